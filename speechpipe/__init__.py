@@ -1,0 +1,3 @@
+"""speechpipe: a VAD -> ASR cascade that tells the truth about each of its stages."""
+
+__version__ = "0.1.0"

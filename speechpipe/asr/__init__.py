@@ -1,0 +1,100 @@
+"""DOOR: recognizers. They live in worker processes only; nothing here is imported by the server's process
+except these protocols and the table.
+
+A new recognizer is one file and one row of `RECOGNIZERS`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+
+from speechpipe.registry import Registry
+from speechpipe.types import Samples, Scalar, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What is known of a segment when it begins.
+
+    `whole` says that its audio is all there already (an upload): a recognizer may then look at the whole
+    segment before it decodes, which a live one cannot.
+    """
+
+    whole: bool = False
+    language: str | None = None
+    prompt: str | None = None
+
+
+class RecognizerStream(Protocol):
+    """One segment. Word times count from the segment's first sample."""
+
+    def feed(self, samples: Samples) -> None:
+        """Take (n,) float32 samples at 16 kHz."""
+        ...
+
+    def partial(self) -> str:
+        """Return the best guess so far; cheap, may change."""
+        ...
+
+    def finish(self) -> Transcript:
+        """End the segment and return its transcript; the stream is done."""
+        ...
+
+    def cancel(self) -> None:
+        """Drop the segment and give back what it holds; the stream is done."""
+        ...
+
+
+class Recognizer(Protocol):
+    """A model, loaded once per worker process and warmed."""
+
+    def open(self, options: DecodeOptions) -> RecognizerStream:
+        """Begin a segment. Nothing of earlier segments may show in its result."""
+        ...
+
+
+class BufferedStream:
+    """Base for recognizers that need the whole segment at once: subclasses write `decode`."""
+
+    def __init__(self) -> None:
+        self._parts: list[Samples] = []
+
+    def feed(self, samples: Samples) -> None:
+        """Keep (n,) samples."""
+        self._parts.append(samples)
+
+    def partial(self) -> str:
+        """Return nothing: there is no running decode."""
+        return ""
+
+    def finish(self) -> Transcript:
+        """Decode everything that was fed."""
+        return self.decode(np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32))
+
+    def cancel(self) -> None:
+        """Forget what was fed."""
+        self._parts.clear()
+
+    def decode(self, samples: Samples) -> Transcript:
+        """Return the transcript of (n,) samples."""
+        raise NotImplementedError
+
+
+RECOGNIZERS = Registry(
+    "recognizer",
+    {
+        "pocketsphinx": "speechpipe.asr.pocketsphinx:PocketSphinxRecognizer",
+        "scripted": "speechpipe.asr.scripted:ScriptedRecognizer",
+    },
+)
+
+
+def load_recognizer(name: str, **options: Scalar) -> Recognizer:
+    """Load the recognizer `name` with the options of its card (in a worker process).
+
+    Raises:
+        UnknownName: no such row.
+        ImportError: its library is missing.
+    """
+    return cast("Recognizer", RECOGNIZERS.load(name)(**options))

@@ -1,0 +1,111 @@
+"""Features of a waveform, accumulated block by block. They look at samples only, never at what VAD said:
+that is what lets a report tell bad input from a bad VAD.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Samples
+
+FRAME = 512  # 32 ms at 16 kHz
+FLOOR_DB = -100.0
+CLIP_LEVEL = 0.999
+SNR_RANGE_DB = (0.0, 60.0)
+HIGH_BAND_BIN = 4_000 * FRAME // SAMPLE_RATE_HZ  # 128
+ROLL_OFF = 0.99
+_WINDOW = np.hanning(FRAME).astype(np.float32)
+_LEVELS = np.arange(FLOOR_DB, 1.0)  # 1 dB bins, -100..0 dBFS
+
+
+class FeatureAccumulator:
+    """Constant memory, whatever the length: sums, a histogram of frame levels, one mean spectrum."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._sum = 0.0
+        self._power = 0.0
+        self._peak = 0.0
+        self._clipped = 0
+        self._zero_run = 0
+        self._levels: npt.NDArray[np.int64] = np.zeros(len(_LEVELS), np.int64)
+        self._spectrum: npt.NDArray[np.float64] = np.zeros(FRAME // 2 + 1)
+        self._rest: Samples = np.zeros(0, np.float32)
+
+    def feed(self, samples: Samples) -> None:
+        """Take (n,) samples at 16 kHz."""
+        if not len(samples):
+            return
+        self._samples += len(samples)
+        self._sum += float(samples.sum(dtype=np.float64))
+        self._power += float(np.dot(samples, samples))
+        magnitude = np.abs(samples)
+        self._peak = max(self._peak, float(magnitude.max()))
+        self._clipped += int(np.count_nonzero(magnitude >= CLIP_LEVEL))
+        held = np.concatenate([self._rest, samples]) if len(self._rest) else samples
+        whole = len(held) // FRAME * FRAME
+        self._rest = held[whole:].copy()
+        if whole:
+            self._frames(held[:whole].reshape(-1, FRAME))
+
+    def _frames(self, frames: Samples) -> None:
+        power = np.einsum("ij,ij->i", frames, frames) / FRAME
+        self._zero_run += int(np.count_nonzero(power == 0.0)) * FRAME
+        levels = 10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))
+        bins = np.clip(np.rint(levels - FLOOR_DB), 0, len(_LEVELS) - 1).astype(np.int64)
+        self._levels += np.bincount(bins, minlength=len(_LEVELS))
+        spectra = np.fft.rfft(frames * _WINDOW, axis=1)
+        self._spectrum += np.einsum("ij,ij->j", spectra.real, spectra.real) + np.einsum(
+            "ij,ij->j", spectra.imag, spectra.imag
+        )
+
+    def result(self) -> AudioFeatures:
+        """Return the features of all samples so far; silence has a level of -100 dBFS."""
+        count = max(self._samples, 1)
+        mean = self._sum / count
+        return AudioFeatures(
+            duration_s=self._samples / SAMPLE_RATE_HZ,
+            level_dbfs=_decibel(self._power / count),
+            peak_dbfs=_decibel(self._peak**2),
+            clipped_share=self._clipped / count,
+            zero_run_share=min(1.0, self._zero_run / count),
+            dc_offset=mean,
+            snr_db=self._snr_db(),
+            bandwidth_hz=self._bandwidth_hz(),
+            high_band_share=self._high_band_share(),
+        )
+
+    def _snr_db(self) -> float | None:
+        """Estimate the SNR as the distance of the 95th from the 10th percentile of frame levels."""
+        frames = int(self._levels.sum())
+        if frames < 10:  # a third of a second: no percentile means anything
+            return None
+        share = np.cumsum(self._levels) / frames
+        noise = _LEVELS[int(np.searchsorted(share, 0.10))]
+        signal = _LEVELS[int(np.searchsorted(share, 0.95))]
+        if signal <= FLOOR_DB:
+            return None
+        return float(np.clip(signal - noise, *SNR_RANGE_DB))
+
+    def _bandwidth_hz(self) -> float | None:
+        """Return the frequency below which 99 % of the energy lies, DC left out."""
+        energy = self._spectrum[2:]
+        total = float(energy.sum())
+        if total <= 0:
+            return None
+        bin_ = 2 + int(np.searchsorted(np.cumsum(energy), ROLL_OFF * total))
+        return bin_ * SAMPLE_RATE_HZ / FRAME
+
+    def _high_band_share(self) -> float | None:
+        total = float(self._spectrum[2:].sum())
+        return float(self._spectrum[HIGH_BAND_BIN:].sum()) / total if total > 0 else None
+
+
+def frame_levels_db(frames: Samples) -> Samples:
+    """Return the level of each of (n, frame) frames in dBFS, floored at -100; shape (n,)."""
+    power = np.einsum("ij,ij->i", frames, frames) / frames.shape[1]
+    levels: Samples = (10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))).astype(np.float32)
+    return levels
+
+
+def _decibel(power: float) -> float:
+    return float(10 * np.log10(max(power, 10 ** (FLOOR_DB / 10))))

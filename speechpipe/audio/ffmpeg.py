@@ -1,0 +1,118 @@
+"""What only FFmpeg reads: m4a, mp4, webm, mkv, aac, wma, amr and anything else with an audio track."""
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import av
+import numpy as np
+
+from speechpipe.audio import AudioInfo, block_frames
+from speechpipe.errors import UndecodableAudio
+from speechpipe.types import Notice, Samples
+
+CONTAINERS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,eac3,flac,flv,gsm,matroska,webm,mov,mp4,m4a,3gp,mp3,"
+    "mpeg,mpegts,ogg,oma,rm,tak,tta,voc,w64,wav,wv"
+)
+"""Only containers of media. Playlists (hls, concat, dash, sdp) would let an upload name other files and hosts."""
+
+SLACK_S = 0.3
+MAX_DAMAGED_PACKETS = 50
+"""After so many packets in a row that do not decode, what follows is not this recording."""
+
+
+class FfmpegDecoder:
+    """Decodes the first audio track; video and subtitles are not touched."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Open `file` at its start.
+
+        Raises:
+            UndecodableAudio: no allowed container, no audio track, or a track without a decoder.
+        """
+        self.notices: list[Notice] = []
+        self._file = os.fdopen(os.dup(file.fileno()), "rb")
+        self._file.seek(0)
+        try:
+            self._container = av.open(
+                self._file, mode="r", options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+            )
+        except (av.FFmpegError, ValueError, OSError) as error:
+            self._file.close()
+            raise UndecodableAudio(f"ffmpeg: {_reason(error)}") from error
+        tracks = self._container.streams.audio
+        if not tracks or tracks[0].codec_context is None or not tracks[0].rate or not tracks[0].channels:
+            self.close()
+            raise UndecodableAudio("ffmpeg: no audio track that can be decoded")
+        self._track = tracks[0]
+        self._track.codec_context.thread_count = 1
+        duration = self._container.duration
+        self.info = AudioInfo(
+            container=self._container.format.name,
+            codec=self._track.codec_context.name,
+            rate_hz=self._track.rate,
+            channels=self._track.channels,
+            claimed_s=duration / av.time_base if duration and duration > 0 else None,
+        )
+
+    def blocks(self) -> Iterator[Samples]:
+        """Yield blocks of shape (frames, channels) until the end or damage that does not pass."""
+        size = block_frames(self.info.rate_hz, self.info.channels)
+        waiting: list[Samples] = []
+        held = read = 0
+        for frame in self._frames():
+            waiting.append(frame)
+            held += len(frame)
+            if held >= size:
+                read += held
+                yield np.concatenate(waiting)
+                waiting, held = [], 0
+        if held:
+            read += held
+            yield np.concatenate(waiting)
+        self._compare_with_header(read / self.info.rate_hz)
+
+    def _frames(self) -> Iterator[Samples]:
+        # The decoder may hand out another layout in mid-stream; the resampler makes it the announced one again.
+        to_float = av.AudioResampler(format="flt", layout=self._track.layout, rate=self.info.rate_hz)
+        damaged = in_a_row = 0
+        packets = self._container.demux(self._track)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    break
+                frames = packet.decode()
+                in_a_row = 0
+            except (av.FFmpegError, OSError) as error:
+                damaged, in_a_row = damaged + 1, in_a_row + 1
+                if in_a_row > MAX_DAMAGED_PACKETS or isinstance(error, av.EOFError):
+                    break
+                continue
+            for frame in frames:
+                for converted in to_float.resample(frame):
+                    yield _interleaved(converted, self.info.channels)
+        for converted in to_float.resample(None):
+            yield _interleaved(converted, self.info.channels)
+        if damaged:
+            self.notices.append(Notice("audio_damaged", f"{damaged} packets could not be decoded"))
+
+    def _compare_with_header(self, got_s: float) -> None:
+        claimed = self.info.claimed_s
+        if claimed is not None and claimed - got_s > SLACK_S and not self.notices:
+            message = f"the header says {claimed:.2f} s, the file holds {got_s:.2f} s"
+            self.notices.append(Notice("audio_truncated", message))
+
+    def close(self) -> None:
+        """Release the file."""
+        self._container.close()
+        self._file.close()
+
+
+def _interleaved(frame: av.AudioFrame, channels: int) -> Samples:
+    return frame.to_ndarray().astype(np.float32, copy=False).reshape(-1, channels)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(".")

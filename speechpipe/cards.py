@@ -1,0 +1,146 @@
+"""Cards: TOML files that say what a VAD, a recognizer or a bundle is, where it comes from and what may be set."""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from speechpipe.errors import BadInput, InvalidParameter
+from speechpipe.types import Scalar
+
+KINDS = ("vad", "asr", "bundle")
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSpec:
+    """One option of an implementation: its default, and its bounds where it is a number."""
+
+    default: Scalar
+    least: float | None = None
+    most: float | None = None
+
+    def check(self, name: str, value: Scalar) -> Scalar:
+        """Return `value` in the type of the default.
+
+        Raises:
+            InvalidParameter: another type, or out of bounds.
+        """
+        if isinstance(self.default, bool):
+            if not isinstance(value, bool):
+                raise InvalidParameter(f"{name} must be true or false, not {value!r}", param=name)
+            return value
+        if isinstance(self.default, str):
+            return str(value)
+        if isinstance(value, bool | str) or (isinstance(self.default, int) and float(value) != int(value)):
+            kind = "a whole number" if isinstance(self.default, int) else "a number"
+            raise InvalidParameter(f"{name} must be {kind}, not {value!r}", param=name)
+        least = self.least if self.least is not None else float("-inf")
+        most = self.most if self.most is not None else float("inf")
+        if not least <= value <= most:
+            raise InvalidParameter(f"{name} must be in {least:g}..{most:g}, not {value!r}", param=name)
+        return type(self.default)(value)
+
+
+@dataclass(frozen=True, slots=True)
+class CardFile:
+    """A file of weights: inside an installed package, with its hash."""
+
+    package: str
+    path: str
+    sha256: str
+
+    def locate(self) -> Path | None:
+        """Return where the file is, without importing the package; None if it is not there."""
+        spec = find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        path = Path(spec.submodule_search_locations[0]) / self.path
+        return path if path.is_file() else None
+
+    def problem(self) -> str:
+        """Return what is wrong with the file, or nothing."""
+        path = self.locate()
+        if path is None:
+            return f"{self.package}:{self.path} is missing"
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if found == self.sha256 else f"{path} has sha256 {found}, the card says {self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One card, checked."""
+
+    kind: str
+    name: str
+    version: str
+    description: str
+    languages: tuple[str, ...]
+    path: Path
+    implementation: str = ""
+    source: str = ""
+    licence: str = ""
+    options: Mapping[str, OptionSpec] = field(default_factory=dict)
+    files: tuple[CardFile, ...] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)  # of a bundle: its [vad] and [asr] tables
+
+    def resolve(self, changes: Mapping[str, Scalar], prefix: str) -> dict[str, Scalar]:
+        """Return every option with `changes` applied.
+
+        Raises:
+            InvalidParameter: an option that the card does not name, or a value out of its bounds.
+        """
+        for name in changes:
+            if name not in self.options:
+                known = ", ".join(sorted(self.options)) or "none"
+                raise InvalidParameter(
+                    f"unknown parameter {prefix}.{name}; {self.name} has: {known}", param=f"{prefix}.{name}"
+                )
+        return {
+            name: spec.check(f"{prefix}.{name}", changes[name]) if name in changes else spec.default
+            for name, spec in self.options.items()
+        }
+
+
+def read_card(path: Path) -> Card:
+    """Read one card.
+
+    Raises:
+        BadInput: not TOML, or a key is missing or wrong; the message names the file.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        kind = data["kind"]
+        if kind not in KINDS:
+            raise BadInput(f"{path}: kind must be one of {', '.join(KINDS)}")
+        return Card(
+            kind=kind,
+            name=str(data["name"]),
+            version=str(data["version"]),
+            description=str(data["description"]),
+            languages=tuple(data["languages"]),
+            path=path,
+            implementation="" if kind == "bundle" else str(data["implementation"]),
+            source=str(data.get("source", "")),
+            licence=str(data.get("licence", "")),
+            options={
+                name: OptionSpec(spec["default"], spec.get("min"), spec.get("max"))
+                for name, spec in data.get("options", {}).items()
+            },
+            files=tuple(CardFile(**entry) for entry in data.get("files", ())),
+            body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
+        )
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path}: missing or wrong key {error}") from error
+
+
+def shipped_models() -> Path:
+    """Return the directory of the package's own cards: inside a wheel, or beside the package in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "_models"
+    return inside if inside.is_dir() else package.parent / "models"

@@ -1,0 +1,47 @@
+"""The command line: one file per command family. Nothing heavy is imported until a command runs."""
+
+import sys
+
+import typer
+
+from speechpipe import __version__
+
+app = typer.Typer(
+    name="speechpipe",
+    help="Run a VAD -> ASR cascade and see what each of its stages did.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"speechpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Entry point: 0 all good, 1 something failed, 2 usage."""
+    from speechpipe.cli import bundles, doctor, evaluate, serve, transcribe  # noqa: F401  # each adds its commands
+    from speechpipe.errors import BadInput, SpeechpipeError
+
+    try:
+        app()
+    except SpeechpipeError as error:
+        typer.echo(f"speechpipe: {error.message}", err=True)
+        sys.exit(2 if isinstance(error, BadInput) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): say nothing, not even at exit.
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,118 @@
+"""Many files through one service: each gets its text or its error, none stops the others."""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from speechpipe import captions, documents
+from speechpipe.cli.flags import Format
+from speechpipe.cli.progress import Progress
+from speechpipe.errors import SpeechpipeError
+from speechpipe.service import Service
+from speechpipe.transcription import Result, Transcription, TranscriptionRequest
+
+SUFFIXES = {Format.TEXT: ".txt", Format.SRT: ".srt", Format.VTT: ".vtt"}
+
+
+class Batch:
+    """Transcribes as many files at once as there are workers, and tells of them in the order given."""
+
+    def __init__(self, format_: Format, output: Path | None, request: Callable[[], TranscriptionRequest]) -> None:
+        self._format = format_
+        self._output = output
+        self._request = request
+        self.results: list[tuple[str, Result]] = []
+
+    def run(self, service: Service, files: list[str]) -> int:
+        """Start the service, transcribe, print or write; return how many files failed."""
+        if self._output is not None:
+            self._output.mkdir(parents=True, exist_ok=True)
+        failed = 0
+        targets = self._targets(files)
+        at_once = service.settings.worker_count
+        with Progress(len(files)) as progress, service, ThreadPoolExecutor(at_once) as threads:
+            running: deque[Future[Result]] = deque()
+            waiting = iter(files)
+            for file, target in zip(files, targets, strict=True):
+                # A window, not all at once: results of ten thousand files need not be held.
+                for another in islice(waiting, 2 * at_once - len(running)):
+                    running.append(threads.submit(self._transcribe, service, another, progress))
+                try:
+                    self._write(file, target, running.popleft().result(), progress, alone=len(files) == 1)
+                except (SpeechpipeError, OSError) as error:
+                    failed += 1
+                    self._tell(file, error, progress)
+        return failed
+
+    def _transcribe(self, service: Service, file: str, progress: Progress) -> Result:
+        with _opened(file) as stream:
+            transcription = Transcription(service, stream, self._request())
+            with progress.file(file, transcription.source.info.claimed_s) as advance:
+                for _, utterance in transcription.run():
+                    advance(utterance.end_s)
+            return transcription.result
+
+    def _write(self, file: str, target: Path | None, result: Result, progress: Progress, *, alone: bool) -> None:
+        text = self._render(file, result).rstrip("\n")
+        if target is not None:
+            target.write_text(text + "\n", encoding="utf-8")
+        elif self._format is Format.TEXT and not alone:
+            progress.print(f"{file}: {text}")
+        else:
+            progress.print(text)
+        for notice in result.notices:
+            progress.say(f"speechpipe: {file}: {notice.message}")
+        self.results.append((file, result))
+
+    def _tell(self, file: str, error: SpeechpipeError | OSError, progress: Progress) -> None:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else error.message
+        progress.say(f"speechpipe: {file}: {reason}")
+        if self._format is Format.JSON and self._output is None:
+            cause = error.cause if isinstance(error, SpeechpipeError) else "unreadable_file"
+            progress.print(json.dumps({"file": file, "error": {"cause": cause, "message": reason}}))
+
+    def _render(self, file: str, result: Result) -> str:
+        if self._format is Format.TEXT:
+            return result.text
+        if self._format is Format.JSON:
+            return json.dumps(documents.file_document(file, result), ensure_ascii=False)
+        if self._format is Format.VERBOSE_JSON:
+            document = documents.verbose(result, result.bundle.languages[0], frozenset({"segment", "word"}))
+            return json.dumps({"file": file} | document, ensure_ascii=False)
+        lines = captions.cues(utterance for _, utterance in result.utterances)
+        return captions.srt(lines) if self._format is Format.SRT else captions.vtt(lines)
+
+    def _targets(self, files: list[str]) -> list[Path | None]:
+        """Return where each file's text goes; two inputs of one name never overwrite each other."""
+        if self._output is None:
+            return [None] * len(files)
+        suffix = SUFFIXES.get(self._format, ".json")
+        taken: dict[str, int] = {}
+        targets: list[Path | None] = []
+        for file in files:
+            stem = "stdin" if file == "-" else Path(file).stem
+            while (name := stem if stem not in taken else f"{stem}-{taken[stem]}") in taken:
+                taken[stem] += 1
+            taken[name] = 2
+            targets.append(self._output / (name + suffix))
+        return targets
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    """Open a file; a pipe is copied to a temporary file first, for containers that must be searched."""
+    if file != "-":
+        with Path(file).open("rb") as stream:
+            yield stream
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        yield copy

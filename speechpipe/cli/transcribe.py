@@ -1,0 +1,43 @@
+"""`speechpipe transcribe`: files in, text out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechpipe.cli import app
+from speechpipe.cli.flags import AsrOption, BundleOption, Format, SetOption, VadOption, WorkersOption
+
+
+@app.command()
+def transcribe(
+    files: Annotated[list[str], typer.Argument(help="Audio or video files; - reads standard input.")],
+    format_: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TEXT,
+    bundle: BundleOption = "default",
+    vad: VadOption = None,
+    asr: AsrOption = None,
+    set_: SetOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write one file per input here.")] = None,
+    workers: WorkersOption = 0,
+    channel: Annotated[int | None, typer.Option("--channel", min=0, help="Only this channel (0-based).")] = None,
+    multichannel: Annotated[bool, typer.Option("--multichannel", help="Every channel on its own.")] = False,
+    language: Annotated[str | None, typer.Option("--language", help="What is spoken, e.g. en.")] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="Print a table of what each stage did.")] = False,
+) -> None:
+    """Transcribe audio files. One bad file does not stop the rest; the exit code is then 1."""
+    from speechpipe.audio.source import ChannelChoice
+    from speechpipe.cli.batch import Batch
+    from speechpipe.cli.options import choose, parse_set, settings
+    from speechpipe.service import Service
+    from speechpipe.transcription import TranscriptionRequest
+
+    request_options = (ChannelChoice(channel, multichannel), language)
+    config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
+    chosen = choose(Service(config), bundle, vad, asr, parse_set(set_))
+    batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, *request_options))
+    failed = batch.run(Service(config, only=chosen), files)
+    if stages:
+        from speechpipe.cli.stage_table import print_table
+
+        print_table(batch.results)
+    raise typer.Exit(1 if failed else 0)

@@ -1,0 +1,139 @@
+"""The exception tree, drawn whole:
+
+SpeechpipeError
+├── BadInput                  the caller can mend it
+│   ├── InvalidParameter      a field, query value or option is wrong
+│   ├── UnknownName           no such bundle, VAD or recognizer
+│   ├── EmptyAudio            no bytes, or bytes that hold no samples
+│   ├── UndecodableAudio      not audio that we can read
+│   └── TooLarge              too many bytes, or too many decoded seconds
+├── Unauthorized              missing or wrong key
+├── RateLimited               this caller has too much at once
+├── Overloaded                the server has too much at once
+├── NotReady                  models not loaded, or shutting down
+├── ClientGone                the caller left before the answer
+└── StageFailed               a stage of the cascade broke: never shown as silence
+    └── WorkerLoadFailed      a recognizer could not be loaded
+
+`HTTP_STATUS` is the only table from errors to statuses; a test holds that no class is missing.
+"""
+
+
+class SpeechpipeError(Exception):
+    """Base of all errors that this package raises on purpose.
+
+    `cause` is a short stable word: the `code` of the error body and the label of the counter.
+    """
+
+    cause = "internal_error"
+
+    def __init__(self, message: str, *, cause: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if cause is not None:
+            self.cause = cause
+
+
+class BadInput(SpeechpipeError):
+    """The request is at fault; sending it again unchanged fails again."""
+
+    cause = "bad_input"
+
+
+class InvalidParameter(BadInput):
+    """A parameter has an unknown name, a wrong type or a value out of its bounds."""
+
+    cause = "invalid_parameter"
+
+
+class UnknownName(BadInput):
+    """No bundle, VAD or recognizer has this name. The message lists those that exist."""
+
+    cause = "model_not_found"
+
+
+class EmptyAudio(BadInput):
+    """The upload has no bytes, or decodes to no samples."""
+
+    cause = "empty_audio"
+
+
+class UndecodableAudio(BadInput):
+    """The bytes are not audio in any format that can be read here."""
+
+    cause = "undecodable_audio"
+
+
+class TooLarge(BadInput):
+    """More bytes or more decoded seconds than the limit."""
+
+    cause = "too_large"
+
+
+class Unauthorized(SpeechpipeError):
+    """The key is missing or unknown."""
+
+    cause = "invalid_api_key"
+
+
+class RateLimited(SpeechpipeError):
+    """This caller has as many requests in progress as one caller may have."""
+
+    cause = "rate_limit_exceeded"
+    retry_after_s = 1.0
+
+
+class Overloaded(SpeechpipeError):
+    """The server has as much work as it can finish in time."""
+
+    cause = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotReady(SpeechpipeError):
+    """The recognizers are still loading, or the server is shutting down."""
+
+    cause = "not_ready"
+    retry_after_s = 2.0
+
+
+class ClientGone(SpeechpipeError):
+    """The caller hung up; what was in progress is dropped and counted."""
+
+    cause = "client_gone"
+
+
+class StageFailed(SpeechpipeError):
+    """A stage broke. An error never looks like silence: this is raised instead of an empty result."""
+
+    cause = "stage_failed"
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(f"{stage}: {message}", cause=f"{stage}_failed")
+        self.stage = stage
+
+
+class WorkerLoadFailed(StageFailed):
+    """A worker process could not load its recognizer."""
+
+
+HTTP_STATUS: dict[type[SpeechpipeError], int] = {
+    SpeechpipeError: 500,
+    BadInput: 400,
+    InvalidParameter: 400,
+    UnknownName: 404,
+    EmptyAudio: 400,
+    UndecodableAudio: 415,
+    TooLarge: 413,
+    Unauthorized: 401,
+    RateLimited: 429,
+    Overloaded: 503,
+    NotReady: 503,
+    ClientGone: 499,  # never reaches the client; the status that access logs use for it
+    StageFailed: 500,
+    WorkerLoadFailed: 503,
+}

@@ -1,0 +1,122 @@
+"""How good is a cascade on labelled audio: word and character error rates with intervals, VAD against spans,
+and the recognizer on the true segments beside the recognizer on what VAD gave it.
+
+Bootstrap: Bisani & Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jiwer
+import numpy as np
+
+FRAME_S = 0.01
+RESAMPLES = 1000
+
+ABBREVIATIONS = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint"}
+
+Spans = Sequence[tuple[float, float]]
+
+
+def normalise(text: str) -> str:
+    """Lower-case, apostrophes kept, other punctuation dropped, titles written out."""
+    words = re.sub(r"[^\w' ]+", " ", text.lower().replace("’", "'")).split()
+    return " ".join(ABBREVIATIONS.get(word, word) for word in words)
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Edits of one file against its reference, in words or characters."""
+
+    edits: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """An error rate over a set, with its 95 % bootstrap interval over files; None where nothing was labelled."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def word_errors(reference: str, hypothesis: str) -> Errors:
+    """Return substitutions + deletions + insertions over words, both sides normalised."""
+    expected, got = normalise(reference), normalise(hypothesis)
+    if not expected:
+        return Errors(len(got.split()), 0)
+    output = jiwer.process_words(expected, got)
+    return Errors(output.substitutions + output.deletions + output.insertions, len(expected.split()))
+
+
+def character_errors(reference: str, hypothesis: str) -> Errors:
+    """Return edits over characters, both sides normalised."""
+    expected, got = normalise(reference), normalise(hypothesis)
+    if not expected:
+        return Errors(len(got), 0)
+    output = jiwer.process_characters(expected, got)
+    return Errors(output.substitutions + output.deletions + output.insertions, len(expected))
+
+
+def rate(errors: Sequence[Errors], seed: int = 0) -> Rate | None:
+    """Return the pooled rate and its interval; None without reference words."""
+    edits = np.array([item.edits for item in errors], float)
+    lengths = np.array([item.length for item in errors], float)
+    if not len(errors) or lengths.sum() == 0:
+        return None
+    picks = np.random.default_rng(seed).integers(0, len(errors), (RESAMPLES, len(errors)))
+    totals = np.maximum(lengths[picks].sum(axis=1), 1.0)
+    low, high = np.quantile(edits[picks].sum(axis=1) / totals, [0.025, 0.975])
+    return Rate(float(edits.sum() / lengths.sum()), float(low), float(high))
+
+
+@dataclass(frozen=True, slots=True)
+class VadScore:
+    """Frames of 10 ms: speech found, silence taken for speech; and how far matched boundaries are off."""
+
+    speech_frames: int
+    found_frames: int
+    silence_frames: int
+    false_frames: int
+    boundary_errors_s: tuple[float, ...]
+
+
+def score_spans(truth: Spans, found: Spans, duration_s: float) -> VadScore:
+    """Compare spans of speech (seconds) frame by frame, and boundaries of spans that overlap."""
+    true, got = _mask(truth, duration_s), _mask(found, duration_s)
+    boundaries: list[float] = []
+    for start, end in truth:
+        overlapping = [(s, e) for s, e in found if s < end and e > start]
+        if overlapping:
+            boundaries += [abs(overlapping[0][0] - start), abs(overlapping[-1][1] - end)]
+    return VadScore(
+        speech_frames=int(true.sum()),
+        found_frames=int((true & got).sum()),
+        silence_frames=int((~true).sum()),
+        false_frames=int((~true & got).sum()),
+        boundary_errors_s=tuple(boundaries),
+    )
+
+
+def _mask(spans: Spans, duration_s: float) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    mask = np.zeros(max(1, round(duration_s / FRAME_S)), bool)
+    for start, end in spans:
+        mask[max(0, round(start / FRAME_S)) : max(0, round(end / FRAME_S))] = True
+    return mask
+
+
+def vad_summary(scores: Sequence[VadScore]) -> dict[str, float | None]:
+    """Return pooled recall, false alarm rate and median boundary error in seconds."""
+    speech = sum(score.speech_frames for score in scores)
+    silence = sum(score.silence_frames for score in scores)
+    boundaries = [error for score in scores for error in score.boundary_errors_s]
+    return {
+        "recall": sum(score.found_frames for score in scores) / speech if speech else None,
+        "false_alarm_rate": sum(score.false_frames for score in scores) / silence if silence else None,
+        "boundary_error_s": float(np.median(boundaries)) if boundaries else None,
+    }

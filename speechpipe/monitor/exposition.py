@@ -1,0 +1,104 @@
+"""Records as Prometheus metrics: a table of rows, one metric each; nothing is counted anywhere else.
+
+A row is a name, its help, the kind of record it reads, and how it reads it. Adding a metric = one row.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from speechpipe.monitor import Record
+
+PREFIX = "speechpipe_"
+
+Read = Callable[[Record], float | None]
+Labels = Callable[[Record], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class CounterRow:
+    """Adds `read(record)` for every record of `kind`."""
+
+    name: str
+    help: str
+    kind: str
+    read: Read
+    labels: tuple[str, ...] = ()
+    label_values: Labels = field(default=lambda _: ())
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramRow:
+    """Observes `read(record)` for every record of `kind`; None is not observed."""
+
+    name: str
+    help: str
+    kind: str
+    read: Read
+    buckets: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeRow:
+    """Asks for the value when somebody looks: (label values, value) pairs."""
+
+    name: str
+    help: str
+    read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+    labels: tuple[str, ...] = ()
+    counter: bool = False
+
+
+Row = CounterRow | HistogramRow
+
+
+class Exposition:
+    """Every record metric carries the bundle, its version and the channel besides its own labels."""
+
+    COMMON = ("bundle", "bundle_version", "channel")
+
+    def __init__(self, rows: Sequence[Row], gauges: Sequence[GaugeRow] = ()) -> None:
+        self._registry = CollectorRegistry()
+        self._counters: list[tuple[CounterRow, Counter]] = []
+        self._histograms: list[tuple[HistogramRow, Histogram]] = []
+        for row in rows:
+            if isinstance(row, CounterRow):
+                labels = (*self.COMMON, *row.labels)
+                counter = Counter(PREFIX + row.name, row.help, labels, registry=self._registry)
+                self._counters.append((row, counter))
+            else:
+                histogram = Histogram(
+                    PREFIX + row.name, row.help, self.COMMON, registry=self._registry, buckets=row.buckets
+                )
+                self._histograms.append((row, histogram))
+        self._registry.register(_Gauges(gauges))
+
+    def observe(self, record: Record) -> None:
+        """Take one record."""
+        common = (record.bundle, record.bundle_version, record.channel)
+        for row, counter in self._counters:
+            if row.kind == record.kind and (value := row.read(record)):
+                counter.labels(*common, *row.label_values(record)).inc(value)
+        for row_, histogram in self._histograms:
+            if row_.kind == record.kind and (value := row_.read(record)) is not None:
+                histogram.labels(*common).observe(value)
+
+    def text(self) -> bytes:
+        """Return all metrics in the text format of Prometheus."""
+        return generate_latest(self._registry)
+
+
+class _Gauges(Collector):
+    def __init__(self, rows: Sequence[GaugeRow]) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterable[Metric]:
+        for row in self._rows:
+            family = CounterMetricFamily if row.counter else GaugeMetricFamily
+            metric = family(PREFIX + row.name, row.help, labels=row.labels)
+            for labels, value in row.read():
+                metric.add_metric(labels, value)
+            yield metric

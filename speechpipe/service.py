@@ -1,0 +1,276 @@
+"""COMPOSITION ROOT: settings in, a running cascade out. Nothing else builds pools, stores or VADs."""
+
+import contextlib
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from speechpipe.asr import DecodeOptions
+from speechpipe.bundles import Catalogue
+from speechpipe.cards import shipped_models
+from speechpipe.config import Settings
+from speechpipe.errors import NotReady, Overloaded, RateLimited, SpeechpipeError
+from speechpipe.monitor import Record
+from speechpipe.monitor.exposition import Exposition, GaugeRow
+from speechpipe.monitor.store import Store
+from speechpipe.pipeline import OnUtterance, Session, SessionOptions
+from speechpipe.speech_metrics import ROWS
+from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component, Scalar
+from speechpipe.vad import Vad, load_vad
+from speechpipe.vad.segmenter import FixedSegments, Segmenter, SegmenterOptions
+from speechpipe.workers import PoolOptions, RecognizerSpec
+from speechpipe.workers.pool import RecognizerPool
+
+CHAMPION_NAMES = ("default", "whisper-1")
+"""Model names that clients send without choosing; both mean the champion."""
+
+
+@dataclass(frozen=True)
+class SessionRequest:
+    """What a session may choose beyond its bundle."""
+
+    decode: DecodeOptions = DecodeOptions()
+    spans_s: tuple[tuple[float, float], ...] | None = None  # known speech; VAD is then not asked
+    session_id: str | None = None
+
+
+class Service:
+    """A cascade that is ready to take sessions. Thread-safe."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store | None = None,
+        clock: Callable[[], float] = time.time,
+        only: Bundle | None = None,
+    ) -> None:
+        """Read the cards; nothing is started yet. `only` is warmed instead of the settings' bundles.
+
+        Raises:
+            BadInput: a card is broken.
+            UnknownName: the champion, or a bundle to preload, has no card.
+        """
+        self.settings = settings
+        self.clock = clock
+        self.catalogue = Catalogue([path for path in (shipped_models(), settings.models_dir) if path is not None])
+        self.champion = self.catalogue.bundle(settings.bundle)
+        names = settings.preloaded_bundles
+        self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
+        self.store = store
+        self.refused: Counter[str] = Counter()
+        self.exposition = Exposition(ROWS, self._gauges())
+        self._pool = RecognizerPool(
+            PoolOptions(
+                workers=settings.worker_count,
+                nice=settings.worker_nice,
+                max_jobs=settings.worker_max_jobs,
+                max_rss_mb=settings.worker_max_rss_mb,
+                segment_timeout_s=settings.segment_timeout_s,
+                attempts=settings.segment_attempts,
+                start_timeout_s=settings.start_timeout_s,
+            ),
+            list({spec.key: spec for spec in (_spec(bundle.asr) for bundle in self._preload)}.values()),
+        )
+        self._vads: dict[object, Vad] = {}
+        self._lock = threading.Lock()
+        self._uploads: Counter[str] = Counter()
+        self._started = False
+
+    # ---- life ----
+
+    def open(self) -> None:
+        """Start workers and store, load the preloaded bundles' VADs meanwhile, and wait until all is warm.
+
+        Raises:
+            WorkerLoadFailed: a recognizer cannot be loaded.
+            StageFailed: a VAD cannot be loaded.
+        """
+        self._pool.start()
+        if self.store is not None:
+            self.store.open()
+        try:
+            for bundle in self._preload:
+                self.vad(bundle.vad)
+            self._pool.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+        self._started = True
+
+    def close(self, drain_s: float = 0.0) -> None:
+        """Finish running work for up to `drain_s` seconds, then end the workers and the store."""
+        self._started = False
+        self._pool.close(drain_s)
+        if self.store is not None:
+            self.store.close()
+
+    def __enter__(self) -> "Service":
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- sessions ----
+
+    def bundle(self, name: str, changes: Mapping[str, Scalar] | None = None) -> Bundle:
+        """Return the bundle that a client names, with parameters changed for this session.
+
+        Raises:
+            UnknownName: no such bundle.
+            InvalidParameter: an unknown parameter, or a value out of bounds.
+        """
+        bundle = self.champion if name in CHAMPION_NAMES else self.catalogue.bundle(name)
+        return self.catalogue.changed(bundle, changes) if changes else bundle
+
+    def vad(self, component: Component) -> Vad:
+        """Return the loaded VAD; equal options share one."""
+        key = (component.implementation, tuple(sorted(component.options.items())))
+        with self._lock:
+            if key not in self._vads:
+                self._vads[key] = load_vad(component.implementation, **component.options)
+            return self._vads[key]
+
+    def session(self, bundle: Bundle, request: SessionRequest, on_utterance: OnUtterance = lambda _: None) -> Session:
+        """Open a session, pinned to `bundle`."""
+        vad = self.vad(bundle.vad)
+        segmenter: Segmenter | FixedSegments
+        if request.spans_s is not None:
+            spans = [(round(start * SAMPLE_RATE_HZ), round(end * SAMPLE_RATE_HZ)) for start, end in request.spans_s]
+            segmenter = FixedSegments(spans, vad.frame_samples)
+        else:
+            segmenter = Segmenter(SegmenterOptions().changed(bundle.segmenter), vad.frame_samples)
+        session_id = request.session_id or new_session_id()
+        spec = _spec(bundle.asr)
+        return Session(
+            SessionOptions(
+                id=session_id,
+                vad=vad,
+                segmenter=segmenter,
+                open_job=lambda decode: self._pool.open(spec, decode, session_id),
+                decode=request.decode,
+                max_pending_s=self.settings.max_pending_s,
+            ),
+            on_utterance,
+        )
+
+    @contextlib.contextmanager
+    def admitted(self, caller: str) -> Iterator[None]:
+        """Hold a place for one upload of `caller`.
+
+        Raises:
+            NotReady: the models are not warm, or the server is shutting down.
+            Overloaded: as many uploads run as may run at once.
+            RateLimited: this caller has as many as one caller may have.
+        """
+        settings = self.settings
+        if not self._started:
+            raise NotReady("the recognizers are loading, or the server is shutting down")
+        with self._lock:
+            if self._uploads.total() >= settings.max_uploads:
+                message = f"{settings.max_uploads} uploads are in progress; try again later"
+                raise Overloaded(message, retry_after_s=self._retry_after_s())
+            if settings.max_uploads_per_key and self._uploads[caller] >= settings.max_uploads_per_key:
+                raise RateLimited(f"this key has {settings.max_uploads_per_key} uploads in progress")
+            self._uploads[caller] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._uploads[caller] -= 1
+
+    def _retry_after_s(self) -> float:
+        """Return how long the waiting audio takes at a tenth of real time per worker: a fair guess, not a promise."""
+        status = self._pool.status()
+        return max(1.0, round(status.queued_s * 0.1 / max(status.ready_workers, 1)))
+
+    # ---- facts ----
+
+    def emit(self, record: Record) -> None:
+        """Send a record sideways to metrics and store; never raises, never waits."""
+        self.exposition.observe(record)
+        if self.store is not None:
+            self.store.append(record)
+
+    def refuse(self, error: SpeechpipeError) -> None:
+        """Count a request that got no result, by cause."""
+        with self._lock:
+            self.refused[error.cause] += 1
+
+    def unready_reasons(self) -> list[str]:
+        """Return why no session should be sent here now; empty when ready."""
+        status = self._pool.status()
+        reasons = [] if self._started else ["starting or shutting down"]
+        if status.ready_workers == 0:
+            reasons.append(f"no recognizer worker is ready {status.failure}".strip())
+        if self._uploads.total() >= self.settings.max_uploads:
+            reasons.append("as many uploads as may run at once")
+        return reasons
+
+    @property
+    def uploads(self) -> int:
+        """Uploads in progress."""
+        return self._uploads.total()
+
+    @property
+    def pool(self) -> RecognizerPool:
+        """The recognizer workers."""
+        return self._pool
+
+    def _gauges(self) -> tuple[GaugeRow, ...]:
+        def one(read: Callable[[], float]) -> Callable[[], Iterable[tuple[tuple[str, ...], float]]]:
+            return lambda: [((), float(read()))]
+
+        def lost() -> list[tuple[tuple[str, ...], float]]:
+            store = self.store
+            counts = store.lost if store is not None else Counter[str]()
+            return [((cause,), float(counts[cause])) for cause in ("queue_full", "store_error")]
+
+        causes = ("crash", "timeout", "recycled_jobs", "recycled_rss")
+        return (
+            GaugeRow("ready", "1 when sessions are taken.", one(lambda: not self.unready_reasons())),
+            GaugeRow("uploads_in_progress", "Uploads in progress.", one(lambda: self.uploads)),
+            GaugeRow("queue_depth", "Segments waiting for a worker.", one(lambda: self._pool.status().queued)),
+            GaugeRow("queue_audio_seconds", "Audio waiting for a worker.", one(lambda: self._pool.status().queued_s)),
+            GaugeRow("workers_ready", "Workers ready.", one(lambda: self._pool.status().ready_workers)),
+            GaugeRow("workers_busy", "Segments on workers.", one(lambda: self._pool.status().active)),
+            GaugeRow(
+                "worker_rss_bytes",
+                "Resident memory of all workers.",
+                one(lambda: sum(self._pool.status().rss_mb) * 2**20),
+            ),
+            GaugeRow(
+                "worker_restarts_total",
+                "Workers replaced, by cause.",
+                lambda: [((cause,), float(self._pool.status().restarts.get(cause, 0))) for cause in causes],
+                ("cause",),
+                counter=True,
+            ),
+            GaugeRow(
+                "requests_refused_total",
+                "Requests without a result, by cause.",
+                lambda: [((cause,), float(count)) for cause, count in sorted(self.refused.items())],
+                ("cause",),
+                counter=True,
+            ),
+            GaugeRow("records_lost_total", "Records the store did not get.", lost, ("cause",), counter=True),
+        )
+
+
+def _spec(component: Component) -> RecognizerSpec:
+    return RecognizerSpec(component.implementation, component.options)
+
+
+def new_session_id() -> str:
+    """Return a fresh id."""
+    return uuid.uuid4().hex
+
+
+def build(settings: Settings, *, with_store: bool) -> Service:
+    """Return a service that is not started; the command line runs without a store."""
+    store = Store(settings.record_store_url, settings.store_queue) if with_store else None
+    return Service(settings, store=store)

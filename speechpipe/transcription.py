@@ -1,0 +1,247 @@
+"""One file through the cascade: what an upload and `speechpipe transcribe` both do."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from speechpipe.asr import DecodeOptions
+from speechpipe.audio import AudioInfo
+from speechpipe.audio.source import AudioSource, ChannelChoice
+from speechpipe.errors import ClientGone, EmptyAudio, SpeechpipeError, StageFailed
+from speechpipe.pipeline import Session
+from speechpipe.service import Service, SessionRequest, new_session_id
+from speechpipe.speech_metrics import Context, InputFacts, session_record, utterance_record
+from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Notice, NullCause, SessionSummary, Utterance
+
+CANCEL_CHECK_S = 0.5
+FAILURES = frozenset({NullCause.TIMEOUT, NullCause.WORKER_CRASH, NullCause.OVERLOAD, NullCause.ERROR})
+
+
+@dataclass(frozen=True)
+class TranscriptionRequest:
+    """What is asked of one file."""
+
+    bundle: Bundle
+    choice: ChannelChoice = ChannelChoice()
+    language: str | None = None
+    prompt: str | None = None
+    temperature: float | None = None
+    tenant: str = ""
+    max_s: float | None = None
+    spans_s: tuple[tuple[float, float], ...] | None = None
+    id: str = field(default_factory=new_session_id)
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What was asked and this bundle cannot honour."""
+        notices = []
+        spoken = self.bundle.languages
+        if self.language and "*" not in spoken and self.language.lower().split("-")[0] not in spoken:
+            message = f"{self.bundle.name} knows {', '.join(spoken)}; language {self.language!r} was not honoured"
+            notices.append(Notice("language_not_supported", message))
+        if self.prompt:
+            notices.append(Notice("prompt_ignored", f"{self.bundle.name} takes no prompt"))
+        if self.temperature:
+            notices.append(
+                Notice("temperature_ignored", f"{self.bundle.name} does not sample; temperature was ignored")
+            )
+        return notices
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What one channel said; channel 0 is also the mix."""
+
+    index: int
+    utterances: tuple[Utterance, ...]
+    summary: SessionSummary
+
+
+@dataclass(frozen=True)
+class Result:
+    """The whole answer for one file."""
+
+    id: str
+    bundle: Bundle
+    info: AudioInfo
+    duration_s: float
+    wall_s: float
+    channels: tuple[Channel, ...]
+    notices: tuple[Notice, ...]
+
+    @property
+    def utterances(self) -> list[tuple[int, Utterance]]:
+        """(channel, utterance) of all channels in the order of time."""
+        pairs = [(channel.index, utterance) for channel in self.channels for utterance in channel.utterances]
+        return sorted(pairs, key=lambda pair: (pair[1].start_s, pair[0]))
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return " ".join(utterance.transcript.text for _, utterance in self.utterances if utterance.transcript.text)
+
+
+class Transcription:
+    """Iterate `run` to the end, then take `result`."""
+
+    def __init__(
+        self,
+        service: Service,
+        file: BinaryIO,
+        request: TranscriptionRequest,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Open the file and its sessions.
+
+        Raises:
+            BadInput: the file cannot be read, or the request does not fit it; counted in a session record.
+        """
+        self._service = service
+        self._request = request
+        self._cancelled = cancelled
+        self._begun = time.perf_counter()
+        self._size = file.seek(0, 2)
+        try:
+            self.source = AudioSource(file, request.choice, request.max_s)
+        except SpeechpipeError as error:
+            self._refused(error)
+            raise
+        self._utterances: list[list[Utterance]] = [[] for _ in range(self.source.sessions)]
+        self._contexts = [self._context(channel) for channel in range(self.source.sessions)]
+        self._sessions: list[Session] = []
+
+    def _context(self, channel: int) -> Context:
+        request = self._request
+        session_id = request.id if self.source.sessions == 1 else f"{request.id}-c{channel}"
+        return Context(session_id, "upload", request.bundle, tenant=request.tenant)
+
+    def _open_sessions(self) -> None:
+        service, request = self._service, self._request
+        decode = DecodeOptions(whole=True, language=request.language, prompt=request.prompt)
+        for context in self._contexts:
+            self._sessions.append(
+                service.session(
+                    request.bundle,
+                    SessionRequest(decode, request.spans_s, context.session_id),
+                    lambda utterance, context=context: service.emit(  # type: ignore[misc]
+                        utterance_record(context, utterance, service.clock())
+                    ),
+                )
+            )
+
+    def run(self) -> Iterator[tuple[int, Utterance]]:
+        """Yield (channel, utterance) as they become final, in order within a channel.
+
+        Raises:
+            EmptyAudio: the file decodes to no samples.
+            TooLarge: it decodes to more seconds than the limit.
+            StageFailed: a stage broke, or every segment was lost.
+            ClientGone: `cancelled` said so.
+        """
+        outcome = "ok"
+        try:
+            self._open_sessions()
+            for blocks in self.source.blocks():
+                self._check_cancelled()
+                for channel, (session, samples) in enumerate(zip(self._sessions, blocks, strict=True)):
+                    yield from self._kept(channel, session.feed(samples))
+            for channel, session in enumerate(self._sessions):
+                yield from self._kept(channel, session.finish())
+            if self._sessions[0].accounting.received == 0:
+                raise EmptyAudio("the file holds no audio samples", cause="no_samples")
+            for channel, session in enumerate(self._sessions):
+                while not session.done:
+                    self._check_cancelled()
+                    yield from self._kept(channel, session.wait(CANCEL_CHECK_S))
+            self._check_not_all_lost()
+        except SpeechpipeError as error:
+            outcome = error.cause
+            raise
+        except GeneratorExit:
+            outcome = ClientGone.cause
+            raise
+        except BaseException:
+            outcome = SpeechpipeError.cause
+            raise
+        finally:
+            self._end(outcome)
+
+    def _kept(self, channel: int, utterances: list[Utterance]) -> Iterator[tuple[int, Utterance]]:
+        self._utterances[channel] += utterances
+        for utterance in utterances:
+            yield channel, utterance
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled():
+            raise ClientGone("the client hung up")
+
+    def _check_not_all_lost(self) -> None:
+        """An error never looks like silence: text that is missing because all segments failed is an error."""
+        transcripts = [utterance.transcript for channel in self._utterances for utterance in channel]
+        failed = [transcript for transcript in transcripts if transcript.null_cause in FAILURES]
+        if failed and not any(transcript.text for transcript in transcripts):
+            raise StageFailed("asr", f"no segment could be transcribed ({failed[0].null_cause}: {failed[0].detail})")
+
+    def _end(self, outcome: str) -> None:
+        for session in self._sessions:
+            session.abort()
+        self.source.close()
+        facts = self._facts()
+        timing = (self._service.clock(), time.perf_counter() - self._begun)
+        for context, session in zip(self._contexts, self._sessions, strict=False):
+            self._service.emit(session_record(context, session.summary(), facts, outcome, timing))
+
+    def _facts(self) -> InputFacts:
+        info = self.source.info
+        return InputFacts(
+            claimed_s=info.claimed_s,
+            bytes=self._size,
+            rate_hz=info.rate_hz,
+            channels=info.channels,
+            codec=f"{info.container}/{info.codec}",
+            channel_correlation=self.source.channel_correlation,
+            notices=len(self.source.notices),
+        )
+
+    def _refused(self, error: SpeechpipeError) -> None:
+        """Record a file that never became a session: the share of unreadable input is an input metric."""
+        summary = _nothing(self._request.id)
+        timing = (self._service.clock(), time.perf_counter() - self._begun)
+        context = Context(self._request.id, "upload", self._request.bundle, tenant=self._request.tenant)
+        self._service.emit(session_record(context, summary, InputFacts(bytes=self._size), error.cause, timing))
+
+    @property
+    def result(self) -> Result:
+        """The answer, once `run` has ended."""
+        channels = tuple(
+            Channel(index, tuple(utterances), session.summary())
+            for index, (utterances, session) in enumerate(zip(self._utterances, self._sessions, strict=True))
+        )
+        return Result(
+            id=self._request.id,
+            bundle=self._request.bundle,
+            info=self.source.info,
+            duration_s=channels[0].summary.accounting.received / SAMPLE_RATE_HZ,
+            wall_s=time.perf_counter() - self._begun,
+            channels=channels,
+            notices=(*self._request.notices, *self.source.notices, *_lost(channels)),
+        )
+
+
+def _lost(channels: tuple[Channel, ...]) -> list[Notice]:
+    causes = [utterance.transcript.null_cause for channel in channels for utterance in channel.utterances]
+    return [
+        Notice(f"segments_lost_{cause.value}", f"{causes.count(cause)} segments have no text: {cause.value}")
+        for cause in sorted(FAILURES)
+        if cause in causes
+    ]
+
+
+def _nothing(session_id: str) -> SessionSummary:
+    from speechpipe.audio.features import FeatureAccumulator
+    from speechpipe.types import Accounting
+
+    return SessionSummary(
+        session_id, Accounting(0, 0, 0, 0, 0), FeatureAccumulator().result(), 0, {}, 0.0, 0.0, 0.0, 0.0
+    )

@@ -1,0 +1,58 @@
+"""DOOR: recognizer processes. `RecognizerPool.open` begins a segment on some worker and hands back a `Job`.
+
+A decode holds Python's lock for seconds and native code may crash, so no recognizer ever runs in the server's
+process. A job keeps its audio until its result is final; if its worker dies the audio is fed to another.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from speechpipe.types import DecodeStats, Scalar, Transcript
+
+
+@dataclass(frozen=True)
+class RecognizerSpec:
+    """Which recognizer a job wants; equal specs share one loaded model in each worker."""
+
+    implementation: str
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, tuple[tuple[str, Scalar], ...]]:
+        """A hashable identity."""
+        return (self.implementation, tuple(sorted(self.options.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """How many workers, and when one has had enough."""
+
+    workers: int = 2
+    nice: int = 5
+    max_jobs: int = 2000  # 0: never recycled for age
+    max_rss_mb: int = 1500  # 0: never recycled for size
+    segment_timeout_s: float = 60.0
+    attempts: int = 3
+    start_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The one terminal answer for a job."""
+
+    transcript: Transcript
+    stats: DecodeStats
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A snapshot for health pages and metrics."""
+
+    ready_workers: int
+    workers: int
+    queued: int
+    active: int
+    queued_s: float
+    restarts: Mapping[str, int]
+    rss_mb: tuple[float, ...]
+    failure: str = ""  # why no worker can start, if none can
