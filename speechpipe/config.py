@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(100 * 2**20, gt=0)
     max_audio_s: float = Field(4 * 3600.0, gt=0, description="Decoded seconds of one upload.")
     max_pending_s: float = Field(120.0, gt=0, description="Audio of one upload waiting for a recognizer.")
+    upload_timeout_s: float = Field(600.0, gt=0, description="For the body of an upload to arrive.")
     max_uploads: int = Field(16, ge=1, description="Uploads in progress at once; more get 503.")
     max_uploads_per_key: int = Field(0, ge=0, description="Of one API key; more get 429. 0 = no limit.")
 

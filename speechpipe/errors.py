@@ -6,7 +6,8 @@ SpeechpipeError
 │   ├── UnknownName           no such bundle, VAD or recognizer
 │   ├── EmptyAudio            no bytes, or bytes that hold no samples
 │   ├── UndecodableAudio      not audio that we can read
-│   └── TooLarge              too many bytes, or too many decoded seconds
+│   ├── TooLarge              too many bytes, or too many decoded seconds
+│   └── TooSlow               the upload did not arrive in time
 ├── Unauthorized              missing or wrong key
 ├── RateLimited               this caller has too much at once
 ├── Overloaded                the server has too much at once
@@ -71,6 +72,12 @@ class TooLarge(BadInput):
     cause = "too_large"
 
 
+class TooSlow(BadInput):
+    """The body of an upload did not arrive within its time."""
+
+    cause = "upload_timeout"
+
+
 class Unauthorized(SpeechpipeError):
     """The key is missing or unknown."""
 
@@ -129,6 +136,7 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     EmptyAudio: 400,
     UndecodableAudio: 415,
     TooLarge: 413,
+    TooSlow: 408,
     Unauthorized: 401,
     RateLimited: 429,
     Overloaded: 503,

@@ -167,21 +167,25 @@ class Service:
             Overloaded: as many uploads run as may run at once.
             RateLimited: this caller has as many as one caller may have.
         """
-        settings = self.settings
-        if not self._started:
-            raise NotReady("the recognizers are loading, or the server is shutting down")
         with self._lock:
-            if self._uploads.total() >= settings.max_uploads:
-                message = f"{settings.max_uploads} uploads are in progress; try again later"
-                raise Overloaded(message, retry_after_s=self._retry_after_s())
-            if settings.max_uploads_per_key and self._uploads[caller] >= settings.max_uploads_per_key:
-                raise RateLimited(f"this key has {settings.max_uploads_per_key} uploads in progress")
+            self.check_capacity(caller)
             self._uploads[caller] += 1
         try:
             yield
         finally:
             with self._lock:
                 self._uploads[caller] -= 1
+
+    def check_capacity(self, caller: str) -> None:
+        """Refuse now what `admitted` would refuse, before a body has been read for nothing."""
+        settings = self.settings
+        if not self._started:
+            raise NotReady("the recognizers are loading, or the server is shutting down")
+        if self._uploads.total() >= settings.max_uploads:
+            message = f"{settings.max_uploads} uploads are in progress; try again later"
+            raise Overloaded(message, retry_after_s=self._retry_after_s())
+        if settings.max_uploads_per_key and self._uploads[caller] >= settings.max_uploads_per_key:
+            raise RateLimited(f"this key has {settings.max_uploads_per_key} uploads in progress")
 
     def _retry_after_s(self) -> float:
         """Return how long the waiting audio takes at a tenth of real time per worker: a fair guess, not a promise."""

@@ -103,6 +103,11 @@ def session_record(
     return _record(context, "session", context.session_id, outcome, timing[0], measures)
 
 
+def refusal_record(context: Context, cause: str, size: int, at: float) -> Record:
+    """Return the record of input that never became a session: it has an outcome and no figures."""
+    return _record(context, "session", context.session_id, cause, at, {"input.bytes": size})
+
+
 def _record(context: Context, kind: str, id_: str, outcome: str, at: float, measures: dict[str, Measure]) -> Record:
     bundle = context.bundle
     return Record(

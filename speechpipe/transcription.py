@@ -1,7 +1,7 @@
 """One file through the cascade: what an upload and `speechpipe transcribe` both do."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -11,7 +11,7 @@ from speechpipe.audio.source import AudioSource, ChannelChoice
 from speechpipe.errors import ClientGone, EmptyAudio, SpeechpipeError, StageFailed
 from speechpipe.pipeline import Session
 from speechpipe.service import Service, SessionRequest, new_session_id
-from speechpipe.speech_metrics import Context, InputFacts, session_record, utterance_record
+from speechpipe.speech_metrics import Context, InputFacts, refusal_record, session_record, utterance_record
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Notice, NullCause, SessionSummary, Utterance
 
 CANCEL_CHECK_S = 0.5
@@ -110,6 +110,7 @@ class Transcription:
         self._utterances: list[list[Utterance]] = [[] for _ in range(self.source.sessions)]
         self._contexts = [self._context(channel) for channel in range(self.source.sessions)]
         self._sessions: list[Session] = []
+        self._ended = False
 
     def _context(self, channel: int) -> Context:
         request = self._request
@@ -130,7 +131,7 @@ class Transcription:
                 )
             )
 
-    def run(self) -> Iterator[tuple[int, Utterance]]:
+    def run(self) -> Generator[tuple[int, Utterance], None, None]:
         """Yield (channel, utterance) as they become final, in order within a channel.
 
         Raises:
@@ -183,7 +184,14 @@ class Transcription:
         if failed and not any(transcript.text for transcript in transcripts):
             raise StageFailed("asr", f"no segment could be transcribed ({failed[0].null_cause}: {failed[0].detail})")
 
+    def close(self) -> None:
+        """Give up what `run` has not ended (it may never have been begun); otherwise do nothing."""
+        self._end(ClientGone.cause)
+
     def _end(self, outcome: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
         for session in self._sessions:
             session.abort()
         self.source.close()
@@ -206,10 +214,8 @@ class Transcription:
 
     def _refused(self, error: SpeechpipeError) -> None:
         """Record a file that never became a session: the share of unreadable input is an input metric."""
-        summary = _nothing(self._request.id)
-        timing = (self._service.clock(), time.perf_counter() - self._begun)
         context = Context(self._request.id, "upload", self._request.bundle, tenant=self._request.tenant)
-        self._service.emit(session_record(context, summary, InputFacts(bytes=self._size), error.cause, timing))
+        self._service.emit(refusal_record(context, error.cause, self._size, self._service.clock()))
 
     @property
     def result(self) -> Result:
@@ -236,12 +242,3 @@ def _lost(channels: tuple[Channel, ...]) -> list[Notice]:
         for cause in sorted(FAILURES)
         if cause in causes
     ]
-
-
-def _nothing(session_id: str) -> SessionSummary:
-    from speechpipe.audio.features import FeatureAccumulator
-    from speechpipe.types import Accounting
-
-    return SessionSummary(
-        session_id, Accounting(0, 0, 0, 0, 0), FeatureAccumulator().result(), 0, {}, 0.0, 0.0, 0.0, 0.0
-    )

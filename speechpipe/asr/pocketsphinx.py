@@ -1,12 +1,15 @@
 """PocketSphinx 5 (BSD, https://github.com/cmusphinx/pocketsphinx) with the en-us model of its wheel.
 
-Two things decide its accuracy here. Cepstral mean normalisation: a decoder that carries its running mean from
-one segment to the next lets one speaker's microphone colour another's text, so every segment starts from the
-model's own mean; a segment that is all there is normalised by its own mean (`full_utt`), which on read speech
-is worth more than any decoder setting (docs/decisions/0005). And the beam: `maxhmmpf` and `fwdflat` from the card.
+What decides its accuracy here is cepstral mean normalisation (docs/decisions/0005): a segment that is all there
+is normalised by its own mean (`full_utt`), one that is being spoken by a mean that follows.
+
+What decides whether it can be trusted is that nothing of one segment reaches the next one, of another session.
+The decoder carries three things over: the running mean, the noise floor of its noise removal, and the fast-match
+history of its last seven frames. `_settle` brings all three to the same point before every segment.
 """
 
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,30 +19,50 @@ from speechpipe.asr import DecodeOptions
 from speechpipe.types import NullCause, Samples, Scalar, Transcript, Word
 
 FRAMES_PER_S = 100
+SETTLING = bytes(2 * 1280)  # 80 ms of silence: more frames than the history holds
 _ALTERNATIVE = re.compile(r"\(\d+\)$")  # read(2): the second pronunciation of "read"
 _MARKUP = ("<", "[", "+")  # <sil>, [NOISE], ++UH++
 
 
 class PocketSphinxRecognizer:
-    """Keeps idle decoders: each costs about 100 MB and half a second, and holds one segment at a time."""
+    """Keeps idle decoders: each costs about 100 MB and half a second, and holds one segment at a time.
+
+    Decoders for whole and for live segments are kept apart: feeding one in blocks switches it from the mean of
+    the whole segment to the running mean for good.
+    """
 
     def __init__(self, **options: Scalar) -> None:
         self._options = {"loglevel": "FATAL", **options}
-        self._idle: list[Any] = [self._decoder()]
-        self._start_mean = self._idle[0].get_cmn(False)
+        first = self._decoder()
+        self._start_mean = first.get_cmn(False)
+        self._idle: dict[bool, list[Any]] = {True: [first], False: []}
 
     def _decoder(self) -> Any:
         return Decoder(**self._options)
 
     def open(self, options: DecodeOptions) -> "PocketSphinxStream":
         """Begin a segment on an idle decoder, or on a new one."""
-        decoder = self._idle.pop() if self._idle else self._decoder()
-        decoder.set_cmn(self._start_mean)
+        idle = self._idle[options.whole]
+        decoder = idle.pop() if idle else self._decoder()
+        self._settle(decoder)
         return PocketSphinxStream(decoder, self, whole=options.whole)
 
-    def release(self, decoder: Any) -> None:
+    def _settle(self, decoder: Any) -> None:
+        with warnings.catch_warnings():
+            # Called deprecated and unnecessary by the library; without it the noise floor is carried over.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            decoder.start_stream()
+        decoder.start_utt()
+        decoder.process_raw(SETTLING, full_utt=True)
+        decoder.end_utt()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            decoder.start_stream()
+        decoder.set_cmn(self._start_mean)
+
+    def release(self, decoder: Any, *, whole: bool) -> None:
         """Take a decoder back."""
-        self._idle.append(decoder)
+        self._idle[whole].append(decoder)
 
 
 class PocketSphinxStream:
@@ -48,13 +71,14 @@ class PocketSphinxStream:
     def __init__(self, decoder: Any, owner: PocketSphinxRecognizer, *, whole: bool) -> None:
         self._decoder = decoder
         self._owner = owner
-        self._held: list[bytes] | None = [] if whole else None
+        self._whole = whole
+        self._held: list[bytes] = []
         self._started = False
 
     def feed(self, samples: Samples) -> None:
         """Take (n,) samples: decode them, or hold them if the segment is to be normalised as a whole."""
         pcm = (np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
-        if self._held is not None:
+        if self._whole:
             self._held.append(pcm)
             return
         self._start()
@@ -73,7 +97,7 @@ class PocketSphinxStream:
     def finish(self) -> Transcript:
         """End the utterance and read the words off the lattice's best path."""
         self._start()
-        if self._held is not None:
+        if self._whole:
             pcm = b"".join(self._held)
             if pcm:  # the library refuses an empty block
                 self._decoder.process_raw(pcm, full_utt=True)
@@ -95,7 +119,7 @@ class PocketSphinxStream:
         self._release()
 
     def _release(self) -> None:
-        self._owner.release(self._decoder)
+        self._owner.release(self._decoder, whole=self._whole)
         self._decoder = None
 
     def _words(self) -> list[Word]:

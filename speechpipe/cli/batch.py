@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ class Batch:
         self._format = format_
         self._output = output
         self._request = request
+        self._stop = threading.Event()
         self.results: list[tuple[str, Result]] = []
 
     def run(self, service: Service, files: list[str]) -> int:
@@ -38,7 +40,7 @@ class Batch:
         failed = 0
         targets = self._targets(files)
         at_once = service.settings.worker_count
-        with Progress(len(files)) as progress, service, ThreadPoolExecutor(at_once) as threads:
+        with Progress(len(files)) as progress, service, self._threads(at_once) as threads:
             running: deque[Future[Result]] = deque()
             waiting = iter(files)
             for file, target in zip(files, targets, strict=True):
@@ -52,9 +54,19 @@ class Batch:
                     self._tell(file, error, progress)
         return failed
 
+    @contextmanager
+    def _threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(count) as threads:
+            try:
+                yield threads
+            except BaseException:  # Ctrl-C must not wait for a three-hour file
+                self._stop.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+
     def _transcribe(self, service: Service, file: str, progress: Progress) -> Result:
         with _opened(file) as stream:
-            transcription = Transcription(service, stream, self._request())
+            transcription = Transcription(service, stream, self._request(), self._stop.is_set)
             with progress.file(file, transcription.source.info.claimed_s) as advance:
                 for _, utterance in transcription.run():
                     advance(utterance.end_s)

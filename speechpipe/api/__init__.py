@@ -1,0 +1,1 @@
+"""The HTTP side: thin. Requests become `TranscriptionRequest`s, results become what clients already speak."""

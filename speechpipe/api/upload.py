@@ -1,0 +1,219 @@
+"""`POST /v1/audio/transcriptions` and `GET /v1/models`, as OpenAI's clients speak them."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any, BinaryIO
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from speechpipe import captions, documents
+from speechpipe.api import auth
+from speechpipe.api.errors import error_body
+from speechpipe.api.fields import UploadFields, read_form
+from speechpipe.audio.source import ChannelChoice
+from speechpipe.errors import ClientGone, SpeechpipeError
+from speechpipe.service import CHAMPION_NAMES, Service
+from speechpipe.transcription import Result, Transcription, TranscriptionRequest
+from speechpipe.types import Bundle
+
+FORM_SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "model"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        **UploadFields.model_json_schema(ref_template="#/components/schemas/{model}")["properties"],
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events that give back file and place however they end, even if nobody ever listened."""
+
+    def __init__(self, events: AsyncIterator[str], headers: dict[str, str], held: contextlib.AsyncExitStack) -> None:
+        unbuffered = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(events, headers=headers | unbuffered, media_type="text/event-stream")
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, then let go."""
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+
+class Upload:
+    """One upload on its way through the server; `work` runs on a thread, everything else on the event loop."""
+
+    def __init__(self, service: Service, request: Request, fields: UploadFields, tenant: str) -> None:
+        self._service = service
+        self._request = request
+        self._fields = fields
+        self._gone = threading.Event()
+        self.asked = TranscriptionRequest(
+            bundle=service.bundle(fields.model, fields.changes),
+            choice=ChannelChoice(fields.channel, fields.multichannel),
+            language=fields.language,
+            prompt=fields.prompt,
+            temperature=fields.temperature,
+            tenant=tenant,
+            max_s=service.settings.max_audio_s,
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every answer carries."""
+        return {"x-request-id": self.asked.id, "x-speechpipe-bundle": self.asked.bundle.id}
+
+    def open(self, file: BinaryIO) -> Transcription:
+        """Open the audio; blocks, so on a thread."""
+        return Transcription(self._service, file, self.asked, self._gone.is_set)
+
+    def work(self, file: BinaryIO) -> Result:
+        """Do everything; blocks, so on a thread."""
+        transcription = self.open(file)
+        for _ in transcription.run():
+            pass
+        return transcription.result
+
+    @contextlib.asynccontextmanager
+    async def noticing_hangup(self) -> AsyncIterator[None]:
+        """While inside, tell the work to stop when the client hangs up."""
+
+        async def watch() -> None:
+            while (await self._request.receive())["type"] != "http.disconnect":
+                pass
+            self._gone.set()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+    def response(self, result: Result) -> Response:
+        """Return the answer in the format that was asked for."""
+        fields = self._fields
+        headers = self.headers
+        if result.notices:
+            # Formats without a place for warnings carry them here; JSON in ASCII is a valid header value.
+            headers["x-speechpipe-warnings"] = json.dumps([documents.notice(item) for item in result.notices])
+        if fields.response_format == "text":
+            return PlainTextResponse(result.text + "\n", headers=headers)
+        if fields.response_format in ("srt", "vtt"):
+            write: Callable[..., str] = captions.srt if fields.response_format == "srt" else captions.vtt
+            text = write(captions.cues(utterance for _, utterance in result.utterances))
+            kind = "text/vtt" if fields.response_format == "vtt" else "text/plain"
+            return PlainTextResponse(text, headers=headers, media_type=kind)
+        if fields.response_format == "verbose_json":
+            granularities = frozenset(fields.timestamp_granularities or ["segment"])
+            return JSONResponse(documents.verbose(result, _language(result.bundle), granularities), headers=headers)
+        return JSONResponse(self._json(result), headers=headers)
+
+    def _json(self, result: Result) -> dict[str, Any]:
+        document: dict[str, Any] = {"text": result.text, "usage": documents.usage(result)}
+        if self._fields.include:
+            document["logprobs"] = documents.logprobs(result)
+        brief = ("id", "bundle", "accounting", "warnings")
+        return document | {"speechpipe": {key: documents.details(result)[key] for key in brief}}
+
+    async def events(self, transcription: Transcription, limiter: CapacityLimiter) -> AsyncIterator[str]:
+        """Yield server-sent events: a delta for every utterance, then the whole text."""
+        utterances = transcription.run()
+        spoken = False
+        try:
+            while (item := await to_thread.run_sync(next, utterances, None, limiter=limiter)) is not None:
+                text = item[1].transcript.text
+                if text:
+                    yield _event({"type": "transcript.text.delta", "delta": f" {text}" if spoken else text})
+                    spoken = True
+            result = transcription.result
+            done: dict[str, Any] = {
+                "type": "transcript.text.done",
+                "text": result.text,
+                "usage": documents.usage(result),
+            }
+            if self._fields.include:
+                done["logprobs"] = documents.logprobs(result)
+            yield _event(done | {"speechpipe": {"warnings": [documents.notice(item) for item in result.notices]}})
+        except SpeechpipeError as error:
+            self._service.refuse(error)
+            yield _event(error_body(error))
+        finally:
+            utterances.close()
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"
+
+
+def _language(bundle: Bundle) -> str:
+    return {"en": "english"}.get(bundle.languages[0], bundle.languages[0])
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix="/v1")
+    limiter_of: list[CapacityLimiter] = []
+
+    def limiter() -> CapacityLimiter:
+        # Made on first use because it belongs to a running event loop. One thread for each admitted upload.
+        if not limiter_of:
+            limiter_of.append(CapacityLimiter(service.settings.max_uploads))
+        return limiter_of[0]
+
+    @routes.post("/audio/transcriptions", openapi_extra=FORM_SCHEMA, response_model=None)
+    async def transcriptions(request: Request) -> Response:
+        """Transcribe an uploaded file."""
+        tenant = auth.caller(request.headers.get("authorization"), service.settings.api_keys)
+        service.check_capacity(tenant)
+        async with contextlib.AsyncExitStack() as held:
+            file, fields = await read_form(request, service.settings)
+            held.push_async_callback(file.close)
+            upload = Upload(service, request, fields, tenant)
+            held.enter_context(service.admitted(tenant))
+            audio = file.file
+            if not fields.stream:
+                async with upload.noticing_hangup():
+                    result = await to_thread.run_sync(upload.work, audio, limiter=limiter())
+                return upload.response(result)
+            transcription = await to_thread.run_sync(upload.open, audio, limiter=limiter())
+            held.callback(transcription.close)
+            events = upload.events(transcription, limiter())
+            return EventStream(events, upload.headers, held.pop_all())
+        raise ClientGone("unreachable")  # pragma: no cover - AsyncExitStack never swallows here
+
+    @routes.get("/models")
+    def models(request: Request) -> dict[str, Any]:
+        """List the bundles; the first two names mean the champion."""
+        auth.caller(request.headers.get("authorization"), service.settings.api_keys)
+        names = [*CHAMPION_NAMES, *(name for name in service.catalogue.names if name not in CHAMPION_NAMES)]
+        return {"object": "list", "data": [_model(service, name) for name in names]}
+
+    @routes.get("/models/{name}")
+    def model(name: str, request: Request) -> dict[str, Any]:
+        """Describe one bundle."""
+        auth.caller(request.headers.get("authorization"), service.settings.api_keys)
+        return _model(service, name)
+
+    return routes
+
+
+def _model(service: Service, name: str) -> dict[str, Any]:
+    bundle = service.bundle(name)
+    created = int(service.catalogue.cards["bundle", bundle.name].path.stat().st_mtime)
+    owned = {"id": name, "object": "model", "created": created, "owned_by": "speechpipe"}
+    return owned | {"speechpipe": documents.bundle(bundle) | {"description": bundle.description}}
