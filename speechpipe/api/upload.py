@@ -44,14 +44,15 @@ FORM_SCHEMA = {
 class EventStream(StreamingResponse):
     """Server-sent events that give back file and place however they end, even if nobody ever listened."""
 
-    def __init__(self, events: AsyncIterator[str], headers: dict[str, str], held: contextlib.AsyncExitStack) -> None:
+    def __init__(self, upload: "Upload", events: AsyncIterator[str], held: contextlib.AsyncExitStack) -> None:
         unbuffered = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        super().__init__(events, headers=headers | unbuffered, media_type="text/event-stream")
+        super().__init__(events, headers=upload.headers | unbuffered, media_type="text/event-stream")
+        self._upload = upload
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, then let go."""
-        async with self._held:
+        async with self._held, self._upload.noticing_hangup():
             await super().__call__(scope, receive, send)
 
 
@@ -193,7 +194,7 @@ def router(service: Service) -> APIRouter:
             transcription = await to_thread.run_sync(upload.open, audio, limiter=limiter())
             held.callback(transcription.close)
             events = upload.events(transcription, limiter())
-            return EventStream(events, upload.headers, held.pop_all())
+            return EventStream(upload, events, held.pop_all())
         raise ClientGone("unreachable")  # pragma: no cover - AsyncExitStack never swallows here
 
     @routes.get("/models")

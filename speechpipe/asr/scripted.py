@@ -23,9 +23,9 @@ class ScriptedRecognizer:
     def __init__(
         self,
         cost: float = 0.0,
-        crash_above_level: float = 2.0,
-        hang_above_level: float = 2.0,
-        fail_above_level: float = 2.0,
+        crash_above_level: float = 1e9,
+        hang_above_level: float = 1e9,
+        fail_above_level: float = 1e9,
         empty_below_level: float = 0.0,
     ) -> None:
         """Take the CPU seconds spent per second of audio, and the peak levels at which it crashes (the process

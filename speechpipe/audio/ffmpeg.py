@@ -17,6 +17,9 @@ CONTAINERS = (
 )
 """Only containers of media. Playlists (hls, concat, dash, sdp) would let an upload name other files and hosts."""
 
+INDEXED = ("mov", "matroska", "asf", "ogg", "wav", "avi", "flv")
+"""Containers that know how long they are; for the others FFmpeg guesses from the bit rate."""
+
 SLACK_S = 0.3
 MAX_DAMAGED_PACKETS = 50
 """After so many packets in a row that do not decode, what follows is not this recording."""
@@ -48,12 +51,13 @@ class FfmpegDecoder:
         self._track = tracks[0]
         self._track.codec_context.thread_count = 1
         duration = self._container.duration
+        indexed = self._container.format.name.startswith(INDEXED)
         self.info = AudioInfo(
             container=self._container.format.name,
             codec=self._track.codec_context.name,
             rate_hz=self._track.rate,
             channels=self._track.channels,
-            claimed_s=duration / av.time_base if duration and duration > 0 else None,
+            claimed_s=duration / av.time_base if duration and duration > 0 and indexed else None,
         )
 
     def blocks(self) -> Iterator[Samples]:

@@ -1,8 +1,9 @@
 """What libsndfile reads: wav, flac, ogg, mp3, aiff, au, caf, w64, rf64 and their kin."""
 
 import os
+import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import soundfile
 
@@ -13,8 +14,18 @@ from speechpipe.types import Notice, Samples
 UNKNOWN_FRAMES = 2**62
 """libsndfile says about 2**63 frames where a header does not know (FLAC from a pipe)."""
 
+STREAMED_BYTES = 2**31 - 4096
+"""A wav written to a pipe says about 2 or 4 GiB of data: its writer did not know."""
+
 SLACK_S = 0.2
 """How far lossy formats may miss their header's length (encoder delay, padding) and still be whole."""
+
+SALVAGE_FRAMES = 1024
+FAILURES = (soundfile.SoundFileError, RuntimeError, TypeError, ValueError)
+
+# libsndfile believes the file's size rather than its header, and only its log tells that they differ.
+_CLAIM = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_OGG_OPEN_END = "lacks an end-of-stream bit"
 
 
 class LibsndfileDecoder:
@@ -28,10 +39,9 @@ class LibsndfileDecoder:
         """
         self.notices: list[Notice] = []
         self._fd = os.dup(file.fileno())
-        os.lseek(self._fd, 0, os.SEEK_SET)
         try:
-            self._file = soundfile.SoundFile(self._fd, closefd=False)
-        except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+            self._file = self._open()
+        except FAILURES as error:
             os.close(self._fd)
             raise UndecodableAudio(f"libsndfile: {_reason(error)}") from error
         frames = self._file.frames
@@ -44,8 +54,19 @@ class LibsndfileDecoder:
             codec=self._file.subtype,
             rate_hz=self._file.samplerate,
             channels=self._file.channels,
-            claimed_s=frames / self._file.samplerate if 0 < frames < UNKNOWN_FRAMES else None,
+            claimed_s=self._claimed_s(frames),
         )
+
+    def _open(self) -> Any:
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        return soundfile.SoundFile(self._fd, closefd=False)
+
+    def _claimed_s(self, frames: int) -> float | None:
+        seconds = frames / self._file.samplerate
+        if match := _CLAIM.search(self._file.extra_info):
+            claimed, real = int(match[1]), int(match[2])
+            return seconds * claimed / real if real and 0 < claimed < STREAMED_BYTES else None
+        return seconds if 0 < frames < UNKNOWN_FRAMES else None
 
     def blocks(self) -> Iterator[Samples]:
         """Yield blocks of shape (frames, channels) until the end or the first damage."""
@@ -54,19 +75,40 @@ class LibsndfileDecoder:
         while True:
             try:
                 block = self._file.read(size, dtype="float32", always_2d=True)
-            except (soundfile.SoundFileError, RuntimeError) as error:
+            except FAILURES as error:
                 self.notices.append(Notice("audio_damaged", f"reading stopped: {_reason(error)}"))
+                for block in self._salvage(read):
+                    read += len(block)
+                    yield block
                 break
             if len(block) == 0:
                 break
             read += len(block)
             yield block
+        self._compare_with_header(read)
+
+    def _salvage(self, skip: int) -> Iterator[Samples]:
+        """Read again from the start in small blocks, so that only the damaged one is lost; `skip` frames are known."""
+        self._file.close()
+        try:
+            self._file = self._open()
+            while len(block := self._file.read(SALVAGE_FRAMES, dtype="float32", always_2d=True)):
+                if skip < len(block):
+                    yield block[skip:]
+                skip = max(0, skip - len(block))
+        except FAILURES:
+            return
+
+    def _compare_with_header(self, read: int) -> None:
+        if self.notices:
+            return
+        got = read / self.info.rate_hz
         claimed = self.info.claimed_s
-        if claimed is not None and claimed - read / self.info.rate_hz > SLACK_S and not self.notices:
-            got = read / self.info.rate_hz
-            self.notices.append(
-                Notice("audio_truncated", f"the header says {claimed:.2f} s, the file holds {got:.2f} s")
-            )
+        if claimed is not None and claimed - got > SLACK_S:
+            message = f"the header says {claimed:.2f} s, the file holds {got:.2f} s"
+            self.notices.append(Notice("audio_truncated", message))
+        elif _OGG_OPEN_END in self._file.extra_info:
+            self.notices.append(Notice("audio_truncated", "the stream has no end"))
 
     def close(self) -> None:
         """Release the file."""

@@ -1,0 +1,125 @@
+"""Fixtures: where the recordings are, a running service, a running server."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from speechpipe.config import Settings
+from speechpipe.service import Service
+from tests.sounds import SHARED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs recordings that are not part of the project, and only that."""
+    if SHARED.exists():
+        return
+    for item in items:
+        if "shared_data" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no recordings beside the checkout (../shared/data)"))
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """A running service whose champion is the scripted recognizer, with every shipped bundle at hand."""
+    settings = Settings(bundle="scripted", workers=2, worker_nice=0)
+    with Service(settings) as running:
+        yield running
+
+
+@dataclass
+class Server:
+    """A `speechpipe serve` process of its own."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: list[str]
+    state: Path
+
+    def workers(self) -> list[psutil.Process]:
+        """Its recognizer processes."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def descriptors(self) -> int:
+        """Its open files and sockets."""
+        return psutil.Process(self.process.pid).num_fds()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        total = 0.0
+        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+            match = re.match(rf"{name}(?:{{(.*)}})? (\S+)$", line)
+            if match and all(f'{key}="{value}"' in (match[1] or "") for key, value in labels.items()):
+                total += float(match[2])
+        return total
+
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Iterator[StartServer]:
+    """Start servers on ports of their own; each is ended with SIGTERM and must leave cleanly."""
+    servers: list[Server] = []
+
+    def start(wait: bool = True, **environment: str) -> Server:
+        state = Path(tempfile.mkdtemp(prefix="speechpipe-test-"))
+        variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in environment.items()}
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from speechpipe.cli import main; main()", "serve", "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "SPEECHPIPE_STATE_DIR": str(state), **variables},
+        )
+        assert process.stdout is not None
+        log: list[str] = []
+        ready, listening = threading.Event(), threading.Event()
+        found: list[str] = []
+
+        def read() -> None:
+            assert process.stdout is not None
+            for line in process.stdout:
+                log.append(line)
+                if match := re.search(r"running on (http://\S+)", line):
+                    found.append(match[1])
+                    listening.set()
+                if " ready: " in line:
+                    ready.set()
+            ready.set()
+            listening.set()
+
+        threading.Thread(target=read, daemon=True).start()
+        assert listening.wait(60), "".join(log)
+        assert found, "".join(log)
+        if wait:
+            assert ready.wait(60), "".join(log)
+            assert process.poll() is None, "".join(log)
+        server = Server(found[0], process, log, state)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+    for server in servers:
+        assert server.process.wait(30) in (0, 1, -signal.SIGTERM, -signal.SIGKILL), "".join(server.log)
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def server(start_server: StartServer) -> Server:
+    """One server for all tests that leave it as they found it: scripted champion, small limits."""
+    return start_server(bundle="scripted", workers="2", max_upload_bytes=str(26 * 2**20), max_audio_s="600")

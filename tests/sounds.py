@@ -1,0 +1,60 @@
+"""Sounds for tests, made from the committed samples or from nothing."""
+
+import io
+import tomllib
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+
+from speechpipe.types import SAMPLE_RATE_HZ, Samples
+
+SAMPLES = Path(__file__).parents[1] / "audio_samples"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+EXPECTED: dict[str, dict[str, Any]] = tomllib.loads((SAMPLES / "expected.toml").read_text())
+
+
+def sample(name: str) -> Samples:
+    """Return a committed clip: (n,) or (n, channels)."""
+    audio: Samples = soundfile.read(SAMPLES / f"{name}.flac", dtype="float32")[0]
+    return audio
+
+
+def tone(seconds: float, hertz: float = 440.0, level: float = 0.3, rate: int = SAMPLE_RATE_HZ) -> Samples:
+    """Return a sine."""
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def bursts(pattern: list[tuple[float, float]], seed: int = 0) -> Samples:
+    """Return noise bursts: (seconds, level) after each other; what an energy VAD takes for speech."""
+    random = np.random.default_rng(seed)
+    parts = [random.normal(0, max(level, 1e-9), round(s * SAMPLE_RATE_HZ)) for s, level in pattern]
+    return np.clip(np.concatenate(parts), -1, 1).astype(np.float32)
+
+
+def encoded(audio: Samples, rate: int = SAMPLE_RATE_HZ, form: str = "WAV", subtype: str | None = None) -> bytes:
+    """Return the bytes of a file that libsndfile writes."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio, rate, format=form, subtype=subtype)
+    return buffer.getvalue()
+
+
+def encoded_by_ffmpeg(audio: Samples, container: str, codec: str, rate: int = 48_000) -> bytes:
+    """Return the bytes of a file that FFmpeg writes (`ipod` is m4a)."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, layout="mono")
+        stream.bit_rate = 64_000
+        frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE_HZ
+        frame.time_base = Fraction(1, SAMPLE_RATE_HZ)
+        resampler = av.AudioResampler(
+            format=stream.codec_context.format, layout="mono", rate=rate, frame_size=stream.codec_context.frame_size
+        )
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(stream.encode(part))
+        output.mux(stream.encode(None))
+    return buffer.getvalue()
