@@ -127,7 +127,8 @@ def main() -> None:
         lines.append(
             f'\n[{clip.name}]\nfile = "{clip.name}.flac"\nabout = "{clip.about}"\ntext = "{clip.text}"\n'
             f"duration_s = {len(clip.audio) / clip.rate:.3f}\n"
-            f"speech = {[list(span) for span in clip.speech]}\nmax_wer = {clip.max_wer}\nboundary_s = {clip.boundary_s}\n"
+            f"speech = {[list(span) for span in clip.speech]}\n"
+            f"max_wer = {clip.max_wer}\nboundary_s = {clip.boundary_s}\n"
         )
     (HERE / "expected.toml").write_text("".join(lines), encoding="utf-8")
 

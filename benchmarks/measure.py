@@ -22,7 +22,10 @@ from speechpipe.types import Samples
 RATE = 16_000
 SHARED = Path(os.environ.get("SPEECHPIPE_BENCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 TUNED = {"fwdflat": False, "maxhmmpf": 3000, "loglevel": "FATAL"}
-"""What the card of the embedded default sets."""
+"""PocketSphinx without its second pass and with a beam: what it can do when tuned by hand (docs/decisions/0005)."""
+
+BUNDLE = {**TUNED, "topn": 2, "maxwpf": 5, "maxhmmpf": 2500}
+"""What the default bundle sets beyond that."""
 
 
 @dataclass(frozen=True)
@@ -135,3 +138,21 @@ class Board:
         Console(width=None if Console().is_terminal else 130).print(table)
         if any(good is False for *_, good in self.rows):
             sys.exit(1)
+
+
+def long_audio(minutes: float, pause_s: float = 1.0) -> Samples:
+    """Return the read clips one after the other, with pauses, repeated up to a length."""
+    pieces = []
+    for clip in read_speech():
+        pieces += [clip.samples, np.zeros(round(pause_s * RATE), np.float32)]
+    return np.resize(np.concatenate(pieces), round(minutes * 60 * RATE))
+
+
+def write_long(path: Path, minutes: float) -> None:
+    """Write that as FLAC without holding all of it."""
+    once = long_audio(10.0)
+    left = round(minutes * 60 * RATE)
+    with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16", format="FLAC") as file:
+        while left > 0:
+            file.write(once[:left])
+            left -= len(once)

@@ -8,7 +8,7 @@ from typing import Any
 
 from speechpipe.speech_metrics import compression_ratio
 from speechpipe.transcription import Result
-from speechpipe.types import Accounting, Bundle, Notice, Transcript, Utterance
+from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Bundle, Notice, Transcript, Utterance
 
 LEAST_PROBABILITY = 1e-6  # keeps logarithms finite
 
@@ -60,6 +60,8 @@ def segment(channel: int, utterance: Utterance) -> dict[str, Any]:
         "channel": channel,
         "start": round(utterance.start_s, 3),
         "end": round(utterance.end_s, 3),
+        # What the recognizer was given: with pre-roll and padding.
+        "heard": [round(at / SAMPLE_RATE_HZ, 5) for at in (utterance.segment.start, utterance.segment.end)],
         "text": transcript.text,
         "words": words(transcript),
         "confidence": _round(transcript.confidence),

@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from speechpipe.asr import DecodeOptions
 from speechpipe.bundles import Catalogue
@@ -15,7 +16,6 @@ from speechpipe.config import Settings
 from speechpipe.errors import NotReady, Overloaded, RateLimited, SpeechpipeError
 from speechpipe.monitor import Record
 from speechpipe.monitor.exposition import Exposition, GaugeRow
-from speechpipe.monitor.store import Store
 from speechpipe.pipeline import OnUtterance, Session, SessionOptions
 from speechpipe.speech_metrics import ROWS
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component, Scalar
@@ -23,6 +23,9 @@ from speechpipe.vad import Vad, load_vad
 from speechpipe.vad.segmenter import FixedSegments, Segmenter, SegmenterOptions
 from speechpipe.workers import PoolOptions, RecognizerSpec
 from speechpipe.workers.pool import RecognizerPool
+
+if TYPE_CHECKING:
+    from speechpipe.monitor.store import Store
 
 CHAMPION_NAMES = ("default", "whisper-1")
 """Model names that clients send without choosing; both mean the champion."""
@@ -44,7 +47,7 @@ class Service:
         self,
         settings: Settings,
         *,
-        store: Store | None = None,
+        store: "Store | None" = None,
         clock: Callable[[], float] = time.time,
         only: Bundle | None = None,
     ) -> None:
@@ -276,5 +279,7 @@ def new_session_id() -> str:
 
 def build(settings: Settings, *, with_store: bool) -> Service:
     """Return a service that is not started; the command line runs without a store."""
+    from speechpipe.monitor.store import Store  # SQLAlchemy is a third of the time the command line takes to start
+
     store = Store(settings.record_store_url, settings.store_queue) if with_store else None
     return Service(settings, store=store)

@@ -46,7 +46,7 @@ def encoded_by_ffmpeg(audio: Samples, container: str, codec: str, rate: int = 48
     """Return the bytes of a file that FFmpeg writes (`ipod` is m4a)."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate, layout="mono")
+        stream: Any = output.add_stream(codec, rate=rate, layout="mono")
         stream.bit_rate = 64_000
         frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="fltp", layout="mono")
         frame.sample_rate = SAMPLE_RATE_HZ

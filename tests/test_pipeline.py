@@ -11,9 +11,10 @@ from speechpipe.asr import DecodeOptions
 from speechpipe.errors import StageFailed
 from speechpipe.pipeline import Session, SessionOptions
 from speechpipe.service import Service, SessionRequest
-from speechpipe.types import NullCause, Samples, Utterance
+from speechpipe.types import Bundle, NullCause, Samples, Utterance
 from speechpipe.vad import load_vad
 from speechpipe.vad.segmenter import Segmenter, SegmenterOptions
+from speechpipe.workers import RecognizerSpec
 from tests.sounds import EXPECTED, bursts, sample
 
 PATTERNS = st.lists(
@@ -160,7 +161,5 @@ def test_a_session_waits_for_recognizers_instead_of_filling_memory(service: Serv
     assert len(returned) == 8
 
 
-def _spec(bundle):  # type: ignore[no-untyped-def]
-    from speechpipe.workers import RecognizerSpec
-
+def _spec(bundle: Bundle) -> RecognizerSpec:
     return RecognizerSpec(bundle.asr.implementation, bundle.asr.options)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from speechpipe.errors import EmptyAudio, UndecodableAudio
+from speechpipe.registry import Registry
 from speechpipe.types import Notice, Samples
 
 BLOCK_S = 16.0
@@ -20,6 +21,16 @@ BLOCK_VALUES = 2**20
 MIN_RATE_HZ = 4_000
 MAX_RATE_HZ = 384_000
 MAX_CHANNELS = 64
+
+
+DECODERS = Registry(
+    "decoder",
+    {
+        "1-libsndfile": "speechpipe.audio.libsndfile:LibsndfileDecoder",
+        "2-ffmpeg": "speechpipe.audio.ffmpeg:FfmpegDecoder",
+    },
+)
+"""Asked in the order of their names; FFmpeg is loaded only for what libsndfile does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +71,13 @@ def open_audio(file: BinaryIO) -> AudioDecoder:
         EmptyAudio: the file has no bytes.
         UndecodableAudio: no decoder knows it, or it says something no recording says of itself.
     """
-    from speechpipe.audio.ffmpeg import FfmpegDecoder
-    from speechpipe.audio.libsndfile import LibsndfileDecoder
-
     if file.seek(0, 2) == 0:
         raise EmptyAudio("the file is empty (0 bytes)", cause="empty_file")
     reasons = []
-    for decoder in (LibsndfileDecoder, FfmpegDecoder):
+    for name in DECODERS:
         file.seek(0)
         try:
-            return _checked(decoder(file))
+            return _checked(DECODERS.load(name)(file))
         except UndecodableAudio as error:
             if error.cause != UndecodableAudio.cause:
                 raise  # readable, and refused for what it says

@@ -49,6 +49,9 @@ class FfmpegDecoder:
             self.close()
             raise UndecodableAudio("ffmpeg: no audio track that can be decoded")
         self._track = tracks[0]
+        self._layout = tracks[0].layout.name  # as announced; the track's own follows the stream
+        self._converter: av.AudioResampler | None = None
+        self._shape: tuple[str, str, int] | None = None
         self._track.codec_context.thread_count = 1
         duration = self._container.duration
         indexed = self._container.format.name.startswith(INDEXED)
@@ -78,29 +81,41 @@ class FfmpegDecoder:
         self._compare_with_header(read / self.info.rate_hz)
 
     def _frames(self) -> Iterator[Samples]:
-        # The decoder may hand out another layout in mid-stream; the resampler makes it the announced one again.
-        to_float = av.AudioResampler(format="flt", layout=self._track.layout, rate=self.info.rate_hz)
         damaged = in_a_row = 0
         packets = self._container.demux(self._track)
-        while True:
+        while in_a_row <= MAX_DAMAGED_PACKETS:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     break
-                frames = packet.decode()
-                in_a_row = 0
-            except (av.FFmpegError, OSError) as error:
+                converted = [samples for frame in packet.decode() for samples in self._convert(frame)]
+            except av.EOFError:
+                break
+            except (av.FFmpegError, OSError, ValueError):
                 damaged, in_a_row = damaged + 1, in_a_row + 1
-                if in_a_row > MAX_DAMAGED_PACKETS or isinstance(error, av.EOFError):
-                    break
                 continue
-            for frame in frames:
-                for converted in to_float.resample(frame):
-                    yield _interleaved(converted, self.info.channels)
-        for converted in to_float.resample(None):
-            yield _interleaved(converted, self.info.channels)
+            in_a_row = 0
+            yield from converted
+        try:
+            yield from self._convert(None)
+        except (av.FFmpegError, ValueError):
+            damaged += 1
         if damaged:
             self.notices.append(Notice("audio_damaged", f"{damaged} packets could not be decoded"))
+
+    def _convert(self, frame: av.AudioFrame | None) -> list[Samples]:
+        """Bring a frame to the announced rate and layout; None gets what the converter still holds."""
+        converted: list[Samples] = []
+        shape = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape != self._shape:  # a stream may change its shape on the way; the converter may not
+            if self._converter is not None:
+                converted = [_interleaved(item, self.info.channels) for item in self._converter.resample(None)]
+            self._converter = av.AudioResampler(format="flt", layout=self._layout, rate=self.info.rate_hz)
+            self._shape = shape
+        if frame is not None and self._converter is not None:
+            frame.pts = None  # the samples are the clock; damaged time stamps would be filled up with silence
+            converted += [_interleaved(item, self.info.channels) for item in self._converter.resample(frame)]
+        return converted
 
     def _compare_with_header(self, got_s: float) -> None:
         claimed = self.info.claimed_s

@@ -24,6 +24,9 @@ class Progress:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
+            # Results go to standard output themselves; Rich would send them to the bar's console.
+            redirect_stdout=False,
+            redirect_stderr=False,
             disable=not self._console.is_terminal,
         )
         self._files = self._bar.add_task("files", total=files, visible=files > 1)

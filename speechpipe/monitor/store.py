@@ -109,7 +109,7 @@ class Store:
         while batch := self._batch():
             try:
                 self._insert(batch)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, OSError) as error:
                 self.lost["store_error"] += len(batch)
                 if not self.failure:
                     log.warning("records are lost, the store fails: %s", error)

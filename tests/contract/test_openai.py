@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from openai.types.audio import TranscriptionTextDoneEvent
 
 from tests.conftest import Server, StartServer
 from tests.sounds import EXPECTED, SAMPLES, sample
@@ -111,7 +112,8 @@ def test_logprobs(client: openai.OpenAI) -> None:
 
 
 def test_streamed_events_add_up_to_the_whole_text(client: openai.OpenAI) -> None:
-    deltas, done = [], []
+    deltas: list[str] = []
+    done: list[TranscriptionTextDoneEvent] = []
     with client.audio.transcriptions.create(file=CLIP, model="default", stream=True) as events:
         for event in events:
             if event.type == "transcript.text.delta":

@@ -1,0 +1,52 @@
+# People and CI call the same targets. `make demo` and `make test` do all the set-up on a fresh machine.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help demo test serve bench lint format samples clean
+
+help: ## Show this help
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "speechpipe needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python tools/torchaudio_without_cuda.py
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	@touch $@
+
+demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage did
+	$(BIN)/speechpipe transcribe audio_samples/*.flac --stages
+
+test: $(VENV)/.installed-dev ## Run all tests
+	$(BIN)/python -m pytest
+
+serve: $(VENV)/.installed ## Serve the upload API on http://127.0.0.1:8000
+	$(BIN)/speechpipe serve
+
+bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about 20 minutes)
+	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli; do \
+		$(BIN)/python benchmarks/$$file.py || status=1; done; exit $$status
+
+lint: $(VENV)/.installed-dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+samples: $(VENV)/.installed ## Make audio_samples/ again (needs Debian's flite)
+	$(BIN)/python audio_samples/synthesise.py
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache dist build var

@@ -1,0 +1,137 @@
+"""The server's life: it is alive before it is ready, it loses nothing, it leaves cleanly."""
+
+import os
+import signal
+import sqlite3
+import threading
+import time
+
+import httpx
+import psutil
+
+from tests.conftest import Server, StartServer
+from tests.sounds import SAMPLES
+
+URL = "/v1/audio/transcriptions"
+
+
+def post(server: Server, name: str, model: str = "default") -> httpx.Response:
+    data = (SAMPLES / f"{name}.flac").read_bytes()
+    return httpx.post(server.url + URL, data={"model": model}, files={"file": ("a.flac", data)}, timeout=60)
+
+
+def test_alive_at_once_ready_when_warm(start_server: StartServer) -> None:
+    server = start_server(wait=False, workers="1")
+    assert httpx.get(f"{server.url}/livez").status_code == 200
+    seen = set()
+    end = time.monotonic() + 60
+    while (answer := httpx.get(f"{server.url}/readyz")).status_code != 200:
+        assert answer.status_code == 503
+        assert answer.json()["reasons"]
+        early = post(server, "digits")
+        seen.add(early.status_code)
+        if early.status_code == 503:
+            assert early.headers["retry-after"]
+        assert time.monotonic() < end
+    assert seen <= {503, 200}
+    assert post(server, "digits").json()["text"] == "one two three four five six seven eight nine zero"
+
+
+def test_sigterm_lets_running_uploads_finish(start_server: StartServer) -> None:
+    server = start_server(workers="1", bundle="default")
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(post(server, "long_pauses")))
+    thread.start()
+    while server.metric("speechpipe_uploads_in_progress") < 1:
+        time.sleep(0.01)
+    workers = server.workers()
+    server.process.send_signal(signal.SIGTERM)
+    thread.join(60)
+    assert answers[0].status_code == 200
+    assert "bottle" in answers[0].json()["text"]
+    assert server.process.wait(30) in (0, -signal.SIGTERM)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in workers)
+    # Records of what ran were written before the end.
+    with sqlite3.connect(server.state / "speechpipe.db") as connection:
+        rows = connection.execute("select kind, outcome from records order by kind").fetchall()
+        (journal,) = connection.execute("pragma journal_mode").fetchone()
+    connection.close()
+    assert rows == [("session", "ok")] + [("unit", "ok")] * 3
+    assert journal == "wal"
+
+
+def test_killed_workers_cost_nobody_an_answer(start_server: StartServer) -> None:
+    server = start_server(workers="2")
+    expected = post(server, "long_pauses").json()["text"]
+    answers: list[httpx.Response] = []
+    threads = [threading.Thread(target=lambda: answers.append(post(server, "long_pauses"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while server.metric("speechpipe_workers_busy") < 2:
+        time.sleep(0.01)
+    for process in server.workers():
+        os.kill(process.pid, signal.SIGKILL)
+    for thread in threads:
+        thread.join(60)
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert {answer.json()["text"] for answer in answers} == {expected}, "the same text, after another worker's decode"
+    assert server.metric("speechpipe_worker_restarts_total", cause="crash") == 2
+    assert server.metric("speechpipe_asr_refed_segments_total") >= 1
+
+
+def test_workers_leave_when_the_server_is_killed(start_server: StartServer) -> None:
+    server = start_server(workers="2", bundle="scripted")
+    workers = server.workers()
+    assert len(workers) == 2
+    server.process.kill()
+    server.process.wait(10)
+    _, alive = psutil.wait_procs(workers, timeout=15)
+    assert not alive, "orphans"
+
+
+def test_records_and_metrics_tell_each_stage(start_server: StartServer) -> None:
+    server = start_server(workers="1", bundle="default")
+    for name in ("two_speakers", "silence", "noise"):
+        assert post(server, name).status_code == 200
+    assert server.metric("speechpipe_sessions_total", outcome="ok", bundle="default", bundle_version="1.0.0") == 3
+    assert server.metric("speechpipe_vad_segments_total") == 2
+    assert server.metric("speechpipe_vad_no_trigger_sessions_total") == 2
+    assert server.metric("speechpipe_asr_transcripts_total", outcome="ok") == 2
+    for name in (
+        "vad_triggers_per_minute",
+        "vad_speech_ratio",
+        "vad_segment_seconds",
+        "asr_queue_seconds",
+        "asr_wall_seconds",
+    ):
+        assert server.metric(f"speechpipe_{name}_count") > 0, name
+    assert server.metric("speechpipe_queue_depth") == 0
+    assert server.metric("speechpipe_workers_ready") == 1
+    assert server.metric("speechpipe_worker_rss_bytes") > 50e6
+
+
+def test_a_recognizer_that_cannot_load_ends_the_server_and_says_why(start_server: StartServer, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "card.toml").write_text(
+        'kind = "asr"\nname = "broken"\nversion = "1"\nimplementation = "pocketsphinx"\ndescription = "x"\n'
+        'languages = ["en"]\n[options.lm]\ndefault = "/nowhere.lm"\n'
+    )
+    (tmp_path / "bundle.toml").write_text(
+        'kind = "bundle"\nname = "broken"\nversion = "1"\ndescription = "x"\nlanguages = ["en"]\n'
+        '[vad]\ncard = "energy"\n[asr]\ncard = "broken"\n'
+    )
+    server = start_server(wait=False, bundle="broken", models_dir=str(tmp_path), workers="1")
+    assert server.process.wait(60) == 1
+    end = time.monotonic() + 10
+    while "could not start" not in "".join(server.log):
+        assert time.monotonic() < end, "".join(server.log)
+        time.sleep(0.05)
+
+
+def test_a_broken_store_slows_nobody(start_server: StartServer) -> None:
+    server = start_server(workers="1", bundle="scripted", store_url="sqlite:////proc/nowhere/records.db")
+    for _ in range(3):
+        assert post(server, "digits").status_code == 200
+    end = time.monotonic() + 30
+    while server.metric("speechpipe_records_lost_total", cause="store_error") < 6:
+        assert time.monotonic() < end
+        time.sleep(0.1)

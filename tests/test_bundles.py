@@ -1,0 +1,118 @@
+"""Cards and bundles: what is shipped is whole, what is broken says where."""
+
+from pathlib import Path
+
+import pytest
+
+from speechpipe.bundles import Catalogue
+from speechpipe.cards import shipped_models
+from speechpipe.errors import BadInput, InvalidParameter, UnknownName
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return Catalogue([shipped_models()])
+
+
+def test_every_shipped_card_is_whole_and_every_file_has_its_hash(catalogue: Catalogue) -> None:
+    assert catalogue.names == ["default", "fast", "scripted", "webrtc"]
+    for card in catalogue.cards.values():
+        assert card.description
+        assert card.kind == "bundle" or (card.licence and card.source)
+    for name in catalogue.names:
+        assert catalogue.problems(catalogue.bundle(name)) == []
+
+
+def test_a_bundle_carries_every_parameter(catalogue: Catalogue) -> None:
+    bundle = catalogue.bundle("default")
+    assert bundle.id == "default@1.0.0"
+    assert set(bundle.asr.options) == set(catalogue.cards["asr", "pocketsphinx-en-us"].options)
+    assert bundle.segmenter["max_segment_s"] == 20.0
+
+
+def test_parameters_change_within_bounds(catalogue: Catalogue) -> None:
+    bundle = catalogue.bundle("webrtc")
+    changed = catalogue.changed(bundle, {"vad.threshold": 0.6, "vad.mode": 1, "asr.maxhmmpf": 1000})
+    assert (changed.segmenter["threshold"], changed.vad.options["mode"], changed.asr.options["maxhmmpf"]) == (
+        0.6,
+        1,
+        1000,
+    )
+    assert bundle.vad.options["mode"] == 3, "the bundle itself did not change"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vad.mode": 4},
+        {"vad.mode": 1.5},
+        {"vad.threshold": "high"},
+        {"asr.fwdflat": 1},
+        {"asr.beam": 1e-40},
+        {"vad.treshold": 0.5},
+        {"threshold": 0.5},
+        {"store.url": "x"},
+    ],
+    ids=str,
+)
+def test_anything_else_is_refused_by_name(catalogue: Catalogue, changes: dict[str, float]) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        catalogue.changed(catalogue.bundle("webrtc"), changes)
+    assert caught.value.param == next(iter(changes))
+
+
+def test_an_unknown_bundle_lists_the_known_ones(catalogue: Catalogue) -> None:
+    with pytest.raises(UnknownName, match="default, fast, scripted, webrtc"):
+        catalogue.bundle("whisper-large")
+    with pytest.raises(UnknownName, match="energy, silero, webrtc"):
+        catalogue.with_parts(catalogue.bundle("default"), vad="cobra")
+
+
+GOOD = """
+kind = "bundle"
+name = "mine"
+version = "2"
+description = "x"
+languages = ["en"]
+[vad]
+card = "silero"
+[vad.segmenter]
+threshold = 0.6
+[asr]
+card = "scripted"
+"""
+
+
+def test_cards_of_ones_own_come_beside_and_before_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(GOOD)
+    (tmp_path / "other.toml").write_text(GOOD.replace('"mine"', '"default"'))
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    assert catalogue.bundle("mine").segmenter["threshold"] == 0.6
+    assert catalogue.bundle("default").version == "2"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        GOOD.replace("kind", "sort"),
+        GOOD.replace('"silero"', '"cobra"'),
+        GOOD.replace("0.6", "6"),
+        GOOD.replace("threshold", "treshold"),
+        GOOD.replace('kind = "bundle"', 'kind = "bag"'),
+        GOOD + "[",
+    ],
+)
+def test_a_broken_card_names_its_file(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "broken.toml").write_text(broken)
+    with pytest.raises(BadInput, match=r"broken\.toml"):
+        Catalogue([shipped_models(), tmp_path])
+
+
+def test_a_file_with_another_hash_is_told(tmp_path: Path) -> None:
+    card = (shipped_models() / "vad" / "silero.toml").read_text()
+    digest = card.split('sha256 = "')[1][:64]
+    (tmp_path / "silero.toml").write_text(card.replace(digest, "0" * 64))
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    (problem,) = catalogue.problems(catalogue.bundle("default"))
+    assert digest in problem
+    assert "0" * 64 in problem
