@@ -8,7 +8,8 @@ ARG TORCH_INDEX=""
 WORKDIR /src
 RUN python -m venv /opt/speechpipe
 ENV PATH=/opt/speechpipe/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# The big, rarely changing layer first.
+# The big, rarely changing layer first. (The linter takes the optional index for an unpinned package.)
+# hadolint ignore=DL3013
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY tools tools

@@ -1,0 +1,145 @@
+"""The promises of the project's own files: set-up, image, documents."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from speechpipe.api.errors import TYPES
+from speechpipe.config import Settings
+from speechpipe.errors import HTTP_STATUS, SpeechpipeError
+from speechpipe.vad.segmenter import BOUNDS
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=;\[ ]", item)[0].lower() for item in requirements}
+
+
+def pinned() -> dict[str, str]:
+    lines = (line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    return {name.lower(): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+def test_every_dependency_has_a_reason_and_a_pinned_version() -> None:
+    required = names(PROJECT["project"]["dependencies"])
+    table = (ROOT / "docs/decisions/0002-dependencies.md").read_text()
+    listed = {name.lower() for name in re.findall(r"^\| ([\w-]+) \| ", table, re.MULTILINE)} - {"package"}
+    assert listed == required
+    extras = [item for items in PROJECT["project"]["optional-dependencies"].values() for item in items]
+    assert required | names(extras) <= pinned().keys()
+    assert pinned()["torch"] == "2.13.0"
+
+
+def test_torchaudio_works_beside_this_torch() -> None:
+    subprocess.run([sys.executable, ROOT / "tools/torchaudio_without_cuda.py"], check=True)
+    code = (
+        "import warnings; warnings.simplefilter('ignore'); import torch, torchaudio;"
+        "print(torchaudio.transforms.MFCC(16000)(torch.zeros(16000)).shape[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "40"
+
+
+def test_the_dockerfile_passes_hadolint() -> None:
+    linter = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if linter is None:
+        pytest.skip("hadolint has no build for this machine")
+    done = subprocess.run([linter, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_dockerfile_copies_what_exists_and_what_the_context_lets_through() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists(), source
+            assert source in allowed, f"{source} is not in the build context"
+    assert "USER 10001" in text
+    assert "/readyz" in text
+    command = json.loads((re.search(r"^CMD (\[.*\])$", text, re.MULTILINE) or [""])[1])
+    entry = json.loads((re.search(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE) or [""])[1])
+    assert entry == list(PROJECT["project"]["scripts"])
+    done = subprocess.run(
+        [sys.executable, "-m", "speechpipe.cli", *command, "--help"], capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    for name in re.findall(r"SPEECHPIPE_(\w+)=", text):
+        assert name.lower() in Settings.model_fields
+
+
+def test_the_health_check_of_the_image_is_valid_python() -> None:
+    check = re.search(r'CMD \["python", "-c", "(.*)"\]', (ROOT / "Dockerfile").read_text())
+    assert check is not None
+    compile(check[1].encode().decode("unicode_escape"), "healthcheck", "exec")
+
+
+def test_the_wheel_carries_the_cards_and_works_alone(tmp_path: Path) -> None:
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(wheel, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        inside = set(archive.namelist())
+        archive.extractall(tmp_path / "alone")
+    cards = {f"speechpipe/_models/{path.relative_to(ROOT / 'models')}" for path in (ROOT / "models").rglob("*.toml")}
+    assert cards <= inside
+    assert not [name for name in inside if name.startswith(("tests/", "audio_samples/"))]
+    code = "import speechpipe.cli, sys; sys.argv = ['x', 'bundles', 'list', '--json']; speechpipe.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "alone")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "default" in done.stdout
+
+
+def test_every_error_has_a_status_and_stands_in_the_drawing() -> None:
+    def below(kind: type[SpeechpipeError]) -> set[type[SpeechpipeError]]:
+        return {kind} | {deeper for child in kind.__subclasses__() for deeper in below(child)}
+
+    everything = below(SpeechpipeError)
+    assert everything == set(HTTP_STATUS)
+    drawing = (ROOT / "speechpipe/errors.py").read_text().split('"""')[1]
+    for kind in everything:
+        assert kind.__name__ in drawing
+    assert set(TYPES) <= set(HTTP_STATUS.values())
+
+
+def test_the_api_document_is_complete() -> None:
+    text = (ROOT / "docs/api.md").read_text()
+    for name in Settings.model_fields:
+        assert f"`{name.upper()}`" in text, f"setting {name}"
+    for name in BOUNDS:
+        assert f"`{name}`" in text, f"parameter {name}"
+    sources = "\n".join(path.read_text() for path in (ROOT / "speechpipe").rglob("*.py"))
+    for code in set(re.findall(r'cause="(\w+)"', sources)) | {kind.cause for kind in HTTP_STATUS}:
+        if code not in {"bad_input", "too_large", "empty_audio", "stage_failed"}:  # never sent: a finer one is
+            assert f"`{code}`" in text, f"error code {code}"
+    for code in set(re.findall(r'Notice\(\s*"(\w+)"', sources)):
+        assert f"`{code}`" in text, f"warning {code}"
+
+
+def test_documents_link_to_what_exists() -> None:
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} -> {target}"
+
+
+def test_the_readme_names_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    readme = (ROOT / "README.md").read_text()
+    assert {"demo", "test"} <= set(re.findall(r"make (\w+)", readme)) <= targets
+    for script in re.findall(r"python (\w+/\w+\.py)", readme):
+        assert (ROOT / script).exists()
