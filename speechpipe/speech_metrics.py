@@ -40,6 +40,7 @@ class InputFacts:
     codec: str = ""
     channel_correlation: float | None = None
     notices: int = 0
+    decode_wall_s: float = 0.0
 
 
 def utterance_record(context: Context, utterance: Utterance, at: float) -> Record:
@@ -85,6 +86,7 @@ def session_record(
         "input.codec": facts.codec,
         "input.channel_correlation": facts.channel_correlation,
         "input.notices": facts.notices,
+        "input.decode_wall_s": facts.decode_wall_s,
         **_features(summary.features),
         "vad.segments": summary.utterances,
         "vad.speech_s": summary.speech_s,
@@ -169,6 +171,13 @@ ROWS: tuple[Row, ...] = (
     ),
     CounterRow("audio_seconds_total", "Audio received.", "session", _of("input.duration_s")),
     HistogramRow("session_wall_seconds", "Wall time of a session.", "session", _of("software.wall_s"), SECONDS),
+    HistogramRow(
+        "input_decode_seconds",
+        "Wall time of reading and resampling a session.",
+        "session",
+        _of("input.decode_wall_s"),
+        SECONDS,
+    ),
     HistogramRow("input_level_dbfs", "Level of a session.", "session", _of("input.level_dbfs"), LEVELS_DBFS),
     HistogramRow("input_snr_db", "Estimated signal-to-noise ratio.", "session", _of("input.snr_db"), SNR_DB),
     CounterRow(

@@ -210,6 +210,7 @@ class Transcription:
             codec=f"{info.container}/{info.codec}",
             channel_correlation=self.source.channel_correlation,
             notices=len(self.source.notices),
+            decode_wall_s=self.source.wall_s,
         )
 
     def _refused(self, error: SpeechpipeError) -> None:

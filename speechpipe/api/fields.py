@@ -83,6 +83,10 @@ class UploadFields(BaseModel):
             raise InvalidParameter(message, param="timestamp_granularities")
         if self.include and self.response_format != "json":
             raise InvalidParameter("include[]=logprobs needs response_format json", param="include")
+        if self.stream and self.multichannel:
+            raise InvalidParameter(
+                "stream cannot be combined with multichannel: channels end at their own times", param="stream"
+            )
         if self.stream and self.response_format not in ("json", "text"):
             message = f"stream cannot be combined with response_format {self.response_format}"
             raise InvalidParameter(message, param="stream")

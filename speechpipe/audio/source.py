@@ -1,5 +1,6 @@
 """A file as a stream of 16 kHz channels: decode -> repair -> mix or split -> resample, with the limits checked."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -49,6 +50,7 @@ class AudioSource:
         self._nonfinite = 0
         self._over_scale = 0
         self._decoded = 0
+        self.wall_s = 0.0  # spent in decoding, repair, mixing and resampling
         try:
             self._check_header()
         except BaseException:
@@ -87,14 +89,21 @@ class AudioSource:
         Raises:
             TooLarge: more than `max_s` seconds came out, whatever the header said.
         """
-        for block in self._decoder.blocks():
+        decoded = self._decoder.blocks()
+        while True:
+            begun = time.perf_counter()
+            block = next(decoded, None)
+            if block is None:
+                break
             self._decoded += len(block)
             if self._max_s is not None and self.decoded_s > self._max_s:
                 raise _too_long(self.decoded_s, self._max_s)
             channels = self._channels(self._repair(block))
-            yield [
+            resampled = [
                 _bounded(resampler.feed(channel)) for resampler, channel in zip(self._resamplers, channels, strict=True)
             ]
+            self.wall_s += time.perf_counter() - begun
+            yield resampled
         yield [_bounded(resampler.finish()) for resampler in self._resamplers]
 
     def _repair(self, block: Samples) -> Samples:

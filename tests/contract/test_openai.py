@@ -176,6 +176,12 @@ def test_models(client: openai.OpenAI) -> None:
         ({"timestamp_granularities": ["word"]}, openai.BadRequestError, "timestamp_granularities", "invalid_parameter"),
         ({"temperature": 3}, openai.BadRequestError, "temperature", "invalid_parameter"),
         ({"include": ["logprobs"], "response_format": "text"}, openai.BadRequestError, "include", "invalid_parameter"),
+        (
+            {"stream": True, "extra_body": {"multichannel": "true"}},
+            openai.BadRequestError,
+            "stream",
+            "invalid_parameter",
+        ),
         ({"stream": True, "response_format": "srt"}, openai.BadRequestError, "stream", "invalid_parameter"),
         (
             {"chunking_strategy": {"type": "server_vad", "threshold": 7}},
@@ -259,3 +265,23 @@ def test_one_key_cannot_take_the_whole_server(start_server: StartServer, tmp_pat
             first.audio.transcriptions.create(file=CLIP, model="default")
         assert caught.value.code == "rate_limit_exceeded"
         assert second.audio.transcriptions.create(file=SAMPLES / "digits.flac", model="scripted").text
+
+
+def test_a_recognizer_that_fails_never_reads_as_silence(start_server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / "failing.toml").write_text(
+        SLOW.replace("slow", "failing").replace("cost = 0.25", "fail_above_level = 0.0")
+    )
+    failing = start_server(bundle="failing", models_dir=str(tmp_path), workers="1")
+    with openai.OpenAI(base_url=f"{failing.url}/v1", api_key="none", max_retries=0) as made:
+        with pytest.raises(openai.InternalServerError) as caught:
+            made.audio.transcriptions.create(file=CLIP, model="default")
+        assert caught.value.code == "asr_failed"
+        with (
+            pytest.raises(openai.APIError, match="no segment could be transcribed"),
+            made.audio.transcriptions.create(file=CLIP, model="default", stream=True) as events,
+        ):
+            list(events)
+        silent = made.audio.transcriptions.create(file=SAMPLES / "silence.flac", model="default")
+        assert silent.text == "", "silence is no failure"
+    assert failing.metric("speechpipe_asr_transcripts_total", outcome="error") == 2 * len(SPANS)
+    assert failing.metric("speechpipe_sessions_total", outcome="asr_failed") == 2

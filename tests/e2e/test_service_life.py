@@ -98,6 +98,7 @@ def test_records_and_metrics_tell_each_stage(start_server: StartServer) -> None:
     assert server.metric("speechpipe_vad_no_trigger_sessions_total") == 2
     assert server.metric("speechpipe_asr_transcripts_total", outcome="ok") == 2
     for name in (
+        "input_decode_seconds",
         "vad_triggers_per_minute",
         "vad_speech_ratio",
         "vad_segment_seconds",
