@@ -148,9 +148,9 @@ def long_audio(minutes: float, pause_s: float = 1.0) -> Samples:
     return np.resize(np.concatenate(pieces), round(minutes * 60 * RATE))
 
 
-def write_long(path: Path, minutes: float) -> None:
+def write_long(path: Path, minutes: float, pause_s: float = 1.0) -> None:
     """Write that as FLAC without holding all of it."""
-    once = long_audio(10.0)
+    once = long_audio(10.0, pause_s)
     left = round(minutes * 60 * RATE)
     with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16", format="FLAC") as file:
         while left > 0:

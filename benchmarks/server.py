@@ -16,6 +16,7 @@ from measure import Board, write_long
 
 COMMAND = [sys.executable, "-c", "from speechpipe.cli import main; main()"]
 SAMPLE_S = 0.02
+PAUSE_S = 6.0
 
 
 def rss(process: psutil.Process) -> tuple[int, int]:
@@ -119,8 +120,8 @@ def main() -> None:
             bool(p99 < 50) and good,
         )
         board.add("/livez p50, max (ms)", "", f"{p50:.1f}, {max(times) * 1000:.1f}")
-        write_long(folder / "10min.flac", 10)
-        write_long(folder / "3h.flac", 180)
+        write_long(folder / "10min.flac", 10, PAUSE_S)  # a third of it speech, so that three hours end in minutes
+        write_long(folder / "3h.flac", 180, PAUSE_S)
         short, long = peak_memory(folder / "10min.flac"), peak_memory(folder / "3h.flac")
         for index, what in enumerate(("own", "with its workers")):
             ratio = long[index] / short[index]

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from speechpipe.config import Settings
 from speechpipe.errors import NotReady, Overloaded, RateLimited, SpeechpipeError
+from speechpipe.gauges import gauges
 from speechpipe.monitor import Record
-from speechpipe.monitor.exposition import Exposition, GaugeRow
+from speechpipe.monitor.exposition import Exposition
 from speechpipe.pipeline import OnUtterance, Session, SessionOptions
 from speechpipe.speech_metrics import ROWS
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component, Scalar
@@ -65,7 +66,6 @@ class Service:
         self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
         self.store = store
         self.refused: Counter[str] = Counter()
-        self.exposition = Exposition(ROWS, self._gauges())
         self._pool = RecognizerPool(
             PoolOptions(
                 workers=settings.worker_count,
@@ -77,6 +77,16 @@ class Service:
                 start_timeout_s=settings.start_timeout_s,
             ),
             list({spec.key: spec for spec in (_spec(bundle.asr) for bundle in self._preload)}.values()),
+        )
+        self.exposition = Exposition(
+            ROWS,
+            gauges(
+                self._pool.status,
+                ready=lambda: not self.unready_reasons(),
+                uploads=lambda: self.uploads,
+                refused=self.refused,
+                lost=store.lost if store is not None else {},
+            ),
         )
         self._vads: dict[object, Vad] = {}
         self._lock = threading.Lock()
@@ -227,45 +237,6 @@ class Service:
     def pool(self) -> RecognizerPool:
         """The recognizer workers."""
         return self._pool
-
-    def _gauges(self) -> tuple[GaugeRow, ...]:
-        def one(read: Callable[[], float]) -> Callable[[], Iterable[tuple[tuple[str, ...], float]]]:
-            return lambda: [((), float(read()))]
-
-        def lost() -> list[tuple[tuple[str, ...], float]]:
-            store = self.store
-            counts = store.lost if store is not None else Counter[str]()
-            return [((cause,), float(counts[cause])) for cause in ("queue_full", "store_error")]
-
-        causes = ("crash", "timeout", "recycled_jobs", "recycled_rss")
-        return (
-            GaugeRow("ready", "1 when sessions are taken.", one(lambda: not self.unready_reasons())),
-            GaugeRow("uploads_in_progress", "Uploads in progress.", one(lambda: self.uploads)),
-            GaugeRow("queue_depth", "Segments waiting for a worker.", one(lambda: self._pool.status().queued)),
-            GaugeRow("queue_audio_seconds", "Audio waiting for a worker.", one(lambda: self._pool.status().queued_s)),
-            GaugeRow("workers_ready", "Workers ready.", one(lambda: self._pool.status().ready_workers)),
-            GaugeRow("workers_busy", "Segments on workers.", one(lambda: self._pool.status().active)),
-            GaugeRow(
-                "worker_rss_bytes",
-                "Resident memory of all workers.",
-                one(lambda: sum(self._pool.status().rss_mb) * 2**20),
-            ),
-            GaugeRow(
-                "worker_restarts_total",
-                "Workers replaced, by cause.",
-                lambda: [((cause,), float(self._pool.status().restarts.get(cause, 0))) for cause in causes],
-                ("cause",),
-                counter=True,
-            ),
-            GaugeRow(
-                "requests_refused_total",
-                "Requests without a result, by cause.",
-                lambda: [((cause,), float(count)) for cause, count in sorted(self.refused.items())],
-                ("cause",),
-                counter=True,
-            ),
-            GaugeRow("records_lost_total", "Records the store did not get.", lost, ("cause",), counter=True),
-        )
 
 
 def _spec(component: Component) -> RecognizerSpec:

@@ -18,7 +18,7 @@ ROWS: list[list[str]] = [
     ["documents", "captions"],
     ["transcription"],
     ["service"],
-    ["pipeline", "bundles", "cards", "speech_metrics", "evaluation"],
+    ["pipeline", "bundles", "cards", "speech_metrics", "gauges", "evaluation"],
     ["workers"],
     ["vad", "asr", "monitor"],
     ["config", "registry", "audio"],
