@@ -19,7 +19,7 @@ import soundfile
 from measure import BUNDLE, RATE, BareDecoder, Board, write_long
 
 MINUTES = 10.5
-ROUNDS = 2
+ROUNDS = 1  # of two minutes each; more where there is time
 
 
 def command(path: Path, workers: int, core: int | None = None) -> list[str]:
@@ -75,7 +75,7 @@ def main() -> None:
         write_long(path, MINUTES)
         document: dict[str, Any] = json.loads(subprocess.run(command(path, 2), capture_output=True, check=True).stdout)
         spans.write_text(json.dumps([segment["heard"] for segment in document["segments"]]))
-        pairs = [side_by_side(path, spans, core) for core in (0, 1) * 2]
+        pairs = [side_by_side(path, spans, core) for core in (0, 1) * ROUNDS]
         walls = [(wall_s(path, 1), wall_s(path, 2)) for _ in range(ROUNDS)]
         loops = [(loops_wall_s(path, spans, 1), loops_wall_s(path, spans, 2)) for _ in range(ROUNDS)]
     ratios = np.array([cascade / loop for cascade, loop in pairs])
