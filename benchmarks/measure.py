@@ -24,7 +24,7 @@ SHARED = Path(os.environ.get("SPEECHPIPE_BENCH_DATA", Path(__file__).parents[2] 
 TUNED = {"fwdflat": False, "maxhmmpf": 3000, "loglevel": "FATAL"}
 """PocketSphinx without its second pass and with a beam: what it can do when tuned by hand (docs/decisions/0005)."""
 
-BUNDLE = {**TUNED, "topn": 2, "maxwpf": 5, "maxhmmpf": 2500}
+BUNDLE = {**TUNED, "topn": 2, "maxwpf": 10}
 """What the default bundle sets beyond that."""
 
 

@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import hypothesis
 import psutil
 import pytest
 
 from speechpipe.config import Settings
 from speechpipe.service import Service
 from tests.sounds import SHARED
+
+# No deadline: on a busy machine a slow example is no failure. The same examples each time: CI must not roll dice.
+hypothesis.settings.register_profile(
+    "house", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -48,7 +48,7 @@ def shape(utterances: list[Utterance]) -> list[tuple[int, int, str]]:
     return [(item.segment.start, item.segment.end, item.transcript.text) for item in utterances]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(PATTERNS, st.lists(st.sampled_from([1, 160, 511, 512, 513, 4000, 40_000]), min_size=1, max_size=4))
 def test_blocks_change_nothing_and_every_sample_is_accounted_for(
     service: Service, pattern: list[tuple[float, float]], sizes: list[int]
