@@ -21,7 +21,8 @@ ROWS: list[list[str]] = [
     ["pipeline", "bundles", "cards", "speech_metrics", "gauges", "evaluation"],
     ["workers"],
     ["vad", "asr", "monitor"],
-    ["config", "registry", "audio"],
+    ["config", "audio"],
+    ["registry"],
     ["types", "errors"],
 ]
 MAY_IMPORT_SIDEWAYS = {("bundles", "cards")}

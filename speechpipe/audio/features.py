@@ -30,6 +30,7 @@ class FeatureAccumulator:
         self._zero_run = 0
         self._levels: npt.NDArray[np.int64] = np.zeros(len(_LEVELS), np.int64)
         self._spectrum: npt.NDArray[np.float64] = np.zeros(FRAME // 2 + 1)
+        self._counted = 0
         self._rest: Samples = np.zeros(0, np.float32)
 
     def feed(self, samples: Samples) -> None:
@@ -54,7 +55,9 @@ class FeatureAccumulator:
         levels = 10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))
         bins = np.clip(np.rint(levels - FLOOR_DB), 0, len(_LEVELS) - 1).astype(np.int64)
         self._levels += np.bincount(bins, minlength=len(_LEVELS))
-        spectra = np.fft.rfft(frames[::SPECTRUM_STRIDE] * _WINDOW, axis=1)
+        first = -self._counted % SPECTRUM_STRIDE  # every fourth of the session, however it was cut into blocks
+        self._counted += len(frames)
+        spectra = np.fft.rfft(frames[first::SPECTRUM_STRIDE] * _WINDOW, axis=1)
         self._spectrum += np.einsum("ij,ij->j", spectra.real, spectra.real) + np.einsum(
             "ij,ij->j", spectra.imag, spectra.imag
         )

@@ -269,7 +269,7 @@ def test_one_key_cannot_take_the_whole_server(start_server: StartServer, tmp_pat
 
 def test_a_recognizer_that_fails_never_reads_as_silence(start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "failing.toml").write_text(
-        SLOW.replace("slow", "failing").replace("cost = 0.25", "fail_above_level = 0.0")
+        SLOW.replace("slow", "failing").replace("cost = 0.25", "fail_above_level = 0.02")
     )
     failing = start_server(bundle="failing", models_dir=str(tmp_path), workers="1")
     with openai.OpenAI(base_url=f"{failing.url}/v1", api_key="none", max_retries=0) as made:

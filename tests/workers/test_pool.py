@@ -95,7 +95,7 @@ def test_a_segment_whose_worker_is_killed_is_fed_to_another() -> None:
 
 
 def worker_pids() -> list[int]:
-    children = psutil.Process().children()
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
     return [child.pid for child in children if any("workers.worker" in word for word in child.cmdline())]
 
 
