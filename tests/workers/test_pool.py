@@ -218,11 +218,13 @@ def test_closing_drains_what_runs_and_fails_what_does_not_finish() -> None:
 def test_no_process_thread_or_descriptor_is_left_behind() -> None:
     with pool(PoolOptions(workers=1), spec()):
         pass  # whatever Python opens once is open now
+    others = set(worker_pids())  # of a pool that other tests share
     threads, descriptors = threading.active_count(), psutil.Process().num_fds()
     with pool(PoolOptions(workers=2, max_jobs=2), spec()) as two:
         for job in [submit(two, spec(), audio(seed=index)) for index in range(9)]:
             result(job)
-        pids = worker_pids()
+        pids = set(worker_pids()) - others
+    assert pids
     until(lambda: threading.active_count() <= threads)
     assert psutil.Process().num_fds() <= descriptors
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
