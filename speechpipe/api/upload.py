@@ -17,7 +17,7 @@ from speechpipe.api import auth
 from speechpipe.api.errors import error_body
 from speechpipe.api.fields import UploadFields, read_form
 from speechpipe.audio.source import ChannelChoice
-from speechpipe.errors import ClientGone, SpeechpipeError
+from speechpipe.errors import SpeechpipeError
 from speechpipe.service import CHAMPION_NAMES, Service
 from speechpipe.transcription import Result, Transcription, TranscriptionRequest
 from speechpipe.types import Bundle
@@ -128,8 +128,8 @@ class Upload:
         document: dict[str, Any] = {"text": result.text, "usage": documents.usage(result)}
         if self._fields.include:
             document["logprobs"] = documents.logprobs(result)
-        brief = ("id", "bundle", "accounting", "warnings")
-        return document | {"speechpipe": {key: documents.details(result)[key] for key in brief}}
+        details = documents.details(result)
+        return document | {"speechpipe": {key: details[key] for key in ("id", "bundle", "accounting", "warnings")}}
 
     async def events(self, transcription: Transcription, limiter: CapacityLimiter) -> AsyncIterator[str]:
         """Yield server-sent events: a delta for every utterance, then the whole text."""
@@ -186,16 +186,15 @@ def router(service: Service) -> APIRouter:
             held.push_async_callback(file.close)
             upload = Upload(service, request, fields, tenant)
             held.enter_context(service.admitted(tenant))
-            audio = file.file
-            if not fields.stream:
+            if fields.stream:
+                transcription = await to_thread.run_sync(upload.open, file.file, limiter=limiter())
+                held.callback(transcription.close)
+                response: Response = EventStream(upload, upload.events(transcription, limiter()), held.pop_all())
+            else:
                 async with upload.noticing_hangup():
-                    result = await to_thread.run_sync(upload.work, audio, limiter=limiter())
-                return upload.response(result)
-            transcription = await to_thread.run_sync(upload.open, audio, limiter=limiter())
-            held.callback(transcription.close)
-            events = upload.events(transcription, limiter())
-            return EventStream(upload, events, held.pop_all())
-        raise ClientGone("unreachable")  # pragma: no cover - AsyncExitStack never swallows here
+                    result = await to_thread.run_sync(upload.work, file.file, limiter=limiter())
+                response = upload.response(result)
+        return response
 
     @routes.get("/models")
     def models(request: Request) -> dict[str, Any]:

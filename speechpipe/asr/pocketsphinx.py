@@ -56,11 +56,9 @@ class PocketSphinxRecognizer:
             # Called deprecated and unnecessary by the library; without it the noise floor is carried over.
             warnings.simplefilter("ignore", DeprecationWarning)
             decoder.start_stream()
-        decoder.start_utt()
-        decoder.process_raw(SETTLING, full_utt=True)
-        decoder.end_utt()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+            decoder.start_utt()
+            decoder.process_raw(SETTLING, full_utt=True)
+            decoder.end_utt()
             decoder.start_stream()
         decoder.set_cmn(self._start_mean)
 

@@ -26,11 +26,12 @@ MAX_CHANNELS = 64
 DECODERS = Registry(
     "decoder",
     {
-        "1-libsndfile": "speechpipe.audio.libsndfile:LibsndfileDecoder",
-        "2-ffmpeg": "speechpipe.audio.ffmpeg:FfmpegDecoder",
+        "libsndfile": "speechpipe.audio.libsndfile:LibsndfileDecoder",
+        "ffmpeg": "speechpipe.audio.ffmpeg:FfmpegDecoder",
     },
 )
-"""Asked in the order of their names; FFmpeg is loaded only for what libsndfile does not know."""
+ASKED_IN_TURN = ("libsndfile", "ffmpeg")
+"""FFmpeg is loaded only for what libsndfile does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def open_audio(file: BinaryIO) -> AudioDecoder:
     if file.seek(0, 2) == 0:
         raise EmptyAudio("the file is empty (0 bytes)", cause="empty_file")
     reasons = []
-    for name in DECODERS:
+    for name in ASKED_IN_TURN:
         file.seek(0)
         try:
             return _checked(DECODERS.load(name)(file))
