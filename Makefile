@@ -32,8 +32,8 @@ test: $(VENV)/.installed-dev ## Run all tests
 serve: $(VENV)/.installed ## Serve the upload API on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve
 
-bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about 20 minutes)
-	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli; do \
+bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about 30 minutes)
+	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli decoder_settings; do \
 		$(BIN)/python benchmarks/$$file.py || status=1; done; exit $$status
 
 lint: $(VENV)/.installed-dev ## Check style and types

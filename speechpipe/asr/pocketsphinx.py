@@ -21,7 +21,7 @@ from speechpipe.types import NullCause, Samples, Scalar, Transcript, Word
 FRAMES_PER_S = 100
 SILENT_LEVEL = 1
 """A segment that never leaves +-1 of 32767 holds nothing. It is not decoded: all Gaussians score alike on it, and
-what breaks the tie is what the decoder heard before. (Dither would break it too, at 10 % more CPU and more errors.)"""
+what breaks the tie is what the decoder heard before. (Dither would break it too, with more CPU and more errors.)"""
 
 SETTLING = bytes(2 * 1280)  # 80 ms of silence: more frames than the history holds
 _ALTERNATIVE = re.compile(r"\(\d+\)$")  # read(2): the second pronunciation of "read"
