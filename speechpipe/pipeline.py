@@ -2,13 +2,12 @@
 
     samples -> frames -> VAD scores -> segmenter -> recognizer job -> utterance
 
-A session belongs to one thread at a time; only its jobs' futures are resolved from elsewhere.
+A session belongs to one thread at a time; only its jobs' futures are resolved from elsewhere. Here is the audio and
+the VAD; the recognizer's half is `hearing.py`.
 """
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,26 +15,12 @@ import numpy as np
 from speechpipe.asr import DecodeOptions
 from speechpipe.audio.features import FeatureAccumulator, frame_levels_db
 from speechpipe.errors import StageFailed
-from speechpipe.types import (
-    SAMPLE_RATE_HZ,
-    Accounting,
-    NullCause,
-    Samples,
-    Segment,
-    SessionSummary,
-    Transcript,
-    Utterance,
-    Word,
-)
-from speechpipe.vad import Vad
-from speechpipe.vad.segmenter import Closed, FixedSegments, Opened, Segmenter
+from speechpipe.hearing import Hearing, Listener, OnUtterance, OpenJob, Spoken
+from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Samples, SessionSummary, Utterance
+from speechpipe.vad import Closed, Opened, Segmenting, Vad
 from speechpipe.workers import Decoded
-from speechpipe.workers.job import Job
 
 VAD_BLOCK_FRAMES = 512
-
-OpenJob = Callable[[DecodeOptions], Job]
-OnUtterance = Callable[[Utterance], None]
 
 
 @dataclass(frozen=True)
@@ -44,25 +29,12 @@ class SessionOptions:
 
     id: str
     vad: Vad
-    segmenter: Segmenter | FixedSegments
+    segmenter: Segmenting
     open_job: OpenJob
     decode: DecodeOptions = DecodeOptions()
     max_pending_s: float = 120.0  # audio in closed segments that wait for a recognizer; then `feed` waits
-
-
-class _Spoken:
-    """A segment on its way: its job, its features, how far it was fed."""
-
-    def __init__(self, job: Job, start: int) -> None:
-        self.job = job
-        self.fed = start
-        self.features = FeatureAccumulator()
-
-    def feed(self, samples: Samples) -> None:
-        if len(samples):
-            self.features.feed(samples)
-            self.job.feed(samples)
-            self.fed += len(samples)
+    feed_step: int = 0  # samples that the recognizer is given at once, at least; fewer only at a segment's end
+    listener: Listener | None = None
 
 
 class Session:
@@ -71,21 +43,16 @@ class Session:
     def __init__(self, options: SessionOptions, on_utterance: OnUtterance = lambda _: None) -> None:
         self.id = options.id
         self._options = options
-        self._on_utterance = on_utterance
         self._vad = options.vad.open()
         self._frame = options.vad.frame_samples
         self._segmenter = options.segmenter
+        self._hearing = Hearing(options.id, options.open_job, options.decode, on_utterance, options.listener)
         self._features = FeatureAccumulator()
         self._audio: Samples = np.zeros(0, np.float32)  # received, still needed
         self._base = 0  # position of its first sample
         self._scored = 0
         self._received = 0
-        self._open: _Spoken | None = None
-        self._closed: deque[tuple[Segment, _Spoken]] = deque()
-        self._index = 0
-        self._in_utterances = 0
-        self._nulls: Counter[NullCause] = Counter()
-        self._vad_wall_s = self._vad_cpu_s = self._asr_cpu_s = 0.0
+        self._vad_wall_s = self._vad_cpu_s = 0.0
         self._finished = False
 
     # ---- audio in ----
@@ -104,8 +71,8 @@ class Session:
             self._features.feed(samples)
             self._audio = np.concatenate([self._audio, samples]) if len(self._audio) else samples
             self._score_whole_frames()
-        utterances = self._completed()
-        while self._pending_s() > self._options.max_pending_s:
+        utterances = self._hearing.completed()
+        while self._hearing.waiting_s > self._options.max_pending_s:
             utterances += self.wait()
         return utterances
 
@@ -119,23 +86,31 @@ class Session:
                 self._score(last.reshape(1, -1))
             self._act(self._segmenter.finish(self._received))
             self._finished = True
-        return self._completed()
+        return self._hearing.completed()
+
+    def flush(self) -> list[Utterance]:
+        """End the open segment now, whatever may follow; its utterance comes as always."""
+        self._act(self._segmenter.flush())
+        self._forget()
+        return self._hearing.completed()
+
+    def clear(self) -> None:
+        """Forget the open segment: it will have no utterance."""
+        self._hearing.drop()
+        self._segmenter.clear()
+        self._forget()
+
+    def peek(self) -> bool:
+        """Ask for a partial result of the open segment; the listener is told when it is there."""
+        return self._hearing.open is not None and self._hearing.open.job.peek()
 
     def wait(self, timeout_s: float | None = None) -> list[Utterance]:
         """Block until the next utterance is final (or the time is up); return those that are, in order."""
-        if self._closed:
-            wait([self._closed[0][1].job.future], timeout_s, FIRST_COMPLETED)
-        return self._completed()
+        return self._hearing.wait(timeout_s)
 
     def abort(self) -> None:
         """Drop everything in progress: whoever listened has gone."""
-        jobs = [spoken.job for _, spoken in self._closed]
-        if self._open is not None:
-            jobs.append(self._open.job)
-        for job in jobs:
-            job.cancel()
-        self._closed.clear()
-        self._open = None
+        self._hearing.abort()
 
     # ---- the walk ----
 
@@ -164,98 +139,79 @@ class Session:
     def _act(self, events: list[Opened | Closed]) -> None:
         for event in events:
             if isinstance(event, Opened):
-                self._open = _Spoken(self._options.open_job(self._options.decode), event.start)
-            elif self._open is not None:
-                self._close(self._open, event.segment)
-                self._open = None
-        if self._open is not None:
-            self._feed_open(self._segmenter.certain_end)
+                self._hearing.begin(event)
+            elif self._hearing.open is not None:
+                self._close(self._hearing.open, event)
+        if (spoken := self._hearing.open) is not None:
+            until = self._segmenter.certain_end
+            if until - spoken.fed >= self._options.feed_step:
+                self._feed(spoken, until)
 
-    def _close(self, spoken: _Spoken, segment: Segment) -> None:
+    def _close(self, spoken: Spoken, event: Closed) -> None:
         # The last frame is filled up with zeros: what was decided beyond the last sample never was audio.
+        segment = event.segment
         end = min(segment.end, self._received)
         if end <= segment.start:
-            spoken.job.cancel()
+            self._hearing.drop()
             return
-        self._feed_open(end)
-        spoken.job.finish()
-        self._closed.append((replace(segment, end=end, speech_end=min(segment.speech_end, end)), spoken))
-        self._in_utterances += end - segment.start
+        self._feed(spoken, end)
+        segment = replace(segment, end=end, speech_end=min(segment.speech_end, end))
+        self._hearing.close(segment, min(event.at, self._received))
 
-    def _feed_open(self, until: int) -> None:
-        assert self._open is not None
-        start, until = self._open.fed, min(until, self._received)
+    def _feed(self, spoken: Spoken, until: int) -> None:
+        start, until = spoken.fed, min(until, self._received)
         if until > start:
-            self._open.feed(self._audio[start - self._base : until - self._base])
+            spoken.feed(self._audio[start - self._base : until - self._base])
 
     def _forget(self) -> None:
         """Drop audio that no segment can need any more."""
-        needed = min(self._open.fed if self._open is not None else self._segmenter.settled, self._scored)
+        spoken = self._hearing.open
+        needed = min(spoken.fed if spoken is not None else self._segmenter.settled, self._scored)
         if needed > self._base:
             self._audio = self._audio[needed - self._base :]
             self._base = needed
 
-    # ---- utterances out ----
+    # ---- facts ----
 
     @property
     def done(self) -> bool:
         """Whether every utterance has been returned."""
-        return self._finished and not self._closed
+        return self._finished and not self._hearing.closed
 
     def next_future(self) -> "Future[Decoded] | None":
         """The future that the next utterance waits for; None if none is on its way."""
-        return self._closed[0][1].job.future if self._closed else None
+        return self._hearing.next_future()
 
-    def _pending_s(self) -> float:
-        return sum(segment.duration_s for segment, _ in self._closed)
+    @property
+    def pending(self) -> list[Spoken]:
+        """Segments that have no utterance yet, in order; the last may still be open."""
+        return self._hearing.pending
 
-    def _completed(self) -> list[Utterance]:
-        utterances = []
-        while self._closed and self._closed[0][1].job.future.done():
-            segment, spoken = self._closed.popleft()
-            utterances.append(self._utterance(segment, spoken))
-        return utterances
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of speech that no recognizer has worked on yet."""
+        return self._hearing.backlog_s
 
-    def _utterance(self, segment: Segment, spoken: _Spoken) -> Utterance:
-        decoded = spoken.job.future.result()
-        transcript = _on_session_clock(decoded.transcript, segment)
-        utterance = Utterance(
-            id=f"{self.id}-{self._index}",
-            index=self._index,
-            segment=segment,
-            transcript=transcript,
-            features=spoken.features.result(),
-            stats=decoded.stats,
-        )
-        self._index += 1
-        self._asr_cpu_s += decoded.stats.cpu_s
-        if transcript.null_cause is not None:
-            self._nulls[transcript.null_cause] += 1
-        self._on_utterance(utterance)
-        return utterance
-
-    # ---- facts ----
+    @property
+    def settled(self) -> int:
+        """Samples up to here will never be part of another segment than those that were closed."""
+        if self._finished:
+            return self._received
+        if self._hearing.open is not None:
+            return self._hearing.open.start
+        return min(self._segmenter.settled, self._received)
 
     @property
     def accounting(self) -> Accounting:
         """Where every received sample went; balanced at any moment."""
-        if self._finished:
-            decided = self._received
-        elif self._segmenter.is_open and self._open is not None:
-            decided = self._open_start()
-        else:
-            decided = min(self._segmenter.settled, self._received)
+        decided, in_utterances = self.settled, self._hearing.in_utterances
         return Accounting(
             received=self._received,
-            in_utterances=self._in_utterances,
-            dropped_by_vad=decided - self._in_utterances,
+            in_utterances=in_utterances,
+            dropped_by_vad=decided - in_utterances,
             dropped_by_overload=0,
             pending=self._received - decided,
         )
-
-    def _open_start(self) -> int:
-        assert self._open is not None
-        return self._open.fed - self._open.job.samples
 
     def summary(self) -> SessionSummary:
         """Return what the session did so far."""
@@ -263,25 +219,10 @@ class Session:
             id=self.id,
             accounting=self.accounting,
             features=self._features.result(),
-            utterances=self._index,
-            nulls=dict(self._nulls),
+            utterances=self._hearing.returned,
+            nulls=dict(self._hearing.nulls),
             speech_s=self._segmenter.speech_samples / SAMPLE_RATE_HZ,
             vad_wall_s=self._vad_wall_s,
             vad_cpu_s=self._vad_cpu_s,
-            asr_cpu_s=self._asr_cpu_s,
+            asr_cpu_s=self._hearing.cpu_s,
         )
-
-
-def _on_session_clock(transcript: Transcript, segment: Segment) -> Transcript:
-    """Move word times from the segment's clock to the session's; never outside the segment, never backwards."""
-    if not transcript.words:
-        return transcript
-    start, end = segment.start / SAMPLE_RATE_HZ, segment.end / SAMPLE_RATE_HZ
-    words: list[Word] = []
-    earliest = start
-    for word in transcript.words:
-        begin = min(max(start + word.start_s, earliest), end)
-        finish = min(max(start + word.end_s, begin), end)
-        words.append(replace(word, start_s=round(begin, 3), end_s=round(finish, 3)))
-        earliest = finish
-    return replace(transcript, words=tuple(words))

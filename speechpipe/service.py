@@ -15,13 +15,15 @@ from speechpipe.cards import shipped_models
 from speechpipe.config import Settings
 from speechpipe.errors import NotReady, Overloaded, RateLimited, SpeechpipeError
 from speechpipe.gauges import gauges
+from speechpipe.hearing import OnUtterance
 from speechpipe.monitor import Record
 from speechpipe.monitor.exposition import Exposition
-from speechpipe.pipeline import OnUtterance, Session, SessionOptions
+from speechpipe.pipeline import Session, SessionOptions
 from speechpipe.speech_metrics import ROWS
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component, Scalar
-from speechpipe.vad import Vad, load_vad
-from speechpipe.vad.segmenter import FixedSegments, Segmenter, SegmenterOptions
+from speechpipe.vad import Segmenting, Vad, load_vad
+from speechpipe.vad.segmenter import Segmenter, SegmenterOptions
+from speechpipe.vad.told import FixedSegments
 from speechpipe.workers import PoolOptions, RecognizerSpec
 from speechpipe.workers.pool import RecognizerPool
 
@@ -151,7 +153,7 @@ class Service:
     def session(self, bundle: Bundle, request: SessionRequest, on_utterance: OnUtterance = lambda _: None) -> Session:
         """Open a session, pinned to `bundle`."""
         vad = self.vad(bundle.vad)
-        segmenter: Segmenter | FixedSegments
+        segmenter: Segmenting
         if request.spans_s is not None:
             spans = [(round(start * SAMPLE_RATE_HZ), round(end * SAMPLE_RATE_HZ)) for start, end in request.spans_s]
             segmenter = FixedSegments(spans, vad.frame_samples)
@@ -164,7 +166,7 @@ class Service:
                 id=session_id,
                 vad=vad,
                 segmenter=segmenter,
-                open_job=lambda decode: self._pool.open(spec, decode, session_id),
+                open_job=lambda decode, before: self._pool.open(spec, decode, session_id, before),
                 decode=request.decode,
                 max_pending_s=self.settings.max_pending_s,
             ),

@@ -106,6 +106,7 @@ class DecodeStats:
     wall_s: float
     cpu_s: float
     attempts: int
+    final_s: float = 0.0  # from the end of the segment's audio to its transcript
 
 
 @dataclass(frozen=True, slots=True)

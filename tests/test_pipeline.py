@@ -120,7 +120,7 @@ def test_a_broken_vad_is_an_error_and_never_silence(
         def probabilities(self, frames: Samples) -> Samples:
             return scores(frames)
 
-    options = SessionOptions("s", Broken(), Segmenter(SegmenterOptions(), 512), lambda _: None)  # type: ignore[arg-type, return-value]
+    options = SessionOptions("s", Broken(), Segmenter(SegmenterOptions(), 512), lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(StageFailed, match=reason) as caught:
         Session(options).feed(np.zeros(4096, np.float32))
     assert caught.value.stage == "vad"
@@ -147,7 +147,7 @@ def test_a_session_waits_for_recognizers_instead_of_filling_memory(service: Serv
             "bounded",
             load_vad("energy"),
             Segmenter(SegmenterOptions(min_silence_s=0.2, padding_s=0.1), 512),
-            lambda decode: service.pool.open(_spec(slow), decode, "bounded"),
+            lambda decode, _: service.pool.open(_spec(slow), decode, "bounded"),
             DecodeOptions(whole=True),
             max_pending_s=2.0,
         )

@@ -18,12 +18,14 @@ class DecodeOptions:
     """What is known of a segment when it begins.
 
     `whole` says that its audio is all there already (an upload): a recognizer may then look at the whole
-    segment before it decodes, which a live one cannot.
+    segment before it decodes, which a live one cannot. `carried` is what `RecognizerStream.carried` said after
+    the session's segment before: what a recognizer has learnt of this speaker and microphone, and nothing else.
     """
 
     whole: bool = False
     language: str | None = None
     prompt: str | None = None
+    carried: str = ""
 
 
 class RecognizerStream(Protocol):
@@ -41,6 +43,10 @@ class RecognizerStream(Protocol):
         """End the segment and return its transcript; the stream is done."""
         ...
 
+    def carried(self) -> str:
+        """Return, after `finish`, what the session's next segment should begin with; empty for nothing."""
+        ...
+
     def cancel(self) -> None:
         """Drop the segment and give back what it holds; the stream is done."""
         ...
@@ -55,7 +61,10 @@ class Recognizer(Protocol):
 
 
 class BufferedStream:
-    """Base for recognizers that need the whole segment at once: subclasses write `decode`."""
+    """Base for recognizers that need the whole segment at once: subclasses write `decode`.
+
+    Its partial results are decodes of what is there so far; a worker asks for them only when it is idle.
+    """
 
     def __init__(self) -> None:
         self._parts: list[Samples] = []
@@ -65,12 +74,21 @@ class BufferedStream:
         self._parts.append(samples)
 
     def partial(self) -> str:
-        """Return nothing: there is no running decode."""
-        return ""
+        """Decode what was fed so far."""
+        return self.decode(self._samples()).text
 
     def finish(self) -> Transcript:
         """Decode everything that was fed."""
-        return self.decode(np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32))
+        return self.decode(self._samples())
+
+    def carried(self) -> str:
+        """Return nothing: such a recognizer has no state between segments."""
+        return ""
+
+    def _samples(self) -> Samples:
+        if len(self._parts) != 1:
+            self._parts = [np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)]
+        return self._parts[0]
 
     def cancel(self) -> None:
         """Forget what was fed."""

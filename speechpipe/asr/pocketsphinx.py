@@ -1,7 +1,8 @@
 """PocketSphinx 5 (BSD, https://github.com/cmusphinx/pocketsphinx) with the en-us model of its wheel.
 
 What decides its accuracy here is cepstral mean normalisation (docs/decisions/0005): a segment that is all there
-is normalised by its own mean (`full_utt`), one that is being spoken by a mean that follows.
+is normalised by its own mean (`full_utt`), one that is being spoken by a mean that follows, and that begins where
+the session's last segment ended (`DecodeOptions.carried`).
 
 What decides whether it can be trusted is that nothing of one segment reaches the next one, of another session.
 The decoder carries three things over: the running mean, the noise floor of its noise removal, and the fast-match
@@ -24,6 +25,10 @@ SILENT_LEVEL = 1
 what breaks the tie is what the decoder heard before. (Dither would break it too, with more CPU and more errors.)"""
 
 SETTLING = bytes(2 * 1280)  # 80 ms of silence: more frames than the history holds
+LIVE_BLOCK = 512
+"""Live audio reaches the decoder in blocks of this many samples, however it arrived: the running mean moves at the
+ends of blocks, so that a segment which is fed again in one piece would otherwise get other words."""
+
 _ALTERNATIVE = re.compile(r"\(\d+\)$")  # read(2): the second pronunciation of "read"
 _MARKUP = ("<", "[", "+")  # <sil>, [NOISE], ++UH++
 
@@ -48,10 +53,10 @@ class PocketSphinxRecognizer:
         """Begin a segment on an idle decoder, or on a new one."""
         idle = self._idle[options.whole]
         decoder = idle.pop() if idle else self._decoder()
-        self._settle(decoder)
+        self._settle(decoder, options.carried or self._start_mean)
         return PocketSphinxStream(decoder, self, whole=options.whole)
 
-    def _settle(self, decoder: Any) -> None:
+    def _settle(self, decoder: Any, mean: str) -> None:
         with warnings.catch_warnings():
             # Called deprecated and unnecessary by the library; without it the noise floor is carried over.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -60,7 +65,7 @@ class PocketSphinxRecognizer:
             decoder.process_raw(SETTLING, full_utt=True)
             decoder.end_utt()
             decoder.start_stream()
-        decoder.set_cmn(self._start_mean)
+        decoder.set_cmn(mean)
 
     def release(self, decoder: Any, *, whole: bool) -> None:
         """Take a decoder back."""
@@ -74,20 +79,29 @@ class PocketSphinxStream:
         self._decoder = decoder
         self._owner = owner
         self._whole = whole
-        self._held: list[bytes] = []
+        self._held: list[bytes] = []  # whole: the segment; live: less than a block
+        self._held_bytes = 0
         self._audible = False
         self._started = False
+        self._carried = ""
 
     def feed(self, samples: Samples) -> None:
         """Take (n,) samples: decode them, or hold them if the segment is to be normalised as a whole."""
         integers = (np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
         self._audible = self._audible or bool(np.any(np.abs(integers) > SILENT_LEVEL))
         pcm = integers.tobytes()
-        if self._whole:
-            self._held.append(pcm)
-            return
+        self._held.append(pcm)
+        self._held_bytes += len(pcm)
+        if not self._whole and self._held_bytes >= 2 * LIVE_BLOCK:
+            self._decode_blocks()
+
+    def _decode_blocks(self) -> None:
         self._start()
-        self._decoder.process_raw(pcm)
+        pcm = b"".join(self._held)
+        whole = len(pcm) // (2 * LIVE_BLOCK) * 2 * LIVE_BLOCK
+        for start in range(0, whole, 2 * LIVE_BLOCK):
+            self._decoder.process_raw(pcm[start : start + 2 * LIVE_BLOCK])
+        self._held, self._held_bytes = [pcm[whole:]], len(pcm) - whole
 
     def _start(self) -> None:
         if not self._started:
@@ -105,12 +119,13 @@ class PocketSphinxStream:
             self.cancel()
             return Transcript.null(NullCause.EMPTY)
         self._start()
-        if self._whole:
-            pcm = b"".join(self._held)
-            if pcm:  # the library refuses an empty block
-                self._decoder.process_raw(pcm, full_utt=True)
+        pcm = b"".join(self._held)
+        if pcm:  # the library refuses an empty block
+            self._decoder.process_raw(pcm, full_utt=self._whole)
         self._decoder.end_utt()
         words = tuple(self._words())
+        if not self._whole:
+            self._carried = self._decoder.get_cmn(True)
         self._release()
         if not words:
             return Transcript.null(NullCause.EMPTY)
@@ -119,6 +134,10 @@ class PocketSphinxStream:
         weight = sum(length for _, length in known)
         confidence = sum(value * length for value, length in known) / weight if weight else None
         return Transcript(text, words, confidence)
+
+    def carried(self) -> str:
+        """Return the cepstral mean that this segment ended with."""
+        return self._carried
 
     def cancel(self) -> None:
         """Drop the segment; the decoder goes back to the idle ones."""

@@ -28,6 +28,7 @@ DECODERS = Registry(
     {
         "libsndfile": "speechpipe.audio.libsndfile:LibsndfileDecoder",
         "ffmpeg": "speechpipe.audio.ffmpeg:FfmpegDecoder",
+        "ffmpeg-stream": "speechpipe.audio.ffmpeg:FfmpegStream",
     },
 )
 ASKED_IN_TURN = ("libsndfile", "ffmpeg")

@@ -8,6 +8,9 @@ import numpy.typing as npt
 from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Samples
 
 FRAME = 512  # 32 ms at 16 kHz
+BLOCK = 16 * FRAME
+"""Live audio comes in small pieces; a call for each would cost more than the sums."""
+
 SPECTRUM_STRIDE = 4  # one frame in four is enough for a mean spectrum, and the FFT is what costs
 FLOOR_DB = -100.0
 CLIP_LEVEL = 0.999
@@ -32,11 +35,21 @@ class FeatureAccumulator:
         self._spectrum: npt.NDArray[np.float64] = np.zeros(FRAME // 2 + 1)
         self._counted = 0
         self._rest: Samples = np.zeros(0, np.float32)
+        self._waiting: list[Samples] = []
+        self._waiting_samples = 0
 
     def feed(self, samples: Samples) -> None:
         """Take (n,) samples at 16 kHz."""
-        if not len(samples):
+        self._waiting.append(samples)
+        self._waiting_samples += len(samples)
+        if self._waiting_samples >= BLOCK:
+            self._take_waiting()
+
+    def _take_waiting(self) -> None:
+        if not self._waiting_samples:
             return
+        samples = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
+        self._waiting, self._waiting_samples = [], 0
         self._samples += len(samples)
         self._sum += float(samples.sum(dtype=np.float64))
         self._power += float(np.dot(samples, samples))
@@ -64,6 +77,7 @@ class FeatureAccumulator:
 
     def result(self) -> AudioFeatures:
         """Return the features of all samples so far; silence has a level of -100 dBFS."""
+        self._take_waiting()
         count = max(self._samples, 1)
         mean = self._sum / count
         return AudioFeatures(

@@ -1,8 +1,12 @@
-"""What only FFmpeg reads: m4a, mp4, webm, mkv, aac, wma, amr and anything else with an audio track."""
+"""What only FFmpeg reads: m4a, mp4, webm, mkv, aac, wma, amr and anything else with an audio track.
+
+`FfmpegDecoder` reads a file, `FfmpegStream` a container that arrives while it is being spoken.
+"""
 
 import os
-from collections.abc import Iterator
-from typing import BinaryIO
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -25,6 +29,14 @@ MAX_DAMAGED_PACKETS = 50
 """After so many packets in a row that do not decode, what follows is not this recording."""
 
 
+MAX_WAITING_BYTES = 2**20
+MAX_DECODED_S = 20.0
+"""Live: how much may wait before the decoder and after it. A small packet may decode to hours."""
+
+LIVE_OPTIONS = {"probesize": "2048", "analyzeduration": "0"}
+LIVE_BUFFER = 4096
+
+
 class FfmpegDecoder:
     """Decodes the first audio track; video and subtitles are not touched."""
 
@@ -34,13 +46,16 @@ class FfmpegDecoder:
         Raises:
             UndecodableAudio: no allowed container, no audio track, or a track without a decoder.
         """
+        own = os.fdopen(os.dup(file.fileno()), "rb")
+        own.seek(0)
+        self._open(own)
+
+    def _open(self, file: Any, container: str | None = None, **arguments: Any) -> None:
         self.notices: list[Notice] = []
-        self._file = os.fdopen(os.dup(file.fileno()), "rb")
-        self._file.seek(0)
+        self._file = file
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"} | arguments.pop("options", {})
         try:
-            self._container = av.open(
-                self._file, mode="r", options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-            )
+            self._container = av.open(file, mode="r", format=container, options=options, **arguments)
         except (av.FFmpegError, ValueError, OSError) as error:
             self._file.close()
             raise UndecodableAudio(f"ffmpeg: {_reason(error)}") from error
@@ -127,6 +142,114 @@ class FfmpegDecoder:
         """Release the file."""
         self._container.close()
         self._file.close()
+
+
+class _Pipe:
+    """Bytes from the thread that receives to the thread that decodes; `read` waits for some."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def write(self, data: bytes) -> None:
+        with self._changed:
+            self._waiting += data
+            self._changed.notify()
+
+    def read(self, size: int) -> bytes:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._waiting) >= 64 or self._ended)
+            data = bytes(self._waiting[:size])
+            del self._waiting[:size]
+            return data
+
+    def close(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+
+class FfmpegStream(FfmpegDecoder):
+    """Decodes a container that arrives piece by piece, on a thread of its own: FFmpeg reads when it likes."""
+
+    def __init__(self, container: str, on_samples: Callable[[], None]) -> None:
+        """Wait for bytes of `container` (FFmpeg's name of it); `on_samples` is called whenever there are samples."""
+        self._pipe = _Pipe()
+        self._name = container
+        self._on_samples = on_samples
+        self._decoded: list[Samples] = []
+        self._decoded_frames = 0
+        self._room = threading.Condition()
+        self._error: UndecodableAudio | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="ffmpeg-stream", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._open(self._pipe, self._name, options=LIVE_OPTIONS, buffer_size=LIVE_BUFFER)
+            limit = MAX_DECODED_S * self.info.rate_hz
+            for frame in self._frames():
+                with self._room:
+                    self._room.wait_for(lambda: self._decoded_frames < limit or self._closed)
+                    if self._closed:
+                        break
+                    self._decoded.append(frame)
+                    self._decoded_frames += len(frame)
+                self._on_samples()
+            self._container.close()
+        except UndecodableAudio as error:
+            self._error = error
+        self._on_samples()
+
+    @property
+    def full(self) -> bool:
+        """Whether bytes should be held back for a while."""
+        return len(self._pipe) > MAX_WAITING_BYTES and self._thread.is_alive()
+
+    def feed(self, data: bytes) -> Samples | None:
+        """Take bytes; return the (frames, channels) samples decoded so far, None before the header is read.
+
+        Raises:
+            UndecodableAudio: these bytes are not that container.
+        """
+        self._pipe.write(data)
+        return self._taken()
+
+    def finish(self, wait_s: float = 10.0) -> Samples | None:
+        """End the bytes; return what was left.
+
+        Raises:
+            UndecodableAudio: the bytes were not that container.
+        """
+        self._pipe.close()
+        taken = []
+        while self._thread.is_alive() and wait_s > 0:
+            self._thread.join(0.02)
+            wait_s -= 0.02
+            taken.append(self._taken())
+        taken.append(self._taken())
+        blocks = [block for block in taken if block is not None]
+        return np.concatenate(blocks) if blocks else None
+
+    def _taken(self) -> Samples | None:
+        with self._room:
+            decoded, self._decoded, self._decoded_frames = self._decoded, [], 0
+            self._room.notify()
+        if self._error is not None:
+            raise self._error
+        return np.concatenate(decoded) if decoded else None
+
+    def abort(self) -> None:
+        """Give up; the thread ends by itself."""
+        with self._room:
+            self._closed = True
+            self._room.notify()
+        self._pipe.close()
 
 
 def _interleaved(frame: av.AudioFrame, channels: int) -> Samples:

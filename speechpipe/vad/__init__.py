@@ -1,12 +1,13 @@
-"""DOOR: voice-activity detectors. A VAD only scores frames; `segmenter.py` decides what is speech.
+"""DOOR: voice-activity detectors. A VAD only scores frames; `segmenter.py` decides what is speech, and the
+segmenters of `told.py` are told.
 
 A new VAD is one file and one row of `VADS`.
 """
 
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from speechpipe.registry import Registry
-from speechpipe.types import Samples, Scalar
+from speechpipe.types import Samples, Scalar, Segment
 
 
 class VadStream(Protocol):
@@ -32,6 +33,61 @@ class Vad(Protocol):
 
     def open(self) -> VadStream:
         """Return a stream with fresh state."""
+        ...
+
+
+class Opened(NamedTuple):
+    """Speech began: the recognizer hears from sample `start` on. Decided when `at` samples had been scored."""
+
+    start: int
+    at: int
+
+
+class Closed(NamedTuple):
+    """The segment is complete and will not change. Decided when `at` samples had been scored."""
+
+    segment: Segment
+    at: int
+
+
+class Segmenting(Protocol):
+    """What turns scores into segments: the decision machine, or one that was told where they are.
+
+    Positions are samples on the session's audio clock; whatever was said of a sample is never taken back.
+    """
+
+    flips: int
+    speech_samples: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a segment is being spoken."""
+        ...
+
+    @property
+    def settled(self) -> int:
+        """Samples before this position will not be needed again, unless a segment is open."""
+        ...
+
+    @property
+    def certain_end(self) -> int:
+        """While open: samples up to here belong to the segment whatever comes next."""
+        ...
+
+    def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
+        """Take the (n,) scores and levels of the next frames; return what was decided, in order."""
+        ...
+
+    def flush(self) -> list[Opened | Closed]:
+        """End the open segment now."""
+        ...
+
+    def clear(self) -> None:
+        """Forget the open segment."""
+        ...
+
+    def finish(self, received: int) -> list[Opened | Closed]:
+        """End the session at sample `received`."""
         ...
 
 

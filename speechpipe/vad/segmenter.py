@@ -10,12 +10,12 @@ audio get the same segments. Positions are samples on the session's audio clock.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from speechpipe.errors import InvalidParameter
 from speechpipe.types import SAMPLE_RATE_HZ, Samples, Segment
+from speechpipe.vad import Closed, Opened
 
 CUT_WINDOW_S = 4.0
 """A cut at the maximum length falls on the quietest frame of the last so many seconds."""
@@ -76,18 +76,6 @@ class SegmenterOptions:
                     f"unknown parameter vad.{name}; known: {', '.join(sorted(known))}", param=f"vad.{name}"
                 )
         return replace(self, **changes)
-
-
-class Opened(NamedTuple):
-    """Speech began: the recognizer hears from sample `start` on."""
-
-    start: int
-
-
-class Closed(NamedTuple):
-    """The segment is complete and will not change."""
-
-    segment: Segment
 
 
 class Segmenter:
@@ -154,7 +142,7 @@ class Segmenter:
             self._levels.append(level)
             if self._start is None and self._speech_end - self._speech_start >= self._min_speech:
                 self._start = max(self._free, self._speech_start - self._pre_roll)
-                events.append(Opened(self._start))
+                events.append(Opened(self._start, self._now))
             if self._now - self._speech_end >= self._min_silence:
                 self._end_of_speech(events)
             elif self._start is not None and self._now - self._start >= self._max:
@@ -170,6 +158,18 @@ class Segmenter:
             self._end_of_speech(events)
         self._free = received
         return events
+
+    def flush(self) -> list[Opened | Closed]:
+        """End the speech now, as if enough silence had passed; what comes next is heard afresh."""
+        events: list[Opened | Closed] = []
+        self._end_of_speech(events)
+        return events
+
+    def clear(self) -> None:
+        """Forget the speech that is not closed yet."""
+        self._free = max(self._free, self._now)
+        self._start = self._speech_start = None
+        self._scores, self._levels = [], []
 
     def _end_of_speech(self, events: list[Opened | Closed]) -> None:
         if self._start is not None:
@@ -192,7 +192,7 @@ class Segmenter:
         self._close(at, at, kept, events, cut=True)
         self._scores, self._levels = self._scores[kept:], self._levels[kept:]
         self._start = self._speech_start = at
-        events.append(Opened(at))
+        events.append(Opened(at, self._now))
 
     def _close(self, end: int, speech_end: int, frames: int, events: list[Opened | Closed], cut: bool = False) -> None:
         assert self._start is not None
@@ -201,40 +201,4 @@ class Segmenter:
         self.speech_samples += speech_end - self._speech_start
         mean = sum(self._scores[:frames]) / max(frames, 1)
         segment = Segment(self._start, end, self._speech_start, speech_end, mean, cut)
-        events.append(Closed(segment))
-
-
-class FixedSegments:
-    """A segmenter that was told the truth: spans instead of scores (for oracle figures in `evaluate`)."""
-
-    flips = 0
-
-    def __init__(self, spans: list[tuple[int, int]], frame_samples: int) -> None:
-        """Take spans in samples, sorted, not overlapping."""
-        self._spans = list(spans)
-        self._frame = frame_samples
-        self._now = 0
-        self.is_open = False
-        self.settled = 0
-        self.certain_end = 0
-        self.speech_samples = sum(end - start for start, end in spans)
-
-    def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
-        """Advance by (n,) frames; the scores are not looked at."""
-        del levels_db
-        self._now += len(scores) * self._frame
-        return self._advance()
-
-    def finish(self, received: int) -> list[Opened | Closed]:
-        """End at sample `received`; spans that reach beyond it end there."""
-        self._now = received
-        self._spans = [(start, min(end, received)) for start, end in self._spans if start < received]
-        return self._advance()
-
-    def _advance(self) -> list[Opened | Closed]:
-        events: list[Opened | Closed] = []
-        while self._spans and self._spans[0][1] <= self._now:
-            start, end = self._spans.pop(0)
-            events += [Opened(start), Closed(Segment(start, end, start, end, 1.0))]
-        self.settled = min(self._spans[0][0], self._now) if self._spans else self._now
-        return events
+        events.append(Closed(segment, self._now))

@@ -25,9 +25,12 @@ class RecognizerSpec:
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """How many workers, and when one has had enough."""
+    """How many workers, how many segments each may hold at once, and when one has had enough."""
 
     workers: int = 2
+    slots: int = 1  # segments in one worker at once: 1 for uploads, many for live audio, which is mostly waiting
+    warm_streams: int = 1  # segments that each worker has made ready for before it says it is ready
+    live: bool = False  # what the warm-up is like
     nice: int = 5
     max_jobs: int = 2000  # 0: never recycled for age
     max_rss_mb: int = 1500  # 0: never recycled for size
@@ -42,6 +45,15 @@ class Decoded:
 
     transcript: Transcript
     stats: DecodeStats
+    carried: str = ""  # what the session's next segment begins with
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What a running decode says so far of the first `samples` samples of its segment."""
+
+    text: str
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,8 @@ class PoolStatus:
     queued: int
     active: int
     queued_s: float
+    backlog_s: float  # audio given to workers and not yet worked on
+    cpu_s: float  # of the workers that run now
     restarts: Mapping[str, int]
     rss_mb: tuple[float, ...]
     failure: str = ""  # why no worker can start, if none can

@@ -1,18 +1,28 @@
 """A job: one segment on its way through the pool, with everything needed to begin it again elsewhere."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from speechpipe.asr import DecodeOptions
 from speechpipe.types import SAMPLE_RATE_HZ, DecodeStats, NullCause, Samples, Transcript
-from speechpipe.workers import Decoded, RecognizerSpec
+from speechpipe.workers import Decoded, Hypothesis, RecognizerSpec
 from speechpipe.workers.messages import Feed, Finish, Open, Request
 
 if TYPE_CHECKING:
     from speechpipe.workers.pool import RecognizerPool
+    from speechpipe.workers.process import WorkerProcess
+
+AGAIN_S = 1.0
+"""Audio that is fed again goes in pieces of this length, so that the streams beside it get their turns."""
+
+
+def _ignore(_: Hypothesis) -> None:
+    return None
 
 
 class Job:
@@ -29,16 +39,21 @@ class Job:
         self.spec = spec
         self.options = options
         self.future: Future[Decoded] = Future()
+        self.on_partial: Callable[[Hypothesis], None] = _ignore
         self._pool = pool
         # Below: guarded by the pool's lock.
+        self.worker: WorkerProcess | None = None
         self.audio: list[Samples] = []
         self.samples = 0
+        self.worked_on = 0  # samples that the worker has said it is done with
         self.finished = False
+        self.peeking = False
         self.attempts = 0
-        self.outstanding = 0  # requests sent to the worker and not yet answered
+        self.strikes = 0  # workers that died or hung with this segment in hand
+        self.outstanding = 0  # steps sent to the worker and not yet answered
         self.opened_at = time.monotonic()
         self.dispatched_at: float | None = None
-        self.last_progress = self.opened_at
+        self.finished_at: float | None = None
 
     def feed(self, samples: Samples) -> None:
         """Take (n,) float32 samples at 16 kHz."""
@@ -49,38 +64,60 @@ class Job:
         self._pool.finish(self)
         return self.future
 
+    def peek(self) -> bool:
+        """Ask for a partial result, told to `on_partial`; False if none can be had now."""
+        return self._pool.peek(self)
+
     def cancel(self) -> None:
         """Drop the segment: nobody waits for it any more."""
         self._pool.cancel(self)
+
+    def give_up(self, cause: NullCause, detail: str) -> None:
+        """End the segment without a text if it has no terminal answer yet."""
+        self._pool.give_up(self, cause, detail)
 
     @property
     def audio_s(self) -> float:
         """Seconds fed so far."""
         return self.samples / SAMPLE_RATE_HZ
 
-    def begin(self) -> list[Request]:
+    @property
+    def backlog_s(self) -> float:
+        """Seconds fed and not yet worked on."""
+        return 0.0 if self.future.done() else (self.samples - self.worked_on) / SAMPLE_RATE_HZ
+
+    def carry_on(self, before: "Job") -> None:
+        """Begin with what the session's segment before ended with; where that failed, with what it began with."""
+        carried = before.options.carried
+        if not before.future.cancelled():
+            carried = before.future.result().carried or carried
+        self.options = replace(self.options, carried=carried)
+
+    def begin(self, worker: "WorkerProcess") -> list[Request]:
         """Return the requests that bring a worker up to date, and count the attempt."""
+        self.worker = worker
         self.attempts += 1
-        self.dispatched_at = self.last_progress = time.monotonic()
+        self.worked_on, self.peeking = 0, False
+        self.dispatched_at = time.monotonic()
         requests: list[Request] = [Open(self.number, self.spec, self.options)]
         if self.audio:
             self.audio = [np.concatenate(self.audio)]
-            requests.append(Feed(self.number, self.audio[0]))
+            step = self.samples if self.options.whole else round(AGAIN_S * SAMPLE_RATE_HZ)
+            requests += [
+                Feed(self.number, self.audio[0][start : start + step]) for start in range(0, self.samples, step)
+            ]
         if self.finished:
             requests.append(Finish(self.number))
         self.outstanding = len(requests)
         return requests
 
-    def overdue(self, now: float, limit_s: float) -> bool:
-        """Whether the worker owes an answer for longer than `limit_s`."""
-        return self.outstanding > 0 and now - self.last_progress > limit_s
-
-    def decoded(self, transcript: Transcript, cpu_s: float = 0.0) -> Decoded:
+    def decoded(self, transcript: Transcript, cpu_s: float = 0.0, carried: str = "") -> Decoded:
         """Return the terminal answer, with how long it took."""
         now = time.monotonic()
         started = self.dispatched_at if self.dispatched_at is not None else now
-        stats = DecodeStats(started - self.opened_at, now - started, cpu_s, self.attempts)
-        return Decoded(transcript, stats)
+        final_s = now - self.finished_at if self.finished_at is not None else 0.0
+        stats = DecodeStats(started - self.opened_at, now - started, cpu_s, self.attempts, final_s)
+        return Decoded(transcript, stats, carried)
 
     def failed(self, cause: NullCause, detail: str) -> Decoded:
         """Return the terminal answer of a job that has no text."""

@@ -1,6 +1,6 @@
 """What the pool and a worker process say to each other: pickled over a socket pair, both ends ours.
 
-Every request about a stream is answered by exactly one reply of that stream, in order.
+Every step of a stream is answered by exactly one reply of that stream, in order.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,11 @@ from speechpipe.workers import RecognizerSpec
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load and warm a recognizer; answered by Loaded."""
+    """Load a recognizer and warm it with `streams` segments at once; answered by Loaded."""
 
     spec: RecognizerSpec
+    streams: int = 1
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,13 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Peek:
+    """Ask for a partial result; answered by Partial when nothing else is left to do, or not at all."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Forget a stream."""
 
@@ -58,9 +67,19 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A request of this stream is done."""
+    """A request of this stream is done; `samples` have been worked on so far."""
 
     stream: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The text of the first `samples` samples, as it stands."""
+
+    stream: int
+    text: str
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +89,9 @@ class Final:
     stream: int
     transcript: Transcript
     cpu_s: float
+    carried: str = ""
 
 
-Request = Load | Open | Feed | Finish | Cancel
-Reply = Loaded | Progress | Final
+Step = Open | Feed | Finish
+Request = Load | Step | Peek | Cancel
+Reply = Loaded | Progress | Partial | Final

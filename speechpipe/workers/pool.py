@@ -1,63 +1,29 @@
 """The pool: gives jobs to workers, watches the workers, and gives a dead worker's jobs to another."""
 
 import itertools
-import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 from speechpipe.asr import DecodeOptions
-from speechpipe.errors import NotReady, WorkerLoadFailed
+from speechpipe.errors import NotReady
 from speechpipe.types import NullCause, Samples
-from speechpipe.workers import Decoded, PoolOptions, PoolStatus, RecognizerSpec
+from speechpipe.workers import Decoded, Hypothesis, PoolOptions, PoolStatus, RecognizerSpec
 from speechpipe.workers.job import Job
-from speechpipe.workers.messages import Cancel, Feed, Final, Finish, Load, Loaded, Progress, Reply
+from speechpipe.workers.messages import Cancel, Feed, Final, Finish, Partial, Peek, Progress, Reply
 from speechpipe.workers.process import WorkerProcess
 from speechpipe.workers.queue import FairQueue
-
-HOPELESS_STARTS = 4
-"""After so many starts in a row that died, waiting jobs are told instead of left to wait."""
-
-RESTART_DELAY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Before the n-th start in a row that never became ready."""
+from speechpipe.workers.staff import Staff
 
 
-class RecognizerPool:
+class RecognizerPool(Staff):
     """Thread-safe. One lock guards all state; futures are resolved outside it."""
 
     def __init__(self, options: PoolOptions, preload: Sequence[RecognizerSpec] = ()) -> None:
-        self.options = options
-        self._preload = tuple(preload)
+        super().__init__(options, preload)
         self._numbers = itertools.count(1)
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
         self._queue = FairQueue()
-        self._workers: list[WorkerProcess] = []
-        self._restarts: Counter[str] = Counter()
-        self._failed_starts = 0
-        self._failure = ""
-        self._closing = False
 
     # ---- life ----
-
-    def start(self) -> None:
-        """Start the workers; they load and warm in parallel."""
-        for _ in range(self.options.workers):
-            self._start_worker()
-
-    def wait_ready(self) -> None:
-        """Block until every worker has loaded what it must.
-
-        Raises:
-            WorkerLoadFailed: a recognizer cannot be loaded, or not within `start_timeout_s`.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._failure or self._all_ready(), self.options.start_timeout_s)
-            if not self._all_ready():
-                raise WorkerLoadFailed("asr", self._failure or f"no worker ready in {self.options.start_timeout_s} s")
-
-    def _all_ready(self) -> bool:
-        return len(self._workers) == self.options.workers and all(worker.ready for worker in self._workers)
 
     def close(self, drain_s: float = 0.0) -> None:
         """Finish what is in progress for up to `drain_s` seconds, fail the rest, end the workers."""
@@ -79,8 +45,11 @@ class RecognizerPool:
 
     # ---- jobs ----
 
-    def open(self, spec: RecognizerSpec, options: DecodeOptions, session: str) -> Job:
+    def open(self, spec: RecognizerSpec, options: DecodeOptions, session: str, before: Job | None = None) -> Job:
         """Begin a segment of `session`.
+
+        With `before`, the session's segment before, this one begins with what that one ended with, so it is given
+        to a worker only when that one is final: the same audio gets the same text however the workers fare.
 
         Raises:
             NotReady: the pool is closing, or its workers cannot be started.
@@ -91,9 +60,24 @@ class RecognizerPool:
             if self._failure and not any(worker.ready for worker in self._workers):
                 raise NotReady(f"no recognizer is running: {self._failure}")
             job = Job(self, next(self._numbers), session, spec, options)
-            self._queue.push(job)
-            self._dispatch()
-            return job
+        if before is None:
+            self._release(job)
+        else:
+            before.future.add_done_callback(lambda _: self._release(job, before))
+        return job
+
+    def _release(self, job: Job, before: Job | None = None) -> None:
+        """Put a job in line for a worker."""
+        if before is not None:
+            job.carry_on(before)
+        with self._lock:
+            if job.future.done():
+                return
+            if not self._closing:
+                self._queue.push(job)
+                self._dispatch()
+                return
+        self._resolve(job, job.failed(NullCause.ERROR, "the server is shutting down"))
 
     def feed(self, job: Job, samples: Samples) -> None:
         """Give a job more audio (see `Job.feed`)."""
@@ -110,144 +94,121 @@ class RecognizerPool:
             if job.future.done() or job.finished:
                 return
             job.finished = True
+            job.finished_at = time.monotonic()
             self._forward(job, Finish(job.number))
+
+    def peek(self, job: Job) -> bool:
+        """Ask for a partial result (see `Job.peek`)."""
+        with self._lock:
+            if job.worker is None or job.peeking or job.finished or job.future.done():
+                return False
+            job.peeking = True
+            job.worker.send(Peek(job.number))
+            return True
 
     def cancel(self, job: Job) -> None:
         """Drop a job (see `Job.cancel`)."""
+        self._take_back(job)
+        job.future.cancel()
+
+    def give_up(self, job: Job, cause: NullCause, detail: str) -> None:
+        """End a job without a text (see `Job.give_up`)."""
         with self._lock:
-            worker = self._worker_of(job)
-            if worker is not None:
-                del worker.jobs[job.number]
+            if job.future.done():
+                return
+            self._take_back(job)
+        self._resolve(job, job.failed(cause, detail))
+
+    def _take_back(self, job: Job) -> None:
+        with self._lock:
+            worker = job.worker
+            if worker is not None and worker.jobs.pop(job.number, None) is not None:
                 worker.send(Cancel(job.number))
                 self._after_job(worker)
             else:
                 self._queue.remove(job)
-        job.future.cancel()
 
     def _forward(self, job: Job, request: Feed | Finish) -> None:
-        worker = self._worker_of(job)
+        worker = job.worker
         if worker is not None:
-            if job.outstanding == 0:
-                job.last_progress = time.monotonic()
+            if job.outstanding == 0 and not worker.owes:
+                worker.replied()
             job.outstanding += 1
             worker.send(request)
 
-    def _worker_of(self, job: Job) -> WorkerProcess | None:
-        return next((worker for worker in self._workers if job.number in worker.jobs), None)
-
     def _dispatch(self) -> None:
-        """Give waiting jobs to free workers; call with the lock held."""
-        free = [worker for worker in self._workers if worker.ready and not worker.jobs and not worker.retiring]
-        for worker in free:
+        """Give waiting jobs to the least busy workers; call with the lock held."""
+        while len(self._queue):
+            free = [worker for worker in self._workers if worker.takes(self.options.slots)]
+            if not free:
+                return
+            worker = min(free, key=lambda candidate: len(candidate.jobs))
             job = self._queue.pop()
-            if job is None:
-                break
+            assert job is not None
+            if not worker.owes:
+                worker.replied()
             worker.jobs[job.number] = job
-            for request in job.begin():
+            for request in job.begin(worker):
                 worker.send(request)
 
     def _resolve(self, job: Job, decoded: Decoded) -> None:
+        job.audio = []  # nobody needs it again
         if job.future.set_running_or_notify_cancel():
             job.future.set_result(decoded)
 
     # ---- workers ----
 
-    def _start_worker(self) -> None:
-        worker = WorkerProcess(self.options.nice)
-        with self._lock:
-            if self._closing:
-                worker.kill()
-            self._workers.append(worker)
-            worker.loads_owed = len(self._preload)
-            worker.ready = not self._preload
-            for spec in self._preload:
-                worker.send(Load(spec))
-        worker.start(
-            on_reply=lambda reply: self._on_reply(worker, reply),
-            on_quiet=lambda: self._on_quiet(worker),
-            on_end=lambda: self._on_end(worker),
-        )
-
     def _on_reply(self, worker: WorkerProcess, reply: Reply) -> None:
         match reply:
-            case Loaded(_, error):
-                with self._changed:
-                    worker.loads_owed -= 1
-                    if error:
-                        self._failure = worker.load_error = error
-                    elif worker.loads_owed == 0 and not worker.load_error:
-                        worker.ready, self._failed_starts, self._failure = True, 0, ""
-                        self._dispatch()
-                    self._changed.notify_all()
-            case Progress(number):
+            case Progress(number, samples):
                 with self._lock:
                     if (job := worker.jobs.get(number)) is not None:
                         job.outstanding -= 1
-                        job.last_progress = time.monotonic()
-            case Final(number, transcript, cpu_s):
+                        job.worked_on = samples
+            case Partial(number, text, samples):
+                with self._lock:
+                    if (job := worker.jobs.get(number)) is not None:
+                        job.peeking = False
+                if job is not None:
+                    job.on_partial(Hypothesis(text, samples))
+            case Final(number, transcript, cpu_s, carried):
                 with self._lock:
                     job = worker.jobs.pop(number, None)
                     worker.jobs_done += 1
                     self._after_job(worker)
                 if job is not None:  # else: cancelled or timed out meanwhile
-                    self._resolve(job, job.decoded(transcript, cpu_s))
-
-    def _after_job(self, worker: WorkerProcess) -> None:
-        """A worker has become free: retire it or give it the next job; call with the lock held."""
-        options = self.options
-        if options.max_jobs and worker.jobs_done >= options.max_jobs:
-            worker.retiring = "recycled_jobs"
-        elif options.max_rss_mb and worker.rss_mb > options.max_rss_mb:
-            worker.retiring = "recycled_rss"
-        if worker.retiring and not worker.jobs:
-            worker.kill()  # idle: nothing is lost; `_on_end` starts its successor
-        self._dispatch()
-        self._changed.notify_all()
+                    self._resolve(job, job.decoded(transcript, cpu_s, carried))
 
     def _on_quiet(self, worker: WorkerProcess) -> None:
-        """Kill a worker that owes an answer for too long; its late segment times out, others move on."""
-        now = time.monotonic()
+        """Kill a worker that owes an answer for too long; the segment it has in hand times out, others move on."""
+        limit = self.options.segment_timeout_s
         with self._lock:
-            late = [job for job in worker.jobs.values() if job.overdue(now, self.options.segment_timeout_s)]
-            for job in late:
-                del worker.jobs[job.number]
-            if late:
-                worker.retiring = "timeout"
-                worker.kill()
-        for job in late:
-            limit = self.options.segment_timeout_s
+            if not worker.owes or worker.quiet_s <= limit:
+                return
+            job = worker.jobs.pop(worker.in_hand, None)
+            worker.retiring = "timeout"
+            worker.kill()
+        if job is not None:
             self._resolve(job, job.failed(NullCause.TIMEOUT, f"no answer from the recognizer for {limit:g} s"))
 
-    def _on_end(self, worker: WorkerProcess) -> None:
-        """The process is gone: rescue its jobs and start a successor. Runs on the worker's reader thread."""
-        code = worker.reap()
+    def _rescue(self, worker: WorkerProcess, in_hand: int, code: int) -> None:
+        """Queue a dead worker's jobs again; the one it had in hand only so many times."""
         given_up = []
-        with self._changed:
-            if self._closing or worker not in self._workers:
-                return
-            self._workers.remove(worker)
-            self._restarts[worker.retiring or "crash"] += 1
+        with self._lock:
             for job in reversed(worker.jobs.values()):
-                if job.attempts >= self.options.attempts:
+                job.worker = None
+                job.strikes += job.number == in_hand
+                if job.strikes >= self.options.attempts:
                     given_up.append(job)
                 else:
                     job.dispatched_at = None
                     self._queue.push_front(job)
-            if not worker.ready:
-                self._failed_starts += 1
-            if self._failed_starts >= HOPELESS_STARTS and not any(other.ready for other in self._workers):
-                self._failure = f"worker processes die at start (exit code {code})"
+            worker.jobs.clear()
+            if self._failure and not any(other.ready for other in self._workers):
                 given_up += self._queue.drain()
-            delay = RESTART_DELAY_S[min(self._failed_starts, len(RESTART_DELAY_S) - 1)]
-            self._changed.notify_all()
         for job in given_up:
-            detail = f"{job.attempts} workers died on this segment (last exit code {code})"
+            detail = f"{job.strikes} workers died on this segment (last exit code {code})"
             self._resolve(job, job.failed(NullCause.WORKER_CRASH, detail))
-        with self._changed:
-            if self._changed.wait_for(lambda: self._closing, delay):
-                return
-            self._dispatch()
-        self._start_worker()
 
     # ---- facts ----
 
@@ -260,6 +221,8 @@ class RecognizerPool:
                 queued=len(self._queue),
                 active=sum(len(worker.jobs) for worker in self._workers),
                 queued_s=self._queue.audio_s,
+                backlog_s=sum(job.backlog_s for worker in self._workers for job in worker.jobs.values()),
+                cpu_s=sum(worker.cpu_s for worker in self._workers),
                 restarts=dict(self._restarts),
                 rss_mb=tuple(worker.rss_mb for worker in self._workers),
                 failure=self._failure,

@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import psutil
 
 from speechpipe.workers.job import Job
+from speechpipe.workers.marker import Marker, marker_file
 from speechpipe.workers.messages import Reply, Request
 
 POLL_S = 0.2
@@ -30,12 +32,15 @@ class WorkerProcess:
     def __init__(self, nice: int) -> None:
         ours, theirs = socket.socketpair()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "speechpipe.workers.worker", str(theirs.fileno()), str(nice)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **SINGLE_THREADED},
-            )
+            with marker_file() as file:
+                descriptors = [theirs.fileno(), file.fileno()]
+                self._marker = Marker(file.fileno())
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "speechpipe.workers.worker", *map(str, descriptors), str(nice)],
+                    pass_fds=descriptors,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **SINGLE_THREADED},
+                )
         except BaseException:
             ours.close()
             raise
@@ -51,11 +56,37 @@ class WorkerProcess:
         self.retiring = ""  # why it takes no more jobs
         self.load_error = ""
         self.jobs_done = 0
+        self.replaces: WorkerProcess | None = None  # who retires when this one is ready
+        self.expired = ""  # why its successor is on its way
+        self._replied_at = time.monotonic()
 
     @property
     def pid(self) -> int:
         """The child's process id."""
         return self._process.pid
+
+    @property
+    def owes(self) -> bool:
+        """Whether a step that was sent is not answered yet."""
+        return any(job.outstanding for job in self.jobs.values())
+
+    def replied(self) -> None:
+        """Note that it has answered, or that it owes nothing from now on."""
+        self._replied_at = time.monotonic()
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since it answered."""
+        return time.monotonic() - self._replied_at
+
+    def takes(self, slots: int) -> bool:
+        """Whether another segment may be given to it."""
+        return self.ready and not self.retiring and len(self.jobs) < slots
+
+    @property
+    def in_hand(self) -> int:
+        """The job that the child is working on, or was when it died; 0 for none."""
+        return self._marker.get()
 
     @property
     def rss_mb(self) -> float:
@@ -64,6 +95,15 @@ class WorkerProcess:
             return float(psutil.Process(self.pid).memory_info().rss) / 2**20
         except psutil.Error:
             return 0.0
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time the child has used; 0 once it is gone."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
 
     def start(
         self, on_reply: Callable[[Reply], None], on_quiet: Callable[[], None], on_end: Callable[[], None]
@@ -91,10 +131,13 @@ class WorkerProcess:
         self, on_reply: Callable[[Reply], None], on_quiet: Callable[[], None], on_end: Callable[[], None]
     ) -> None:
         with contextlib.suppress(EOFError, OSError):
+            looked = time.monotonic()
             while True:
                 if self._connection.poll(POLL_S):
                     on_reply(self._connection.recv())
-                on_quiet()
+                if (now := time.monotonic()) - looked >= POLL_S:
+                    looked = now
+                    on_quiet()
         on_end()
 
     def kill(self) -> None:
@@ -123,4 +166,5 @@ class WorkerProcess:
                 thread.join(wait_s)
         with contextlib.suppress(OSError):
             self._connection.close()
+        self._marker.close()
         return code

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from speechpipe.errors import InvalidParameter
 from speechpipe.types import Segment
-from speechpipe.vad.segmenter import BOUNDS, Closed, FixedSegments, Opened, Segmenter, SegmenterOptions
+from speechpipe.vad import Closed, Opened
+from speechpipe.vad.segmenter import BOUNDS, Segmenter, SegmenterOptions
+from speechpipe.vad.told import FixedSegments
 
 FRAME = 512
 OPTIONS = SegmenterOptions(

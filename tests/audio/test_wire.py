@@ -1,0 +1,141 @@
+"""Live audio: every encoding gives the samples that were sent, however the bytes were cut."""
+
+import subprocess
+import wave
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechpipe.audio.wire import WireDecoder, WireFormat
+from speechpipe.errors import InvalidParameter, UndecodableAudio
+from speechpipe.types import Samples
+from tests.sounds import tone
+
+
+def decoded(wire: WireFormat, data: bytes, step: int) -> list[Samples]:
+    decoder = WireDecoder(wire)
+    parts = [decoder.feed(data[start : start + step]) for start in range(0, len(data), step)]
+    parts.append(decoder.finish())
+    blocks = [part for part in parts if part is not None]
+    return [np.concatenate(channel) for channel in zip(*blocks, strict=True)]
+
+
+def pcm(samples: Samples) -> bytes:
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def ffmpeg(data: bytes, *arguments: str) -> bytes:
+    command = ["ffmpeg", "-v", "error", "-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-", *arguments, "-"]
+    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+
+
+def similar(one: Samples, other: Samples) -> float:
+    """Correlation of two signals of nearly the same length, at their best shift."""
+    size = min(len(one), len(other))
+    correlation = np.correlate(one[:size], other[400 : size - 400], "valid")
+    return float(correlation.max() / (np.linalg.norm(one[:size]) * np.linalg.norm(other[:size]) + 1e-9))
+
+
+@given(st.integers(1, 5000))
+def test_pcm_is_a_stream_of_bytes_however_it_is_cut(step: int) -> None:
+    samples = tone(0.3, 440)
+    (got,) = decoded(WireFormat("linear16", 16_000), pcm(samples), step)
+    assert np.allclose(got, samples, atol=1e-3)
+
+
+@pytest.mark.parametrize(("encoding", "codec"), [("mulaw", "pcm_mulaw"), ("alaw", "pcm_alaw")])
+def test_telephone_audio_is_decoded_as_the_standard_says(encoding: str, codec: str) -> None:
+    every = bytes(range(256)) * 4
+    theirs = subprocess.run(
+        ["ffmpeg", "-v", "error", "-f", codec[4:], "-ar", "16000", "-ac", "1", "-i", "-", "-f", "s16le", "-"],
+        input=every,
+        capture_output=True,
+        check=True,
+    ).stdout
+    (ours,) = decoded(WireFormat(encoding, 16_000), every, 100)
+    assert np.array_equal(np.round(ours * 32768).astype(int), np.frombuffer(theirs, "<i2"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-c:a", "libopus", "-f", "ogg"),
+        ("-c:a", "libopus", "-f", "webm"),
+        ("-c:a", "flac", "-f", "flac"),
+        ("-c:a", "libmp3lame", "-f", "mp3"),
+        ("-c:a", "aac", "-f", "adts"),
+        ("-c:a", "aac", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof"),
+        ("-f", "wav"),
+        ("-c:a", "pcm_mulaw", "-f", "wav"),
+    ],
+    ids=lambda arguments: "-".join(argument for argument in arguments if not argument.startswith("-")),
+)
+@pytest.mark.parametrize("step", [1, 333, 10**6])
+def test_containers_say_what_they_are(arguments: tuple[str, ...], step: int) -> None:
+    samples = tone(1.5, 300) * np.linspace(0.2, 1, 24_000, dtype=np.float32)
+    (got,) = decoded(WireFormat(), ffmpeg(pcm(samples), *arguments), step)
+    assert abs(len(got) - len(samples)) < 2500
+    assert similar(got, samples) > 0.9
+
+
+def test_a_wav_sent_as_linear16_is_read_as_the_wav_it_is() -> None:
+    file = BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((2, 2, 8000, 0, "NONE", ""))
+        out.writeframes(pcm(np.repeat(tone(1.0, 200)[::2], 2)))
+    decoder = WireDecoder(WireFormat("linear16", 16_000))
+    parts = [decoder.feed(file.getvalue()), decoder.finish()]
+    assert sum(len(part[0]) for part in parts if part) == pytest.approx(16_000, abs=10)
+    assert {notice.code for notice in decoder.notices} == {"sample_rate_mismatch", "channels_mismatch"}
+
+
+def test_channels_stay_apart() -> None:
+    left, right = tone(0.5, 200), tone(0.5, 1000)
+    data = pcm(np.stack([left, right], axis=1).reshape(-1))
+    first, second = decoded(WireFormat("linear16", 16_000, 2, True), data, 999)
+    assert np.allclose(first, left, atol=1e-3)
+    assert np.allclose(second, right, atol=1e-3)
+    (mixed,) = decoded(WireFormat("linear16", 16_000, 2), data, 999)
+    assert np.allclose(mixed, (left + right) / 2, atol=1e-3)
+
+
+def test_a_half_sample_at_the_end_is_told() -> None:
+    decoder = WireDecoder(WireFormat("linear16", 16_000))
+    decoder.feed(bytes(3201))
+    decoder.finish()
+    assert [notice.code for notice in decoder.notices] == ["partial_sample"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"this is no audio at all", bytes(64), b"OggS" + bytes(range(200)) * 20, b"RIFF\0\0\0\0WAVEfmt " + bytes(99)],
+    ids=["text", "zeros", "broken ogg", "broken wav"],
+)
+def test_garbage_is_refused(data: bytes) -> None:
+    decoder = WireDecoder(WireFormat())
+    pieces = [data[start : start + 16] for start in range(0, len(data), 16)]
+    with pytest.raises(UndecodableAudio):
+        _ = [decoder.feed(piece) for piece in pieces], decoder.finish()
+
+
+@pytest.mark.parametrize(
+    ("make", "param"),
+    [
+        (lambda: WireFormat("mp5"), "encoding"),
+        (lambda: WireFormat("linear16"), "sample_rate"),
+        (lambda: WireFormat("linear16", 100), "sample_rate"),
+        (lambda: WireFormat("linear16", 16_000, 0), "channels"),
+    ],
+)
+def test_formats_that_cannot_be_are_refused(make: Callable[[], WireFormat], param: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        make()
+    assert caught.value.param == param
+
+
+def test_telephone_audio_has_one_rate() -> None:
+    assert WireFormat("mulaw").rate == 8000
