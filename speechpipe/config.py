@@ -23,13 +23,27 @@ class Settings(BaseSettings):
     models_dir: Path | None = Field(None, description="Cards of your own, read after those of the package.")
 
     workers: int = Field(0, ge=0, le=256, description="Recognizer processes; 0 = one per CPU core.")
-    worker_nice: int = Field(5, ge=0, le=19, description="So that the event loop answers while they decode.")
+    worker_nice: int = Field(10, ge=0, le=19, description="Uploads give way to live audio and to the event loop.")
     worker_max_jobs: int = Field(2000, ge=0, description="Segments before a worker is replaced; 0 = never.")
     worker_max_rss_mb: int = Field(1500, ge=0, description="Memory before a worker is replaced; 0 = never.")
     segment_timeout_s: float = Field(60.0, gt=0)
     segment_attempts: int = Field(3, ge=1, le=10, description="Workers one segment may lose before it fails.")
     start_timeout_s: float = Field(60.0, gt=0)
     drain_timeout_s: float = Field(30.0, ge=0, description="How long running uploads may finish on SIGTERM.")
+
+    live_workers: int = Field(0, ge=0, le=256, description="Processes for live audio; 0 = one per CPU core.")
+    live_worker_nice: int = Field(2, ge=0, le=19)
+    live_worker_max_rss_mb: int = Field(4000, ge=0, description="As worker_max_rss_mb; each holds many segments.")
+    live_slots: int = Field(64, ge=1, le=1024, description="Segments that one live worker holds at once.")
+    live_warm_streams: int = Field(2, ge=1, description="Segments each live worker is ready for from the start.")
+    live_max_sessions: int = Field(1000, ge=1, description="Whatever the measured load says.")
+    live_max_per_key: int = Field(0, ge=0, description="Live sessions of one API key; more get 429. 0 = no limit.")
+    live_load_limit: float = Field(0.9, gt=0, description="Of the CPU cores, above which sessions are refused.")
+    live_max_speed: float = Field(4.0, ge=0, description="Audio seconds a second taken of one session; 0 = all.")
+    live_max_buffer_s: float = Field(5.0, gt=0, description="Received of one session and not worked on.")
+    live_idle_timeout_s: float = Field(10.0, gt=0, description="Without audio or KeepAlive before it is closed.")
+    live_send_timeout_s: float = Field(20.0, gt=0, description="For a client to read what it is sent.")
+    live_resume_s: float = Field(30.0, ge=0, description="How long a dropped connection may be resumed.")
 
     max_upload_bytes: int = Field(100 * 2**20, gt=0)
     max_audio_s: float = Field(4 * 3600.0, gt=0, description="Decoded seconds of one upload.")
@@ -44,12 +58,19 @@ class Settings(BaseSettings):
     state_dir: Path = Path("var")
 
     @property
-    def worker_count(self) -> int:
-        """Recognizer processes to run."""
-        if self.workers:
-            return self.workers
-        # The cores this process may use, not those of the machine: a container may own two of sixty-four.
+    def cores(self) -> int:
+        """The cores this process may use, not those of the machine: a container may own two of sixty-four."""
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def worker_count(self) -> int:
+        """Recognizer processes for uploads and files."""
+        return self.workers or self.cores
+
+    @property
+    def live_worker_count(self) -> int:
+        """Recognizer processes for live audio."""
+        return self.live_workers or self.cores
 
     @property
     def record_store_url(self) -> str:

@@ -16,8 +16,11 @@ SpeechpipeError
 └── StageFailed               a stage of the cascade broke: never shown as silence
     └── WorkerLoadFailed      a recognizer could not be loaded
 
-`HTTP_STATUS` is the only table from errors to statuses; a test holds that no class is missing.
+`HTTP_STATUS` and `CLOSE_CODE` are the only tables from errors to HTTP statuses and websocket close codes (RFC 6455
+and its registry); a test holds that no class is missing.
 """
+
+from collections.abc import Mapping
 
 
 class SpeechpipeError(Exception):
@@ -145,3 +148,19 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     StageFailed: 500,
     WorkerLoadFailed: 503,
 }
+
+CLOSE_CODE: dict[type[SpeechpipeError], int] = {
+    SpeechpipeError: 1011,
+    BadInput: 1008,
+    TooSlow: 1011,  # neither audio nor KeepAlive, or a client that does not read
+    Unauthorized: 1008,
+    RateLimited: 1013,
+    Overloaded: 1013,
+    NotReady: 1013,
+    ClientGone: 1001,
+}
+
+
+def error_row(error: SpeechpipeError, table: Mapping[type[SpeechpipeError], int]) -> int:
+    """Return an error's row: that of its class, or of the nearest one above that has one."""
+    return next(table[kind] for kind in type(error).__mro__ if kind in table)

@@ -10,7 +10,7 @@ LOSS_CAUSES = ("queue_full", "store_error")
 
 
 def gauges(
-    status: Callable[[], PoolStatus],
+    pools: Mapping[str, Callable[[], PoolStatus]],
     *,
     ready: Callable[[], bool],
     uploads: Callable[[], int],
@@ -29,15 +29,25 @@ def gauges(
 
         return GaugeRow(name, help_, values, ("cause",), counter=True)
 
+    def by_pool(name: str, help_: str, read: Callable[[PoolStatus], float]) -> GaugeRow:
+        return GaugeRow(
+            name, help_, lambda: [((pool,), float(read(status()))) for pool, status in pools.items()], ("pool",)
+        )
+
+    def restarts() -> list[tuple[tuple[str, ...], float]]:
+        counts = {pool: dict.fromkeys(RESTART_CAUSES, 0) | dict(status().restarts) for pool, status in pools.items()}
+        return [((pool, cause), float(count)) for pool, of in counts.items() for cause, count in sorted(of.items())]
+
     return (
         one("ready", "1 when sessions are taken.", ready),
         one("uploads_in_progress", "Uploads in progress.", uploads),
-        one("queue_depth", "Segments waiting for a worker.", lambda: status().queued),
-        one("queue_audio_seconds", "Audio waiting for a worker.", lambda: status().queued_s),
-        one("workers_ready", "Workers ready.", lambda: status().ready_workers),
-        one("workers_busy", "Segments on workers.", lambda: status().active),
-        one("worker_rss_bytes", "Resident memory of all workers.", lambda: sum(status().rss_mb) * 2**20),
-        by_cause("worker_restarts_total", "Workers replaced.", lambda: status().restarts, RESTART_CAUSES),
+        by_pool("queue_depth", "Segments waiting for a worker.", lambda status: status.queued),
+        by_pool("queue_audio_seconds", "Audio waiting for a worker.", lambda status: status.queued_s),
+        by_pool("workers_ready", "Workers ready.", lambda status: status.ready_workers),
+        by_pool("workers_busy", "Segments on workers.", lambda status: status.active),
+        by_pool("workers_backlog_seconds", "Audio on workers, not worked on.", lambda status: status.backlog_s),
+        by_pool("worker_rss_bytes", "Resident memory of all workers.", lambda status: sum(status.rss_mb) * 2**20),
+        GaugeRow("worker_restarts_total", "Workers replaced.", restarts, ("pool", "cause"), counter=True),
         by_cause("requests_refused_total", "Requests without a result.", lambda: refused),
         by_cause("records_lost_total", "Records the store did not get.", lambda: lost, LOSS_CAUSES),
     )

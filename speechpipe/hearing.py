@@ -22,8 +22,8 @@ OnUtterance = Callable[[Utterance], None]
 class Listener(Protocol):
     """Whoever follows a live session: told at once, on the thread that feeds it (`on_change`: on any)."""
 
-    def on_opened(self, index: int, start: int, at: int) -> None:
-        """Note that the segment `index` begins at sample `start`, decided at sample `at`."""
+    def on_opened(self, index: int, event: Opened) -> None:
+        """Note that the segment `index` begins."""
         ...
 
     def on_closed(self, index: int, segment: Segment, at: int) -> None:
@@ -93,7 +93,7 @@ class Hearing:
         if (listener := self._listener) is not None:
             job.on_partial = lambda hypothesis: _heard(spoken, hypothesis, listener)
             job.future.add_done_callback(lambda _: listener.on_change())
-            listener.on_opened(spoken.index, event.start, event.at)
+            listener.on_opened(spoken.index, event)
 
     def close(self, segment: Segment, at: int) -> None:
         """End the open stream, which has been fed all of `segment`."""

@@ -53,6 +53,7 @@ class Session:
         self._scored = 0
         self._received = 0
         self._vad_wall_s = self._vad_cpu_s = 0.0
+        self._spoken_before = 0  # samples of speech found by segmenters that were replaced
         self._finished = False
 
     # ---- audio in ----
@@ -94,6 +95,27 @@ class Session:
         self._forget()
         return self._hearing.completed()
 
+    def segment_by(self, segmenter: Segmenting) -> None:
+        """Go on with another segmenter, which must begin at `scored`; an open segment is ended."""
+        self.flush()
+        self._spoken_before += self._segmenter.speech_samples
+        self._segmenter = segmenter
+
+    @property
+    def position(self) -> int:
+        """Samples received."""
+        return self._received
+
+    @property
+    def scored(self) -> int:
+        """Samples that the VAD has seen."""
+        return self._scored
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a segment is being spoken."""
+        return self._hearing.open is not None
+
     def clear(self) -> None:
         """Forget the open segment: it will have no utterance."""
         self._hearing.drop()
@@ -107,6 +129,10 @@ class Session:
     def wait(self, timeout_s: float | None = None) -> list[Utterance]:
         """Block until the next utterance is final (or the time is up); return those that are, in order."""
         return self._hearing.wait(timeout_s)
+
+    def completed(self) -> list[Utterance]:
+        """Return the utterances that have become final since the last call of anything, in order."""
+        return self._hearing.completed()
 
     def abort(self) -> None:
         """Drop everything in progress: whoever listened has gone."""
@@ -221,7 +247,7 @@ class Session:
             features=self._features.result(),
             utterances=self._hearing.returned,
             nulls=dict(self._hearing.nulls),
-            speech_s=self._segmenter.speech_samples / SAMPLE_RATE_HZ,
+            speech_s=(self._spoken_before + self._segmenter.speech_samples) / SAMPLE_RATE_HZ,
             vad_wall_s=self._vad_wall_s,
             vad_cpu_s=self._vad_cpu_s,
             asr_cpu_s=self._hearing.cpu_s,

@@ -15,20 +15,21 @@ from speechpipe.cards import shipped_models
 from speechpipe.config import Settings
 from speechpipe.errors import NotReady, Overloaded, RateLimited, SpeechpipeError
 from speechpipe.gauges import gauges
-from speechpipe.hearing import OnUtterance
+from speechpipe.hearing import Listener, OnUtterance
 from speechpipe.monitor import Record
 from speechpipe.monitor.exposition import Exposition
 from speechpipe.pipeline import Session, SessionOptions
+from speechpipe.recipes import file_pool, live_pool, recognizer, segmenter
 from speechpipe.speech_metrics import ROWS
-from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component, Scalar
-from speechpipe.vad import Segmenting, Vad, load_vad
-from speechpipe.vad.segmenter import Segmenter, SegmenterOptions
-from speechpipe.vad.told import FixedSegments
-from speechpipe.workers import PoolOptions, RecognizerSpec
+from speechpipe.types import Bundle, Component, Scalar
+from speechpipe.vad import Vad, load_vad
 from speechpipe.workers.pool import RecognizerPool
 
 if TYPE_CHECKING:
     from speechpipe.monitor.store import Store
+
+LIVE_FEED_SAMPLES = 1_600
+"""A recognizer gets live audio in tenths of a second: more often would cost more in messages than it gains."""
 
 CHAMPION_NAMES = ("default", "whisper-1")
 """Model names that clients send without choosing; both mean the champion."""
@@ -40,6 +41,8 @@ class SessionRequest:
 
     decode: DecodeOptions = DecodeOptions()
     spans_s: tuple[tuple[float, float], ...] | None = None  # known speech; VAD is then not asked
+    manual: bool = False  # segments end when `Session.flush` says so; VAD is then not asked either
+    listener: Listener | None = None
     session_id: str | None = None
 
 
@@ -53,8 +56,10 @@ class Service:
         store: "Store | None" = None,
         clock: Callable[[], float] = time.time,
         only: Bundle | None = None,
+        live: bool = False,
     ) -> None:
-        """Read the cards; nothing is started yet. `only` is warmed instead of the settings' bundles.
+        """Read the cards; nothing is started yet. `only` is warmed instead of the settings' bundles; `live` starts
+        workers for live audio beside those for files.
 
         Raises:
             BadInput: a card is broken.
@@ -68,22 +73,15 @@ class Service:
         self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
         self.store = store
         self.refused: Counter[str] = Counter()
-        self._pool = RecognizerPool(
-            PoolOptions(
-                workers=settings.worker_count,
-                nice=settings.worker_nice,
-                max_jobs=settings.worker_max_jobs,
-                max_rss_mb=settings.worker_max_rss_mb,
-                segment_timeout_s=settings.segment_timeout_s,
-                attempts=settings.segment_attempts,
-                start_timeout_s=settings.start_timeout_s,
-            ),
-            list({spec.key: spec for spec in (_spec(bundle.asr) for bundle in self._preload)}.values()),
-        )
+        specs = list({spec.key: spec for spec in (recognizer(bundle.asr) for bundle in self._preload)}.values())
+        self._pool = RecognizerPool(file_pool(settings), specs)
+        # Apart from the others: a whole segment occupies a worker for seconds, which live audio cannot wait.
+        self._live_pool = RecognizerPool(live_pool(settings), specs) if live else None
+        self._pools = [pool for pool in (self._pool, self._live_pool) if pool is not None]
         self.exposition = Exposition(
             ROWS,
             gauges(
-                self._pool.status,
+                {name: pool.status for name, pool in zip(("files", "live"), self._pools, strict=False)},
                 ready=lambda: not self.unready_reasons(),
                 uploads=lambda: self.uploads,
                 refused=self.refused,
@@ -104,13 +102,15 @@ class Service:
             WorkerLoadFailed: a recognizer cannot be loaded.
             StageFailed: a VAD cannot be loaded.
         """
-        self._pool.start()
+        for pool in self._pools:
+            pool.start()
         if self.store is not None:
             self.store.open()
         try:
             for bundle in self._preload:
                 self.vad(bundle.vad)
-            self._pool.wait_ready()
+            for pool in self._pools:
+                pool.wait_ready()
         except BaseException:
             self.close()
             raise
@@ -119,7 +119,9 @@ class Service:
     def close(self, drain_s: float = 0.0) -> None:
         """Finish running work for up to `drain_s` seconds, then end the workers and the store."""
         self._started = False
-        self._pool.close(drain_s)
+        until = time.monotonic() + drain_s
+        for pool in self._pools:
+            pool.close(max(0.0, until - time.monotonic()))
         if self.store is not None:
             self.store.close()
 
@@ -153,22 +155,19 @@ class Service:
     def session(self, bundle: Bundle, request: SessionRequest, on_utterance: OnUtterance = lambda _: None) -> Session:
         """Open a session, pinned to `bundle`."""
         vad = self.vad(bundle.vad)
-        segmenter: Segmenting
-        if request.spans_s is not None:
-            spans = [(round(start * SAMPLE_RATE_HZ), round(end * SAMPLE_RATE_HZ)) for start, end in request.spans_s]
-            segmenter = FixedSegments(spans, vad.frame_samples)
-        else:
-            segmenter = Segmenter(SegmenterOptions().changed(bundle.segmenter), vad.frame_samples)
         session_id = request.session_id or new_session_id()
-        spec = _spec(bundle.asr)
+        spec = recognizer(bundle.asr)
+        pool = self._pool if request.decode.whole or self._live_pool is None else self._live_pool
         return Session(
             SessionOptions(
                 id=session_id,
                 vad=vad,
-                segmenter=segmenter,
-                open_job=lambda decode, before: self._pool.open(spec, decode, session_id, before),
+                segmenter=segmenter(bundle, vad.frame_samples, spans_s=request.spans_s, manual=request.manual),
+                open_job=lambda decode, before: pool.open(spec, decode, session_id, before),
                 decode=request.decode,
                 max_pending_s=self.settings.max_pending_s,
+                feed_step=0 if request.decode.whole else LIVE_FEED_SAMPLES,
+                listener=request.listener,
             ),
             on_utterance,
         )
@@ -226,6 +225,8 @@ class Service:
         reasons = [] if self._started else ["starting or shutting down"]
         if status.ready_workers == 0:
             reasons.append(f"no recognizer worker is ready {status.failure}".strip())
+        if self._live_pool is not None and self._live_pool.status().ready_workers == 0:
+            reasons.append("no recognizer worker for live audio is ready")
         if self._uploads.total() >= self.settings.max_uploads:
             reasons.append("as many uploads as may run at once")
         return reasons
@@ -237,12 +238,24 @@ class Service:
 
     @property
     def pool(self) -> RecognizerPool:
-        """The recognizer workers."""
+        """The recognizer workers for uploads and files."""
         return self._pool
 
+    @property
+    def live_pool(self) -> RecognizerPool:
+        """The recognizer workers for live audio.
 
-def _spec(component: Component) -> RecognizerSpec:
-    return RecognizerSpec(component.implementation, component.options)
+        Raises:
+            NotReady: this service was built without.
+        """
+        if self._live_pool is None:
+            raise NotReady("this service takes no live audio")
+        return self._live_pool
+
+    @property
+    def started(self) -> bool:
+        """Whether sessions are taken."""
+        return self._started
 
 
 def new_session_id() -> str:
@@ -250,9 +263,9 @@ def new_session_id() -> str:
     return uuid.uuid4().hex
 
 
-def build(settings: Settings, *, with_store: bool) -> Service:
+def build(settings: Settings, *, with_store: bool, live: bool = False) -> Service:
     """Return a service that is not started; the command line runs without a store."""
     from speechpipe.monitor.store import Store  # SQLAlchemy is a third of the time the command line takes to start
 
     store = Store(settings.record_store_url, settings.store_queue) if with_store else None
-    return Service(settings, store=store)
+    return Service(settings, store=store, live=live)

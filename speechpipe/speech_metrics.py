@@ -3,6 +3,7 @@ Prometheus rows made of it.
 """
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from speechpipe.monitor import Measure, Record
@@ -10,11 +11,15 @@ from speechpipe.monitor.exposition import CounterRow, HistogramRow, Read, Row
 from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Bundle, SessionSummary, Utterance
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+LATENCY_S = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
 SEGMENT_S = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0)
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 PER_MINUTE = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)
 LEVELS_DBFS = (-80.0, -60.0, -50.0, -40.0, -35.0, -30.0, -25.0, -20.0, -15.0, -10.0, -5.0)
 SNR_DB = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0)
+
+
+NOTHING: Mapping[str, Measure] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,10 @@ class InputFacts:
     decode_wall_s: float = 0.0
 
 
-def utterance_record(context: Context, utterance: Utterance, at: float) -> Record:
-    """Return the flat record of one utterance."""
+def utterance_record(
+    context: Context, utterance: Utterance, at: float, more: Mapping[str, Measure] = NOTHING
+) -> Record:
+    """Return the flat record of one utterance, with `more` measures."""
     transcript, segment = utterance.transcript, utterance.segment
     speech_s = (segment.speech_end - segment.speech_start) / SAMPLE_RATE_HZ
     text = transcript.text
@@ -65,15 +72,21 @@ def utterance_record(context: Context, utterance: Utterance, at: float) -> Recor
         "asr.cpu_s": utterance.stats.cpu_s,
         "asr.attempts": utterance.stats.attempts,
         **_features(utterance.features),
+        **more,
     }
     outcome = transcript.null_cause.value if transcript.null_cause is not None else "ok"
     return _record(context, "unit", utterance.id, outcome, at, measures)
 
 
 def session_record(
-    context: Context, summary: SessionSummary, facts: InputFacts, outcome: str, timing: tuple[float, float]
+    context: Context,
+    summary: SessionSummary,
+    facts: InputFacts,
+    outcome: str,
+    timing: tuple[float, float],
+    more: Mapping[str, Measure] = NOTHING,
 ) -> Record:
-    """Return the flat record of one session; `timing` is (unix time, wall seconds)."""
+    """Return the flat record of one session, with `more` measures; `timing` is (unix time, wall seconds)."""
     accounting = summary.accounting
     duration_s = accounting.received / SAMPLE_RATE_HZ
     measures: dict[str, Measure] = {
@@ -101,6 +114,7 @@ def session_record(
         "system.dropped_by_vad_samples": accounting.dropped_by_vad,
         "system.dropped_by_overload_samples": accounting.dropped_by_overload,
         "system.balanced": int(accounting.balanced),
+        **more,
     }
     return _record(context, "session", context.session_id, outcome, timing[0], measures)
 
@@ -224,6 +238,21 @@ ROWS: tuple[Row, ...] = (
     HistogramRow("asr_confidence", "Confidence of a transcript.", "unit", _of("asr.confidence"), SHARES),
     HistogramRow("asr_queue_seconds", "Wait for a recognizer.", "unit", _of("asr.queue_s"), SECONDS),
     HistogramRow("asr_wall_seconds", "Wall time on a recognizer.", "unit", _of("asr.wall_s"), SECONDS),
+    HistogramRow(
+        "live_endpoint_to_final_seconds",
+        "From the decision that a segment has ended to its text.",
+        "unit",
+        _of("live.endpoint_to_final_s"),
+        LATENCY_S,
+    ),
+    HistogramRow(
+        "live_partial_lag_seconds",
+        "Received audio that a partial result did not know yet; the most of each segment.",
+        "unit",
+        _of("live.partial_lag_s"),
+        LATENCY_S,
+    ),
+    CounterRow("live_partials_total", "Partial results.", "session", _of("live.partials")),
     CounterRow(
         "accounting_errors_total",
         "Sessions whose samples do not add up; always 0.",

@@ -124,7 +124,7 @@ class Transcription:
             self._sessions.append(
                 service.session(
                     request.bundle,
-                    SessionRequest(decode, request.spans_s, context.session_id),
+                    SessionRequest(decode, request.spans_s, session_id=context.session_id),
                     lambda utterance, context=context: service.emit(  # type: ignore[misc]
                         utterance_record(context, utterance, service.clock())
                     ),

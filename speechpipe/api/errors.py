@@ -8,17 +8,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from speechpipe.errors import HTTP_STATUS, BadInput, SpeechpipeError
+from speechpipe.errors import HTTP_STATUS, BadInput, SpeechpipeError, error_row
 from speechpipe.service import Service
 
 log = logging.getLogger(__name__)
 
 TYPES = {401: "authentication_error", 429: "rate_limit_error"}
-
-
-def status_of(error: SpeechpipeError) -> int:
-    """Return the status of an error: that of its class, or of the nearest one above that has one."""
-    return next(HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in HTTP_STATUS)
 
 
 def body(message: str, status: int, param: str | None, code: str | None) -> dict[str, Any]:
@@ -29,7 +24,7 @@ def body(message: str, status: int, param: str | None, code: str | None) -> dict
 
 def error_body(error: SpeechpipeError) -> dict[str, Any]:
     """Return the body of one of our errors."""
-    return body(error.message, status_of(error), error.param, error.cause)
+    return body(error.message, error_row(error, HTTP_STATUS), error.param, error.cause)
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -38,7 +33,7 @@ def install(app: FastAPI, service: Service) -> None:
     @app.exception_handler(SpeechpipeError)
     def ours(_: Request, error: SpeechpipeError) -> Response:
         service.refuse(error)
-        status = status_of(error)
+        status = error_row(error, HTTP_STATUS)
         if status >= 500 and status != 503:
             log.error("%s: %s", error.cause, error.message)
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}

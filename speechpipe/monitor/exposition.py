@@ -74,6 +74,10 @@ class Exposition:
                     PREFIX + row.name, row.help, self.COMMON, registry=self._registry, buckets=row.buckets
                 )
                 self._histograms.append((row, histogram))
+        self.add_gauges(gauges)
+
+    def add_gauges(self, gauges: Sequence[GaugeRow]) -> None:
+        """Show more rows."""
         self._registry.register(_Gauges(gauges))
 
     def observe(self, record: Record) -> None:

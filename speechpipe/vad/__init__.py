@@ -37,10 +37,14 @@ class Vad(Protocol):
 
 
 class Opened(NamedTuple):
-    """Speech began: the recognizer hears from sample `start` on. Decided when `at` samples had been scored."""
+    """Speech began at sample `speech`; the recognizer hears from `start` on. Decided when `at` samples had been
+    scored. `continued`: the segment before was cut because it became too long.
+    """
 
     start: int
     at: int
+    speech: int
+    continued: bool = False
 
 
 class Closed(NamedTuple):

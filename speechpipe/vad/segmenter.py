@@ -81,7 +81,8 @@ class SegmenterOptions:
 class Segmenter:
     """State of one session. Feed scores in order, then `finish` once."""
 
-    def __init__(self, options: SegmenterOptions, frame_samples: int) -> None:
+    def __init__(self, options: SegmenterOptions, frame_samples: int, start: int = 0) -> None:
+        """Begin at sample `start` of the session."""
         self.options = options
         self._frame = frame_samples
         self._min_speech = options.min_speech_s * SAMPLE_RATE_HZ
@@ -90,8 +91,8 @@ class Segmenter:
         self._padding = round(options.padding_s * SAMPLE_RATE_HZ)
         self._max = round(options.max_segment_s * SAMPLE_RATE_HZ)
         self._hold = self._max - round(min(CUT_WINDOW_S, options.max_segment_s / 2) * SAMPLE_RATE_HZ)
-        self._now = 0  # samples scored
-        self._free = 0  # end of the last segment: the next one starts no earlier
+        self._now = start  # samples scored
+        self._free = start  # end of the last segment: the next one starts no earlier
         self._speech_start: int | None = None
         self._speech_end = 0  # end of the last frame of speech
         self._start: int | None = None  # set while open
@@ -142,7 +143,7 @@ class Segmenter:
             self._levels.append(level)
             if self._start is None and self._speech_end - self._speech_start >= self._min_speech:
                 self._start = max(self._free, self._speech_start - self._pre_roll)
-                events.append(Opened(self._start, self._now))
+                events.append(Opened(self._start, self._now, self._speech_start))
             if self._now - self._speech_end >= self._min_silence:
                 self._end_of_speech(events)
             elif self._start is not None and self._now - self._start >= self._max:
@@ -192,7 +193,7 @@ class Segmenter:
         self._close(at, at, kept, events, cut=True)
         self._scores, self._levels = self._scores[kept:], self._levels[kept:]
         self._start = self._speech_start = at
-        events.append(Opened(at, self._now))
+        events.append(Opened(at, self._now, at, continued=True))
 
     def _close(self, end: int, speech_end: int, frames: int, events: list[Opened | Closed], cut: bool = False) -> None:
         assert self._start is not None

@@ -42,7 +42,7 @@ class FixedSegments:
         events: list[Opened | Closed] = []
         while self._spans and self._spans[0][1] <= self._now:
             start, end = self._spans.pop(0)
-            events += [Opened(start, self._now), Closed(Segment(start, end, start, end, 1.0), self._now)]
+            events += [Opened(start, self._now, start), Closed(Segment(start, end, start, end, 1.0), self._now)]
         self.settled = min(self._spans[0][0], self._now) if self._spans else self._now
         return events
 
@@ -52,12 +52,13 @@ class ManualSegments:
 
     flips = 0
 
-    def __init__(self, frame_samples: int, max_segment_s: float) -> None:
+    def __init__(self, frame_samples: int, max_segment_s: float, start: int = 0) -> None:
         self._frame = frame_samples
         self._max = round(max_segment_s * SAMPLE_RATE_HZ)
-        self._now = 0
+        self._now = start
         self._start: int | None = None
-        self.settled = 0
+        self._was_cut = False
+        self.settled = start
         self.speech_samples = 0
 
     @property
@@ -77,7 +78,7 @@ class ManualSegments:
         for _ in range(len(scores)):
             if self._start is None:
                 self._start = self._now
-                events.append(Opened(self._start, self._now))
+                events.append(Opened(self._start, self._now, self._start, self._was_cut))
             self._now += self._frame
             if self._now - self._start >= self._max:
                 self._close(events, cut=True)
@@ -92,7 +93,7 @@ class ManualSegments:
 
     def clear(self) -> None:
         """Forget what was said since the last commit."""
-        self._start = None
+        self._start, self._was_cut = None, False
 
     def finish(self, received: int) -> list[Opened | Closed]:
         """End the session."""
@@ -105,4 +106,4 @@ class ManualSegments:
         self.speech_samples += self._now - self._start
         segment = Segment(self._start, self._now, self._start, self._now, 1.0, cut)
         events.append(Closed(segment, self._now))
-        self._start = None
+        self._start, self._was_cut = None, cut

@@ -1,0 +1,156 @@
+"""The sessions of one live stream: one for all channels together, or one for each."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from speechpipe.asr import DecodeOptions
+from speechpipe.live import Change, Event, LiveRequest
+from speechpipe.live.follower import Follower
+from speechpipe.live.load import Level
+from speechpipe.recipes import segmenter
+from speechpipe.service import Service, SessionRequest
+from speechpipe.speech_metrics import Context, InputFacts, session_record, utterance_record
+from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Samples, Utterance
+
+PARTIAL_EVERY_S = {Level.NORMAL: 0.25, Level.THIN_PARTIALS: 1.0}
+
+
+class Channels:
+    """Feeds sessions, asks for partial results, says and records finals. Used on a lane only, facts from anywhere."""
+
+    def __init__(
+        self, service: Service, request: LiveRequest, emit: Callable[[Event], None], on_change: Callable[[], None]
+    ) -> None:
+        self._service = service
+        self._request = request
+        self._change: Change | None = None
+        self._peeked_at = 0.0
+        self.counts: Counter[str] = Counter()  # of partial results
+        self.followers: list[Follower] = []
+        self._contexts: list[Context] = []
+        decode = DecodeOptions(language=request.language, prompt=request.prompt)
+        for channel in range(request.wire.sessions):
+            session_id = request.id if request.wire.sessions == 1 else f"{request.id}-c{channel}"
+            follower = Follower(channel, emit, on_change)
+            asked = SessionRequest(decode, manual=request.manual, listener=follower, session_id=session_id)
+            follower.session = service.session(request.bundle, asked)
+            self.followers.append(follower)
+            self._contexts.append(Context(session_id, request.channel, request.bundle, tenant=request.tenant))
+
+    # ---- audio in ----
+
+    def feed(self, blocks: list[Samples] | None) -> None:
+        """Take (n,) samples for each channel."""
+        for follower, samples in zip(self.followers, blocks or (), strict=False):
+            self._say(follower, follower.session.feed(samples))
+            follower.listen()
+        if self._change is not None and not self.speaking:
+            self._apply(self._change)
+
+    def flush(self) -> None:
+        """End what is open."""
+        for follower in self.followers:
+            self._say(follower, follower.flush())
+
+    def clear(self) -> None:
+        """Forget what is open."""
+        for follower in self.followers:
+            follower.forget()
+
+    def change(self, change: Change) -> None:
+        """Cut by other parameters, from the end of what is open."""
+        self._change = change
+        if not self.speaking:
+            self._apply(change)
+
+    def _apply(self, change: Change) -> None:
+        self._change = None
+        frame = self._service.vad(change.bundle.vad).frame_samples
+        for follower in self.followers:
+            start = follower.session.scored
+            follower.session.segment_by(segmenter(change.bundle, frame, start=start, manual=change.manual))
+
+    def finish(self) -> None:
+        """End the audio; finals follow until `done`."""
+        for follower in self.followers:
+            self._say(follower, follower.session.finish())
+
+    def conclude(self) -> None:
+        """Speak for the silence at the end, after the last final."""
+        for follower in self.followers:
+            follower.conclude()
+
+    def abort(self) -> None:
+        """Drop everything."""
+        for follower in self.followers:
+            follower.session.abort()
+
+    # ---- text out ----
+
+    def collect(self) -> None:
+        """Say what has become final, and the newest partial results."""
+        for follower in self.followers:
+            self._say(follower, follower.session.completed())
+            if self._request.interim and (lag_s := follower.partial()) is not None:
+                follower.lag_s.append(lag_s)
+                self.counts["sent"] += 1
+
+    def _say(self, follower: Follower, utterances: list[Utterance]) -> None:
+        for utterance in utterances:
+            measures = {"live.endpoint_to_final_s": follower.final(utterance)}
+            if follower.lag_s:
+                measures["live.partial_lag_s"] = max(follower.lag_s)
+                follower.lag_s = []
+            context = self._contexts[follower.channel]
+            self._service.emit(utterance_record(context, utterance, self._service.clock(), measures))
+
+    def peek(self, level: Level) -> None:
+        """Ask for partial results: less often or not at all where the machine is late."""
+        now = time.monotonic()
+        if not self._request.interim or now - self._peeked_at < PARTIAL_EVERY_S[Level.NORMAL] or not self.speaking:
+            return
+        every_s = PARTIAL_EVERY_S.get(level)
+        if every_s is None:
+            self.counts["dropped"] += 1
+        elif now - self._peeked_at < every_s:
+            self.counts["thinned"] += 1
+            return
+        self._peeked_at = now
+        if every_s is not None:
+            for follower in self.followers:
+                follower.session.peek()
+
+    # ---- facts ----
+
+    @property
+    def speaking(self) -> bool:
+        """Whether a segment is open on any channel."""
+        return any(follower.session.is_open for follower in self.followers)
+
+    @property
+    def done(self) -> bool:
+        """Whether every final has been said."""
+        return all(follower.session.done for follower in self.followers)
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio that went into the cascade."""
+        return max(follower.session.position for follower in self.followers) / SAMPLE_RATE_HZ
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of speech given to recognizers and not worked on."""
+        return max(follower.session.backlog_s for follower in self.followers)
+
+    @property
+    def accounting(self) -> tuple[Accounting, ...]:
+        """Where every sample went, by channel."""
+        return tuple(follower.session.accounting for follower in self.followers)
+
+    def record(self, facts: InputFacts, outcome: str, wall_s: float, measures: dict[str, float]) -> None:
+        """Emit the records of the sessions, which are over."""
+        for context, follower in zip(self._contexts, self.followers, strict=True):
+            summary = follower.session.summary()
+            timing = (self._service.clock(), wall_s)
+            self._service.emit(session_record(context, summary, facts, outcome, timing, measures))

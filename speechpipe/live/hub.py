@@ -1,0 +1,256 @@
+"""All live streams of a server: who may come in, who may come back, who is watched."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from speechpipe.errors import InvalidParameter, NotReady, Overloaded, RateLimited, TooSlow
+from speechpipe.live import Dialect, Fail, Finish, LiveRequest
+from speechpipe.live.lanes import Lanes
+from speechpipe.live.load import RETRY_AFTER_S, Level, Load, Sample
+from speechpipe.live.stream import LiveStream
+from speechpipe.monitor.exposition import GaugeRow
+from speechpipe.service import Service
+
+TICK_S = 0.05
+SAMPLE_EVERY_S = 0.5
+WATCHDOG_FACTOR = 2.0
+"""A final that is due for this many segment time limits is given up: the pool should have answered long before."""
+
+RATE_WINDOW_S = 3.0
+DROPS = ("thinned", "dropped", "superseded")
+
+
+class Hub:
+    """Thread-safe. Made by whoever serves live audio, beside the service."""
+
+    def __init__(self, service: Service, lanes: int = 2) -> None:
+        self._service = service
+        self._settings = service.settings
+        self._lanes = Lanes(lanes)
+        self._load = Load(service.settings.cores, service.settings.live_load_limit)
+        self._lock = threading.Lock()
+        self._streams: dict[str, LiveStream] = {}
+        self._left: dict[str, float] = {}  # id -> when its connection dropped
+        self._opened_since = 0
+        self._closing = threading.Event()
+        self._ticker = threading.Thread(target=self._tick_on, name="live-tick", daemon=True)
+        self._sampled_at = 0.0
+        self._audio_of: dict[str, tuple[float, float]] = {}  # id -> (time, audio_s) a few seconds ago
+        self._audio_done_s = 0.0  # of streams that have ended
+        self.counts: Counter[str] = Counter()
+        self.loop_lag_s = 0.0
+        service.exposition.add_gauges(self._gauges())
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Start the lanes and the tick."""
+        self._lanes.start()
+        self._ticker.start()
+
+    def close(self, drain_s: float = 0.0) -> None:
+        """Finish every stream as if its client had, wait for their finals for up to `drain_s` seconds, and stop."""
+        with self._lock:
+            streams = list(self._streams.values())
+        for stream in streams:
+            stream.command(Finish("shutdown"))
+        until = time.monotonic() + drain_s
+        while time.monotonic() < until and not all(stream.ended for stream in streams):
+            time.sleep(0.02)
+        self._closing.set()
+        self._ticker.join()
+        self._lanes.close()
+
+    # ---- streams ----
+
+    def check(self, tenant: str) -> None:
+        """Refuse what `open` would refuse.
+
+        Raises:
+            NotReady, Overloaded, RateLimited: with a time to come back after.
+        """
+        settings = self._settings
+        if not self._service.started or self._closing.is_set():
+            raise NotReady("the recognizers are loading, or the server is shutting down")
+        if self._service.live_pool.status().ready_workers == 0:
+            raise NotReady("no recognizer worker for live audio is ready")
+        if len(self._streams) >= settings.live_max_sessions:
+            raise Overloaded(f"{settings.live_max_sessions} live sessions are open", retry_after_s=RETRY_AFTER_S)
+        if (reason := self._load.refusal(self._opened_since)) is not None:
+            raise Overloaded(f"no room for another live session: {reason}", retry_after_s=RETRY_AFTER_S)
+        limit = settings.live_max_per_key
+        if limit and sum(stream.request.tenant == tenant for stream in self._streams.values()) >= limit:
+            raise RateLimited(f"this key has {limit} live sessions open")
+
+    def open(self, request: LiveRequest, dialect: Dialect) -> LiveStream:
+        """Admit a new stream.
+
+        Raises:
+            NotReady, Overloaded, RateLimited: there is no room.
+        """
+        with self._lock:
+            self.check(request.tenant)
+            stream = LiveStream(self._service, request, dialect, self._lanes.schedule, lambda: self._load.level)
+            self._streams[stream.id] = stream
+            self._opened_since += 1
+        return stream
+
+    def resume(self, token: str, tenant: str) -> LiveStream:
+        """Return the stream that was given this token; whoever was connected to it is replaced.
+
+        Raises:
+            InvalidParameter: no such stream, or its grace time has passed.
+        """
+        with self._lock:
+            stream = next((item for item in self._streams.values() if item.token == token), None)
+            if stream is None or stream.request.tenant != tenant:
+                message = "there is no session with this resume token (any more)"
+                raise InvalidParameter(message, param="resume", cause="resume_unknown")
+            self._left.pop(stream.id, None)
+            stream.resumed += 1
+            self.counts["resumed"] += 1
+        return stream
+
+    def leave(self, stream: LiveStream) -> None:
+        """Note that the connection is gone: it may be resumed for a while."""
+        with self._lock:
+            if stream.ended and stream.outbox.drained:
+                self._forget(stream)
+            else:
+                self._left[stream.id] = time.monotonic()
+
+    def _forget(self, stream: LiveStream) -> None:
+        if self._streams.pop(stream.id, None) is None:
+            return
+        self._left.pop(stream.id, None)
+        self._audio_of.pop(stream.id, None)
+        self._audio_done_s += stream.channels.audio_s
+        self.counts["finals"] += sum(follower.finals for follower in stream.channels.followers)
+        self.counts["out_of_order"] += sum(follower.out_of_order for follower in stream.channels.followers)
+        self.counts["missing"] += sum(follower.missing for follower in stream.channels.followers)
+        self.counts["replayed"] += stream.outbox.replayed
+        for name in ("thinned", "dropped"):
+            self.counts[name] += stream.channels.counts[name]
+        self.counts["superseded"] += stream.outbox.superseded
+
+    # ---- the tick ----
+
+    def _tick_on(self) -> None:
+        while not self._closing.wait(TICK_S):
+            now = time.monotonic()
+            with self._lock:
+                streams = list(self._streams.values())
+            for stream in streams:
+                self._look_after(stream, now)
+            if now - self._sampled_at >= SAMPLE_EVERY_S:
+                self._sampled_at = now
+                self._sample(now, streams)
+
+    def _look_after(self, stream: LiveStream, now: float) -> None:
+        settings = self._settings
+        left = self._left.get(stream.id)
+        if stream.ended:
+            if left is not None and (stream.outbox.drained or now - left > settings.live_resume_s):
+                with self._lock:
+                    self._forget(stream)
+            return
+        if stream.buffered_s > 0:
+            self._lanes.schedule(stream)  # it may have waited for its speed or for the recognizers
+        if left is not None:
+            if now - left > settings.live_resume_s:
+                self.counts["abandoned"] += 1
+                stream.command(Finish("client_gone"))
+        elif now - stream.heard_at > settings.live_idle_timeout_s and stream.buffered_s == 0:
+            message = f"no audio and no KeepAlive for {settings.live_idle_timeout_s:g} s"
+            stream.command(Fail(TooSlow(message, cause="idle_timeout")))
+        if stream.outbox.overflowed:
+            stream.command(Fail(TooSlow("the client does not read what it is sent", cause="client_not_reading")))
+        limit_s = settings.segment_timeout_s * WATCHDOG_FACTOR
+        for follower in stream.channels.followers:
+            if count := follower.overdue(now, limit_s):
+                self.counts["watchdog"] += count
+
+    def _sample(self, now: float, streams: list[LiveStream]) -> None:
+        active = [stream for stream in streams if not stream.ended and stream.id not in self._left]
+        rate = 0.0
+        for stream in active:
+            since, audio_s = self._audio_of.setdefault(stream.id, (now, stream.channels.audio_s))
+            # A session that has just come is expected to speak in real time.
+            rate += (stream.channels.audio_s - audio_s) / (now - since) if now - since > RATE_WINDOW_S / 2 else 1.0
+            if now - since > RATE_WINDOW_S:
+                self._audio_of[stream.id] = (now - RATE_WINDOW_S / 2, (audio_s + stream.channels.audio_s) / 2)
+        late = [late_s for stream in active if (late_s := stream.late_s(now)) is not None]
+        cpu_s = time.process_time() + self._service.live_pool.status().cpu_s
+        audio_s = self._audio_done_s + sum(stream.channels.audio_s for stream in streams)
+        with self._lock:
+            self._load.update(Sample(now, cpu_s, audio_s, rate, late))
+            self._opened_since = 0
+
+    # ---- facts ----
+
+    @property
+    def level(self) -> Level:
+        """How far service is degraded."""
+        return self._load.level
+
+    @property
+    def load(self) -> Load:
+        """The measured load."""
+        return self._load
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def stats(self) -> Mapping[str, float]:
+        """Return what a status page shows."""
+        load = self._load
+        return {
+            "sessions": len(self._streams),
+            "busy": round(load.busy, 3),
+            "room": load.room,
+            "late_s": round(load.late_s, 3),
+            "level": int(load.level),
+        }
+
+    def _total(self, name: str) -> float:
+        streams = list(self._streams.values())
+        if name == "superseded":
+            return self.counts[name] + sum(stream.outbox.superseded for stream in streams)
+        return self.counts[name] + sum(stream.channels.counts[name] for stream in streams)
+
+    def _gauges(self) -> tuple[GaugeRow, ...]:
+        def one(name: str, help_: str, read: object, *, counter: bool = False) -> GaugeRow:
+            assert callable(read)
+            return GaugeRow(name, help_, lambda: [((), float(read()))], counter=counter)
+
+        def count(name: str, help_: str, key: str) -> GaugeRow:
+            return one(f"live_{name}_total", help_, lambda: self.counts[key], counter=True)
+
+        def buffered() -> float:
+            return sum(stream.buffered_s for stream in list(self._streams.values()))
+
+        return (
+            one("live_sessions", "Live sessions, dropped ones that may be resumed too.", lambda: len(self)),
+            one("live_detached", "Live sessions whose connection dropped.", lambda: len(self._left)),
+            one("live_buffered_seconds", "Audio received and not worked on.", buffered),
+            one("live_late_seconds", "How late audio is worked on, 90th percentile.", lambda: self._load.late_s),
+            one("live_busy_share", "Share of the CPU cores that live sessions need.", lambda: self._load.busy),
+            one("live_room_sessions", "Further live sessions that would be taken.", lambda: self._load.room),
+            one("live_degradation_level", "0 none, 1 thin partials, 2 none, 3 closed.", lambda: int(self._load.level)),
+            one("loop_lag_seconds", "Longest recent delay of the event loop.", lambda: self.loop_lag_s),
+            count("resumed", "Dropped connections that came back.", "resumed"),
+            count("replayed", "Messages sent again to them.", "replayed"),
+            count("abandoned", "Dropped connections that did not come back in time.", "abandoned"),
+            count("watchdog", "Finals that the watchdog gave up.", "watchdog"),
+            count("missing_finals", "Segments without a terminal event; always 0.", "missing"),
+            count("out_of_order_finals", "Terminal events twice or out of order; always 0.", "out_of_order"),
+            GaugeRow(
+                "live_partials_withheld_total",
+                "Partial results not sent: thinned or dropped under load, superseded by a newer one.",
+                lambda: [((reason,), self._total(reason)) for reason in DROPS],
+                ("reason",),
+                counter=True,
+            ),
+        )
