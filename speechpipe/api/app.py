@@ -3,37 +3,55 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
 
 from speechpipe import __version__
-from speechpipe.api import errors, ops, upload
+from speechpipe.api import errors, listen, ops, upload
+from speechpipe.live.hub import Hub
 from speechpipe.service import Service
 
 log = logging.getLogger(__name__)
 
 
-def create_app(service: Service, on_failure: Callable[[BaseException], None]) -> FastAPI:
+LOOP_BEAT_S = 0.1
+
+
+def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException], None]) -> FastAPI:
     """Return the application. The server answers `/livez` at once; `/readyz` says when the models are warm.
 
     Args:
         service: not yet started; the application starts and closes it.
+        hub: its live streams, likewise.
         on_failure: called if the service cannot start.
     """
 
     async def start() -> None:
         try:
             await asyncio.to_thread(service.open)
+            hub.start()
         except Exception as error:  # noqa: BLE001 - the last handler of the start: the process must end and say why
             on_failure(error)
         else:
-            log.info("ready: %s with %d workers", service.champion.id, service.settings.worker_count)
+            settings = service.settings
+            workers = (settings.worker_count, settings.live_worker_count)
+            log.info("ready: %s with %d workers for files and %d for live audio", service.champion.id, *workers)
+
+    async def watch_loop() -> None:
+        """Measure how late the event loop is: the longest of the last seconds, fading."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LOOP_BEAT_S)
+            late_s = time.monotonic() - before - LOOP_BEAT_S
+            hub.loop_lag_s = max(late_s, hub.loop_lag_s * 0.98)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        starting = asyncio.create_task(start())
+        starting, watching = asyncio.create_task(start()), asyncio.create_task(watch_loop())
         yield
+        watching.cancel()
         await asyncio.to_thread(service.close, service.settings.drain_timeout_s)
         await starting
 
@@ -41,4 +59,5 @@ def create_app(service: Service, on_failure: Callable[[BaseException], None]) ->
     errors.install(app, service)
     app.include_router(ops.router(service))
     app.include_router(upload.router(service))
+    app.include_router(listen.router(service, lambda: hub))
     return app

@@ -26,3 +26,16 @@ def caller(authorization: str | None, keys: Sequence[str]) -> str:
     if not any(matches):
         raise Unauthorized("incorrect API key")
     return "key-" + hashlib.sha256(given.encode()).hexdigest()[:12]
+
+
+def of_socket(authorization: str | None, offered: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return (authorization, subprotocol to accept) of a websocket: browsers can send a key as a subprotocol only.
+
+    `token, KEY` and `bearer, KEY` are Deepgram's; `realtime, openai-insecure-api-key.KEY` is OpenAI's.
+    """
+    if authorization is None and len(offered) >= 2 and offered[0].lower() in ("token", "bearer"):
+        return f"Token {offered[1]}", offered[0]
+    prefix = "openai-insecure-api-key."
+    key = next((item.removeprefix(prefix) for item in offered if item.startswith(prefix)), None)
+    chosen = "realtime" if "realtime" in offered else None
+    return (authorization or (f"Bearer {key}" if key else None)), chosen

@@ -169,7 +169,7 @@ def _split(form: FormData) -> tuple[UploadFile, UploadFields]:
     try:
         return file, UploadFields.model_validate(values)
     except ValidationError as error:
-        raise _as_parameter(error) from error
+        raise as_parameter(error) from error
 
 
 def _put(values: dict[str, Any], key: str, value: str) -> None:
@@ -188,7 +188,8 @@ def _put(values: dict[str, Any], key: str, value: str) -> None:
         values[key] = value
 
 
-def _as_parameter(error: ValidationError) -> InvalidParameter:
+def as_parameter(error: ValidationError) -> InvalidParameter:
+    """Return the first thing that is wrong, by the field's name."""
     first: Mapping[str, Any] = error.errors()[0]
     param = str(first["loc"][0]) if first["loc"] else None
     causes = {"extra_forbidden": "unknown_parameter", "missing": "missing_parameter"}

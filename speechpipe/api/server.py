@@ -1,15 +1,35 @@
 """Running the application under uvicorn."""
 
+import asyncio
 import logging
+import socket
 import sys
 
 import uvicorn
 
 from speechpipe.api.app import create_app
 from speechpipe.config import Settings
+from speechpipe.live.hub import Hub
 from speechpipe.service import build
 
 log = logging.getLogger("speechpipe")
+
+
+MAX_MESSAGE_BYTES = 21 * 2**20
+"""15 MiB of audio in base64 (OpenAI's limit) and what is around it; longer messages are answered with close 1009."""
+
+
+class _DrainingServer(uvicorn.Server):
+    """Lets live sessions have their finals before connections are closed."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub, drain_s: float) -> None:
+        super().__init__(config)
+        self._hub = hub
+        self._drain_s = drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.to_thread(self._hub.close, self._drain_s)
+        await super().shutdown(sockets)
 
 
 def run(settings: Settings) -> None:
@@ -21,7 +41,9 @@ def run(settings: Settings) -> None:
         failures.append(error)
         server.should_exit = True
 
-    app = create_app(build(settings, with_store=True), failed)
+    service = build(settings, with_store=True, live=True)
+    hub = Hub(service)
+    app = create_app(service, hub, failed)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -29,9 +51,11 @@ def run(settings: Settings) -> None:
         log_level=settings.log_level,
         access_log=False,  # requests are in the metrics; a line for each would drown what matters
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # sound does not compress, and the CPU is the recognizers'
     )
-    server = uvicorn.Server(config)
+    server = _DrainingServer(config, hub, settings.drain_timeout_s)
     server.run()
     if failures:
         log.error("could not start: %s", failures[0])

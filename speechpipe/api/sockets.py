@@ -17,7 +17,6 @@ from speechpipe.live.stream import LiveStream
 
 TAKEN_OVER = Goodbye(4409, "this session was resumed on another connection")
 
-Say = Callable[[SpeechpipeError], Message]
 Understand = Callable[[str | bytes], None]
 
 
@@ -62,14 +61,21 @@ class Connection:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(event.set)
 
-    def attach(self, after: int | None) -> None:
-        """Become the stream's reader; what was said after number `after` is said again.
+    async def open(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]], after: int | None) -> None:
+        """Accept, and become the stream's reader; what was said after number `after` is said again.
 
         Raises:
             InvalidParameter: that is not kept any more.
         """
+        await self._socket.accept(subprotocol, headers)
         self._reader = self._stream.outbox.attach(lambda: self._wake(self._ready), after)
         self._ready.set()
+
+    async def fail(self, error: SpeechpipeError, say: Message) -> None:
+        """Close an accepted socket because of an error, if it is still there to hear of it."""
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect, TooSlow):
+            await self._within(self._socket.send_json(say), 1.0)
+            await self._within(self._socket.close(error_row(error, CLOSE_CODE), error.message[:120]), 1.0)
 
     async def run(self, understand: Understand) -> None:
         """Pump until either side ends it. `understand` takes each message; audio it finds goes to the stream."""
@@ -112,14 +118,14 @@ class Connection:
             if taken:
                 self._ready.set()  # look again: more may have come, or the goodbye
 
-    async def _within(self, sending: Awaitable[None]) -> None:
+    async def _within(self, sending: Awaitable[None], limit_s: float | None = None) -> None:
         """Send, but not for ever: a client that does not read holds up nobody and nothing.
 
         Raises:
             TooSlow: it did not read for too long.
         """
         try:
-            async with asyncio.timeout(self._send_timeout_s):
+            async with asyncio.timeout(limit_s or self._send_timeout_s):
                 await sending
         except (WebSocketDisconnect, RuntimeError):
             return  # it has gone; the receiver says so too

@@ -34,6 +34,7 @@ class Hub:
         self._streams: dict[str, LiveStream] = {}
         self._left: dict[str, float] = {}  # id -> when its connection dropped
         self._opened_since = 0
+        self._refusing = False
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._tick_on, name="live-tick", daemon=True)
         self._sampled_at = 0.0
@@ -52,16 +53,21 @@ class Hub:
 
     def close(self, drain_s: float = 0.0) -> None:
         """Finish every stream as if its client had, wait for their finals for up to `drain_s` seconds, and stop."""
+        self._refusing = True
         with self._lock:
             streams = list(self._streams.values())
         for stream in streams:
             stream.command(Finish("shutdown"))
         until = time.monotonic() + drain_s
-        while time.monotonic() < until and not all(stream.ended for stream in streams):
+        while time.monotonic() < until and not all(stream.ended and self._was_told(stream) for stream in streams):
             time.sleep(0.02)
         self._closing.set()
-        self._ticker.join()
+        if self._ticker.is_alive():
+            self._ticker.join()
         self._lanes.close()
+
+    def _was_told(self, stream: LiveStream) -> bool:
+        return stream.outbox.drained or stream.id in self._left
 
     # ---- streams ----
 
@@ -72,7 +78,7 @@ class Hub:
             NotReady, Overloaded, RateLimited: with a time to come back after.
         """
         settings = self._settings
-        if not self._service.started or self._closing.is_set():
+        if not self._service.started or self._refusing:
             raise NotReady("the recognizers are loading, or the server is shutting down")
         if self._service.live_pool.status().ready_workers == 0:
             raise NotReady("no recognizer worker for live audio is ready")

@@ -56,7 +56,8 @@ class Lanes:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def schedule(self, actor: Actor) -> None:
         """Have `actor` step soon."""

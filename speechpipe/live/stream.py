@@ -36,6 +36,7 @@ QUANTUM_S = 0.5
 STEP_S = {False: 0.032, True: 0.096}
 """Audio that is worth a step: a frame of the VAD; three where the machine has much to do, which costs less."""
 
+CLOSED = {"shutdown": 1012}  # service restart
 BURST_S = 10.0
 """Audio taken at any speed when a stream begins."""
 
@@ -228,7 +229,7 @@ class LiveStream:
             notices=len(notices),
         )
         channels.record(facts, outcome, time.monotonic() - self.opened_at, self.measures)
-        code = error_row(error, CLOSE_CODE) if error is not None else 1000
+        code = error_row(error, CLOSE_CODE) if error is not None else CLOSED.get(outcome, 1000)
         self.outbox.close(Goodbye(code, error.message[:120] if error is not None else outcome))
 
     # ---- facts ----

@@ -1,0 +1,153 @@
+"""`WS /v1/listen`: live audio as Deepgram's clients speak it."""
+
+import json
+from collections.abc import Callable
+
+from fastapi import APIRouter, WebSocket
+
+from speechpipe.api import auth, listen_query
+from speechpipe.api.deepgram import Deepgram, error_message
+from speechpipe.api.sockets import Connection, refuse, subprotocols
+from speechpipe.errors import BadInput, SpeechpipeError
+from speechpipe.live import Fail, Finish, Flush, LiveRequest, Message
+from speechpipe.live.hub import Hub
+from speechpipe.live.stream import LiveStream
+from speechpipe.service import Service, new_session_id
+from speechpipe.transcription import TranscriptionRequest
+
+MAX_MISTAKES = 100
+"""Messages that mean nothing, before the connection is closed."""
+
+
+class Listening:
+    """One client of this interface, before and after its stream is there."""
+
+    def __init__(self, service: Service, hub: Hub, socket: WebSocket) -> None:
+        self._service = service
+        self._hub = hub
+        self._socket = socket
+        self._mistakes = 0
+        self.resumed_after: int | None = None
+        self.greet = False
+        self.stream: LiveStream
+
+    def open(self, authorization: str | None) -> None:
+        """Find or make the stream.
+
+        Raises:
+            SpeechpipeError: the client is refused.
+        """
+        tenant = auth.caller(authorization, self._service.settings.api_keys)
+        query, changes, notices = listen_query.parse(self._socket.query_params)
+        self.greet = query.resume is not None
+        if query.resume not in (None, "true", "1", ""):
+            self.stream = self._hub.resume(query.resume or "", tenant)
+            self.resumed_after = query.last_seq or 0
+            return
+        bundle = self._service.bundle(query.model, changes)
+        asked = TranscriptionRequest(bundle, language=query.language)
+        request = LiveRequest(
+            bundle=bundle,
+            wire=query.wire,
+            channel="listen",
+            interim=query.interim_results,
+            language=query.language,
+            tenant=tenant,
+            notices=(*notices, *asked.notices),
+        )
+        self.stream = self._hub.open(request, Deepgram(query, request))
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What the answer to the upgrade carries."""
+        pairs = {
+            "dg-request-id": self.stream.id,
+            "x-speechpipe-bundle": self.stream.request.bundle.id,
+            "x-speechpipe-resume-token": self.stream.token,
+        }
+        return [(name.encode(), value.encode()) for name, value in pairs.items()]
+
+    @property
+    def greeting(self) -> Message:
+        """The first message for clients that know how to resume (`resume=true`); others would not understand it."""
+        return {
+            "type": "Session",
+            "request_id": self.stream.id,
+            "resume_token": self.stream.token,
+            "resumed": self.resumed_after is not None,
+            "received_bytes": self.stream.received_bytes,
+            "grace_s": self._service.settings.live_resume_s,
+        }
+
+    def understand(self, message: str | bytes) -> None:
+        """Take one message of the client."""
+        if isinstance(message, bytes):
+            self.stream.offer(message)
+            return
+        kind = _kind(message)
+        if kind == "KeepAlive":
+            self.stream.keep_alive()
+        elif kind == "Finalize":
+            self.stream.command(Flush())
+        elif kind == "CloseStream":
+            self.stream.command(Finish())
+        elif kind == "Configure":
+            text = "nothing can be configured while a stream is open"
+            failure = {"type": "ConfigureFailure", "request_id": self.stream.id, "description": text}
+            self.stream.outbox.put(failure | {"code": "UNSUPPORTED"})
+        else:
+            self._mistake(message)
+
+    def _mistake(self, message: str) -> None:
+        known = "KeepAlive, Finalize, CloseStream"
+        error = BadInput(
+            f"not a message of this protocol; audio is binary, text is one of {known}", cause="SchemaError"
+        )
+        self._service.refuse(BadInput(error.message, cause="unknown_message"))
+        self._mistakes += 1
+        if self._mistakes > MAX_MISTAKES:
+            self.stream.command(Fail(BadInput("too many messages that mean nothing", cause="unknown_message")))
+        else:
+            self.stream.outbox.put(error_message(error, message))
+
+
+def _kind(message: str) -> str | None:
+    try:
+        value = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    kind = value.get("type") if isinstance(value, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def router(service: Service, hub: Callable[[], Hub]) -> APIRouter:
+    """Return the route."""
+    routes = APIRouter(prefix="/v1")
+
+    @routes.websocket("/listen")
+    async def listen(socket: WebSocket) -> None:
+        authorization, chosen = auth.of_socket(socket.headers.get("authorization"), subprotocols(socket))
+        client = Listening(service, hub(), socket)
+        try:
+            client.open(authorization)
+        except SpeechpipeError as error:
+            service.refuse(error)
+            body = {"err_code": error.cause.upper(), "err_msg": error.message, "request_id": new_session_id()}
+            await refuse(socket, error, body, error_message(error), chosen)
+            return
+        await converse(service, hub(), client, socket, chosen)
+
+    return routes
+
+
+async def converse(service: Service, hub: Hub, client: Listening, socket: WebSocket, chosen: str | None) -> None:
+    """Accept, greet and pump; whatever happens, the stream is let go."""
+    connection = Connection(socket, hub, client.stream, service.settings.live_send_timeout_s)
+    try:
+        await connection.open(chosen, client.headers, client.resumed_after)
+        if client.greet:
+            await socket.send_json(client.greeting)
+        await connection.run(client.understand)
+    except SpeechpipeError as error:
+        service.refuse(error)
+        await connection.fail(error, error_message(error))
