@@ -45,25 +45,26 @@ class Deepgram:
 
     def render(self, event: Event) -> list[Message]:
         """Return Deepgram's messages for an event."""
+        messages: list[Message] = []
         match event:
             case SpeechStarted():
                 self._speaking[event.channel] = True
                 if self._query.vad_events and not event.continued:
                     channel = [event.channel, self._channels]
-                    return [{"type": "SpeechStarted", "channel": channel, "timestamp": round(event.start_s, 3)}]
+                    messages = [{"type": "SpeechStarted", "channel": channel, "timestamp": round(event.start_s, 3)}]
             case SpeechEnded():
                 self._speaking[event.channel] = False
             case Partial():
-                return [self._interim(event)]
+                messages = [self._interim(event)]
             case Final():
-                return [self._final(event), *self._utterance_end(event.channel, event.at_s)]
+                messages = [self._final(event), *self._utterance_end(event.channel, event.at_s)]
             case Settled():
-                return [self._settled(event), *self._utterance_end(event.channel, event.now_s)]
+                messages = [self._settled(event), *self._utterance_end(event.channel, event.now_s)]
             case Heard():
-                return self._utterance_end(event.channel, event.now_s)
+                messages = self._utterance_end(event.channel, event.now_s)
             case Ended():
-                return self._ended(event)
-        return []
+                messages = self._ended(event)
+        return messages
 
     def _results(self, channel: int, until_s: float, transcript: str, words: list[Message]) -> Message:
         start = self._committed[channel]

@@ -53,6 +53,13 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """Begin again as another request of the same id; only before any audio."""
+
+    request: LiveRequest
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """No more audio comes: transcribe what there is, then say goodbye."""
 
@@ -66,7 +73,7 @@ class Fail:
     error: SpeechpipeError
 
 
-Command = Flush | Clear | Change | Finish | Fail
+Command = Flush | Clear | Change | Restart | Finish | Fail
 
 
 # ---- what a client is told; seconds are on its audio clock ----
@@ -81,6 +88,7 @@ class SpeechStarted:
     start_s: float
     heard_s: float
     at_s: float
+    manual: bool  # the client says where it ends
     continued: bool  # the same speech goes on after a cut
 
 

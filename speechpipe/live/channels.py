@@ -35,6 +35,7 @@ class Channels:
             follower = Follower(channel, emit, on_change)
             asked = SessionRequest(decode, manual=request.manual, listener=follower, session_id=session_id)
             follower.session = service.session(request.bundle, asked)
+            follower.manual = request.manual
             self.followers.append(follower)
             self._contexts.append(Context(session_id, request.channel, request.bundle, tenant=request.tenant))
 
@@ -68,6 +69,7 @@ class Channels:
         self._change = None
         frame = self._service.vad(change.bundle.vad).frame_samples
         for follower in self.followers:
+            follower.manual = change.manual
             start = follower.session.scored
             follower.session.segment_by(segmenter(change.bundle, frame, start=start, manual=change.manual))
 

@@ -26,6 +26,7 @@ class Follower:
         self._emit = emit
         self.on_change = on_change
         self._ended: dict[int, tuple[int, float, bool]] = {}  # index -> decided at sample, at monotonic time, flushed
+        self.manual = False
         self._committed = 0  # samples that finals have spoken for
         self._next = 0  # index of the next Final
         self._flushing = False
@@ -41,7 +42,7 @@ class Follower:
         """Pass on that speech began."""
         self._said = ""
         times = (seconds(event.speech), seconds(event.start), seconds(event.at))
-        self._emit(SpeechStarted(self.channel, index, *times, event.continued))
+        self._emit(SpeechStarted(self.channel, index, *times, self.manual, event.continued))
 
     def on_closed(self, index: int, segment: Segment, at: int) -> None:
         """Pass on that a segment is complete."""

@@ -21,6 +21,7 @@ from speechpipe.live import (
     Flush,
     LiveRequest,
     Partial,
+    Restart,
 )
 from speechpipe.live.channels import Channels
 from speechpipe.live.inbox import Inbox
@@ -58,7 +59,6 @@ class LiveStream:
             SpeechpipeError: the bundle's VAD cannot be loaded.
         """
         self.id = request.id
-        self.request = request
         self.token = secrets.token_urlsafe(18)
         self.dialect = dialect
         self.outbox = Outbox()
@@ -66,8 +66,10 @@ class LiveStream:
         self._settings = service.settings
         self._schedule = schedule
         self._level = level
-        self._decoder = WireDecoder(request.wire, lambda: schedule(self))
-        self.channels = Channels(service, request, self._emit, lambda: schedule(self))
+        self._service = service
+        self._decoder: WireDecoder
+        self.channels: Channels
+        self._begin(request)
         self._inbox = Inbox()
         self._on_room: Callable[[], None] | None = None
         self._sha = hashlib.sha256()
@@ -76,6 +78,11 @@ class LiveStream:
         self._finishing: Finish | Fail | None = None
         self.ended = False
         self.resumed = 0
+
+    def _begin(self, request: LiveRequest) -> None:
+        self.request = request
+        self._decoder = WireDecoder(request.wire, lambda: self._schedule(self))
+        self.channels = Channels(self._service, request, self._emit, lambda: self._schedule(self))
 
     # ---- from the event loop ----
 
@@ -182,6 +189,8 @@ class LiveStream:
                 self._emit(Cleared())
             case Change():
                 self.channels.change(command)
+            case Restart():
+                self._begin(command.request)
             case Finish() | Fail():
                 self._finishing = command
                 self.channels.feed(self._decoder.finish())

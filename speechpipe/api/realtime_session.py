@@ -1,0 +1,152 @@
+"""What a Realtime transcription session is set to: OpenAI's `session` object, checked, and in our terms."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from speechpipe.api.fields import as_parameter
+from speechpipe.audio.wire import WireFormat
+from speechpipe.errors import InvalidParameter
+from speechpipe.service import Service
+from speechpipe.transcription import TranscriptionRequest
+from speechpipe.types import Bundle, Notice, Scalar
+
+PCM_RATE_HZ = 24_000
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Pcm(_Part):
+    """16 bits, little-endian, mono."""
+
+    type: Literal["audio/pcm"]
+    rate: int = Field(PCM_RATE_HZ, ge=8000, le=48_000)
+
+
+class Telephone(_Part):
+    """G.711 at 8 kHz."""
+
+    type: Literal["audio/pcmu", "audio/pcma"]
+
+
+class Transcription(_Part):
+    """Which bundle; `model` as in uploads."""
+
+    model: str | None = None
+    language: str | None = None
+    prompt: str | None = None
+
+
+class TurnDetection(_Part):
+    """Milliseconds. What concerns responses of a conversation is taken and means nothing here."""
+
+    type: Literal["server_vad"]
+    threshold: float | None = None
+    prefix_padding_ms: float | None = None
+    silence_duration_ms: float | None = None
+    idle_timeout_ms: int | None = Field(None, ge=1000, le=3_600_000)
+    create_response: bool | None = None
+    interrupt_response: bool | None = None
+
+    def changes(self) -> dict[str, Scalar]:
+        """Return the same in our parameters."""
+        values = {
+            "vad.threshold": self.threshold,
+            "vad.pre_roll_s": None if self.prefix_padding_ms is None else self.prefix_padding_ms / 1000,
+            "vad.min_silence_s": None if self.silence_duration_ms is None else self.silence_duration_ms / 1000,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class AudioInput(_Part):
+    """Everything about the sound."""
+
+    format: Annotated[Pcm | Telephone, Field(discriminator="type")] = Pcm(type="audio/pcm")
+    transcription: Transcription | None = Transcription()
+    turn_detection: TurnDetection | None = TurnDetection(type="server_vad")
+    noise_reduction: dict[str, Any] | None = None
+
+
+class _Audio(_Part):
+    input: AudioInput = AudioInput()
+
+
+class Session(_Part):
+    """A transcription session."""
+
+    type: Literal["transcription"] = "transcription"
+    audio: _Audio = _Audio()
+    include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
+
+    @property
+    def input(self) -> AudioInput:
+        """The audio."""
+        return self.audio.input
+
+    @property
+    def manual(self) -> bool:
+        """Whether the client says where segments end."""
+        return self.input.turn_detection is None
+
+    @property
+    def wire(self) -> WireFormat:
+        """The audio as it comes."""
+        if isinstance(self.input.format, Pcm):
+            return WireFormat("linear16", self.input.format.rate)
+        return WireFormat({"audio/pcmu": "mulaw", "audio/pcma": "alaw"}[self.input.format.type], 8000)
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What is taken and does nothing."""
+        reduction = Notice("parameter_ignored", "noise_reduction was not honoured")
+        return [reduction] if self.input.noise_reduction else []
+
+    def bundle(self, service: Service) -> Bundle:
+        """Return the bundle with this session's parameters.
+
+        Raises:
+            UnknownName: no such model.
+            InvalidParameter: a parameter out of bounds.
+        """
+        detection = self.input.turn_detection
+        transcription = self.input.transcription or Transcription()
+        return service.bundle(transcription.model or "default", detection.changes() if detection else None)
+
+    def asked(self, service: Service) -> TranscriptionRequest:
+        """Return what is asked of the bundle."""
+        transcription = self.input.transcription or Transcription()
+        return TranscriptionRequest(self.bundle(service), language=transcription.language, prompt=transcription.prompt)
+
+    def updated(self, changes: Any) -> "Session":
+        """Return this session with the given parts replaced; what is not named stays.
+
+        Raises:
+            InvalidParameter: the message names the part.
+        """
+        if not isinstance(changes, dict):
+            raise InvalidParameter("session must be an object", param="session")
+        try:
+            return Session.model_validate(_merged(json.loads(self.model_dump_json()), changes))
+        except ValidationError as error:
+            wrong = as_parameter(error)
+            path = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise InvalidParameter(wrong.message, param=f"session.{path}", cause=wrong.cause) from error
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return `old` with `new` laid over it; objects are merged, except those whose type changes."""
+    merged = dict(old)
+    for key, value in new.items():
+        before = old.get(key)
+        if (
+            isinstance(before, dict)
+            and isinstance(value, dict)
+            and before.get("type") == value.get("type", before.get("type"))
+        ):
+            merged[key] = _merged(before, value)
+        else:
+            merged[key] = value
+    return merged
