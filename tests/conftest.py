@@ -54,6 +54,12 @@ def service() -> Iterator[Service]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio only."""
+    return "asyncio"
+
+
 @dataclass
 class Server:
     """A `speechpipe serve` process of its own."""
@@ -139,4 +145,6 @@ def start_server() -> Iterator[StartServer]:
 @pytest.fixture(scope="session")
 def server(start_server: StartServer) -> Server:
     """One server for all tests that leave it as they found it: scripted champion, small limits."""
-    return start_server(bundle="scripted", workers="2", max_upload_bytes=str(26 * 2**20), max_audio_s="600")
+    return start_server(
+        bundle="scripted", workers="2", live_workers="2", max_upload_bytes=str(26 * 2**20), max_audio_s="600"
+    )

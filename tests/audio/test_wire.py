@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from speechpipe.audio.wire import WireDecoder, WireFormat
 from speechpipe.errors import InvalidParameter, UndecodableAudio
 from speechpipe.types import Samples
+from tests.live_client import by_ffmpeg, pcm
 from tests.sounds import tone
 
 
@@ -22,15 +23,6 @@ def decoded(wire: WireFormat, data: bytes, step: int) -> list[Samples]:
     parts.append(decoder.finish())
     blocks = [part for part in parts if part is not None]
     return [np.concatenate(channel) for channel in zip(*blocks, strict=True)]
-
-
-def pcm(samples: Samples) -> bytes:
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-
-
-def ffmpeg(data: bytes, *arguments: str) -> bytes:
-    command = ["ffmpeg", "-v", "error", "-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-", *arguments, "-"]
-    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
 
 
 def similar(one: Samples, other: Samples) -> float:
@@ -77,7 +69,7 @@ def test_telephone_audio_is_decoded_as_the_standard_says(encoding: str, codec: s
 @pytest.mark.parametrize("step", [1, 333, 10**6])
 def test_containers_say_what_they_are(arguments: tuple[str, ...], step: int) -> None:
     samples = tone(1.5, 300) * np.linspace(0.2, 1, 24_000, dtype=np.float32)
-    (got,) = decoded(WireFormat(), ffmpeg(pcm(samples), *arguments), step)
+    (got,) = decoded(WireFormat(), by_ffmpeg(pcm(samples), *arguments), step)
     assert abs(len(got) - len(samples)) < 2500
     assert similar(got, samples) > 0.9
 
