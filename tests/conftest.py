@@ -146,5 +146,10 @@ def start_server() -> Iterator[StartServer]:
 def server(start_server: StartServer) -> Server:
     """One server for all tests that leave it as they found it: scripted champion, small limits."""
     return start_server(
-        bundle="scripted", workers="2", live_workers="2", max_upload_bytes=str(26 * 2**20), max_audio_s="600"
+        bundle="scripted",
+        workers="2",
+        live_workers="2",
+        live_max_speed="30",
+        max_upload_bytes=str(26 * 2**20),
+        max_audio_s="600",
     )

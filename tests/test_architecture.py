@@ -14,6 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # they belong to one part. Siblings in a row are blind to each other.
 ROWS: list[list[str]] = [
     ["cli"],
+    ["bench"],
     ["api"],
     ["documents", "captions"],
     ["transcription", "live"],
@@ -139,7 +140,7 @@ def test_sizes(path: Path) -> None:
 
 def test_only_the_settings_read_the_environment() -> None:
     readers = {path.name for path in MODULES if "os.environ" in path.read_text()}
-    assert readers <= {"config.py", "process.py"}  # process.py hands the environment on to a child
+    assert readers <= {"config.py", "process.py", "capacity.py"}  # the others hand it on to a child
 
 
 def test_broad_excepts_stand_only_where_the_house_allows() -> None:
@@ -152,7 +153,7 @@ def test_broad_excepts_stand_only_where_the_house_allows() -> None:
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
     heavy = ["torch", "torchaudio", "onnxruntime", "pocketsphinx", "av", "soundfile", "numpy", "sqlalchemy", "fastapi"]
-    families = ["transcribe", "evaluate", "serve", "bundles", "doctor"]
+    families = ["transcribe", "stream", "evaluate", "serve", "bundles", "bench", "doctor"]
     code = (
         "import sys, speechpipe.cli\n"
         + "".join(f"import speechpipe.cli.{family}\n" for family in families)

@@ -32,7 +32,7 @@ def _root(
 
 def main() -> None:
     """Entry point: 0 all good, 1 something failed, 2 usage."""
-    for family in ("transcribe", "evaluate", "serve", "bundles", "doctor"):
+    for family in ("transcribe", "stream", "evaluate", "serve", "bundles", "bench", "doctor"):
         import_module(f"speechpipe.cli.{family}")  # each adds its commands
     from speechpipe.errors import BadInput, SpeechpipeError
 

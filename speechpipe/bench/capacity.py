@@ -1,0 +1,174 @@
+"""How many live sessions this machine holds at a latency objective: measured, beside its physical limit.
+
+The limit is `cores / (decode cost x speech ratio + VAD cost)`, each cost measured alone in the same run: what a server
+that did nothing else could hold. The clients run on the same machine and are not subtracted.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from speechpipe.asr import DecodeOptions, load_recognizer
+from speechpipe.bench.clients import Tally
+from speechpipe.service import Service
+from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Samples, Segment
+from speechpipe.vad.segmenter import Segmenter, SegmenterOptions
+
+QUERY = "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true&model="
+LIVE_FRAMES = 3  # scored in one call when a tenth of a second arrives
+START_S = 60.0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What one second of live audio costs at the least, in CPU seconds."""
+
+    decode_per_speech_s: float
+    speech_ratio: float
+    vad_per_s: float
+    cores: int
+
+    @property
+    def sessions(self) -> float:
+        """How many sessions the cores could hold if nothing else took time."""
+        return self.cores / (self.decode_per_speech_s * self.speech_ratio + self.vad_per_s)
+
+
+def physical_limit(service: Service, bundle: Bundle, audio: Samples) -> Limit:
+    """Score and decode (n,) samples in this process, one after the other, and return what that costs."""
+    vad = service.vad(bundle.vad)
+    frames = audio[: len(audio) // vad.frame_samples * vad.frame_samples].reshape(-1, vad.frame_samples)
+    segmenter = Segmenter(SegmenterOptions().changed(bundle.segmenter), vad.frame_samples)
+    stream, segments = vad.open(), list[Segment]()
+    started = time.process_time()
+    scores = [stream.probabilities(frames[start : start + LIVE_FRAMES]) for start in range(0, len(frames), LIVE_FRAMES)]
+    vad_s = time.process_time() - started
+    levels = np.zeros(len(frames), np.float32)
+    events = [*segmenter.push(np.concatenate(scores), levels), *segmenter.finish(len(audio))]
+    segments = [event.segment for event in events if hasattr(event, "segment")]
+    recognizer = load_recognizer(bundle.asr.implementation, **bundle.asr.options)
+    recognizer.open(DecodeOptions()).finish()
+    decode_s = 0.0
+    for segment in segments:
+        begun = time.process_time()
+        decoding = recognizer.open(DecodeOptions())
+        for start in range(segment.start, segment.end, 512):
+            decoding.feed(audio[start : min(start + 512, segment.end)])
+        decoding.finish()
+        decode_s += time.process_time() - begun
+    spoken_s = sum(segment.duration_s for segment in segments)
+    total_s = len(audio) / SAMPLE_RATE_HZ
+    return Limit(decode_s / spoken_s, spoken_s / total_s, vad_s / total_s, service.settings.cores)
+
+
+@contextlib.contextmanager
+def served(command: Sequence[str], **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a server that prints uvicorn's `running on URL` and `ready`; yield its URL and process."""
+    with tempfile.TemporaryDirectory() as state, (Path(state) / "log").open("w+b") as log:
+        variables = {"SPEECHPIPE_STATE_DIR": state, "SPEECHPIPE_LOG_LEVEL": "info"} | environment
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=hand_on(variables))
+        try:
+            until = time.monotonic() + START_S
+            while time.monotonic() < until and process.poll() is None:
+                text = (Path(state) / "log").read_text(errors="replace")
+                if (found := re.search(r"running on (http://\S+)", text)) and " ready" in text:
+                    yield found[1], process
+                    return
+                time.sleep(0.1)
+            raise RuntimeError(f"the server did not start:\n{(Path(state) / 'log').read_text(errors='replace')}")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def hand_on(variables: dict[str, str]) -> dict[str, str]:
+    """Return this process's environment with `variables`."""
+    return {**os.environ, **variables}
+
+
+def trial(url: str, sessions: int, seconds: float, warm_s: float, pcm: Path) -> Tally:
+    """Have `sessions` clients in another process talk to a server."""
+    command = [
+        sys.executable,
+        "-m",
+        "speechpipe.bench.clients",
+        url,
+        str(sessions),
+        str(seconds),
+        str(warm_s),
+        str(pcm),
+    ]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return Tally(**json.loads(done.stdout))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return a percentile; infinity of nothing."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("inf")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One load that was tried."""
+
+    sessions: int
+    held: bool
+    final_p50_s: float
+    final_p95_s: float
+    endpoint_p50_s: float
+    endpoint_p95_s: float
+    partial_p95_s: float
+    finals: int
+    lost: int
+    refused: int
+    late_steps: int
+
+
+def point(sessions: int, tally: Tally, objective_s: float) -> Point:
+    """Judge one trial."""
+    lost = tally.lost + tally.broken
+    p95 = percentile(tally.final_s, 0.95)
+    return Point(
+        sessions=sessions,
+        held=p95 <= objective_s and not lost and not tally.refused and tally.opened == sessions,
+        final_p50_s=statistics.median(tally.final_s) if tally.final_s else float("inf"),
+        final_p95_s=p95,
+        endpoint_p50_s=percentile(tally.endpoint_to_final_s, 0.5),
+        endpoint_p95_s=percentile(tally.endpoint_to_final_s, 0.95),
+        partial_p95_s=percentile(tally.partial_lag_s, 0.95),
+        finals=tally.finals,
+        lost=lost,
+        refused=tally.refused,
+        late_steps=tally.late_steps,
+    )
+
+
+def search(attempt: Callable[[int], Point], first: int, most: int) -> list[Point]:
+    """Find the largest load that is held: up from `first` by a tenth while it is, down while it is not."""
+    points = [attempt(max(1, first))]
+    up = points[0].held
+    while True:
+        last = points[-1].sessions
+        step = max(1, round(last * 0.1))
+        following = last + step if up else last - step
+        if not 1 <= following <= most:
+            return points
+        points.append(attempt(following))
+        if points[-1].held is not up:
+            return points
