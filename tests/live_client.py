@@ -58,7 +58,7 @@ class Client:
     async def until(self, wanted: Callable[[Message], bool]) -> Message:
         """Read on until a message is what is wanted."""
         while True:
-            message = json.loads(await asyncio.wait_for(self.socket.recv(), WAIT_S))
+            message: Message = json.loads(await asyncio.wait_for(self.socket.recv(), WAIT_S))
             self.messages.append(message)
             if wanted(message):
                 return message

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from speechpipe import __version__
-from speechpipe.api import errors, listen, ops, realtime, upload
+from speechpipe.api import errors, listen, ops, pages, realtime, upload
 from speechpipe.live.hub import Hub
 from speechpipe.service import Service
 
@@ -59,6 +59,7 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
     errors.install(app, service)
     app.include_router(ops.router(service))
     app.include_router(upload.router(service))
+    app.include_router(pages.router())
     app.include_router(listen.router(service, lambda: hub))
     app.include_router(realtime.router(service, lambda: hub))
     return app

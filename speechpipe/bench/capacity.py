@@ -23,7 +23,8 @@ import numpy as np
 from speechpipe.asr import DecodeOptions, load_recognizer
 from speechpipe.bench.clients import Tally
 from speechpipe.service import Service
-from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Samples, Segment
+from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Samples
+from speechpipe.vad import Closed
 from speechpipe.vad.segmenter import Segmenter, SegmenterOptions
 
 QUERY = "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true&model="
@@ -51,13 +52,13 @@ def physical_limit(service: Service, bundle: Bundle, audio: Samples) -> Limit:
     vad = service.vad(bundle.vad)
     frames = audio[: len(audio) // vad.frame_samples * vad.frame_samples].reshape(-1, vad.frame_samples)
     segmenter = Segmenter(SegmenterOptions().changed(bundle.segmenter), vad.frame_samples)
-    stream, segments = vad.open(), list[Segment]()
+    stream = vad.open()
     started = time.process_time()
     scores = [stream.probabilities(frames[start : start + LIVE_FRAMES]) for start in range(0, len(frames), LIVE_FRAMES)]
     vad_s = time.process_time() - started
     levels = np.zeros(len(frames), np.float32)
     events = [*segmenter.push(np.concatenate(scores), levels), *segmenter.finish(len(audio))]
-    segments = [event.segment for event in events if hasattr(event, "segment")]
+    segments = [event.segment for event in events if isinstance(event, Closed)]
     recognizer = load_recognizer(bundle.asr.implementation, **bundle.asr.options)
     recognizer.open(DecodeOptions()).finish()
     decode_s = 0.0

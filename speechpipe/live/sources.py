@@ -1,5 +1,6 @@
 """Sound from this machine as a live stream's bytes: files, paced or not, and standard input."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def file_blocks(file: str, raw: WireFormat | None, pace: Pace) -> tuple[WireForm
     """
     if file == "-":
         # As it arrives: whoever writes it sets the pace.
-        return raw or WireFormat(), iter(lambda: sys.stdin.buffer.read1(STEP_BYTES), b"")
+        return raw or WireFormat(), iter(lambda: os.read(sys.stdin.fileno(), STEP_BYTES), b"")
     if raw is not None:
         assert raw.rate is not None
         return raw, pace.apply(_raw_file(Path(file), round(raw.rate * STEP_S) * 2))

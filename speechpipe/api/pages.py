@@ -1,0 +1,40 @@
+"""Pages for people: static files of `web/`, under a content-security policy that lets nothing else in."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, Response
+
+from speechpipe.errors import UnknownName
+
+WEB = Path(__file__).parents[1] / "web"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; worker-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "microphone=(self), camera=()",
+    "Cache-Control": "no-cache",
+}
+TYPES = {".js": "text/javascript", ".css": "text/css"}
+
+
+def router() -> APIRouter:
+    """Return the routes; the pages ask for keys themselves where the API does."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/live")
+    def live() -> Response:
+        return FileResponse(WEB / "live.html", headers=HEADERS, media_type="text/html")
+
+    @routes.get("/live/{name}")
+    def part(name: str) -> Response:
+        path = WEB / name
+        if path.parent != WEB or path.suffix not in TYPES or not path.is_file():
+            raise UnknownName(f"there is no {name} here", cause="not_found")
+        return FileResponse(path, headers=HEADERS, media_type=TYPES[path.suffix])
+
+    return routes

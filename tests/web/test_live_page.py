@@ -1,0 +1,102 @@
+"""The live page in a real Chromium whose microphone is a wav file."""
+
+import shutil
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.conftest import Server, StartServer
+from tests.live_client import pcm
+from tests.sounds import sample
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+WAIT_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def speaking(start_server: StartServer) -> Server:
+    return start_server(bundle="scripted", workers="1", live_workers="1")
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    wav = tmp_path / "microphone.wav"
+    with wave.open(str(wav), "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        out.writeframes(pcm(np.concatenate([sample("sentence_slt"), np.zeros(16_000, np.float32)])))
+    flags = [
+        "--no-sandbox",
+        "--disable-background-networking",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={wav}",
+        "--autoplay-policy=no-user-gesture-required",
+    ]
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path / "profile"), executable_path=CHROMIUM, args=flags, headless=True
+        )
+        made = context.new_page()
+        made.problems = []  # type: ignore[attr-defined]
+        made.on("console", lambda message: message.type == "error" and made.problems.append(message.text))  # type: ignore[attr-defined]
+        made.on("pageerror", lambda error: made.problems.append(str(error)))  # type: ignore[attr-defined]
+        yield made
+        context.close()
+
+
+def test_speech_becomes_text_with_levels_states_and_figures(page: Page, speaking: Server) -> None:
+    page.goto(f"{speaking.url}/live")
+    expect(page.locator("#model option")).not_to_have_count(1)
+    page.click("#toggle")
+    expect(page.locator("#state")).to_have_text("Listening", timeout=WAIT_MS)
+    expect(page.locator("#vad")).to_have_text("speech", timeout=WAIT_MS)
+    expect(page.locator("#partial")).not_to_be_empty(timeout=WAIT_MS)
+    assert page.evaluate("document.getElementById('level').value") > -60
+    expect(page.locator("#finals li").first).not_to_be_empty(timeout=WAIT_MS)
+    expect(page.locator("#vad")).to_have_text("silence", timeout=WAIT_MS)
+    for cell in ("input-last", "vad-last", "asr-last", "final-last", "lag-last"):
+        assert float(page.locator(f"#{cell}").inner_text()) is not None
+    page.click("#toggle")
+    expect(page.locator("#state")).to_have_text("Done", timeout=WAIT_MS)
+    assert page.problems == []  # type: ignore[attr-defined]
+
+
+def test_a_lost_connection_is_resumed(page: Page, speaking: Server) -> None:
+    page.add_init_script(
+        "const Plain = WebSocket; window.sockets = [];"
+        "window.WebSocket = class extends Plain { constructor(...a) { super(...a); window.sockets.push(this); } };"
+    )
+    page.goto(f"{speaking.url}/live")
+    page.click("#toggle")
+    expect(page.locator("#vad")).to_have_text("speech", timeout=WAIT_MS)
+    page.evaluate("window.sockets[0].close()")  # the page sees 1005: nobody said goodbye
+    expect(page.locator("#resumed")).to_have_text("1", timeout=WAIT_MS)
+    expect(page.locator("#finals li").first).not_to_be_empty(timeout=WAIT_MS)
+    assert speaking.metric("speechpipe_live_resumed_total") >= 1
+
+
+def test_a_refusal_is_said(page: Page, start_server: StartServer) -> None:
+    locked = start_server(bundle="scripted", workers="1", live_workers="1", api_keys='["secret"]')
+    page.goto(f"{locked.url}/live")
+    page.click("#toggle")
+    expect(page.locator("#state")).to_contain_text("API key", timeout=WAIT_MS)
+    page.fill("#key", "secret")
+    page.click("#toggle")
+    expect(page.locator("#state")).to_have_text("Listening", timeout=WAIT_MS)
+
+
+def test_nothing_but_its_own_files_may_run(speaking: Server) -> None:
+    answer = httpx.get(f"{speaking.url}/live")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "://" not in answer.text, "nothing from elsewhere"
+    assert httpx.get(f"{speaking.url}/live/live.js").headers["Content-Type"].startswith("text/javascript")
+    for other in ("live.html", "..%2Fconfig.py", "nothing.js"):
+        assert httpx.get(f"{speaking.url}/live/{other}").status_code == 404
