@@ -28,9 +28,6 @@ from speechpipe.workers.pool import RecognizerPool
 if TYPE_CHECKING:
     from speechpipe.monitor.store import Store
 
-LIVE_FEED_SAMPLES = 1_600
-"""A recognizer gets live audio in tenths of a second: more often would cost more in messages than it gains."""
-
 CHAMPION_NAMES = ("default", "whisper-1")
 """Model names that clients send without choosing; both mean the champion."""
 
@@ -42,6 +39,7 @@ class SessionRequest:
     decode: DecodeOptions = DecodeOptions()
     spans_s: tuple[tuple[float, float], ...] | None = None  # known speech; VAD is then not asked
     manual: bool = False  # segments end when `Session.flush` says so; VAD is then not asked either
+    feed_step: Callable[[], int] = lambda: 0  # see SessionOptions
     listener: Listener | None = None
     session_id: str | None = None
 
@@ -166,7 +164,7 @@ class Service:
                 open_job=lambda decode, before: pool.open(spec, decode, session_id, before),
                 decode=request.decode,
                 max_pending_s=self.settings.max_pending_s,
-                feed_step=0 if request.decode.whole else LIVE_FEED_SAMPLES,
+                feed_step=request.feed_step,
                 listener=request.listener,
             ),
             on_utterance,

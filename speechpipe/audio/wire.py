@@ -235,8 +235,12 @@ class WireDecoder:
             columns = [np.ascontiguousarray(block[:, index]) for index in range(block.shape[1])]
         else:
             columns = [self._mixdown.feed(block)]
+        if self._stream is not None:  # a codec may give anything; integers cannot
+            columns = [np.nan_to_num(column) for column in columns]
         resampled = [resampler.feed(column) for resampler, column in zip(self._resamplers, columns, strict=True)]
-        return [np.clip(np.nan_to_num(samples), -1.0, 1.0) for samples in resampled]
+        if self._stream is None and self.rate_hz == SAMPLE_RATE_HZ:
+            return resampled
+        return [np.clip(samples, -1.0, 1.0) for samples in resampled]
 
     def _ended(self, last: Samples | None) -> list[Samples] | None:
         blocks = self._channels(last)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from speechpipe.asr import DecodeOptions
 from speechpipe.live import Change, Event, LiveRequest
 from speechpipe.live.follower import Follower
-from speechpipe.live.load import Level
+from speechpipe.live.load import Level, Load
 from speechpipe.recipes import segmenter
 from speechpipe.service import Service, SessionRequest
 from speechpipe.speech_metrics import Context, InputFacts, session_record, utterance_record
@@ -20,7 +20,12 @@ class Channels:
     """Feeds sessions, asks for partial results, says and records finals. Used on a lane only, facts from anywhere."""
 
     def __init__(
-        self, service: Service, request: LiveRequest, emit: Callable[[Event], None], on_change: Callable[[], None]
+        self,
+        service: Service,
+        request: LiveRequest,
+        load: Load,
+        emit: Callable[[Event], None],
+        on_change: Callable[[], None],
     ) -> None:
         self._service = service
         self._request = request
@@ -33,7 +38,13 @@ class Channels:
         for channel in range(request.wire.sessions):
             session_id = request.id if request.wire.sessions == 1 else f"{request.id}-c{channel}"
             follower = Follower(channel, emit, on_change)
-            asked = SessionRequest(decode, manual=request.manual, listener=follower, session_id=session_id)
+            asked = SessionRequest(
+                decode,
+                manual=request.manual,
+                feed_step=load.feed_samples,
+                listener=follower,
+                session_id=session_id,
+            )
             follower.session = service.session(request.bundle, asked)
             follower.manual = request.manual
             self.followers.append(follower)

@@ -98,7 +98,7 @@ class Hub:
         """
         with self._lock:
             self.check(request.tenant)
-            stream = LiveStream(self._service, request, dialect, self._lanes.schedule, lambda: self._load.level)
+            stream = LiveStream(self._service, request, dialect, self._lanes.schedule, self._load)
             self._streams[stream.id] = stream
             self._opened_since += 1
         return stream
@@ -153,6 +153,8 @@ class Hub:
             if now - self._sampled_at >= SAMPLE_EVERY_S:
                 self._sampled_at = now
                 self._sample(now, streams)
+                for stream in streams:
+                    self._watch(stream, now)
 
     def _look_after(self, stream: LiveStream, now: float) -> None:
         settings = self._settings
@@ -162,7 +164,7 @@ class Hub:
                 with self._lock:
                     self._forget(stream)
             return
-        if stream.buffered_s > 0:
+        if stream.buffered_s >= self._load.step_s or (stream.buffered_s > 0 and left is not None):
             self._lanes.schedule(stream)  # it may have waited for its speed or for the recognizers
         if left is not None:
             if now - left > settings.live_resume_s:
@@ -173,7 +175,10 @@ class Hub:
             stream.command(Fail(TooSlow(message, cause="idle_timeout")))
         if stream.outbox.overflowed:
             stream.command(Fail(TooSlow("the client does not read what it is sent", cause="client_not_reading")))
-        limit_s = settings.segment_timeout_s * WATCHDOG_FACTOR
+
+    def _watch(self, stream: LiveStream, now: float) -> None:
+        """Give up finals that never came: exactly one terminal event for every segment."""
+        limit_s = self._settings.segment_timeout_s * WATCHDOG_FACTOR
         for follower in stream.channels.followers:
             if count := follower.overdue(now, limit_s):
                 self.counts["watchdog"] += count

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from speechpipe.types import SAMPLE_RATE_HZ
+
 HALF_LIFE_S = 10.0
 PRIOR_COST = 0.05
 """CPU seconds per audio second that are assumed before anything was measured."""
@@ -17,6 +19,10 @@ MEASURED_AFTER_S = 3.0
 
 LATE_S = (0.3, 0.7, 1.5)
 """Audio that is worked on later than this: thin partial results, drop them, take no new session."""
+
+BUSY = 0.35
+STEP_S = {False: 0.032, True: 0.192}
+FEED_S = {False: 0.1, True: 0.3}
 
 RETRY_AFTER_S = 5.0
 
@@ -77,6 +83,15 @@ class Load:
     def busy(self) -> float:
         """Share of the cores that the open sessions need."""
         return self.cost * self.rate / self._cores
+
+    @property
+    def step_s(self) -> float:
+        """Audio that is worth a step: a frame of the VAD, or six where there is much to do, which costs half as much."""
+        return STEP_S[self.busy >= BUSY or self.level is not Level.NORMAL]
+
+    def feed_samples(self) -> int:
+        """Samples that a recognizer is given at once: its caches are cold after every change of segment."""
+        return round(FEED_S[self.busy >= BUSY or self.level is not Level.NORMAL] * SAMPLE_RATE_HZ)
 
     @property
     def room(self) -> int:

@@ -26,16 +26,13 @@ from speechpipe.live import (
 from speechpipe.live.channels import Channels
 from speechpipe.live.inbox import Inbox
 from speechpipe.live.lanes import State
-from speechpipe.live.load import Level
+from speechpipe.live.load import Load
 from speechpipe.live.outbox import Goodbye, Outbox
 from speechpipe.service import Service
 from speechpipe.speech_metrics import InputFacts
 
 QUANTUM_S = 0.5
 """Audio worked on in one step, at most: then it is the next stream's turn."""
-
-STEP_S = {False: 0.032, True: 0.096}
-"""Audio that is worth a step: a frame of the VAD; three where the machine has much to do, which costs less."""
 
 CLOSED = {"shutdown": 1012}  # service restart
 BURST_S = 10.0
@@ -51,7 +48,7 @@ class LiveStream:
         request: LiveRequest,
         dialect: Dialect,
         schedule: Callable[["LiveStream"], None],
-        level: Callable[[], Level],
+        load: Load,
     ) -> None:
         """Open the sessions.
 
@@ -65,7 +62,7 @@ class LiveStream:
         self.state = State.IDLE
         self._settings = service.settings
         self._schedule = schedule
-        self._level = level
+        self._load = load
         self._service = service
         self._decoder: WireDecoder
         self.channels: Channels
@@ -82,7 +79,7 @@ class LiveStream:
     def _begin(self, request: LiveRequest) -> None:
         self.request = request
         self._decoder = WireDecoder(request.wire, lambda: self._schedule(self))
-        self.channels = Channels(self._service, request, self._emit, lambda: self._schedule(self))
+        self.channels = Channels(self._service, request, self._load, self._emit, lambda: self._schedule(self))
 
     # ---- from the event loop ----
 
@@ -92,8 +89,7 @@ class LiveStream:
         if not data:
             return
         self._inbox.put_audio(data)
-        step_s = STEP_S[self._level() is not Level.NORMAL]
-        if self.request.wire.encoding not in RAW or self.buffered_s >= step_s:
+        if self.request.wire.encoding not in RAW or self.buffered_s >= self._load.step_s:
             self._schedule(self)
 
     def command(self, command: Command) -> None:
@@ -142,7 +138,7 @@ class LiveStream:
                 self.channels.collect()
                 more = self._work()
                 self.channels.collect()
-                self.channels.peek(self._level())
+                self.channels.peek(self._load.level)
             except SpeechpipeError as error:
                 self._give_up(error)
             if self._finishing and self.channels.done:

@@ -43,9 +43,10 @@ def page(tmp_path: Path) -> Iterator[Page]:
             str(tmp_path / "profile"), executable_path=CHROMIUM, args=flags, headless=True
         )
         made = context.new_page()
-        made.problems = []  # type: ignore[attr-defined]
-        made.on("console", lambda message: message.type == "error" and made.problems.append(message.text))  # type: ignore[attr-defined]
-        made.on("pageerror", lambda error: made.problems.append(str(error)))  # type: ignore[attr-defined]
+        made.add_init_script(
+            "window.problems = []; for (const kind of ['error', 'unhandledrejection', 'securitypolicyviolation'])"
+            " window.addEventListener(kind, (event) => window.problems.push(String(event.message ?? event.type)));"
+        )
         yield made
         context.close()
 
@@ -64,7 +65,7 @@ def test_speech_becomes_text_with_levels_states_and_figures(page: Page, speaking
         assert float(page.locator(f"#{cell}").inner_text()) is not None
     page.click("#toggle")
     expect(page.locator("#state")).to_have_text("Done", timeout=WAIT_MS)
-    assert page.problems == []  # type: ignore[attr-defined]
+    assert page.evaluate("window.problems") == []
 
 
 def test_a_lost_connection_is_resumed(page: Page, speaking: Server) -> None:
