@@ -7,7 +7,6 @@ the VAD; the recognizer's half is `hearing.py`.
 """
 
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -34,8 +33,7 @@ class SessionOptions:
     open_job: OpenJob
     decode: DecodeOptions = DecodeOptions()
     max_pending_s: float = 120.0  # audio in closed segments that wait for a recognizer; then `feed` waits
-    # Samples that the recognizer is given at once, at least, asked for each time; fewer only at a segment's end.
-    feed_step: Callable[[], int] = lambda: 0
+    feed_step: int = 0  # samples that the recognizer is given at once, at least; fewer only at a segment's end
     listener: Listener | None = None
 
 
@@ -172,7 +170,7 @@ class Session:
                 self._close(self._hearing.open, event)
         if (spoken := self._hearing.open) is not None:
             until = self._segmenter.certain_end
-            if until - spoken.fed >= self._options.feed_step():
+            if until - spoken.fed >= self._options.feed_step:
                 self._feed(spoken, until)
 
     def _close(self, spoken: Spoken, event: Closed) -> None:

@@ -39,7 +39,7 @@ class SessionRequest:
     decode: DecodeOptions = DecodeOptions()
     spans_s: tuple[tuple[float, float], ...] | None = None  # known speech; VAD is then not asked
     manual: bool = False  # segments end when `Session.flush` says so; VAD is then not asked either
-    feed_step: Callable[[], int] = lambda: 0  # see SessionOptions
+    feed_step: int = 0  # see SessionOptions
     listener: Listener | None = None
     session_id: str | None = None
 

@@ -35,9 +35,9 @@ def capacity(
     from speechpipe.cli.options import settings
     from speechpipe.service import Service
 
-    service = Service(settings(bundle=bundle))
+    Service(settings(bundle=bundle))  # an unknown bundle is told before anything is measured
     samples = joined(audio)
-    limit = measure.physical_limit(service, service.champion, samples)
+    limit = measure.limit_of_all_cores(bundle, samples)
     say = (lambda text: sys.stderr.write(text + "\n")) if as_json else print
     say(
         f"decode {limit.decode_per_speech_s:.4f} CPU-s per second of speech x {limit.speech_ratio:.2f} speech"

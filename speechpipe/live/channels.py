@@ -7,11 +7,14 @@ from collections.abc import Callable
 from speechpipe.asr import DecodeOptions
 from speechpipe.live import Change, Event, LiveRequest
 from speechpipe.live.follower import Follower
-from speechpipe.live.load import Level, Load
+from speechpipe.live.load import Level
 from speechpipe.recipes import segmenter
 from speechpipe.service import Service, SessionRequest
 from speechpipe.speech_metrics import Context, InputFacts, session_record, utterance_record
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Samples, Utterance
+
+FEED_SAMPLES = 1_600
+"""A recognizer gets live audio in tenths of a second: more often would cost more in messages than it gains."""
 
 PARTIAL_EVERY_S = {Level.NORMAL: 0.25, Level.THIN_PARTIALS: 1.0}
 
@@ -23,7 +26,6 @@ class Channels:
         self,
         service: Service,
         request: LiveRequest,
-        load: Load,
         emit: Callable[[Event], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -41,7 +43,7 @@ class Channels:
             asked = SessionRequest(
                 decode,
                 manual=request.manual,
-                feed_step=load.feed_samples,
+                feed_step=FEED_SAMPLES,
                 listener=follower,
                 session_id=session_id,
             )

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from speechpipe.types import SAMPLE_RATE_HZ
-
 HALF_LIFE_S = 10.0
 PRIOR_COST = 0.05
 """CPU seconds per audio second that are assumed before anything was measured."""
@@ -22,7 +20,6 @@ LATE_S = (0.3, 0.7, 1.5)
 
 BUSY = 0.35
 STEP_S = {False: 0.032, True: 0.192}
-FEED_S = {False: 0.1, True: 0.3}
 
 RETRY_AFTER_S = 5.0
 
@@ -86,12 +83,8 @@ class Load:
 
     @property
     def step_s(self) -> float:
-        """Audio that is worth a step: a frame of the VAD, or six where there is much to do, which costs half as much."""
+        """Audio that is worth a step: a frame of the VAD; six where there is much to do, which costs half."""
         return STEP_S[self.busy >= BUSY or self.level is not Level.NORMAL]
-
-    def feed_samples(self) -> int:
-        """Samples that a recognizer is given at once: its caches are cold after every change of segment."""
-        return round(FEED_S[self.busy >= BUSY or self.level is not Level.NORMAL] * SAMPLE_RATE_HZ)
 
     @property
     def room(self) -> int:

@@ -79,7 +79,7 @@ class LiveStream:
     def _begin(self, request: LiveRequest) -> None:
         self.request = request
         self._decoder = WireDecoder(request.wire, lambda: self._schedule(self))
-        self.channels = Channels(self._service, request, self._load, self._emit, lambda: self._schedule(self))
+        self.channels = Channels(self._service, request, self._emit, lambda: self._schedule(self))
 
     # ---- from the event loop ----
 
