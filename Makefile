@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+SPEECH ?= $(or $(wildcard ../shared/data/read/*.flac),$(wildcard audio_samples/*.flac))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -29,12 +30,14 @@ demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage d
 test: $(VENV)/.installed-dev ## Run all tests
 	$(BIN)/python -m pytest
 
-serve: $(VENV)/.installed ## Serve the upload API on http://127.0.0.1:8000
+serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve
 
-bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about 30 minutes)
+bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about an hour)
 	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli decoder_settings; do \
-		$(BIN)/python benchmarks/$$file.py || status=1; done; exit $$status
+		$(BIN)/python benchmarks/$$file.py || status=1; done; \
+	$(BIN)/speechpipe bench capacity $(SPEECH) || status=1; \
+	for file in peer_server live_faults live_soak; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	$(BIN)/ruff check .
