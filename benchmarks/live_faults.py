@@ -1,6 +1,6 @@
 """Live sessions under bad luck: workers killed every few seconds, connections dropped; nothing may be lost or repeated.
 
-    python benchmarks/live_faults.py AUDIO... [--seconds 120] [--sessions 6] [--drops 200]
+python benchmarks/live_faults.py AUDIO... [--seconds 120] [--sessions 6] [--drops 200]
 """
 
 import argparse
@@ -44,8 +44,9 @@ def killed(url: str, server: int, sessions: int, seconds: float, pcm: Path, ever
     key = [tuple(texts) for texts in calm.texts]
     same = sum((Counter(key) & Counter(tuple(texts) for texts in rough.texts)).values())
     lost = rough.lost + rough.broken + max(0, calm.finals - rough.finals)
+    took_s = time.monotonic() - begun
     print(
-        f"{kills[0]} workers killed in {time.monotonic() - begun:.0f} s under {sessions} sessions: {rough.finals} finals"
+        f"{kills[0]} workers killed in {took_s:.0f} s under {sessions} sessions: {rough.finals} finals"
         f" (undisturbed {calm.finals}), {lost} lost; {same} of {len(key)} sessions with identical finals;"
         f" p95 {1000 * capacity.percentile(rough.final_s, 0.95):.0f} ms"
         f" (undisturbed {1000 * capacity.percentile(calm.final_s, 0.95):.0f})"
@@ -57,7 +58,7 @@ async def speak(url: str, audio: bytes, drops: int, seed: int) -> tuple[list[str
     """Send everything, dropping the connection `drops` times; return the finals, and what was repeated."""
     dice = random.Random(seed)
     token, last_seq, texts, repeated, dropped = "true", 0, list[str](), 0, 0
-    cuts = sorted(dice.sample(range(3200, len(audio)), drops)) + [len(audio)]
+    cuts = [*sorted(dice.sample(range(3200, len(audio)), drops)), len(audio)]
     for cut in cuts:
         query = f"&resume={token}" + (f"&last_seq={last_seq}" if dropped else "")
         async with connect(url + query, compression=None) as socket:
@@ -86,7 +87,9 @@ async def speak(url: str, audio: bytes, drops: int, seed: int) -> tuple[list[str
 
 
 async def dropped(url: str, audio: bytes, drops: int) -> bool:
-    where = url.replace("http", "ws") + capacity.QUERY.replace("interim_results=true", "interim_results=false") + "default"
+    where = (
+        url.replace("http", "ws") + capacity.QUERY.replace("interim_results=true", "interim_results=false") + "default"
+    )
     expected, _, _ = await speak(where, audio, 0, 0)
     lost = repeated = done = 0
     for seed in range(-(-drops // 20)):

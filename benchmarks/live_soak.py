@@ -1,10 +1,9 @@
 """A long load: does memory grow, do descriptors leak? Prints the slopes.
 
-    python benchmarks/live_soak.py AUDIO... [--minutes 15] [--sessions 12]
+python benchmarks/live_soak.py AUDIO... [--minutes 15] [--sessions 12]
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time

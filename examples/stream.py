@@ -1,6 +1,6 @@
 """A live client in twenty lines: sends 16-bit PCM at 16 kHz from standard input, prints text as it comes.
 
-    ffmpeg -re -i talk.mp3 -f s16le -ar 16000 -ac 1 - | python examples/stream.py ws://127.0.0.1:8000
+ffmpeg -re -i talk.mp3 -f s16le -ar 16000 -ac 1 - | python examples/stream.py ws://127.0.0.1:8000
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A telephone: 8 kHz mu-law in packets of 20 ms, as they come off RTP; prints what was said, and when a turn is over.
 
-    ffmpeg -i call.wav -f mulaw -ar 8000 -ac 1 - | python examples/telephone.py ws://127.0.0.1:8000
+ffmpeg -i call.wav -f mulaw -ar 8000 -ac 1 - | python examples/telephone.py ws://127.0.0.1:8000
 """
 
 import asyncio
@@ -27,8 +27,7 @@ async def main(server: str) -> None:
             if result["type"] == "UtteranceEnd":
                 print("-- the caller has finished")
             elif result["type"] == "Results" and result["is_final"]:
-                if text := result["channel"]["alternatives"][0]["transcript"]:
-                    print(text, flush=True)
+                print(result["channel"]["alternatives"][0]["transcript"], flush=True)
         await calling
 
 

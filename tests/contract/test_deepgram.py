@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from deepgram import DeepgramClient
-from deepgram.core.api_error import ApiError
 from deepgram.environment import DeepgramClientEnvironment
 from deepgram.listen.v1.types import ListenV1Metadata, ListenV1Results, ListenV1SpeechStarted
+from websockets.exceptions import InvalidStatus
 
 from tests.conftest import Server
 from tests.live_client import pcm, spoken
@@ -51,8 +51,8 @@ def test_a_conversation_with_their_client(server: Server) -> None:
 
 def test_a_refusal_reaches_their_client(server: Server) -> None:
     with (
-        pytest.raises(ApiError) as caught,
+        pytest.raises(InvalidStatus) as caught,
         client(server).listen.v1.connect(model="nova-3", encoding="linear16", sample_rate=16_000),
     ):
         pass
-    assert caught.value.status_code == 404
+    assert caught.value.response.status_code == 404

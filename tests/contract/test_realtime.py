@@ -49,7 +49,7 @@ async def append(connection: Any, data: bytes, step: int = 9600) -> None:
 
 
 async def until(connection: Any, kind: str) -> list[Any]:
-    events = []
+    events: list[Any] = []
     async with asyncio.timeout(30):
         while not events or events[-1].type != kind:
             events.append(await connection.recv())
