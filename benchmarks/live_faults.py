@@ -87,9 +87,8 @@ async def speak(url: str, audio: bytes, drops: int, seed: int) -> tuple[list[str
 
 
 async def dropped(url: str, audio: bytes, drops: int) -> bool:
-    where = (
-        url.replace("http", "ws") + capacity.QUERY.replace("interim_results=true", "interim_results=false") + "default"
-    )
+    query = capacity.QUERY.replace("interim_results=true", "interim_results=false")
+    where = url.replace("http", "ws") + query + "default"
     expected, _, _ = await speak(where, audio, 0, 0)
     lost = repeated = done = 0
     for seed in range(-(-drops // 20)):

@@ -96,6 +96,8 @@ class Connection:
             message: Mapping[str, Any] = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
+            if not self._stream.outbox.is_reader(self._reader):
+                return  # resumed elsewhere: audio still on its way here is sent again there
             data = message.get("bytes")
             understand(data if data is not None else message["text"])
             while not self._stream.has_room:  # not reading is what tells the client to wait

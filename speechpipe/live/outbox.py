@@ -93,6 +93,10 @@ class Outbox:
             self._reader += 1
             return self._reader
 
+    def is_reader(self, reader: int) -> bool:
+        """Whether no other reader has taken over."""
+        return reader == self._reader
+
     def detach(self, reader: int) -> bool:
         """Stop reading; False if another reader has taken over."""
         with self._lock:
