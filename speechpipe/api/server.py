@@ -39,6 +39,8 @@ class _DrainingServer(uvicorn.Server):
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; running uploads are finished first. Exits with 1 if the models do not load."""
+    # uvicorn's line for each websocket has the query in it, and so the token that resumes somebody's session.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "WebSocket" not in str(record.msg))
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     failures: list[BaseException] = []
 
