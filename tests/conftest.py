@@ -150,6 +150,7 @@ def server(start_server: StartServer) -> Server:
         workers="2",
         live_workers="2",
         live_max_speed="30",
+        live_load_limit="100",
         max_upload_bytes=str(26 * 2**20),
         max_audio_s="600",
     )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from speechpipe.api import auth, listen_query
 from speechpipe.api.deepgram import Deepgram, error_message
@@ -151,3 +151,7 @@ async def converse(service: Service, hub: Hub, client: Listening, socket: WebSoc
     except SpeechpipeError as error:
         service.refuse(error)
         await connection.fail(error, error_message(error))
+    except (WebSocketDisconnect, RuntimeError):
+        pass  # it left before it was greeted
+    finally:
+        connection.release()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from speechpipe.api import auth
 from speechpipe.api.errors import error_body
@@ -194,6 +194,10 @@ def router(service: Service, hub: Callable[[], Hub]) -> APIRouter:
         except SpeechpipeError as wrong:
             service.refuse(wrong)
             await connection.fail(wrong, error(wrong.cause, wrong.message))
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # it left before it was greeted
+        finally:
+            connection.release()
 
     return routes
 

@@ -71,6 +71,11 @@ class Connection:
         self._reader = self._stream.outbox.attach(lambda: self._wake(self._ready), after)
         self._ready.set()
 
+    def release(self) -> None:
+        """Let the stream go, however this connection ended, unless another one has taken over."""
+        if self._reader == 0 or self._stream.outbox.detach(self._reader):
+            self._hub.leave(self._stream)
+
     async def fail(self, error: SpeechpipeError, say: Message) -> None:
         """Close an accepted socket because of an error, if it is still there to hear of it."""
         with contextlib.suppress(RuntimeError, WebSocketDisconnect, TooSlow):
@@ -86,8 +91,6 @@ class Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._stream.outbox.detach(self._reader):
-                self._hub.leave(self._stream)
         for task in done:
             task.result()
 

@@ -193,7 +193,8 @@ class Hub:
             if now - since > RATE_WINDOW_S:
                 self._audio_of[stream.id] = (now - RATE_WINDOW_S / 2, (audio_s + stream.channels.audio_s) / 2)
         late = [late_s for stream in active if (late_s := stream.late_s(now)) is not None]
-        cpu_s = time.process_time() + self._service.live_pool.status().cpu_s
+        # Not the whole process: the VAD of uploads is not what a live session costs.
+        cpu_s = self._lanes.cpu_s + self._service.live_pool.status().cpu_s
         audio_s = self._audio_done_s + sum(stream.channels.audio_s for stream in streams)
         with self._lock:
             self._load.update(Sample(now, cpu_s, audio_s, rate, late))

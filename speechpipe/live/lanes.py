@@ -6,6 +6,7 @@ all streams, not one each: under load the audio that arrived meanwhile is worked
 
 import logging
 import threading
+import time
 from collections import deque
 from enum import Enum
 from typing import Protocol
@@ -43,6 +44,7 @@ class Lanes:
         self._ready: deque[Actor] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self.cpu_s = 0.0
         self._threads = [threading.Thread(target=self._run, name=f"lane-{i}", daemon=True) for i in range(count)]
 
     def start(self) -> None:
@@ -77,6 +79,7 @@ class Lanes:
                     return
                 actor = self._ready.popleft()
                 actor.state = State.RUNNING
+            begun = time.thread_time()
             try:
                 more = actor.step()
             except Exception as error:  # the last handler of a live stream: the others go on
@@ -84,6 +87,7 @@ class Lanes:
                 more = False
                 actor.broken(error)
             with self._changed:
+                self.cpu_s += time.thread_time() - begun
                 if more or actor.state is State.AGAIN:
                     actor.state = State.QUEUED
                     self._ready.append(actor)

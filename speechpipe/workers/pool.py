@@ -37,6 +37,8 @@ class RecognizerPool(Staff):
             workers, self._workers = self._workers, []
         for job in left:
             self._resolve(job, job.failed(NullCause.ERROR, "the server is shutting down"))
+        for thread in self._starters:
+            thread.join()
         for worker in workers:
             worker.stop(wait_s=1.0)
 

@@ -29,6 +29,7 @@ class Staff:
         self._failed_starts = 0
         self._failure = ""
         self._closing = False
+        self._starters: list[threading.Thread] = []
 
     # ---- what the pool adds ----
 
@@ -72,14 +73,18 @@ class Staff:
     def _start_worker(self, replaces: WorkerProcess | None = None) -> None:
         worker = WorkerProcess(self.options.nice)
         with self._lock:
-            if self._closing:
-                worker.kill()
-            self._workers.append(worker)
+            too_late = self._closing
+            if not too_late:
+                self._workers.append(worker)
             worker.replaces = replaces
             worker.loads_owed = len(self._preload)
             worker.ready = not self._preload
             for spec in self._preload:
                 worker.send(Load(spec, self.options.warm_streams, not self.options.live))
+        if too_late:  # the pool closed meanwhile: nobody else knows of this one
+            worker.kill()
+            worker.reap()
+            return
         worker.start(
             on_reply=lambda reply: self._take(worker, reply),
             on_quiet=lambda: self._on_quiet(worker),
@@ -115,7 +120,9 @@ class Staff:
             elif options.max_rss_mb and worker.rss_mb > options.max_rss_mb:
                 worker.expired = "recycled_rss"
             if worker.expired:  # it goes on until its successor is ready: nobody waits for a recycled worker
-                threading.Thread(target=self._start_worker, args=(worker,), daemon=True).start()
+                starter = threading.Thread(target=self._start_worker, args=(worker,), daemon=True)
+                self._starters = [thread for thread in self._starters if thread.is_alive()] + [starter]
+                starter.start()
         self._leave_if_idle(worker)
         self._dispatch()
         self._changed.notify_all()

@@ -280,7 +280,7 @@ def test_a_stream_whose_reader_leaves_gives_back_its_place(server: Server) -> No
 
 def test_after_all_this_the_server_answers_as_before(server: Server, good: str) -> None:
     assert post(server, encoded(SPEECH)).json()["text"] == good
-    assert len(server.workers()) == 2
+    assert len(server.workers()) == 4  # two for files, two for live audio
     assert server.metric("speechpipe_worker_restarts_total") == 0
     assert server.metric("speechpipe_requests_refused_total", cause="internal_error") == 0
     assert server.metric("speechpipe_accounting_errors_total") == 0

@@ -231,7 +231,9 @@ async def test_text_that_means_nothing_is_told_and_the_stream_goes_on(server: Se
 
 
 async def test_neither_audio_nor_keep_alive_is_1011(start_server: StartServer) -> None:
-    hasty = start_server(bundle="scripted", workers="1", live_workers="1", live_idle_timeout_s="0.6")
+    hasty = start_server(
+        bundle="scripted", live_load_limit="100", workers="1", live_workers="1", live_idle_timeout_s="0.6"
+    )
     async with listening(hasty) as client:
         await client.send(pcm(spoken(CLIPS[0], gap_s=0.0)))
         for _ in range(4):
@@ -258,7 +260,12 @@ async def test_a_client_far_faster_than_real_time_is_held_back_and_loses_nothing
 
 async def test_a_client_that_never_reads_is_closed_and_the_rest_go_on(start_server: StartServer) -> None:
     impatient = start_server(
-        bundle="scripted", workers="1", live_workers="1", live_send_timeout_s="0.5", live_max_speed="0"
+        bundle="scripted",
+        live_load_limit="100",
+        workers="1",
+        live_workers="1",
+        live_send_timeout_s="0.5",
+        live_max_speed="0",
     )
     url = impatient.url.replace("http", "ws") + "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true"
     async with connect(url, max_queue=1, ping_interval=None, compression=None) as deaf:
@@ -340,7 +347,7 @@ async def test_a_session_is_not_resumed_for_somebody_else_or_from_the_future(ser
 
 
 async def test_the_finals_of_killed_workers_arrive_and_are_the_same(start_server: StartServer) -> None:
-    fragile = start_server(bundle="scripted", workers="1", live_workers="2")
+    fragile = start_server(bundle="scripted", live_load_limit="100", workers="1", live_workers="2")
     audio = pcm(spoken(*CLIPS[:3]))
     expected = (await whole(fragile, audio)).texts
 
@@ -360,7 +367,7 @@ async def test_the_finals_of_killed_workers_arrive_and_are_the_same(start_server
 
 
 async def test_a_server_that_stops_sends_the_finals_first(start_server: StartServer) -> None:
-    leaving = start_server(bundle="scripted", workers="1", live_workers="1")
+    leaving = start_server(bundle="scripted", live_load_limit="100", workers="1", live_workers="1")
     async with listening(leaving) as client:
         await client.send(pcm(spoken(CLIPS[0], gap_s=0.0)))
         leaving.process.send_signal(signal.SIGTERM)
@@ -370,7 +377,9 @@ async def test_a_server_that_stops_sends_the_finals_first(start_server: StartSer
 
 
 async def test_keys_are_asked_for_in_every_way_that_clients_send_them(start_server: StartServer) -> None:
-    locked = start_server(bundle="scripted", workers="1", live_workers="1", api_keys='["secret"]')
+    locked = start_server(
+        bundle="scripted", live_load_limit="100", workers="1", live_workers="1", api_keys='["secret"]'
+    )
     url = locked.url.replace("http", "ws") + "/v1/listen?encoding=linear16&sample_rate=16000"
     for headers in ({}, {"Authorization": "Token wrong"}):
         with pytest.raises(InvalidStatus) as caught:
@@ -385,7 +394,7 @@ async def test_keys_are_asked_for_in_every_way_that_clients_send_them(start_serv
 
 
 async def test_when_there_is_no_room_a_new_session_is_told_when_to_come_back(start_server: StartServer) -> None:
-    full = start_server(bundle="scripted", workers="1", live_workers="1", live_max_sessions="1")
+    full = start_server(bundle="scripted", live_load_limit="100", workers="1", live_workers="1", live_max_sessions="1")
     async with listening(full):
         with pytest.raises(InvalidStatus) as caught:
             async with listening(full):

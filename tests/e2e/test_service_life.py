@@ -75,14 +75,14 @@ def test_killed_workers_cost_nobody_an_answer(start_server: StartServer) -> None
         thread.join(60)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert {answer.json()["text"] for answer in answers} == {expected}, "the same text, after another worker's decode"
-    assert server.metric("speechpipe_worker_restarts_total", cause="crash") == 2
+    assert server.metric("speechpipe_worker_restarts_total", pool="files", cause="crash") == 2
     assert server.metric("speechpipe_asr_refed_segments_total") >= 1
 
 
 def test_workers_leave_when_the_server_is_killed(start_server: StartServer) -> None:
     server = start_server(workers="2", bundle="scripted")
     workers = server.workers()
-    assert len(workers) == 2
+    assert len(workers) == 2 + psutil.cpu_count()  # for files, and one a core for live audio
     server.process.kill()
     server.process.wait(10)
     _, alive = psutil.wait_procs(workers, timeout=15)
@@ -107,7 +107,7 @@ def test_records_and_metrics_tell_each_stage(start_server: StartServer) -> None:
     ):
         assert server.metric(f"speechpipe_{name}_count") > 0, name
     assert server.metric("speechpipe_queue_depth") == 0
-    assert server.metric("speechpipe_workers_ready") == 1
+    assert server.metric("speechpipe_workers_ready", pool="files") == 1
     assert server.metric("speechpipe_worker_rss_bytes") > 50e6
 
 
