@@ -80,9 +80,9 @@ def test_killed_workers_cost_nobody_an_answer(start_server: StartServer) -> None
 
 
 def test_workers_leave_when_the_server_is_killed(start_server: StartServer) -> None:
-    server = start_server(workers="2", bundle="scripted")
+    server = start_server(workers="2", live_workers="2", bundle="scripted")
     workers = server.workers()
-    assert len(workers) == 2 + psutil.cpu_count()  # for files, and one a core for live audio
+    assert len(workers) == 4  # two for files, two for live audio
     server.process.kill()
     server.process.wait(10)
     _, alive = psutil.wait_procs(workers, timeout=15)
