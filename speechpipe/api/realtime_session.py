@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from speechpipe.api.fields import as_parameter
+from speechpipe.api.fields import ServerVad, as_parameter
 from speechpipe.audio.wire import WireFormat
 from speechpipe.errors import InvalidParameter
 from speechpipe.service import Service
 from speechpipe.transcription import TranscriptionRequest
-from speechpipe.types import Bundle, Notice, Scalar
+from speechpipe.types import Bundle, Notice
 
 PCM_RATE_HZ = 24_000
 
@@ -40,25 +40,12 @@ class Transcription(_Part):
     prompt: str | None = None
 
 
-class TurnDetection(_Part):
-    """Milliseconds. What concerns responses of a conversation is taken and means nothing here."""
+class TurnDetection(ServerVad):
+    """As in uploads. What concerns responses of a conversation is taken and means nothing here."""
 
-    type: Literal["server_vad"]
-    threshold: float | None = None
-    prefix_padding_ms: float | None = None
-    silence_duration_ms: float | None = None
     idle_timeout_ms: int | None = Field(None, ge=1000, le=3_600_000)
     create_response: bool | None = None
     interrupt_response: bool | None = None
-
-    def changes(self) -> dict[str, Scalar]:
-        """Return the same in our parameters."""
-        values = {
-            "vad.threshold": self.threshold,
-            "vad.pre_roll_s": None if self.prefix_padding_ms is None else self.prefix_padding_ms / 1000,
-            "vad.min_silence_s": None if self.silence_duration_ms is None else self.silence_duration_ms / 1000,
-        }
-        return {name: value for name, value in values.items() if value is not None}
 
 
 class AudioInput(_Part):

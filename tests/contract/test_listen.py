@@ -258,7 +258,7 @@ async def test_a_client_far_faster_than_real_time_is_held_back_and_loses_nothing
     assert accounting["dropped_by_overload"] == 0
 
 
-async def test_a_client_that_never_reads_is_closed_and_the_rest_go_on(start_server: StartServer) -> None:
+async def test_a_client_that_never_reads_holds_up_nobody(start_server: StartServer) -> None:
     impatient = start_server(
         bundle="scripted",
         live_load_limit="100",
