@@ -47,11 +47,13 @@ class Spoken:
     segment: Segment | None = None
     hypothesis: Hypothesis | None = None
 
-    def feed(self, samples: Samples) -> None:
-        """Give (n,) samples to the recognizer."""
+    def feed(self, samples: Samples, *, pausing: bool = False) -> None:
+        """Give (n,) samples to the recognizer, ahead of others' if the speaker pauses."""
         if len(samples):
             self.features.feed(samples)
-            self.job.feed(np.array(samples))  # copied: a view would keep the session's whole buffer alive
+            self.job.feed(
+                np.array(samples), pausing=pausing
+            )  # copied: a view would keep the session's whole buffer alive
             self.fed += len(samples)
 
 

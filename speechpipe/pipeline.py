@@ -171,7 +171,7 @@ class Session:
         if (spoken := self._hearing.open) is not None:
             until = self._segmenter.certain_end
             if until - spoken.fed >= self._options.feed_step:
-                self._feed(spoken, until)
+                self._feed(spoken, until, pausing=self._segmenter.is_pausing)
 
     def _close(self, spoken: Spoken, event: Closed) -> None:
         # The last frame is filled up with zeros: what was decided beyond the last sample never was audio.
@@ -184,10 +184,10 @@ class Session:
         segment = replace(segment, end=end, speech_end=min(segment.speech_end, end))
         self._hearing.close(segment, min(event.at, self._received))
 
-    def _feed(self, spoken: Spoken, until: int) -> None:
+    def _feed(self, spoken: Spoken, until: int, *, pausing: bool = False) -> None:
         start, until = spoken.fed, min(until, self._received)
         if until > start:
-            spoken.feed(self._audio[start - self._base : until - self._base])
+            spoken.feed(self._audio[start - self._base : until - self._base], pausing=pausing)
 
     def _forget(self) -> None:
         """Drop audio that no segment can need any more."""

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from speechpipe.types import Samples
 from tests.conftest import Server
-from tests.sounds import sample
+from tests.sounds import EXPECTED, sample
 
 Message = dict[str, Any]
 STEP = 3200  # bytes: a tenth of a second
@@ -37,6 +37,10 @@ def spoken(*names: str, gap_s: float = 0.8) -> Samples:
     return np.concatenate(
         [part for name in names for part in (sample(name), np.zeros(round(gap_s * 16_000), np.float32))]
     )
+
+
+CLIPS = [name for name, entry in EXPECTED.items() if entry.get("text")][:6]
+TWO = pcm(spoken(*CLIPS[:2]))
 
 
 class Client:
@@ -115,3 +119,8 @@ async def whole(server: Server, data: bytes, **query: object) -> Client:
         await client.say("CloseStream")
         await client.close()
         return client
+
+
+def is_final(message: Message) -> bool:
+    """Whether this range of time will not change any more."""
+    return bool(message["type"] == "Results" and message["is_final"])

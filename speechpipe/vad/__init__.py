@@ -78,6 +78,11 @@ class Segmenting(Protocol):
         """While open: samples up to here belong to the segment whatever comes next."""
         ...
 
+    @property
+    def is_pausing(self) -> bool:
+        """Whether the open segment may end soon: nothing was said for a moment."""
+        ...
+
     def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
         """Take the (n,) scores and levels of the next frames; return what was decided, in order."""
         ...

@@ -20,6 +20,9 @@ from speechpipe.vad import Closed, Opened
 CUT_WINDOW_S = 4.0
 """A cut at the maximum length falls on the quietest frame of the last so many seconds."""
 
+PAUSE_S = 0.09
+"""Three frames: longer than the closure of a plosive, much shorter than any sensible `min_silence_s`."""
+
 BOUNDS: dict[str, tuple[float, float]] = {
     "threshold": (0.01, 0.99),
     "negative_threshold": (0.0, 0.99),
@@ -123,6 +126,11 @@ class Segmenter:
         if self._start is None:
             return self._free
         return min(self._now, self._speech_end + self._padding, max(self._start + self._hold, self._start))
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether the open segment may end soon: nothing was said for a moment."""
+        return self._start is not None and self._now - self._speech_end >= PAUSE_S * SAMPLE_RATE_HZ
 
     def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
         """Take the (n,) scores and levels of the next frames; return what was decided, in order."""

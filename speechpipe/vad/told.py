@@ -8,6 +8,7 @@ class FixedSegments:
     """Told the truth beforehand: spans instead of scores (for oracle figures in `evaluate`)."""
 
     flips = 0
+    is_pausing = False  # nothing here says that the speaker does
 
     def __init__(self, spans: list[tuple[int, int]], frame_samples: int) -> None:
         """Take spans in samples, sorted, not overlapping."""
@@ -51,6 +52,7 @@ class ManualSegments:
     """Told while it goes: everything between two commits is one segment, cut only where it becomes too long."""
 
     flips = 0
+    is_pausing = False  # nothing here says that the speaker does
 
     def __init__(self, frame_samples: int, max_segment_s: float, start: int = 0) -> None:
         self._frame = frame_samples

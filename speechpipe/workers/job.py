@@ -55,9 +55,9 @@ class Job:
         self.dispatched_at: float | None = None
         self.finished_at: float | None = None
 
-    def feed(self, samples: Samples) -> None:
-        """Take (n,) float32 samples at 16 kHz."""
-        self._pool.feed(self, samples)
+    def feed(self, samples: Samples, *, pausing: bool = False) -> None:
+        """Take (n,) float32 samples at 16 kHz; `pausing`: the segment may end soon, so that they are urgent."""
+        self._pool.feed(self, samples, pausing=pausing)
 
     def finish(self) -> "Future[Decoded]":
         """End the segment; the future resolves when its transcript is final."""

@@ -38,10 +38,11 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Audio of a stream: (n,) float32."""
+    """Audio of a stream: (n,) float32. Its speaker pauses: what is left may be wanted at once."""
 
     stream: int
     samples: Samples
+    pausing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

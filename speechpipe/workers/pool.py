@@ -81,14 +81,14 @@ class RecognizerPool(Staff):
                 return
         self._resolve(job, job.failed(NullCause.ERROR, "the server is shutting down"))
 
-    def feed(self, job: Job, samples: Samples) -> None:
+    def feed(self, job: Job, samples: Samples, *, pausing: bool = False) -> None:
         """Give a job more audio (see `Job.feed`)."""
         with self._lock:
             if job.future.done() or job.finished:
                 return
             job.audio.append(samples)
             job.samples += len(samples)
-            self._forward(job, Feed(job.number, samples))
+            self._forward(job, Feed(job.number, samples, pausing))
 
     def finish(self, job: Job) -> None:
         """End a job's audio (see `Job.finish`)."""
