@@ -25,7 +25,7 @@ from speechpipe.bench.recordings import joined
 
 def killed(url: str, server: int, sessions: int, seconds: float, pcm: Path, every_s: float) -> bool:
     where = url.replace("http", "ws") + capacity.QUERY + "default"
-    calm = capacity.trial(where, sessions, seconds, 0.0, pcm)
+    calm, _ = capacity.trial(where, sessions, seconds, 0.0, pcm)
     stop, kills = threading.Event(), [0]
 
     def kill() -> None:
@@ -38,7 +38,7 @@ def killed(url: str, server: int, sessions: int, seconds: float, pcm: Path, ever
     killer = threading.Thread(target=kill)
     killer.start()
     begun = time.monotonic()
-    rough = capacity.trial(where, sessions, seconds, 0.0, pcm)
+    rough, _ = capacity.trial(where, sessions, seconds, 0.0, pcm)
     stop.set()
     killer.join()
     key = [tuple(texts) for texts in calm.texts]

@@ -36,7 +36,7 @@ def main() -> None:
         server = psutil.Process(process.pid)
         begun, lost = time.monotonic(), 0
         while time.monotonic() - begun < asked.minutes * 60:  # sessions come and go, as they do
-            tally = capacity.trial(where, asked.sessions, ROUND_S, 0.0, Path(file.name))
+            tally, _ = capacity.trial(where, asked.sessions, ROUND_S, 0.0, Path(file.name))
             lost += tally.lost + tally.broken
             workers = sum(child.memory_info().rss for child in server.children(recursive=True)) / 2**20
             rows.append(((time.monotonic() - begun) / 60, server.memory_info().rss / 2**20, workers, server.num_fds()))

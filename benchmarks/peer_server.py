@@ -118,8 +118,8 @@ def main() -> None:
                 where = url.replace("http", "ws") + capacity.QUERY + "default"
 
                 def attempt(sessions: int, where: str = where, name: str = name) -> capacity.Point:
-                    tally = capacity.trial(where, sessions, 20.0, 5.0, Path(file.name))
-                    found = capacity.point(sessions, tally, 0.3)
+                    tally, stolen = capacity.trial(where, sessions, 20.0, 5.0, Path(file.name))
+                    found = capacity.point(sessions, tally, stolen, 0.3)
                     times = f"p50 {1000 * found.final_p50_s:.0f} p95 {1000 * found.final_p95_s:.0f} ms"
                     print(f"{name}: {sessions} sessions: {times}, {found.lost} lost", flush=True)
                     return found

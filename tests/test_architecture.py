@@ -25,7 +25,7 @@ ROWS: list[list[str]] = [
     ["vad", "asr", "monitor"],
     ["config", "audio"],
     ["registry"],
-    ["types", "errors"],
+    ["types", "errors", "machine"],
 ]
 MAY_IMPORT_SIDEWAYS = {("bundles", "cards")}
 FREE = {"numpy", "fastapi", "pydantic", "pydantic_settings", "starlette"}  # used wherever their part is

@@ -1,7 +1,7 @@
 """How many live sessions this machine holds at a latency objective: measured, beside its physical limit.
 
-The limit is `cores / (decode cost x speech ratio + VAD cost)`, the costs measured in the same run with a bare loop on
-every core: what a server that did nothing else could hold. The clients run on the same machine and are not subtracted.
+The limit is `cores / (decode cost x speech ratio + VAD cost)`, the costs measured with a bare loop on every core before
+and after: what a server that did nothing else could hold. The clients run on the same machine and are not subtracted.
 """
 
 import contextlib
@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from speechpipe import machine
 from speechpipe.asr import DecodeOptions, load_recognizer
 from speechpipe.bench.clients import Tally
 from speechpipe.config import Settings
@@ -48,6 +49,14 @@ class Limit:
     def sessions(self) -> float:
         """How many sessions the cores could hold if nothing else took time."""
         return self.cores / (self.decode_per_speech_s * self.speech_ratio + self.vad_per_s)
+
+    def mean(self, other: "Limit") -> "Limit":
+        """Return the mean of two measurements of the same audio."""
+        return replace(
+            self,
+            decode_per_speech_s=(self.decode_per_speech_s + other.decode_per_speech_s) / 2,
+            vad_per_s=(self.vad_per_s + other.vad_per_s) / 2,
+        )
 
 
 def physical_limit(service: Service, bundle: Bundle, audio: Samples) -> Limit:
@@ -124,8 +133,11 @@ def hand_on(variables: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **variables}
 
 
-def trial(url: str, sessions: int, seconds: float, warm_s: float, pcm: Path) -> Tally:
-    """Have `sessions` clients in another process talk to a server."""
+def trial(url: str, sessions: int, seconds: float, warm_s: float, pcm: Path) -> tuple[Tally, float]:
+    """Have `sessions` clients in another process talk to a server.
+
+    Returns what they saw, and the share of the cores that the host gave to other machines meanwhile.
+    """
     command = [
         sys.executable,
         "-m",
@@ -136,8 +148,10 @@ def trial(url: str, sessions: int, seconds: float, warm_s: float, pcm: Path) -> 
         str(warm_s),
         str(pcm),
     ]
+    stolen_s, begun = machine.stolen_s(), time.monotonic()
     done = subprocess.run(command, capture_output=True, check=True)
-    return Tally(**json.loads(done.stdout))
+    stolen = (machine.stolen_s() - stolen_s) / ((time.monotonic() - begun) * (os.cpu_count() or 1))
+    return Tally(**json.loads(done.stdout)), stolen
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -160,9 +174,10 @@ class Point:
     lost: int
     refused: int
     late_steps: int
+    stolen: float
 
 
-def point(sessions: int, tally: Tally, objective_s: float) -> Point:
+def point(sessions: int, tally: Tally, stolen: float, objective_s: float) -> Point:
     """Judge one trial."""
     lost = tally.lost + tally.broken
     p95 = percentile(tally.final_s, 0.95)
@@ -178,6 +193,7 @@ def point(sessions: int, tally: Tally, objective_s: float) -> Point:
         lost=lost,
         refused=tally.refused,
         late_steps=tally.late_steps,
+        stolen=stolen,
     )
 
 

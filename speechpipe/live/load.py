@@ -18,7 +18,7 @@ MEASURED_AFTER_S = 3.0
 LATE_S = (0.3, 0.7, 1.5)
 """Audio that is worked on later than this: thin partial results, drop them, take no new session."""
 
-BUSY = 0.35
+BUSY = 0.15
 STEP_S = {False: 0.032, True: 0.192}
 
 RETRY_AFTER_S = 5.0

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import select
 import socket
 import subprocess
 import sys
@@ -11,8 +12,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-import psutil
-
+from speechpipe import machine
 from speechpipe.workers.job import Job
 from speechpipe.workers.marker import Marker, marker_file
 from speechpipe.workers.messages import Reply, Request
@@ -91,19 +91,12 @@ class WorkerProcess:
     @property
     def rss_mb(self) -> float:
         """The child's resident memory; 0 once it is gone."""
-        try:
-            return float(psutil.Process(self.pid).memory_info().rss) / 2**20
-        except psutil.Error:
-            return 0.0
+        return machine.rss_mb(self.pid)
 
     @property
     def cpu_s(self) -> float:
         """CPU time the child has used; 0 once it is gone."""
-        try:
-            times = psutil.Process(self.pid).cpu_times()
-        except psutil.Error:
-            return 0.0
-        return float(times.user + times.system)
+        return machine.cpu_s(self.pid)
 
     def start(
         self, on_reply: Callable[[Reply], None], on_quiet: Callable[[], None], on_end: Callable[[], None]
@@ -132,8 +125,10 @@ class WorkerProcess:
     ) -> None:
         with contextlib.suppress(EOFError, OSError):
             looked = time.monotonic()
+            readable = select.poll()  # kept: `Connection.poll` makes a new one for every message
+            readable.register(self._connection, select.POLLIN)
             while True:
-                if self._connection.poll(POLL_S):
+                if readable.poll(1000 * POLL_S):
                     on_reply(self._connection.recv())
                 if (now := time.monotonic()) - looked >= POLL_S:
                     looked = now
