@@ -55,6 +55,20 @@ class Settings(BaseSettings):
     api_keys: list[str] = Field(default_factory=list, description="Empty = no authentication.")
     store_url: str = Field("", description="SQLAlchemy URL; empty = sqlite in the state directory.")
     store_queue: int = Field(10_000, ge=1, description="Records waiting for the store; more are counted lost.")
+    keep_records_days: float = Field(30.0, gt=0, description="Records older than this are deleted.")
+    keep_windows_days: float = Field(400.0, gt=0, description="What they were summed up to, and old alarms.")
+
+    enterprise_tenants: list[str] = Field(
+        default_factory=list,
+        description="Watched each for itself; everybody else is a consumer.",
+    )
+    metrics_off: list[str] = Field(default_factory=list, description="Metrics that are not read.")
+    false_alarms_per_day: float = Field(0.1, gt=0, description="That wake somebody, over all that is watched.")
+    false_looks_per_day: float = Field(1.0, gt=0, description="That somebody should look at in the morning.")
+    alarm_webhook: str = Field(
+        "", pattern=r"^(https?://.+)?$", description="Gets alarms as Alertmanager would send them."
+    )
+
     state_dir: Path = Path("var")
 
     @property
@@ -71,6 +85,10 @@ class Settings(BaseSettings):
     def live_worker_count(self) -> int:
         """Recognizer processes for live audio."""
         return self.live_workers or self.cores
+
+    def tenant_class(self, tenant: str) -> str:
+        """How fast a tenant's data changes: `consumer` or `enterprise`."""
+        return "enterprise" if tenant in self.enterprise_tenants else "consumer"
 
     @property
     def record_store_url(self) -> str:

@@ -12,6 +12,7 @@ SpeechpipeError
 ├── RateLimited               this caller has too much at once
 ├── Overloaded                the server has too much at once
 ├── NotReady                  models not loaded, or shutting down
+├── StoreUnavailable          the records cannot be read or written now
 ├── ClientGone                the caller left before the answer
 └── StageFailed               a stage of the cascade broke: never shown as silence
     └── WorkerLoadFailed      a recognizer could not be loaded
@@ -111,6 +112,13 @@ class NotReady(SpeechpipeError):
     retry_after_s = 2.0
 
 
+class StoreUnavailable(SpeechpipeError):
+    """The store of records cannot be read or written now; transcription goes on without it."""
+
+    cause = "store_unavailable"
+    retry_after_s = 5.0
+
+
 class ClientGone(SpeechpipeError):
     """The caller hung up; what was in progress is dropped and counted."""
 
@@ -144,6 +152,7 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     RateLimited: 429,
     Overloaded: 503,
     NotReady: 503,
+    StoreUnavailable: 503,
     ClientGone: 499,  # never reaches the client; the status that access logs use for it
     StageFailed: 500,
     WorkerLoadFailed: 503,

@@ -54,6 +54,12 @@ def word_errors(reference: str, hypothesis: str) -> Errors:
     return Errors(output.substitutions + output.deletions + output.insertions, len(expected.split()))
 
 
+def edit_share(meant: str, was: str) -> float:
+    """Return the word errors of `was` over the words of what was meant, at most 1."""
+    errors = word_errors(meant, was)
+    return min(1.0, errors.edits / max(errors.length, 1))
+
+
 def character_errors(reference: str, hypothesis: str) -> Errors:
     """Return edits over characters, both sides normalised."""
     expected, got = normalise(reference), normalise(hypothesis)

@@ -6,7 +6,7 @@ from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.workers import PoolStatus
 
 RESTART_CAUSES = ("crash", "timeout", "recycled_jobs", "recycled_rss")
-LOSS_CAUSES = ("queue_full", "store_error")
+LOSS_CAUSES = ("queue_full", "store_error", "refused")
 
 
 def gauges(

@@ -54,6 +54,7 @@ class Session:
         self._received = 0
         self._vad_wall_s = self._vad_cpu_s = 0.0
         self._spoken_before = 0  # samples of speech found by segmenters that were replaced
+        self._flips_before = 0
         self._finished = False
 
     # ---- audio in ----
@@ -99,6 +100,7 @@ class Session:
         """Go on with another segmenter, which must begin at `scored`; an open segment is ended."""
         self.flush()
         self._spoken_before += self._segmenter.speech_samples
+        self._flips_before += self._segmenter.flips
         self._segmenter = segmenter
 
     @property
@@ -251,4 +253,5 @@ class Session:
             vad_wall_s=self._vad_wall_s,
             vad_cpu_s=self._vad_cpu_s,
             asr_cpu_s=self._hearing.cpu_s,
+            flips=self._flips_before + self._segmenter.flips,
         )

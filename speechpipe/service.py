@@ -1,19 +1,21 @@
 """COMPOSITION ROOT: settings in, a running cascade out. Nothing else builds pools, stores or VADs."""
 
-import contextlib
+import os
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speechpipe import machine
+from speechpipe.admission import Admission
 from speechpipe.asr import DecodeOptions
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from speechpipe.config import Settings
-from speechpipe.errors import NotReady, Overloaded, RateLimited, SpeechpipeError
+from speechpipe.errors import NotReady, SpeechpipeError
 from speechpipe.gauges import gauges
 from speechpipe.hearing import Listener, OnUtterance
 from speechpipe.monitor import Record
@@ -27,6 +29,7 @@ from speechpipe.workers.pool import RecognizerPool
 
 if TYPE_CHECKING:
     from speechpipe.monitor.store import Store
+    from speechpipe.monitoring import Monitoring
 
 CHAMPION_NAMES = ("default", "whisper-1")
 """Model names that clients send without choosing; both mean the champion."""
@@ -70,6 +73,7 @@ class Service:
         names = settings.preloaded_bundles
         self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
         self.store = store
+        self._monitoring: Monitoring | None = None
         self.refused: Counter[str] = Counter()
         specs = list({spec.key: spec for spec in (recognizer(bundle.asr) for bundle in self._preload)}.values())
         self._pool = RecognizerPool(file_pool(settings), specs)
@@ -81,14 +85,14 @@ class Service:
             gauges(
                 {name: pool.status for name, pool in zip(("files", "live"), self._pools, strict=False)},
                 ready=lambda: not self.unready_reasons(),
-                uploads=lambda: self.uploads,
+                uploads=lambda: self.admission.uploads,
                 refused=self.refused,
                 lost=store.lost if store is not None else {},
             ),
         )
+        self.admission = Admission(settings, self._pool.status, lambda: self._started)
         self._vads: dict[object, Vad] = {}
         self._lock = threading.Lock()
-        self._uploads: Counter[str] = Counter()
         self._started = False
 
     # ---- life ----
@@ -104,6 +108,8 @@ class Service:
             pool.start()
         if self.store is not None:
             self.store.open()
+        if self._monitoring is not None:
+            self._monitoring.start()
         try:
             for bundle in self._preload:
                 self.vad(bundle.vad)
@@ -120,6 +126,8 @@ class Service:
         until = time.monotonic() + drain_s
         for pool in self._pools:
             pool.close(max(0.0, until - time.monotonic()))
+        if self._monitoring is not None:
+            self._monitoring.close()
         if self.store is not None:
             self.store.close()
 
@@ -170,40 +178,6 @@ class Service:
             on_utterance,
         )
 
-    @contextlib.contextmanager
-    def admitted(self, caller: str) -> Iterator[None]:
-        """Hold a place for one upload of `caller`.
-
-        Raises:
-            NotReady: the models are not warm, or the server is shutting down.
-            Overloaded: as many uploads run as may run at once.
-            RateLimited: this caller has as many as one caller may have.
-        """
-        with self._lock:
-            self.check_capacity(caller)
-            self._uploads[caller] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._uploads[caller] -= 1
-
-    def check_capacity(self, caller: str) -> None:
-        """Refuse now what `admitted` would refuse, before a body has been read for nothing."""
-        settings = self.settings
-        if not self._started:
-            raise NotReady("the recognizers are loading, or the server is shutting down")
-        if self._uploads.total() >= settings.max_uploads:
-            message = f"{settings.max_uploads} uploads are in progress; try again later"
-            raise Overloaded(message, retry_after_s=self._retry_after_s())
-        if settings.max_uploads_per_key and self._uploads[caller] >= settings.max_uploads_per_key:
-            raise RateLimited(f"this key has {settings.max_uploads_per_key} uploads in progress")
-
-    def _retry_after_s(self) -> float:
-        """Return how long the waiting audio takes at a tenth of real time per worker: a fair guess, not a promise."""
-        status = self._pool.status()
-        return max(1.0, round(status.queued_s * 0.1 / max(status.ready_workers, 1)))
-
     # ---- facts ----
 
     def emit(self, record: Record) -> None:
@@ -225,14 +199,9 @@ class Service:
             reasons.append(f"no recognizer worker is ready {status.failure}".strip())
         if self._live_pool is not None and self._live_pool.status().ready_workers == 0:
             reasons.append("no recognizer worker for live audio is ready")
-        if self._uploads.total() >= self.settings.max_uploads:
+        if self.admission.uploads >= self.settings.max_uploads:
             reasons.append("as many uploads as may run at once")
         return reasons
-
-    @property
-    def uploads(self) -> int:
-        """Uploads in progress."""
-        return self._uploads.total()
 
     @property
     def pool(self) -> RecognizerPool:
@@ -250,6 +219,32 @@ class Service:
             raise NotReady("this service takes no live audio")
         return self._live_pool
 
+    def watch(self, monitoring: "Monitoring") -> None:
+        """Have this service's records followed; it is started and closed with the service."""
+        self._monitoring = monitoring
+        monitoring.add_source(self._facts)
+
+    def _facts(self) -> dict[str, float]:
+        statuses = [pool.status() for pool in self._pools]
+        return {
+            "software.queue_depth": sum(status.queued for status in statuses),
+            "software.restarts": sum(sum(status.restarts.values()) for status in statuses),
+            "software.refused": self.refused.total(),
+            "software.cpu_s": sum(status.cpu_s for status in statuses) + time.process_time(),
+            "software.rss_mb": sum(sum(status.rss_mb) for status in statuses) + machine.rss_mb(os.getpid()),
+        }
+
+    @property
+    def monitoring(self) -> "Monitoring":
+        """What watches this service.
+
+        Raises:
+            NotReady: nothing does.
+        """
+        if self._monitoring is None:
+            raise NotReady("this service is not watched")
+        return self._monitoring
+
     @property
     def started(self) -> bool:
         """Whether sessions are taken."""
@@ -265,5 +260,11 @@ def build(settings: Settings, *, with_store: bool, live: bool = False) -> Servic
     """Return a service that is not started; the command line runs without a store."""
     from speechpipe.monitor.store import Store  # SQLAlchemy is a third of the time the command line takes to start
 
-    store = Store(settings.record_store_url, settings.store_queue) if with_store else None
-    return Service(settings, store=store, live=live)
+    if not with_store:
+        return Service(settings, live=live)
+    from speechpipe.monitoring import Monitoring
+
+    store = Store(settings.record_store_url, settings.store_queue)
+    service = Service(settings, store=store, live=live)
+    service.watch(Monitoring(settings, store, service.emit, service.clock))
+    return service

@@ -3,12 +3,12 @@ Prometheus rows made of it.
 """
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from speechpipe.monitor import Measure, Record
 from speechpipe.monitor.exposition import CounterRow, HistogramRow, Read, Row
-from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Bundle, SessionSummary, Utterance
+from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Bundle, SessionSummary, Utterance, Word
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 LATENCY_S = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
@@ -18,6 +18,8 @@ PER_MINUTE = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)
 LEVELS_DBFS = (-80.0, -60.0, -50.0, -40.0, -35.0, -30.0, -25.0, -20.0, -15.0, -10.0, -5.0)
 SNR_DB = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0)
 
+
+UNKNOWN_WORDS = frozenset({"<unk>", "[unk]", "<unknown>", "[unknown]"})
 
 NOTHING: Mapping[str, Measure] = {}
 
@@ -67,6 +69,7 @@ def utterance_record(
         "asr.words_per_s": len(transcript.words) / speech_s if speech_s else None,
         "asr.characters_per_s": len(text) / speech_s if speech_s else None,
         "asr.compression_ratio": compression_ratio(text),
+        "asr.oov_share": unknown_share(transcript.words),
         "asr.queue_s": utterance.stats.queue_s,
         "asr.wall_s": utterance.stats.wall_s,
         "asr.cpu_s": utterance.stats.cpu_s,
@@ -105,6 +108,7 @@ def session_record(
         "vad.speech_s": summary.speech_s,
         "vad.speech_ratio": summary.speech_s / duration_s if duration_s else None,
         "vad.triggers_per_minute": summary.utterances * 60 / duration_s if duration_s else None,
+        "vad.flips_per_minute": summary.flips * 60 / duration_s if duration_s else None,
         "vad.wall_s": summary.vad_wall_s,
         "vad.cpu_s": summary.vad_cpu_s,
         "asr.cpu_s": summary.asr_cpu_s,
@@ -164,6 +168,25 @@ def compression_ratio(text: str) -> float | None:
     """Return UTF-8 bytes over zlib bytes (Whisper's measure of repetition); None for no text."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else None
+
+
+def unknown_share(words: Sequence[Word]) -> float | None:
+    """Return the share of words that the recognizer says it does not know; None of no words."""
+    return sum(word.text.lower() in UNKNOWN_WORDS for word in words) / len(words) if words else None
+
+
+def churn(partial: str, final: str) -> float | None:
+    """Return the share of a partial result's words that the final result changed; None of no partial result."""
+    said, meant = partial.split(), final.split()
+    if not said:
+        return None
+    same = sum(a == b for a, b in zip(said, meant, strict=False))
+    return 1 - same / len(said)
+
+
+def feedback_record(of: Record, kind: str, id_: str, at: float, more: Mapping[str, Measure] = NOTHING) -> Record:
+    """Return what somebody says of the unit or session `of`: it shares its groups and its stage path."""
+    return replace(of, kind="feedback", id=id_, at=at, outcome=kind, measures=dict(more))
 
 
 def _number(record: Record, name: str) -> float | None:

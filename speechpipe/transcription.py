@@ -115,7 +115,8 @@ class Transcription:
     def _context(self, channel: int) -> Context:
         request = self._request
         session_id = request.id if self.source.sessions == 1 else f"{request.id}-c{channel}"
-        return Context(session_id, "upload", request.bundle, tenant=request.tenant)
+        tenant_class = self._service.settings.tenant_class(request.tenant)
+        return Context(session_id, "upload", request.bundle, request.tenant, tenant_class)
 
     def _open_sessions(self) -> None:
         service, request = self._service, self._request
@@ -215,7 +216,9 @@ class Transcription:
 
     def _refused(self, error: SpeechpipeError) -> None:
         """Record a file that never became a session: the share of unreadable input is an input metric."""
-        context = Context(self._request.id, "upload", self._request.bundle, tenant=self._request.tenant)
+        tenant = self._request.tenant
+        tenant_class = self._service.settings.tenant_class(tenant)
+        context = Context(self._request.id, "upload", self._request.bundle, tenant, tenant_class)
         self._service.emit(refusal_record(context, error.cause, self._size, self._service.clock()))
 
     @property

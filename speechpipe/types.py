@@ -171,6 +171,7 @@ class SessionSummary:
     vad_wall_s: float
     vad_cpu_s: float
     asr_cpu_s: float
+    flips: int = 0  # changes from silence to speech
 
 
 @dataclass(frozen=True, slots=True)

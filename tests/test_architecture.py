@@ -16,10 +16,13 @@ ROWS: list[list[str]] = [
     ["cli"],
     ["bench"],
     ["api"],
-    ["documents", "captions"],
+    ["health_page"],
+    ["documents", "captions", "health_document", "plots"],
     ["transcription", "live"],
     ["service"],
-    ["pipeline", "bundles", "cards", "speech_metrics", "gauges", "evaluation", "recipes"],
+    ["monitoring", "admission"],
+    ["health_desk"],
+    ["pipeline", "bundles", "cards", "speech_metrics", "speech_cascade", "gauges", "evaluation", "recipes"],
     ["hearing"],
     ["workers"],
     ["vad", "asr", "monitor"],
@@ -29,7 +32,15 @@ ROWS: list[list[str]] = [
 ]
 MAY_IMPORT_SIDEWAYS = {("bundles", "cards")}
 FREE = {"numpy", "fastapi", "pydantic", "pydantic_settings", "starlette"}  # used wherever their part is
-SAME_PART = {"rich": "cli", "typer": "cli", "prometheus_client": "monitor", "anyio": "api"}
+SAME_PART = {
+    "rich": "cli",
+    "typer": "cli",
+    "prometheus_client": "monitor",
+    "anyio": "api",
+    "sqlalchemy": "monitor",
+    "alembic": "monitor",
+    "orjson": "monitor",
+}
 
 
 def part(path: Path) -> str:

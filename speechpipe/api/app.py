@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from speechpipe import __version__
-from speechpipe.api import errors, listen, ops, pages, realtime, upload
+from speechpipe.api import errors, health, listen, ops, pages, realtime, upload
 from speechpipe.live.hub import Hub
 from speechpipe.service import Service
 
@@ -58,6 +58,7 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
     app = FastAPI(title="speechpipe", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
     errors.install(app, service)
     app.include_router(ops.router(service))
+    app.include_router(health.router(service))
     app.include_router(upload.router(service))
     app.include_router(pages.router())
     app.include_router(listen.router(service, lambda: hub))

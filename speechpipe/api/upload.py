@@ -180,12 +180,12 @@ def router(service: Service) -> APIRouter:
     async def transcriptions(request: Request) -> Response:
         """Transcribe an uploaded file."""
         tenant = auth.caller(request.headers.get("authorization"), service.settings.api_keys)
-        service.check_capacity(tenant)
+        service.admission.check(tenant)
         async with contextlib.AsyncExitStack() as held:
             file, fields = await read_form(request, service.settings)
             held.push_async_callback(file.close)
             upload = Upload(service, request, fields, tenant)
-            held.enter_context(service.admitted(tenant))
+            held.enter_context(service.admission.admitted(tenant))
             if fields.stream:
                 transcription = await to_thread.run_sync(upload.open, file.file, limiter=limiter())
                 held.callback(transcription.close)

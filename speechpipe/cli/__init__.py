@@ -17,6 +17,20 @@ app = typer.Typer(
 )
 
 
+FAMILIES = (
+    "transcribe",
+    "stream",
+    "evaluate",
+    "serve",
+    "bundles",
+    "report",
+    "reference",
+    "metrics",
+    "bench",
+    "doctor",
+)
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(f"speechpipe {__version__}")
@@ -32,7 +46,7 @@ def _root(
 
 def main() -> None:
     """Entry point: 0 all good, 1 something failed, 2 usage."""
-    for family in ("transcribe", "stream", "evaluate", "serve", "bundles", "bench", "doctor"):
+    for family in FAMILIES:
         import_module(f"speechpipe.cli.{family}")  # each adds its commands
     from speechpipe.errors import BadInput, SpeechpipeError
 

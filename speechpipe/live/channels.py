@@ -8,9 +8,10 @@ from speechpipe.asr import DecodeOptions
 from speechpipe.live import Change, Event, LiveRequest
 from speechpipe.live.follower import Follower
 from speechpipe.live.load import Level
+from speechpipe.monitor import Measure
 from speechpipe.recipes import segmenter
 from speechpipe.service import Service, SessionRequest
-from speechpipe.speech_metrics import Context, InputFacts, session_record, utterance_record
+from speechpipe.speech_metrics import Context, InputFacts, churn, session_record, utterance_record
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Samples, Utterance
 
 FEED_SAMPLES = 1_600
@@ -50,7 +51,8 @@ class Channels:
             follower.session = service.session(request.bundle, asked)
             follower.manual = request.manual
             self.followers.append(follower)
-            self._contexts.append(Context(session_id, request.channel, request.bundle, tenant=request.tenant))
+            tenant_class = service.settings.tenant_class(request.tenant)
+            self._contexts.append(Context(session_id, request.channel, request.bundle, request.tenant, tenant_class))
 
     # ---- audio in ----
 
@@ -113,7 +115,9 @@ class Channels:
 
     def _say(self, follower: Follower, utterances: list[Utterance]) -> None:
         for utterance in utterances:
-            measures = {"live.endpoint_to_final_s": follower.final(utterance)}
+            partial = follower.last_partial(utterance.index)
+            measures: dict[str, Measure] = {"live.endpoint_to_final_s": follower.final(utterance)}
+            measures["live.churn"] = churn(partial, utterance.transcript.text)
             if follower.lag_s:
                 measures["live.partial_lag_s"] = max(follower.lag_s)
                 follower.lag_s = []

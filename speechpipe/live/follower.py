@@ -31,6 +31,7 @@ class Follower:
         self._next = 0  # index of the next Final
         self._flushing = False
         self._said = ""
+        self._said_last: dict[int, str] = {}  # index -> the last partial result of a segment that is closed
         self._heard = 0
         self.lag_s: list[float] = []  # of the partial results of the open segment
         self.finals = 0
@@ -47,6 +48,7 @@ class Follower:
     def on_closed(self, index: int, segment: Segment, at: int) -> None:
         """Pass on that a segment is complete."""
         self._ended[index] = (at, time.monotonic(), self._flushing)
+        self._said_last[index] = self._said
         end_s = seconds(segment.speech_end)
         self._emit(SpeechEnded(self.channel, index, end_s, seconds(at), segment.cut, self._flushing))
 
@@ -68,6 +70,10 @@ class Follower:
         """Drop the open segment."""
         self.session.clear()
         self._said = ""
+
+    def last_partial(self, index: int) -> str:
+        """Return the last partial result of a segment; ask once."""
+        return self._said_last.pop(index, "")
 
     def final(self, utterance: Utterance) -> float:
         """Say a terminal event; return how long it took since the segment's end was decided."""

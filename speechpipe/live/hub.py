@@ -43,6 +43,7 @@ class Hub:
         self.counts: Counter[str] = Counter()
         self.loop_lag_s = 0.0
         service.exposition.add_gauges(self._gauges())
+        service.monitoring.add_source(self.facts)
 
     # ---- life ----
 
@@ -224,6 +225,15 @@ class Hub:
             "room": load.room,
             "late_s": round(load.late_s, 3),
             "level": int(load.level),
+        }
+
+    def facts(self) -> Mapping[str, float]:
+        """Return what belongs into the records of the system."""
+        return {
+            "software.open_streams": float(len(self)),
+            "software.load_share": self._load.busy,
+            "software.loop_lag_s": self.loop_lag_s,
+            "software.room": float(self._load.room),
         }
 
     def _total(self, name: str) -> float:

@@ -4,63 +4,40 @@ One writer thread, batches, a bounded queue. A store that is slow or gone never 
 what it could not take is counted in `lost`, by cause.
 """
 
-import json
 import logging
 import queue
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    Engine,
-    Float,
-    Index,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-    insert,
-    make_url,
-    select,
-)
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, Select, delete, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from speechpipe.monitor import Record
+from speechpipe.monitor.database import STORE_ERRORS, connect
+from speechpipe.monitor.schema import records
 
-SCHEMA_VERSION = "1"
-BATCH = 500
+BATCH = 1000
 WAIT_S = 0.2
+AGAIN_S = 1.0
+"""After a failure the same batch is tried once more after so long; meanwhile the queue fills."""
+
+GAP_S = 5.0
+"""Numbers of records come in order, but are not always seen in order where several processes write to one database: a
+number that is missing for longer than this was given to a transaction that failed."""
 
 log = logging.getLogger(__name__)
 
-metadata = MetaData()
 
-records = Table(
-    "records",
-    metadata,
-    Column("id", String(80), primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("session_id", String(64), nullable=False),
-    Column("at", Float, nullable=False),
-    Column("channel", String(16), nullable=False),
-    Column("bundle", String(64), nullable=False),
-    Column("bundle_version", String(32), nullable=False),
-    Column("outcome", String(64), nullable=False),
-    Column("tenant", String(128), nullable=False),
-    Column("tenant_class", String(16), nullable=False),
-    Column("arm", String(16), nullable=False),
-    Column("versions", JSON, nullable=False),
-    Column("measures", JSON, nullable=False),
-    Index("records_by_time", "kind", "at"),
-    Index("records_by_session", "session_id"),
-)
+class _Awaited:
+    """A record that somebody waits for."""
 
-about = Table("about", metadata, Column("key", String(32), primary_key=True), Column("value", String(64)))
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.done = threading.Event()
+        self.written = False
 
 
 class Store:
@@ -71,9 +48,11 @@ class Store:
         self.lost: Counter[str] = Counter()
         self.written = 0
         self.failure = ""  # why the last batch could not be written
-        self._queue: queue.Queue[Record] = queue.Queue(queue_size)
+        self._queue: queue.Queue[Record | _Awaited] = queue.Queue(queue_size)
         self._closing = threading.Event()
         self._engine: Engine | None = None
+        self._opening = threading.Lock()
+        self._gap = (0, 0.0)  # a number that is missing, and since when
         self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
 
     def open(self) -> None:
@@ -86,6 +65,16 @@ class Store:
             self._queue.put_nowait(record)
         except queue.Full:
             self.lost["queue_full"] += 1
+
+    def write(self, record: Record, wait_s: float) -> bool:
+        """Queue a record and wait until it is in the database; False if that fails or takes longer."""
+        awaited = _Awaited(record)
+        try:
+            self._queue.put_nowait(awaited)
+        except queue.Full:
+            self.lost["queue_full"] += 1
+            return False
+        return awaited.done.wait(wait_s) and awaited.written
 
     def flush(self) -> None:
         """Wait until everything queued so far was written or counted lost."""
@@ -107,22 +96,19 @@ class Store:
 
     def _write(self) -> None:
         while batch := self._batch():
-            try:
-                self._insert(batch)
-            except (SQLAlchemyError, OSError) as error:
+            plain = [item.record if isinstance(item, _Awaited) else item for item in batch]
+            written = self._insert(plain) or (not self._closing.wait(AGAIN_S) and self._insert(plain))
+            if not written:
                 self.lost["store_error"] += len(batch)
-                if not self.failure:
-                    log.warning("records are lost, the store fails: %s", error)
-                self.failure = str(error).splitlines()[0]
-            else:
-                self.written += len(batch)
-                self.failure = ""
-            for _ in batch:
+            for item in batch:
+                if isinstance(item, _Awaited):
+                    item.written = written
+                    item.done.set()
                 self._queue.task_done()
 
-    def _batch(self) -> list[Record]:
+    def _batch(self) -> list[Record | _Awaited]:
         """Wait for records; an empty list means that the store is closed and the queue empty."""
-        batch: list[Record] = []
+        batch: list[Record | _Awaited] = []
         while not batch:
             try:
                 batch.append(self._queue.get(timeout=WAIT_S))
@@ -136,51 +122,109 @@ class Store:
                 break
         return batch
 
-    def _insert(self, batch: Iterable[Record]) -> None:
-        with self._connected().begin() as connection:
-            connection.execute(insert(records), [_row(record) for record in batch])
+    def _insert(self, batch: Sequence[Record]) -> bool:
+        """Write a batch; one that is there already is lost alone."""
+        try:
+            rows = [_row(record) for record in batch]
+            try:
+                with self.engine.begin() as connection:
+                    connection.execute(insert(records), rows)
+            except IntegrityError:
+                self._insert_one_by_one(rows)
+            else:
+                self.written += len(rows)
+        except STORE_ERRORS as error:
+            if not self.failure:
+                log.warning("records are lost, the store fails: %s", error)
+            self.failure = str(error).splitlines()[0]
+            return False
+        self.failure = ""
+        return True
 
-    def _connected(self) -> Engine:
-        if self._engine is None:
-            engine = open_engine(self.url)
-            metadata.create_all(engine)
-            with engine.begin() as connection:
-                if connection.execute(select(about.c.value).where(about.c.key == "schema")).first() is None:
-                    connection.execute(insert(about), {"key": "schema", "value": SCHEMA_VERSION})
-            self._engine = engine
-        return self._engine
+    def _insert_one_by_one(self, rows: Sequence[dict[str, Any]]) -> None:
+        with self.engine.begin() as connection:
+            for row in rows:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(insert(records), row)
+                except IntegrityError:
+                    self.lost["refused"] += 1
+                else:
+                    self.written += 1
+
+    @property
+    def engine(self) -> Engine:
+        """The database, opened when it is first needed.
+
+        Raises:
+            StoreTooNew, SQLAlchemyError, OSError: it cannot be.
+        """
+        with self._opening:
+            if self._engine is None:
+                self._engine = connect(self.url)
+            return self._engine
+
+    # ---- reading ----
 
     def read(self, kind: str | None = None, since: float = 0.0) -> Iterator[Record]:
         """Yield records in the order of time."""
         query = select(records).where(records.c.at >= since).order_by(records.c.at, records.c.id)
         if kind is not None:
             query = query.where(records.c.kind == kind)
-        with self._connected().connect() as connection:
+        for _, record in self._yield(query):
+            yield record
+
+    def find(self, *, id_: str = "", session_id: str = "") -> list[Record]:
+        """Return the record of that id, or those of a session."""
+        column, value = (records.c.id, id_) if id_ else (records.c.session_id, session_id)
+        return [record for _, record in self._yield(select(records).where(column == value).order_by(records.c.seq))]
+
+    def after(self, seq: int, most: int) -> list[tuple[int, Record]]:
+        """Return up to `most` records written after number `seq`, with their numbers, without jumping over any."""
+        found = list(self._yield(select(records).where(records.c.seq > seq).order_by(records.c.seq).limit(most)))
+        expected = seq + 1
+        for index, (number, _) in enumerate(found):
+            if number != expected and self._waits_for(expected):
+                return found[:index]
+            expected = number + 1
+        return found
+
+    def _waits_for(self, missing: int) -> bool:
+        now = time.monotonic()
+        if self._gap[0] != missing:
+            self._gap = (missing, now)
+        return now - self._gap[1] < GAP_S
+
+    def last_seq(self) -> int:
+        """Return the number of the last record; 0 of an empty store."""
+        with self.engine.connect() as connection:
+            return int(connection.execute(select(func.max(records.c.seq))).scalar() or 0)
+
+    def expire(self, before: float) -> int:
+        """Delete records from before that time; return how many."""
+        with self.engine.begin() as connection:
+            return connection.execute(delete(records).where(records.c.at < before)).rowcount
+
+    def _yield(self, query: Select[Any]) -> Iterator[tuple[int, Record]]:
+        with self.engine.connect() as connection:
             for row in connection.execution_options(yield_per=1000).execute(query):
-                yield Record(**row._asdict())
-
-
-def open_engine(url: str) -> Engine:
-    """Return an engine; for SQLite files make the directory and switch to write-ahead logging."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
-
-    @event.listens_for(engine, "connect")
-    def _pragmas(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA busy_timeout=5000")
-
-    return engine
+                values = row._asdict()
+                yield values.pop("seq"), Record(**values)
 
 
 def _row(record: Record) -> dict[str, Any]:
-    names = ("id", "kind", "session_id", "at", "channel", "bundle", "bundle_version", "outcome", "tenant")
-    row = {name: getattr(record, name) for name in (*names, "tenant_class", "arm")}
-    # JSON has no NaN; a measure that is not a number is not known.
-    measures = {key: None if value != value else value for key, value in record.measures.items()}  # noqa: PLR0124
-    return row | {"versions": dict(record.versions), "measures": json.loads(json.dumps(measures))}
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "session_id": record.session_id,
+        "at": record.at,
+        "channel": record.channel,
+        "bundle": record.bundle,
+        "bundle_version": record.bundle_version,
+        "outcome": record.outcome,
+        "tenant": record.tenant,
+        "tenant_class": record.tenant_class,
+        "arm": record.arm,
+        "versions": dict(record.versions),
+        "measures": dict(record.measures),
+    }

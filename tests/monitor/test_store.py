@@ -85,7 +85,7 @@ def test_a_record_that_is_refused_does_not_stop_the_next(url: str) -> None:
         store.flush()
     store.close()
     assert store.written == 2
-    assert store.lost["store_error"] == 1
+    assert store.lost["refused"] == 1
 
 
 def test_not_a_number_is_stored_as_not_known(url: str) -> None:

@@ -1,0 +1,124 @@
+"""The health report over HTTP, the dashboard, feedback, alarms."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from speechpipe import health_document, health_page
+from speechpipe.api import auth
+from speechpipe.api.pages import HEADERS
+from speechpipe.evaluation import edit_share
+from speechpipe.monitor.report import Filters, Report
+from speechpipe.monitoring import Feedback
+from speechpipe.service import Service
+
+SENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""Of a page that carries its own style and nothing that runs."""
+
+MOST_MINUTES = 400 * 1440
+
+Minutes = Annotated[float, Query(gt=0, le=MOST_MINUTES)]
+Authorization = Annotated[str | None, Header()]
+
+
+class FeedbackBody(BaseModel):
+    """What somebody says of an utterance, or of a session."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["redo", "switch_to_typing", "abandon", "correction", "rating"]
+    utterance_id: str = Field("", max_length=80)
+    session_id: str = Field("", max_length=64)
+    text: str | None = Field(None, max_length=20_000, description="Of a correction: what was said.")
+    was: str | None = Field(None, max_length=20_000, description="Of a correction: the transcript that is corrected.")
+    value: float | None = Field(None, ge=0, le=5, allow_inf_nan=False, description="Of a rating.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FeedbackBody":
+        if bool(self.utterance_id) == bool(self.session_id):
+            raise ValueError("give either utterance_id or session_id")
+        if self.kind == "rating" and self.value is None:
+            raise ValueError("a rating needs a value")
+        if self.kind == "correction" and self.text is None:
+            raise ValueError("a correction needs the text")
+        return self
+
+
+class Asked:
+    """The query of a report: a dependency of its routes."""
+
+    def __init__(
+        self,
+        minutes: Minutes = 60,
+        tenant_class: Annotated[str, Query(max_length=16)] = "",
+        channel: Annotated[str, Query(max_length=16)] = "",
+        bundle: Annotated[str, Query(max_length=97)] = "",
+        arm: Annotated[str, Query(max_length=16)] = "",
+    ) -> None:
+        self.seconds = minutes * 60
+        self.filters = Filters(tenant_class or None, channel or None, bundle or None, arm or None)
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes. Those under /v1 ask for a key where the server has any."""
+    routes = APIRouter()
+
+    def caller(authorization: Authorization = None) -> str:
+        return auth.caller(authorization, service.settings.api_keys)
+
+    def report(asked: Annotated[Asked, Depends()], _: Annotated[str, Depends(caller)]) -> Report:
+        return service.monitoring.desk.report(asked.seconds, asked.filters)
+
+    @routes.get("/v1/health/report")
+    def health_report(found: Annotated[Report, Depends(report)], format: str = "json") -> Response:  # noqa: A002
+        """Answer with the report: JSON, or with `format=html` one page that needs nothing else."""
+        if format == "html":
+            name = "speechpipe-health.html"
+            headers = {"Content-Disposition": f"inline; filename={name}", "Content-Security-Policy": SENT_POLICY}
+            return HTMLResponse(health_page.whole(found), headers=headers)
+        return JSONResponse(health_document.document(found))
+
+    @routes.get("/v1/health/page", include_in_schema=False)
+    def page(found: Annotated[Report, Depends(report)]) -> Response:
+        bundles = json.dumps(sorted({row.bundle for row in found.bundles}))
+        return HTMLResponse(health_page.body(found, live=True), headers={"x-speechpipe-bundles": bundles})
+
+    @routes.get("/v1/alarms")
+    def alarms(found: Annotated[Report, Depends(report)]) -> dict[str, Any]:
+        """List open alarms, and those that were resolved in the period."""
+        return {"alarms": [health_document.alarm(alarm) for alarm in found.facts.alarms]}
+
+    @routes.post("/v1/alarms/{alarm_id}/acknowledge")
+    def acknowledge(alarm_id: str, who: Annotated[str, Depends(caller)]) -> dict[str, Any]:
+        """Note that somebody has seen an alarm."""
+        return health_document.alarm(service.monitoring.acknowledge(alarm_id, who))
+
+    @routes.post("/v1/feedback", status_code=201)
+    def feedback(body: FeedbackBody, _: Annotated[str, Depends(caller)]) -> dict[str, Any]:
+        """Take what somebody says of an utterance; it is stored when this answers."""
+        value = body.value
+        if body.kind == "correction" and body.text is not None and body.was is not None:
+            value = edit_share(body.text, body.was)
+        given = Feedback(body.kind, body.utterance_id, body.session_id, body.text, value)
+        record = service.monitoring.feedback(given)
+        return {
+            "id": record.id,
+            "kind": record.outcome,
+            "session_id": record.session_id,
+            "bundle": f"{record.bundle}@{record.bundle_version}",
+            "stages": dict(record.versions),
+            "value": value,
+        }
+
+    @routes.get("/", include_in_schema=False)
+    def dashboard() -> Response:
+        return HTMLResponse(health_page.dashboard("dashboard", 15), headers=HEADERS)
+
+    @routes.get("/health", include_in_schema=False)
+    def health() -> Response:
+        return HTMLResponse(health_page.dashboard("health"), headers=HEADERS)
+
+    return routes

@@ -1,0 +1,147 @@
+"""`speechpipe report`: the health of the cascade, from a running server or from its store."""
+
+import json
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechpipe.cli import app
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red bold", "no data": "dim"}
+EXIT = {"ok": 0, "no data": 0, "degraded": 3, "failing": 4}
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    HTML = "html"
+
+
+@app.command()
+def report(
+    url: Annotated[str, typer.Option(help="A running server, for instance http://127.0.0.1:8000.")] = "",
+    store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")] = "",
+    last: Annotated[str, typer.Option(help="The stretch of time: 90m, 24h, 7d.")] = "1h",
+    until: Annotated[str, typer.Option(help="Its end: 2026-11-23T10:00 (UTC), or so long ago. Stores only.")] = "",
+    tenant_class: Annotated[str, typer.Option(help="consumer or enterprise")] = "",
+    channel: Annotated[str, typer.Option(help="upload, listen or realtime")] = "",
+    bundle: Annotated[str, typer.Option(help="A name, or name@version.")] = "",
+    format_: Annotated[Format, typer.Option("--format", help="html: one file that needs nothing else.")] = Format.TEXT,
+    output: Annotated[Path | None, typer.Option("-o", help="A file instead of standard output.")] = None,
+    key: Annotated[str, typer.Option(help="API key of the server.", envvar="SPEECHPIPE_KEY")] = "",
+    check: Annotated[bool, typer.Option(help="Exit with 3 if degraded, 4 if failing.")] = False,
+) -> None:
+    """Say how the cascade is, stage by stage, with the figures behind it."""
+    from speechpipe.cli.watching import duration_s
+
+    query = {"tenant_class": tenant_class, "channel": channel, "bundle": bundle}
+    seconds = duration_s(last)
+    if url:
+        text, verdict = _ask(url, {**query, "minutes": f"{seconds / 60:g}"}, format_, key)
+    else:
+        text, verdict = _read(store, seconds, until, query, format_)
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+    if check:
+        raise typer.Exit(EXIT[verdict])
+
+
+def _read(store: str, seconds: float, until: str, query: dict[str, str], format_: Format) -> tuple[str, str]:
+    from speechpipe import health_document, health_page
+    from speechpipe.cli.watching import desk, moment
+    from speechpipe.monitor.report import Filters
+
+    filters = Filters(**{name: value or None for name, value in query.items()})
+    found = desk(store).report(seconds, filters, moment(until))
+    if format_ is Format.HTML:
+        return health_page.whole(found), found.grade.label
+    return _written(health_document.document(found), format_), found.grade.label
+
+
+def _ask(url: str, query: dict[str, str], format_: Format, key: str) -> tuple[str, str]:
+    from speechpipe.errors import BadInput, SpeechpipeError
+
+    asked = {name: value for name, value in query.items() if value}
+    if not url.startswith(("http://", "https://")):
+        raise BadInput(f"{url!r} is not the URL of a server")
+
+    def get(**more: str) -> bytes:
+        address = f"{url.rstrip('/')}/v1/health/report?{urllib.parse.urlencode(asked | more)}"
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310 - checked above
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return bytes(answer.read())
+
+    try:
+        data = json.loads(get())
+        page = get(format="html").decode() if format_ is Format.HTML else ""
+    except urllib.error.HTTPError as error:
+        said = json.loads(error.read() or b"{}").get("error", {}).get("message", "")
+        raise BadInput(f"{url} answers {error.code}: {said}") from error
+    except (OSError, ValueError) as error:
+        raise SpeechpipeError(f"{url} cannot be asked: {error}") from error
+    return page or _written(data, format_), data["verdict"]
+
+
+def _written(data: dict[str, Any], format_: Format) -> str:
+    if format_ is Format.JSON:
+        return json.dumps(data, indent=1) + "\n"
+    from io import StringIO
+
+    from rich.console import Console
+
+    shown = Console().is_terminal
+    console = Console(file=StringIO(), force_terminal=shown, width=None if shown else 120)
+    _print(console, data)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def _print(console: "Console", data: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from speechpipe.plots import clock, number
+
+    def shown(verdict: str) -> str:
+        return f"[{COLOURS[verdict]}]{verdict}[/]"
+
+    span = f"{clock(data['since'], days=True)} to {clock(data['until'], days=True)} UTC"
+    console.print(f"{data['cascade']} cascade, {span}: {shown(data['verdict'])}")
+    console.print("  ".join(f"{stage['title']} {shown(stage['verdict'])}" for stage in data["stages"]))
+    traffic, nulls = data["traffic"], data["nulls"]
+    share = "-" if nulls["share"] is None else f"{nulls['share']:.1%}"
+    console.print(f"{traffic['sessions']} sessions, {traffic['utterances']} utterances, {share} null")
+    for stage in data["stages"]:
+        for reason in stage["reasons"]:
+            console.print(f"  {stage['title']}: {reason}", markup=False)
+    for alarm in data["alarms"]:
+        line = f"  alarm {alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
+        console.print(line, markup=False)
+    table = Table(box=None, pad_edge=False)
+    for title in ("stage", "metric", "now", "reference", "p50", "p95", "n", ""):
+        table.add_column(title, justify="right" if title in ("now", "reference", "p50", "p95", "n") else "left")
+    for stage in data["stages"]:
+        for row in stage["metrics"]:
+            if not row["count"] or not (row["key"] or row["verdict"] not in ("ok", "no data")):
+                continue
+            name = f"{row['help']} ({row['unit']})" if row["unit"] else row["help"]
+            figures = [number(row[name]) for name in ("value", "reference", "p50", "p95")]
+            table.add_row(stage["title"], name, *figures, str(row["count"]), shown(row["verdict"]))
+    console.print(table)
+    if data["server"].get("store_failure"):
+        console.print(f"the store fails: {data['server']['store_failure']}", markup=False)
+    for reference in data["references"]["proposed"]:
+        console.print(f"reference {reference['id']} waits for approval: speechpipe reference show", markup=False)

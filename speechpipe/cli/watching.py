@@ -1,0 +1,62 @@
+"""What the commands that look at records share: a store by file or URL, a stretch of time."""
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechpipe.cli.options import settings
+from speechpipe.errors import BadInput, InvalidParameter
+
+if TYPE_CHECKING:
+    from speechpipe.health_desk import HealthDesk
+
+UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def desk(store: str) -> "HealthDesk":
+    """Return what reads a store; empty: the one of the settings.
+
+    Raises:
+        BadInput: there is no such file.
+    """
+    from speechpipe.health_desk import HealthDesk
+    from speechpipe.monitor.store import Store
+    from speechpipe.speech_cascade import CASCADE
+
+    changes: dict[str, Any] = {}
+    if store:
+        changes["store_url"] = store if "://" in store else f"sqlite:///{Path(store).resolve()}"
+    found = settings(**changes)
+    url = found.record_store_url
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise BadInput(f"there is no store at {url.removeprefix('sqlite:///')}", cause="not_found")
+    return HealthDesk(CASCADE, Store(url))
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of `90m`, `24h` or `7d`.
+
+    Raises:
+        InvalidParameter: it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise InvalidParameter(f"a length of time is 90m, 24h or 7d, not {text!r}")
+    return float(match[1]) * UNITS_S[match[2]]
+
+
+def moment(text: str) -> float:
+    """Return the unix time of `2026-11-23T10:00` (UTC unless it says otherwise), or of so long ago (`24h`); empty: now.
+
+    Raises:
+        InvalidParameter: it is neither.
+    """
+    if not text:
+        return time.time()
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return time.time() - duration_s(text)
+    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()

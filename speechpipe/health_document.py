@@ -1,0 +1,158 @@
+"""The health report as plain data: what `GET /v1/health/report` answers, and what the pages show."""
+
+import math
+from typing import Any
+
+from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.report import MetricRow, Report, StageRow
+
+ACCOUNTING = ("received_s", "in_utterances_s", "dropped_by_vad_s", "dropped_by_overload_s")
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return the report as JSON has it; times are unix seconds, shares 0..1, None for not known."""
+    facts = report.facts
+    missing = report.metric("input.missing_share")
+    lost = report.metric("system.records_lost")
+    return {
+        "cascade": report.cascade,
+        "since": facts.since,
+        "until": facts.until,
+        "verdict": report.grade.label,
+        "filters": {
+            "tenant_class": facts.filters.tenant_class,
+            "channel": facts.filters.channel,
+            "bundle": facts.filters.bundle,
+            "arm": facts.filters.arm,
+        },
+        "traffic": {
+            "sessions": report.sessions,
+            "utterances": report.units,
+            "audio_s": _value(report, "software.audio_s", facts.until - facts.since),
+        },
+        "nulls": {
+            "share": 1 - report.outcomes.get("ok", 0) / report.units if report.units else None,
+            "by_cause": {name: count for name, count in report.outcomes.items() if name != "ok"},
+        },
+        "missing_input": {"share": missing.value if missing else None},
+        "accounting": accounting(report),
+        "server": dict(facts.server),
+        "records_lost": lost.value if lost else None,
+        "stages": [_stage(row) for row in report.stages],
+        "alarms": [alarm(item) for item in facts.alarms],
+        "bundles": [
+            {
+                "bundle": row.bundle,
+                "arm": row.arm,
+                "utterances": row.units,
+                "share": row.units / report.units if report.units else None,
+                "null_share": row.null_share,
+            }
+            for row in report.bundles
+        ],
+        "groups": [group._asdict() for group in report.groups],
+        "without_reference": [group._asdict() for group in report.without_reference],
+        "references": {
+            "pinned": [reference(item) for item in facts.references.values()],
+            "proposed": [reference(item) for item in facts.proposals],
+        },
+        "distributions": [
+            {"metric": row.name, "edges": row.edges, "now": row.now, "reference": row.reference}
+            for row in report.distributions
+        ],
+    }
+
+
+def accounting(report: Report) -> dict[str, float | bool | None]:
+    """Return where the audio of sessions that ended in the period went, in seconds, and whether it adds up."""
+    sums = {name: _value(report, f"system.{name}", 1.0) for name in ACCOUNTING}
+    unbalanced = report.metric("system.unbalanced_share")
+    balanced = None if unbalanced is None or unbalanced.value is None else unbalanced.value == 0
+    return {**sums, "balanced": balanced}
+
+
+def _value(report: Report, name: str, times: float) -> float | None:
+    row = report.metric(name)
+    return None if row is None or row.value is None else row.value * times
+
+
+def _stage(row: StageRow) -> dict[str, Any]:
+    return {
+        "name": row.stage.name,
+        "title": row.stage.title,
+        "parents": list(row.stage.parents),
+        "verdict": row.grade.label,
+        "reasons": list(row.reasons),
+        "metrics": [_metric(metric) for metric in row.metrics],
+    }
+
+
+def _metric(row: MetricRow) -> dict[str, Any]:
+    metric = row.metric
+    p50, p95, p99 = row.quantiles or (None, None, None)
+    return {
+        "name": metric.name,
+        "unit": metric.unit,
+        "help": metric.help,
+        "catches": metric.catches,
+        "key": metric.key,
+        "verdict": row.grade.label,
+        "count": row.count,
+        "value": _finite(row.value),
+        "p50": p50,
+        "p95": p95,
+        "p99": p99,
+        "reference": _finite(row.expected),
+        "band": row.band,
+        "limit": metric.limit,
+        "drift": {
+            "psi": row.drift.psi,
+            "jensen_shannon": row.drift.jensen_shannon,
+            "wasserstein": row.drift.wasserstein,
+        },
+        "reasons": list(row.reasons),
+        "series": [[point.at, _finite(point.value), point.count] for point in row.series],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def alarm(item: Alarm) -> dict[str, Any]:
+    """Return an alarm as data."""
+    condition = item.condition
+    return {
+        "id": item.id,
+        "state": item.state,
+        "severity": condition.severity,
+        "stage": condition.stage,
+        "metric": condition.metric,
+        "rule": condition.rule,
+        "group": condition.group,
+        "reason": condition.reason,
+        "value": _finite(condition.value),
+        "expected": _finite(condition.expected),
+        "pending_at": item.pending_at,
+        "firing_at": item.firing_at,
+        "resolved_at": item.resolved_at,
+        "acknowledged_at": item.acknowledged_at,
+        "acknowledged_by": item.acknowledged_by,
+        "runbook": f"docs/runbook.md#{condition.metric.replace('.', '')}",
+    }
+
+
+def reference(item: Reference) -> dict[str, Any]:
+    """Return a reference as data."""
+    return {
+        "id": item.id,
+        "group": item.group._asdict(),
+        "status": item.status,
+        "since": item.since,
+        "until": item.until,
+        "utterances": item.units,
+        "records": item.window.records,
+        "approved_at": item.approved_at,
+        "approved_by": item.approved_by,
+    }

@@ -1,0 +1,117 @@
+"""The health report as a page: the body alone for the dashboard, or a whole file that needs nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from speechpipe import plots
+from speechpipe.health_document import document
+from speechpipe.monitor.report import Report, StageRow
+
+WEB = Path(__file__).parent / "web"
+PERIODS = ((15, "15 minutes"), (60, "1 hour"), (360, "6 hours"), (1440, "1 day"), (10080, "7 days"), (43200, "30 days"))
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it."""
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _environment() -> Environment:
+    found = Environment(loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.globals.update(clock=plots.clock, number=plots.number, percent=percent)
+    return found
+
+
+def body(report: Report, *, live: bool) -> str:
+    """Return what is inside the page; `live` shows what can be pressed."""
+    data = document(report)
+    return (
+        _environment()
+        .get_template("health_body.html.jinja")
+        .render(
+            data=data,
+            cascade=plots.cascade(report),
+            cards=_cards(data),
+            notices=_notices(data),
+            stages=[
+                {"row": row, "plots": _plots(report, row), "metrics": shown["metrics"]}
+                for row, shown in zip(report.stages, data["stages"], strict=True)
+            ],
+            live=live,
+        )
+    )
+
+
+def whole(report: Report) -> str:
+    """Return one file to send: style and pictures are inside, scripts are not needed."""
+    style = (WEB / "health.css").read_text()
+    return _page("health report", body(report, live=False), style, 60)
+
+
+def dashboard(title: str, minutes: int = 60) -> str:
+    """Return the page that fills itself."""
+    return _page(title, "", "", minutes)
+
+
+def _page(title: str, inside: str, style: str, minutes: int) -> str:
+    template = _environment().get_template("health.html.jinja")
+    return template.render(title=title, body=inside, style=style, periods=PERIODS, chosen=minutes)
+
+
+def _plots(report: Report, row: StageRow) -> list[tuple[str, str]]:
+    facts = report.facts
+    found = []
+    for metric in row.metrics:
+        if not metric.metric.key:
+            continue
+        alarms = [
+            (alarm.firing_at, alarm.resolved_at)
+            for alarm in facts.alarms
+            if alarm.condition.metric == metric.metric.name and alarm.firing_at is not None
+        ]
+        unit = f" ({metric.metric.unit})" if metric.metric.unit else ""
+        picture = plots.series(metric, facts.since, facts.until, alarms)
+        found.append((f"{metric.metric.help}{unit}: {plots.number(metric.value)}", picture))
+    for shown in report.distributions:
+        known = next((metric for metric in row.metrics if metric.metric.name == shown.name), None)
+        if known is not None:
+            title = f"{known.metric.help}: distribution"
+            found.append((title, plots.distribution(shown, title, known.metric.unit)))
+    return found
+
+
+def _cards(data: dict[str, Any]) -> list[tuple[str, str, str]]:
+    traffic, accounts, server = data["traffic"], data["accounting"], data["server"]
+    balanced = {None: "–", True: "adds up", False: "does NOT add up"}[accounts["balanced"]]
+    cards = [
+        ("sessions", str(traffic["sessions"]), "traffic.sessions"),
+        ("utterances", str(traffic["utterances"]), "traffic.utterances"),
+        ("null output", percent(data["nulls"]["share"]), "nulls.share"),
+        ("input with fields missing", percent(data["missing_input"]["share"]), "missing_input.share"),
+        ("audio accounting", balanced, "accounting.balanced"),
+    ]
+    if "software.load_share" in server:
+        cards.append(("server load", percent(server["software.load_share"]), "server.load"))
+        cards.append(("room for live sessions", plots.number(server["software.room"]), "server.room"))
+    return cards
+
+
+def _notices(data: dict[str, Any]) -> list[str]:
+    server, found = data["server"], []
+    if server.get("store_failure"):
+        found.append(f"The store fails, records are being lost: {server['store_failure']}")
+    if data["records_lost"]:
+        found.append(f"{data['records_lost']:.0f} records were lost in this period: figures are too low.")
+    if (server.get("records_behind") or 0) > 10_000:
+        found.append(f"{server['records_behind']} records are not taken into account yet.")
+    proposed = data["references"]["proposed"]
+    if proposed:
+        numbers = ", ".join(str(item["id"]) for item in proposed)
+        found.append(
+            f"References wait for approval: {numbers} (speechpipe reference show, speechpipe reference approve)."
+        )
+    if data["without_reference"] and not proposed:
+        found.append("Some of this traffic has no reference yet: its changes are not noticed, only its limits.")
+    return found

@@ -1,0 +1,136 @@
+"""How a metric of a period compares with its reference: is it different for sure, does it matter, how far has it moved.
+
+For the report only. What raises alarms are the detectors, which look at every value once; here the whole of a period is
+compared, as often as somebody asks.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+from speechpipe.monitor.cascade import Metric, Shape, Worse
+from speechpipe.monitor.sketch import Distribution
+
+SURE = 4.0
+"""Standard errors: about one in ten thousand by chance, because a report compares some fifty metrics."""
+
+LEAST_COUNT = 20
+MATTERS_SIGMA = 0.3
+FAILS_SIGMA = 3.0
+MATTERS_SHARE, MATTERS_RATIO = 0.02, 1.5
+FAILS_SHARE, FAILS_RATIO = 0.3, 5.0
+BINS = 10
+FLOOR = 1e-4
+"""PSI of an empty bin would be infinite."""
+
+
+class Grade(IntEnum):
+    """The worst decides."""
+
+    NO_DATA = 0
+    OK = 1
+    DEGRADED = 2
+    FAILING = 3
+
+    @property
+    def label(self) -> str:
+        """As it is shown."""
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Distances between two distributions; None of shares (their difference says it all)."""
+
+    psi: float | None  # population stability index over the reference's deciles
+    jensen_shannon: float | None  # divergence in bits, 0..1, over the same bins
+    wasserstein: float | None  # in standard deviations of the reference
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Of one metric of one group."""
+
+    grade: Grade
+    change: float | None = None  # in the metric's unit
+    reason: str = ""
+
+
+def sigma(reference: Distribution) -> float:
+    """Return a robust standard deviation."""
+    if reference.sketched:
+        low, high = reference.quantiles([0.25, 0.75])
+        if high > low:
+            return (high - low) / 1.349
+    return reference.deviation
+
+
+def compare(metric: Metric, current: Distribution, reference: Distribution | None) -> Comparison:
+    """Compare a period with the reference; without one, only a limit can be crossed."""
+    if not current.count or current.mean is None:
+        return Comparison(Grade.NO_DATA)
+    if metric.limit is not None and (crossed := _limit(metric, current)) is not None:
+        return crossed
+    if reference is None or reference.mean is None or metric.shape is Shape.SUM:
+        return Comparison(Grade.OK)
+    change = current.mean - reference.mean
+    if current.count < LEAST_COUNT or reference.count < LEAST_COUNT or not _worse(metric, change):
+        return Comparison(Grade.OK, change)
+    grade = _share(current, reference) if metric.shape is Shape.SHARE else _real(metric, current, reference)
+    if grade is Grade.OK:
+        return Comparison(grade, change)
+    way = "rose" if change > 0 else "fell"
+    reason = f"{metric.help} {way} from {reference.mean:.4g} to {current.mean:.4g} {metric.unit}".rstrip()
+    return Comparison(grade, change, reason)
+
+
+def _worse(metric: Metric, change: float) -> bool:
+    return metric.worse is Worse.BOTH or (change > 0) == (metric.worse is Worse.UP)
+
+
+def _limit(metric: Metric, current: Distribution) -> Comparison | None:
+    assert metric.limit is not None
+    value = current.total if metric.shape is Shape.SUM else current.total / current.count
+    beyond = value < metric.limit if metric.worse is Worse.DOWN else value > metric.limit
+    if not beyond or (metric.limit != 0 and current.count < LEAST_COUNT):
+        return None
+    reason = f"{metric.help}: {value:.4g} {metric.unit}".rstrip()
+    return Comparison(Grade.FAILING, None, f"{reason}, limit {metric.limit:.4g}")
+
+
+def _share(current: Distribution, reference: Distribution) -> Grade:
+    before, now = reference.total / reference.count, current.total / current.count
+    pooled = (reference.total + current.total) / (reference.count + current.count)
+    error = math.sqrt(max(pooled * (1 - pooled), 1e-12) * (1 / reference.count + 1 / current.count))
+    change, ratio = abs(now - before), max(now, FLOOR) / max(before, FLOOR)
+    ratio = max(ratio, 1 / ratio)
+    if change < SURE * error or change < MATTERS_SHARE or ratio < MATTERS_RATIO:
+        return Grade.OK if change < SURE * error or change < 5 * MATTERS_SHARE else Grade.DEGRADED
+    return Grade.FAILING if change >= FAILS_SHARE and ratio >= FAILS_RATIO else Grade.DEGRADED
+
+
+def _real(metric: Metric, current: Distribution, reference: Distribution) -> Grade:
+    spread = max(sigma(reference), 1e-12)
+    error = max(spread, reference.deviation) * math.sqrt(1 / reference.count + 1 / current.count)
+    change = abs(current.total / current.count - reference.total / reference.count)
+    if change < SURE * error or change < max(metric.least, MATTERS_SIGMA * spread):
+        return Grade.OK
+    return Grade.FAILING if change >= max(FAILS_SIGMA * spread, 2 * metric.least) else Grade.DEGRADED
+
+
+def drift(current: Distribution, reference: Distribution | None) -> Drift:
+    """Return how far apart two distributions are."""
+    if reference is None or not (current.sketched and reference.sketched):
+        return Drift(None, None, None)
+    edges = sorted(set(reference.quantiles([step / BINS for step in range(1, BINS)])))
+    before = [max(share, FLOOR) for share in reference.histogram(edges)]
+    now = [max(share, FLOOR) for share in current.histogram(edges)]
+    psi = sum((b - a) * math.log(b / a) for a, b in zip(before, now, strict=True))
+    middle = [(a + b) / 2 for a, b in zip(before, now, strict=True)]
+    jensen = sum(
+        0.5 * (a * math.log2(a / m) + b * math.log2(b / m)) for a, b, m in zip(before, now, middle, strict=True)
+    )
+    grid = [(step + 0.5) / 100 for step in range(100)]
+    apart = [abs(x - y) for x, y in zip(current.quantiles(grid), reference.quantiles(grid), strict=True)]
+    spread = sigma(reference)
+    return Drift(psi, max(0.0, jensen), sum(apart) / len(apart) / spread if spread > 0 else None)

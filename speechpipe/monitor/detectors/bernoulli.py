@@ -1,0 +1,78 @@
+"""Log-likelihood-ratio CUSUM for a share that is rare (Reynolds and Stoumbos 1999, doi:10.1080/00224065.1999.11979926).
+
+Best against one size of change; `mixture.py` pays a little to be good against all.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from speechpipe.monitor.detectors import Verdict
+from speechpipe.monitor.detectors.run_length import average_run_length, threshold_for
+from speechpipe.monitor.sketch import Distribution
+
+LEAST_SHARE = 1e-4
+"""A reference that never saw it does not make it impossible."""
+
+KEPT = 2.0
+"""Times the threshold: how much evidence is kept, so that a recovery shows before long."""
+
+
+def cautious_share(reference: Distribution) -> float:
+    """Return the pinned share, as if one more had been seen: what was counted in a small sample may be too low.
+
+    Raises:
+        ValueError: the reference is empty.
+    """
+    if not reference.count:
+        raise ValueError("a reference without values")
+    share = (reference.total + 1.0) / (reference.count + 2.0)
+    return min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
+
+
+class BernoulliCusum:
+    """One-sided: upwards, or downwards for a share whose falling is the degradation."""
+
+    def __init__(self, reference: Distribution, run_length: float, ratio: float = 3.0, down: float = 0.0) -> None:
+        """Be best against odds that are `ratio` times as high as the reference's (as low, if `down` is not 0)."""
+        self._down = bool(down)
+        share = cautious_share(reference)
+        share = 1 - share if self._down else share
+        odds = ratio * share / (1 - share)
+        worse = odds / (1 + odds)
+        self._hit, self._miss = math.log(worse / share), math.log((1 - worse) / (1 - share))
+        steps, weights = np.array([self._hit, self._miss]), np.array([share, 1 - share])
+        # A grid as fine as the small step, or the chain would never move down.
+        self._threshold = threshold_for(
+            run_length,
+            lambda threshold: average_run_length(
+                steps, weights, threshold, states=min(1500, max(60, math.ceil(4 * threshold / -self._miss)))
+            ),
+            least=self._hit * 0.5,
+            most=40.0,
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self._sum, self._age = 0.0, 0
+
+    def update(self, value: float) -> Verdict:
+        """Take 0 or 1."""
+        hit = (value > 0) != self._down
+        self._sum = min(self._sum + (self._hit if hit else self._miss), KEPT * self._threshold)
+        if self._sum <= 0:
+            self._sum, self._age = 0.0, 0
+        else:
+            self._age += 1
+        return Verdict(self._sum / self._threshold, -1 if self._down else 1, self._age)
+
+    def state(self) -> dict[str, Any]:
+        """Return what must be kept."""
+        return {"sum": self._sum, "age": self._age}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._sum, self._age = float(state["sum"]), int(state["age"])

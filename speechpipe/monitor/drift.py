@@ -1,0 +1,158 @@
+"""One detector for each watched metric of each group that has a reference."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from speechpipe.monitor import Record
+from speechpipe.monitor.alarms import Condition
+from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
+from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES, Detector, Verdict, make
+from speechpipe.monitor.profiles import Budget, down_share, is_watched, profile_of
+from speechpipe.monitor.reference import Reference, reference_for
+from speechpipe.monitor.windows import Group, metrics_by_kind, reading
+
+RELEASE = 0.5
+"""An alarm is over when the evidence has fallen to this share of what it took: what flickers is one alarm."""
+
+RECENT = 200
+"""Values whose mean is told beside an alarm."""
+
+
+class Watched:
+    """A metric of a group: its detector, and what it was told lately."""
+
+    def __init__(self, metric: Metric, reference: Reference, detector: Detector) -> None:
+        self.metric = metric
+        self.reference = reference
+        self.detector = detector
+        self.verdict = Verdict(0.0)
+        self.alarmed = False
+        self.recent = reference.window.get(metric.name).mean or 0.0
+        self._late = 0.0
+
+    def late(self, value: float) -> None:
+        """Take something that belongs to an earlier unit."""
+        self._late += value
+
+    def update(self, value: float) -> None:
+        """Take the next value."""
+        if self._late > 0:
+            value, self._late = max(value, min(1.0, self._late)), max(0.0, self._late - 1.0)
+        self.recent += (value - self.recent) / RECENT
+        self.verdict = self.detector.update(value)
+        self.alarmed = self.verdict.evidence >= (RELEASE if self.alarmed else 1.0)
+
+
+class DriftWatch:
+    """Detectors, made when there is a reference, fed with records."""
+
+    def __init__(self, spec: CascadeSpec, budget: Budget) -> None:
+        self._spec = spec
+        self._budget = budget
+        self._by_kind = metrics_by_kind(spec)
+        self._references: Mapping[Group, Reference] = {}
+        self._watched: dict[tuple[Group, str], Watched | None] = {}
+        self._kept: dict[str, Any] = {}  # state from before a restart, until its detector is made
+
+    def compare_with(self, references: Mapping[Group, Reference]) -> None:
+        """Take the pinned references; detectors of those that are new begin anew."""
+        for key, watched in list(self._watched.items()):
+            reference = reference_for(key[0], references)
+            if watched is None or reference is None or reference.id != watched.reference.id:
+                del self._watched[key]
+        self._references = references
+
+    def update(self, group: Group, record: Record) -> None:
+        """Take the next record of a group."""
+        if not self._references:
+            return
+        for metric in self._by_kind.get(record.kind, ()):
+            if not is_watched(metric) or (value := reading(metric, record)) is None:
+                continue
+            watched = self._find(group, metric)
+            if watched is None:
+                continue
+            if record.kind == metric.late:
+                watched.late(value)
+            else:
+                watched.update(value)
+
+    def _find(self, group: Group, metric: Metric) -> Watched | None:
+        key = (group, metric.name)
+        if key not in self._watched:
+            self._watched[key] = self._make(group, metric)
+        return self._watched[key]
+
+    def _make(self, group: Group, metric: Metric) -> Watched | None:
+        reference = reference_for(group, self._references)
+        if reference is None:
+            return None
+        known = reference.window.get(metric.name)
+        tier = [m for m in self._spec.metrics if is_watched(m) and m.tier is metric.tier]
+        count = len(tier) * len(self._references)
+        run_length = self._budget.run_length(metric.tier, known.count / reference.days, count)
+        options = {"down": down_share(metric)}
+        name = FOR_SHARES
+        if metric.shape is Shape.REAL:
+            name = FOR_REALS
+            options |= {"shift": profile_of(group.tenant_class).shift, "least": metric.least}
+        try:
+            watched = Watched(metric, reference, make(name, known, run_length, **options))
+        except ValueError:  # the reference says too little of this metric
+            return None
+        kept = self._kept.pop(_key(group, metric.name, reference.id), None)
+        if kept is not None:
+            watched.detector.restore(kept["detector"])
+            watched.alarmed, watched.recent = kept["alarmed"], kept["recent"]
+        return watched
+
+    def conditions(self, suppressed: Callable[[Group], bool]) -> list[Condition]:
+        """Return what has changed, but for groups whose change was announced."""
+        found = []
+        for (group, _), watched in self._watched.items():
+            if watched is None or not watched.alarmed or suppressed(group):
+                continue
+            metric = watched.metric
+            expected = watched.reference.window.get(metric.name).mean
+            way = "rose" if watched.verdict.direction >= 0 else "fell"
+            reason = f"{metric.help} {way}: about {watched.recent:.4g} {metric.unit}, was {expected or 0:.4g}".strip()
+            found.append(
+                Condition(
+                    "drift",
+                    metric.name,
+                    metric.stage,
+                    metric.tier.value,
+                    group.label,
+                    reason,
+                    value=watched.recent,
+                    expected=expected,
+                )
+            )
+        return found
+
+    def forget(self, condition: Condition) -> None:
+        """Begin anew after an alarm is over."""
+        for (group, name), watched in self._watched.items():
+            if watched is not None and name == condition.metric and group.label == condition.group:
+                watched.detector.reset()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that must survive a restart."""
+        return self._kept | {
+            _key(group, name, watched.reference.id): {
+                "detector": watched.detector.state(),
+                "alarmed": watched.alarmed,
+                "recent": watched.recent,
+            }
+            for (group, name), watched in self._watched.items()
+            if watched is not None
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._watched.clear()
+        self._kept = dict(state)
+
+
+def _key(group: Group, metric: str, reference: int) -> str:
+    return f"{reference}|{metric}|{'|'.join(group)}"

@@ -1,0 +1,62 @@
+"""Fixed limits, for what has one whatever was normal: audio that does not add up, a recognizer that is silent."""
+
+from collections.abc import Sequence
+
+from speechpipe.monitor.alarms import Condition
+from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape, Worse
+from speechpipe.monitor.profiles import profile_of
+from speechpipe.monitor.windows import Group, Window
+
+LEAST_VALUES = 20
+HOLD_S = 60.0
+MOST_S = 900.0
+
+
+class LimitWatch:
+    """Keeps the windows of the last minutes."""
+
+    def __init__(self, spec: CascadeSpec) -> None:
+        self._metrics = [metric for metric in spec.metrics if metric.limit is not None]
+        self._windows: list[Window] = []
+
+    def take(self, windows: Sequence[Window]) -> None:
+        """Take what was summed up."""
+        self._windows += windows
+
+    def conditions(self, now: float) -> list[Condition]:
+        """Return which limits are crossed now."""
+        self._windows = [window for window in self._windows if window.start > now - MOST_S]
+        found: list[Condition] = []
+        for group in sorted({window.group for window in self._windows}):
+            length_s = profile_of(group.tenant_class).limit_window_s
+            mine = Window(0, group, 0)
+            for window in self._windows:
+                if window.group == group and window.start > now - length_s:
+                    mine.merge(window)
+            found += [c for metric in self._metrics if (c := crossed(metric, mine, group)) is not None]
+        return found
+
+
+def crossed(metric: Metric, window: Window, group: Group) -> Condition | None:
+    """Return the condition if a metric is beyond its limit in this window."""
+    known = window.get(metric.name)
+    if metric.limit is None or known.count == 0:
+        return None
+    value = known.total if metric.shape is Shape.SUM else known.mean
+    if value is None or (metric.shape is not Shape.SUM and metric.limit != 0 and known.count < LEAST_VALUES):
+        return None
+    low = metric.worse is Worse.DOWN
+    if (value >= metric.limit) if low else (value <= metric.limit):
+        return None
+    reason = f"{metric.help} is {'below' if low else 'above'} its limit: {value:.4g} {metric.unit}".rstrip()
+    return Condition(
+        "limit",
+        metric.name,
+        metric.stage,
+        "page",
+        group.label,
+        reason + f", limit {metric.limit:.4g}",
+        value=value,
+        expected=metric.limit,
+        for_s=0.0 if metric.limit == 0 else HOLD_S,
+    )

@@ -1,0 +1,57 @@
+"""How fast data changes: consumers drift slowly, enterprises change abruptly and say so beforehand.
+
+The operator's knob is false alarms a day. It is split evenly over everything that is watched in a tier, and turned into
+an average run length for each detector by how many values a day it sees.
+"""
+
+from dataclasses import dataclass
+
+from speechpipe.monitor.cascade import Metric, Shape, Tier, Worse
+
+DAY_S = 86_400.0
+LEAST_RUN_LENGTH = 200.0
+MOST_RUN_LENGTH = 1e8
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`shift`: the change, in standard deviations, that detectors of real values are best against."""
+
+    name: str
+    per_tenant: bool
+    shift: float
+    limit_window_s: float  # what fixed limits look at
+    reference_units: int  # units that a proposed reference is made of
+
+
+CONSUMER = Profile("consumer", per_tenant=False, shift=0.5, limit_window_s=900.0, reference_units=500)
+ENTERPRISE = Profile("enterprise", per_tenant=True, shift=1.0, limit_window_s=300.0, reference_units=200)
+
+
+def profile_of(tenant_class: str) -> Profile:
+    """Return the profile of a class of tenants."""
+    return ENTERPRISE if tenant_class == "enterprise" else CONSUMER
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """False alarms a day that are put up with, in all."""
+
+    page: float = 0.1
+    investigate: float = 1.0
+
+    def run_length(self, tier: Tier, values_a_day: float, watched: int) -> float:
+        """Return the average run length of one of `watched` detectors of a tier."""
+        a_day = self.page if tier is Tier.PAGE else self.investigate
+        length = values_a_day * max(watched, 1) / max(a_day, 1e-6)
+        return min(max(length, LEAST_RUN_LENGTH), MOST_RUN_LENGTH)
+
+
+def down_share(metric: Metric) -> float:
+    """Return how much of a detector's attention is on falling values."""
+    return {Worse.UP: 0.0, Worse.DOWN: 1.0, Worse.BOTH: 0.5}[metric.worse]
+
+
+def is_watched(metric: Metric) -> bool:
+    """Whether a metric has a detector."""
+    return metric.tier is not Tier.SHOWN and metric.shape is not Shape.SUM

@@ -1,0 +1,288 @@
+"""The health report: one page of truth about a cascade, from one pure function.
+
+Windows, references, alarms and what the server says of itself go in; a report comes out. No clock, no store.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape, Stage
+from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
+from speechpipe.monitor.reference import Reference, reference_for
+from speechpipe.monitor.sketch import Distribution
+from speechpipe.monitor.windows import Group, Window, merged, together
+
+POINTS = 60
+"""Points of a time series, about."""
+
+BINS = 30
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which groups are looked at; None: all."""
+
+    tenant_class: str | None = None
+    channel: str | None = None
+    bundle: str | None = None
+    arm: str | None = None
+
+    def takes(self, group: Group) -> bool:
+        """Whether a group is looked at. The server itself always is."""
+        if not any(group):
+            return True
+        pairs = (
+            (self.tenant_class, group.tenant_class),
+            (self.channel, group.channel),
+            (self.arm, group.arm),
+        )
+        bundle = self.bundle is None or self.bundle in (group.bundle, group.bundle.split("@")[0])
+        return bundle and all(wanted is None or wanted == has for wanted, has in pairs)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything a report is made of. Times are unix seconds."""
+
+    since: float
+    until: float
+    windows: Sequence[Window]
+    references: Mapping[Group, Reference] = field(default_factory=dict)
+    proposals: Sequence[Reference] = ()
+    alarms: Sequence[Alarm] = ()
+    server: Mapping[str, float | str | bool] = field(default_factory=dict)  # empty: read from a store file
+    filters: Filters = Filters()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a time series."""
+
+    at: float
+    count: int
+    value: float | None
+    low: float | None = None  # 10th percentile
+    high: float | None = None  # 95th percentile
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A metric in the period."""
+
+    metric: Metric
+    grade: Grade
+    count: int
+    value: float | None  # mean, share, sum or rate
+    quantiles: tuple[float, ...]  # p50, p95, p99 of real values
+    expected: float | None  # of the references, mixed as the traffic is
+    band: tuple[float, float] | None  # where the reference's means of such points would lie
+    drift: Drift
+    reasons: tuple[str, ...]
+    series: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """A stage in the period."""
+
+    stage: Stage
+    grade: Grade
+    reasons: tuple[str, ...]
+    metrics: tuple[MetricRow, ...]
+
+
+@dataclass(frozen=True)
+class BundleRow:
+    """A bundle in service."""
+
+    bundle: str
+    arm: str
+    units: int
+    null_share: float | None
+
+
+@dataclass(frozen=True)
+class DistributionRow:
+    """The shares of values below the first edge, between edges and above the last; no shares of no values."""
+
+    name: str
+    edges: tuple[float, ...]
+    now: tuple[float, ...]
+    reference: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `GET /v1/health/report` says."""
+
+    cascade: str
+    facts: Facts
+    grade: Grade
+    stages: tuple[StageRow, ...]
+    sessions: int
+    units: int
+    outcomes: Mapping[str, int]
+    bundles: tuple[BundleRow, ...]
+    groups: tuple[Group, ...]
+    without_reference: tuple[Group, ...]
+    distributions: tuple[DistributionRow, ...]
+
+    def metric(self, name: str) -> MetricRow | None:
+        """Return the row of a metric."""
+        return next((row for stage in self.stages for row in stage.metrics if row.metric.name == name), None)
+
+
+def health_report(spec: CascadeSpec, facts: Facts) -> Report:
+    """Return the report."""
+    windows = [window for window in facts.windows if facts.filters.takes(window.group)]
+    by_group = {window.group: window for window in merged(windows)}
+    width_s = max(60, round((facts.until - facts.since) / POINTS / 60) * 60)
+    points = _points(windows, width_s)
+    alarms = [alarm for alarm in facts.alarms if alarm.state == "firing"]
+    stages = tuple(_stage(spec, stage, facts, by_group, points, alarms) for stage in spec.stages)
+    total = together(windows)
+    served = [group for group in by_group if any(group)]
+    walked = [row.grade for row in stages if row.stage.served]
+    grade = max(row.grade for row in stages)
+    if all(one is Grade.NO_DATA for one in walked) and grade <= Grade.OK:
+        grade = Grade.NO_DATA  # a quiet server is not a healthy cascade
+    return Report(
+        cascade=spec.name,
+        facts=facts,
+        grade=grade,
+        stages=stages,
+        sessions=total.sessions,
+        units=sum(total.outcomes.values()),
+        outcomes=dict(sorted(total.outcomes.items())),
+        bundles=_bundles(by_group),
+        groups=tuple(sorted(served)),
+        without_reference=tuple(group for group in sorted(served) if reference_for(group, facts.references) is None),
+        distributions=tuple(_distribution(name, by_group, facts.references) for name in spec.distributions),
+    )
+
+
+def _points(windows: Sequence[Window], width_s: int) -> list[Window]:
+    found: dict[int, Window] = {}
+    for window in windows:
+        start = window.start // width_s * width_s
+        found.setdefault(start, Window(start, window.group, width_s)).merge(window)
+    return [found[start] for start in sorted(found)]
+
+
+def _stage(
+    spec: CascadeSpec,
+    stage: Stage,
+    facts: Facts,
+    by_group: Mapping[Group, Window],
+    points: Sequence[Window],
+    alarms: Sequence[Alarm],
+) -> StageRow:
+    rows = tuple(_metric(metric, facts, by_group, points) for metric in spec.of_stage(stage.name))
+    grade = max((row.grade for row in rows), default=Grade.NO_DATA)
+    reasons = [reason for row in sorted(rows, key=lambda row: -row.grade) for reason in row.reasons]
+    for alarm in alarms:
+        if alarm.condition.stage == stage.name:
+            worst = Grade.FAILING if alarm.condition.rule == "limit" else Grade.DEGRADED
+            grade = max(grade, worst)
+            text = f"alarm: {alarm.condition.reason} [{alarm.condition.group}]"
+            reasons.append(text)
+    return StageRow(stage, grade, tuple(dict.fromkeys(reasons)), rows)
+
+
+def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], points: Sequence[Window]) -> MetricRow:
+    current, mixed = Distribution(), Distribution()
+    expected_total = expected_count = 0.0
+    found: list[tuple[Group, Comparison]] = []
+    for group, window in by_group.items():
+        mine = window.get(metric.name)
+        if not mine.count and not mine.total:
+            continue
+        current.merge(mine)
+        reference = reference_for(group, facts.references)
+        known = reference.window.get(metric.name) if reference is not None else None
+        found.append((group, compare(metric, mine, known)))
+        if known is not None and known.mean is not None:
+            expected_total += known.mean * mine.count
+            expected_count += mine.count
+            mixed.merge(known)
+    grade = max((comparison.grade for _, comparison in found), default=Grade.NO_DATA)
+    reasons = tuple(f"{one.reason} [{group.label}]" for group, one in found if one.reason and one.grade is grade)
+    expected = expected_total / expected_count if expected_count else None
+    return MetricRow(
+        metric=metric,
+        grade=grade,
+        count=current.count,
+        value=value_of(metric, current, facts.until - facts.since),
+        quantiles=tuple(current.quantiles([0.5, 0.95, 0.99])),
+        expected=expected if metric.shape is not Shape.SUM else None,
+        band=_band(metric, mixed, expected, points),
+        drift=drift(current, mixed if mixed.count else None),
+        reasons=reasons,
+        series=tuple(_point(metric, window) for window in points) if metric.key else (),
+    )
+
+
+def value_of(metric: Metric, known: Distribution, seconds: float) -> float | None:
+    """Return the one figure that is shown for a metric."""
+    if metric.shape is Shape.SUM:
+        if not known.count:
+            return None
+        return known.total / max(seconds, 1.0) if metric.unit.endswith("/s") else known.total
+    if metric.late and known.count:
+        return min(1.0, known.total / known.count)
+    return known.mean
+
+
+def _point(metric: Metric, window: Window) -> Point:
+    known = window.get(metric.name)
+    low, high = known.quantiles([0.1, 0.95]) or (None, None)
+    return Point(window.start, known.count, value_of(metric, known, window.width_s), low, high)
+
+
+def _band(
+    metric: Metric, reference: Distribution, expected: float | None, points: Sequence[Window]
+) -> tuple[float, float] | None:
+    """Return where nine of ten points would lie if nothing had changed."""
+    if metric.shape is Shape.SUM or expected is None or not points:
+        return None
+    counts = sorted(count for window in points if (count := window.get(metric.name).count))
+    if not counts:
+        return None
+    usual = counts[len(counts) // 2]
+    spread = (max(expected * (1 - expected), 1e-9)) ** 0.5 if metric.shape is Shape.SHARE else reference.deviation
+    half = 2.0 * spread / usual**0.5
+    low, high = expected - half, expected + half
+    return (max(0.0, low), min(1.0, high)) if metric.shape is Shape.SHARE else (low, high)
+
+
+def _bundles(by_group: Mapping[Group, Window]) -> tuple[BundleRow, ...]:
+    found: dict[tuple[str, str], Window] = {}
+    for group, window in by_group.items():
+        if group.bundle:
+            found.setdefault((group.bundle, group.arm), Window(0, group, 0)).merge(window)
+    rows = []
+    for (bundle, arm), window in sorted(found.items()):
+        units = sum(window.outcomes.values())
+        nulls = units - window.outcomes.get("ok", 0)
+        rows.append(BundleRow(bundle, arm, units, nulls / units if units else None))
+    return tuple(rows)
+
+
+def _distribution(
+    name: str, by_group: Mapping[Group, Window], references: Mapping[Group, Reference]
+) -> DistributionRow:
+    now, before = Distribution(), Distribution()
+    for group, window in by_group.items():
+        now.merge(window.get(name))
+        reference = reference_for(group, references)
+        if reference is not None:
+            before.merge(reference.window.get(name))
+    ends = [end for known in (now, before) for end in known.quantiles([0.005, 0.995])]
+    if not ends or max(ends) <= min(ends):
+        return DistributionRow(name, (), (), ())
+    width = (max(ends) - min(ends)) / BINS
+    edges = tuple(min(ends) + step * width for step in range(BINS + 1))
+    return DistributionRow(
+        name, edges, tuple(now.histogram(edges)), tuple(before.histogram(edges)) if before.count else ()
+    )

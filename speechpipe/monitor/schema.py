@@ -1,0 +1,117 @@
+"""The tables of the store. Changes go through `migrations/`; a test holds the two together."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+Sequence = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself there
+
+records = Table(
+    "records",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),  # the order in which they were written
+    Column("id", String(80), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("session_id", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("bundle", String(64), nullable=False),
+    Column("bundle_version", String(32), nullable=False),
+    Column("outcome", String(64), nullable=False),
+    Column("tenant", String(128), nullable=False),
+    Column("tenant_class", String(16), nullable=False),
+    Column("arm", String(16), nullable=False),
+    Column("versions", JSON, nullable=False),
+    Column("measures", JSON, nullable=False),
+    Index("records_by_time", "kind", "at"),
+    Index("records_by_session", "session_id"),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("start", BigInteger, nullable=False),  # unix seconds
+    Column("width_s", Integer, nullable=False),
+    Column("tenant_class", String(16), nullable=False),
+    Column("tenant", String(128), nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("bundle", String(97), nullable=False),  # name@version
+    Column("arm", String(16), nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("windows_by_time", "start"),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("seq", BigInteger, nullable=False),  # records up to here are taken into account
+    Column("state", LargeBinary, nullable=False),
+)
+
+pinned = Table(
+    "reference_sets",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("created_at", Float, nullable=False),
+    Column("tenant_class", String(16), nullable=False),
+    Column("tenant", String(128), nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("bundle", String(97), nullable=False),
+    Column("arm", String(16), nullable=False),
+    Column("since", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("status", String(16), nullable=False),  # proposed | pinned | retired
+    Column("approved_at", Float),
+    Column("approved_by", String(128)),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("fingerprint", String(400), nullable=False),  # what it is about: one open alarm each
+    Column("rule", String(80), nullable=False),
+    Column("metric", String(80), nullable=False),
+    Column("stage", String(32), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("group_label", String(320), nullable=False),
+    Column("state", String(16), nullable=False),  # pending | firing | resolved
+    Column("reason", Text, nullable=False),
+    Column("value", Float),
+    Column("expected", Float),
+    Column("pending_at", Float, nullable=False),
+    Column("firing_at", Float),
+    Column("resolved_at", Float),
+    Column("acknowledged_at", Float),
+    Column("acknowledged_by", String(128)),
+    Index("alarms_by_state", "state"),
+)
+
+changes = Table(
+    "announced_changes",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("tenant", String(128), nullable=False),  # empty: everybody
+    Column("since", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+about = Table("about", metadata, Column("key", String(32), primary_key=True), Column("value", String(64)))

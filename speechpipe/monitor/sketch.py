@@ -1,0 +1,102 @@
+"""What is kept of many values: how many, their sum, and a sketch of their distribution that can be merged.
+
+The sketch is KLL (Karnin, Lang, Liberty 2016, https://arxiv.org/abs/1603.05346) from Apache DataSketches: a rank is
+wrong by about 1 % at most, whatever the distribution, in about 2 kB.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from datasketches import kll_doubles_sketch
+
+K = 200
+_HEAD = struct.Struct("<qddI")  # count, sum, sum of squares, bytes of the sketch
+
+
+class Distribution:
+    """Of real values; NaN and infinities are not values and must not come here."""
+
+    __slots__ = ("_sketch", "count", "squares", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.squares = 0.0
+        self._sketch: kll_doubles_sketch | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[float] | npt.NDArray[np.float64], *, shape_only: bool = False) -> "Distribution":
+        """Return the distribution of `values`; `shape_only` keeps count and sums alone, which is all a share needs."""
+        found = cls()
+        array = np.asarray(values, np.float64)
+        found.count = len(array)
+        found.total = float(array.sum())
+        found.squares = float(np.dot(array, array))
+        if not shape_only and len(array):
+            found._sketch = kll_doubles_sketch(K)
+            found._sketch.update(array)
+        return found
+
+    def merge(self, other: "Distribution") -> None:
+        """Take in another one."""
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+        if other._sketch is not None:
+            if self._sketch is None:
+                self._sketch = kll_doubles_sketch(K)
+            self._sketch.merge(other._sketch)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean; None of nothing."""
+        return self.total / self.count if self.count else None
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation; 0 of nothing."""
+        if self.count < 2:
+            return 0.0
+        mean = self.total / self.count
+        return math.sqrt(max(0.0, self.squares / self.count - mean * mean))
+
+    @property
+    def sketched(self) -> bool:
+        """Whether it can say quantiles."""
+        return self._sketch is not None and not self._sketch.is_empty()
+
+    def quantile(self, share: float) -> float | None:
+        """Return a quantile; None of nothing."""
+        if self._sketch is None or self._sketch.is_empty():
+            return None
+        return float(self._sketch.get_quantile(share))
+
+    def quantiles(self, shares: Sequence[float]) -> list[float]:
+        """Return several quantiles at once; nothing of nothing."""
+        if self._sketch is None or self._sketch.is_empty():
+            return []
+        return [float(value) for value in self._sketch.get_quantiles(list(shares))]
+
+    def histogram(self, edges: Sequence[float]) -> list[float]:
+        """Return the share of values in each bin: below the first edge, between edges, above the last."""
+        if self._sketch is None or self._sketch.is_empty():
+            return [0.0] * (len(edges) + 1)
+        return [float(share) for share in self._sketch.get_pmf(list(edges))]
+
+    def dump(self) -> bytes:
+        """Return it as bytes."""
+        sketch = self._sketch.serialize() if self._sketch is not None else b""
+        return _HEAD.pack(self.count, self.total, self.squares, len(sketch)) + sketch
+
+    @classmethod
+    def load(cls, data: memoryview) -> tuple["Distribution", memoryview]:
+        """Return a distribution from the beginning of `data`, and the rest."""
+        found = cls()
+        found.count, found.total, found.squares, length = _HEAD.unpack_from(data)
+        end = _HEAD.size + length
+        if length:
+            found._sketch = kll_doubles_sketch.deserialize(bytes(data[_HEAD.size : end]))
+        return found, data[end:]

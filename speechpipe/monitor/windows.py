@@ -1,0 +1,160 @@
+"""Records summed up: one window is a stretch of time of one group, with what is needed of every metric.
+
+Windows are additive: two of the same stretch and group are merged. So they can be written as they come, a few records
+each, and be put together when somebody reads them, or by compaction.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from speechpipe.monitor import Record
+from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
+from speechpipe.monitor.sketch import Distribution
+
+WIDTH_S = 60
+MAX_TENANTS = 50
+OTHER_TENANTS = "(other)"
+
+
+class Group(NamedTuple):
+    """What is watched apart. `tenant` is empty for consumers: they are watched as a class."""
+
+    tenant_class: str
+    tenant: str
+    channel: str
+    bundle: str  # name@version
+    arm: str
+
+    @property
+    def label(self) -> str:
+        """A name for people."""
+        return " ".join(part for part in self if part) or "server"
+
+
+SERVER = Group("", "", "", "", "")
+"""Records of the server itself belong to nobody."""
+
+
+class Grouping:
+    """Assigns records to groups. A thousand enterprises do not make a thousand groups: fifty have their own."""
+
+    def __init__(self, most: int = MAX_TENANTS) -> None:
+        self._most = most
+        self._tenants: set[str] = set()
+
+    def group(self, record: Record) -> Group:
+        """Return the group of a record."""
+        if record.kind == "system":
+            return SERVER
+        tenant = ""
+        if record.tenant_class == "enterprise":
+            tenant = record.tenant
+            if tenant not in self._tenants:
+                if len(self._tenants) < self._most:
+                    self._tenants.add(tenant)
+                else:
+                    tenant = OTHER_TENANTS
+        bundle = f"{record.bundle}@{record.bundle_version}"
+        return Group(record.tenant_class, tenant, record.channel, bundle, record.arm)
+
+
+@dataclass
+class Window:
+    """One stretch of one group. `outcomes` counts units by outcome."""
+
+    start: int
+    group: Group
+    width_s: int = WIDTH_S
+    records: int = 0
+    sessions: int = 0
+    metrics: dict[str, Distribution] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+    def merge(self, other: "Window") -> None:
+        """Take in another one of the same group."""
+        self.records += other.records
+        self.sessions += other.sessions
+        for name, distribution in other.metrics.items():
+            mine = self.metrics.get(name)
+            if mine is None:
+                self.metrics[name] = mine = Distribution()
+            mine.merge(distribution)
+        for outcome, count in other.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+
+    def get(self, name: str) -> Distribution:
+        """Return what is known of a metric: maybe nothing."""
+        return self.metrics.get(name) or Distribution()
+
+
+def reading(metric: Metric, record: Record) -> float | None:
+    """Return what `record` says of `metric`, if that is a number."""
+    if record.kind not in (metric.kind, metric.late):
+        return None
+    value = metric.read(record)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def summed_up(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, width_s: int = WIDTH_S) -> list[Window]:
+    """Return the windows of some records."""
+    values: dict[tuple[int, Group], dict[str, list[float]]] = {}
+    late: dict[tuple[int, Group], dict[str, float]] = {}
+    windows: dict[tuple[int, Group], Window] = {}
+    by_kind = metrics_by_kind(spec)
+    for record in records:
+        start = int(record.at // width_s) * width_s
+        key = (start, grouping.group(record))
+        window = windows.get(key)
+        if window is None:
+            window = windows[key] = Window(start, key[1], width_s)
+            values[key], late[key] = {}, {}
+        window.records += 1
+        window.sessions += record.kind == "session"
+        if record.kind == "unit":
+            window.outcomes[record.outcome] = window.outcomes.get(record.outcome, 0) + 1
+        for metric in by_kind.get(record.kind, ()):
+            value = metric.read(record)
+            if value is None or not math.isfinite(value):
+                continue
+            if record.kind == metric.late:
+                late[key][metric.name] = late[key].get(metric.name, 0.0) + value
+            else:
+                values[key].setdefault(metric.name, []).append(value)
+    shapes = {metric.name: metric.shape for metric in spec.metrics}
+    for key, window in windows.items():
+        for name, found in values[key].items():
+            window.metrics[name] = Distribution.of(found, shape_only=shapes[name] is not Shape.REAL)
+        for name, total in late[key].items():
+            window.metrics.setdefault(name, Distribution()).total += total
+    return list(windows.values())
+
+
+def metrics_by_kind(spec: CascadeSpec) -> Mapping[str, list[Metric]]:
+    """Return which metrics are read from which kind of record."""
+    found: dict[str, list[Metric]] = {}
+    for metric in spec.metrics:
+        for kind in {metric.kind, metric.late} - {""}:
+            found.setdefault(kind, []).append(metric)
+    return found
+
+
+def merged(windows: Iterable[Window], width_s: int | None = None) -> list[Window]:
+    """Put windows of the same group together, in stretches of `width_s`, or all time together; sorted by time."""
+    found: dict[tuple[int, Group], Window] = {}
+    for window in windows:
+        start = window.start // width_s * width_s if width_s else 0
+        mine = found.get((start, window.group))
+        if mine is None:
+            mine = found[start, window.group] = Window(start, window.group, width_s or 0)
+        mine.merge(window)
+    return sorted(found.values(), key=lambda window: (window.start, window.group))
+
+
+def together(windows: Iterable[Window]) -> Window:
+    """Put windows of all groups and times together."""
+    found = Window(0, SERVER, 0)
+    for window in windows:
+        found.merge(window)
+    return found

@@ -1,0 +1,191 @@
+"""The watch over this server's cascade: a thread that follows its records, and what people ask of it."""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from speechpipe.config import Settings
+from speechpipe.errors import InvalidParameter, StoreUnavailable, UnknownName
+from speechpipe.health_desk import HealthDesk, reachable
+from speechpipe.monitor import Emit, Measure, Record
+from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.database import STORE_ERRORS
+from speechpipe.monitor.profiles import Budget
+from speechpipe.monitor.sinks import LogSink, Sink, WebhookSink
+from speechpipe.monitor.store import Store
+from speechpipe.monitor.watch import Watcher, WatchOptions
+from speechpipe.speech_cascade import CASCADE
+from speechpipe.speech_metrics import feedback_record
+
+TICK_S = 2.0
+SYSTEM_EVERY_S = 10.0
+FEEDBACK_WAIT_S = 5.0
+COUNTERS = frozenset(
+    {"system.records_lost", "system.webhooks_lost", "software.restarts", "software.refused", "software.cpu_s"}
+)
+KINDS = ("redo", "switch_to_typing", "abandon", "correction", "rating")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What somebody says of an utterance or a session."""
+
+    kind: str
+    utterance_id: str = ""
+    session_id: str = ""
+    text: str | None = None
+    value: float | None = None
+
+
+class Monitoring:
+    """Started and closed with the service. Everything it cannot do is said in the report and stops nothing."""
+
+    def __init__(self, settings: Settings, store: Store, emit: Emit, clock: Callable[[], float] = time.time) -> None:
+        """Prepare.
+
+        Raises:
+            InvalidParameter: a metric that is switched off does not exist.
+        """
+        try:
+            self.spec = CASCADE.without(tuple(settings.metrics_off))
+        except ValueError as error:
+            raise InvalidParameter(str(error), param="metrics_off") from error
+        self._settings = settings
+        self._store = store
+        self._emit = emit
+        self._clock = clock
+        self.webhook = WebhookSink(settings.alarm_webhook) if settings.alarm_webhook else None
+        sinks: list[Sink] = [LogSink(), *([self.webhook] if self.webhook is not None else [])]
+        options = WatchOptions(
+            Budget(settings.false_alarms_per_day, settings.false_looks_per_day),
+            settings.keep_records_days * 86_400.0,
+            settings.keep_windows_days * 86_400.0,
+        )
+        self._watcher = Watcher(self.spec, store, sinks, options)
+        self._sinks = sinks
+        self.desk = HealthDesk(self.spec, store, self._shown, clock)
+        self._sources: list[Callable[[], Mapping[str, float]]] = []
+        self._counted: dict[str, float] = {}
+        self._sampled_at = 0.0
+        self._closing = threading.Event()
+        self._lock = threading.Lock()  # the watcher is used by the thread and by whoever acknowledges
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self.failure = ""
+        self.cpu_s = 0.0
+
+    def add_source(self, source: Callable[[], Mapping[str, float]]) -> None:
+        """Have a part of the server say of itself what belongs into the records of the system."""
+        self._sources.append(source)
+
+    def start(self) -> None:
+        """Start to follow the records."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+        for sink in self._sinks:
+            sink.close()
+
+    # ---- the thread ----
+
+    def _run(self) -> None:
+        system_at = 0.0
+        while not self._closing.wait(TICK_S):
+            now = time.monotonic()
+            if now - system_at >= SYSTEM_EVERY_S:
+                system_at = now
+                self._emit(self._system_record())
+            self.tick()
+
+    def tick(self) -> None:
+        """Read on. What fails is tried again with the next tick."""
+        begun = time.thread_time()
+        try:
+            with self._lock:
+                self._watcher.tick(self._clock())
+            self.failure = ""
+        except STORE_ERRORS as error:
+            if not self.failure:
+                log.warning("the monitor cannot follow the records: %s", error)
+            self.failure = str(error).splitlines()[0]
+        self.cpu_s += time.thread_time() - begun
+
+    def _shown(self) -> dict[str, float | str]:
+        return {
+            **self.server_facts(),
+            "store_failure": self._store.failure or self.failure,
+            "store_queued": float(self._store.queued),
+            "records_behind": float(self._watcher.behind),
+        }
+
+    def _system_record(self) -> Record:
+        measures: dict[str, Measure] = {}
+        for name, value in self.server_facts().items():
+            measures[name] = value
+            if name in COUNTERS:
+                measures[name], self._counted[name] = max(0.0, value - self._counted.get(name, value)), value
+        now = self._clock()
+        cpu_s = measures.get("software.cpu_s")
+        if isinstance(cpu_s, float) and self._sampled_at:
+            measures["software.cpu_share"] = cpu_s / max(now - self._sampled_at, 1.0) / self._settings.cores
+        self._sampled_at = now
+        return Record("system", f"system-{uuid.uuid4().hex}", "", now, "", "", "", measures=measures, tenant_class="")
+
+    def server_facts(self) -> dict[str, float]:
+        """Return what the server says of itself now."""
+        facts: dict[str, float] = {"system.records_lost": float(self._store.lost.total())}
+        if self.webhook is not None:
+            facts["system.webhooks_lost"] = float(self.webhook.lost.total())
+        for source in self._sources:
+            facts |= source()
+        return facts
+
+    # ---- people ----
+
+    def feedback(self, given: Feedback) -> Record:
+        """Write down what somebody says; it is in the store when this returns.
+
+        Raises:
+            UnknownName: there is no such utterance or session.
+            StoreUnavailable: it could not be written.
+        """
+        with reachable():
+            found = self._find(given)
+        if found is None:
+            name = given.utterance_id or given.session_id
+            raise UnknownName(f"there is no utterance or session {name!r}", cause="not_found")
+        measures: dict[str, Measure] = {}
+        if given.kind == "rating":
+            measures["people.rating"] = given.value
+        if given.kind == "correction":
+            measures["people.edit_share"] = given.value
+        record = feedback_record(found, given.kind, f"feedback-{uuid.uuid4().hex}", self._clock(), measures)
+        if not self._store.write(record, FEEDBACK_WAIT_S):
+            raise StoreUnavailable(f"the feedback could not be stored: {self._store.failure or 'too slow'}")
+        return record
+
+    def _find(self, given: Feedback) -> Record | None:
+        if given.utterance_id:
+            return next((r for r in self._store.find(id_=given.utterance_id) if r.kind == "unit"), None)
+        found = self._store.find(session_id=given.session_id)
+        return next((record for record in found if record.kind in ("unit", "session")), None)
+
+    def acknowledge(self, alarm_id: str, by: str) -> Alarm:
+        """Note that somebody has seen an alarm.
+
+        Raises:
+            UnknownName: no such alarm is open.
+        """
+        with self._lock:
+            alarm = self._watcher.acknowledge(alarm_id, by, self._clock())
+        if alarm is None:
+            raise UnknownName(f"no alarm {alarm_id!r} is open", cause="not_found")
+        return alarm

@@ -1,0 +1,67 @@
+// Keeps the page true: asks the server for the report's body again and again, with what the filters say.
+const form = document.querySelector("#filters");
+const body = document.querySelector("#body");
+const status = document.querySelector("#status");
+const EVERY_MS = 5000;
+let timer = 0;
+let asked = 0;
+
+function query() {
+  const values = new FormData(form);
+  const found = new URLSearchParams();
+  for (const name of ["minutes", "tenant_class", "channel", "bundle"]) {
+    if (values.get(name)) found.set(name, values.get(name));
+  }
+  return found;
+}
+
+function headers() {
+  const key = new FormData(form).get("key");
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+function opened() {
+  return [...body.querySelectorAll("details")].map((item) => item.open);
+}
+
+async function update() {
+  clearTimeout(timer);
+  const mine = ++asked;
+  try {
+    const answer = await fetch(`/v1/health/page?${query()}`, { headers: headers() });
+    if (mine !== asked) return; // the filters changed meanwhile
+    if (answer.ok) {
+      const open = opened();
+      const focused = document.activeElement?.dataset?.acknowledge;
+      body.innerHTML = await answer.text();
+      body.querySelectorAll("details").forEach((item, index) => { item.open = Boolean(open[index]); });
+      if (focused) body.querySelector(`[data-acknowledge="${focused}"]`)?.focus();
+      status.textContent = `updated ${new Date().toLocaleTimeString()}`;
+      offer(JSON.parse(answer.headers.get("x-speechpipe-bundles") || "[]"));
+    } else {
+      const said = await answer.json().catch(() => null);
+      status.textContent = said?.error?.message ?? `the server answers ${answer.status}`;
+    }
+  } catch {
+    status.textContent = "the server cannot be reached";
+  }
+  if (form.elements.follow.checked) timer = setTimeout(update, EVERY_MS);
+}
+
+function offer(bundles) {
+  const select = form.elements.bundle;
+  for (const name of bundles) {
+    if (![...select.options].some((option) => option.value === name)) select.add(new Option(name, name));
+  }
+}
+
+form.addEventListener("change", update);
+form.addEventListener("submit", (event) => { event.preventDefault(); update(); });
+body.addEventListener("click", async (event) => {
+  const id = event.target.dataset?.acknowledge;
+  if (!id) return;
+  const answer = await fetch(`/v1/alarms/${id}/acknowledge`, { method: "POST", headers: headers() });
+  if (!answer.ok) status.textContent = "the alarm could not be acknowledged";
+  await update();
+});
+update();
