@@ -113,10 +113,16 @@ class Monitoring:
                 self._watcher.tick(self._clock())
             self.failure = ""
         except STORE_ERRORS as error:
-            if not self.failure:
-                log.warning("the monitor cannot follow the records: %s", error)
-            self.failure = str(error).splitlines()[0]
+            self._fails(error)
+        except Exception as error:  # the last handler of the monitor: one strange record does not end the watch
+            log.exception("the monitor broke")
+            self._fails(error)
         self.cpu_s += time.thread_time() - begun
+
+    def _fails(self, error: Exception) -> None:
+        if not self.failure:
+            log.warning("the monitor cannot follow the records: %s", error)
+        self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
 
     def _shown(self) -> dict[str, float | str]:
         return {

@@ -66,7 +66,8 @@ class Watcher:
         self._seq = -1
         self._book = AlarmBook()
         self._kept_house_at = 0.0
-        self._references: tuple[Any, ...] = ()
+        self._references: tuple[Any, ...] | None = None
+        self._known: set[Group] = set()  # groups that have a reference, or a proposal
         self._proposing: dict[Group, _Proposing] = {}
         self.failure = ""
 
