@@ -1,0 +1,179 @@
+"""The watcher over a real store: references, drift, limits, restarts, two processes, housekeeping."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from speechpipe.monitor import Record
+from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.profiles import Budget
+from speechpipe.monitor.reference import pinned
+from speechpipe.monitor.report import Facts, Filters, health_report
+from speechpipe.monitor.store import Store
+from speechpipe.monitor.watch import Watcher, WatchOptions
+from speechpipe.monitor.windows import together
+from tests.monitor.databases import DATABASES, Database
+from tests.monitor.records import SPEC, traffic, unit
+
+OPTIONS = WatchOptions(Budget(page=10.0, investigate=10.0))
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.alarms: list[Alarm] = []
+
+    def send(self, alarms: list[Alarm]) -> None:
+        self.alarms += alarms
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(params=DATABASES, ids=str)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    database: Database = request.param
+    with database.empty(tmp_path) as url:
+        store = Store(url)
+        store.open()
+        yield store
+        store.close()
+
+
+def put(store: Store, records: list[Record]) -> None:
+    for record in records:
+        store.append(record)
+    store.flush()
+
+
+def watched(store: Store, sink: Sink) -> Watcher:
+    """A watcher whose reference is the first 500 healthy units, approved."""
+    watcher = Watcher(SPEC, store, [sink], OPTIONS)
+    put(store, traffic(1000))
+    watcher.tick(1000)
+    (reference,) = watcher.archive.references()
+    assert reference.status == "proposed"
+    assert reference.units >= 500
+    watcher.archive.approve(reference.id, "ann", 1000)
+    return watcher
+
+
+def test_healthy_traffic_raises_nothing_and_a_worsening_is_found_and_resolved(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    put(store, traffic(1000, start=1000, first=1000, seed=1))
+    watcher.tick(2000)
+    assert sink.alarms == []
+    put(store, traffic(600, start=2000, first=2000, null_share=0.15, seed=2))
+    watcher.tick(2600)
+    (alarm,) = sink.alarms
+    assert (alarm.condition.metric, alarm.condition.severity, alarm.state) == ("model.null_share", "page", "firing")
+    assert "rose" in alarm.condition.reason
+    put(store, traffic(3000, start=2600, first=2600, seed=3))
+    for now in (5600, 5800):
+        watcher.tick(now)
+    assert [alarm.state for alarm in sink.alarms] == ["firing", "resolved"]
+
+
+def test_a_restart_goes_on_where_it_was_and_counts_nothing_twice(store: Store) -> None:
+    sink = Sink()
+    watched(store, sink)
+    put(store, traffic(600, start=1000, first=1000, null_share=0.15, seed=2))
+    for _ in range(3):  # each reads on from what the one before committed
+        Watcher(SPEC, store, [sink], OPTIONS).tick(1600)
+    assert [alarm.condition.metric for alarm in sink.alarms] == ["model.null_share"]
+    windows = Watcher(SPEC, store, [], OPTIONS).archive.windows(0, 10_000)
+    assert together(windows).records == 1600
+
+
+def test_two_processes_on_one_store_count_everything_once(store: Store) -> None:
+    one, two = Watcher(SPEC, store, [], OPTIONS), Watcher(SPEC, store, [], OPTIONS)
+    for step in range(6):
+        put(store, traffic(100, start=100.0 * step, first=100 * step, seed=step))
+        (one, two)[step % 2].tick(100.0 * step + 100)
+    one.tick(700)
+    two.tick(700)
+    assert together(one.archive.windows(0, 1000)).records == 600
+
+
+def test_a_fixed_limit_needs_no_reference(store: Store) -> None:
+    sink = Sink()
+    watcher = Watcher(SPEC, store, [sink], OPTIONS)
+    put(store, traffic(100, null_share=0.9))
+    watcher.tick(100)
+    assert sink.alarms == [], "it must last"
+    watcher.tick(170)
+    assert [alarm.condition.rule for alarm in sink.alarms] == ["limit"]
+
+
+def test_an_announced_change_alarms_nobody(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    watcher.archive.announce("", 1000, 3000, "new microphones")
+    put(store, traffic(600, start=1000, first=1000, null_share=0.15, seed=2))
+    watcher.tick(1600)
+    assert sink.alarms == []
+
+
+def test_feedback_adds_to_the_rate_and_not_to_the_count(store: Store) -> None:
+    watcher = Watcher(SPEC, store, [], OPTIONS)
+    redo = [unit(9000 + i, 50.0, kind="feedback", outcome="redo", id=f"f{i}") for i in range(5)]
+    put(store, [*traffic(100), *redo])
+    watcher.tick(100)
+    report = health_report(SPEC, Facts(0, 200, watcher.archive.windows(0, 200)))
+    row = report.metric("people.redo_rate")
+    assert row is not None
+    assert (row.value, row.count) == (pytest.approx(0.05), 100)
+
+
+def test_windows_are_put_together_and_say_the_same(store: Store) -> None:
+    watcher = Watcher(SPEC, store, [], OPTIONS)
+    for step in range(4):
+        put(store, traffic(500, start=500.0 * step, first=500 * step, seed=step))
+        watcher.tick(500.0 * step)
+    before = watcher.archive.windows(0, 10_000)
+    assert watcher.archive.compact(9000) > 0
+    after = watcher.archive.windows(0, 10_000)
+    assert len(after) < len(before)
+    one, other = together(before), together(after)
+    assert (one.records, one.outcomes) == (other.records, other.outcomes)
+    assert one.get("gate.length_s").total == pytest.approx(other.get("gate.length_s").total)
+    median = one.get("gate.length_s").quantile(0.5)
+    assert median == pytest.approx(other.get("gate.length_s").quantile(0.5), rel=0.05)
+    assert watcher.archive.expire(10_000) == len(after)
+
+
+def test_the_report_of_a_degraded_hour_and_of_a_silent_one(store: Store) -> None:
+    watcher = watched(store, Sink())
+    put(store, traffic(1000, start=3600, first=1000, null_share=0.2, length_s=3.0, seed=4))
+    watcher.tick(4600)
+    references = pinned(watcher.archive.references())
+    hour = Facts(3600, 7200, watcher.archive.windows(3600, 7200), references)
+    report = health_report(SPEC, hour)
+    verdicts = {row.stage.name: row.grade.label for row in report.stages}
+    assert verdicts["gate"] == "ok"
+    assert verdicts["model"] == "degraded"
+    assert "null output rose" in report.stages[1].reasons[0]
+    quiet = health_report(SPEC, Facts(10_000, 13_600, watcher.archive.windows(10_000, 13_600), references))
+    assert {row.grade.label for row in quiet.stages} == {"no data"}
+    assert quiet.grade.label == "no data"
+    nobody = health_report(SPEC, Facts(3600, 7200, hour.windows, references, filters=Filters(channel="listen")))
+    assert nobody.units == 0
+
+
+def test_a_thousand_tenants_do_not_make_a_thousand_groups(store: Store) -> None:
+    watcher = Watcher(SPEC, store, [], OPTIONS)
+    put(store, [unit(i, 10.0, tenant=f"t{i}", tenant_class="enterprise") for i in range(1000)])
+    put(store, [unit(i, 10.0, tenant=f"t{i}", tenant_class="consumer") for i in range(1000, 2000)])
+    watcher.tick(20)
+    groups = {window.group for window in watcher.archive.windows(0, 100)}
+    assert len(groups) == 52
+    assert together(watcher.archive.windows(0, 100)).records == 2000
+
+
+def test_values_that_are_not_numbers_are_not_counted(store: Store) -> None:
+    watcher = Watcher(SPEC, store, [], OPTIONS)
+    put(store, [unit(0, 1.0, float("nan")), unit(1, 1.0, float("inf")), unit(2, 1.0, 2.0)])
+    watcher.tick(10)
+    known = together(watcher.archive.windows(0, 100)).get("gate.length_s")
+    assert (known.count, known.mean) == (1, 2.0)
