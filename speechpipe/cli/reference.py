@@ -35,7 +35,7 @@ def set_(
     filters = Filters(tenant_class or None, channel or None, bundle or None)
     found = desk(store).propose(end - duration_s(last), end, filters)
     if not found:
-        raise BadInput("there was no traffic in that time", cause="no_traffic")
+        raise BadInput("there was no traffic in that time")
     _print(found)
 
 

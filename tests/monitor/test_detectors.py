@@ -1,11 +1,13 @@
 """Detectors against simulation: how long until a false alarm, how soon after a change."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from speechpipe.monitor.detectors import DETECTORS, Detector, make
 from speechpipe.monitor.sketch import Distribution
 
+Values = npt.NDArray[np.float64]
 RUN_LENGTH = 2_000.0
 BASE = 0.02
 
@@ -16,11 +18,11 @@ def share_reference(share: float = BASE, count: int = 20_000) -> Distribution:
     return Distribution.of(values, shape_only=True)
 
 
-def skewed(random: np.random.Generator, count: int, factor: float = 1.0) -> "np.ndarray":  # type: ignore[type-arg]
+def skewed(random: np.random.Generator, count: int, factor: float = 1.0) -> Values:
     return random.gamma(2.0, factor, count)
 
 
-def until_alarm(detector: Detector, values: "np.ndarray") -> int:  # type: ignore[type-arg]
+def until_alarm(detector: Detector, values: Values) -> int:
     for index, value in enumerate(values):
         if detector.update(float(value)).alarm:
             return index + 1
@@ -34,7 +36,7 @@ def test_false_alarms_on_a_rare_share_are_as_rare_as_promised(name: str) -> None
     lengths = []
     for _ in range(60):
         detector.reset()
-        lengths.append(until_alarm(detector, random.random(20_000) < BASE))
+        lengths.append(until_alarm(detector, (random.random(20_000) < BASE).astype(float)))
     # The mean of 60 exponential-like lengths is within 40 % of the truth nearly always.
     assert np.mean(lengths) >= 0.6 * RUN_LENGTH
 
@@ -47,7 +49,7 @@ def test_a_worsening_of_a_rare_share_is_found(name: str, ratio: int, most: int) 
     delays = []
     for _ in range(30):
         detector.reset()
-        delays.append(until_alarm(detector, random.random(5_000) < BASE * ratio))
+        delays.append(until_alarm(detector, (random.random(5_000) < BASE * ratio).astype(float)))
     assert np.median(delays) <= most
 
 
