@@ -50,6 +50,7 @@ def run(settings: Settings) -> None:
 
     service = build(settings, with_store=True, live=True)
     hub = Hub(service)
+    service.monitoring.add_source(hub.facts)
     app = create_app(service, hub, failed)
     sys.setswitchinterval(SWITCH_S)
     config = uvicorn.Config(

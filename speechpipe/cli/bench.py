@@ -3,7 +3,9 @@
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,3 +80,33 @@ def _line(found: "Point") -> str:
         f" {1000 * found.partial_p95_s:.0f} ms; {found.finals} finals, {found.lost} lost, {found.refused} refused,"
         f" {found.late_steps} late client steps; {found.stolen:.0%} of the CPU went to other machines"
     )
+
+
+@bench.command()
+def detectors(
+    streams: Annotated[int, typer.Option(min=5, help="Streams of each kind.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False,
+) -> None:
+    """Compare the detectors on simulated streams with each other, a plain z-test and (where installed) river's."""
+    from importlib.util import find_spec
+
+    from speechpipe.bench import detection
+
+    makers: dict[str, Callable[[], detection.Watching]] = {
+        name: partial(detection.Ours, name) for name in ("mixture", "bernoulli_cusum")
+    }
+    makers["z-test"] = detection.ZTest
+    if find_spec("river") is not None:
+        makers |= {
+            f"river {name}": partial(detection.River, name)
+            for name in ("ADWIN", "PageHinkley", "KSWIN", "DDM", "EDDM", "HDDM_A", "HDDM_W")
+        }
+    found = detection.rows(makers, streams)
+    if as_json:
+        print(json.dumps([asdict(row) for row in found]))
+        return
+    print(f"base rate {detection.BASE:.0%}; median delay in values, in brackets the share that was missed")
+    print(f"{'detector':18s} {'false / 10k':>12s}" + "".join(f"{f'x{ratio}':>16s}" for ratio in detection.RATIOS))
+    for row in found:
+        cells = "".join(f"{row.delays[ratio]:9.0f} ({row.missed[ratio]:4.0%})" for ratio in detection.RATIOS)
+        print(f"{row.name:18s} {row.false_per_10k:12.2f}{cells}")

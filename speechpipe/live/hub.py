@@ -43,7 +43,6 @@ class Hub:
         self.counts: Counter[str] = Counter()
         self.loop_lag_s = 0.0
         service.exposition.add_gauges(self._gauges())
-        service.monitoring.add_source(self.facts)
 
     # ---- life ----
 

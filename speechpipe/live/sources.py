@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from speechpipe.audio.source import AudioSource, ChannelChoice
 from speechpipe.audio.wire import WireFormat
 from speechpipe.errors import BadInput
@@ -59,7 +61,8 @@ def _raw_file(path: Path, step: int) -> Iterator[bytes]:
 def _decoded(source: AudioSource) -> Iterator[bytes]:
     rest = b""
     for (block,) in source.blocks():
-        rest += (block * 32767).astype("<i2").tobytes()
+        # The factor that readers divide by: 16-bit files come through unchanged.
+        rest += np.clip(np.rint(block * 32768), -32768, 32767).astype("<i2").tobytes()
         whole = len(rest) // STEP_BYTES * STEP_BYTES
         yield from (rest[start : start + STEP_BYTES] for start in range(0, whole, STEP_BYTES))
         rest = rest[whole:]
