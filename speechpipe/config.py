@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     metrics_off: list[str] = Field(default_factory=list, description="Metrics that are not read.")
     false_alarms_per_day: float = Field(0.1, gt=0, description="That wake somebody, over all that is watched.")
     false_looks_per_day: float = Field(1.0, gt=0, description="That somebody should look at in the morning.")
+    traces: bool = Field(False, description="OpenTelemetry spans (the extra `otel`), configured by OTEL_*.")
     alarm_webhook: str = Field(
         "", pattern=r"^(https?://.+)?$", description="Gets alarms as Alertmanager would send them."
     )

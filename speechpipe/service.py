@@ -15,7 +15,7 @@ from speechpipe.asr import DecodeOptions
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from speechpipe.config import Settings
-from speechpipe.errors import NotReady, SpeechpipeError
+from speechpipe.errors import InvalidParameter, NotReady, SpeechpipeError
 from speechpipe.gauges import gauges
 from speechpipe.hearing import Listener, OnUtterance
 from speechpipe.monitor import Record
@@ -30,6 +30,7 @@ from speechpipe.workers.pool import RecognizerPool
 if TYPE_CHECKING:
     from speechpipe.monitor.store import Store
     from speechpipe.monitoring import Monitoring
+    from speechpipe.tracing import Tracing
 
 CHAMPION_NAMES = ("default", "whisper-1")
 """Model names that clients send without choosing; both mean the champion."""
@@ -74,6 +75,7 @@ class Service:
         self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
         self.store = store
         self._monitoring: Monitoring | None = None
+        self._tracing = tracing(settings)
         self.refused: Counter[str] = Counter()
         specs = list({spec.key: spec for spec in (recognizer(bundle.asr) for bundle in self._preload)}.values())
         self._pool = RecognizerPool(file_pool(settings), specs)
@@ -128,6 +130,8 @@ class Service:
             pool.close(max(0.0, until - time.monotonic()))
         if self._monitoring is not None:
             self._monitoring.close()
+        if self._tracing is not None:
+            self._tracing.close()
         if self.store is not None:
             self.store.close()
 
@@ -183,6 +187,8 @@ class Service:
     def emit(self, record: Record) -> None:
         """Send a record sideways to metrics and store; never raises, never waits."""
         self.exposition.observe(record)
+        if self._tracing is not None:
+            self._tracing.emit(record)
         if self.store is not None:
             self.store.append(record)
 
@@ -249,6 +255,22 @@ class Service:
     def started(self) -> bool:
         """Whether sessions are taken."""
         return self._started
+
+
+def tracing(settings: Settings) -> "Tracing | None":
+    """Return what makes spans, if the settings ask for them.
+
+    Raises:
+        InvalidParameter: the extra is not installed.
+    """
+    if not settings.traces:
+        return None
+    try:
+        from speechpipe.tracing import Tracing
+    except ImportError as error:
+        message = "SPEECHPIPE_TRACES needs OpenTelemetry: pip install 'speechpipe[otel]'"
+        raise InvalidParameter(message, param="traces") from error
+    return Tracing()
 
 
 def new_session_id() -> str:

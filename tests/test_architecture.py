@@ -20,7 +20,7 @@ ROWS: list[list[str]] = [
     ["documents", "captions", "health_document", "plots"],
     ["transcription", "live"],
     ["service"],
-    ["monitoring", "admission", "failure_modes", "prometheus_rules"],
+    ["monitoring", "admission", "failure_modes", "prometheus_rules", "tracing"],
     ["health_desk"],
     ["pipeline", "bundles", "cards", "speech_metrics", "speech_cascade", "gauges", "evaluation", "recipes"],
     ["hearing"],
