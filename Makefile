@@ -37,7 +37,9 @@ bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about an hou
 	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli decoder_settings; do \
 		$(BIN)/python benchmarks/$$file.py || status=1; done; \
 	$(BIN)/speechpipe bench capacity $(SPEECH) || status=1; \
-	for file in peer_server live_faults live_soak; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
+	$(BIN)/speechpipe bench detectors || status=1; \
+	$(BIN)/python benchmarks/store.py || status=1; \
+	for file in peer_server live_faults live_soak monitor_cost store_kill; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	$(BIN)/ruff check .

@@ -83,7 +83,7 @@ class River:
     def __init__(self, name: str) -> None:
         from river import drift  # the test extra
 
-        of = drift.binary if name in ("DDM", "EDDM", "HDDM_A", "HDDM_W") else drift
+        of = drift.binary if name in ("DDM", "EDDM", "HDDMA", "HDDMW") else drift
         self._detector = getattr(of, name)()
         self._takes = bool if of is drift.binary else float
 

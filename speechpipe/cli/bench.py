@@ -99,7 +99,7 @@ def detectors(
     if find_spec("river") is not None:
         makers |= {
             f"river {name}": partial(detection.River, name)
-            for name in ("ADWIN", "PageHinkley", "KSWIN", "DDM", "EDDM", "HDDM_A", "HDDM_W")
+            for name in ("ADWIN", "PageHinkley", "DDM", "EDDM", "HDDMA", "HDDMW")
         }
     found = detection.rows(makers, streams)
     if as_json:

@@ -47,6 +47,7 @@ class Store:
         self.url = url
         self.lost: Counter[str] = Counter()
         self.written = 0
+        self.cpu_s = 0.0  # of the writer
         self.failure = ""  # why the last batch could not be written
         self._queue: queue.Queue[Record | _Awaited] = queue.Queue(queue_size)
         self._closing = threading.Event()
@@ -105,6 +106,7 @@ class Store:
                     item.written = written
                     item.done.set()
                 self._queue.task_done()
+            self.cpu_s = time.thread_time()
 
     def _batch(self) -> list[Record | _Awaited]:
         """Wait for records; an empty list means that the store is closed and the queue empty."""

@@ -5,6 +5,7 @@ Best against one size of change; `mixture.py` pays a little to be good against a
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,20 @@ def cautious_share(reference: Distribution) -> float:
     return min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
 
 
+@lru_cache(maxsize=256)
+def _threshold(share: float, hit: float, miss: float, run_length: float) -> float:
+    steps, weights = np.array([hit, miss]), np.array([share, 1 - share])
+    # A grid as fine as the small step, or the chain would never move down.
+    return threshold_for(
+        run_length,
+        lambda threshold: average_run_length(
+            steps, weights, threshold, states=min(1500, max(60, math.ceil(4 * threshold / -miss)))
+        ),
+        least=hit * 0.5,
+        most=40.0,
+    )
+
+
 class BernoulliCusum:
     """One-sided: upwards, or downwards for a share whose falling is the degradation."""
 
@@ -43,16 +58,7 @@ class BernoulliCusum:
         odds = ratio * share / (1 - share)
         worse = odds / (1 + odds)
         self._hit, self._miss = math.log(worse / share), math.log((1 - worse) / (1 - share))
-        steps, weights = np.array([self._hit, self._miss]), np.array([share, 1 - share])
-        # A grid as fine as the small step, or the chain would never move down.
-        self._threshold = threshold_for(
-            run_length,
-            lambda threshold: average_run_length(
-                steps, weights, threshold, states=min(1500, max(60, math.ceil(4 * threshold / -self._miss)))
-            ),
-            least=self._hit * 0.5,
-            most=40.0,
-        )
+        self._threshold = _threshold(share, self._hit, self._miss, run_length)
         self.reset()
 
     def reset(self) -> None:

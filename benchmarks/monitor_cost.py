@@ -1,0 +1,55 @@
+"""What watching costs: CPU of the store's writer and of the monitor over that of the whole cascade, and how long an
+utterance waits for its record to be taken.
+
+python benchmarks/monitor_cost.py AUDIO... [--rounds 5]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from speechpipe.config import Settings
+from speechpipe.monitor import Record
+from speechpipe.service import build
+from speechpipe.transcription import Transcription, TranscriptionRequest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("audio", nargs="+", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    waited: list[float] = []
+    with tempfile.TemporaryDirectory() as state:
+        service = build(Settings(state_dir=Path(state)), with_store=True)
+        plain = service.emit
+
+        def emit(record: Record) -> None:
+            begun = time.perf_counter()
+            plain(record)
+            waited.append(time.perf_counter() - begun)
+
+        service.emit = emit  # type: ignore[method-assign]
+        assert service.store is not None
+        with service:
+            own, workers = time.process_time(), service.pool.status().cpu_s
+            for _ in range(asked.rounds):
+                for path in asked.audio:
+                    with path.open("rb") as file:
+                        for _ in Transcription(service, file, TranscriptionRequest(service.champion)).run():
+                            pass
+            service.store.flush()
+            service.monitoring.tick()
+            own, workers = time.process_time() - own, service.pool.status().cpu_s - workers
+            watching = service.store.cpu_s + service.monitoring.cpu_s + sum(waited)
+            written = service.store.written
+    print(f"{written} records; cascade {own + workers:.1f} CPU-s, of which watching {watching:.3f}:", end=" ")
+    print(f"{watching / (own + workers):.2%}")
+    slow = sorted(waited)[int(0.99 * len(waited))]
+    print(f"a record is taken in {1e3 * statistics.median(waited):.3f} ms (p99 {1e3 * slow:.3f} ms)")
+
+
+if __name__ == "__main__":
+    main()
