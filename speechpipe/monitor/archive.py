@@ -79,6 +79,12 @@ class Archive:
         with self._engine().connect() as connection:
             return [_reference(row) for row in connection.execute(select(pinned).order_by(pinned.c.id))]
 
+    def reference_states(self) -> tuple[tuple[int, str], ...]:
+        """Return (number, status) of all references: cheap, to see whether anything has changed."""
+        with self._engine().connect() as connection:
+            rows = connection.execute(select(pinned.c.id, pinned.c.status).order_by(pinned.c.id))
+            return tuple((row.id, row.status) for row in rows)
+
     def propose(self, reference: Reference) -> int:
         """Write a proposal; return its number."""
         group = reference.group

@@ -37,6 +37,7 @@ records = Table(
     Column("measures", JSON, nullable=False),
     Index("records_by_time", "kind", "at"),
     Index("records_by_session", "session_id"),
+    sqlite_autoincrement=True,  # a number is never used again, even after everything has expired
 )
 
 windows = Table(

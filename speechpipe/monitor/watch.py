@@ -7,7 +7,6 @@ of it: a restart, a second process or a clock that jumps loses nothing and count
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from speechpipe.monitor import Record
 from speechpipe.monitor.alarms import Alarm, AlarmBook
@@ -66,7 +65,7 @@ class Watcher:
         self._seq = -1
         self._book = AlarmBook()
         self._kept_house_at = 0.0
-        self._references: tuple[Any, ...] | None = None
+        self._references: tuple[tuple[int, str], ...] | None = None
         self._known: set[Group] = set()  # groups that have a reference, or a proposal
         self._proposing: dict[Group, _Proposing] = {}
         self.failure = ""
@@ -125,10 +124,10 @@ class Watcher:
         return True
 
     def _take_references(self) -> None:
-        references = self.archive.references()
-        key = tuple((reference.id, reference.status) for reference in references)
-        if key != self._references:
-            self._references = key
+        states = self.archive.reference_states()
+        if states != self._references:
+            self._references = states
+            references = self.archive.references()
             self._drift.compare_with(pinned(references))
             self._known = {reference.group for reference in references if reference.status != "retired"}
 

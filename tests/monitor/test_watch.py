@@ -178,3 +178,21 @@ def test_values_that_are_not_numbers_are_not_counted(store: Store) -> None:
     watcher.tick(10)
     known = together(watcher.archive.windows(0, 100)).get("gate.length_s")
     assert (known.count, known.mean) == (1, 2.0)
+
+
+def test_after_everything_has_expired_new_records_are_followed(store: Store) -> None:
+    watcher = Watcher(SPEC, store, [], OPTIONS)
+    put(store, traffic(100))
+    watcher.tick(100)
+    assert store.expire(1000) == 100
+    put(store, traffic(50, start=2000, first=1000))
+    watcher.tick(2100)
+    assert together(watcher.archive.windows(1900, 3000)).records == 50
+
+
+def test_old_records_and_windows_are_deleted_in_time(store: Store) -> None:
+    watcher = Watcher(SPEC, store, [], WatchOptions(keep_records_s=1000.0, keep_windows_s=5000.0))
+    put(store, [*traffic(100), *traffic(100, start=9000, first=1000)])
+    watcher.tick(9100)
+    assert len(list(store.read())) == 100
+    assert together(watcher.archive.windows(0, 10_000)).records == 100

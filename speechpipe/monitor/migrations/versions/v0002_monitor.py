@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("arm", sa.String(16), nullable=False),
         sa.Column("versions", sa.JSON, nullable=False),
         sa.Column("measures", sa.JSON, nullable=False),
+        sqlite_autoincrement=True,
     )
     op.execute(f"INSERT INTO records ({NAMES}) SELECT {NAMES} FROM records_before ORDER BY at, id")  # noqa: S608 - constants
     op.drop_table("records_before")
