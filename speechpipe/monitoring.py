@@ -26,7 +26,6 @@ FEEDBACK_WAIT_S = 5.0
 COUNTERS = frozenset(
     {"system.records_lost", "system.webhooks_lost", "software.restarts", "software.refused", "software.cpu_s"}
 )
-KINDS = ("redo", "switch_to_typing", "abandon", "correction", "rating")
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ class Feedback:
     kind: str
     utterance_id: str = ""
     session_id: str = ""
-    text: str | None = None
     value: float | None = None
 
 

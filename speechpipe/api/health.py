@@ -102,7 +102,7 @@ def router(service: Service) -> APIRouter:
         value = body.value
         if body.kind == "correction" and body.text is not None and body.was is not None:
             value = edit_share(body.text, body.was)
-        given = Feedback(body.kind, body.utterance_id, body.session_id, body.text, value)
+        given = Feedback(body.kind, body.utterance_id, body.session_id, value)
         record = service.monitoring.feedback(given)
         return {
             "id": record.id,

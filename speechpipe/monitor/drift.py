@@ -104,6 +104,7 @@ class DriftWatch:
         if kept is not None:
             watched.detector.restore(kept["detector"])
             watched.alarmed, watched.recent = kept["alarmed"], kept["recent"]
+            watched.verdict = Verdict(0.0, kept.get("direction", 0))
         return watched
 
     def conditions(self, suppressed: Callable[[Group], bool]) -> list[Condition]:
@@ -143,6 +144,7 @@ class DriftWatch:
                 "detector": watched.detector.state(),
                 "alarmed": watched.alarmed,
                 "recent": watched.recent,
+                "direction": watched.verdict.direction,
             }
             for (group, name), watched in self._watched.items()
             if watched is not None
@@ -152,6 +154,10 @@ class DriftWatch:
         """Go on from there."""
         self._watched.clear()
         self._kept = dict(state)
+        for key in state:  # now, not with the next value: an alarm goes on though nobody speaks
+            _, name, *group = key.split("|")
+            if name in self._spec.by_name:
+                self._find(Group(*group), self._spec.by_name[name])
 
 
 def _key(group: Group, metric: str, reference: int) -> str:

@@ -15,9 +15,9 @@ MOST_S = 900.0
 class LimitWatch:
     """Keeps the windows of the last minutes."""
 
-    def __init__(self, spec: CascadeSpec) -> None:
+    def __init__(self, spec: CascadeSpec, windows: Sequence[Window] = ()) -> None:
         self._metrics = [metric for metric in spec.metrics if metric.limit is not None]
-        self._windows: list[Window] = []
+        self._windows = list(windows)
 
     def take(self, windows: Sequence[Window]) -> None:
         """Take what was summed up."""

@@ -6,14 +6,14 @@ of it: a restart, a second process or a clock that jumps loses nothing and count
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from speechpipe.monitor import Record
 from speechpipe.monitor.alarms import Alarm, AlarmBook
 from speechpipe.monitor.archive import Archive
 from speechpipe.monitor.cascade import CascadeSpec
 from speechpipe.monitor.drift import DriftWatch
-from speechpipe.monitor.limits import LimitWatch
+from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import pinned, proposed
 from speechpipe.monitor.sinks import Sink
@@ -26,7 +26,6 @@ FINE_S = 3 * 3600.0
 """Windows of a minute are kept for so long; then they are put together."""
 
 HOUSEKEEPING_S = 600.0
-LIMIT_MEMORY_S = 900.0
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,6 @@ class Watcher:
         self._references: tuple[tuple[int, str], ...] | None = None
         self._known: set[Group] = set()  # groups that have a reference, or a proposal
         self._proposing: dict[Group, _Proposing] = {}
-        self.failure = ""
 
     # ---- the tick ----
 
@@ -79,13 +77,12 @@ class Watcher:
             SQLAlchemyError, OSError, StoreTooNew: the store fails; nothing is lost by trying again later.
         """
         if self._seq < 0:
-            self._begin()
+            self._begin(now)
         self._take_references()
         for _ in range(MOST_BATCHES):
             batch = self._store.after(self._seq, BATCH)
             if batch and not self._take(batch):
-                self._seq = -1  # another process was faster: go on from where it is
-                return []
+                return []  # another process was faster: go on from where it is
             if len(batch) < BATCH:
                 break
         conditions = [*self._limits.conditions(now), *self._drift.conditions(self._suppressed(now))]
@@ -104,19 +101,21 @@ class Watcher:
             self._keep_house(now)
         return changed
 
-    def _begin(self) -> None:
+    def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()
         self._take_references()
         self._drift.restore(state)
-        self._book = AlarmBook(self.archive.alarms())
+        self._limits = LimitWatch(self._spec, self.archive.windows(now - MOST_S, now + MOST_S))
+        self._book = AlarmBook(replace(alarm, seen_at=now) for alarm in self.archive.alarms())
 
     def _take(self, batch: Sequence[tuple[int, Record]]) -> bool:
+        begun, self._seq = self._seq, -1  # if this fails, the detectors have seen what was not committed: begin anew
         found = [record for _, record in batch]
         windows = summed_up(self._spec, found, self._grouping)
         for record in found:
             self._drift.update(self._grouping.group(record), record)
         last = batch[-1][0]
-        if not self.archive.commit(self._seq, last, windows, self._drift.state()):
+        if not self.archive.commit(begun, last, windows, self._drift.state()):
             return False
         self._seq = last
         self._limits.take(windows)

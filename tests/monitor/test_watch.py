@@ -7,12 +7,13 @@ import pytest
 
 from speechpipe.monitor import Record
 from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.report import Facts, Filters, health_report
 from speechpipe.monitor.store import Store
 from speechpipe.monitor.watch import Watcher, WatchOptions
-from speechpipe.monitor.windows import together
+from speechpipe.monitor.windows import Grouping, together
 from tests.monitor.databases import DATABASES, Database
 from tests.monitor.records import SPEC, traffic, unit
 
@@ -84,6 +85,42 @@ def test_a_restart_goes_on_where_it_was_and_counts_nothing_twice(store: Store) -
     assert [alarm.condition.metric for alarm in sink.alarms] == ["model.null_share"]
     windows = Watcher(SPEC, store, [], OPTIONS).archive.windows(0, 10_000)
     assert together(windows).records == 1600
+
+
+def test_an_alarm_goes_on_over_a_restart_though_nobody_speaks(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    put(store, traffic(600, start=1000, first=1000, null_share=0.15, seed=2))
+    watcher.tick(1600)
+    again = Watcher(SPEC, store, [sink], OPTIONS)
+    for now in (1602, 1700, 9000):
+        again.tick(now)
+    assert [alarm.state for alarm in sink.alarms] == ["firing"]
+    (alarm,) = again.archive.alarms()
+    assert alarm.state == "firing"
+
+
+def test_a_store_that_fails_in_mid_batch_is_followed_again_from_where_it_was(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watched(store, Sink())
+    watcher.tick(1000)
+    control = DriftWatch(SPEC, OPTIONS.budget)  # sees every record once
+    control.compare_with(pinned(watcher.archive.references()))
+    control.restore(watcher.archive.cursor()[1])
+    more = traffic(200, start=1000, first=1000, seed=1)
+    put(store, more)
+    plain = watcher.archive.commit
+    monkeypatch.setattr(watcher.archive, "commit", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    for _ in range(5):
+        with pytest.raises(OSError, match="disk full"):
+            watcher.tick(1200)
+    monkeypatch.setattr(watcher.archive, "commit", plain)
+    watcher.tick(1200)
+    for record in more:
+        control.update(Grouping().group(record), record)
+    assert together(watcher.archive.windows(0, 2000)).records == 1200
+    assert control.state() == watcher.archive.cursor()[1]
 
 
 def test_two_processes_on_one_store_count_everything_once(store: Store) -> None:
