@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SPEECH ?= $(or $(wildcard ../shared/data/read/*.flac),$(wildcard audio_samples/*.flac))
+MANIFEST ?= $(or $(wildcard ../shared/data/read/manifest.jsonl),audio_samples/manifest.jsonl)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -33,13 +34,16 @@ test: $(VENV)/.installed-dev ## Run all tests
 serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve
 
-bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about an hour)
+bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about two hours)
 	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli decoder_settings; do \
 		$(BIN)/python benchmarks/$$file.py || status=1; done; \
 	$(BIN)/speechpipe bench capacity $(SPEECH) || status=1; \
 	$(BIN)/speechpipe bench detectors || status=1; \
+	$(BIN)/speechpipe bench rollout || status=1; \
+	$(BIN)/speechpipe bench blame --audio $(MANIFEST) --second examples/recommender || status=1; \
+	$(BIN)/python benchmarks/replay.py $(MANIFEST) || status=1; \
 	$(BIN)/python benchmarks/store.py || status=1; \
-	for file in peer_server live_faults live_soak monitor_cost store_kill; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
+	for file in peer_server live_faults live_soak monitor_cost store_kill rollout_load; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	$(BIN)/ruff check .

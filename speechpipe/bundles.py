@@ -1,5 +1,7 @@
 """Bundles: VAD + recognizer + every parameter under one version, resolved from the cards and checked."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,12 +23,34 @@ class Catalogue:
         Raises:
             BadInput: a card is broken or names another that does not exist.
         """
+        self._directories = tuple(directories)
         self.cards: dict[tuple[str, str], Card] = {}
-        for directory in directories:
-            for path in sorted(directory.rglob("*.toml")):
+        self._bundles: dict[str, Bundle] = {}
+        self._by_id: dict[str, tuple[Bundle, Card]] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the directories again: cards may have come. What is there stays if one of them is broken.
+
+        Raises:
+            BadInput: a card is broken or names another that does not exist.
+        """
+        cards: dict[tuple[str, str], Card] = {}
+        versions: dict[str, Card] = {}
+        for directory in self._directories:
+            for path in sorted(directory.rglob("*.toml")) if directory.is_dir() else ():
                 card = read_card(path)
-                self.cards[card.kind, card.name] = card
-        self._bundles = {card.name: self._build(card) for card in self.of_kind("bundle")}
+                cards[card.kind, card.name] = card
+                if card.kind == "bundle":
+                    versions[f"{card.name}@{card.version}"] = card
+        before, self.cards = self.cards, cards
+        try:
+            by_id = {id_: (self._build(card), card) for id_, card in versions.items()}
+        except BadInput:
+            self.cards = before or cards
+            raise
+        self._by_id = by_id
+        self._bundles = {card.name: by_id[f"{card.name}@{card.version}"][0] for card in self.of_kind("bundle")}
 
     def of_kind(self, kind: str) -> list[Card]:
         """Return the cards of one kind, by name."""
@@ -38,11 +62,13 @@ class Catalogue:
         return sorted(self._bundles)
 
     def bundle(self, name: str) -> Bundle:
-        """Return a bundle.
+        """Return a bundle by its name, or one version of it by `name@version`.
 
         Raises:
             UnknownName: the message lists those that exist.
         """
+        if name in self._by_id:
+            return self._by_id[name][0]
         if name not in self._bundles:
             raise UnknownName(f"the model {name!r} does not exist; known: {', '.join(self.names)}", param="model")
         return self._bundles[name]
@@ -109,6 +135,38 @@ class Catalogue:
             )
         except (BadInput, KeyError) as error:
             raise BadInput(f"{card.path}: {error}") from error
+
+    def digest(self, bundle: Bundle) -> str:
+        """Return the SHA-256 of everything a bundle is made of: its parameters, its parts, their files' hashes."""
+        parts = (self.cards["vad", bundle.vad.name], self.cards["asr", bundle.asr.name])
+        whole = {
+            "id": bundle.id,
+            "vad": [bundle.vad.name, bundle.vad.version, bundle.vad.implementation, dict(bundle.vad.options)],
+            "asr": [bundle.asr.name, bundle.asr.version, bundle.asr.implementation, dict(bundle.asr.options)],
+            "segmenter": dict(bundle.segmenter),
+            "files": sorted(file.sha256 for card in parts for file in card.files),
+        }
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+    def differences(self, first: Bundle, second: Bundle) -> list[tuple[str, str, str]]:
+        """Return (parameter, its value in the first, in the second) of all that differ; empty where there is none."""
+        sides = [self._flat(bundle) for bundle in (first, second)]
+        names = sorted(sides[0].keys() | sides[1].keys())
+        pairs = [(name, sides[0].get(name, ""), sides[1].get(name, "")) for name in names]
+        return [pair for pair in pairs if pair[1] != pair[2]]
+
+    def _flat(self, bundle: Bundle) -> dict[str, str]:
+        found = {"version": bundle.version}
+        for stage, part in (("vad", bundle.vad), ("asr", bundle.asr)):
+            found[stage] = f"{part.name}@{part.version}"
+            found |= {f"{stage}.{name}": str(value) for name, value in part.options.items()}
+            for file in self.cards[stage, part.name].files:
+                found[f"{stage}.files.{file.path}"] = file.sha256[:12]
+        return found | {f"vad.{name}": f"{value:g}" for name, value in bundle.segmenter.items()}
+
+    def card_of(self, bundle: Bundle) -> Card:
+        """Return the card of one version of a bundle."""
+        return self._by_id[bundle.id][1]
 
     def problems(self, bundle: Bundle) -> list[str]:
         """Return what is wrong with the files of a bundle's components; empty when all hashes are right."""

@@ -1,6 +1,7 @@
 """Cards: TOML files that say what a VAD, a recognizer or a bundle is, where it comes from and what may be set."""
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.types import Scalar
 
 KINDS = ("vad", "asr", "bundle")
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,31 @@ class OptionSpec:
 
 @dataclass(frozen=True, slots=True)
 class CardFile:
-    """A file of weights: inside an installed package, with its hash."""
+    """A file of weights, with its hash: inside an installed package, or fetched by `speechpipe models pull`."""
 
-    package: str
     path: str
     sha256: str
+    package: str = ""
+    url: str = ""
+    folder: Path | None = None  # of what was fetched
+
+    def __post_init__(self) -> None:
+        if bool(self.package) == bool(self.url):
+            raise BadInput(f"the file {self.path!r} needs either a package or a url")
+        if not SHA256.fullmatch(self.sha256):
+            raise BadInput(f"the file {self.path!r} needs the sha256 of its bytes, 64 hexadecimal digits")
+        if Path(self.path).is_absolute() or ".." in Path(self.path).parts:
+            raise BadInput(f"the file {self.path!r} must lie inside its folder")
+
+    @property
+    def target(self) -> Path | None:
+        """Where a fetched file belongs."""
+        return self.folder / self.path if self.folder is not None and self.url else None
 
     def locate(self) -> Path | None:
         """Return where the file is, without importing the package; None if it is not there."""
+        if self.url:
+            return self.target if self.target is not None and self.target.is_file() else None
         spec = find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
             return None
@@ -64,7 +83,8 @@ class CardFile:
         """Return what is wrong with the file, or nothing."""
         path = self.locate()
         if path is None:
-            return f"{self.package}:{self.path} is missing"
+            where = f"{self.package}:{self.path}" if self.package else f"{self.path} (from {self.url})"
+            return f"{where} is missing" + ("" if self.package else "; `speechpipe models pull` fetches it")
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         return "" if found == self.sha256 else f"{path} has sha256 {found}, the card says {self.sha256}"
@@ -130,13 +150,18 @@ def read_card(path: Path) -> Card:
                 name: OptionSpec(spec["default"], spec.get("min"), spec.get("max"))
                 for name, spec in data.get("options", {}).items()
             },
-            files=tuple(CardFile(**entry) for entry in data.get("files", ())),
+            files=tuple(CardFile(**entry, folder=_fetched(path, data)) for entry in data.get("files", ())),
             body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
         )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BadInput(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: missing or wrong key {error}") from error
+
+
+def _fetched(card: Path, data: Mapping[str, Any]) -> Path:
+    """Return the folder of a card's fetched files: beside the card, one for each version."""
+    return card.parent / "files" / f"{data['name']}-{data['version']}"
 
 
 def shipped_models() -> Path:

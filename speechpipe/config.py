@@ -20,7 +20,10 @@ class Settings(BaseSettings):
     preload: list[str] = Field(
         default_factory=list, description="Bundles loaded before the server is ready; empty = the champion."
     )
-    models_dir: Path | None = Field(None, description="Cards of your own, read after those of the package.")
+    models_dir: Path | None = Field(
+        None,
+        description="Cards and weights of your own, beside the package's; empty = `models` in the state directory.",
+    )
 
     workers: int = Field(0, ge=0, le=256, description="Recognizer processes; 0 = one per CPU core.")
     worker_nice: int = Field(10, ge=0, le=19, description="Uploads give way to live audio and to the event loop.")
@@ -53,10 +56,18 @@ class Settings(BaseSettings):
     max_uploads_per_key: int = Field(0, ge=0, description="Of one API key; more get 429. 0 = no limit.")
 
     api_keys: list[str] = Field(default_factory=list, description="Empty = no authentication.")
+    operator_keys: list[str] = Field(
+        default_factory=list, description="Who may change rollouts; empty = whoever has an API key."
+    )
     store_url: str = Field("", description="SQLAlchemy URL; empty = sqlite in the state directory.")
     store_queue: int = Field(10_000, ge=1, description="Records waiting for the store; more are counted lost.")
     keep_records_days: float = Field(30.0, gt=0, description="Records older than this are deleted.")
     keep_windows_days: float = Field(400.0, gt=0, description="What they were summed up to, and old alarms.")
+
+    keep_audio_hours: float = Field(
+        0.0, ge=0, description="Audio of sessions is kept so long, for replays; 0 = not at all."
+    )
+    keep_audio_share: float = Field(1.0, ge=0, le=1, description="Of the sessions, if audio is kept.")
 
     enterprise_tenants: list[str] = Field(
         default_factory=list,
@@ -70,7 +81,19 @@ class Settings(BaseSettings):
         "", pattern=r"^(https?://.+)?$", description="Gets alarms as Alertmanager would send them."
     )
 
+    probes: Path | None = Field(None, description="Manifest of recordings that are sent through the cascade as probes.")
+    probe_every_s: float = Field(300.0, gt=0, description="Seconds between two rounds of probes.")
+
+    shadow_speed: float = Field(
+        0.5, ge=0, description="Audio seconds a second that shadow hears while others are served; 0 = all it can."
+    )
+
     state_dir: Path = Path("var")
+
+    @property
+    def own_models_dir(self) -> Path:
+        """Where cards and weights are that did not come with the package."""
+        return self.models_dir or self.state_dir / "models"
 
     @property
     def cores(self) -> int:

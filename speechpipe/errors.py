@@ -8,11 +8,14 @@ SpeechpipeError
 │   ├── UndecodableAudio      not audio that we can read
 │   ├── TooLarge              too many bytes, or too many decoded seconds
 │   └── TooSlow               the upload did not arrive in time
+├── InUse                     it cannot be done in the state that things are in
 ├── Unauthorized              missing or wrong key
 ├── RateLimited               this caller has too much at once
 ├── Overloaded                the server has too much at once
 ├── NotReady                  models not loaded, or shutting down
 ├── StoreUnavailable          the records cannot be read or written now
+├── FetchFailed               weights cannot be fetched now
+├── NoSpace                   the disk that uploads pass through is full
 ├── ClientGone                the caller left before the answer
 └── StageFailed               a stage of the cascade broke: never shown as silence
     └── WorkerLoadFailed      a recognizer could not be loaded
@@ -82,6 +85,12 @@ class TooSlow(BadInput):
     cause = "upload_timeout"
 
 
+class InUse(SpeechpipeError):
+    """What is asked does not fit the state: a rollout is under way, none is, or somebody else was faster."""
+
+    cause = "conflict"
+
+
 class Unauthorized(SpeechpipeError):
     """The key is missing or unknown."""
 
@@ -119,6 +128,19 @@ class StoreUnavailable(SpeechpipeError):
     retry_after_s = 5.0
 
 
+class FetchFailed(SpeechpipeError):
+    """Weights cannot be fetched now; what came is kept, and the next attempt goes on from there."""
+
+    cause = "fetch_failed"
+
+
+class NoSpace(SpeechpipeError):
+    """There is no room on the disk for an upload; smaller ones stay in memory and are taken."""
+
+    cause = "no_space"
+    retry_after_s = 60.0
+
+
 class ClientGone(SpeechpipeError):
     """The caller hung up; what was in progress is dropped and counted."""
 
@@ -148,11 +170,14 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     UndecodableAudio: 415,
     TooLarge: 413,
     TooSlow: 408,
+    InUse: 409,
     Unauthorized: 401,
     RateLimited: 429,
     Overloaded: 503,
     NotReady: 503,
     StoreUnavailable: 503,
+    FetchFailed: 502,
+    NoSpace: 507,
     ClientGone: 499,  # never reaches the client; the status that access logs use for it
     StageFailed: 500,
     WorkerLoadFailed: 503,

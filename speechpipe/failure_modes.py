@@ -35,7 +35,7 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "asr.oov_share": ("vocabulary_switch",),
     "people.redo_rate": ("redo_button_moved",),
     "people.switch_to_typing_rate": ("text_box_hidden",),
-    "software.endpoint_to_final_s": ("slow_worker",),
+    "software.endpoint_to_final_s": ("cpu_contention",),
     "software.rss_mb": ("memory_leak_and_restarts",),
     "system.records_lost": ("records_lost",),
 }

@@ -10,7 +10,7 @@ LOSS_CAUSES = ("queue_full", "store_error", "refused")
 
 
 def gauges(
-    pools: Mapping[str, Callable[[], PoolStatus]],
+    pools: Callable[[], Mapping[str, PoolStatus]],
     *,
     ready: Callable[[], bool],
     uploads: Callable[[], int],
@@ -31,11 +31,11 @@ def gauges(
 
     def by_pool(name: str, help_: str, read: Callable[[PoolStatus], float]) -> GaugeRow:
         return GaugeRow(
-            name, help_, lambda: [((pool,), float(read(status()))) for pool, status in pools.items()], ("pool",)
+            name, help_, lambda: [((pool,), float(read(status))) for pool, status in pools().items()], ("pool",)
         )
 
     def restarts() -> list[tuple[tuple[str, ...], float]]:
-        counts = {pool: dict.fromkeys(RESTART_CAUSES, 0) | dict(status().restarts) for pool, status in pools.items()}
+        counts = {pool: dict.fromkeys(RESTART_CAUSES, 0) | dict(status.restarts) for pool, status in pools().items()}
         return [((pool, cause), float(count)) for pool, of in counts.items() for cause, count in sorted(of.items())]
 
     return (

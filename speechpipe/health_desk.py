@@ -1,44 +1,35 @@
 """What people ask of the records: the health report, references, what a metric was worth. Needs a store, no server."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from speechpipe.errors import StoreUnavailable, UnknownName
+from speechpipe.errors import InvalidParameter, UnknownName
 from speechpipe.monitor.archive import Archive
+from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk, ReferenceMismatch
+from speechpipe.monitor.blame.verdict import NOBODY, Verdict
 from speechpipe.monitor.cascade import CascadeSpec
-from speechpipe.monitor.database import STORE_ERRORS
-from speechpipe.monitor.reference import Reference, pinned, proposed
+from speechpipe.monitor.database import reachable
+from speechpipe.monitor.reference import Reference, pinned, proposed, reference_for
 from speechpipe.monitor.report import Facts, Filters, Report, health_report
 from speechpipe.monitor.store import Store
-from speechpipe.monitor.windows import Grouping, Window, summed_up
+from speechpipe.monitor.windows import Group, Grouping, Window, summed_up
 
 EVERYTHING = Filters()
 TAIL_BATCH, MOST_TAIL = 2_000, 100
 
 
-@contextmanager
-def reachable() -> Iterator[None]:
-    """Say of a store that fails that it does.
-
-    Raises:
-        StoreUnavailable: it failed inside.
-    """
-    try:
-        yield
-    except STORE_ERRORS as error:
-        raise StoreUnavailable(f"the store cannot be used: {str(error).splitlines()[0]}") from error
-
-
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """What a metric was worth: alarms that somebody acknowledged were true to them."""
+    """What a metric was worth. An alarm is true to whoever acknowledged it, and to blame if it then names a stage."""
 
     metric: str
     values: int
     alarms: int
     acknowledged: int
+    blamed: int  # alarms whose verdict named a stage
+    decisive: int  # verdicts that would name somebody else without it
     firing_s: float
 
 
@@ -58,6 +49,7 @@ class HealthDesk:
         self._server = server
         self._clock = clock
         self._archive = Archive(lambda: store.engine)
+        self._blame = BlameDesk(spec, store)
 
     def report(self, seconds: float, filters: Filters = EVERYTHING, until: float | None = None) -> Report:
         """Return the report of the last `seconds`."""
@@ -74,6 +66,7 @@ class HealthDesk:
                 alarms=self._archive.alarms(since),
                 server=self._server(),
                 filters=filters,
+                verdicts=self._blame.archive.verdicts(since, until),
             )
         return health_report(self._spec, facts)
 
@@ -93,6 +86,7 @@ class HealthDesk:
     def value(self, seconds: float) -> list[MetricValue]:
         """Return what each metric was worth lately, the loudest first."""
         found = self.report(seconds)
+        decisive = self._decisive(found.facts.since, found.facts.until)
         rows = []
         for metric in self._spec.metrics:
             alarms = [a for a in found.facts.alarms if a.condition.metric == metric.name and a.firing_at is not None]
@@ -103,10 +97,60 @@ class HealthDesk:
                     values=shown.count if shown is not None else 0,
                     alarms=len(alarms),
                     acknowledged=sum(alarm.acknowledged_at is not None for alarm in alarms),
+                    blamed=sum(bool(alarm.blame) and not alarm.blame.startswith(f"{NOBODY}:") for alarm in alarms),
+                    decisive=decisive[metric.name],
                     firing_s=sum((a.resolved_at or found.facts.until) - (a.firing_at or 0.0) for a in alarms),
                 )
             )
-        return sorted(rows, key=lambda row: (-row.alarms, row.metric))
+        return sorted(rows, key=lambda row: (-row.alarms, -row.decisive, row.metric))
+
+    def _decisive(self, since: float, until: float) -> Counter[str]:
+        """Count for each metric the verdicts of that time that would be others without it.
+
+        Verdicts are repeated every few minutes while something is wrong: the newest of each name and group counts.
+        """
+        counts: Counter[str] = Counter()
+        with reachable():
+            references = {reference.id: reference for reference in self._archive.references()}
+            named = [v for v in self._blame.archive.history(since, until) if v.label != NOBODY]
+            for verdict in {(v.group, v.label): v for v in named}.values():
+                reference = references.get(int(verdict.document.get("reference", 0)))
+                if reference is not None:
+                    first = max(verdict.at - LOOKBACK_S, reference.until)
+                    counts.update(self._blame.decisive(verdict.group, reference, first, verdict.at))
+        return counts
+
+    def verdicts(
+        self, since: float, until: float, filters: Filters = EVERYTHING, number: int = 0, onset: float | None = None
+    ) -> list[tuple[Group, Verdict]]:
+        """Return the verdict on each group with traffic between two times, against its pinned reference.
+
+        `number` names another reference; `onset` says when the change began, if that is known.
+
+        Raises:
+            UnknownName: there is no such reference.
+            InvalidParameter: the reference is of another group, such as another bundle.
+        """
+        with reachable():
+            references = self._archive.references()
+            known = pinned(references)
+            chosen = next((reference for reference in references if reference.id == number), None)
+            if number and chosen is None:
+                raise UnknownName(f"there is no reference {number}", cause="not_found")
+            windows = [*self._archive.windows(since, until), *self._tail(since, until)]
+            groups = sorted({w.group for w in windows if any(w.group) and filters.takes(w.group)})
+            found = []
+            for group in groups:
+                reference = chosen or reference_for(group, known)
+                if reference is None:
+                    reason = "there is no pinned reference: see `speechpipe reference show`"
+                    found.append((group, Verdict(NOBODY, NOBODY, decided=False, reason=reason)))
+                    continue
+                try:
+                    found.append((group, self._blame.verdict(group, reference, since, until, onset)))
+                except ReferenceMismatch as error:
+                    raise InvalidParameter(str(error), param="reference") from error
+            return found
 
     # ---- references ----
 
@@ -131,7 +175,9 @@ class HealthDesk:
         """
         with reachable():
             try:
-                return self._archive.approve(number, by, self._clock())
+                reference = self._archive.approve(number, by, self._clock())
+                self._blame.pin(reference)  # while its records are there
+                return reference
             except KeyError as error:
                 raise UnknownName(f"there is no reference {number}", cause="not_found") from error
 

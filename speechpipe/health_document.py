@@ -41,13 +41,19 @@ def document(report: Report) -> dict[str, Any]:
         "records_lost": lost.value if lost else None,
         "stages": [_stage(row) for row in report.stages],
         "alarms": [alarm(item) for item in facts.alarms],
+        "blame": [
+            {"at": item.at, "group": item.group._asdict(), "group_label": item.group.label, **item.document}
+            for item in facts.verdicts
+        ],
         "bundles": [
             {
                 "bundle": row.bundle,
                 "arm": row.arm,
+                "sessions": row.sessions,
                 "utterances": row.units,
                 "share": row.units / report.units if report.units else None,
                 "null_share": row.null_share,
+                "metrics": {name: _finite(value) for name, value in row.values.items()},
             }
             for row in report.bundles
         ],
@@ -137,6 +143,7 @@ def alarm(item: Alarm) -> dict[str, Any]:
         "pending_at": item.pending_at,
         "firing_at": item.firing_at,
         "resolved_at": item.resolved_at,
+        "blame": item.blame or None,
         "acknowledged_at": item.acknowledged_at,
         "acknowledged_by": item.acknowledged_by,
         "runbook": f"docs/runbook.md#{condition.metric.replace('.', '')}",

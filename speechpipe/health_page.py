@@ -1,5 +1,6 @@
 """The health report as a page: the body alone for the dashboard, or a whole file that needs nothing else."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,21 @@ def whole(report: Report) -> str:
     return _page("health report", body(report, live=False), style, 60)
 
 
-def dashboard(title: str, minutes: int = 60) -> str:
-    """Return the page that fills itself."""
-    return _page(title, "", "", minutes)
+def dashboard(title: str, minutes: int = 60, *, rollouts: bool = False) -> str:
+    """Return the page that fills itself; with `rollouts` it shows those too, and acts on them."""
+    return _page(title, "", "", minutes, rollouts=rollouts)
 
 
-def _page(title: str, inside: str, style: str, minutes: int) -> str:
+def rollout_panel(data: dict[str, Any], history: Sequence[dict[str, Any]]) -> str:
+    """Return the rollout as a part of the dashboard; `data` is `rollout_document.status`."""
+    active = data["rollout"] is not None and data["rollout"]["status"] in ("running", "paused", "waiting")
+    return _environment().get_template("rollout.html.jinja").render(data=data, history=history, active=active)
+
+
+def _page(title: str, inside: str, style: str, minutes: int, *, rollouts: bool = False) -> str:
     template = _environment().get_template("health.html.jinja")
-    return template.render(title=title, body=inside, style=style, periods=PERIODS, chosen=minutes)
+    values = {"title": title, "body": inside, "style": style, "periods": PERIODS, "chosen": minutes}
+    return template.render(values, rollouts=rollouts)
 
 
 def _plots(report: Report, row: StageRow) -> list[tuple[str, str]]:

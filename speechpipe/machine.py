@@ -1,5 +1,10 @@
 """What the operating system says of processes and of the machine."""
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
 import psutil
 
 
@@ -23,3 +28,36 @@ def cpu_s(pid: int) -> float:
 def stolen_s() -> float:
     """CPU seconds that were wanted here and given to other machines of the same host, since the start (Linux)."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
+def one_algebra_thread() -> None:
+    """Keep numpy's algebra on one thread, here and in children; before numpy is imported.
+
+    The systems of equations here are small: threads would wait for each other, and take the CPU from the recognizers.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@contextlib.contextmanager
+def giving_way(wanted: bool) -> Iterator[None]:
+    """Work at the lowest priority for a while, where this process may come back from it (Linux, root)."""
+    if not wanted or sys.platform != "linux" or os.geteuid() != 0:
+        yield
+        return
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+NOBODY_ELSE = 20
+"""One step below the lowest nice value: only what nobody else wants."""
+
+
+def give_way(nice: int) -> None:
+    """Lower this process's priority; at `NOBODY_ELSE` it runs when nobody else wants the CPU (SCHED_IDLE, Linux)."""
+    os.nice(min(nice, 19))
+    if nice >= NOBODY_ELSE and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from speechpipe.config import Settings
 from speechpipe.errors import InvalidParameter, StoreUnavailable, UnknownName
-from speechpipe.health_desk import HealthDesk, reachable
+from speechpipe.health_desk import HealthDesk
 from speechpipe.monitor import Emit, Measure, Record
 from speechpipe.monitor.alarms import Alarm
-from speechpipe.monitor.database import STORE_ERRORS
+from speechpipe.monitor.database import STORE_ERRORS, reachable
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.sinks import LogSink, Sink, WebhookSink
 from speechpipe.monitor.store import Store

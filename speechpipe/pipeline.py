@@ -7,8 +7,10 @@ the VAD; the recognizer's half is `hearing.py`.
 """
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +25,35 @@ from speechpipe.workers import Decoded
 VAD_BLOCK_FRAMES = 512
 
 
+class Tap(Protocol):
+    """Whoever keeps a session's audio; never raises."""
+
+    def feed(self, samples: Samples) -> None:
+        """Take (n,) samples."""
+        ...
+
+    def close(self) -> None:
+        """Note that no more come."""
+        ...
+
+
+class Taps:
+    """Several as one."""
+
+    def __init__(self, taps: Sequence[Tap]) -> None:
+        self._taps = taps
+
+    def feed(self, samples: Samples) -> None:
+        """Give (n,) samples to each."""
+        for tap in self._taps:
+            tap.feed(samples)
+
+    def close(self) -> None:
+        """Tell each."""
+        for tap in self._taps:
+            tap.close()
+
+
 @dataclass(frozen=True)
 class SessionOptions:
     """What a session is made of."""
@@ -35,6 +66,7 @@ class SessionOptions:
     max_pending_s: float = 120.0  # audio in closed segments that wait for a recognizer; then `feed` waits
     feed_step: int = 0  # samples that the recognizer is given at once, at least; fewer only at a segment's end
     listener: Listener | None = None
+    tap: Tap | None = None  # is given all audio too
 
 
 class Session:
@@ -71,6 +103,8 @@ class Session:
         if len(samples):
             self._received += len(samples)
             self._features.feed(samples)
+            if self._options.tap is not None:
+                self._options.tap.feed(samples)
             self._audio = np.concatenate([self._audio, samples]) if len(self._audio) else samples
             self._score_whole_frames()
         utterances = self._hearing.completed()
@@ -88,6 +122,8 @@ class Session:
                 self._score(last.reshape(1, -1))
             self._act(self._segmenter.finish(self._received))
             self._finished = True
+            if self._options.tap is not None:
+                self._options.tap.close()
         return self._hearing.completed()
 
     def flush(self) -> list[Utterance]:
@@ -139,6 +175,8 @@ class Session:
     def abort(self) -> None:
         """Drop everything in progress: whoever listened has gone."""
         self._hearing.abort()
+        if self._options.tap is not None:
+            self._options.tap.close()
 
     # ---- the walk ----
 

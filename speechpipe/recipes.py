@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from speechpipe.audio.kept import KeptAudio
 from speechpipe.config import Settings
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component
 from speechpipe.vad import Segmenting
@@ -52,6 +53,11 @@ def live_pool(settings: Settings) -> PoolOptions:
         nice=settings.live_worker_nice,
         max_rss_mb=settings.live_worker_max_rss_mb,
     )
+
+
+def kept_audio(settings: Settings) -> KeptAudio:
+    """Return where the audio of sessions is kept, if it is."""
+    return KeptAudio(settings.state_dir / "audio", settings.keep_audio_hours, settings.keep_audio_share)
 
 
 def recognizer(component: Component) -> RecognizerSpec:

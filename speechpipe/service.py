@@ -3,25 +3,26 @@
 import os
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speechpipe import machine
 from speechpipe.admission import Admission
-from speechpipe.asr import DecodeOptions
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from speechpipe.config import Settings
 from speechpipe.errors import InvalidParameter, NotReady, SpeechpipeError
+from speechpipe.fleet import Crew, Fleet
 from speechpipe.gauges import gauges
-from speechpipe.hearing import Listener, OnUtterance
+from speechpipe.hearing import OnUtterance
 from speechpipe.monitor import Record
 from speechpipe.monitor.exposition import Exposition
-from speechpipe.pipeline import Session, SessionOptions
-from speechpipe.recipes import file_pool, live_pool, recognizer, segmenter
+from speechpipe.monitor.windows import UNSERVED
+from speechpipe.pipeline import Session, SessionOptions, Taps
+from speechpipe.recipes import kept_audio, recognizer, segmenter
+from speechpipe.routing import CHAMPION_NAMES, Pin, Router
+from speechpipe.session_request import Mirror, SessionRequest, both, new_session_id
 from speechpipe.speech_metrics import ROWS
 from speechpipe.types import Bundle, Component, Scalar
 from speechpipe.vad import Vad, load_vad
@@ -31,21 +32,6 @@ if TYPE_CHECKING:
     from speechpipe.monitor.store import Store
     from speechpipe.monitoring import Monitoring
     from speechpipe.tracing import Tracing
-
-CHAMPION_NAMES = ("default", "whisper-1")
-"""Model names that clients send without choosing; both mean the champion."""
-
-
-@dataclass(frozen=True)
-class SessionRequest:
-    """What a session may choose beyond its bundle."""
-
-    decode: DecodeOptions = DecodeOptions()
-    spans_s: tuple[tuple[float, float], ...] | None = None  # known speech; VAD is then not asked
-    manual: bool = False  # segments end when `Session.flush` says so; VAD is then not asked either
-    feed_step: int = 0  # see SessionOptions
-    listener: Listener | None = None
-    session_id: str | None = None
 
 
 class Service:
@@ -69,45 +55,46 @@ class Service:
         """
         self.settings = settings
         self.clock = clock
-        self.catalogue = Catalogue([path for path in (shipped_models(), settings.models_dir) if path is not None])
-        self.champion = self.catalogue.bundle(settings.bundle)
+        self.catalogue = Catalogue([shipped_models(), settings.own_models_dir])
         names = settings.preloaded_bundles
         self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
         self.store = store
+        self.kept_audio = kept_audio(settings)
         self._monitoring: Monitoring | None = None
         self._tracing = tracing(settings)
         self.refused: Counter[str] = Counter()
         specs = list({spec.key: spec for spec in (recognizer(bundle.asr) for bundle in self._preload)}.values())
-        self._pool = RecognizerPool(file_pool(settings), specs)
-        # Apart from the others: a whole segment occupies a worker for seconds, which live audio cannot wait.
-        self._live_pool = RecognizerPool(live_pool(settings), specs) if live else None
-        self._pools = [pool for pool in (self._pool, self._live_pool) if pool is not None]
+        self.fleet = Fleet(settings, specs, live=live)
+        champion = self.catalogue.bundle(settings.bundle)
+        self.router = Router(self.catalogue, champion, lambda bundle: self.fleet.ready(recognizer(bundle.asr)))
+        self.mirror: Mirror | None = None
         self.exposition = Exposition(
             ROWS,
             gauges(
-                {name: pool.status for name, pool in zip(("files", "live"), self._pools, strict=False)},
+                self.fleet.statuses,
                 ready=lambda: not self.unready_reasons(),
                 uploads=lambda: self.admission.uploads,
                 refused=self.refused,
                 lost=store.lost if store is not None else {},
             ),
         )
-        self.admission = Admission(settings, self._pool.status, lambda: self._started)
+        self.admission = Admission(settings, lambda: self.pool.status(), lambda: self._started)  # noqa: PLW0108 - who that is changes
         self._vads: dict[object, Vad] = {}
         self._lock = threading.Lock()
         self._started = False
 
     # ---- life ----
 
-    def open(self) -> None:
+    def open(self, before_ready: Callable[[], None] = lambda: None) -> None:
         """Start workers and store, load the preloaded bundles' VADs meanwhile, and wait until all is warm.
+
+        `before_ready` is called last; sessions are taken when it has returned.
 
         Raises:
             WorkerLoadFailed: a recognizer cannot be loaded.
             StageFailed: a VAD cannot be loaded.
         """
-        for pool in self._pools:
-            pool.start()
+        self.fleet.start()
         if self.store is not None:
             self.store.open()
         if self._monitoring is not None:
@@ -115,8 +102,8 @@ class Service:
         try:
             for bundle in self._preload:
                 self.vad(bundle.vad)
-            for pool in self._pools:
-                pool.wait_ready()
+            self.fleet.wait_ready()
+            before_ready()
         except BaseException:
             self.close()
             raise
@@ -125,9 +112,7 @@ class Service:
     def close(self, drain_s: float = 0.0) -> None:
         """Finish running work for up to `drain_s` seconds, then end the workers and the store."""
         self._started = False
-        until = time.monotonic() + drain_s
-        for pool in self._pools:
-            pool.close(max(0.0, until - time.monotonic()))
+        self.fleet.close(drain_s)
         if self._monitoring is not None:
             self._monitoring.close()
         if self._tracing is not None:
@@ -154,6 +139,15 @@ class Service:
         bundle = self.champion if name in CHAMPION_NAMES else self.catalogue.bundle(name)
         return self.catalogue.changed(bundle, changes) if changes else bundle
 
+    @property
+    def champion(self) -> Bundle:
+        """What `default` and `whisper-1` mean, but for the sessions of a canary."""
+        return self.router.lane.champion
+
+    def pin(self, tenant: str, user: str = "", session_id: str = "") -> Pin:
+        """Return a new session's place: the same arm for the same user of a tenant, if there is a user."""
+        return self.router.pin(f"{tenant}:{user}" if user else session_id or new_session_id())
+
     def vad(self, component: Component) -> Vad:
         """Return the loaded VAD; equal options share one."""
         key = (component.implementation, tuple(sorted(component.options.items())))
@@ -167,7 +161,11 @@ class Service:
         vad = self.vad(bundle.vad)
         session_id = request.session_id or new_session_id()
         spec = recognizer(bundle.asr)
-        pool = self._pool if request.decode.whole or self._live_pool is None else self._live_pool
+        pool = self.fleet.pool(spec, whole=request.decode.whole, session_id=request.session_id or "")
+        kept = self.kept_audio.open(session_id) if request.session_id else None
+        copy = self.mirror.open(bundle, request) if self.mirror is not None and request.session_id else None
+        if copy is not None:
+            on_utterance = both(copy.heard, on_utterance)
         return Session(
             SessionOptions(
                 id=session_id,
@@ -178,6 +176,7 @@ class Service:
                 max_pending_s=self.settings.max_pending_s,
                 feed_step=request.feed_step,
                 listener=request.listener,
+                tap=Taps([tap for tap in (kept, copy) if tap is not None]),
             ),
             on_utterance,
         )
@@ -186,9 +185,14 @@ class Service:
 
     def emit(self, record: Record) -> None:
         """Send a record sideways to metrics and store; never raises, never waits."""
-        self.exposition.observe(record)
-        if self._tracing is not None:
-            self._tracing.emit(record)
+        if record.kind == "session":
+            self.fleet.release(record.session_id)
+            if self.mirror is not None:
+                self.mirror.end(record)
+        if record.arm != UNSERVED:
+            self.exposition.observe(record)
+            if self._tracing is not None:
+                self._tracing.emit(record)
         if self.store is not None:
             self.store.append(record)
 
@@ -199,20 +203,30 @@ class Service:
 
     def unready_reasons(self) -> list[str]:
         """Return why no session should be sent here now; empty when ready."""
-        status = self._pool.status()
         reasons = [] if self._started else ["starting or shutting down"]
-        if status.ready_workers == 0:
-            reasons.append(f"no recognizer worker is ready {status.failure}".strip())
-        if self._live_pool is not None and self._live_pool.status().ready_workers == 0:
+        if not any(crew.files.status().ready_workers for crew in self._crews):
+            reasons.append(f"no recognizer worker is ready {self.pool.status().failure}".strip())
+        if self.fleet.first.live is not None and not self.live_ready:
             reasons.append("no recognizer worker for live audio is ready")
         if self.admission.uploads >= self.settings.max_uploads:
             reasons.append("as many uploads as may run at once")
         return reasons
 
     @property
+    def _crews(self) -> list[Crew]:
+        """Workers of those who may answer: where one arm has none left, the other's do."""
+        answering = (self.router.lane.champion, self.router.lane.candidate)
+        return [self.fleet.crew(recognizer(bundle.asr)) for bundle in answering if bundle is not None]
+
+    @property
+    def live_ready(self) -> bool:
+        """Whether a worker takes live audio."""
+        return any(crew.live is not None and crew.live.status().ready_workers for crew in self._crews)
+
+    @property
     def pool(self) -> RecognizerPool:
         """The recognizer workers for uploads and files."""
-        return self._pool
+        return self.fleet.crew(recognizer(self.champion.asr)).files
 
     @property
     def live_pool(self) -> RecognizerPool:
@@ -221,9 +235,10 @@ class Service:
         Raises:
             NotReady: this service was built without.
         """
-        if self._live_pool is None:
+        pool = self.fleet.crew(recognizer(self.champion.asr)).live
+        if pool is None:
             raise NotReady("this service takes no live audio")
-        return self._live_pool
+        return pool
 
     def watch(self, monitoring: "Monitoring") -> None:
         """Have this service's records followed; it is started and closed with the service."""
@@ -231,7 +246,7 @@ class Service:
         monitoring.add_source(self._facts)
 
     def _facts(self) -> dict[str, float]:
-        statuses = [pool.status() for pool in self._pools]
+        statuses = list(self.fleet.statuses().values())
         return {
             "software.queue_depth": sum(status.queued for status in statuses),
             "software.restarts": sum(sum(status.restarts.values()) for status in statuses),
@@ -258,11 +273,7 @@ class Service:
 
 
 def tracing(settings: Settings) -> "Tracing | None":
-    """Return what makes spans, if the settings ask for them.
-
-    Raises:
-        InvalidParameter: the extra is not installed.
-    """
+    """Return what makes spans, if the settings ask for them; InvalidParameter if the extra is not installed."""
     if not settings.traces:
         return None
     try:
@@ -271,11 +282,6 @@ def tracing(settings: Settings) -> "Tracing | None":
         message = "SPEECHPIPE_TRACES needs OpenTelemetry: pip install 'speechpipe[otel]'"
         raise InvalidParameter(message, param="traces") from error
     return Tracing()
-
-
-def new_session_id() -> str:
-    """Return a fresh id."""
-    return uuid.uuid4().hex
 
 
 def build(settings: Settings, *, with_store: bool, live: bool = False) -> Service:

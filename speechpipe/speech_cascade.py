@@ -3,7 +3,9 @@
 Adding a metric = one row here and a section in `docs/runbook.md` (a test asks for it).
 """
 
-from speechpipe.monitor import Record
+from collections.abc import Sequence
+
+from speechpipe.monitor import Measure, Record
 from speechpipe.monitor.cascade import CascadeSpec, Metric, Read, Shape, Stage, Tier, Worse
 from speechpipe.types import SAMPLE_RATE_HZ
 
@@ -11,9 +13,9 @@ STAGES = (
     Stage("input", "Input"),
     Stage("vad", "VAD", ("input",)),
     Stage("asr", "Recognizer", ("input", "vad")),
-    Stage("people", "People", ("asr",)),
-    Stage("software", "Software", served=False),
-    Stage("system", "Bookkeeping", served=False),
+    Stage("people", "People", ("asr",), blame="client"),
+    Stage("software", "Software", served=False, blame="infra"),
+    Stage("system", "Bookkeeping", served=False, blame="infra"),
 )
 
 CLIPPED = 0.001
@@ -22,6 +24,8 @@ REPEATED = 2.4
 
 UNDECODABLE = ("undecodable_audio", "empty_audio", "audio_too_long", "unsupported_media_type")
 HEADER_TOLERANCE_S = 0.5
+LEAST_CPU_S = 0.01
+OVERDUE = 10.0
 EXPECTED_FIELDS = ("input.snr_db", "input.rate_hz", "input.channels")
 
 
@@ -93,12 +97,38 @@ def _unbalanced(record: Record) -> float | None:
     return None if balanced is None else 1.0 - balanced
 
 
+def _stretch(record: Record) -> float | None:
+    wall, cpu = _of("asr.wall_s")(record), _of("asr.cpu_s")(record)
+    return None if wall is None or not cpu else wall / max(cpu, LEAST_CPU_S)
+
+
+def _overdue(record: Record) -> float | None:
+    stretch = _stretch(record)
+    return None if stretch is None else float(stretch > OVERDUE)
+
+
+def _missing_units(record: Record) -> float | None:
+    segments, found = _of("vad.segments")(record), _of("case.units")(record)
+    return None if segments is None or found is None else float(found < segments)
+
+
+def _joined(session: Record, units: Sequence[Record]) -> dict[str, Measure]:
+    """What the records of a session say together."""
+    starts = [start for unit in units if (start := _of("vad.start_s")(unit)) is not None]
+    return {
+        "case.duplicates": float(len(set(starts)) < len(starts)),
+        "case.disordered": float(starts != sorted(starts)),
+        "case.skewed": float(any(unit.versions != session.versions for unit in units)),
+        "case.canary": float(session.arm == "canary"),
+    }
+
+
 UP, DOWN, BOTH = Worse.UP, Worse.DOWN, Worse.BOTH
 PAGE, LOOK, SHOWN = Tier.PAGE, Tier.INVESTIGATE, Tier.SHOWN
 SHARE, SUM = Shape.SHARE, Shape.SUM
 
 INPUT = (
-    Metric("input.duration_s", "s", "length of a session", "clients that cut uploads short", "session", _of("input.duration_s"), tier=SHOWN),
+    Metric("input.duration_s", "s", "length of a session", "clients that cut uploads short", "session", _of("input.duration_s"), tier=SHOWN, mix=True),
     Metric("input.level_dbfs", "dBFS", "level of the audio", "a microphone turned down, a wrong gain", "session", _of("input.level_dbfs"), key=True, least=3.0),
     Metric("input.snr_db", "dB", "signal-to-noise ratio", "noise, another room, another device", "session", _of("input.snr_db"), worse=DOWN, key=True, least=3.0),
     Metric("input.bandwidth_hz", "Hz", "bandwidth of the audio", "a telephone codec, 8 kHz sent as 16 kHz", "session", _of("input.bandwidth_hz"), least=300.0),
@@ -125,10 +155,10 @@ VAD = (
 ASR = (
     Metric("asr.null_share", "", "share of transcripts that are null", "anything that leaves people without a text", "unit", _null(), SHARE, UP, PAGE, key=True, limit=0.5),
     Metric("asr.empty_share", "", "share of transcripts that are empty", "noise taken for speech, a deaf recognizer", "unit", _null("empty"), SHARE, UP),
-    Metric("asr.timeout_share", "", "share of transcripts that timed out", "slow or starved workers", "unit", _null("timeout"), SHARE, UP, limit=0.2),
-    Metric("asr.crash_share", "", "share of transcripts lost with their workers", "a crashing library", "unit", _null("worker_crash"), SHARE, UP, limit=0.05),
+    Metric("asr.timeout_share", "", "share of transcripts that timed out", "slow or starved workers", "unit", _null("timeout"), SHARE, UP, limit=0.2, blames="software"),
+    Metric("asr.crash_share", "", "share of transcripts lost with their workers", "a crashing library", "unit", _null("worker_crash"), SHARE, UP, limit=0.05, blames="software"),
     Metric("asr.error_share", "", "share of transcripts that failed", "a broken model or bundle", "unit", _null("error"), SHARE, UP, limit=0.2),
-    Metric("asr.overload_share", "", "share of transcripts given up under load", "too few workers", "unit", _null("overload"), SHARE, UP, limit=0.2),
+    Metric("asr.overload_share", "", "share of transcripts given up under load", "too few workers", "unit", _null("overload"), SHARE, UP, limit=0.2, blames="software"),
     Metric("asr.confidence", "", "confidence", "a recognizer or an input that became worse", "unit", _of("asr.confidence"), worse=DOWN, key=True, least=0.02),
     Metric("asr.words_per_s", "1/s", "words per second of speech", "truncated or invented text", "unit", _of("asr.words_per_s"), key=True, least=0.2),
     Metric("asr.characters_per_s", "1/s", "characters per second of speech", "truncated or invented text", "unit", _of("asr.characters_per_s"), least=1.0),
@@ -150,23 +180,23 @@ PEOPLE = (
 )  # fmt: skip
 
 SOFTWARE = (
-    Metric("software.decode_s", "s", "time to read a session", "slow decoding, slow clients", "session", _of("input.decode_wall_s"), worse=UP, tier=SHOWN),
-    Metric("software.vad_s", "s", "time of VAD for a session", "a starved CPU", "session", _of("vad.wall_s"), worse=UP, tier=SHOWN),
-    Metric("software.asr_s", "s", "time of a segment on a recognizer", "slow or starved workers", "unit", _of("asr.wall_s"), worse=UP, key=True, least=0.1),
+    Metric("software.decode_s", "s", "time to read a session", "slow decoding, slow clients", "session", _of("input.decode_wall_s"), worse=UP, tier=SHOWN, mix=True),
+    Metric("software.vad_s", "s", "time of VAD for a session", "a starved CPU", "session", _of("vad.wall_s"), worse=UP, tier=SHOWN, mix=True),
+    Metric("software.asr_s", "s", "time of a segment on a recognizer", "slow or starved workers", "unit", _of("asr.wall_s"), worse=UP, key=True, least=0.1, mix=True),
     Metric("software.queue_s", "s", "wait for a recognizer", "too few workers", "unit", _of("asr.queue_s"), worse=UP, key=True, least=0.1),
     Metric("software.endpoint_to_final_s", "s", "end of speech to final text", "a pipeline that is late", "unit", _of("live.endpoint_to_final_s"), worse=UP, tier=PAGE, key=True, least=0.1),
     Metric("software.partial_lag_s", "s", "age of partial results", "a pipeline that is late", "unit", _of("live.partial_lag_s"), worse=UP, least=0.1),
-    Metric("software.real_time_factor", "", "real-time factor", "a pipeline that does not keep up", "session", _of("software.real_time_factor"), worse=UP, least=0.1),
+    Metric("software.real_time_factor", "", "real-time factor", "a pipeline that does not keep up", "session", _of("software.real_time_factor"), worse=UP, least=0.1, mix=True),
     Metric("software.audio_s", "s/s", "audio received", "traffic that stops or floods", "session", _of("input.duration_s"), SUM, tier=SHOWN, key=True),
     Metric("software.refed_share", "", "share of segments that lost a worker", "crashing workers", "unit", _above("asr.attempts", 1), SHARE, UP),
-    Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), worse=UP, tier=SHOWN),
+    Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), worse=UP, tier=SHOWN, mix=True),
     Metric("software.restarts", "", "worker restarts", "crashing workers", "system", _of("software.restarts"), SUM, UP, SHOWN),
     Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work where none should be", "system", _of("software.loop_lag_s"), worse=UP, limit=0.5),
-    Metric("software.cpu_share", "", "CPU in use by the service", "a machine that is full", "system", _of("software.cpu_share"), worse=UP, tier=SHOWN),
+    Metric("software.cpu_share", "", "CPU in use by the service", "a machine that is full", "system", _of("software.cpu_share"), worse=UP, tier=SHOWN, mix=True),
     Metric("software.rss_mb", "MB", "memory of server and workers", "a leak", "system", _of("software.rss_mb"), worse=UP, least=200.0),
-    Metric("software.open_streams", "", "live sessions", "traffic", "system", _of("software.open_streams"), tier=SHOWN),
+    Metric("software.open_streams", "", "live sessions", "traffic", "system", _of("software.open_streams"), tier=SHOWN, mix=True),
     Metric("software.refused", "", "requests refused", "overload, bad clients", "system", _of("software.refused"), SUM, UP, SHOWN),
-    Metric("software.load_share", "", "share of the CPU that sessions need", "a machine that is full", "system", _of("software.load_share"), worse=UP, tier=SHOWN, key=True, limit=0.98),
+    Metric("software.load_share", "", "share of the CPU that sessions need", "a machine that is full", "system", _of("software.load_share"), worse=UP, tier=SHOWN, key=True, limit=0.98, mix=True),
 )  # fmt: skip
 
 SYSTEM = (
@@ -180,6 +210,21 @@ SYSTEM = (
     Metric("system.probe_failed_share", "", "share of probes that failed", "a pipeline that broke without traffic to show it", "probe", _null(), SHARE, UP, PAGE, limit=0.2),
 )  # fmt: skip
 
+JOINED = (
+    Metric("software.stretch", "", "time on a recognizer over its CPU time", "starved or slow workers", "unit", _stretch, worse=UP, least=0.5),
+    Metric("software.overdue_share", "", "share of segments that took ten times their CPU time", "starved or slow workers", "unit", _overdue, SHARE, UP),
+    Metric("system.missing_records_share", "", "share of sessions with fewer records than segments", "a store or a router that loses records", "case", _missing_units, SHARE, UP),
+    Metric("system.duplicate_share", "", "share of sessions with an answer that came twice", "a router that repeats itself", "case", _of("case.duplicates"), SHARE, UP),
+    Metric("system.disordered_share", "", "share of sessions whose answers are out of order", "a router that mixes answers up", "case", _of("case.disordered"), SHARE, UP),
+    Metric("system.version_skew_share", "", "share of sessions answered by another version", "workers that were left behind", "case", _of("case.skewed"), SHARE, UP),
+    Metric("system.canary_share", "", "share of sessions on a canary", "a router with wrong weights", "case", _of("case.canary"), SHARE),
+)  # fmt: skip
+
 CASCADE = CascadeSpec(
-    "speech", STAGES, (*INPUT, *VAD, *ASR, *PEOPLE, *SOFTWARE, *SYSTEM), distributions=("vad.segment_s",)
+    "speech",
+    STAGES,
+    (*INPUT, *VAD, *ASR, *PEOPLE, *SOFTWARE, *SYSTEM),
+    distributions=("vad.segment_s",),
+    joined=JOINED,
+    join=_joined,
 )

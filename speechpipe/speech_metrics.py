@@ -4,7 +4,7 @@ Prometheus rows made of it.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from speechpipe.monitor import Measure, Record
 from speechpipe.monitor.exposition import CounterRow, HistogramRow, Read, Row
@@ -34,6 +34,7 @@ class Context:
     tenant: str = ""
     tenant_class: str = "consumer"
     arm: str = "champion"
+    route: Mapping[str, Measure] = field(default_factory=dict)  # of which experiment it is part
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _record(context: Context, kind: str, id_: str, outcome: str, at: float, meas
             "vad": f"{bundle.vad.name}@{bundle.vad.version}",
             "asr": f"{bundle.asr.name}@{bundle.asr.version}",
         },
-        measures=measures,
+        measures={**measures, **context.route},
     )
 
 
@@ -186,7 +187,8 @@ def churn(partial: str, final: str) -> float | None:
 
 def feedback_record(of: Record, kind: str, id_: str, at: float, more: Mapping[str, Measure] = NOTHING) -> Record:
     """Return what somebody says of the unit or session `of`: it shares its groups and its stage path."""
-    return replace(of, kind="feedback", id=id_, at=at, outcome=kind, measures=dict(more))
+    route = {name: value for name, value in of.measures.items() if name.startswith("route.")}
+    return replace(of, kind="feedback", id=id_, at=at, outcome=kind, measures={**route, **more})
 
 
 def _number(record: Record, name: str) -> float | None:

@@ -1,7 +1,7 @@
 """One file through the cascade: what an upload and `speechpipe transcribe` both do."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -9,13 +9,14 @@ from speechpipe.asr import DecodeOptions
 from speechpipe.audio import AudioInfo
 from speechpipe.audio.source import AudioSource, ChannelChoice
 from speechpipe.errors import ClientGone, EmptyAudio, SpeechpipeError, StageFailed
+from speechpipe.monitor import Measure
 from speechpipe.pipeline import Session
-from speechpipe.service import Service, SessionRequest, new_session_id
+from speechpipe.service import Service
+from speechpipe.session_request import SessionRequest, new_session_id
 from speechpipe.speech_metrics import Context, InputFacts, refusal_record, session_record, utterance_record
-from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Notice, NullCause, SessionSummary, Utterance
+from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Notice, SessionSummary, Utterance
 
 CANCEL_CHECK_S = 0.5
-FAILURES = frozenset({NullCause.TIMEOUT, NullCause.WORKER_CRASH, NullCause.OVERLOAD, NullCause.ERROR})
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class TranscriptionRequest:
     max_s: float | None = None
     spans_s: tuple[tuple[float, float], ...] | None = None
     id: str = field(default_factory=new_session_id)
+    arm: str = "champion"
+    route: Mapping[str, Measure] = field(default_factory=dict)
 
     @property
     def notices(self) -> list[Notice]:
@@ -116,7 +119,7 @@ class Transcription:
         request = self._request
         session_id = request.id if self.source.sessions == 1 else f"{request.id}-c{channel}"
         tenant_class = self._service.settings.tenant_class(request.tenant)
-        return Context(session_id, "upload", request.bundle, request.tenant, tenant_class)
+        return Context(session_id, "upload", request.bundle, request.tenant, tenant_class, request.arm, request.route)
 
     def _open_sessions(self) -> None:
         service, request = self._service, self._request
@@ -125,7 +128,7 @@ class Transcription:
             self._sessions.append(
                 service.session(
                     request.bundle,
-                    SessionRequest(decode, request.spans_s, session_id=context.session_id),
+                    SessionRequest(decode, request.spans_s, session_id=context.session_id, route=request.route),
                     lambda utterance, context=context: service.emit(  # type: ignore[misc]
                         utterance_record(context, utterance, service.clock())
                     ),
@@ -200,6 +203,8 @@ class Transcription:
         timing = (self._service.clock(), time.perf_counter() - self._begun)
         for context, session in zip(self._contexts, self._sessions, strict=False):
             self._service.emit(session_record(context, session.summary(), facts, outcome, timing))
+        for context in self._contexts[len(self._sessions) :]:  # a stage broke before there was a session
+            self._service.emit(refusal_record(context, outcome, self._size, timing[0]))
 
     def _facts(self) -> InputFacts:
         info = self.source.info
@@ -218,7 +223,8 @@ class Transcription:
         """Record a file that never became a session: the share of unreadable input is an input metric."""
         tenant = self._request.tenant
         tenant_class = self._service.settings.tenant_class(tenant)
-        context = Context(self._request.id, "upload", self._request.bundle, tenant, tenant_class)
+        asked = self._request
+        context = Context(asked.id, "upload", asked.bundle, tenant, tenant_class, asked.arm, asked.route)
         self._service.emit(refusal_record(context, error.cause, self._size, self._service.clock()))
 
     @property

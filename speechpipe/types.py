@@ -32,6 +32,10 @@ class NullCause(StrEnum):
     ERROR = "error"  # the recognizer raised
 
 
+FAILURES = frozenset({NullCause.TIMEOUT, NullCause.WORKER_CRASH, NullCause.OVERLOAD, NullCause.ERROR})
+"""Causes by which a text is lost, rather than there being none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """One recognised word. Times are on the session's audio clock once it leaves the pipeline."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from speechpipe.asr import DecodeOptions
 from speechpipe.errors import StageFailed
 from speechpipe.pipeline import Session, SessionOptions
-from speechpipe.service import Service, SessionRequest
+from speechpipe.service import Service
+from speechpipe.session_request import SessionRequest
 from speechpipe.types import Bundle, NullCause, Samples, Utterance
 from speechpipe.vad import load_vad
 from speechpipe.vad.segmenter import Segmenter, SegmenterOptions

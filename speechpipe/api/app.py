@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from speechpipe import __version__
-from speechpipe.api import errors, health, listen, ops, pages, realtime, upload
+from speechpipe.api import errors, health, listen, ops, pages, realtime, rollout, upload
 from speechpipe.live.hub import Hub
+from speechpipe.probing import Probing
+from speechpipe.rollouts import Rollouts
 from speechpipe.service import Service
 
 log = logging.getLogger(__name__)
@@ -27,14 +29,18 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
         hub: its live streams, likewise.
         on_failure: called if the service cannot start.
     """
+    probing = Probing(service)
+    rollouts = Rollouts(service)
 
     async def start() -> None:
         try:
-            await asyncio.to_thread(service.open)
+            await asyncio.to_thread(service.open, rollouts.restore)
             hub.start()
         except Exception as error:  # noqa: BLE001 - the last handler of the start: the process must end and say why
             on_failure(error)
         else:
+            probing.start()
+            rollouts.start()
             settings = service.settings
             workers = (settings.worker_count, settings.live_worker_count)
             log.info("ready: %s with %d workers for files and %d for live audio", service.champion.id, *workers)
@@ -52,6 +58,8 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
         starting, watching = asyncio.create_task(start()), asyncio.create_task(watch_loop())
         yield
         watching.cancel()
+        await asyncio.to_thread(probing.close)
+        await asyncio.to_thread(rollouts.close)
         await asyncio.to_thread(service.close, service.settings.drain_timeout_s)
         await starting
 
@@ -60,6 +68,7 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
     app.include_router(ops.router(service))
     app.include_router(health.router(service))
     app.include_router(upload.router(service))
+    app.include_router(rollout.router(service, rollouts))
     app.include_router(pages.router())
     app.include_router(listen.router(service, lambda: hub))
     app.include_router(realtime.router(service, lambda: hub))

@@ -1,5 +1,6 @@
 """Errors as clients of OpenAI's API expect them: `{"error": {message, type, param, code}}`."""
 
+import errno
 import logging
 from typing import Any
 
@@ -8,10 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from speechpipe.errors import HTTP_STATUS, BadInput, SpeechpipeError, error_row
+from speechpipe.errors import HTTP_STATUS, BadInput, NoSpace, SpeechpipeError, error_row
 from speechpipe.service import Service
 
 log = logging.getLogger(__name__)
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
@@ -40,6 +43,12 @@ def install(app: FastAPI, service: Service) -> None:
         if (seconds := getattr(error, "retry_after_s", None)) is not None:
             headers["Retry-After"] = str(max(1, round(seconds)))
         return JSONResponse(error_body(error), status, headers)
+
+    @app.exception_handler(OSError)
+    def systems(request: Request, error: OSError) -> Response:
+        if error.errno in DISK_FULL:
+            return ours(request, NoSpace("there is no room on the server's disk for this upload"))
+        return unexpected(request, error)
 
     @app.exception_handler(HTTPException)
     def frameworks(_: Request, error: HTTPException) -> Response:

@@ -115,7 +115,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/", include_in_schema=False)
     def dashboard() -> Response:
-        return HTMLResponse(health_page.dashboard("dashboard", 15), headers=HEADERS)
+        return HTMLResponse(health_page.dashboard("dashboard", 15, rollouts=True), headers=HEADERS)
 
     @routes.get("/health", include_in_schema=False)
     def health() -> Response:

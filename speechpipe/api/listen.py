@@ -7,12 +7,13 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from speechpipe.api import auth, listen_query
 from speechpipe.api.deepgram import Deepgram, error_message
-from speechpipe.api.sockets import Connection, refuse, subprotocols
+from speechpipe.api.sockets import Connection, refuse, subprotocols, user
 from speechpipe.errors import BadInput, SpeechpipeError
 from speechpipe.live import Fail, Finish, Flush, LiveRequest, Message
 from speechpipe.live.hub import Hub
 from speechpipe.live.stream import LiveStream
-from speechpipe.service import Service, new_session_id
+from speechpipe.service import Service
+from speechpipe.session_request import new_session_id
 from speechpipe.transcription import TranscriptionRequest
 
 MAX_MISTAKES = 100
@@ -44,16 +45,21 @@ class Listening:
             self.stream = self._hub.resume(query.resume or "", tenant)
             self.resumed_after = query.last_seq or 0
             return
-        bundle = self._service.bundle(query.model, changes)
-        asked = TranscriptionRequest(bundle, language=query.language)
+        session_id = new_session_id()
+        pin = self._service.pin(tenant, user(self._socket), session_id)
+        choice = pin.choose(query.model, changes)
+        asked = TranscriptionRequest(choice.bundle, language=query.language)
         request = LiveRequest(
-            bundle=bundle,
+            bundle=choice.bundle,
             wire=query.wire,
             channel="listen",
             interim=query.interim_results,
             language=query.language,
             tenant=tenant,
             notices=(*notices, *asked.notices),
+            id=session_id,
+            arm=choice.arm,
+            route=choice.route,
         )
         self.stream = self._hub.open(request, Deepgram(query, request))
 

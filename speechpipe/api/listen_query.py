@@ -74,6 +74,7 @@ class ListenQuery(BaseModel):
     extra: list[str] = []
     resume: str | None = None
     last_seq: int | None = Field(None, ge=0)
+    user: str | None = Field(None, max_length=256)
 
     @property
     def wire(self) -> WireFormat:

@@ -21,8 +21,7 @@ from speechpipe.live import (
     SpeechEnded,
     SpeechStarted,
 )
-from speechpipe.transcription import FAILURES
-from speechpipe.types import NullCause
+from speechpipe.types import FAILURES, NullCause
 
 INPUT = "input_audio_buffer"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"

@@ -13,17 +13,19 @@ from speechpipe.api import auth
 from speechpipe.api.errors import error_body
 from speechpipe.api.openai_events import Realtime, error
 from speechpipe.api.realtime_session import Session
-from speechpipe.api.sockets import Connection, refuse, subprotocols
+from speechpipe.api.sockets import Connection, refuse, subprotocols, user
 from speechpipe.errors import BadInput, InvalidParameter, SpeechpipeError
 from speechpipe.live import Change, Clear, Fail, Flush, LiveRequest, Message, Restart
 from speechpipe.live.hub import Hub
 from speechpipe.live.stream import LiveStream
 from speechpipe.service import Service
+from speechpipe.session_request import new_session_id
+from speechpipe.types import Bundle
 
 MAX_APPEND_BYTES = 15 * 2**20
 MIN_COMMIT_S = 0.1
 MAX_MISTAKES = 100
-QUERY = ("intent", "model", "resume", "last_seq")
+QUERY = ("intent", "model", "resume", "last_seq", "user")
 
 
 class Talking:
@@ -33,6 +35,8 @@ class Talking:
         self._service = service
         self._hub = hub
         self._query = socket.query_params
+        self._user = user(socket)
+        self._id = new_session_id()
         self._authorization: str | None = None
         self._session = Session()
         self._dialect: Realtime
@@ -41,6 +45,7 @@ class Talking:
         self._tenant = ""
         self.resumed_after: int | None = None
         self.stream: LiveStream
+        self._bundle: Bundle
 
     def open(self, authorization: str | None) -> None:
         """Find or make the stream.
@@ -49,6 +54,7 @@ class Talking:
             SpeechpipeError: the client is refused.
         """
         self._tenant = auth.caller(authorization, self._service.settings.api_keys)
+        self._pin = self._service.pin(self._tenant, self._user, self._id)
         unknown = [name for name in self._query if name not in QUERY]
         if unknown:
             raise InvalidParameter(f"unknown query parameter {unknown[0]}", param=unknown[0], cause="unknown_parameter")
@@ -63,15 +69,17 @@ class Talking:
                 raise InvalidParameter("this session was begun over another interface", param="resume")
             self._dialect, self.resumed_after = self.stream.dialect, int(last_seq)
             self._session = self._dialect.session
+            self._bundle = self.stream.request.bundle
             return
         if model := self._query.get("model"):
             self._session = self._session.updated({"audio": {"input": {"transcription": {"model": model}}}})
         request = self._request()
+        self._bundle = request.bundle
         self._dialect = Realtime(request, self._session)
         self.stream = self._hub.open(request, self._dialect)
 
     def _request(self) -> LiveRequest:
-        asked = self._session.asked(self._service)
+        asked = self._session.asked(self._pin)
         return LiveRequest(
             bundle=asked.bundle,
             wire=self._session.wire,
@@ -81,6 +89,9 @@ class Talking:
             prompt=asked.prompt,
             tenant=self._tenant,
             notices=(*self._session.notices, *asked.notices),
+            id=self._id,
+            arm=asked.arm,
+            route=asked.route,
         )
 
     def greeting(self, kind: str = "session.created") -> Message:
@@ -92,7 +103,7 @@ class Talking:
             "resumed": self.resumed_after is not None,
             "received_bytes": self.stream.received_bytes,
             "grace_s": self._service.settings.live_resume_s,
-            "bundle": self._session.bundle(self._service).id,
+            "bundle": self._bundle.id,
         }
         return self._dialect.stamped({"type": kind, "session": session, "speechpipe": details})
 
@@ -150,10 +161,10 @@ class Talking:
         new = self._session.updated(changes)
         old_parts = (
             self._session.wire,
-            self._session.asked(self._service).bundle.name,
+            self._bundle.name,
             self._session.input.transcription,
         )
-        bundle = new.bundle(self._service)
+        bundle = new.choice(self._pin).bundle
         if (new.wire, bundle.name, new.input.transcription) != old_parts:
             if self.stream.received_bytes:
                 text = "format and transcription cannot change once audio was sent; turn_detection can"
@@ -161,6 +172,7 @@ class Talking:
             self._session = new
             self.stream.command(Restart(replace(self._request(), id=self.stream.id)))
         self._session = self._dialect.session = new
+        self._bundle = bundle
         self.stream.command(Change(bundle, new.manual))
         self._put(self.greeting("session.updated"))
 

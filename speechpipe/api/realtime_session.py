@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from speechpipe.api.fields import ServerVad, as_parameter
 from speechpipe.audio.wire import WireFormat
 from speechpipe.errors import InvalidParameter
-from speechpipe.service import Service
+from speechpipe.routing import Choice, Pin
 from speechpipe.transcription import TranscriptionRequest
-from speechpipe.types import Bundle, Notice
+from speechpipe.types import Notice
 
 PCM_RATE_HZ = 24_000
 
@@ -91,8 +91,8 @@ class Session(_Part):
         reduction = Notice("parameter_ignored", "noise_reduction was not honoured")
         return [reduction] if self.input.noise_reduction else []
 
-    def bundle(self, service: Service) -> Bundle:
-        """Return the bundle with this session's parameters.
+    def choice(self, pin: Pin) -> Choice:
+        """Return who answers, with this session's parameters.
 
         Raises:
             UnknownName: no such model.
@@ -100,12 +100,19 @@ class Session(_Part):
         """
         detection = self.input.turn_detection
         transcription = self.input.transcription or Transcription()
-        return service.bundle(transcription.model or "default", detection.changes() if detection else None)
+        return pin.choose(transcription.model or "default", detection.changes() if detection else None)
 
-    def asked(self, service: Service) -> TranscriptionRequest:
+    def asked(self, pin: Pin) -> TranscriptionRequest:
         """Return what is asked of the bundle."""
         transcription = self.input.transcription or Transcription()
-        return TranscriptionRequest(self.bundle(service), language=transcription.language, prompt=transcription.prompt)
+        choice = self.choice(pin)
+        return TranscriptionRequest(
+            choice.bundle,
+            language=transcription.language,
+            prompt=transcription.prompt,
+            arm=choice.arm,
+            route=choice.route,
+        )
 
     def updated(self, changes: Any) -> "Session":
         """Return this session with the given parts replaced; what is not named stays.

@@ -17,12 +17,19 @@ from speechpipe.live.stream import LiveStream
 
 TAKEN_OVER = Goodbye(4409, "this session was resumed on another connection")
 
+USER_HEADER, MOST_USER = "x-speechpipe-user", 256
+
 Understand = Callable[[str | bytes], None]
 
 
 def subprotocols(socket: WebSocket) -> list[str]:
     """Return what the client offered."""
     return list(socket.scope.get("subprotocols") or [])
+
+
+def user(socket: WebSocket) -> str:
+    """Return whom the client speaks for: the same user always gets the same arm of a rollout. Empty: not said."""
+    return (socket.headers.get(USER_HEADER) or socket.query_params.get("user") or "")[:MOST_USER]
 
 
 async def refuse(

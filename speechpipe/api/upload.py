@@ -16,9 +16,12 @@ from speechpipe import captions, documents
 from speechpipe.api import auth
 from speechpipe.api.errors import error_body
 from speechpipe.api.fields import UploadFields, read_form
+from speechpipe.api.sockets import MOST_USER, USER_HEADER
 from speechpipe.audio.source import ChannelChoice
 from speechpipe.errors import SpeechpipeError
-from speechpipe.service import CHAMPION_NAMES, Service
+from speechpipe.routing import CHAMPION_NAMES
+from speechpipe.service import Service
+from speechpipe.session_request import new_session_id
 from speechpipe.transcription import Result, Transcription, TranscriptionRequest
 from speechpipe.types import Bundle
 
@@ -64,14 +67,20 @@ class Upload:
         self._request = request
         self._fields = fields
         self._gone = threading.Event()
+        session_id = new_session_id()
+        user = request.headers.get(USER_HEADER, "")[:MOST_USER]
+        choice = service.pin(tenant, user, session_id).choose(fields.model, fields.changes)
         self.asked = TranscriptionRequest(
-            bundle=service.bundle(fields.model, fields.changes),
+            bundle=choice.bundle,
             choice=ChannelChoice(fields.channel, fields.multichannel),
             language=fields.language,
             prompt=fields.prompt,
             temperature=fields.temperature,
             tenant=tenant,
             max_s=service.settings.max_audio_s,
+            id=session_id,
+            arm=choice.arm,
+            route=choice.route,
         )
 
     @property
@@ -214,6 +223,6 @@ def router(service: Service) -> APIRouter:
 
 def _model(service: Service, name: str) -> dict[str, Any]:
     bundle = service.bundle(name)
-    created = int(service.catalogue.cards["bundle", bundle.name].path.stat().st_mtime)
+    created = int(service.catalogue.card_of(bundle).path.stat().st_mtime)
     owned = {"id": name, "object": "model", "created": created, "owned_by": "speechpipe"}
     return owned | {"speechpipe": documents.bundle(bundle) | {"description": bundle.description}}

@@ -12,6 +12,7 @@ BLOCK = 16 * FRAME
 """Live audio comes in small pieces; a call for each would cost more than the sums."""
 
 SPECTRUM_STRIDE = 4  # one frame in four is enough for a mean spectrum, and the FFT is what costs
+ZERO_RUN = 128  # 8 ms
 FLOOR_DB = -100.0
 CLIP_LEVEL = 0.999
 SNR_RANGE_DB = (0.0, 60.0)
@@ -64,7 +65,8 @@ class FeatureAccumulator:
 
     def _frames(self, frames: Samples) -> None:
         power = np.einsum("ij,ij->i", frames, frames) / FRAME
-        self._zero_run += int(np.count_nonzero(power == 0.0)) * FRAME
+        # Shorter than a lost packet (10 or 20 ms), longer than what quiet audio holds by chance.
+        self._zero_run += int(np.count_nonzero(~frames.reshape(-1, ZERO_RUN).any(axis=1))) * ZERO_RUN
         levels = 10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))
         bins = np.clip(np.rint(levels - FLOOR_DB), 0, len(_LEVELS) - 1).astype(np.int64)
         self._levels += np.bincount(bins, minlength=len(_LEVELS))

@@ -28,6 +28,18 @@ _CLAIM = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTI
 _OGG_OPEN_END = "lacks an end-of-stream bit"
 
 
+def _descriptor(file: BinaryIO) -> int:
+    """Return a descriptor of one's own. A `SpooledTemporaryFile` in memory stays there: it needs no disk."""
+    if not getattr(file, "_rolled", True) and hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("upload")
+        file.seek(0)
+        with os.fdopen(os.dup(descriptor), "wb") as memory:
+            memory.write(file.read())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
+    return os.dup(file.fileno())
+
+
 class LibsndfileDecoder:
     """Reads through the file's descriptor, so the work happens in C without Python's lock."""
 
@@ -38,7 +50,7 @@ class LibsndfileDecoder:
             UndecodableAudio: libsndfile does not know the bytes, or finds no samples in them.
         """
         self.notices: list[Notice] = []
-        self._fd = os.dup(file.fileno())
+        self._fd = _descriptor(file)
         try:
             self._file = self._open()
         except FAILURES as error:

@@ -29,6 +29,7 @@ class Tally:
 
     opened: int = 0
     refused: int = 0
+    reasons: list[str] = field(default_factory=list)  # of refusals
     broken: int = 0  # connections that ended without a goodbye
     finals: int = 0
     texts: list[list[str]] = field(default_factory=list)  # of each session
@@ -52,18 +53,27 @@ class Speaker:
         self._sent_at: list[float] = []
         self._covered_s = 0.0
         self._texts: list[str] = []
+        self.bundle = ""  # that answers, once connected
+        self.connected_at = 0.0
 
     async def run(self) -> None:
         """Speak, listen, say goodbye."""
         try:
             async with connect(self._url, compression=None, max_size=None, ping_interval=None) as socket:
                 self._tally.opened += 1
+                self.connected_at = time.monotonic()
+                if socket.response is not None:
+                    self.bundle = socket.response.headers.get("x-speechpipe-bundle", "")
                 listening = asyncio.create_task(self._listen(socket))
                 await self._speak(socket)
                 await socket.send('{"type": "CloseStream"}')
                 await asyncio.wait_for(listening, LAST_WORDS_S)
-        except InvalidHandshake:
+        except InvalidHandshake as error:
             self._tally.refused += 1
+            answer = getattr(error, "response", None)
+            self._tally.reasons.append(
+                (answer.body or b"").decode(errors="replace") if answer is not None else str(error)
+            )
             return
         except (ConnectionClosed, TimeoutError, OSError):
             self._tally.broken += 1

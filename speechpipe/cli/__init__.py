@@ -5,7 +5,7 @@ from importlib import import_module
 
 import typer
 
-from speechpipe import __version__
+from speechpipe import __version__, machine
 
 app = typer.Typer(
     name="speechpipe",
@@ -23,10 +23,16 @@ FAMILIES = (
     "evaluate",
     "serve",
     "bundles",
+    "models",
     "report",
+    "blame",
+    "replay",
     "reference",
     "metrics",
+    "rollout",
     "bench",
+    "bench_blame",
+    "bench_rollout",
     "doctor",
 )
 
@@ -46,6 +52,7 @@ def _root(
 
 def main() -> None:
     """Entry point: 0 all good, 1 something failed, 2 usage."""
+    machine.one_algebra_thread()
     for family in FAMILIES:
         import_module(f"speechpipe.cli.{family}")  # each adds its commands
     from speechpipe.errors import BadInput, SpeechpipeError

@@ -1,6 +1,7 @@
 """`speechpipe bundles`: what can be run here."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,3 +60,66 @@ def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
     }
     typer.echo(json.dumps(document, indent=2))
     raise typer.Exit(1 if problems else 0)
+
+
+@group.command()
+def verify(name: Annotated[str, typer.Argument(help="A bundle; without: all.")] = "") -> None:
+    """Check the hashes of all files of a bundle and print its own; exit code 1 if one is wrong."""
+    from speechpipe.cli.options import settings
+    from speechpipe.service import Service
+
+    catalogue = Service(settings()).catalogue
+    wrong = 0
+    for one in [name] if name else catalogue.names:
+        bundle = catalogue.bundle(one)
+        problems = catalogue.problems(bundle)
+        wrong += bool(problems)
+        typer.echo(f"{bundle.id}  {catalogue.digest(bundle)}  {'; '.join(problems) or 'verified'}")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@group.command()
+def diff(
+    first: Annotated[str, typer.Argument(help="A bundle, or one version of it: name@version.")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+) -> None:
+    """Print what differs between two bundles, a line for each parameter; exit code 1 if anything does."""
+    from speechpipe.cli.options import settings
+    from speechpipe.service import Service
+
+    catalogue = Service(settings()).catalogue
+    lines = catalogue.differences(catalogue.bundle(first), catalogue.bundle(second))
+    for line in lines:
+        typer.echo(f"{line[0]}: {line[1]} -> {line[2]}")
+    raise typer.Exit(1 if lines else 0)
+
+
+@group.command()
+def add(
+    card: Annotated[Path | None, typer.Argument(help="The card of a bundle, a VAD or a recognizer, as TOML.")] = None,
+    derive: Annotated[str, typer.Option("--from", help="Instead of a card: make a variant of this bundle.")] = "",
+    name: Annotated[str, typer.Option(help="Of the variant.")] = "",
+    version: Annotated[str, typer.Option(help="Of the variant.")] = "1.0.0",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="vad.NAME=value or asr.NAME=value.")] = None,
+) -> None:
+    """Add a card to your own models; a version that is known never changes. Running servers find it when it is used."""
+    from speechpipe.card_files import derived, install
+    from speechpipe.cli.options import parse_set, settings
+    from speechpipe.errors import BadInput
+    from speechpipe.service import Service
+
+    found = settings()
+    catalogue = Service(found).catalogue
+    if (card is None) == (not derive):
+        raise BadInput("give either a card, or --from BUNDLE with --name and --set")
+    if card is not None:
+        try:
+            text = card.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{card}: {error}") from error
+    else:
+        if not name:
+            raise BadInput("the variant needs a --name")
+        text = derived(catalogue, catalogue.bundle(derive), name, version, parse_set(set_))
+    path = install(text, found.own_models_dir, catalogue)
+    typer.echo(f"added {path}")

@@ -39,7 +39,11 @@ def value(
     store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")] = "",
     last: Annotated[str, typer.Option(help="The stretch of time: 24h, 30d.")] = "30d",
 ) -> None:
-    """Say for each metric how often it raised an alarm, and how many of those somebody acknowledged."""
+    """Say for each metric how often it raised an alarm, how many of those were true, and what hangs on it.
+
+    An alarm is true to whoever acknowledged it, and to blame if it then named a stage. "decides" counts verdicts that
+    would name another stage, or nobody, had the metric not been there.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -47,8 +51,9 @@ def value(
 
     rows = desk(store).value(duration_s(last))
     table = Table(box=None)
-    for title in ("metric", "values", "alarms", "acknowledged", "hours firing"):
+    for title in ("metric", "values", "alarms", "acknowledged", "blamed", "decides", "hours firing"):
         table.add_column(title, justify="left" if title == "metric" else "right")
     for row in rows:
-        table.add_row(row.metric, str(row.values), str(row.alarms), str(row.acknowledged), f"{row.firing_s / 3600:.1f}")
+        counts = (row.values, row.alarms, row.acknowledged, row.blamed, row.decisive)
+        table.add_row(row.metric, *(str(count) for count in counts), f"{row.firing_s / 3600:.1f}")
     Console().print(table)

@@ -110,6 +110,38 @@ def _written(data: dict[str, Any], format_: Format) -> str:
     return console.file.getvalue()
 
 
+def _wrong(data: dict[str, Any]) -> list[str]:
+    """Return a line for each alarm, and for each group of traffic in which a stage is to blame."""
+    lines = [
+        f"  alarm {alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
+        for alarm in data["alarms"]
+    ]
+    blamed = [found for found in data["blame"] if found["verdict"] != "none"]
+    return lines + [f"  blame: {one['verdict']} [{one['group_label']}] {one['reason']}" for one in blamed]
+
+
+def _print_arms(console: "Console", data: dict[str, Any]) -> None:
+    """Print what each bundle did on each arm, if there is more than one."""
+    from rich.table import Table
+
+    from speechpipe.plots import number
+
+    if len(data["bundles"]) < 2:
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("side by side")
+    for row in data["bundles"]:
+        table.add_column(f"{row['bundle']}\n{row['arm']}", justify="right")
+    table.add_row("", "sessions", *(str(row["sessions"]) for row in data["bundles"]))
+    for stage in data["stages"]:
+        for metric in stage["metrics"]:
+            if metric["name"] in data["bundles"][0]["metrics"]:
+                cells = [number(row["metrics"][metric["name"]]) for row in data["bundles"]]
+                table.add_row(stage["title"], metric["help"], *cells)
+    console.print(table)
+
+
 def _print(console: "Console", data: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -127,8 +159,7 @@ def _print(console: "Console", data: dict[str, Any]) -> None:
     for stage in data["stages"]:
         for reason in stage["reasons"]:
             console.print(f"  {stage['title']}: {reason}", markup=False)
-    for alarm in data["alarms"]:
-        line = f"  alarm {alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
+    for line in _wrong(data):
         console.print(line, markup=False)
     table = Table(box=None, pad_edge=False)
     for title in ("stage", "metric", "now", "reference", "p50", "p95", "n", ""):
@@ -141,6 +172,7 @@ def _print(console: "Console", data: dict[str, Any]) -> None:
             figures = [number(row[name]) for name in ("value", "reference", "p50", "p95")]
             table.add_row(stage["title"], name, *figures, str(row["count"]), shown(row["verdict"]))
     console.print(table)
+    _print_arms(console, data)
     if data["server"].get("store_failure"):
         console.print(f"the store fails: {data['server']['store_failure']}", markup=False)
     for reference in data["references"]["proposed"]:

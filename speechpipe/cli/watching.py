@@ -10,6 +10,7 @@ from speechpipe.cli.options import settings
 from speechpipe.errors import BadInput, InvalidParameter
 
 if TYPE_CHECKING:
+    from speechpipe.config import Settings
     from speechpipe.health_desk import HealthDesk
 
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -25,14 +26,23 @@ def desk(store: str) -> "HealthDesk":
     from speechpipe.monitor.store import Store
     from speechpipe.speech_cascade import CASCADE
 
+    return HealthDesk(CASCADE, Store(store_settings(store).record_store_url))
+
+
+def store_settings(store: str, *, create: bool = False) -> "Settings":
+    """Return the settings with this store (a file or a URL), if one is named.
+
+    Raises:
+        BadInput: there is no such file, and it is not to be made.
+    """
     changes: dict[str, Any] = {}
     if store:
         changes["store_url"] = store if "://" in store else f"sqlite:///{Path(store).resolve()}"
     found = settings(**changes)
     url = found.record_store_url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+    if not create and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         raise BadInput(f"there is no store at {url.removeprefix('sqlite:///')}", cause="not_found")
-    return HealthDesk(CASCADE, Store(url))
+    return found
 
 
 def duration_s(text: str) -> float:

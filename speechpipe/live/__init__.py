@@ -4,12 +4,14 @@
 `load.py` what the machine can still take. What is said on the wire is a `Dialect`'s business (`api/`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from speechpipe.audio.wire import WireFormat
 from speechpipe.errors import SpeechpipeError
-from speechpipe.service import new_session_id
+from speechpipe.monitor import Measure
+from speechpipe.session_request import new_session_id
 from speechpipe.types import Accounting, Bundle, Notice, Utterance
 
 Message = dict[str, Any]
@@ -29,6 +31,8 @@ class LiveRequest:
     tenant: str = ""
     notices: tuple[Notice, ...] = ()
     id: str = field(default_factory=new_session_id)
+    arm: str = "champion"
+    route: Mapping[str, Measure] = field(default_factory=dict)
 
 
 # ---- what a client may want besides sending audio; obeyed in its place between the audio ----

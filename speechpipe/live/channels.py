@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Callable
 
 from speechpipe.asr import DecodeOptions
+from speechpipe.errors import SpeechpipeError
 from speechpipe.live import Change, Event, LiveRequest
 from speechpipe.live.follower import Follower
 from speechpipe.live.load import Level
 from speechpipe.monitor import Measure
 from speechpipe.recipes import segmenter
-from speechpipe.service import Service, SessionRequest
-from speechpipe.speech_metrics import Context, InputFacts, churn, session_record, utterance_record
+from speechpipe.service import Service
+from speechpipe.session_request import SessionRequest
+from speechpipe.speech_metrics import Context, InputFacts, churn, refusal_record, session_record, utterance_record
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Samples, Utterance
 
 FEED_SAMPLES = 1_600
@@ -47,12 +49,20 @@ class Channels:
                 feed_step=FEED_SAMPLES,
                 listener=follower,
                 session_id=session_id,
+                route=request.route,
             )
-            follower.session = service.session(request.bundle, asked)
+            tenant_class = service.settings.tenant_class(request.tenant)
+            context = Context(
+                session_id, request.channel, request.bundle, request.tenant, tenant_class, request.arm, request.route
+            )
+            self._contexts.append(context)
+            try:
+                follower.session = service.session(request.bundle, asked)
+            except SpeechpipeError as error:  # a stage broke before there was a session
+                service.emit(refusal_record(context, error.cause, 0, service.clock()))
+                raise
             follower.manual = request.manual
             self.followers.append(follower)
-            tenant_class = service.settings.tenant_class(request.tenant)
-            self._contexts.append(Context(session_id, request.channel, request.bundle, request.tenant, tenant_class))
 
     # ---- audio in ----
 

@@ -80,7 +80,7 @@ class Hub:
         settings = self._settings
         if not self._service.started or self._refusing:
             raise NotReady("the recognizers are loading, or the server is shutting down")
-        if self._service.live_pool.status().ready_workers == 0:
+        if not self._service.live_ready:
             raise NotReady("no recognizer worker for live audio is ready")
         if len(self._streams) >= settings.live_max_sessions:
             raise Overloaded(f"{settings.live_max_sessions} live sessions are open", retry_after_s=RETRY_AFTER_S)
@@ -194,7 +194,7 @@ class Hub:
                 self._audio_of[stream.id] = (now - RATE_WINDOW_S / 2, (audio_s + stream.channels.audio_s) / 2)
         late = [late_s for stream in active if (late_s := stream.late_s(now)) is not None]
         # Not the whole process: the VAD of uploads is not what a live session costs.
-        cpu_s = self._lanes.cpu_s + self._service.live_pool.status().cpu_s
+        cpu_s = self._lanes.cpu_s + self._service.fleet.live_cpu_s
         audio_s = self._audio_done_s + sum(stream.channels.audio_s for stream in streams)
         with self._lock:
             self._load.update(Sample(now, cpu_s, audio_s, rate, late))

@@ -32,5 +32,10 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)  # of each stage's component
     measures: Mapping[str, Measure] = field(default_factory=dict)
 
+    def number(self, name: str, default: float = 0.0) -> float:
+        """Return a measure as a number; `default` where it is none."""
+        value = self.measures.get(name)
+        return float(value) if isinstance(value, int | float) else default
+
 
 Emit = Callable[[Record], None]

@@ -46,6 +46,7 @@ class Alarm:
     resolved_at: float | None = None
     acknowledged_at: float | None = None
     acknowledged_by: str | None = None
+    blame: str = ""  # whom the verdict names, and why
 
     @property
     def is_open(self) -> bool:
@@ -95,6 +96,13 @@ class AlarmBook:
                 self._open[fingerprint] = found
                 return found
         return None
+
+    def annotate(self, alarm: Alarm, blame: str) -> Alarm:
+        """Note whom blame names."""
+        found = replace(alarm, blame=blame)
+        if alarm.condition.fingerprint in self._open:
+            self._open[alarm.condition.fingerprint] = found
+        return found
 
 
 def _id(fingerprint: str, now: float) -> str:

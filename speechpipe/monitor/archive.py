@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, update
 
 from speechpipe.monitor.alarms import Alarm, Condition
+from speechpipe.monitor.calendar import Change
 from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.schema import alarms, changes, cursors, pinned, windows
 from speechpipe.monitor.sketch import Distribution
@@ -151,10 +152,10 @@ class Archive:
             assert key is not None
             return int(key[0])
 
-    def changes(self) -> list[tuple[int, str, float, float, str]]:
-        """Return (number, tenant, since, until, note) of every announced change."""
+    def changes(self) -> list[Change]:
+        """Return every announced change."""
         with self._engine().connect() as connection:
-            return [tuple(row) for row in connection.execute(select(changes).order_by(changes.c.since))]
+            return [Change(*row) for row in connection.execute(select(changes).order_by(changes.c.since))]
 
 
 def _insert_windows(connection: Connection, found: Iterable[Window]) -> None:
@@ -238,6 +239,7 @@ def _alarm_row(alarm: Alarm) -> dict[str, Any]:
         "resolved_at": alarm.resolved_at,
         "acknowledged_at": alarm.acknowledged_at,
         "acknowledged_by": alarm.acknowledged_by,
+        "blame": alarm.blame,
     }
 
 
@@ -262,4 +264,5 @@ def _alarm(row: Row[Any]) -> Alarm:
         resolved_at=row.resolved_at,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,
+        blame=row.blame,
     )

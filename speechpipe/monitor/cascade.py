@@ -1,13 +1,16 @@
 """A cascade in the monitor's terms: stages, who feeds whom, and the metrics that are read off its records."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from speechpipe.monitor import Record
+from speechpipe.monitor import Measure, Record
 
 Read = Callable[[Record], float | None]
 """What a record says of a metric; None where it says nothing."""
+
+Join = Callable[[Record, Sequence[Record]], Mapping[str, Measure]]
+"""What a session and its units say together that none of them says alone."""
 
 
 class Shape(Enum):
@@ -42,6 +45,7 @@ class Stage:
     title: str
     parents: tuple[str, ...] = ()
     served: bool = True  # False: not a step that data walks (the machine, the people)
+    blame: str = ""  # what a verdict calls it, if not by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,18 @@ class Metric:
     late: str = ""  # kind of records that arrive later and belong to one that was counted: they add, and do not count
     limit: float | None = None  # beyond it (in the direction of `worse`) it is failing, whatever the reference says
     least: float = 0.0  # a change that is smaller does not matter, however certain it is
+    blames: str = ""  # the stage that is to blame when it moves by itself, if not its own
+    mix: bool = False  # says what is asked for, not how well it comes: it explains, and is never to blame
 
     @property
     def stage(self) -> str:
         """The stage it tells of."""
         return self.name.split(".", 1)[0]
+
+    @property
+    def owner(self) -> str:
+        """The stage that is to blame when it moves by itself."""
+        return self.blames or self.stage
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class CascadeSpec:
     stages: tuple[Stage, ...]
     metrics: tuple[Metric, ...]
     distributions: tuple[str, ...] = ()  # metrics whose whole distribution is shown
+    joined: tuple[Metric, ...] = ()  # read off a session with its units (kind "case"): only blame looks at them
+    join: Join = lambda session, units: {}  # the measures that `joined` reads, beside the session's own
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -85,8 +98,8 @@ class CascadeSpec:
             if unknown := set(stage.parents) - set(names):
                 raise ValueError(f"stage {stage.name} is fed by {sorted(unknown)}, which does not exist")
         seen = set[str]()
-        for metric in self.metrics:
-            if metric.stage not in names or metric.name in seen:
+        for metric in (*self.metrics, *self.joined):
+            if metric.owner not in names or metric.stage not in names or metric.name in seen:
                 raise ValueError(f"metric {metric.name}: no such stage, or named twice")
             seen.add(metric.name)
 
@@ -101,7 +114,7 @@ class CascadeSpec:
     @property
     def by_name(self) -> Mapping[str, Metric]:
         """Metrics by name."""
-        return {metric.name: metric for metric in self.metrics}
+        return {metric.name: metric for metric in (*self.metrics, *self.joined)}
 
     def of_stage(self, stage: str) -> tuple[Metric, ...]:
         """Return a stage's metrics, key ones first."""
@@ -116,9 +129,9 @@ class CascadeSpec:
         """
         if unknown := set(switched_off) - set(self.by_name):
             raise ValueError(f"no such metric: {', '.join(sorted(unknown))}")
-        return CascadeSpec(
-            self.name,
-            self.stages,
-            tuple(metric for metric in self.metrics if metric.name not in switched_off),
-            tuple(name for name in self.distributions if name not in switched_off),
+        return replace(
+            self,
+            metrics=tuple(metric for metric in self.metrics if metric.name not in switched_off),
+            distributions=tuple(name for name in self.distributions if name not in switched_off),
+            joined=tuple(metric for metric in self.joined if metric.name not in switched_off),
         )

@@ -1,5 +1,7 @@
 """The database under the store: opened, brought up to date, refused when it is newer than this program."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import SQLAlchemyError
+
+from speechpipe.errors import StoreUnavailable
 
 HERE = Path(__file__).resolve().parent
 FIRST = "0001"
@@ -22,6 +26,19 @@ class StoreTooNew(Exception):
 
 STORE_ERRORS = (SQLAlchemyError, OSError, StoreTooNew)
 """What a store that is down, slow, full or strange raises."""
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Say of a store that fails that it does.
+
+    Raises:
+        StoreUnavailable: it failed inside.
+    """
+    try:
+        yield
+    except STORE_ERRORS as error:
+        raise StoreUnavailable(f"the store cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def connect(url: str) -> Engine:

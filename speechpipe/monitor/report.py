@@ -3,15 +3,17 @@
 Windows, references, alarms and what the server says of itself go in; a report comes out. No clock, no store.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.arms import ArmRow, arms, value_of
+from speechpipe.monitor.blame.archive import StoredVerdict
 from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape, Stage
 from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
 from speechpipe.monitor.reference import Reference, reference_for
 from speechpipe.monitor.sketch import Distribution
-from speechpipe.monitor.windows import Group, Window, merged, together
+from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Window, merged, together
 
 POINTS = 60
 """Points of a time series, about."""
@@ -53,6 +55,7 @@ class Facts:
     alarms: Sequence[Alarm] = ()
     server: Mapping[str, float | str | bool] = field(default_factory=dict)  # empty: read from a store file
     filters: Filters = Filters()
+    verdicts: Sequence[StoredVerdict] = ()
 
 
 @dataclass(frozen=True)
@@ -93,16 +96,6 @@ class StageRow:
 
 
 @dataclass(frozen=True)
-class BundleRow:
-    """A bundle in service."""
-
-    bundle: str
-    arm: str
-    units: int
-    null_share: float | None
-
-
-@dataclass(frozen=True)
 class DistributionRow:
     """The shares of values below the first edge, between edges and above the last; no shares of no values."""
 
@@ -123,7 +116,7 @@ class Report:
     sessions: int
     units: int
     outcomes: Mapping[str, int]
-    bundles: tuple[BundleRow, ...]
+    bundles: tuple[ArmRow, ...]
     groups: tuple[Group, ...]
     without_reference: tuple[Group, ...]
     distributions: tuple[DistributionRow, ...]
@@ -135,10 +128,14 @@ class Report:
 
 def health_report(spec: CascadeSpec, facts: Facts) -> Report:
     """Return the report."""
-    windows = [window for window in facts.windows if facts.filters.takes(window.group)]
+    looked_at = [window for window in facts.windows if facts.filters.takes(window.group)]
+    # What shadow heard was served to nobody: it stands beside the other arms, and in no total.
+    windows = [w for w in looked_at if w.group.arm != UNSERVED or facts.filters.arm == UNSERVED]
     by_group = {window.group: window for window in merged(windows)}
     width_s = max(60, round((facts.until - facts.since) / POINTS / 60) * 60)
     points = _points(windows, width_s)
+    verdicts = [verdict for verdict in facts.verdicts if facts.filters.takes(verdict.group)]
+    facts = replace(facts, alarms=_alarms(facts, by_group), verdicts=verdicts)
     alarms = [alarm for alarm in facts.alarms if alarm.state == "firing"]
     stages = tuple(_stage(spec, stage, facts, by_group, points, alarms) for stage in spec.stages)
     total = together(windows)
@@ -155,11 +152,19 @@ def health_report(spec: CascadeSpec, facts: Facts) -> Report:
         sessions=total.sessions,
         units=sum(total.outcomes.values()),
         outcomes=dict(sorted(total.outcomes.items())),
-        bundles=_bundles(by_group),
+        bundles=arms(spec, looked_at, facts.until - facts.since),
         groups=tuple(sorted(served)),
         without_reference=tuple(group for group in sorted(served) if reference_for(group, facts.references) is None),
         distributions=tuple(_distribution(name, by_group, facts.references) for name in spec.distributions),
     )
+
+
+def _alarms(facts: Facts, groups: Iterable[Group]) -> list[Alarm]:
+    """Return the alarms of the groups that are looked at: all, unless something is left out."""
+    if facts.filters == Filters():
+        return list(facts.alarms)
+    shown = {group.label for group in (SERVER, *groups, *facts.references) if facts.filters.takes(group)}
+    return [alarm for alarm in facts.alarms if alarm.condition.group in shown]
 
 
 def _points(windows: Sequence[Window], width_s: int) -> list[Window]:
@@ -223,17 +228,6 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
     )
 
 
-def value_of(metric: Metric, known: Distribution, seconds: float) -> float | None:
-    """Return the one figure that is shown for a metric."""
-    if metric.shape is Shape.SUM:
-        if not known.count:
-            return None
-        return known.total / max(seconds, 1.0) if metric.unit.endswith("/s") else known.total
-    if metric.late and known.count:
-        return min(1.0, known.total / known.count)
-    return known.mean
-
-
 def _point(metric: Metric, window: Window) -> Point:
     known = window.get(metric.name)
     low, high = known.quantiles([0.1, 0.95]) or (None, None)
@@ -254,19 +248,6 @@ def _band(
     half = 2.0 * spread / usual**0.5
     low, high = expected - half, expected + half
     return (max(0.0, low), min(1.0, high)) if metric.shape is Shape.SHARE else (low, high)
-
-
-def _bundles(by_group: Mapping[Group, Window]) -> tuple[BundleRow, ...]:
-    found: dict[tuple[str, str], Window] = {}
-    for group, window in by_group.items():
-        if group.bundle:
-            found.setdefault((group.bundle, group.arm), Window(0, group, 0)).merge(window)
-    rows = []
-    for (bundle, arm), window in sorted(found.items()):
-        units = sum(window.outcomes.values())
-        nulls = units - window.outcomes.get("ok", 0)
-        rows.append(BundleRow(bundle, arm, units, nulls / units if units else None))
-    return tuple(rows)
 
 
 def _distribution(

@@ -102,6 +102,7 @@ alarms = Table(
     Column("resolved_at", Float),
     Column("acknowledged_at", Float),
     Column("acknowledged_by", String(128)),
+    Column("blame", Text, nullable=False, server_default=""),
     Index("alarms_by_state", "state"),
 )
 
@@ -113,6 +114,52 @@ changes = Table(
     Column("since", Float, nullable=False),
     Column("until", Float, nullable=False),
     Column("note", Text, nullable=False),
+)
+
+pinned_cases = Table(  # what blame compares with: records of the reference outlive it here
+    "pinned_cases",
+    metadata,
+    Column("reference_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("tenant_class", String(16), nullable=False),
+    Column("tenant", String(128), nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("bundle", String(97), nullable=False),
+    Column("arm", String(16), nullable=False),
+    Column("label", String(32), nullable=False),
+    Column("document", JSON, nullable=False),
+    Index("verdicts_by_time", "at"),
+)
+
+routes = Table(  # who answers; a change is written only onto the revision that it was made from
+    "routes",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+rollout_history = Table(  # only ever added to
+    "rollout_history",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("route", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("rollout", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("bundle", String(97), nullable=False),
+    Column("evidence", JSON, nullable=False),
 )
 
 about = Table("about", metadata, Column("key", String(32), primary_key=True), Column("value", String(64)))

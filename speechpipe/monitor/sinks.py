@@ -141,7 +141,11 @@ def _alert(alarm: Alarm, external_url: str) -> dict[str, Any]:
             "severity": condition.severity,
             "group": condition.group,
         },
-        "annotations": {"summary": condition.reason, "runbook": f"docs/runbook.md#{condition.metric.replace('.', '')}"},
+        "annotations": {
+            "summary": condition.reason,
+            "runbook": f"docs/runbook.md#{condition.metric.replace('.', '')}",
+            **({"blame": alarm.blame} if alarm.blame else {}),
+        },
         "startsAt": _time(alarm.firing_at or alarm.pending_at),
         "endsAt": _time(alarm.resolved_at) if alarm.resolved_at is not None else NEVER,
         "generatorURL": f"{external_url}/health" if external_url else "",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Select, delete, func, insert, select
+from sqlalchemy import Engine, Select, and_, delete, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from speechpipe.monitor import Record
@@ -53,7 +53,7 @@ class Store:
         self._closing = threading.Event()
         self._engine: Engine | None = None
         self._opening = threading.Lock()
-        self._gap = (0, 0.0)  # a number that is missing, and since when
+        self._gaps: dict[int, float] = {}  # numbers that are missing, and since when; several may read at once
         self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
 
     def open(self) -> None:
@@ -193,9 +193,15 @@ class Store:
 
     def _waits_for(self, missing: int) -> bool:
         now = time.monotonic()
-        if self._gap[0] != missing:
-            self._gap = (missing, now)
-        return now - self._gap[1] < GAP_S
+        self._gaps = {number: since for number, since in self._gaps.items() if now - since < 10 * GAP_S}
+        return now - self._gaps.setdefault(missing, now) < GAP_S
+
+    def latest(self, most: int, since: float, until: float, bundle: str, version: str) -> list[Record]:
+        """Return the newest `most` records of a bundle, and of the server, between two times; the oldest first."""
+        mine = and_(records.c.bundle == bundle, records.c.bundle_version == version)
+        query = select(records).where(records.c.at >= since, records.c.at < until)
+        query = query.where(or_(mine, records.c.kind == "system")).order_by(records.c.seq.desc()).limit(most)
+        return [record for _, record in self._yield(query)][::-1]
 
     def last_seq(self) -> int:
         """Return the number of the last record; 0 of an empty store."""

@@ -5,20 +5,22 @@ of it: a restart, a second process or a clock that jumps loses nothing and count
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from speechpipe.monitor import Record
 from speechpipe.monitor.alarms import Alarm, AlarmBook
 from speechpipe.monitor.archive import Archive
+from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk
+from speechpipe.monitor.calendar import successors, suppressed
 from speechpipe.monitor.cascade import CascadeSpec
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
-from speechpipe.monitor.reference import pinned, proposed
+from speechpipe.monitor.reference import Reference, pinned, proposed, reference_for
 from speechpipe.monitor.sinks import Sink
 from speechpipe.monitor.store import Store
-from speechpipe.monitor.windows import SERVER, Group, Grouping, Window, summed_up
+from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, Window, summed_up
 
 BATCH = 2_000
 MOST_BATCHES = 20
@@ -26,6 +28,9 @@ FINE_S = 3 * 3600.0
 """Windows of a minute are kept for so long; then they are put together."""
 
 HOUSEKEEPING_S = 600.0
+SUCCEED_S = 30.0
+BLAME_EVERY_S = 300.0
+"""Groups are looked at this often though nothing rings: what is slow moves no detector for a while."""
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +68,12 @@ class Watcher:
         self._limits = LimitWatch(spec)
         self._seq = -1
         self._book = AlarmBook()
-        self._kept_house_at = 0.0
+        self.blame = BlameDesk(spec, store)
+        self._active: set[Group] = set()  # groups with traffic since the last round of verdicts
+        self._blamed_at = 0.0
+        self._kept_house_at = self._succeeded_at = -HOUSEKEEPING_S
         self._references: tuple[tuple[int, str], ...] | None = None
+        self._pinned: Mapping[Group, Reference] = {}
         self._known: set[Group] = set()  # groups that have a reference, or a proposal
         self._proposing: dict[Group, _Proposing] = {}
 
@@ -85,8 +94,12 @@ class Watcher:
                 return []  # another process was faster: go on from where it is
             if len(batch) < BATCH:
                 break
+        if now - self._succeeded_at >= SUCCEED_S:
+            self._succeeded_at = now
+            self._succeed(now)
         conditions = [*self._limits.conditions(now), *self._drift.conditions(self._suppressed(now))]
         changed = self._book.step(now, conditions)
+        changed = self._blame(now, changed)
         if changed:
             self.archive.save(changed)
             told = [alarm for alarm in changed if alarm.state == "firing" or alarm.firing_at is not None]
@@ -101,11 +114,36 @@ class Watcher:
             self._keep_house(now)
         return changed
 
+    def _blame(self, now: float, changed: list[Alarm]) -> list[Alarm]:
+        """Say of the alarms that begin whom blame names; and look at every group now and then, alarm or not."""
+        begun = {alarm.condition.group for alarm in changed if alarm.state == "firing" and alarm.firing_at == now}
+        if now - self._blamed_at >= BLAME_EVERY_S:
+            self._blamed_at = now
+            due = set(self._active)
+        else:
+            due = {group for group in self._active if group.label in begun}
+        said = {}
+        for group in sorted(due):
+            reference = reference_for(group, self._pinned)
+            if reference is None or not any(group):
+                continue
+            since = max(now - LOOKBACK_S, reference.until)
+            stored = self.blame.stored(group, reference, since, now)
+            said[group.label] = f"{stored.label}: {stored.document['reason']}"
+        self._active -= due
+        return [
+            self._book.annotate(alarm, said[alarm.condition.group])
+            if alarm.state == "firing" and alarm.condition.group in said
+            else alarm
+            for alarm in changed
+        ]
+
     def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()
         self._take_references()
         self._drift.restore(state)
-        self._limits = LimitWatch(self._spec, self.archive.windows(now - MOST_S, now + MOST_S))
+        recent = self.archive.windows(now - MOST_S, now + MOST_S)
+        self._limits = LimitWatch(self._spec, [window for window in recent if window.group.arm != UNSERVED])
         self._book = AlarmBook(replace(alarm, seen_at=now) for alarm in self.archive.alarms())
 
     def _take(self, batch: Sequence[tuple[int, Record]]) -> bool:
@@ -113,13 +151,16 @@ class Watcher:
         found = [record for _, record in batch]
         windows = summed_up(self._spec, found, self._grouping)
         for record in found:
-            self._drift.update(self._grouping.group(record), record)
+            if record.arm != UNSERVED:
+                self._drift.update(self._grouping.group(record), record)
         last = batch[-1][0]
         if not self.archive.commit(begun, last, windows, self._drift.state()):
             return False
         self._seq = last
-        self._limits.take(windows)
-        self._propose(windows)
+        served = [window for window in windows if window.group.arm != UNSERVED]
+        self._limits.take(served)
+        self._active |= {window.group for window in served if window.outcomes}
+        self._propose(served)
         return True
 
     def _take_references(self) -> None:
@@ -127,7 +168,10 @@ class Watcher:
         if states != self._references:
             self._references = states
             references = self.archive.references()
-            self._drift.compare_with(pinned(references))
+            self._pinned = pinned(references)
+            self._drift.compare_with(self._pinned)
+            for reference in self._pinned.values():
+                self.blame.pin(reference)
             self._known = {reference.group for reference in references if reference.status != "retired"}
 
     def _propose(self, windows: Sequence[Window]) -> None:
@@ -148,12 +192,25 @@ class Watcher:
                 self._take_references()
 
     def _suppressed(self, now: float) -> Callable[[Group], bool]:
-        changing = {tenant for _, tenant, since, until, _ in self.archive.changes() if since <= now < until}
-        return lambda group: "" in changing or bool(group.tenant and group.tenant in changing)
+        changes = self.archive.changes()
+        return lambda group: suppressed(group, changes, reference_for(group, self._pinned), now)
+
+    def _succeed(self, now: float) -> None:
+        """Pin what came after an announced change."""
+        for change in self.archive.changes():
+            if not any(change.awaits_reference(reference, now) for reference in self._pinned.values()):
+                continue
+            windows = self.archive.windows(change.until, now)
+            for reference in successors(change, self._pinned, windows, now):
+                number = self.archive.propose(reference)
+                self.archive.approve(number, f"announced change {change.number}", now)
+                log.info("a new reference of %s, after %s", reference.group.label, change.note or "a change")
+        self._take_references()
 
     def _keep_house(self, now: float) -> None:
         self.archive.compact(now - FINE_S)
         self.archive.expire(now - self._options.keep_windows_s)
+        self.blame.archive.expire(now - self._options.keep_windows_s)
         self._store.expire(now - self._options.keep_records_s)
 
     # ---- for people ----

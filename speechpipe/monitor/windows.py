@@ -37,6 +37,10 @@ SERVER = Group("", "", "", "", "")
 """Records of the server itself belong to nobody."""
 
 
+UNSERVED = "shadow"
+"""The arm of what answered nobody: not counted into what was served, and nobody is alarmed by it."""
+
+
 class Grouping:
     """Assigns records to groups. A thousand enterprises do not make a thousand groups: fifty have their own."""
 

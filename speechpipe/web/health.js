@@ -45,8 +45,51 @@ async function update() {
   } catch {
     status.textContent = "the server cannot be reached";
   }
+  await showRollout();
   if (form.elements.follow.checked) timer = setTimeout(update, EVERY_MS);
 }
+
+// The rollout: shown above the report, and the place to act on it.
+async function showRollout() {
+  const panel = document.querySelector("#rollout");
+  if (!panel) return;
+  const reason = panel.querySelector("[name=reason]");
+  if (reason && (reason.value || reason === document.activeElement)) return; // somebody is about to act
+  const open = [...panel.querySelectorAll("details")].map((item) => item.open);
+  const answer = await fetch("/v1/rollout/panel", { headers: headers() }).catch(() => null);
+  if (!answer?.ok) return;
+  panel.innerHTML = await answer.text();
+  panel.querySelectorAll("details").forEach((item, index) => { item.open = Boolean(open[index]); });
+}
+
+async function act(name) {
+  const panel = document.querySelector("#rollout");
+  const field = panel.querySelector("[name=reason]");
+  const reason = field.value.trim();
+  if (name === "rollback" && !reason) {
+    status.textContent = "say why: a rollback needs a reason";
+    field.focus();
+    return;
+  }
+  const answer = await fetch(`/v1/rollout/${name}`, {
+    method: "POST",
+    headers: { ...headers(), "Content-Type": "application/json" },
+    body: JSON.stringify({ reason }),
+  }).catch(() => null);
+  const said = await answer?.json().catch(() => null);
+  status.textContent = answer?.ok ? `${name}: done` : said?.error?.message ?? "the server cannot be reached";
+  field.value = "";
+  field.blur();
+  await showRollout();
+}
+
+document.querySelector("#rollout")?.addEventListener("click", (event) => {
+  const name = event.target.dataset?.act;
+  if (!name) return;
+  event.preventDefault();
+  act(name);
+});
+document.querySelector("#rollout")?.addEventListener("submit", (event) => event.preventDefault());
 
 function offer(bundles) {
   const select = form.elements.bundle;

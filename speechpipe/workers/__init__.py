@@ -31,7 +31,8 @@ class PoolOptions:
     slots: int = 1  # segments in one worker at once: 1 for uploads, many for live audio, which is mostly waiting
     warm_streams: int = 1  # segments that each worker has made ready for before it says it is ready
     live: bool = False  # what the warm-up is like
-    nice: int = 5
+    gentle: bool = False  # warm up one after another and with pauses: others are being served meanwhile
+    nice: int = 5  # `machine.NOBODY_ELSE`: only what nobody else wants
     max_jobs: int = 2000  # 0: never recycled for age
     max_rss_mb: int = 1500  # 0: never recycled for size
     segment_timeout_s: float = 60.0

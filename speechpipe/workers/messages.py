@@ -17,6 +17,7 @@ class Load:
     spec: RecognizerSpec
     streams: int = 1
     whole: bool = True
+    gentle: bool = False  # with pauses
 
 
 @dataclass(frozen=True, slots=True)

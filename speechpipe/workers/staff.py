@@ -53,8 +53,14 @@ class Staff:
 
     def start(self) -> None:
         """Start the workers; they load and warm in parallel."""
-        for _ in range(self.options.workers):
+        for number in range(1, self.options.workers + 1):
             self._start_worker()
+            if self.options.gentle:
+                self._wait_for(number)
+
+    def _wait_for(self, workers: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or self._ready >= workers, self.options.start_timeout_s)
 
     def wait_ready(self) -> None:
         """Block until every worker has loaded what it must.
@@ -68,7 +74,11 @@ class Staff:
                 raise WorkerLoadFailed("asr", self._failure or f"no worker ready in {self.options.start_timeout_s} s")
 
     def _all_ready(self) -> bool:
-        return sum(worker.ready for worker in self._workers) >= self.options.workers
+        return self._ready >= self.options.workers
+
+    @property
+    def _ready(self) -> int:
+        return sum(worker.ready for worker in self._workers)
 
     def _start_worker(self, replaces: WorkerProcess | None = None) -> None:
         worker = WorkerProcess(self.options.nice)
@@ -80,16 +90,16 @@ class Staff:
             worker.loads_owed = len(self._preload)
             worker.ready = not self._preload
             for spec in self._preload:
-                worker.send(Load(spec, self.options.warm_streams, not self.options.live))
+                worker.send(Load(spec, self.options.warm_streams, not self.options.live, self.options.gentle))
+            if not too_late:  # under the lock: a pool that closes ends only workers that have begun
+                worker.start(
+                    on_reply=lambda reply: self._take(worker, reply),
+                    on_quiet=lambda: self._on_quiet(worker),
+                    on_end=lambda: self._on_end(worker),
+                )
         if too_late:  # the pool closed meanwhile: nobody else knows of this one
             worker.kill()
             worker.reap()
-            return
-        worker.start(
-            on_reply=lambda reply: self._take(worker, reply),
-            on_quiet=lambda: self._on_quiet(worker),
-            on_end=lambda: self._on_end(worker),
-        )
 
     def _take(self, worker: WorkerProcess, reply: Reply) -> None:
         worker.replied()

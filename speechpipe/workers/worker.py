@@ -5,7 +5,6 @@ a terminal or a service manager sends to the whole group are the parent's to han
 """
 
 import gc
-import os
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from speechpipe import machine
 from speechpipe.asr import DecodeOptions, Recognizer, RecognizerStream, load_recognizer
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Transcript
 from speechpipe.workers import RecognizerSpec
@@ -23,6 +23,9 @@ from speechpipe.workers.messages import Cancel, Feed, Final, Finish, Load, Loade
 from speechpipe.workers.schedule import Schedule
 
 WARM_UP_S = 0.5
+GENTLE_SHARE = 0.25
+"""Of a core, while a candidate warms up beside live audio."""
+
 PARTIAL_SHARE = 0.2
 """Partial results of one stream may take this share of a worker's time, at most and only while it is idle."""
 
@@ -129,7 +132,8 @@ class Worker:
 
     def _load(self, request: Load) -> Loaded:
         try:
-            _warm(self._recognizer(request.spec), request.streams, whole=request.whole)
+            with machine.giving_way(request.gentle):
+                _warm(self._recognizer(request.spec), request)
         except Exception as error:  # noqa: BLE001 - the worker loop: told to the pool, which raises it
             return Loaded(request.spec, f"{type(error).__name__}: {error}")
         gc.collect()
@@ -137,20 +141,40 @@ class Worker:
         return Loaded(request.spec)
 
 
-def _warm(recognizer: Recognizer, streams: int, *, whole: bool) -> None:
+def _warm(recognizer: Recognizer, request: Load) -> None:
     """Decode faint noise, so that the first person does not wait for lazy tables and page faults."""
     noise = np.random.default_rng(0).normal(0, 1e-3, int(WARM_UP_S * SAMPLE_RATE_HZ)).astype(np.float32)
-    opened = [recognizer.open(DecodeOptions(whole=whole)) for _ in range(streams)]
+    pause = _Pause(request.gentle)
+    opened = []
+    for _ in range(request.streams):
+        opened.append(recognizer.open(DecodeOptions(whole=request.whole)))
+        pause.take()
     for stream in opened:
-        stream.feed(noise)
+        for start in range(0, len(noise), len(noise) // 5):
+            stream.feed(noise[start : start + len(noise) // 5])
+            pause.take()
         stream.finish()
+        pause.take()
+
+
+class _Pause:
+    """Rests after every piece of work for three times as long as it took, if others are being served."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._since = time.thread_time()
+
+    def take(self) -> None:
+        if self._wanted:
+            time.sleep((1 / GENTLE_SHARE - 1) * (time.thread_time() - self._since))
+            self._since = time.thread_time()
 
 
 def main(descriptor: int, marker: int, nice: int) -> None:
     """Run a worker on an inherited socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(nice)
+    machine.give_way(nice)
     Worker(Connection(descriptor), Marker(marker)).serve()
 
 

@@ -18,12 +18,14 @@ from tests.sounds import EXPECTED, SAMPLES, SHARED
 COMMAND = [sys.executable, "-c", "from speechpipe.cli import main; main()"]
 
 
-def run(*arguments: str, data: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[bytes]:
+def run(
+    *arguments: str, data: bytes | None = None, timeout_s: float = 110, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [*COMMAND, *arguments],
         input=data,
         capture_output=True,
-        timeout=110,
+        timeout=timeout_s,
         env={**os.environ, **environment},
         check=False,
     )

@@ -1,6 +1,7 @@
 """The health report, feedback and alarms over HTTP, and the dashboard in a real browser."""
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -182,3 +183,34 @@ def test_a_store_that_is_gone_stops_no_transcript_and_is_said(start_server: Star
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "store_unavailable"
     until(lambda: broken.metric("speechpipe_records_lost_total", cause="store_error") > 0)
+
+
+def test_a_full_disk_loses_records_and_says_so_and_nothing_else(start_server: StartServer) -> None:
+    server = start_server(bundle="scripted", workers="1", live_workers="1")
+    session = upload(server, SPOKEN[0])
+    until(lambda: report(server)["traffic"]["sessions"] == 1)
+    unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    (log,) = server.state.rglob("*-wal")  # SQLite writes at its end: it may not grow any more, nor any file beyond it
+    full = log.stat().st_size
+    assert full > (SAMPLES / EXPECTED[SPOKEN[1]]["file"]).stat().st_size, "an upload that fits into memory"
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (full, unlimited[1]))
+    assert upload(server, SPOKEN[1])["text"]
+    until(lambda: server.metric("speechpipe_records_lost_total", cause="store_error") > 0)
+    assert report(server)["server"]["store_failure"]
+    large = httpx.post(
+        f"{server.url}/v1/audio/transcriptions",
+        files={"file": ("silence.wav", b"RIFF" + bytes(3_000_000))},
+        data={"model": "default"},
+        timeout=30,
+    )
+    assert (large.status_code, large.json()["error"]["code"]) == (507, "no_space")
+    body = {"kind": "redo", "session_id": session["speechpipe"]["id"]}
+    refused = httpx.post(f"{server.url}/v1/feedback", json=body, timeout=30)
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "store_unavailable"
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    until(lambda: httpx.post(f"{server.url}/v1/feedback", json=body, timeout=30).status_code == 201)
+    upload(server, SPOKEN[2])
+    until(lambda: report(server)["traffic"]["sessions"] == 2)
+    until(lambda: not report(server)["server"]["store_failure"])
+    until(lambda: "system.records_lost" in json.dumps(report(server)["alarms"]))

@@ -233,3 +233,57 @@ def test_old_records_and_windows_are_deleted_in_time(store: Store) -> None:
     watcher.tick(9100)
     assert len(list(store.read())) == 100
     assert together(watcher.archive.windows(0, 10_000)).records == 100
+
+
+def test_what_comes_after_an_announced_change_is_the_new_normal(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    watcher.archive.announce("", 1000, 1500, "new microphones")
+    put(store, traffic(700, start=1000, first=1000, null_share=0.15, seed=2))
+    watcher.tick(1700)
+    assert sink.alarms == [], "200 units after the change are too few for a reference, and drift is expected"
+    put(store, traffic(600, start=1700, first=1700, null_share=0.15, seed=5))
+    for now in (2300, 2400):
+        watcher.tick(now)
+    (old, new) = watcher.archive.references()
+    assert (old.status, new.status, new.approved_by) == ("retired", "pinned", "announced change 1")
+    assert new.since == 1500, "nothing from before or during the change is in it"
+    put(store, traffic(600, start=2500, first=2500, null_share=0.15, seed=6))
+    watcher.tick(3100)
+    assert sink.alarms == []
+    put(store, traffic(600, start=3100, first=3100, null_share=0.6, seed=7))
+    watcher.tick(3700)
+    assert sink.alarms[0].condition.metric == "model.null_share", "a change that nobody announced is told"
+
+
+def test_an_announced_change_without_traffic_is_not_waited_for_for_ever(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    watcher.archive.announce("", 1000, 1500, "new microphones")
+    put(store, traffic(400, start=1500, first=1500, null_share=0.3, seed=2))
+    watcher.tick(1900)
+    assert sink.alarms == []
+    watcher.tick(1500 + 8 * 86_400)
+    assert [alarm.condition.metric for alarm in sink.alarms] == ["model.null_share"]
+
+
+def test_a_limit_that_was_crossed_before_a_restart_is_still_crossed(store: Store) -> None:
+    sink = Sink()
+    put(store, traffic(100, null_share=0.9))
+    watcher = Watcher(SPEC, store, [sink], OPTIONS)
+    for now in (100, 170):
+        watcher.tick(now)
+    again = Watcher(SPEC, store, [sink], OPTIONS)
+    again.tick(172)
+    assert [alarm.state for alarm in sink.alarms] == ["firing"]
+
+
+def test_filters_leave_out_alarms_of_other_groups(store: Store) -> None:
+    watcher = watched(store, Sink())
+    put(store, traffic(600, start=1000, first=1000, null_share=0.3, seed=2))
+    watcher.tick(1600)
+    windows, alarms = watcher.archive.windows(0, 2000), watcher.archive.alarms(0)
+    assert len(alarms) == 1
+    for channel, shown in (("upload", 1), ("listen", 0)):
+        facts = Facts(0, 2000, windows, alarms=alarms, filters=Filters(channel=channel))
+        assert len(health_report(SPEC, facts).facts.alarms) == shown

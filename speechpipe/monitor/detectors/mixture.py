@@ -16,6 +16,9 @@ from speechpipe.monitor.detectors.bernoulli import cautious_share
 from speechpipe.monitor.sketch import Distribution
 
 RATIOS = np.array([1.5, 2.0, 3.0, 5.0, 10.0, 20.0])
+WEIGHTS = np.array([0.1, 0.2, 0.35, 0.2, 0.1, 0.05])
+"""Most on a tripling: a flood is seen at once with little weight, and a half more takes long with any."""
+
 CAP = 100.0
 """Times what is needed for an alarm: how much evidence is kept, so that a recovery shows before long."""
 
@@ -33,7 +36,7 @@ class MixtureDetector:
         shares, weights, directions = [], [], []
         for index, (changed, weight) in enumerate(sides):
             shares.append(changed / (1 + changed))
-            weights.append(np.full(len(RATIOS), weight / len(RATIOS)))
+            weights.append(weight * WEIGHTS)
             directions.append(np.full(len(RATIOS), -1 if (down >= 1 or index == 1) else 1))
         self._weights, self._directions = np.concatenate(weights), np.concatenate(directions)
         alternatives = np.concatenate(shares)

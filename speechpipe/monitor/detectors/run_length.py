@@ -30,9 +30,9 @@ def average_run_length(
     targets = np.rint((centres[:, None] + steps[None, :]) / width).astype(np.int64)
     targets = np.maximum(targets, 0)
     inside = targets < states
-    transition = np.zeros((states, states))
-    rows = np.broadcast_to(np.arange(states)[:, None], targets.shape)
-    np.add.at(transition, (rows[inside], targets[inside]), np.broadcast_to(weights[None, :], targets.shape)[inside])
+    cells = (np.arange(states)[:, None] * states + targets)[inside]
+    shares = np.broadcast_to(weights[None, :], targets.shape)[inside]
+    transition = np.bincount(cells, shares, minlength=states * states).reshape(states, states)
     try:
         lengths = np.linalg.solve(np.eye(states) - transition, np.ones(states))
     except np.linalg.LinAlgError:

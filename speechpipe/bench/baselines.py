@@ -1,0 +1,85 @@
+"""What others do instead of blame, on the same records: the figures of `bench blame` stand beside theirs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechpipe.monitor.blame.normal import Normal
+from speechpipe.monitor.blame.verdict import label_of
+from speechpipe.monitor.cascade import Shape
+from speechpipe.monitor.cases import Cases
+
+LEAST_Z = 8.0
+"""Tuned like our own thresholds, on the same half of the faults: below it these name nobody."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Labels, the most suspect first; `none` first where nothing stands out."""
+
+    ranking: tuple[str, ...]
+
+
+Baseline = Callable[[Normal, Cases, np.random.Generator], Answer]
+
+
+def moved_most(normal: Normal, cases: Cases) -> dict[str, tuple[str, float]]:
+    """Return each label's metric whose mean moved most against the reference, whatever feeds it, and its z value."""
+    labels = {stage.name: label_of(stage) for stage in normal.spec.stages}
+    found = dict.fromkeys(labels.values(), ("", 0.0))
+    for known in normal.metrics:
+        then, now = normal.cases.column(known.metric.name), cases.column(known.metric.name)
+        then, now = then[np.isfinite(then)], now[np.isfinite(now)]
+        if len(then) < 30 or len(now) < 10:
+            continue
+        spread = float(then.std())
+        if known.metric.shape is Shape.SHARE:
+            spread = max(spread, (1 / len(then)) ** 0.5)
+        error = max(spread, 1e-6 + 1e-3 * abs(float(then.mean()))) * (1 / len(then) + 1 / len(now)) ** 0.5
+        label = labels[known.metric.owner]
+        z = abs(float(now.mean() - then.mean())) / error
+        if z > found[label][1]:
+            found[label] = (known.metric.name, z)
+    return found
+
+
+def marginal(normal: Normal, cases: Cases) -> dict[str, float]:
+    """Return the z values of `moved_most`."""
+    return {label: z for label, (_, z) in moved_most(normal, cases).items()}
+
+
+def at_random(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
+    """Name anybody."""
+    del cases
+    labels = list(dict.fromkeys(label_of(stage) for stage in normal.spec.stages))
+    return Answer(tuple(random.permutation([*labels, "none"]).tolist()))
+
+
+def largest_z(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
+    """Name the stage whose metric moved most."""
+    del random
+    found = marginal(normal, cases)
+    ranking = sorted(found, key=lambda label: -found[label])
+    return Answer(tuple(ranking) if found[ranking[0]] >= LEAST_Z else ("none", *ranking))
+
+
+def earliest(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
+    """Name the first stage on the data's way with a metric that moved."""
+    del random
+    found = marginal(normal, cases)
+    moved = [label for label in found if found[label] >= LEAST_Z]
+    rest = sorted((label for label in found if label not in moved), key=lambda label: -found[label])
+    return Answer((*moved, *rest) if moved else ("none", *rest))
+
+
+def dowhy() -> Baseline | None:
+    """Return the baseline of the library DoWhy, if it is installed (extra `bench`)."""
+    try:
+        from speechpipe.bench.dowhy_baseline import distribution_change
+    except ImportError:
+        return None
+    return distribution_change
+
+
+BASELINES: Mapping[str, Baseline] = {"random": at_random, "largest z": largest_z, "earliest": earliest}

@@ -1,0 +1,72 @@
+"""The peers' way to attribute a change: DoWhy's `gcm.distribution_change` (Budhathoki et al., AISTATS 2021).
+
+It wants a causal graph with a model for every node, and splits the change of one target's distribution over the
+mechanisms by Shapley values. Each stage is one node here, represented by its metric that moved most, because the number
+of terms doubles with every node; it is given the same graph, window and healthy threshold as the other baselines.
+Needs the extra `bench`.
+"""
+
+import logging
+import warnings
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+from dowhy import gcm
+
+from speechpipe.bench.baselines import LEAST_Z, Answer, moved_most
+from speechpipe.monitor.blame.normal import Normal
+from speechpipe.monitor.blame.verdict import label_of
+from speechpipe.monitor.cases import Cases
+
+MOST_ROWS = 500
+SAMPLES = 500
+
+
+def distribution_change(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
+    """Name the stage whose mechanism the change of the last stage's distribution is put down to."""
+    moved = moved_most(normal, cases)
+    if max(z for _, z in moved.values()) < LEAST_Z:
+        return Answer(("none", *sorted(moved, key=lambda label: -moved[label][1])))
+    columns = {label: metric for label, (metric, _) in moved.items() if metric}
+    then, now = _frame(normal.cases, columns, random), _frame(cases, columns, random)
+    graph = nx.DiGraph()
+    graph.add_nodes_from(columns)
+    labels = {stage.name: label_of(stage) for stage in normal.spec.stages}
+    for stage in normal.spec.stages:
+        for parent in stage.parents:
+            ends = labels[parent], labels[stage.name]
+            if ends[0] != ends[1] and set(ends) <= columns.keys():
+                graph.add_edge(*ends)
+    model = gcm.ProbabilisticCausalModel(graph)
+    for node in graph.nodes:
+        fed = list(graph.predecessors(node))
+        linear = gcm.AdditiveNoiseModel(gcm.ml.create_linear_regressor())
+        model.set_causal_mechanism(node, linear if fed else gcm.EmpiricalDistribution())
+    target = [node for node in nx.topological_sort(graph) if graph.in_degree(node) > 0][-1]
+    np.random.seed(int(random.integers(2**31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shares = gcm.distribution_change(model, then, now, target, num_samples=SAMPLES)
+    ranking = sorted(columns, key=lambda label: -abs(float(np.nan_to_num(shares.get(label, 0.0)))))
+    return Answer(tuple(ranking))
+
+
+def _frame(cases: Cases, columns: dict[str, str], random: np.random.Generator) -> pd.DataFrame:
+    rows = random.permutation(len(cases))[:MOST_ROWS]
+    found = {}
+    for label, metric in columns.items():
+        values = cases.column(metric)[rows]
+        known = values[np.isfinite(values)]
+        found[label] = np.where(np.isfinite(values), values, np.median(known) if len(known) else 0.0)
+    return pd.DataFrame(found)
+
+
+def quiet() -> None:
+    """Keep its progress bars and notes out of the benchmark's output."""
+    gcm.config.disable_progress_bars()
+    gcm.config.set_default_n_jobs(1)  # episodes run in parallel already
+    logging.getLogger("dowhy").setLevel(logging.ERROR)
+
+
+quiet()

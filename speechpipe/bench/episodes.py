@@ -1,0 +1,244 @@
+"""Episodes of traffic: a healthy reference, healthy traffic, then from an unknown point on a fault, harmless or none.
+
+Cases are drawn from what the laboratory heard: who speaks, how loaded the service is and what people do is drawn anew
+each time; what the stages answered is kept for each (recording, variant, fault).
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from speechpipe.bench.laboratory import HEALTHY, Condition, Heard
+from speechpipe.faults import SEVERITIES, Fault, Level, behaviour, operation
+from speechpipe.faults.table import BY_NAME
+from speechpipe.monitor import Measure, Record
+from speechpipe.monitor.blame.evidence import ProbeResult
+from speechpipe.monitor.cascade import CascadeSpec
+from speechpipe.monitor.cases import Cases, joined
+from speechpipe.probes import answers_differ, segments_differ
+from speechpipe.recordings import Clip
+from speechpipe.speech_metrics import feedback_record
+
+POOL = 1000
+"""Cases of a condition, at least: every session is told so often, each time with other timings and other people."""
+
+REFERENCE = 500
+BEFORE = (300, 600)
+AFTER = 300
+CANARY_SHARE = 0.05
+USUAL_RSS_MB = 900.0
+MOST_PROBES = 20
+PROBE_EVERY = 35
+"""Cases between two rounds of probes: five minutes at 10,000 a day."""
+
+SHIFTS = ("short", "speakers", "load")
+LOAD = 1.3
+NEW_SPEAKER_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Cases of one condition, `records` beside `cases`; `clips` says of which clip each is."""
+
+    cases: Cases
+    clips: npt.NDArray[np.int64]
+    records: Sequence[tuple[Record, ...]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One episode. `truth` is what a verdict should say."""
+
+    fault: str
+    severity: str
+    seed: int
+    shift: str = ""
+
+    @property
+    def condition(self) -> Condition:
+        """What is drawn from after the onset."""
+        return (self.fault, self.severity)
+
+    @property
+    def truth(self) -> str:
+        """The level of the fault; `none` of health."""
+        return BY_NAME[self.fault].level.value if self.fault else "none"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """`reference` is pinned; `onset` is the first case of `traffic` with the fault (its length if there is none)."""
+
+    plan: Plan
+    reference: Cases
+    traffic: Cases
+    onset: int
+    reference_records: Sequence[tuple[Record, ...]]
+    records: Sequence[tuple[Record, ...]]
+    probes: tuple[ProbeResult, ...]  # of the rounds after the onset
+
+
+def pools(
+    spec: CascadeSpec, heard: Mapping[Condition, Sequence[Heard]], faults: Sequence[Fault]
+) -> Mapping[Condition, Pool]:
+    """Return the pool of every condition."""
+    conditions = [HEALTHY, *((fault.name, severity) for fault in faults for severity in SEVERITIES)]
+    return {condition: _pool(spec, heard, condition, number) for number, condition in enumerate(conditions)}
+
+
+def _pool(spec: CascadeSpec, heard: Mapping[Condition, Sequence[Heard]], condition: Condition, seed: int) -> Pool:
+    random = np.random.default_rng(seed)
+    source = heard.get(condition) or heard[HEALTHY]
+    other = heard.get(("asr_wrong_model", "medium"), source)
+    fault, severity = BY_NAME.get(condition[0]), condition[1]
+    told: list[tuple[Record, ...]] = []
+    clips = []
+    for index, one in enumerate(source):
+        for _ in range(-(-POOL // len(source))):
+            told.append(_told(one, other[index], fault, severity, len(told), random))
+            clips.append(one.clip)
+    cases = joined(spec, (record for records in told for record in records))
+    return Pool(cases, np.array(clips), told)
+
+
+def _told(
+    one: Heard, other: Heard, fault: Fault | None, severity: str, number: int, random: np.random.Generator
+) -> tuple[Record, ...]:
+    name, value = (fault.name, fault.value(severity)) if fault is not None else ("", 0.0)
+    units = [_timed(unit, random) for unit in one.units]
+    session = one.session
+    if name == "version_skew":  # the workers that were left behind answer with what they have
+        units = [
+            replace(skewed, versions={**skewed.versions, "asr": "another@0.9"}) if random.random() < value else unit
+            for unit, skewed in zip(units, [_timed(unit, random) for unit in other.units], strict=True)
+        ]
+    elif fault is not None and fault.level is Level.INFRA:
+        session, units = operation.spoil(name, value, session, units, random)
+    habits = behaviour.Habits()
+    if fault is not None and fault.level is Level.CLIENT:
+        habits = behaviour.spoil(name, value, habits)
+    wrong = one.wrong if any(unit.outcome == "ok" for unit in units) else 1.0
+    said = [
+        feedback_record(unit, kind, f"f{number}-{index}-{kind}", 0.0)
+        for index, unit in enumerate(units)
+        for kind in habits.draw(wrong, random)
+    ]
+    return tuple(
+        replace(record, id=f"{record.id}-{number}", session_id=f"s{number}", at=float(number))
+        for record in (session, *units, *said)
+    )
+
+
+def _timed(unit: Record, random: np.random.Generator) -> Record:
+    cpu = unit.measures.get("asr.cpu_s")
+    measures: dict[str, Measure] = {
+        "asr.wall_s": float(cpu) * float(random.lognormal(0.15, 0.12)) if isinstance(cpu, int | float) else None,
+        "asr.queue_s": float(random.exponential(0.02)),
+    }
+    return replace(unit, measures={**unit.measures, **measures})
+
+
+# ---- drawing ----
+
+
+def episode(plan: Plan, clips: Sequence[Clip], found: Mapping[Condition, Pool], heard: "Answers") -> Episode:
+    """Draw one."""
+    random = np.random.default_rng([plan.seed, zlib.crc32(repr((plan.condition, plan.shift)).encode())])
+    speakers = sorted({clip.speaker for clip in clips})
+    usual = dict(zip(speakers, random.dirichlet(np.full(len(speakers), 5.0)), strict=True))
+    then = dict(usual)
+    if plan.shift == "speakers" and len(speakers) > 1:
+        new = speakers[int(random.integers(len(speakers)))]
+        usual[new] = 0.0
+        then = {name: (1 - NEW_SPEAKER_SHARE) * share for name, share in usual.items()}
+        then[new] = NEW_SPEAKER_SHARE * sum(usual.values())
+    healthy, after = found[HEALTHY], found[plan.condition]
+    weights = _weights(healthy, clips, usual)
+    shifted = _weights(after, clips, then, short=plan.shift == "short")
+    before = int(random.integers(*BEFORE))
+    reference = random.choice(len(weights), REFERENCE, p=weights)
+    first = random.choice(len(weights), before, p=weights)
+    rest = random.choice(len(shifted), AFTER, p=shifted)
+    names = healthy.cases.names
+    values = np.concatenate([healthy.cases.values[first], after.cases.values[rest]])
+    pinned = healthy.cases.values[reference].copy()
+    fault, value = BY_NAME.get(plan.fault), 0.0
+    if fault is not None:
+        value = fault.value(plan.severity)
+    canary = names.index("system.canary_share")
+    for part in (pinned, values[:before], values[before:]):
+        if not part[:, canary].any():
+            part[:, canary] = random.random(len(part)) < CANARY_SHARE
+    rss = names.index("software.rss_mb")
+    pinned[:, rss] = USUAL_RSS_MB + random.normal(0, 20, REFERENCE)
+    values[:, rss] = USUAL_RSS_MB + random.normal(0, 20, len(values))
+    values[before:, rss] += operation.rss_mb(plan.fault, value, 0.0)
+    if plan.shift == "load":
+        for name in ("software.stretch", "software.queue_s"):
+            values[before:, names.index(name)] *= LOAD
+    return Episode(
+        plan=plan,
+        reference=Cases(names, np.arange(REFERENCE, dtype=float), pinned),
+        traffic=Cases(names, REFERENCE + np.arange(len(values), dtype=float), values),
+        onset=before if plan.fault else len(values),
+        reference_records=[healthy.records[index] for index in reference],
+        records=[*(healthy.records[index] for index in first), *(after.records[index] for index in rest)],
+        probes=heard.probes(plan, random),
+    )
+
+
+def _weights(
+    pool: Pool, clips: Sequence[Clip], speakers: Mapping[str, float], *, short: bool = False
+) -> npt.NDArray[np.float64]:
+    counts: dict[str, int] = {}
+    for clip in pool.clips.tolist():
+        counts[clips[clip].speaker] = counts.get(clips[clip].speaker, 0) + 1
+    weights = np.array([speakers[clips[clip].speaker] / counts[clips[clip].speaker] for clip in pool.clips.tolist()])
+    if short:
+        lengths = np.array([clips[clip].duration_s for clip in pool.clips.tolist()])
+        weights = weights * np.exp(-lengths / max(float(np.median(lengths)), 0.1))
+    return np.asarray(weights / weights.sum())
+
+
+class Answers:
+    """What probes would have answered: the first recordings, compared with what they answered in health."""
+
+    def __init__(self, heard: Mapping[Condition, Sequence[Heard]]) -> None:
+        self._heard = heard
+        pinned: dict[int, int] = {}
+        for index, one in enumerate(heard[HEALTHY]):
+            pinned.setdefault(one.clip, index)
+        self._probes = list(pinned.values())[:MOST_PROBES]
+        self._known: dict[Condition, tuple[list[bool], list[bool]]] = {}
+
+    def probes(self, plan: Plan, random: np.random.Generator) -> tuple[ProbeResult, ...]:
+        """Return the results of the rounds of `AFTER` cases."""
+        vad, asr = self._differ(plan.condition)
+        fault = BY_NAME.get(plan.fault)
+        counts = {"vad": [0, 0], "asr": [0, 0]}
+        for _ in range(AFTER // PROBE_EVERY):
+            for index in range(len(self._probes)):
+                through = True
+                skewed = False
+                if fault is not None and fault.level is Level.INFRA:
+                    value = fault.value(plan.severity)
+                    through = plan.fault != "worker_timeouts" or random.random() >= value
+                    skewed = plan.fault == "version_skew" and random.random() < value
+                counts["vad"][0] += vad[index]
+                counts["vad"][1] += 1
+                if through:  # a probe without an answer says nothing of the recognizer
+                    counts["asr"][0] += asr[index] or skewed
+                    counts["asr"][1] += 1
+        return tuple(ProbeResult(stage, failed, of) for stage, (failed, of) in counts.items() if of)
+
+    def _differ(self, condition: Condition) -> tuple[list[bool], list[bool]]:
+        if condition not in self._known:
+            level = BY_NAME[condition[0]].level if condition[0] else None
+            healthy, now = self._heard[HEALTHY], self._heard.get(condition, self._heard[HEALTHY])
+            vad = [level is Level.VAD and segments_differ(healthy[i].segments, now[i].segments) for i in self._probes]
+            asr = [level is Level.ASR and answers_differ(healthy[i].answers, now[i].answers) for i in self._probes]
+            self._known[condition] = (vad, asr)
+        return self._known[condition]

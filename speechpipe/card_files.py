@@ -1,0 +1,79 @@
+"""Cards of one's own: written, checked, and never changed once they are there."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from speechpipe.bundles import Catalogue
+from speechpipe.cards import read_card, shipped_models
+from speechpipe.errors import BadInput, InUse
+from speechpipe.types import Bundle, Scalar
+
+
+def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
+    """Check a card together with those that are there, and write it; return where.
+
+    Raises:
+        BadInput: it is broken, or names what does not exist.
+        InUse: the same version is known with other contents.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        trial = Path(name) / "card.toml"
+        trial.write_text(text, encoding="utf-8")
+        card = read_card(trial)
+        for part in (card.name, card.version):
+            if not part or any(character in part for character in "/\\@") or part.startswith("."):
+                raise BadInput(f"{part!r} cannot be a name or a version")
+        target = folder / card.kind / f"{card.name}-{card.version}.toml"
+        known = [path for path in (target, _known(catalogue, card.kind, card.name, card.version)) if path is not None]
+        for path in known:
+            if path.is_file() and path.read_text(encoding="utf-8") != text:
+                raise InUse(f"{card.name} {card.version} is known already ({path}), and is another: raise its version")
+        # Everything is read as it will be: a card that breaks the others is not added.
+        Catalogue([shipped_models(), folder, Path(name)])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(target)
+    return target
+
+
+def _known(catalogue: Catalogue, kind: str, name: str, version: str) -> Path | None:
+    card = catalogue.cards.get((kind, name))
+    return card.path if card is not None and card.version == version else None
+
+
+def derived(catalogue: Catalogue, bundle: Bundle, name: str, version: str, changes: Mapping[str, Scalar]) -> str:
+    """Return the card of a variant of a bundle.
+
+    Raises:
+        InvalidParameter: an unknown parameter, or a value out of bounds.
+    """
+    changed = catalogue.changed(bundle, changes) if changes else bundle
+    said = ", ".join(f"{key}={value}" for key, value in changes.items()) or "unchanged"
+    lines = [
+        'kind = "bundle"',
+        f"name = {json.dumps(name)}",
+        f"version = {json.dumps(version)}",
+        f"description = {json.dumps(f'{bundle.id} with {said}')}",
+        f"languages = {json.dumps(list(bundle.languages))}",
+        "",
+        "[vad]",
+        f"card = {json.dumps(changed.vad.name)}",
+        f"options = {_table(changed.vad.options)}",
+        "",
+        "[vad.segmenter]",
+        *(f"{key} = {value}" for key, value in changed.segmenter.items()),
+        "",
+        "[asr]",
+        f"card = {json.dumps(changed.asr.name)}",
+        f"options = {_table(changed.asr.options)}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(values: Mapping[str, Scalar]) -> str:
+    # Strings, numbers and booleans are written alike in JSON and TOML.
+    return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items()) + " }" if values else "{}"

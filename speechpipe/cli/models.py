@@ -1,0 +1,62 @@
+"""`speechpipe models`: the weights of VADs and recognizers."""
+
+from typing import Annotated
+
+import typer
+
+from speechpipe.cli import app
+
+group = typer.Typer(help="Models: the VADs and recognizers that bundles are made of.", no_args_is_help=True)
+app.add_typer(group, name="models")
+
+
+@group.command("list")
+def list_() -> None:
+    """List models, and whether their files are there and right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from speechpipe.cli.options import settings
+    from speechpipe.service import Service
+
+    catalogue = Service(settings()).catalogue
+    table = Table(box=None)
+    for title in ("kind", "model", "version", "licence", "files", "what"):
+        table.add_column(title, overflow="fold")
+    for kind in ("vad", "asr"):
+        for card in catalogue.of_kind(kind):
+            problems = [problem for file in card.files if (problem := file.problem())]
+            state = problems[0] if problems else f"{len(card.files)} verified" if card.files else "none"
+            table.add_row(kind, card.name, card.version, card.licence, state, card.description)
+    Console().print(table)
+
+
+@group.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="A VAD or a recognizer; without: all that miss files.")] = "",
+) -> None:
+    """Fetch the weights that cards name by URL. Resumes what was cut off; refuses what has another hash."""
+    import sys
+
+    from speechpipe.cli.options import settings
+    from speechpipe.errors import UnknownName
+    from speechpipe.fetching import fetch
+    from speechpipe.service import Service
+
+    catalogue = Service(settings()).catalogue
+    cards = [card for kind in ("vad", "asr") for card in catalogue.of_kind(kind) if name in ("", card.name)]
+    if not cards:
+        raise UnknownName(f"there is no model {name!r}; `speechpipe models list` shows them", cause="not_found")
+
+    def show(done: int, total: int | None) -> None:
+        if sys.stderr.isatty():
+            of = f" of {total / 2**20:.1f}" if total else ""
+            sys.stderr.write(f"\r{done / 2**20:.1f}{of} MiB")
+
+    fetched = 0
+    for card in cards:
+        for file in card.files:
+            if file.url and fetch(file, show):
+                fetched += 1
+                typer.echo(f"{card.name} {card.version}: {file.path}")
+    typer.echo(f"{fetched} files fetched" if fetched else "nothing to fetch: all files are there and right")

@@ -1,0 +1,203 @@
+"""`speechpipe rollout`: bring a candidate to all sessions on evidence, or back."""
+
+import getpass
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechpipe.cli import app
+
+if TYPE_CHECKING:
+    from speechpipe.rollout.desk import RolloutDesk
+    from speechpipe.rollout.state import RouteState
+
+group = typer.Typer(help="Rollouts: shadow, canary, blue/green, on evidence.", no_args_is_help=True)
+app.add_typer(group, name="rollout")
+
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
+ByOption = Annotated[str, typer.Option(help="Who does it; without: the user of this machine.")]
+ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
+
+
+def _desk(store: str, *, create: bool = False) -> "RolloutDesk":
+    from speechpipe.cli.options import settings
+    from speechpipe.cli.watching import store_settings
+    from speechpipe.monitor.store import Store
+    from speechpipe.rollout.desk import RolloutDesk
+    from speechpipe.rollout_guards import GUARDS
+    from speechpipe.rollouts import verified
+    from speechpipe.service import Service
+
+    found = store_settings(store, create=create)
+    service = Service(settings())
+    return RolloutDesk(Store(found.record_store_url), GUARDS, lambda name: verified(service, name), service.champion.id)
+
+
+@group.command()
+def plan(
+    candidate: Annotated[str, typer.Argument(help="The bundle to roll out.")],
+    case: Annotated[str, typer.Option(help="new, assist or replace.")] = "replace",
+    blue_green: Annotated[
+        bool, typer.Option("--blue-green", help="Switch all at once: the two cannot run side by side.")
+    ] = False,
+) -> None:
+    """Print a plan for a deployment case, as TOML to edit."""
+    from speechpipe.rollout.plan import template
+    from speechpipe.rollout_guards import GUARDS
+
+    sys.stdout.write(template(case, candidate, GUARDS.rates, side_by_side=not blue_green))
+
+
+@group.command()
+def start(
+    file: Annotated[Path, typer.Argument(help="A plan; - for standard input.", allow_dash=True)],
+    store: StoreOption = "",
+    by: ByOption = "",
+) -> None:
+    """Begin a rollout. Running servers take it up within a second."""
+    from speechpipe.rollout.plan import parse
+    from speechpipe.rollout_guards import GUARDS
+
+    text = sys.stdin.read() if str(file) == "-" else _text(file)
+    desk = _desk(store, create=True)
+    _say(desk, desk.start(parse(text, GUARDS.rates), by or getpass.getuser()))
+
+
+@group.command()
+def status(
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False
+) -> None:
+    """Show the arms, the evidence so far and how many sessions are still needed."""
+    desk = _desk(store)
+    _say(desk, desk.state(), as_json=as_json)
+
+
+@group.command()
+def approve(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
+    """Agree to the step that the evidence allows."""
+    desk = _desk(store)
+    _say(desk, desk.approve(by or getpass.getuser(), reason))
+
+
+@group.command()
+def pause(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
+    """Stop going forward; guards still roll back."""
+    desk = _desk(store)
+    _say(desk, desk.pause(by or getpass.getuser(), reason))
+
+
+@group.command()
+def resume(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
+    """Go on after a pause."""
+    desk = _desk(store)
+    _say(desk, desk.resume(by or getpass.getuser(), reason))
+
+
+@group.command()
+def promote(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
+    """Make the candidate the champion; refused without evidence."""
+    desk = _desk(store)
+    _say(desk, desk.promote(by or getpass.getuser(), reason))
+
+
+@group.command()
+def rollback(
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why.", prompt="Why")],
+    store: StoreOption = "",
+    by: ByOption = "",
+) -> None:
+    """Send all new sessions to the champion; without a rollout, to the champion before this one."""
+    desk = _desk(store)
+    _say(desk, desk.roll_back(by or getpass.getuser(), reason))
+
+
+@group.command()
+def history(
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False
+) -> None:
+    """List what was done, when, by whom and why, the newest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from speechpipe import rollout_document
+
+    found = _desk(store).history()
+    if as_json:
+        typer.echo(json.dumps([rollout_document.entry(entry) for entry in found]))
+        return
+    table = Table(box=None)
+    for title in ("when", "who", "what", "rollout", "bundle", "why"):
+        table.add_column(title, overflow="fold")
+    for entry in found:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry.at))
+        table.add_row(when, entry.actor, entry.action, str(entry.rollout), entry.bundle, entry.reason)
+    Console().print(table)
+
+
+def _text(file: Path) -> str:
+    from speechpipe.errors import BadInput
+
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: {error}") from error
+
+
+def _say(desk: "RolloutDesk", state: "RouteState", *, as_json: bool = False) -> None:
+    from speechpipe import rollout_document
+
+    document = rollout_document.status(state, desk.shown(state))
+    if as_json:
+        typer.echo(json.dumps(document))
+        return
+    _print(document)
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    aliases = ", ".join(f"{alias} {bundle}" for alias, bundle in document["aliases"].items())
+    console.print(f"route default: {aliases}", highlight=False)
+    rollout = document["rollout"]
+    if rollout is None:
+        console.print("no rollout was ever started", highlight=False)
+        return
+    steps = " -> ".join(
+        f"[{step['label']}]" if index == rollout["step"] else step["label"]
+        for index, step in enumerate(rollout["steps"])
+    )
+    title = f"rollout {rollout['id']} of {rollout['candidate']}: {rollout['status']}; {steps}"
+    console.print(title, highlight=False, markup=False)
+    if rollout["reason"]:
+        console.print(f"because: {rollout['reason']}", highlight=False, markup=False)
+    for arm in rollout["arms"]:
+        console.print(f"  {arm['arm']}: {arm['weight']:.1%} of new sessions, {arm['sessions']} so far", highlight=False)
+    table = Table(box=None)
+    for title in ("guard", "champion", "candidate", "harm", "fine", "more sessions"):
+        table.add_column(title, justify="left" if title == "guard" else "right")
+    for row in rollout["evidence"]["guards"]:
+        cells = [f"{row[arm]['events']}/{row[arm]['sessions']}" for arm in ("champion", "candidate")]
+        more = "no end in sight" if row["more_sessions"] is None else str(row["more_sessions"])
+        table.add_row(row["guard"], *cells, f"{row['harm']:.2f}", f"{row['fine']:.2f}", more)
+    console.print(table)
+    console.print("harm rolls back at 1, fine goes on at 1 (of every guard)", highlight=False)
+    for row in rollout["shadow"]:
+        shown = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        console.print(f"  {row['meaning']}: {shown}", highlight=False, markup=False)
+    for row in rollout["means"]:
+        shown = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        console.print(f"  {row['meaning']}, {row['arm']}: {shown}", highlight=False, markup=False)
+    evidence = rollout["evidence"]
+    if evidence["half"]:
+        console.print(f"the change comes from: {evidence['half']}", highlight=False)
+    console.print(f"verdict: {evidence['judgement']} - {evidence['reason']}", highlight=False, markup=False)
+    if evidence["more_sessions"]:
+        hours = rollout["hours_needed"]
+        at = f", about {hours:g} h at the traffic so far" if hours is not None else ""
+        console.print(f"about {evidence['more_sessions']} more sessions{at}", highlight=False)

@@ -1,0 +1,83 @@
+"""Faults of the recognizer: another model, features made wrongly, and texts spoiled on their way out."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from speechpipe.types import NullCause, Samples, Scalar, Transcript, Word
+
+SMALLER: tuple[Mapping[str, Scalar], ...] = (
+    {"topn": 1, "maxhmmpf": 500, "maxwpf": 3},
+    {"topn": 1, "maxhmmpf": 300, "maxwpf": 2, "ds": 2},
+    {"topn": 1, "maxhmmpf": 200, "maxwpf": 1, "ds": 4, "lw": 1.0},
+)
+"""Options of `pocketsphinx` that make a model ever cheaper and worse."""
+
+NUMBERS = frozenset(
+    {"zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"}
+    | {f"{stem}teen" for stem in ("thir", "four", "fif", "six", "seven", "eigh", "nine")}
+    | {"twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred", "thousand", "million"}
+)
+OTHER_WORDS = ("about", "people", "water", "little", "under", "because", "mountain", "paper", "seldom", "window")
+REPEATS = 6
+
+
+def parameters(name: str, value: float) -> Mapping[str, Scalar]:
+    """Return the recognizer options that a fault changes; none if it is elsewhere."""
+    return SMALLER[round(value) - 1] if name == "asr_wrong_model" else {}
+
+
+def features(name: str, value: float, samples: Samples) -> Samples:
+    """Return the (n,) samples that the faulty recognizer hears."""
+    if name != "asr_feature_scaling":
+        return samples
+    for _ in range(round(value)):
+        samples = np.append(samples[:1], samples[1:] - 0.97 * samples[:-1])
+    return np.asarray(samples, np.float32)
+
+
+def spoil(
+    name: str, value: float, transcript: Transcript, duration_s: float, random: np.random.Generator
+) -> Transcript:
+    """Return what comes out instead of a segment's transcript."""
+    if name == "asr_empty_on_long" and duration_s > value:
+        return Transcript.null(NullCause.EMPTY)
+    words = transcript.words
+    spoiled = _words(name, value, words, random) if words else words
+    return transcript if spoiled is words else _of(transcript, spoiled)
+
+
+def _words(name: str, value: float, words: tuple[Word, ...], random: np.random.Generator) -> tuple[Word, ...]:
+    if name == "asr_truncated":
+        return words[: len(words) - round(value * len(words))]
+    if name == "asr_repetition":
+        return words * REPEATS if random.random() < value else words
+    if name == "asr_vocabulary":
+        return tuple(_mistaken(word, value) for word in words)
+    if name == "asr_digits_dropped":
+        return tuple(word for word in words if word.text not in NUMBERS or random.random() >= value)
+    if name == "confidence_offset":
+        return tuple(_surer(word, value) for word in words)
+    return words
+
+
+def _mistaken(word: Word, share: float) -> Word:
+    known = zlib.crc32(word.text.encode()) % 1000 / 1000 >= share  # the same words every time
+    if known:
+        return word
+    other = OTHER_WORDS[zlib.crc32(word.text.encode()) % len(OTHER_WORDS)]
+    return replace(word, text=other, confidence=None if word.confidence is None else 0.6 * word.confidence)
+
+
+def _surer(word: Word, offset: float) -> Word:
+    return replace(word, confidence=None if word.confidence is None else min(1.0, word.confidence + offset))
+
+
+def _of(transcript: Transcript, words: tuple[Word, ...]) -> Transcript:
+    if not words:
+        return Transcript.null(NullCause.EMPTY)
+    sure = [word.confidence for word in words if word.confidence is not None]
+    confidence = float(np.mean(sure)) if sure else None
+    return replace(transcript, text=" ".join(word.text for word in words), words=words, confidence=confidence)

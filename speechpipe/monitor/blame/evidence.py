@@ -1,0 +1,189 @@
+"""What changed, stage by stage, and how strongly: 1 is as much as it takes to blame somebody.
+
+A change must be certain (a z value) and large (an effect). For a stage that something feeds, the effect is that of the
+residual: what its inputs do not explain. For a root, values count that the reference has never seen: a harmless change
+of the mix gives other weights to what was there, a fault makes what was not.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechpipe.monitor import Record
+from speechpipe.monitor.blame.normal import WINSOR, Normal, NormalMetric
+from speechpipe.monitor.cascade import CascadeSpec, Shape
+from speechpipe.monitor.cases import Cases, Column
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What it takes. Tuned on one half of the faults (`speechpipe bench blame --tune`); see `docs/blame.md`."""
+
+    z: float = 5.0
+    real: float = 0.8  # residual shift, in standard deviations
+    share: float = 0.06  # change of a share
+    unseen: float = 0.35  # share of cases outside what the reference has seen
+    presence: float = 0.3  # change of the share of cases that have the figure at all
+    probes: float = 0.1  # share of probes that a stage answers differently
+    upstream: float = 0.5  # of a blame: enough for a stage if those who only react have changed
+    symptom: float = 0.4  # shift in standard deviations that belongs to the path
+    least_cases: int = 30
+    least_probes: int = 5
+
+
+DEFAULTS = Thresholds()
+
+TINY = 1e-6
+"""A figure that never moved in the reference has no spread to measure by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One metric. `effect` is in standard deviations, or a share; `kind` says of what."""
+
+    metric: str
+    stage: str
+    kind: str  # residual | share | unseen | presence
+    expected: float
+    value: float
+    effect: float
+    z: float
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What golden probes say of one stage: how many of them it answered otherwise than when they were pinned."""
+
+    stage: str
+    failed: int
+    of: int
+
+    def strength(self, thresholds: Thresholds) -> float:
+        """Return 1 if it is enough to blame the stage. Probes are the same every time: two are no accident."""
+        if self.failed < 2:
+            return 0.0
+        return self.failed / self.of / thresholds.probes
+
+
+def findings(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
+    """Return what changed in `cases`, the strongest first."""
+    found = []
+    served = {stage.name for stage in normal.spec.stages if stage.served}
+    for known in normal.metrics:
+        if not known.metric.mix:
+            found += _findings(normal, known, cases, thresholds, served=known.metric.owner in served)
+    return sorted(found, key=lambda finding: -finding.strength)
+
+
+def _findings(
+    normal: Normal, known: NormalMetric, cases: Cases, thresholds: Thresholds, *, served: bool
+) -> list[Finding]:
+    values = cases.column(known.metric.name)
+    present = np.isfinite(values)
+    found = []
+    if known.is_root and served:
+        change = float(present.mean()) - known.known
+        z = _share_z(known.known, len(normal.cases), float(present.mean()), len(cases))
+        strength = min(abs(change) / thresholds.presence, z / thresholds.z)
+        found.append(_finding(known, "presence", known.known, float(present.mean()), change, z, strength))
+    if present.sum() < thresholds.least_cases // 2 or not np.isfinite(known.mean):
+        return found
+    value = float(values[present].mean())
+    if known.metric.shape is Shape.SHARE:
+        residuals = normal.residuals(cases, known)[present]
+        before = known.residuals[np.isfinite(known.residuals)]
+        change = float(residuals.mean() - before.mean())
+        expected = min(1.0, max(0.0, value - change))
+        z = _share_z(expected, len(before), value, len(residuals))
+        strength = min(abs(change) / thresholds.share, z / thresholds.z)
+        found.append(_finding(known, "share", expected, value, change, z, strength))
+    elif known.is_root:
+        unseen = float(((values[present] < known.low) | (values[present] > known.high)).mean())
+        z = _share_z(0.01, len(normal.cases), unseen, int(present.sum()))
+        strength = min(unseen / thresholds.unseen, z / thresholds.z)
+        found.append(_finding(known, "unseen", known.mean, value, unseen, z, strength))
+    else:
+        residuals = normal.residuals(cases, known)[present]
+        change, z = _shift(known, residuals)
+        shift = float(np.median(residuals)) if known.spread > TINY else float(residuals.mean())
+        strength = min(abs(change) / thresholds.real, z / thresholds.z)
+        if max(abs(shift), abs(change) * known.spread) < known.metric.least:
+            strength = min(strength, 0.9)  # certain, and too small to matter
+        expected = value - float(residuals.mean())
+        found.append(_finding(known, "residual", expected, value, change, z, strength))
+    return found
+
+
+def _shift(known: NormalMetric, residuals: Column) -> tuple[float, float]:
+    before = known.residuals[np.isfinite(known.residuals)]
+    then = np.clip(before / known.spread, -WINSOR, WINSOR)
+    now = np.clip(residuals / known.spread, -WINSOR, WINSOR)
+    change = float(now.mean() - then.mean())
+    error = (max(float(then.var()), float(now.var()), 0.05) * (1 / len(now) + 1 / len(then))) ** 0.5
+    return change, abs(change) / error
+
+
+def _share_z(before: float, before_count: int, now: float, now_count: int) -> float:
+    """Return the signed root of the likelihood ratio of two shares being one (as a z value, without its sign)."""
+    both = (before * before_count + now * now_count) / max(before_count + now_count, 1)
+    gain = _likelihood(before, before, before_count) + _likelihood(now, now, now_count)
+    gain -= _likelihood(both, before, before_count) + _likelihood(both, now, now_count)
+    return float(max(2.0 * gain, 0.0) ** 0.5)
+
+
+def _likelihood(share: float, seen: float, count: int) -> float:
+    share = min(max(share, 1e-9), 1 - 1e-9)
+    return count * float(seen * np.log(share) + (1 - seen) * np.log1p(-share))
+
+
+def _finding(
+    known: NormalMetric, kind: str, expected: float, value: float, effect: float, z: float, strength: float
+) -> Finding:
+    return Finding(known.metric.name, known.metric.owner, kind, expected, value, effect, z, strength)
+
+
+def symptoms(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
+    """Return what moved at all, whatever explains it, the strongest first: the way the trouble took."""
+    found = []
+    for known in normal.metrics:
+        then, now = normal.cases.column(known.metric.name), cases.column(known.metric.name)
+        then, now = then[np.isfinite(then)], now[np.isfinite(now)]
+        if known.metric.mix or len(then) < thresholds.least_cases or len(now) < thresholds.least_cases // 2:
+            continue
+        change = float(now.mean() - then.mean())
+        spread = max(float(then.std()), (1 / len(then)) ** 0.5 if known.metric.shape is Shape.SHARE else TINY)
+        z = abs(change) / (spread * (1 / len(then) + 1 / len(now)) ** 0.5)
+        strength = min(abs(change) / spread / thresholds.symptom, z / thresholds.z)
+        if abs(change) >= known.metric.least:
+            found.append(
+                _finding(known, "symptom", float(then.mean()), float(now.mean()), change / spread, z, strength)
+            )
+    return sorted(found, key=lambda finding: -finding.strength)
+
+
+def by_stage(found: Sequence[Finding]) -> Mapping[str, float]:
+    """Return the strength of each stage: that of its strongest metric."""
+    strengths: dict[str, float] = {}
+    for finding in found:
+        strengths[finding.stage] = max(strengths.get(finding.stage, 0.0), finding.strength)
+    return strengths
+
+
+def probe_results(spec: CascadeSpec, records: Sequence[Record]) -> list[ProbeResult]:
+    """Return what the probe records say of each stage that they looked at.
+
+    A probe record has a measure `STAGE.probe_differs` (0 or 1) for each stage that was given its golden input.
+    """
+    counts: dict[str, list[int]] = {}
+    for record in records:
+        if record.kind != "probe":
+            continue
+        for stage in spec.stages:
+            differs = record.measures.get(f"{stage.name}.probe_differs")
+            if isinstance(differs, int | float):
+                mine = counts.setdefault(stage.name, [0, 0])
+                mine[0] += differs > 0
+                mine[1] += 1
+    return [ProbeResult(stage, failed, of) for stage, (failed, of) in counts.items()]

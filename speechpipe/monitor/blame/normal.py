@@ -1,0 +1,182 @@
+"""What was normal: every metric given the metrics of the stages that feed its own, fitted on a pinned reference.
+
+Ridge regression (Hoerl & Kennard, 1970) on standardised columns and their squares; residuals of the reference are out
+of fold, so that they are as wide as those of new data. A stage without parents has its marginal distribution.
+Predictors are held inside the range that the reference has seen: a square does not run away beyond it.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
+from speechpipe.monitor.cases import Cases, Column, case_metrics
+
+Matrix = npt.NDArray[np.float64]
+
+LEAST_CASES = 100
+"""A reference of fewer cases is refused."""
+
+RIDGE = 10.0
+FOLDS = 5
+KNOWN_SHARE = 0.5
+"""A column that is unknown in more of the reference than this predicts nothing."""
+
+WINSOR = 2.0
+"""Residuals count up to so many standard deviations: a few absurd values, or a few new people, are not a shift."""
+
+SUPPORT = (0.005, 0.995)
+
+
+class ReferenceTooSmall(ValueError):
+    """The reference has too few cases to say what is normal."""
+
+
+@dataclass(frozen=True)
+class NormalMetric:
+    """One metric in the reference."""
+
+    metric: Metric
+    known: float  # share of cases that have it
+    mean: float
+    spread: float  # standard deviation of the residuals; for shares, of what is left of 0 and 1
+    low: float  # the range that the reference has seen, widened by the change that does not matter
+    high: float
+    inputs: tuple[int, ...]  # columns of its predictors
+    weights: Column | None  # intercept, then (value, square) of each predictor; None: predicts its mean
+    residuals: Column  # of the reference, out of fold; NaN where unknown
+
+    @property
+    def is_root(self) -> bool:
+        """Whether nothing feeds its stage."""
+        return not self.inputs
+
+
+@dataclass(frozen=True)
+class Normal:
+    """The whole cascade in the reference."""
+
+    spec: CascadeSpec
+    cases: Cases
+    metrics: tuple[NormalMetric, ...]
+    centre: Column
+    scale: Column
+    limits: Matrix  # (2, metrics), of the standardised values
+
+    def get(self, name: str) -> NormalMetric | None:
+        """Return what is normal of a metric, if it is known."""
+        return next((known for known in self.metrics if known.metric.name == name), None)
+
+    def residuals(self, cases: Cases, known: NormalMetric) -> Column:
+        """Return (cases,) values minus what was to be expected, in the metric's unit; NaN where unknown."""
+        values = cases.column(known.metric.name)
+        if known.weights is None:
+            return values - known.mean
+        design = _design(_standardised(cases.values, self.centre, self.scale, self.limits), known.inputs)
+        return np.asarray(values - design @ known.weights)
+
+
+def fit(spec: CascadeSpec, cases: Cases) -> Normal:
+    """Fit a pinned healthy reference.
+
+    Raises:
+        ReferenceTooSmall: fewer than `LEAST_CASES` cases.
+    """
+    if len(cases) < LEAST_CASES:
+        raise ReferenceTooSmall(f"the reference has {len(cases)} cases, {LEAST_CASES} are needed")
+    metrics = case_metrics(spec)
+    if cases.names != tuple(metric.name for metric in metrics):
+        cases = _aligned(cases, metrics)
+    values = cases.values
+    finite = np.isfinite(values)
+    counts = np.maximum(finite.sum(axis=0), 1)
+    centre = np.where(finite, values, 0.0).sum(axis=0) / counts
+    scale = np.sqrt(np.where(finite, (values - centre) ** 2, 0.0).sum(axis=0) / counts)
+    usable = (finite.mean(axis=0) >= KNOWN_SHARE) & (scale > 1e-9)
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    limits = np.zeros((2, values.shape[1]))
+    for index in np.flatnonzero(usable).tolist():
+        mine = values[finite[:, index], index]
+        limits[:, index] = (np.quantile(mine, SUPPORT) - centre[index]) / scale[index]
+    standard = _standardised(values, centre, scale, limits)
+    owners = [metric.owner for metric in metrics]
+    parents = {stage.name: set(stage.parents) for stage in spec.stages}
+    found = []
+    for column, metric in enumerate(metrics):
+        feeding = [index for index, owner in enumerate(owners) if owner in parents[metric.owner] and usable[index]]
+        found.append(_one(metric, values[:, column], standard, tuple(feeding)))
+    return Normal(spec, cases, tuple(found), centre, scale, limits)
+
+
+def predictor(normal: Normal, metric: str, upstream: Collection[str]) -> Callable[[Cases], Column]:
+    """Return what the metrics of `upstream` stages say to expect of a metric, fitted on the reference."""
+    columns = tuple(
+        index
+        for index, known in enumerate(normal.metrics)
+        if known.metric.owner in upstream
+        and known.known >= KNOWN_SHARE
+        and normal.limits[0, index] < normal.limits[1, index]
+    )
+    values = normal.cases.column(metric)
+    known = np.isfinite(values)
+
+    def design(cases: Cases) -> Matrix:
+        return _design(_standardised(cases.values, normal.centre, normal.scale, normal.limits), columns)
+
+    weights = _ridge(design(normal.cases)[known], values[known])
+    return lambda cases: np.asarray(design(cases) @ weights)
+
+
+def _aligned(cases: Cases, metrics: Sequence[Metric]) -> Cases:
+    """Bring cases that were written by another version to today's columns."""
+    names = tuple(metric.name for metric in metrics)
+    values = np.stack([cases.column(name) for name in names], axis=1)
+    return Cases(names, cases.at, values)
+
+
+def _one(metric: Metric, values: Column, standard: Matrix, inputs: tuple[int, ...]) -> NormalMetric:
+    known = np.isfinite(values)
+    share = float(known.mean())
+    if known.sum() < 2:
+        empty = np.full(len(values), np.nan)
+        return NormalMetric(metric, share, np.nan, 1.0, -np.inf, np.inf, inputs, None, empty)
+    mine = values[known]
+    mean = float(mine.mean())
+    low, high = (float(edge) for edge in np.quantile(mine, SUPPORT))
+    margin = max(metric.least, 0.05 * (high - low))
+    weights: Column | None = None
+    residuals = values - mean
+    if inputs and known.sum() >= LEAST_CASES // 2 and np.ptp(mine) > 0:
+        design = _design(standard, inputs)
+        residuals = np.full(len(values), np.nan)
+        rows = np.flatnonzero(known)
+        for fold in range(FOLDS):
+            out = rows[fold::FOLDS]
+            inside = np.setdiff1d(rows, out, assume_unique=True)
+            residuals[out] = values[out] - design[out] @ _ridge(design[inside], values[inside])
+        weights = _ridge(design[rows], mine)
+    spread = float(np.nanstd(residuals))
+    if metric.shape is Shape.REAL:  # robust: the middle half decides, unless it is all the same
+        quartiles = np.nanquantile(residuals, [0.25, 0.75])
+        spread = max(float(quartiles[1] - quartiles[0]) / 1.349, 0.25 * spread)
+    return NormalMetric(metric, share, mean, max(spread, 1e-9), low - margin, high + margin, inputs, weights, residuals)
+
+
+def _standardised(values: Matrix, centre: Column, scale: Column, limits: Matrix) -> Matrix:
+    standard = np.clip((values - centre) / scale, limits[0], limits[1])
+    return np.asarray(np.where(np.isfinite(standard), standard, 0.0))  # unknown: as usual
+
+
+def _design(standard: Matrix, inputs: Sequence[int]) -> Matrix:
+    mine = standard[:, list(inputs)]
+    return np.concatenate([np.ones((len(standard), 1)), mine, mine**2], axis=1)
+
+
+def _ridge(design: Matrix, values: Column) -> Column:
+    penalty = np.full(design.shape[1], RIDGE)
+    penalty[0] = 0.0
+    gram: Any = design.T @ design + np.diag(penalty)
+    return np.asarray(np.linalg.solve(gram, design.T @ values))

@@ -1,0 +1,243 @@
+"""The verdict: which stage degraded, with what it rests on and what would refute it. Or that it cannot be said.
+
+Direct evidence goes first: the server's own bookkeeping, and probes, which give a stage the same input every time. If
+probes answer as they always did and the live traffic does not, what is fed differs: the input. Without probes the first
+stage in the graph whose residual has moved is to blame, not the first that has moved.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from speechpipe.monitor.blame.contributions import Contribution, contributions
+from speechpipe.monitor.blame.evidence import (
+    DEFAULTS,
+    Finding,
+    ProbeResult,
+    Thresholds,
+    by_stage,
+    findings,
+    symptoms,
+)
+from speechpipe.monitor.blame.normal import Normal
+from speechpipe.monitor.blame.onset import onset
+from speechpipe.monitor.cascade import CascadeSpec, Stage
+from speechpipe.monitor.cases import Cases
+
+NOBODY = "none"
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`blamed` is a stage's name or `none`; times are unix seconds; strengths of 1 are enough to blame."""
+
+    blamed: str
+    label: str  # what people call it: input | vad | asr | infra | client | none
+    decided: bool  # False: too little data; `reason` says how much more is needed
+    reason: str
+    also: tuple[str, ...] = ()  # labels of other stages with evidence of their own: two faults at once
+    since: float | None = None
+    cases: int = 0
+    strengths: Mapping[str, float] = field(default_factory=dict)  # by label
+    findings: tuple[Finding, ...] = ()
+    probes: tuple[ProbeResult, ...] = ()
+    path: tuple[str, ...] = ()  # how the symptoms went through the cascade, in words
+    contributions: tuple[Contribution, ...] = ()
+    refuted_if: str = ""
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """Labels, the most suspect first; `none` where nothing is enough."""
+        rest = sorted(self.strengths, key=lambda label: -self.strengths[label])
+        return tuple(dict.fromkeys((self.label, *self.also, *rest)))
+
+
+def label_of(stage: Stage) -> str:
+    """Return what a verdict calls a stage."""
+    return stage.blame or stage.name
+
+
+def blame(
+    normal: Normal,
+    recent: Cases,
+    probes: Sequence[ProbeResult] = (),
+    thresholds: Thresholds = DEFAULTS,
+    since: float | None = None,
+) -> Verdict:
+    """Return the verdict on `recent` cases; the change is looked for, unless it is known to be `since`."""
+    if len(recent) < thresholds.least_cases:
+        more = thresholds.least_cases - len(recent)
+        return Verdict(
+            NOBODY,
+            NOBODY,
+            decided=False,
+            reason=f"too little data: {len(recent)} cases, {more} more are needed",
+            cases=len(recent),
+        )
+    if since is None:
+        first = onset(normal, recent)
+        window = recent if first is None else recent.between(float(recent.at[first]), float("inf"))
+        if len(window) < thresholds.least_cases:
+            window = recent.between(float(recent.at[-thresholds.least_cases]), float("inf"))
+        since = None if first is None else float(window.at[0])
+    else:
+        window = recent.between(since, float("inf"))
+        if len(window) < thresholds.least_cases:
+            return blame(normal, window, probes, thresholds)
+    found = findings(normal, window, thresholds)
+    return _verdict(normal, window, found, probes, thresholds, since)
+
+
+def _verdict(
+    normal: Normal,
+    window: Cases,
+    found: Sequence[Finding],
+    probes: Sequence[ProbeResult],
+    thresholds: Thresholds,
+    since: float | None,
+) -> Verdict:
+    spec = normal.spec
+    passive = by_stage(found)
+    probed = {one.stage: one.strength(thresholds) for one in probes if one.of >= thresholds.least_probes}
+    strengths = _with_probes(spec, passive, probed) if probed else _passive(spec, passive)
+    strengths = _corroborated(spec, strengths, thresholds)
+    suspects = [stage.name for stage in _in_order(spec) if strengths.get(stage.name, 0.0) >= 1.0]
+    blamed = suspects[0] if suspects else NOBODY
+    stage = next((stage for stage in spec.stages if stage.name == blamed), None)
+    label = NOBODY if stage is None else label_of(stage)
+    direct = {name for name in suspects[1:] if name in probed or _is_bookkeeping(spec, name)}
+    labels = {one.name: label_of(one) for one in spec.stages}
+    by_label: dict[str, float] = {}
+    for name, strength in strengths.items():
+        by_label[labels[name]] = max(by_label.get(labels[name], 0.0), strength)
+    shown = tuple(one for one in found if one.strength >= 1.0)[:SHOWN]
+    path = _path(spec, found, symptoms(normal, window, thresholds), blamed)
+    return Verdict(
+        blamed=blamed,
+        label=label,
+        decided=True,
+        reason=_reason(spec, stage, found, probed, path),
+        also=tuple(dict.fromkeys(labels[name] for name in suspects[1:] if name in direct and labels[name] != label)),
+        since=since,
+        cases=len(window),
+        strengths=by_label,
+        findings=shown,
+        probes=tuple(probes),
+        path=path,
+        contributions=contributions(normal, window, found) if stage is not None else (),
+        refuted_if=_refuted_if(spec, stage, shown),
+    )
+
+
+def _in_order(spec: CascadeSpec) -> list[Stage]:
+    """Return the stages in the order in which they are suspected: bookkeeping first, then as data walks."""
+    return sorted(spec.stages, key=lambda stage: (stage.served, 0))
+
+
+def _is_bookkeeping(spec: CascadeSpec, name: str) -> bool:
+    return any(stage.name == name and not stage.served for stage in spec.stages)
+
+
+def _passive(spec: CascadeSpec, passive: Mapping[str, float]) -> dict[str, float]:
+    del spec
+    return dict(passive)
+
+
+def _with_probes(spec: CascadeSpec, passive: Mapping[str, float], probed: Mapping[str, float]) -> dict[str, float]:
+    """Probes speak for the stages they look at. What those do differently with live traffic, the input does."""
+    strengths = {name: strength for name, strength in passive.items() if name not in probed}
+    strengths |= probed
+    if max(probed.values()) < 1.0:
+        unexplained = max((passive.get(name, 0.0) for name in probed), default=0.0)
+        for stage in spec.stages:
+            if stage.served and not stage.parents:
+                strengths[stage.name] = max(strengths.get(stage.name, 0.0), unexplained)
+    return strengths
+
+
+def _corroborated(spec: CascadeSpec, strengths: Mapping[str, float], thresholds: Thresholds) -> dict[str, float]:
+    """If the last stage (people) reacts, half the evidence is enough for whatever they may react to."""
+    found = dict(strengths)
+    feeding = {parent for stage in spec.stages for parent in stage.parents}
+    last = [stage for stage in spec.stages if stage.served and stage.parents and stage.name not in feeding]
+    for stage in last:
+        if found.get(stage.name, 0.0) < 1.0:
+            continue
+        above = [other.name for other in spec.stages if other.served and other.name in feeding]
+        half = [name for name in above if thresholds.upstream <= found.get(name, 0.0) < 1.0]
+        if half and all(found.get(name, 0.0) < 1.0 for name in above):
+            strongest = max(half, key=lambda name: found[name])
+            found[strongest] = 1.0
+    return found
+
+
+# ---- in words ----
+
+
+def _path(spec: CascadeSpec, found: Sequence[Finding], moved: Sequence[Finding], blamed: str) -> tuple[str, ...]:
+    """Return what moved, from the blamed stage on down the graph: the strongest of each stage, explained or not."""
+    if blamed == NOBODY:
+        return ()
+    below = {blamed}
+    for stage in spec.stages:
+        if below & set(stage.parents):
+            below.add(stage.name)
+    said = []
+    for stage in spec.stages:
+        if stage.name not in below:
+            continue
+        mine = [one for one in (*found, *moved) if one.stage == stage.name and one.strength >= 1.0]
+        if mine:
+            said.append(describe(spec, mine[0]))
+    return tuple(said)
+
+
+def describe(spec: CascadeSpec, finding: Finding) -> str:
+    """Return one finding in words."""
+    metric = spec.metric(finding.metric)
+    if finding.kind == "presence":
+        return f"{metric.help}: known of {finding.value:.0%} of the cases, was {finding.expected:.0%}"
+    way = "rose" if finding.value > finding.expected else "fell"
+    unit = f" {metric.unit}" if metric.unit else ""
+    before = "was" if finding.kind == "symptom" else "expected"
+    return f"{metric.help} {way} to {finding.value:.3g}{unit}, {before} {finding.expected:.3g}"
+
+
+def _reason(
+    spec: CascadeSpec,
+    stage: Stage | None,
+    found: Sequence[Finding],
+    probed: Mapping[str, float],
+    path: Sequence[str],
+) -> str:
+    if stage is None:
+        strongest = found[0] if found else None
+        if strongest is None or strongest.strength < 0.5:
+            return "nothing has changed that matters"
+        return f"not enough to blame a stage; the most is: {describe(spec, strongest)}"
+    title = stage.title
+    if probed.get(stage.name, 0.0) >= 1.0:
+        return f"{title}: given the same input as ever, it answers probes differently" + _after(path)
+    if not stage.served:
+        return f"{title}: the service's own figures changed" + _after(path)
+    if not stage.parents:
+        well = "; the stages answer probes as ever" if probed else ""
+        return f"{title}: what is fed has changed{well}" + _after(path)
+    return f"{title}: it changed in a way that what it is fed does not explain" + _after(path)
+
+
+def _after(path: Sequence[str]) -> str:
+    return f" ({' -> '.join(path)})" if path else ""
+
+
+def _refuted_if(spec: CascadeSpec, stage: Stage | None, found: Sequence[Finding]) -> str:
+    if stage is None:
+        return ""
+    symptom = spec.metric(found[0].metric).help if found else "the symptom"
+    if not stage.served:
+        return f"refuted if the same inputs, run again by a clean process, give the recorded answers ({symptom})"
+    if not stage.parents:
+        return f"refuted if inputs from before the change, sent now, show the same {symptom}"
+    if not any(stage.name in other.parents for other in spec.stages):
+        return f"refuted if people who see the pinned output behave in the same way ({symptom})"
+    return f"refuted if the pinned {stage.title}, given today's inputs, shows the same {symptom}"

@@ -1,0 +1,139 @@
+"""Cases: a session with its units and what was said of them, as one row of figures. What blame looks at.
+
+One column a metric, NaN where nothing is known. A unit's metric counts as its mean over the session's units; what the
+server says of itself stands in every case until it says something else.
+"""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from speechpipe.monitor import Record
+from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
+
+Column = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """`values` has shape (cases, metrics), in the order of `at` (unix seconds)."""
+
+    names: tuple[str, ...]
+    at: Column
+    values: Column
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def column(self, name: str) -> Column:
+        """Return a metric's values, NaN where unknown; all NaN if there is no such column."""
+        if name not in self.names:
+            return np.full(len(self.at), np.nan)
+        return np.asarray(self.values[:, self.names.index(name)])
+
+    def between(self, since: float, until: float) -> "Cases":
+        """Return those of a stretch of time."""
+        return self.take(np.flatnonzero((self.at >= since) & (self.at < until)))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Cases":
+        """Return some of them."""
+        return replace(self, at=self.at[rows], values=self.values[rows])
+
+    def without(self, name: str) -> "Cases":
+        """Return them as if nobody had measured one metric."""
+        values = self.values.copy()
+        if name in self.names:
+            values[:, self.names.index(name)] = np.nan
+        return replace(self, values=values)
+
+    def dump(self) -> bytes:
+        """Return them as bytes, in single precision."""
+        buffer = io.BytesIO()
+        names = np.array(self.names)
+        np.savez_compressed(buffer, names=names, at=self.at, values=self.values.astype(np.float32))
+        return buffer.getvalue()
+
+    @classmethod
+    def load(cls, data: bytes) -> "Cases":
+        """Return what `dump` was given."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+            return cls(tuple(found["names"].tolist()), found["at"], found["values"].astype(np.float64))
+
+
+def case_metrics(spec: CascadeSpec) -> tuple[Metric, ...]:
+    """Return the metrics that cases have, in the order of their columns."""
+    return (*(metric for metric in spec.metrics if metric.shape is not Shape.SUM), *spec.joined)
+
+
+@dataclass
+class _Open:
+    """A session whose records are being collected."""
+
+    session: Record | None = None
+    units: list[Record] | None = None
+    late: list[Record] | None = None
+
+
+def joined(spec: CascadeSpec, records: Iterable[Record]) -> Cases:
+    """Return one case for each session among the records, in the order of time."""
+    metrics = case_metrics(spec)
+    found: dict[str, _Open] = {}
+    system: list[Record] = []
+    for record in records:
+        if record.kind == "system":
+            system.append(record)
+            continue
+        mine = found.setdefault(record.session_id, _Open())
+        if record.kind == "session":
+            mine.session = record
+        elif record.kind == "unit":
+            mine.units = [*(mine.units or ()), record]
+        elif record.kind == "feedback":
+            mine.late = [*(mine.late or ()), record]
+    rows = sorted(
+        (
+            (mine.session.at, _row(spec, metrics, mine.session, mine.units or [], mine.late or []))
+            for mine in found.values()
+            if mine.session is not None
+        ),
+        key=lambda row: row[0],
+    )
+    at = np.array([row[0] for row in rows], float)
+    values = np.array([row[1] for row in rows], float).reshape(len(rows), len(metrics))
+    _fill_in(metrics, system, at, values)
+    return Cases(tuple(metric.name for metric in metrics), at, values)
+
+
+def _row(
+    spec: CascadeSpec, metrics: Sequence[Metric], session: Record, units: Sequence[Record], late: Sequence[Record]
+) -> list[float]:
+    measures = {**session.measures, **spec.join(session, units), "case.units": len(units)}
+    whole = replace(session, kind="case", measures=measures)
+    by_kind = {"session": [session], "unit": units, "case": [whole], "feedback": late}
+    return [_value(metric, by_kind.get(metric.kind, ()), by_kind.get(metric.late, ())) for metric in metrics]
+
+
+def _value(metric: Metric, records: Sequence[Record], late: Sequence[Record]) -> float:
+    values = [value for record in records if (value := metric.read(record)) is not None and math.isfinite(value)]
+    if not values:
+        return math.nan
+    if metric.late:
+        said = (metric.read(record) for record in late)
+        more = sum(value for value in said if value is not None and math.isfinite(value))
+        return min(1.0, (sum(values) + more) / len(values))
+    return sum(values) / len(values)
+
+
+def _fill_in(metrics: Sequence[Metric], system: Sequence[Record], at: Column, values: Column) -> None:
+    if not system or not len(at):
+        return
+    times = np.array([record.at for record in system])
+    last = np.searchsorted(times, at, side="right") - 1
+    for index, metric in enumerate(metrics):
+        if metric.kind == "system":
+            said = np.array([math.nan if (value := metric.read(record)) is None else value for record in system])
+            values[:, index] = np.where(last >= 0, said[np.maximum(last, 0)], np.nan)

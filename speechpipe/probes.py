@@ -1,0 +1,65 @@
+"""Golden probes: recordings with pinned answers, stage by stage, each stage judged on its golden input.
+
+The models here answer the same audio the same way every time (a test holds that), so a difference is a change of the
+stage and no accident; tolerances are for what a rounding may move.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from speechpipe.types import SAMPLE_RATE_HZ, Utterance
+
+BOUNDARY_S = 0.05
+PROBABILITY = 0.02
+CONFIDENCE = 0.05
+
+
+class SegmentSeen(NamedTuple):
+    """What VAD said of a segment."""
+
+    start_s: float
+    end_s: float
+    probability: float
+
+
+class AnswerSeen(NamedTuple):
+    """What the recognizer said of a segment; the cause is `ok` or why there is no text."""
+
+    text: str
+    confidence: float
+    outcome: str
+
+
+def segment_seen(utterance: Utterance) -> SegmentSeen:
+    """Return what is pinned of an utterance's segment."""
+    segment = utterance.segment
+    return SegmentSeen(segment.start / SAMPLE_RATE_HZ, segment.end / SAMPLE_RATE_HZ, segment.mean_probability)
+
+
+def answer_seen(utterance: Utterance) -> AnswerSeen:
+    """Return what is pinned of an utterance's transcript."""
+    transcript = utterance.transcript
+    outcome = "ok" if transcript.null_cause is None else transcript.null_cause.value
+    return AnswerSeen(transcript.text, transcript.confidence or 0.0, outcome)
+
+
+def segments_differ(pinned: Sequence[SegmentSeen], now: Sequence[SegmentSeen]) -> bool:
+    """Whether a probe's segments are others than when it was pinned."""
+    if len(pinned) != len(now):
+        return True
+    return any(
+        abs(one.start_s - other.start_s) > BOUNDARY_S
+        or abs(one.end_s - other.end_s) > BOUNDARY_S
+        or abs(one.probability - other.probability) > PROBABILITY
+        for one, other in zip(pinned, now, strict=True)
+    )
+
+
+def answers_differ(pinned: Sequence[AnswerSeen], now: Sequence[AnswerSeen]) -> bool:
+    """Whether a probe's transcripts, of its golden segments, are others than when it was pinned."""
+    if len(pinned) != len(now):
+        return True
+    return any(
+        one.text != other.text or one.outcome != other.outcome or abs(one.confidence - other.confidence) > CONFIDENCE
+        for one, other in zip(pinned, now, strict=True)
+    )

@@ -1,0 +1,30 @@
+"""A copy of the route beside the store: a server that starts without the store goes on as before."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from speechpipe.errors import SpeechpipeError
+from speechpipe.rollout.state import RouteState, load
+
+log = logging.getLogger(__name__)
+
+
+def write(path: Path, state: RouteState) -> None:
+    """Keep a copy; what cannot be written is said in the log and stops nothing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(state.document()))
+        fresh.replace(path)
+    except OSError as error:
+        log.warning("the copy of the route cannot be written: %s", error)
+
+
+def read(path: Path, known_guards: Mapping[str, float]) -> RouteState | None:
+    """Return the copy; None if there is none that can be read."""
+    try:
+        return load(json.loads(path.read_text()), known_guards)
+    except (OSError, ValueError, KeyError, TypeError, SpeechpipeError):
+        return None

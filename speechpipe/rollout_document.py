@@ -1,0 +1,65 @@
+"""A rollout as data: what the command line, the API and the dashboard show."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from speechpipe.rollout.archive import Entry
+from speechpipe.rollout.document import EVIDENCE
+from speechpipe.rollout.plan import Step
+from speechpipe.rollout.state import RouteState
+
+
+def status(
+    state: RouteState, shown: Mapping[str, Any] | None, server: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the route, its rollout with the evidence so far (`RolloutDesk.shown`), and what a running server adds."""
+    document: dict[str, Any] = {
+        "revision": state.revision,
+        "champion": state.champion,
+        "previous": state.previous or None,
+        "aliases": state.aliases,
+        "rollout": None,
+    }
+    rollout = state.rollout
+    if rollout is not None and shown is not None:
+        per_hour = shown["sessions_per_hour"]
+        more = shown["more_sessions"] if rollout.status.active else None
+        document["rollout"] = {
+            "id": rollout.id,
+            "status": rollout.status.value,
+            "case": rollout.plan.case,
+            "champion": rollout.champion,
+            "candidate": rollout.candidate,
+            "candidate_hash": rollout.candidate_hash,
+            "approval": rollout.plan.approval,
+            "by": rollout.by,
+            "started_at": rollout.started_at,
+            "step": rollout.step,
+            "steps": [_step(step) for step in rollout.plan.steps],
+            "weight": rollout.weight,
+            "reason": rollout.reason,
+            "evidence": {name: shown[name] for name in EVIDENCE},
+            "hours_needed": None if more is None or not per_hour else round(more / per_hour, 2),
+            **{name: shown[name] for name in ("arms", "shadow", "means", "sessions_per_hour")},
+        }
+    if server is not None:
+        document["server"] = dict(server)
+    return document
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {"label": step.label, "mode": step.mode.value, "weight": step.weight}
+
+
+def entry(found: Entry) -> dict[str, Any]:
+    """Return a line of the history."""
+    return {
+        "at": found.at,
+        "actor": found.actor,
+        "action": found.action,
+        "reason": found.reason,
+        "bundle": found.bundle,
+        "rollout": found.rollout,
+        "revision": found.revision,
+        "evidence": dict(found.evidence),
+    }

@@ -1,0 +1,129 @@
+"""Who answers a session: champion or candidate. Decided once for a session, from memory, whatever the store does."""
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from speechpipe.bundles import Catalogue
+from speechpipe.errors import InvalidParameter
+from speechpipe.monitor import Measure
+from speechpipe.rollout import CANARY, CHAMPION, Mode
+from speechpipe.rollout.ledger import ROLLOUT, STEP, UNIT
+from speechpipe.rollout.state import Rollout, position
+from speechpipe.types import Bundle, Scalar
+
+CHAMPION_NAMES = ("default", "whisper-1")
+"""Model names that clients send without choosing; both mean whoever the route says."""
+
+MIRRORED = "route.mirrored"
+FAILOVER = "route.failover"
+"""The other arm answered: this one had no worker."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The bundle that a session is pinned to, the arm it is on, and what its records say of that."""
+
+    bundle: Bundle
+    arm: str = CHAMPION
+    route: Mapping[str, Measure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What a server routes by now. `candidate` is None until it is warm here."""
+
+    champion: Bundle
+    rollout: Rollout | None = None
+    candidate: Bundle | None = None
+    shadow: Bundle | None = None  # hears copies
+
+
+class Router:
+    """Thread-safe: `lane` is replaced whole."""
+
+    def __init__(self, catalogue: Catalogue, champion: Bundle, alive: Callable[[Bundle], bool]) -> None:
+        """Route to `champion`; `alive` says whether a bundle has a worker that takes jobs now."""
+        self._catalogue = catalogue
+        self._alive = alive
+        self._lock = threading.Lock()
+        self.lane = Lane(champion)
+        self.counts: Counter[str] = Counter()
+
+    def pin(self, key: str) -> "Pin":
+        """Return who answers this key; the same one for as long as the pin is held."""
+        return Pin(self, key)
+
+    def choose(self, key: str) -> Choice:
+        """Return the arm of a key."""
+        lane = self.lane
+        rollout = lane.rollout
+        if rollout is None:
+            return Choice(lane.champion)
+        facts: dict[str, Measure] = {ROLLOUT: rollout.id, STEP: rollout.step, UNIT: unit(key)}
+        if rollout.current.mode is Mode.SHADOW:
+            mirrored = lane.shadow is not None and position(rollout.salt, key) < rollout.plan.mirror_share
+            return Choice(lane.champion, CHAMPION, facts | {MIRRORED: 1} if mirrored else {})
+        if lane.candidate is None:  # not warm here yet: not a session of the experiment
+            self._count("not_warm")
+            return Choice(lane.champion)
+        arm = rollout.arm(key)
+        bundle, other = (lane.candidate, lane.champion) if arm == CANARY else (lane.champion, lane.candidate)
+        if not self._alive(bundle) and self._alive(other):
+            # It stays on the arm that it was drawn for, and counts as failed there: to leave it out would make the arm
+            # look better, and the split look wrong.
+            self._count("failover")
+            return Choice(other, arm, facts | {FAILOVER: 1})
+        return Choice(bundle, arm, facts)
+
+    def changed(self, choice: Choice, changes: Mapping[str, Scalar]) -> Choice:
+        """Return `choice` with parameters of a client's own; those that the candidate has not are the champion's."""
+        try:
+            return Choice(self._catalogue.changed(choice.bundle, changes), choice.arm, choice.route)
+        except InvalidParameter:
+            if choice.arm == CHAMPION:
+                raise
+            return Choice(self._catalogue.changed(self.lane.champion, changes))
+
+    def _count(self, cause: str) -> None:
+        with self._lock:
+            self.counts[cause] += 1
+
+    def named(self, name: str) -> Choice:
+        """Return a bundle that a client names: it is not part of any experiment.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        return Choice(self._catalogue.bundle(name))
+
+
+class Pin:
+    """A session's place: chosen when first asked, and never again."""
+
+    def __init__(self, router: Router, key: str) -> None:
+        self._router = router
+        self._key = key
+        self._choice: Choice | None = None
+
+    def choose(self, name: str, changes: Mapping[str, Scalar] | None = None) -> Choice:
+        """Return what answers a session that asks for the model `name`, with parameters changed for it.
+
+        Raises:
+            UnknownName: no such bundle.
+            InvalidParameter: an unknown parameter, or a value out of bounds.
+        """
+        if name not in CHAMPION_NAMES:
+            choice = self._router.named(name)
+        else:
+            if self._choice is None:
+                self._choice = self._router.choose(self._key)
+            choice = self._choice
+        return self._router.changed(choice, changes) if changes else choice
+
+
+def unit(key: str) -> str:
+    """Return the digest by which records say who was randomised: never the key."""
+    return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()

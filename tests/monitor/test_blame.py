@@ -1,0 +1,352 @@
+"""Blame on a cascade with known dependencies: who is named when what changes, and when nobody is."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from speechpipe.blame_picture import picture
+from speechpipe.errors import InvalidParameter, UnknownName
+from speechpipe.health_desk import HealthDesk
+from speechpipe.health_page import whole
+from speechpipe.monitor import Measure, Record
+from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.blame.desk import BlameDesk, ReferenceMismatch
+from speechpipe.monitor.blame.document import document
+from speechpipe.monitor.blame.evidence import ProbeResult, probe_results
+from speechpipe.monitor.blame.normal import ReferenceTooSmall, fit
+from speechpipe.monitor.blame.onset import onset
+from speechpipe.monitor.blame.verdict import Verdict, blame
+from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape, Stage, Worse
+from speechpipe.monitor.cases import Cases, joined
+from speechpipe.monitor.profiles import Budget
+from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.shapley import cells, shapley
+from speechpipe.monitor.store import Store
+from speechpipe.monitor.watch import Watcher, WatchOptions
+from speechpipe.monitor.windows import Group, Window
+
+
+def of(name: str):  # type: ignore[no-untyped-def]
+    return lambda record: record.measures.get(name)
+
+
+SPEC = CascadeSpec(
+    "toy",
+    (
+        Stage("source", "Source"),
+        Stage("gate", "Gate", ("source",)),
+        Stage("model", "Model", ("source", "gate")),
+        Stage("people", "People", ("model",), blame="client"),
+        Stage("machine", "Machine", served=False, blame="infra"),
+    ),
+    (
+        Metric("source.level", "dB", "level", "", "session", of("source.level"), least=0.1),
+        Metric("source.length", "s", "length", "", "session", of("source.length"), mix=True),
+        Metric("gate.open", "", "opening", "", "session", of("gate.open"), key=True),
+        Metric("model.sure", "", "confidence", "", "unit", of("model.sure"), key=True),
+        Metric("model.null_share", "", "null", "", "unit", lambda r: float(r.outcome != "ok"), Shape.SHARE, Worse.UP),
+        Metric(
+            "people.redo",
+            "",
+            "redo",
+            "",
+            "unit",
+            lambda r: 0.0 if r.kind == "unit" else 1.0,
+            Shape.SHARE,
+            late="feedback",
+        ),
+    ),
+    joined=(
+        Metric("machine.lost", "", "lost", "", "case", lambda r: float(r.measures["case.units"] == 0), Shape.SHARE),
+    ),
+)
+
+
+def traffic(
+    count: int,
+    *,
+    start: float = 0.0,
+    seed: int = 0,
+    level: float = 0.0,
+    length: float = 0.0,
+    gate: float = 0.0,
+    model: float = 0.0,
+    redo: float = 0.05,
+    lost: float = 0.0,
+    bundle: str = "b",
+) -> list[Record]:
+    """Sessions of one unit each; every keyword moves what its stage does by itself."""
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        said_length = random.normal(length, 1)
+        said_level = random.normal(level, 1)
+        opening = 0.8 * said_level + 0.3 * said_length + random.normal(gate, 0.4)
+        sure = 0.6 * opening - 0.2 * said_level + random.normal(model, 0.4)
+        measures: dict[str, Measure] = {
+            "source.level": said_level,
+            "source.length": said_length,
+            "gate.open": opening,
+        }
+        common: dict[str, Any] = {
+            "session_id": f"s{start}-{number}",
+            "at": start + number,
+            "channel": "c",
+            "bundle": bundle,
+        }
+        found.append(Record("session", f"s{start}-{number}", bundle_version="1", measures=measures, **common))
+        if random.random() >= lost:
+            outcome = "empty" if random.random() < 0.03 else "ok"
+            unit = Record(
+                "unit",
+                f"u{start}-{number}",
+                bundle_version="1",
+                outcome=outcome,
+                measures={"model.sure": sure},
+                **common,
+            )
+            found.append(unit)
+            if random.random() < redo + 0.1 * (sure < -0.5):
+                found.append(Record("feedback", f"f{start}-{number}", bundle_version="1", outcome="redo", **common))
+    return found
+
+
+NORMAL = fit(SPEC, joined(SPEC, traffic(500)))
+
+
+def verdict(
+    before: int = 300, after: int = 300, seed: int = 1, probes: tuple[ProbeResult, ...] = (), **change: Any
+) -> Verdict:
+    cases = joined(
+        SPEC, [*traffic(before, start=1000, seed=seed), *traffic(after, start=1000 + before, seed=seed + 50, **change)]
+    )
+    return blame(NORMAL, cases, probes)
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({"level": -6.0}, "source"),
+        ({"gate": -1.0}, "gate"),
+        ({"model": -1.0}, "model"),
+        ({"redo": 0.4}, "client"),
+        ({"redo": 0.0, "lost": 0.4}, "infra"),
+        ({}, "none"),
+        ({"length": 1.0}, "none"),
+    ],
+    ids=str,
+)
+def test_the_stage_whose_own_behaviour_changed_is_named(change: dict[str, Any], label: str) -> None:
+    said = [verdict(seed=seed, **change).label for seed in range(1, 7)]
+    assert said == [label] * 6
+
+
+def test_a_verdict_says_why_since_when_and_what_would_refute_it() -> None:
+    found = verdict(gate=-1.0)
+    assert "does not explain" in found.reason
+    assert any("opening fell" in line for line in found.path)
+    assert any("confidence fell" in line for line in found.path), "what it did further down, though that is explained"
+    assert found.since == pytest.approx(1300, abs=30)
+    assert "pinned Gate" in found.refuted_if
+    parts = {part.stage: part for part in found.contributions}
+    assert abs(parts["gate"].value) > abs(parts["source"].value)
+    assert parts["gate"].high < 0, "the interval does not hold 0"
+    json.dumps(document(SPEC, found), allow_nan=False)
+
+
+def test_contributions_add_up_to_the_change() -> None:
+    found = verdict(before=0, model=-1.0)
+    now = joined(SPEC, traffic(300, start=5000, seed=51, model=-1.0)).column("model.sure")
+    change = np.nanmean(now) - np.nanmean(NORMAL.cases.column("model.sure"))
+    assert sum(part.value for part in found.contributions) == pytest.approx(change, abs=0.02)
+
+
+def test_probes_that_answer_as_ever_put_it_on_the_input() -> None:
+    well = (ProbeResult("gate", 0, 100), ProbeResult("model", 0, 100))
+    assert verdict(model=-1.0).label == "model"
+    assert verdict(model=-1.0, probes=well).label == "source", "what is fed differs in a way that no metric sees"
+
+
+def test_probes_that_differ_name_their_stage_though_the_records_say_little() -> None:
+    found = verdict(probes=(ProbeResult("gate", 0, 100), ProbeResult("model", 60, 100)))
+    assert found.label == "model"
+    assert "answers probes differently" in found.reason
+    assert verdict(probes=(ProbeResult("gate", 1, 100), ProbeResult("model", 0, 100))).label == "none", (
+        "one is an accident"
+    )
+
+
+def test_two_faults_at_once_are_both_named() -> None:
+    found = verdict(level=-6.0, probes=(ProbeResult("gate", 0, 100), ProbeResult("model", 60, 100)))
+    assert {found.label, *found.also} == {"source", "model"}
+
+
+def test_too_little_data_says_how_much_more() -> None:
+    found = verdict(before=0, after=12, gate=-3.0)
+    assert (found.label, found.decided) == ("none", False)
+    assert "18 more are needed" in found.reason
+    with pytest.raises(ReferenceTooSmall, match="100 are needed"):
+        fit(SPEC, joined(SPEC, traffic(99)))
+
+
+def test_a_fifth_of_a_metric_missing_at_random_changes_nothing() -> None:
+    random = np.random.default_rng(3)
+
+    def holes(cases: Cases) -> Cases:
+        values = cases.values.copy()
+        values[random.random(values.shape) < 0.2] = np.nan
+        return Cases(cases.names, cases.at, values)
+
+    normal = fit(SPEC, holes(joined(SPEC, traffic(500))))
+    changes: list[tuple[dict[str, Any], str]] = [({"gate": -1.2}, "gate"), ({"model": -1.2}, "model"), ({}, "none")]
+    for change, label in changes:
+        said = blame(normal, holes(joined(SPEC, traffic(300, start=5000, seed=9, **change)))).label
+        assert said == label
+
+
+@pytest.mark.parametrize("off", [-50, 50])
+def test_an_onset_that_is_known_roughly_is_good_enough(off: int) -> None:
+    cases = joined(SPEC, [*traffic(300, start=4700, seed=1), *traffic(300, start=5000, seed=2, gate=-1.0)])
+    assert blame(NORMAL, cases, since=5000.0 + off).label == "gate"
+
+
+def test_the_onset_is_where_it_changed_and_none_where_nothing_did() -> None:
+    cases = joined(SPEC, [*traffic(400, start=1000, seed=1), *traffic(200, start=5000, seed=2, model=-1.0)])
+    assert onset(NORMAL, cases) == pytest.approx(400, abs=10)
+    assert onset(NORMAL, joined(SPEC, traffic(600, start=1000, seed=1))) is None
+
+
+def test_cases_come_back_as_they_were_kept() -> None:
+    cases = joined(SPEC, traffic(50))
+    again = Cases.load(cases.dump())
+    assert again.names == cases.names
+    np.testing.assert_allclose(again.values, cases.values, rtol=1e-6)
+    assert len(cases.between(10, 20)) == 10
+
+
+# ---- on a store ----
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> BlameDesk:
+    store = Store(f"sqlite:///{tmp_path / 'r.db'}")
+    store.open()
+    for record in [*traffic(400), *traffic(300, start=5000, seed=2, gate=-1.0)]:
+        store.append(record)
+    store.flush()
+    return BlameDesk(SPEC, store)
+
+
+def reference(number: int = 1, bundle: str = "b@1") -> Reference:
+    group = Group("consumer", "", "c", bundle, "champion")
+    return Reference(number, group, 0.0, 400.0, 400.0, "pinned", Window(0, group, 0))
+
+
+def test_the_cases_of_a_reference_outlive_its_records(desk: BlameDesk) -> None:
+    pinned = reference()
+    assert len(desk.pin(pinned) or ()) == 400
+    desk.store.expire(1000.0)
+    later = BlameDesk(desk.spec, desk.store)
+    assert later.verdict(pinned.group, pinned, 4000.0, 6000.0).label == "gate"
+    lost = later.verdict(pinned.group, reference(2), 4000.0, 6000.0)
+    assert not lost.decided
+    assert "set another one" in lost.reason
+
+
+def test_a_reference_of_another_bundle_is_refused(desk: BlameDesk) -> None:
+    with pytest.raises(ReferenceMismatch, match="b@2"):
+        desk.verdict(Group("consumer", "", "c", "b@1", "champion"), reference(1, "b@2"), 4000.0, 6000.0)
+
+
+def test_probe_records_are_counted_by_stage() -> None:
+    probe: dict[str, Any] = {"session_id": "p", "channel": "probe", "bundle": "b", "bundle_version": "1"}
+    records = [
+        Record(
+            "probe",
+            f"p{i}",
+            at=float(i),
+            measures={"gate.probe_differs": float(i < 3), "model.probe_differs": 0.0},
+            **probe,
+        )
+        for i in range(10)
+    ]
+    records.append(Record("probe", "p99", at=0.0, outcome="timeout", measures={"gate.probe_differs": 0.0}, **probe))
+    assert probe_results(SPEC, records) == [ProbeResult("gate", 3, 11), ProbeResult("model", 0, 10)]
+
+
+# ---- Shapley ----
+
+
+def test_shapley_values_of_an_additive_game_are_its_parts_and_add_up() -> None:
+    random = np.random.default_rng(0)
+    worth = {"input": 0.1, "vad": 0.3, "asr": 0.0}
+    base = random.normal(0.2, 0.05, 50)
+    found = {cell: base + sum(worth[player] for player in cell) for cell in cells(list(worth))}
+    shares = {share.player: share for share in shapley(list(worth), found)}
+    for player, value in worth.items():
+        assert shares[player].value == pytest.approx(value)
+    assert sum(share.value for share in shares.values()) == pytest.approx(0.4)
+
+
+def test_shapley_splits_what_two_do_together() -> None:
+    found = {cell: np.full(5, 1.0 if {"a", "b"} <= cell else 0.0) for cell in cells(["a", "b"])}
+    assert [share.value for share in shapley(["a", "b"], found)] == [0.5, 0.5]
+
+
+# ---- in the watcher and the report ----
+
+
+def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'r.db'}")
+    store.open()
+    told: list[Alarm] = []
+    sink = SimpleNamespace(send=told.extend, close=lambda: None)
+    watcher = Watcher(SPEC, store, [sink], WatchOptions(Budget(page=10.0, investigate=10.0)))
+
+    def put(records: list[Record], now: float) -> None:
+        for record in records:
+            store.append(record)
+        store.flush()
+        watcher.tick(now)
+
+    put(traffic(600), 600.0)
+    (proposal,) = watcher.archive.references()
+    watcher.archive.approve(proposal.id, "ann", 600.0)
+    put(traffic(300, start=600, seed=1), 900.0)
+    assert told == []
+    put(traffic(300, start=900, seed=2, gate=-1.0), 1200.0)
+    drifts = [alarm for alarm in told if alarm.condition.rule == "drift"]
+    assert drifts
+    assert all(alarm.blame.startswith("gate: ") for alarm in drifts)
+    desk = HealthDesk(SPEC, store, clock=lambda: 1200.0)
+    report = desk.report(1000)
+    (found,) = report.facts.verdicts
+    assert (found.label, found.document["stage"]) == ("gate", "gate")
+    assert 'data-blame="gate"' in whole(report)
+    (alarm,) = {alarm.blame for alarm in desk.report(1000).facts.alarms if alarm.blame}
+    assert alarm.startswith("gate: ")
+    worth = {row.metric: row for row in desk.value(1000)}
+    assert sum(row.blamed for row in worth.values()) == sum(row.alarms for row in worth.values()) > 0
+    assert [name for name, row in worth.items() if row.decisive] == ["gate.open"]  # the only metric of its stage
+    put(traffic(300, start=1200, seed=3, bundle="other"), 1500.0)
+    groups = dict(desk.verdicts(0.0, 1500.0))
+    (other,) = [verdict for group, verdict in groups.items() if group.bundle == "other@1"]
+    assert not other.decided
+    assert "no pinned reference" in other.reason
+    with pytest.raises(InvalidParameter, match="the traffic is of"):
+        desk.verdicts(0.0, 1500.0, number=proposal.id)
+    with pytest.raises(UnknownName, match="no reference 99"):
+        desk.verdicts(0.0, 1500.0, number=99)
+
+
+def test_the_picture_shows_the_path_and_needs_nothing_else() -> None:
+    found = picture(SPEC, verdict(gate=-1.0), "consumer c b@1")
+    root = ElementTree.fromstring(found)
+    boxes = [node.get("class", "") for node in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert sum("blamed" in kind for kind in boxes) == 1
+    assert "http" not in found.replace("http://www.w3.org/2000/svg", "")

@@ -1,0 +1,147 @@
+"""Golden probes, kept audio and replays on a service that runs."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechpipe.asr import DecodeOptions
+from speechpipe.config import Settings
+from speechpipe.errors import BadInput
+from speechpipe.monitor import Record
+from speechpipe.probing import Probing
+from speechpipe.recordings import Clip, read_manifest
+from speechpipe.replay import against_record, hear, swapped
+from speechpipe.routing import Lane
+from speechpipe.service import Service
+from speechpipe.session_request import SessionRequest
+from speechpipe.speech_metrics import Context, utterance_record
+from speechpipe.types import Bundle, Utterance
+from tests.sounds import SAMPLES
+
+CLIPS = read_manifest(SAMPLES / "manifest.jsonl")[:4]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    settings = Settings(bundle="scripted", workers=1, state_dir=tmp_path, keep_audio_hours=1.0)
+    with Service(settings) as service:
+        yield service
+
+
+def probed(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    found: list[Record] = []
+    monkeypatch.setattr(service, "emit", found.append)
+    Probing(service).round(CLIPS)
+    return found
+
+
+def test_probes_are_pinned_once_and_then_compared_stage_by_stage(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert probed(service, monkeypatch) == [], "the first round pins"
+    pinned = json.loads((tmp_path / "probes" / f"{service.champion.id}.json").read_text())
+    assert set(pinned) == {clip.name for clip in CLIPS}
+    well = probed(service, monkeypatch)
+    assert [record.outcome for record in well] == ["ok"] * len(CLIPS)
+    healthy = service.champion
+    service.router.lane = Lane(service.catalogue.changed(healthy, {"vad.pre_roll_s": 0.0, "vad.padding_s": 0.0}))
+    cut = probed(service, monkeypatch)
+    assert {record.measures["vad.probe_differs"] for record in cut} == {1.0}
+    assert {record.measures["asr.probe_differs"] for record in cut} == {0.0}, "judged on its golden input"
+    service.router.lane = Lane(service.catalogue.changed(healthy, {"asr.empty_below_level": 2.0}))
+    deaf = probed(service, monkeypatch)
+    assert {record.measures["vad.probe_differs"] for record in deaf} == {0.0}
+    assert {record.measures["asr.probe_differs"] for record in deaf} == {1.0}
+    assert {record.outcome for record in deaf} == {"differs"}
+
+
+def test_a_probe_that_is_lost_says_nothing_of_the_recognizer(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed(service, monkeypatch)
+    service.router.lane = Lane(service.catalogue.changed(service.champion, {"asr.crash_above_level": 0.0}))
+    lost = probed(service, monkeypatch)
+    assert {record.outcome for record in lost} == {"worker_crash"}
+    assert all("asr.probe_differs" not in record.measures for record in lost)
+
+
+def test_a_broken_file_of_pins_is_said_and_made_anew(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    probed(service, monkeypatch)
+    path = tmp_path / "probes" / f"{service.champion.id}.json"
+    path.write_text("{")
+    assert probed(service, monkeypatch) == []
+    assert "pinned anew" in caplog.text
+    assert len(probed(service, monkeypatch)) == len(CLIPS)
+
+
+def test_audio_is_kept_as_it_was_fed_and_not_for_ever(service: Service, tmp_path: Path) -> None:
+    asked = SessionRequest(DecodeOptions(whole=True), session_id="abc")
+    session = service.session(service.champion, asked)
+    session.feed(CLIPS[0].samples)
+    session.finish()
+    path = service.kept_audio.path("abc")
+    assert path is not None
+    np.testing.assert_allclose(soundfile.read(path)[0], CLIPS[0].samples, atol=1e-4)
+    os.utime(path, (0, 0))
+    service.kept_audio._swept_at = 0.0
+    service.kept_audio.open("def")
+    assert service.kept_audio.path("abc") is None
+    assert service.kept_audio.open("../up") is None
+    assert service.kept_audio.path("../up") is None
+
+
+def test_nothing_is_kept_unless_somebody_asks(tmp_path: Path) -> None:
+    service = Service(Settings(bundle="scripted", state_dir=tmp_path))
+    assert service.kept_audio.open("abc") is None
+    assert not (tmp_path / "audio").exists()
+
+
+def quiet(clips: list[Clip]) -> list[Clip]:
+    return [Clip(clip.name, np.zeros_like(clip.samples), clip.text, clip.speaker) for clip in clips]
+
+
+def test_a_swap_replay_names_what_was_swapped(service: Service) -> None:
+    bundle = service.champion
+    deaf = service.catalogue.changed(bundle, {"asr.empty_below_level": 2.0})
+    cut = service.catalogue.changed(bundle, {"vad.min_silence_s": 0.03, "vad.padding_s": 0.0, "vad.pre_roll_s": 0.0})
+
+    def texts(_: Clip, utterances: Sequence[Utterance]) -> float:
+        return float(sum(len(one.transcript.text) for one in utterances))
+
+    def blamed(incident: list[Clip], now: Bundle) -> str:
+        found = swapped(service, CLIPS, incident, bundle, now, texts)
+        assert sum(share.value for share in found.shares) == pytest.approx(found.now - found.then)
+        return found.blamed
+
+    assert blamed(CLIPS, bundle) == "none"
+    assert blamed(CLIPS, deaf) == "asr"
+    assert blamed(CLIPS, cut) == "vad"
+    assert blamed(quiet(CLIPS), bundle) == "input"
+
+
+def test_a_replay_against_the_record_finds_what_the_model_never_said(service: Service) -> None:
+    sessions = []
+    for clip in CLIPS:
+        context = Context(clip.name, "upload", service.champion)
+        heard = hear(service, service.champion, clip)
+        sessions.append((clip, [utterance_record(context, one, 0.0) for one in heard]))
+    assert against_record(service, service.champion, sessions).blamed == "none"
+    swapped_answers = [(clip, sessions[index - 1][1]) for index, (clip, _) in enumerate(sessions)]
+    found = against_record(service, service.champion, swapped_answers)
+    assert found.blamed == "infra"
+
+
+@pytest.mark.parametrize("line", ["not json", "{}", '{"audio": "nowhere.flac"}', '{"audio": "manifest.jsonl"}'])
+def test_a_manifest_that_is_wrong_names_its_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("\n" + line + "\n")
+    with pytest.raises(BadInput, match="line 2"):
+        read_manifest(path)
+    path.write_text("\n")
+    with pytest.raises(BadInput, match="no recordings"):
+        read_manifest(path)
