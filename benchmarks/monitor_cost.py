@@ -10,9 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from speechpipe.assembly import build
 from speechpipe.config import Settings
 from speechpipe.monitor import Record
-from speechpipe.service import build
 from speechpipe.transcription import Transcription, TranscriptionRequest
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     asked = parser.parse_args()
     waited: list[float] = []
     with tempfile.TemporaryDirectory() as state:
-        service = build(Settings(state_dir=Path(state)), with_store=True)
+        service = build(Settings(state_dir=Path(state)))
         plain = service.emit
 
         def emit(record: Record) -> None:

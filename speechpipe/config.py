@@ -69,6 +69,15 @@ class Settings(BaseSettings):
     )
     keep_audio_share: float = Field(1.0, ge=0, le=1, description="Of the sessions, if audio is kept.")
 
+    reviewer_keys: list[str] = Field(
+        default_factory=list, description="Who reviews for all tenants; an API key alone reviews its own tenant's."
+    )
+    keep_reviews_days: float = Field(400.0, gt=0, description="Answered reviews are kept so long.")
+    keep_review_audio_days: float = Field(30.0, gt=0, description="Audio of reviews; who has none by then expires.")
+    callbacks: list[str] = Field(
+        default_factory=list, description="Beginnings of URLs that clients may have called; empty = no calls."
+    )
+
     enterprise_tenants: list[str] = Field(
         default_factory=list,
         description="Watched each for itself; everybody else is a consumer.",

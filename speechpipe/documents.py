@@ -6,11 +6,15 @@ Reference: https://platform.openai.com/docs/api-reference/audio (transcription o
 import math
 from typing import Any
 
+from speechpipe.review import Author
 from speechpipe.speech_metrics import compression_ratio
 from speechpipe.transcription import Result
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Bundle, Notice, Transcript, Utterance
 
 LEAST_PROBABILITY = 1e-6  # keeps logarithms finite
+
+AUTHOR = Author.MACHINE
+"""Of every result that no person has seen; those that one has are `review_document`'s."""
 
 
 def notice(item: Notice) -> dict[str, str]:
@@ -73,11 +77,17 @@ def segment(channel: int, utterance: Utterance) -> dict[str, Any]:
 def details(result: Result) -> dict[str, Any]:
     """Return the `speechpipe` object of an API answer."""
     features = result.channels[0].summary.features
+    label = result.terms.label
     return {
         "id": result.id,
         "bundle": bundle(result.bundle),
+        "degree": result.terms.degree,
+        "author": AUTHOR,
         "accounting": total_accounting(result),
-        "segments": [segment(channel, utterance) for channel, utterance in result.utterances],
+        "segments": [
+            segment(channel, utterance) | label(utterance.transcript.confidence)
+            for channel, utterance in result.utterances
+        ],
         "input": {
             "container": result.info.container,
             "codec": result.info.codec,

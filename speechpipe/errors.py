@@ -9,6 +9,7 @@ SpeechpipeError
 │   ├── TooLarge              too many bytes, or too many decoded seconds
 │   └── TooSlow               the upload did not arrive in time
 ├── InUse                     it cannot be done in the state that things are in
+├── NotAnswered               nobody could answer what only a person may
 ├── Unauthorized              missing or wrong key
 ├── RateLimited               this caller has too much at once
 ├── Overloaded                the server has too much at once
@@ -91,6 +92,12 @@ class InUse(SpeechpipeError):
     cause = "conflict"
 
 
+class NotAnswered(SpeechpipeError):
+    """An upload waited for a person in vain: its audio is gone, or several people could not do it."""
+
+    cause = "nobody_could"
+
+
 class Unauthorized(SpeechpipeError):
     """The key is missing or unknown."""
 
@@ -171,6 +178,7 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     TooLarge: 413,
     TooSlow: 408,
     InUse: 409,
+    NotAnswered: 410,
     Unauthorized: 401,
     RateLimited: 429,
     Overloaded: 503,

@@ -7,6 +7,7 @@ Bootstrap: Bisani & Ney, "Bootstrap estimates for confidence intervals in ASR pe
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import jiwer
 import numpy as np
@@ -52,6 +53,29 @@ def word_errors(reference: str, hypothesis: str) -> Errors:
         return Errors(len(got.split()), 0)
     output = jiwer.process_words(expected, got)
     return Errors(output.substitutions + output.deletions + output.insertions, len(expected.split()))
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Two texts, word by word. `pairs`: (said, heard) of every edit; empty where there is no word on that side."""
+
+    pairs: tuple[tuple[str, str], ...]
+    length: int
+
+
+def align(reference: str, hypothesis: str) -> Alignment:
+    """Return where two texts differ, both sides normalised."""
+    expected, got = normalise(reference).split(), normalise(hypothesis).split()
+    if not expected:
+        return Alignment(tuple(("", word) for word in got), 0)
+    output = jiwer.process_words(" ".join(expected), " ".join(got))
+    pairs: list[tuple[str, str]] = []
+    for chunk in output.alignments[0]:
+        said = expected[chunk.ref_start_idx : chunk.ref_end_idx]
+        heard = got[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type != "equal":
+            pairs += zip_longest(said, heard, fillvalue="")
+    return Alignment(tuple(pairs), len(expected))
 
 
 def edit_share(meant: str, was: str) -> float:

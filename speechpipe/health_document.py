@@ -1,6 +1,7 @@
 """The health report as plain data: what `GET /v1/health/report` answers, and what the pages show."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from speechpipe.monitor.alarms import Alarm
@@ -10,8 +11,11 @@ from speechpipe.monitor.report import MetricRow, Report, StageRow
 ACCOUNTING = ("received_s", "in_utterances_s", "dropped_by_vad_s", "dropped_by_overload_s")
 
 
-def document(report: Report) -> dict[str, Any]:
-    """Return the report as JSON has it; times are unix seconds, shares 0..1, None for not known."""
+def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the report as JSON has it; times are unix seconds, shares 0..1, None for not known.
+
+    `people`: what reviews of that time say (`review_document.people`), if anybody reviews.
+    """
     facts = report.facts
     missing = report.metric("input.missing_share")
     lost = report.metric("system.records_lost")
@@ -38,6 +42,7 @@ def document(report: Report) -> dict[str, Any]:
         "missing_input": {"share": missing.value if missing else None},
         "accounting": accounting(report),
         "server": dict(facts.server),
+        "people": dict(people) if people is not None else None,
         "records_lost": lost.value if lost else None,
         "stages": [_stage(row) for row in report.stages],
         "alarms": [alarm(item) for item in facts.alarms],
@@ -45,29 +50,37 @@ def document(report: Report) -> dict[str, Any]:
             {"at": item.at, "group": item.group._asdict(), "group_label": item.group.label, **item.document}
             for item in facts.verdicts
         ],
-        "bundles": [
-            {
-                "bundle": row.bundle,
-                "arm": row.arm,
-                "sessions": row.sessions,
-                "utterances": row.units,
-                "share": row.units / report.units if report.units else None,
-                "null_share": row.null_share,
-                "metrics": {name: _finite(value) for name, value in row.values.items()},
-            }
-            for row in report.bundles
-        ],
+        "bundles": _bundles(report),
         "groups": [group._asdict() for group in report.groups],
         "without_reference": [group._asdict() for group in report.without_reference],
         "references": {
             "pinned": [reference(item) for item in facts.references.values()],
             "proposed": [reference(item) for item in facts.proposals],
         },
-        "distributions": [
-            {"metric": row.name, "edges": row.edges, "now": row.now, "reference": row.reference}
-            for row in report.distributions
-        ],
+        "distributions": _distributions(report),
     }
+
+
+def _bundles(report: Report) -> list[dict[str, Any]]:
+    return [
+        {
+            "bundle": row.bundle,
+            "arm": row.arm,
+            "sessions": row.sessions,
+            "utterances": row.units,
+            "share": row.units / report.units if report.units else None,
+            "null_share": row.null_share,
+            "metrics": {name: _finite(value) for name, value in row.values.items()},
+        }
+        for row in report.bundles
+    ]
+
+
+def _distributions(report: Report) -> list[dict[str, Any]]:
+    return [
+        {"metric": row.name, "edges": row.edges, "now": row.now, "reference": row.reference}
+        for row in report.distributions
+    ]
 
 
 def accounting(report: Report) -> dict[str, float | bool | None]:

@@ -1,35 +1,21 @@
 """The health report as a page: the body alone for the dashboard, or a whole file that needs nothing else."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from speechpipe import plots
+from speechpipe import people_page, plots
 from speechpipe.health_document import document
 from speechpipe.monitor.report import Report, StageRow
+from speechpipe.templates import WEB, environment, percent
 
-WEB = Path(__file__).parent / "web"
 PERIODS = ((15, "15 minutes"), (60, "1 hour"), (360, "6 hours"), (1440, "1 day"), (10080, "7 days"), (43200, "30 days"))
 
 
-def percent(share: float | None) -> str:
-    """Return a share as people read it."""
-    return "–" if share is None else f"{share:.1%}"
-
-
-def _environment() -> Environment:
-    found = Environment(loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    found.globals.update(clock=plots.clock, number=plots.number, percent=percent)
-    return found
-
-
-def body(report: Report, *, live: bool) -> str:
-    """Return what is inside the page; `live` shows what can be pressed."""
-    data = document(report)
+def body(report: Report, people: Mapping[str, Any] | None = None, *, live: bool) -> str:
+    """Return what is inside the page; `live` shows what can be pressed. `people`: what reviews say."""
+    data = document(report, people)
     return (
-        _environment()
+        environment()
         .get_template("health_body.html.jinja")
         .render(
             data=data,
@@ -41,14 +27,15 @@ def body(report: Report, *, live: bool) -> str:
                 for row, shown in zip(report.stages, data["stages"], strict=True)
             ],
             live=live,
+            people=people_page.body(people) if people is not None and people["bundles"] else "",
         )
     )
 
 
-def whole(report: Report) -> str:
+def whole(report: Report, people: Mapping[str, Any] | None = None) -> str:
     """Return one file to send: style and pictures are inside, scripts are not needed."""
     style = (WEB / "health.css").read_text()
-    return _page("health report", body(report, live=False), style, 60)
+    return _page("health report", body(report, people, live=False), style, 60)
 
 
 def dashboard(title: str, minutes: int = 60, *, rollouts: bool = False) -> str:
@@ -59,11 +46,11 @@ def dashboard(title: str, minutes: int = 60, *, rollouts: bool = False) -> str:
 def rollout_panel(data: dict[str, Any], history: Sequence[dict[str, Any]]) -> str:
     """Return the rollout as a part of the dashboard; `data` is `rollout_document.status`."""
     active = data["rollout"] is not None and data["rollout"]["status"] in ("running", "paused", "waiting")
-    return _environment().get_template("rollout.html.jinja").render(data=data, history=history, active=active)
+    return environment().get_template("rollout.html.jinja").render(data=data, history=history, active=active)
 
 
 def _page(title: str, inside: str, style: str, minutes: int, *, rollouts: bool = False) -> str:
-    template = _environment().get_template("health.html.jinja")
+    template = environment().get_template("health.html.jinja")
     values = {"title": title, "body": inside, "style": style, "periods": PERIODS, "chosen": minutes}
     return template.render(values, rollouts=rollouts)
 

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from speechpipe.config import Settings
@@ -43,8 +43,15 @@ class Feedback:
 class Monitoring:
     """Started and closed with the service. Everything it cannot do is said in the report and stops nothing."""
 
-    def __init__(self, settings: Settings, store: Store, emit: Emit, clock: Callable[[], float] = time.time) -> None:
-        """Prepare.
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        emit: Emit,
+        clock: Callable[[], float] = time.time,
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        """Prepare; `sinks` are told of alarms beside the log and the webhook.
 
         Raises:
             InvalidParameter: a metric that is switched off does not exist.
@@ -58,14 +65,14 @@ class Monitoring:
         self._emit = emit
         self._clock = clock
         self.webhook = WebhookSink(settings.alarm_webhook) if settings.alarm_webhook else None
-        sinks: list[Sink] = [LogSink(), *([self.webhook] if self.webhook is not None else [])]
+        told: list[Sink] = [LogSink(), *([self.webhook] if self.webhook is not None else []), *sinks]
         options = WatchOptions(
             Budget(settings.false_alarms_per_day, settings.false_looks_per_day),
             settings.keep_records_days * 86_400.0,
             settings.keep_windows_days * 86_400.0,
         )
-        self._watcher = Watcher(self.spec, store, sinks, options)
-        self._sinks = sinks
+        self._watcher = Watcher(self.spec, store, told, options)
+        self._sinks = told
         self.desk = HealthDesk(self.spec, store, self._shown, clock)
         self._sources: list[Callable[[], Mapping[str, float]]] = []
         self._counted: dict[str, float] = {}

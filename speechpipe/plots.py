@@ -4,9 +4,10 @@ Colours are CSS variables of the page, so that they follow light and dark. Every
 cannot see it, and every point a text for those who point at it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
+from typing import Any
 
 from speechpipe.monitor.comparison import Grade
 from speechpipe.monitor.report import DistributionRow, MetricRow, Report
@@ -120,6 +121,27 @@ def distribution(row: DistributionRow, title: str, unit: str) -> str:
         f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end" class="muted">{highest:.0%}</text>'
     )
     return _svg("".join(parts) + labels, title)
+
+
+def agreement(days: Sequence[Mapping[str, Any]]) -> str:
+    """Return the word error rate day by day, each with its interval; `days`: day, value, low, high, reviewed."""
+    title = "word error rate by the day of the review"
+    found = [day for day in days if day["value"] is not None]
+    if not found:
+        return _svg(f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" class="muted" text-anchor="middle">no data</text>', title)
+    since, until = found[0]["day"], found[-1]["day"]
+    high = max(min(day["high"], 1.5) for day in found) or 1.0
+    x = _Scale(since, max(until, since + 1.0), LEFT + 8, WIDTH - RIGHT - 8)
+    y = _Scale(0.0, high * 1.05, HEIGHT - BOTTOM, TOP)
+    parts = [
+        f'<line class="arrow" x1="{x(day["day"])}" x2="{x(day["day"])}" y1="{y(day["low"])}"'
+        f' y2="{y(min(day["high"], high))}" /><circle class="dot" cx="{x(day["day"])}" cy="{y(day["value"])}" r="3">'
+        f"<title>{clock(day['day'], days=True)[:6]}: {day['value']:.1%} of {day['reviewed']} segments</title></circle>"
+        for day in found
+    ]
+    path = " ".join(f"{x(day['day'])},{y(day['value'])}" for day in found)
+    line = f'<polyline class="line" points="{path}" />'
+    return _svg(line + "".join(parts) + _axes(0.0, high, y, since, max(until, since + 86_401.0)), title)
 
 
 def cascade(report: Report) -> str:

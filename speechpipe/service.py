@@ -21,6 +21,7 @@ from speechpipe.monitor.exposition import Exposition
 from speechpipe.monitor.windows import UNSERVED
 from speechpipe.pipeline import Session, SessionOptions, Taps
 from speechpipe.recipes import kept_audio, recognizer, segmenter
+from speechpipe.review.degrees import UNFOLLOWED, Terms
 from speechpipe.routing import CHAMPION_NAMES, Pin, Router
 from speechpipe.session_request import Mirror, SessionRequest, both, new_session_id
 from speechpipe.speech_metrics import ROWS
@@ -31,6 +32,7 @@ from speechpipe.workers.pool import RecognizerPool
 if TYPE_CHECKING:
     from speechpipe.monitor.store import Store
     from speechpipe.monitoring import Monitoring
+    from speechpipe.reviewing import Reviewing
     from speechpipe.tracing import Tracing
 
 
@@ -61,6 +63,7 @@ class Service:
         self.store = store
         self.kept_audio = kept_audio(settings)
         self._monitoring: Monitoring | None = None
+        self.reviewing: Reviewing | None = None  # people who look at results
         self._tracing = tracing(settings)
         self.refused: Counter[str] = Counter()
         specs = list({spec.key: spec for spec in (recognizer(bundle.asr) for bundle in self._preload)}.values())
@@ -99,6 +102,8 @@ class Service:
             self.store.open()
         if self._monitoring is not None:
             self._monitoring.start()
+        if self.reviewing is not None:
+            self.reviewing.start()
         try:
             for bundle in self._preload:
                 self.vad(bundle.vad)
@@ -115,6 +120,8 @@ class Service:
         self.fleet.close(drain_s)
         if self._monitoring is not None:
             self._monitoring.close()
+        if self.reviewing is not None:
+            self.reviewing.close()
         if self._tracing is not None:
             self._tracing.close()
         if self.store is not None:
@@ -164,6 +171,7 @@ class Service:
         pool = self.fleet.pool(spec, whole=request.decode.whole, session_id=request.session_id or "")
         kept = self.kept_audio.open(session_id) if request.session_id else None
         copy = self.mirror.open(bundle, request) if self.mirror is not None and request.session_id else None
+        held = self.reviewing.hold(session_id) if self.reviewing is not None and request.held else None
         if copy is not None:
             on_utterance = both(copy.heard, on_utterance)
         return Session(
@@ -176,7 +184,7 @@ class Service:
                 max_pending_s=self.settings.max_pending_s,
                 feed_step=request.feed_step,
                 listener=request.listener,
-                tap=Taps([tap for tap in (kept, copy) if tap is not None]),
+                tap=Taps([tap for tap in (kept, copy, held) if tap is not None]),
             ),
             on_utterance,
         )
@@ -189,6 +197,8 @@ class Service:
             self.fleet.release(record.session_id)
             if self.mirror is not None:
                 self.mirror.end(record)
+        if record.kind == "shadow" and self.reviewing is not None:
+            self.reviewing.compared(record)
         if record.arm != UNSERVED:
             self.exposition.observe(record)
             if self._tracing is not None:
@@ -266,6 +276,10 @@ class Service:
             raise NotReady("this service is not watched")
         return self._monitoring
 
+    def terms(self, tenant: str, bundle: Bundle) -> Terms:
+        """Return how much the machine may do alone in a new session."""
+        return self.reviewing.book.terms(tenant, bundle.id) if self.reviewing is not None else UNFOLLOWED
+
     @property
     def started(self) -> bool:
         """Whether sessions are taken."""
@@ -282,17 +296,3 @@ def tracing(settings: Settings) -> "Tracing | None":
         message = "SPEECHPIPE_TRACES needs OpenTelemetry: pip install 'speechpipe[otel]'"
         raise InvalidParameter(message, param="traces") from error
     return Tracing()
-
-
-def build(settings: Settings, *, with_store: bool, live: bool = False) -> Service:
-    """Return a service that is not started; the command line runs without a store."""
-    from speechpipe.monitor.store import Store  # SQLAlchemy is a third of the time the command line takes to start
-
-    if not with_store:
-        return Service(settings, live=live)
-    from speechpipe.monitoring import Monitoring
-
-    store = Store(settings.record_store_url, settings.store_queue)
-    service = Service(settings, store=store, live=live)
-    service.watch(Monitoring(settings, store, service.emit, service.clock))
-    return service

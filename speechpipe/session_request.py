@@ -23,6 +23,7 @@ class SessionRequest:
     listener: Listener | None = None
     session_id: str | None = None
     route: Mapping[str, Measure] = field(default_factory=dict)  # what the router says of it
+    held: bool = False  # its audio is kept until it is known whether a person must hear it
 
 
 class Mirror(Protocol):

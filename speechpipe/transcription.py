@@ -9,8 +9,12 @@ from speechpipe.asr import DecodeOptions
 from speechpipe.audio import AudioInfo
 from speechpipe.audio.source import AudioSource, ChannelChoice
 from speechpipe.errors import ClientGone, EmptyAudio, SpeechpipeError, StageFailed
+from speechpipe.listened import Listened, automation
 from speechpipe.monitor import Measure
 from speechpipe.pipeline import Session
+from speechpipe.review.degrees import UNFOLLOWED, Terms
+from speechpipe.review.jobs import Job
+from speechpipe.routing import MIRRORED
 from speechpipe.service import Service
 from speechpipe.session_request import SessionRequest, new_session_id
 from speechpipe.speech_metrics import Context, InputFacts, refusal_record, session_record, utterance_record
@@ -34,6 +38,7 @@ class TranscriptionRequest:
     id: str = field(default_factory=new_session_id)
     arm: str = "champion"
     route: Mapping[str, Measure] = field(default_factory=dict)
+    terms: Terms = UNFOLLOWED
 
     @property
     def notices(self) -> list[Notice]:
@@ -72,6 +77,7 @@ class Result:
     wall_s: float
     channels: tuple[Channel, ...]
     notices: tuple[Notice, ...]
+    terms: Terms = UNFOLLOWED
 
     @property
     def utterances(self) -> list[tuple[int, Utterance]]:
@@ -125,15 +131,15 @@ class Transcription:
         service, request = self._service, self._request
         decode = DecodeOptions(whole=True, language=request.language, prompt=request.prompt)
         for context in self._contexts:
-            self._sessions.append(
-                service.session(
-                    request.bundle,
-                    SessionRequest(decode, request.spans_s, session_id=context.session_id, route=request.route),
-                    lambda utterance, context=context: service.emit(  # type: ignore[misc]
-                        utterance_record(context, utterance, service.clock())
-                    ),
-                )
+            session = SessionRequest(
+                decode, request.spans_s, session_id=context.session_id, route=request.route, held=request.terms.followed
             )
+
+            def heard(utterance: Utterance, context: Context = context) -> None:
+                more = automation(request.terms, utterance)
+                service.emit(utterance_record(context, utterance, service.clock(), more))
+
+            self._sessions.append(service.session(request.bundle, session, heard))
 
     def run(self) -> Generator[tuple[int, Utterance], None, None]:
         """Yield (channel, utterance) as they become final, in order within a channel.
@@ -198,6 +204,8 @@ class Transcription:
         self._ended = True
         for session in self._sessions:
             session.abort()
+        if outcome != "ok" and self._service.reviewing is not None and self._request.terms.followed:
+            self._service.reviewing.discard([context.session_id for context in self._contexts])
         self.source.close()
         facts = self._facts()
         timing = (self._service.clock(), time.perf_counter() - self._begun)
@@ -227,6 +235,29 @@ class Transcription:
         context = Context(asked.id, "upload", asked.bundle, tenant, tenant_class, asked.arm, asked.route)
         self._service.emit(refusal_record(context, error.cause, self._size, self._service.clock()))
 
+    def review(self, result: Result, job: Job) -> bool:
+        """Have people look at the result where they are to; return whether the client must wait for them.
+
+        Raises:
+            StoreUnavailable: it must, and that cannot be written down.
+        """
+        reviewing, request = self._service.reviewing, self._request
+        if reviewing is None or not request.terms.followed:
+            return False
+        sessions = [
+            Listened(
+                context.session_id,
+                request.tenant,
+                "upload",
+                request.bundle,
+                channel.summary.accounting.received / SAMPLE_RATE_HZ,
+                channel.utterances,
+                request.route,
+            )
+            for context, channel in zip(self._contexts, result.channels, strict=True)
+        ]
+        return reviewing.take(sessions, request.terms, job, shadowed=MIRRORED in request.route)
+
     @property
     def result(self) -> Result:
         """The answer, once `run` has ended."""
@@ -242,6 +273,7 @@ class Transcription:
             wall_s=time.perf_counter() - self._begun,
             channels=channels,
             notices=(*self._request.notices, *self.source.notices, *_lost(channels)),
+            terms=self._request.terms,
         )
 
 

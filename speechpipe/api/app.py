@@ -9,7 +9,20 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from speechpipe import __version__
-from speechpipe.api import errors, health, listen, ops, pages, realtime, rollout, upload
+from speechpipe.api import (
+    automation,
+    errors,
+    health,
+    listen,
+    ops,
+    pages,
+    realtime,
+    review_lists,
+    reviews,
+    rollout,
+    upload,
+    waiting,
+)
 from speechpipe.live.hub import Hub
 from speechpipe.probing import Probing
 from speechpipe.rollouts import Rollouts
@@ -65,11 +78,13 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
 
     app = FastAPI(title="speechpipe", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
     errors.install(app, service)
-    app.include_router(ops.router(service))
-    app.include_router(health.router(service))
-    app.include_router(upload.router(service))
-    app.include_router(rollout.router(service, rollouts))
-    app.include_router(pages.router())
-    app.include_router(listen.router(service, lambda: hub))
-    app.include_router(realtime.router(service, lambda: hub))
+    plain = (ops, health, upload, waiting, automation, review_lists, reviews)  # in this order are paths looked up
+    for routes in (
+        *(module.router(service) for module in plain),
+        rollout.router(service, rollouts),
+        pages.router(),
+        listen.router(service, lambda: hub),
+        realtime.router(service, lambda: hub),
+    ):
+        app.include_router(routes)
     return app

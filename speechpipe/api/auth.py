@@ -4,7 +4,11 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from speechpipe.errors import Unauthorized
+from speechpipe.config import Settings
+from speechpipe.errors import NotReady, Unauthorized
+from speechpipe.review.queue import Reviewer
+from speechpipe.reviewing import Reviewing
+from speechpipe.service import Service
 
 ANONYMOUS = "anonymous"
 
@@ -25,7 +29,37 @@ def caller(authorization: str | None, keys: Sequence[str]) -> str:
     matches = [hmac.compare_digest(given.encode(), key.encode()) for key in keys]
     if not any(matches):
         raise Unauthorized("incorrect API key")
-    return "key-" + hashlib.sha256(given.encode()).hexdigest()[:12]
+    return digest(given)
+
+
+def reviewing(service: Service) -> Reviewing:
+    """Return what people do with a service's results.
+
+    Raises:
+        NotReady: nothing.
+    """
+    if service.reviewing is None:
+        raise NotReady("nobody reviews the results of this service")
+    return service.reviewing
+
+
+def reviewer(authorization: str | None, settings: Settings, name: str = "") -> Reviewer:
+    """Return who reviews: with a reviewer's or an operator's key for everybody, with an API key for its own tenant.
+
+    Raises:
+        Unauthorized: keys are set and this is none of them.
+    """
+    everybody = [*settings.reviewer_keys, *settings.operator_keys]
+    caller_ = caller(authorization, [*settings.api_keys, *everybody] if settings.api_keys or everybody else [])
+    shown = f"{name} ({caller_})" if name else caller_
+    if caller_ == ANONYMOUS or caller_ in {digest(key) for key in everybody}:
+        return Reviewer(shown)
+    return Reviewer(shown, caller_)
+
+
+def digest(key: str) -> str:
+    """Return what a key is called wherever it must be named."""
+    return "key-" + hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def of_socket(authorization: str | None, offered: Sequence[str]) -> tuple[str | None, str | None]:

@@ -22,6 +22,7 @@ from speechpipe.live import (
     SpeechEnded,
     SpeechStarted,
 )
+from speechpipe.review.degrees import Terms
 from speechpipe.types import Utterance
 
 NAMESPACE = uuid.UUID("6e2f1b52-7c1d-4a4e-9a0b-0d1c5a3b9f10")
@@ -104,7 +105,7 @@ class Deepgram:
             self._last_word[event.channel] = transcript.words[-1].end_s
         endpoint = self._query.endpointing is not False and not utterance.segment.cut
         message |= {"is_final": True, "speech_final": endpoint, "from_finalize": event.flushed}
-        return message | {"speechpipe": stages(utterance, event)}
+        return message | {"speechpipe": stages(utterance, event, self._request.terms)}
 
     def _settled(self, event: Settled) -> Message:
         message = self._results(event.channel, event.until_s, "", [])
@@ -153,7 +154,7 @@ def _word(word: Any) -> Message:
     return message | {"punctuated_word": word.text}
 
 
-def stages(utterance: Utterance, event: Final) -> Message:
+def stages(utterance: Utterance, event: Final, terms: Terms) -> Message:
     """Return what each stage did for a final: the same in every dialect."""
     segment, stats, transcript = utterance.segment, utterance.stats, utterance.transcript
     return {
@@ -165,6 +166,7 @@ def stages(utterance: Utterance, event: Final) -> Message:
         "vad": {"segment_s": round(segment.duration_s, 3), "probability": round(segment.mean_probability, 3)},
         "asr": {"cpu_s": round(stats.cpu_s, 3), "queue_s": round(stats.queue_s, 3), "attempts": stats.attempts},
         "input": {"level_dbfs": round(utterance.features.level_dbfs, 1), "snr_db": utterance.features.snr_db},
+        **terms.label(transcript.confidence),
     }
 
 

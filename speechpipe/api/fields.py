@@ -71,6 +71,7 @@ class UploadFields(BaseModel):
     channel: int | None = Field(None, ge=0)
     multichannel: bool = False
     vad: Annotated[dict[str, float], BeforeValidator(_parsed)] = {}
+    callback: str = Field("", description="Called when a person has answered, if one must.")
 
     def check_together(self) -> None:
         """Check what depends on more than one field.

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from speechpipe import health_document, health_page
+from speechpipe import health_document, health_page, review_document
 from speechpipe.api import auth
 from speechpipe.api.pages import HEADERS
 from speechpipe.evaluation import edit_share
@@ -78,13 +78,15 @@ def router(service: Service) -> APIRouter:
         if format == "html":
             name = "speechpipe-health.html"
             headers = {"Content-Disposition": f"inline; filename={name}", "Content-Security-Policy": SENT_POLICY}
-            return HTMLResponse(health_page.whole(found), headers=headers)
-        return JSONResponse(health_document.document(found))
+            return HTMLResponse(health_page.whole(found, _people(service, found)), headers=headers)
+        return JSONResponse(health_document.document(found, _people(service, found)))
 
     @routes.get("/v1/health/page", include_in_schema=False)
     def page(found: Annotated[Report, Depends(report)]) -> Response:
         bundles = json.dumps(sorted({row.bundle for row in found.bundles}))
-        return HTMLResponse(health_page.body(found, live=True), headers={"x-speechpipe-bundles": bundles})
+        return HTMLResponse(
+            health_page.body(found, _people(service, found), live=True), headers={"x-speechpipe-bundles": bundles}
+        )
 
     @routes.get("/v1/alarms")
     def alarms(found: Annotated[Report, Depends(report)]) -> dict[str, Any]:
@@ -95,6 +97,22 @@ def router(service: Service) -> APIRouter:
     def acknowledge(alarm_id: str, who: Annotated[str, Depends(caller)]) -> dict[str, Any]:
         """Note that somebody has seen an alarm."""
         return health_document.alarm(service.monitoring.acknowledge(alarm_id, who))
+
+    @routes.get("/", include_in_schema=False)
+    def dashboard() -> Response:
+        return HTMLResponse(health_page.dashboard("dashboard", 15, rollouts=True), headers=HEADERS)
+
+    @routes.get("/health", include_in_schema=False)
+    def health() -> Response:
+        return HTMLResponse(health_page.dashboard("health"), headers=HEADERS)
+
+    _feedback(routes, service)
+    return routes
+
+
+def _feedback(routes: APIRouter, service: Service) -> None:
+    def caller(authorization: Authorization = None) -> str:
+        return auth.caller(authorization, service.settings.api_keys)
 
     @routes.post("/v1/feedback", status_code=201)
     def feedback(body: FeedbackBody, _: Annotated[str, Depends(caller)]) -> dict[str, Any]:
@@ -113,12 +131,11 @@ def router(service: Service) -> APIRouter:
             "value": value,
         }
 
-    @routes.get("/", include_in_schema=False)
-    def dashboard() -> Response:
-        return HTMLResponse(health_page.dashboard("dashboard", 15, rollouts=True), headers=HEADERS)
 
-    @routes.get("/health", include_in_schema=False)
-    def health() -> Response:
-        return HTMLResponse(health_page.dashboard("health"), headers=HEADERS)
-
-    return routes
+def _people(service: Service, found: Report) -> dict[str, Any] | None:
+    """Return what reviews of that time say."""
+    if service.reviewing is None:
+        return None
+    policy = service.reviewing.book.policy("")
+    said = service.reviewing.desk.people(found.facts.since, bound=policy.bound, delta=policy.delta)
+    return review_document.people(said)

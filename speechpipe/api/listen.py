@@ -60,6 +60,7 @@ class Listening:
             id=session_id,
             arm=choice.arm,
             route=choice.route,
+            terms=self._service.terms(tenant, choice.bundle),
         )
         self.stream = self._hub.open(request, Deepgram(query, request))
 

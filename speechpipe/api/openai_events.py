@@ -130,7 +130,7 @@ class Realtime:
             return [*messages, {"type": f"{TRANSCRIPTION}.failed"} | base | {"error": failure}]
         usage = {"type": "duration", "seconds": round(item.audio_s, 3)}
         done: dict[str, Any] = {"transcript": " ".join(item.parts), "usage": usage}
-        done["speechpipe"] = stages(utterance, event)
+        done["speechpipe"] = stages(utterance, event, self._request.terms)
         return [*messages, {"type": f"{TRANSCRIPTION}.completed"} | base | done]
 
     def _timeout(self, event: Heard) -> list[Message]:

@@ -92,6 +92,7 @@ class Talking:
             id=self._id,
             arm=asked.arm,
             route=asked.route,
+            terms=self._service.terms(self._tenant, asked.bundle),
         )
 
     def greeting(self, kind: str = "session.created") -> Message:

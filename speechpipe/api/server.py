@@ -8,9 +8,9 @@ import sys
 import uvicorn
 
 from speechpipe.api.app import create_app
+from speechpipe.assembly import build
 from speechpipe.config import Settings
 from speechpipe.live.hub import Hub
-from speechpipe.service import build
 
 log = logging.getLogger("speechpipe")
 
@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
         failures.append(error)
         server.should_exit = True
 
-    service = build(settings, with_store=True, live=True)
+    service = build(settings, live=True)
     hub = Hub(service)
     service.monitoring.add_source(hub.facts)
     app = create_app(service, hub, failed)

@@ -12,13 +12,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from speechpipe import captions, documents
-from speechpipe.api import auth
+from speechpipe import callbacks, captions, documents
+from speechpipe.api import auth, waiting
 from speechpipe.api.errors import error_body
 from speechpipe.api.fields import UploadFields, read_form
 from speechpipe.api.sockets import MOST_USER, USER_HEADER
 from speechpipe.audio.source import ChannelChoice
 from speechpipe.errors import SpeechpipeError
+from speechpipe.handing_over import hand_over
+from speechpipe.review import Degree
 from speechpipe.routing import CHAMPION_NAMES
 from speechpipe.service import Service
 from speechpipe.session_request import new_session_id
@@ -42,6 +44,9 @@ FORM_SCHEMA = {
         },
     }
 }
+
+
+SHOWN = ("id", "bundle", "degree", "author", "accounting", "warnings")
 
 
 class EventStream(StreamingResponse):
@@ -81,23 +86,34 @@ class Upload:
             id=session_id,
             arm=choice.arm,
             route=choice.route,
+            terms=service.terms(tenant, choice.bundle),
         )
+        callback = callbacks.allowed(fields.callback, service.settings.callbacks) if fields.callback else ""
+        self.job = waiting.job(self.asked, fields, service.clock(), callback)
 
     @property
     def headers(self) -> dict[str, str]:
         """What every answer carries."""
-        return {"x-request-id": self.asked.id, "x-speechpipe-bundle": self.asked.bundle.id}
+        return {
+            "x-request-id": self.asked.id,
+            "x-speechpipe-bundle": self.asked.bundle.id,
+            "x-speechpipe-degree": self.asked.terms.degree,
+            "x-speechpipe-author": documents.AUTHOR,
+        }
 
     def open(self, file: BinaryIO) -> Transcription:
         """Open the audio; blocks, so on a thread."""
         return Transcription(self._service, file, self.asked, self._gone.is_set)
 
-    def work(self, file: BinaryIO) -> Result:
-        """Do everything; blocks, so on a thread."""
+    def work(self, file: BinaryIO) -> Result | None:
+        """Do everything; blocks, so on a thread. None: a person must answer first."""
+        if self.asked.terms.degree is Degree.HUMAN_ONLY:
+            hand_over(self._service, file, self.asked, self.job)
+            return None
         transcription = self.open(file)
         for _ in transcription.run():
             pass
-        return transcription.result
+        return None if transcription.review(transcription.result, self.job) else transcription.result
 
     @contextlib.asynccontextmanager
     async def noticing_hangup(self) -> AsyncIterator[None]:
@@ -114,9 +130,11 @@ class Upload:
         finally:
             watcher.cancel()
 
-    def response(self, result: Result) -> Response:
-        """Return the answer in the format that was asked for."""
+    def response(self, result: Result | None) -> Response:
+        """Return the answer in the format that was asked for, or where it will be."""
         fields = self._fields
+        if result is None:
+            return waiting.response(self.job, {**self.headers, "x-speechpipe-author": ""})
         headers = self.headers
         if result.notices:
             # Formats without a place for warnings carry them here; JSON in ASCII is a valid header value.
@@ -133,12 +151,16 @@ class Upload:
             return JSONResponse(documents.verbose(result, _language(result.bundle), granularities), headers=headers)
         return JSONResponse(self._json(result), headers=headers)
 
+    def _said(self, result: Result) -> dict[str, Any]:
+        warnings = [documents.notice(item) for item in result.notices]
+        return {"warnings": warnings, "degree": result.terms.degree, "author": documents.AUTHOR}
+
     def _json(self, result: Result) -> dict[str, Any]:
         document: dict[str, Any] = {"text": result.text, "usage": documents.usage(result)}
         if self._fields.include:
             document["logprobs"] = documents.logprobs(result)
         details = documents.details(result)
-        return document | {"speechpipe": {key: details[key] for key in ("id", "bundle", "accounting", "warnings")}}
+        return document | {"speechpipe": {key: details[key] for key in SHOWN}}
 
     async def events(self, transcription: Transcription, limiter: CapacityLimiter) -> AsyncIterator[str]:
         """Yield server-sent events: a delta for every utterance, then the whole text."""
@@ -151,6 +173,7 @@ class Upload:
                     yield _event({"type": "transcript.text.delta", "delta": f" {text}" if spoken else text})
                     spoken = True
             result = transcription.result
+            transcription.review(result, self.job)
             done: dict[str, Any] = {
                 "type": "transcript.text.done",
                 "text": result.text,
@@ -158,12 +181,23 @@ class Upload:
             }
             if self._fields.include:
                 done["logprobs"] = documents.logprobs(result)
-            yield _event(done | {"speechpipe": {"warnings": [documents.notice(item) for item in result.notices]}})
+            yield _event(done | {"speechpipe": self._said(result)})
         except SpeechpipeError as error:
             self._service.refuse(error)
             yield _event(error_body(error))
         finally:
             utterances.close()
+
+    def replayed(self, result: Result) -> Response:
+        """Return the events of a result that had to be whole before anything of it was delivered."""
+        texts = [utterance.transcript.text for _, utterance in result.utterances if utterance.transcript.text]
+        deltas = [f" {text}" if number else text for number, text in enumerate(texts)]
+        events = [_event({"type": "transcript.text.delta", "delta": delta}) for delta in deltas]
+        done: dict[str, Any] = {"type": "transcript.text.done", "text": result.text, "usage": documents.usage(result)}
+        if self._fields.include:
+            done["logprobs"] = documents.logprobs(result)
+        events.append(_event(done | {"speechpipe": self._said(result)}))
+        return Response("".join(events), headers=self.headers, media_type="text/event-stream")
 
 
 def _event(data: dict[str, Any]) -> str:
@@ -195,14 +229,14 @@ def router(service: Service) -> APIRouter:
             held.push_async_callback(file.close)
             upload = Upload(service, request, fields, tenant)
             held.enter_context(service.admission.admitted(tenant))
-            if fields.stream:
+            if fields.stream and upload.asked.terms.degree is Degree.FULL:
                 transcription = await to_thread.run_sync(upload.open, file.file, limiter=limiter())
                 held.callback(transcription.close)
                 response: Response = EventStream(upload, upload.events(transcription, limiter()), held.pop_all())
             else:
                 async with upload.noticing_hangup():
                     result = await to_thread.run_sync(upload.work, file.file, limiter=limiter())
-                response = upload.response(result)
+                response = upload.response(result) if result is None or not fields.stream else upload.replayed(result)
         return response
 
     @routes.get("/models")

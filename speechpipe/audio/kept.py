@@ -37,7 +37,7 @@ class KeptAudio:
 
     def open(self, session_id: str) -> "Keeping | None":
         """Return what takes a session's audio; None if it is not kept."""
-        self._sweep()
+        self.sweep()
         if self._keep_s <= 0 or random.random() >= self._share or NAME.fullmatch(session_id) is None:
             return None
         try:
@@ -52,7 +52,27 @@ class KeptAudio:
         path = self.folder / f"{session_id}.flac"
         return path if NAME.fullmatch(session_id) and path.exists() else None
 
-    def _sweep(self) -> None:
+    def drop(self, session_id: str) -> None:
+        """Delete the file of a session, if it is there."""
+        if NAME.fullmatch(session_id):
+            try:
+                (self.folder / f"{session_id}.flac").unlink(missing_ok=True)
+            except OSError as error:
+                self._fails(error)
+
+    def quiet(self, seconds: float) -> list[str]:
+        """Return the sessions whose files were not written to for so long."""
+        now, found = self._clock(), []
+        for path in self.folder.glob("*.flac"):
+            try:
+                if now - path.stat().st_mtime > seconds:
+                    found.append(path.stem)
+            except OSError as error:
+                self._fails(error)
+        return found
+
+    def sweep(self) -> None:
+        """Delete what is too old, if it was not done a moment ago."""
         now = self._clock()
         if now - self._swept_at < SWEEP_S or not self.folder.exists():
             return

@@ -30,6 +30,8 @@ FAMILIES = (
     "reference",
     "metrics",
     "rollout",
+    "automation",
+    "review",
     "bench",
     "bench_blame",
     "bench_rollout",

@@ -60,15 +60,16 @@ def report(
 
 
 def _read(store: str, seconds: float, until: str, query: dict[str, str], format_: Format) -> tuple[str, str]:
-    from speechpipe import health_document, health_page
-    from speechpipe.cli.watching import desk, moment
+    from speechpipe import health_document, health_page, review_document
+    from speechpipe.cli.watching import desk, moment, review_desk
     from speechpipe.monitor.report import Filters
 
     filters = Filters(**{name: value or None for name, value in query.items()})
     found = desk(store).report(seconds, filters, moment(until))
+    people = review_document.people(review_desk(store).people(found.facts.since))
     if format_ is Format.HTML:
-        return health_page.whole(found), found.grade.label
-    return _written(health_document.document(found), format_), found.grade.label
+        return health_page.whole(found, people), found.grade.label
+    return _written(health_document.document(found, people), format_), found.grade.label
 
 
 def _ask(url: str, query: dict[str, str], format_: Format, key: str) -> tuple[str, str]:

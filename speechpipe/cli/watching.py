@@ -12,6 +12,7 @@ from speechpipe.errors import BadInput, InvalidParameter
 if TYPE_CHECKING:
     from speechpipe.config import Settings
     from speechpipe.health_desk import HealthDesk
+    from speechpipe.review_desk import ReviewDesk
 
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -27,6 +28,18 @@ def desk(store: str) -> "HealthDesk":
     from speechpipe.speech_cascade import CASCADE
 
     return HealthDesk(CASCADE, Store(store_settings(store).record_store_url))
+
+
+def review_desk(store: str, *, create: bool = False) -> "ReviewDesk":
+    """Return what reads and answers the reviews of a store; empty: the one of the settings.
+
+    Raises:
+        BadInput: there is no such file, and it is not to be made.
+    """
+    from speechpipe.monitor.store import Store
+    from speechpipe.review_desk import ReviewDesk
+
+    return ReviewDesk(Store(store_settings(store, create=create).record_store_url))
 
 
 def store_settings(store: str, *, create: bool = False) -> "Settings":

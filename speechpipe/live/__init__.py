@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from speechpipe.audio.wire import WireFormat
 from speechpipe.errors import SpeechpipeError
 from speechpipe.monitor import Measure
+from speechpipe.review.degrees import UNFOLLOWED, Terms
 from speechpipe.session_request import new_session_id
 from speechpipe.types import Accounting, Bundle, Notice, Utterance
 
@@ -33,6 +34,7 @@ class LiveRequest:
     id: str = field(default_factory=new_session_id)
     arm: str = "champion"
     route: Mapping[str, Measure] = field(default_factory=dict)
+    terms: Terms = UNFOLLOWED
 
 
 # ---- what a client may want besides sending audio; obeyed in its place between the audio ----

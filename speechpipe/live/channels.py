@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from speechpipe.asr import DecodeOptions
 from speechpipe.errors import SpeechpipeError
+from speechpipe.listened import Listened, automation
 from speechpipe.live import Change, Event, LiveRequest
 from speechpipe.live.follower import Follower
 from speechpipe.live.load import Level
 from speechpipe.monitor import Measure
 from speechpipe.recipes import segmenter
+from speechpipe.routing import MIRRORED
 from speechpipe.service import Service
 from speechpipe.session_request import SessionRequest
 from speechpipe.speech_metrics import Context, InputFacts, churn, refusal_record, session_record, utterance_record
@@ -39,6 +41,7 @@ class Channels:
         self.counts: Counter[str] = Counter()  # of partial results
         self.followers: list[Follower] = []
         self._contexts: list[Context] = []
+        self._kept: list[list[Utterance]] = [[] for _ in range(request.wire.sessions)]  # for whoever reviews them
         decode = DecodeOptions(language=request.language, prompt=request.prompt)
         for channel in range(request.wire.sessions):
             session_id = request.id if request.wire.sessions == 1 else f"{request.id}-c{channel}"
@@ -50,6 +53,7 @@ class Channels:
                 listener=follower,
                 session_id=session_id,
                 route=request.route,
+                held=request.terms.followed,
             )
             tenant_class = service.settings.tenant_class(request.tenant)
             context = Context(
@@ -131,6 +135,9 @@ class Channels:
             if follower.lag_s:
                 measures["live.partial_lag_s"] = max(follower.lag_s)
                 follower.lag_s = []
+            if self._request.terms.followed:
+                measures |= automation(self._request.terms, utterance)
+                self._kept[follower.channel].append(utterance)
             context = self._contexts[follower.channel]
             self._service.emit(utterance_record(context, utterance, self._service.clock(), measures))
 
@@ -183,3 +190,23 @@ class Channels:
             summary = follower.session.summary()
             timing = (self._service.clock(), wall_s)
             self._service.emit(session_record(context, summary, facts, outcome, timing, measures))
+        self._review()
+
+    def _review(self) -> None:
+        request, reviewing = self._request, self._service.reviewing
+        if reviewing is None or not request.terms.followed:
+            return
+        sessions = [
+            Listened(
+                context.session_id,
+                request.tenant,
+                request.channel,
+                request.bundle,
+                follower.session.position / SAMPLE_RATE_HZ,
+                kept,
+                request.route,
+            )
+            for context, follower, kept in zip(self._contexts, self.followers, self._kept, strict=True)
+            if follower.session.position
+        ]
+        reviewing.spoken(sessions, request.terms, shadowed=MIRRORED in request.route)

@@ -5,12 +5,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from speechpipe.errors import InvalidParameter, NotReady, Overloaded, RateLimited, TooSlow
+from speechpipe.errors import InUse, InvalidParameter, NotReady, Overloaded, RateLimited, TooSlow
 from speechpipe.live import Dialect, Fail, Finish, LiveRequest
 from speechpipe.live.lanes import Lanes
 from speechpipe.live.load import RETRY_AFTER_S, Level, Load, Sample
 from speechpipe.live.stream import LiveStream
 from speechpipe.monitor.exposition import GaugeRow
+from speechpipe.review import Degree
 from speechpipe.service import Service
 
 TICK_S = 0.05
@@ -95,7 +96,11 @@ class Hub:
 
         Raises:
             NotReady, Overloaded, RateLimited: there is no room.
+            InUse: only a person's texts are delivered to this tenant, and no person types along.
         """
+        if request.terms.degree in (Degree.HUMAN_ONLY, Degree.SHADOW):
+            message = f"live text is the machine's, and this tenant is at {request.terms.degree}: upload the audio"
+            raise InUse(message, cause="person_required")
         with self._lock:
             self.check(request.tenant)
             stream = LiveStream(self._service, request, dialect, self._lanes.schedule, self._load)

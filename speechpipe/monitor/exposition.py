@@ -3,6 +3,7 @@
 A row is a name, its help, the kind of record it reads, and how it reads it. Adding a metric = one row.
 """
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -53,6 +54,15 @@ class GaugeRow:
 
 
 Row = CounterRow | HistogramRow
+
+
+def by_cause(name: str, help_: str, counts: Counts[str]) -> GaugeRow:
+    """Return the row of a counter by cause that grows while it is read."""
+
+    def read() -> list[tuple[tuple[str, ...], float]]:
+        return [((cause,), float(count)) for cause, count in sorted(counts.copy().items())]
+
+    return GaugeRow(name, help_, read, ("cause",), counter=True)
 
 
 class Exposition:

@@ -162,4 +162,75 @@ rollout_history = Table(  # only ever added to
     Column("evidence", JSON, nullable=False),
 )
 
+automation = Table(  # how much the machine may do alone, by tenant; written only onto the revision it was made from
+    "automation",
+    metadata,
+    Column("scope", String(128), primary_key=True),  # a tenant; `default`: everybody else
+    Column("revision", Integer, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+automation_history = Table(  # only ever added to
+    "automation_history",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("scope", String(128), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("degree", String(16), nullable=False),
+    Column("was", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("document", JSON, nullable=False),
+)
+
+review_jobs = Table(  # what a client waits for: one upload
+    "review_jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting | done | failed
+    Column("cause", String(64), nullable=False),
+    Column("finished_at", Float),
+    Column("document", JSON, nullable=False),  # how it is to be answered
+    Column("callback", Text, nullable=False),
+    Column("callback_state", String(16), nullable=False),  # none | due | sent | failed
+    Column("callback_tries", Integer, nullable=False),
+    Column("callback_at", Float, nullable=False),  # when it is tried next
+    Index("review_jobs_due", "callback_state", "callback_at"),
+)
+
+review_tasks = Table(  # what a person looks at: one session
+    "review_tasks",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job", String(64), nullable=False),  # empty: nobody waits
+    Column("tenant", String(128), nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("bundle", String(97), nullable=False),
+    Column("degree", String(16), nullable=False),
+    Column("why", String(16), nullable=False),
+    Column("priority", Float, nullable=False),
+    Column("state", String(16), nullable=False),  # open | leased | done | skipped | expired
+    Column("revision", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("duration_s", Float, nullable=False),
+    Column("audio_hash", String(64), nullable=False),
+    Column("lease", String(32), nullable=False),
+    Column("reviewer", String(128), nullable=False),
+    Column("leased_until", Float, nullable=False),
+    Column("draft", JSON, nullable=False),
+    Column("work", JSON, nullable=False),  # in progress, or as submitted
+    Column("compared", JSON, nullable=False),
+    Column("skips", JSON, nullable=False),
+    Column("work_s", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("review_tasks_open", "state", "priority"),
+    Index("review_tasks_job", "job"),
+    Index("review_tasks_finished", "finished_at"),
+)
+
 about = Table("about", metadata, Column("key", String(32), primary_key=True), Column("value", String(64)))

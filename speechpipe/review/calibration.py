@@ -96,6 +96,7 @@ class Promise:
     share: float  # of the reviewed utterances that would be delivered
     error: float | None  # of those, as reviewed
     reviewed: int
+    high: float | None = None  # the most that their mean error can be, with probability 1 - `delta`
 
 
 def promise(confidence: Sequence[float], errors: Sequence[float], bound: float, delta: float = 0.05) -> Promise:
@@ -126,7 +127,20 @@ def promise(confidence: Sequence[float], errors: Sequence[float], bound: float, 
     accepted = values >= chosen if chosen is not None else np.zeros(len(values), bool)
     error = float(wrong[accepted].mean()) if accepted.any() else None
     share = float(accepted.mean()) if len(values) else 0.0
-    return Promise(chosen, bound, delta, share, error, len(values))
+    high = _most(wrong[accepted], delta) if accepted.any() else None
+    return Promise(chosen, bound, delta, share, error, len(values), high)
+
+
+def _most(errors: Values, delta: float) -> float:
+    """Return the upper end of the one-sided interval of a mean: what the bets do not refute (by halving)."""
+    low, high = float(errors.mean()), 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        if middle < 1 and _kept(errors, middle, delta):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def _least(bound: float, delta: float) -> int:

@@ -1,7 +1,8 @@
 """Word error rates from a sample of reviews: unbiased, whatever the chance of being reviewed was.
 
 Hajek's ratio estimator (Sarndal, Swensson & Wretman, 1992, ch. 5): every review counts for one over its chance. The
-interval is by linearisation, with a t quantile on the effective number of reviews.
+interval is by linearisation over sessions with the leverage correction CR3, and Satterthwaite's degrees of freedom
+(Bell & McCaffrey, Survey Methodology 28, 2002): where a few long recordings hold most of the words it must be wide.
 """
 
 import math
@@ -12,14 +13,18 @@ import numpy as np
 
 LEAST_CHANCE = 1e-4
 
+MOST_LEVERAGE = 0.9
+"""Where one session holds more of the words than this, nothing is known."""
+
 
 @dataclass(frozen=True)
 class Reviewed:
-    """One utterance that a person wrote down. `chance` is that with which it came to be reviewed."""
+    """What a person wrote down of one segment. `chance`: with which it was drawn; `session`: what was drawn at once."""
 
     edits: int
     words: int  # of the person's text
     chance: float = 1.0
+    session: str = ""  # empty: for itself
 
 
 @dataclass(frozen=True)
@@ -36,21 +41,23 @@ def word_error_rate(found: Sequence[Reviewed]) -> Rate:
     """Return the rate of all traffic from those that were reviewed."""
     if not found:
         return Rate(None, 0.0, 1.0, 0)
-    weights = 1 / np.maximum([one.chance for one in found], LEAST_CHANCE)
-    edits = np.array([one.edits for one in found], float)
-    words = np.array([one.words for one in found], float)
-    total = float((weights * words).sum())
+    chances = np.maximum([one.chance for one in found], LEAST_CHANCE)
+    edits = np.array([one.edits for one in found], float) / chances
+    words = np.array([one.words for one in found], float) / chances
+    total = float(words.sum())
     if total <= 0:
         return Rate(None, 0.0, 1.0, len(found))
-    value = float((weights * edits).sum()) / total
-    if len(found) < 2:
-        return Rate(value, 0.0, 1.0, 1)
-    residuals = weights * (edits - value * words) / total
-    effective = float(weights.sum()) ** 2 / float((weights**2).sum())
-    # A share of the traffic was reviewed for sure: it adds no doubt (finite population).
-    doubt = 1 - np.array([one.chance for one in found])
-    variance = float((residuals**2 * np.maximum(doubt, 0.0)).sum()) * len(found) / (len(found) - 1)
-    half = _t(effective - 1) * math.sqrt(max(variance, 0.0))
+    value = float(edits.sum()) / total
+    names = [one.session or f" {number}" for number, one in enumerate(found)]
+    _, of = np.unique(names, return_inverse=True)
+    leverage = np.bincount(of, words) / total
+    residuals = np.bincount(of, (edits - value * words) / total)
+    if len(leverage) < 2 or leverage.max() > MOST_LEVERAGE:
+        return Rate(value, 0.0, max(1.0, value), len(found))
+    # No correction for a finite population: what is asked is how good the cascade is, not how good it was.
+    variance = float(((residuals / (1 - leverage)) ** 2).sum())
+    freedom = float((leverage**2).sum()) ** 2 / float((leverage**4).sum())
+    half = _t(freedom) * math.sqrt(variance)
     return Rate(value, max(0.0, value - half), value + half, len(found))
 
 

@@ -49,18 +49,42 @@ async function update() {
   if (form.elements.follow.checked) timer = setTimeout(update, EVERY_MS);
 }
 
-// The rollout: shown above the report, and the place to act on it.
-async function showRollout() {
-  const panel = document.querySelector("#rollout");
+// Panels above the report: places to act as well as to look.
+async function showPanel(selector, address) {
+  const panel = document.querySelector(selector);
   if (!panel) return;
-  const reason = panel.querySelector("[name=reason]");
-  if (reason && (reason.value || reason === document.activeElement)) return; // somebody is about to act
+  const fields = [...panel.querySelectorAll("input, select")];
+  if (fields.some((field) => field === document.activeElement || (field.name !== "scope" && field.type !== "select-one" && field.value))) return; // somebody is about to act
   const open = [...panel.querySelectorAll("details")].map((item) => item.open);
-  const answer = await fetch("/v1/rollout/panel", { headers: headers() }).catch(() => null);
+  const answer = await fetch(address, { headers: headers() }).catch(() => null);
   if (!answer?.ok) return;
   panel.innerHTML = await answer.text();
   panel.querySelectorAll("details").forEach((item, index) => { item.open = Boolean(open[index]); });
 }
+
+async function showRollout() {
+  await showPanel("#rollout", "/v1/rollout/panel");
+  await showPanel("#people", "/v1/automation/panel");
+}
+
+async function automate(form) {
+  const scope = form.elements.scope.value.trim();
+  const answer = await fetch(`/v1/automation/${encodeURIComponent(scope)}`, {
+    method: "PUT",
+    headers: { ...headers(), "Content-Type": "application/json" },
+    body: JSON.stringify({ degree: form.elements.degree.value, reason: form.elements.why.value.trim() }),
+  }).catch(() => null);
+  const said = await answer?.json().catch(() => null);
+  status.textContent = answer?.ok ? `${scope}: ${said.degree.replace("_", " ")}` : said?.error?.message ?? "the server cannot be reached";
+  if (answer?.ok) form.elements.why.value = "";
+  document.activeElement?.blur();
+  await showRollout();
+}
+
+document.querySelector("#people")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  automate(event.target);
+});
 
 async function act(name) {
   const panel = document.querySelector("#rollout");

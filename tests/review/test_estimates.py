@@ -32,5 +32,8 @@ def test_little_is_said_of_little() -> None:
     one = word_error_rate([Reviewed(1, 4)])
     assert (one.value, one.low, one.high) == (0.25, 0.0, 1.0)
     assert word_error_rate([Reviewed(2, 0)]).value is None, "nothing was said"
-    whole = word_error_rate([Reviewed(1, 4), Reviewed(0, 4)])
-    assert (whole.value, whole.low, whole.high) == (0.125, 0.125, 0.125), "all was reviewed: there is no doubt"
+    same = word_error_rate([Reviewed(1, 4, session="a"), Reviewed(0, 4, session="a")])
+    assert (same.value, same.low, same.high) == (0.125, 0.0, 1.0), "one session is one, however many segments it has"
+    two = word_error_rate([Reviewed(1, 4), Reviewed(0, 4)])
+    assert two.value == 0.125
+    assert two.high > 0.5

@@ -1,0 +1,70 @@
+"""Degrees of automation over HTTP."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from speechpipe import people_page, review_document
+from speechpipe.api import auth
+from speechpipe.errors import InvalidParameter
+from speechpipe.monitor.database import reachable
+from speechpipe.service import Service
+
+DAYS = 90.0
+
+
+class Change(BaseModel):
+    """What is to hold; what is not named stays."""
+
+    model_config = ConfigDict(extra="allow")  # the policy checks its own fields
+
+    reason: str = Field("", max_length=500)
+    revision: int | None = Field(None, description="That which the change was made from; 409 if it is another now.")
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
+    routes = APIRouter(prefix="/v1/automation")
+
+    def reader(authorization: Annotated[str | None, Header()] = None) -> None:
+        auth.reviewer(authorization, service.settings)
+
+    def operator(authorization: Annotated[str | None, Header()] = None) -> str:
+        return auth.caller(authorization, service.settings.operator_keys or service.settings.api_keys)
+
+    @routes.get("", dependencies=[Depends(reader)])
+    def show() -> dict[str, Any]:
+        """List what holds for whom; who is not listed has what `default` says, or else `full`."""
+        automation = auth.reviewing(service).desk.automation
+        with reachable():
+            found = automation.policies()
+        return {"scopes": [review_document.policy(scope, item) for scope, item in sorted(found.items())]}
+
+    @routes.get("/history", dependencies=[Depends(reader)])
+    def history(most: Annotated[int, Query(ge=1, le=1000)] = 200) -> dict[str, Any]:
+        """List what was changed, by whom and why, the newest first."""
+        with reachable():
+            found = auth.reviewing(service).desk.automation.history(most)
+        return {"history": [review_document.entry(item) for item in found]}
+
+    @routes.get("/panel", include_in_schema=False, dependencies=[Depends(reader)])
+    def panel() -> Response:
+        desk = auth.reviewing(service).desk
+        with reachable():
+            scopes = [review_document.policy(scope, item) for scope, item in sorted(desk.automation.policies().items())]
+            lines = [review_document.entry(item) for item in desk.automation.history(20)]
+        found = review_document.people(desk.people(service.clock() - DAYS * 86_400.0))
+        return HTMLResponse(people_page.panel(scopes, lines, found))
+
+    @routes.put("/{scope}")
+    def change(scope: str, body: Change, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:
+        """Say how much the machine may do alone, for a tenant or for `default`; new sessions follow at once."""
+        changes = body.model_extra or {}
+        if not changes:
+            raise InvalidParameter("say what is to change, such as degree", param="degree")
+        found = auth.reviewing(service).set(scope, changes, who, body.reason.strip(), body.revision)
+        return review_document.policy(scope, found)
+
+    return routes

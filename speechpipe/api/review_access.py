@@ -1,0 +1,38 @@
+"""Who reviews, and which tasks they may see."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Header
+
+from speechpipe import review_document
+from speechpipe.api import auth
+from speechpipe.review.queue import Reviewer
+from speechpipe.review.tasks import Task
+from speechpipe.reviewing import Reviewing
+from speechpipe.service import Service
+
+
+class Desk:
+    """Who asks, and what they may do."""
+
+    def __init__(self, reviewing: Reviewing, who: Reviewer) -> None:
+        self.reviewing = reviewing
+        self.who = who
+
+    def task(self, id_: str) -> Task:
+        """Return a task of theirs."""
+        return self.reviewing.desk.task(id_, self.who)
+
+    def shown(self, task: Task) -> dict[str, Any]:
+        """Return it as they see it."""
+        return review_document.task(task, self.reviewing.book.policy(task.tenant).doubt)
+
+
+def desk_of(service: Service) -> Callable[..., Desk]:
+    """Return the dependency of routes that want to know."""
+
+    def desk(authorization: Annotated[str | None, Header()] = None) -> Desk:
+        return Desk(auth.reviewing(service), auth.reviewer(authorization, service.settings))
+
+    return desk

@@ -1,0 +1,84 @@
+"""Reviews as a whole over HTTP: how far things are, what they say, out to other tools and back."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from speechpipe import review_document
+from speechpipe.api.review_access import Desk, desk_of
+from speechpipe.errors import BadInput, TooLarge
+from speechpipe.monitor.database import reachable
+from speechpipe.review import TaskState
+from speechpipe.review_exchange import AudioOf, exported, imported
+from speechpipe.service import Service
+
+MOST_IMPORT_BYTES = 64 * 2**20
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes, which come before those of one task."""
+    routes = APIRouter(prefix="/v1/reviews")
+    Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
+
+    @routes.get("")
+    def overview(mine: Mine, most: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
+        """Count tasks by state and by why, and list those that wait, the most urgent first."""
+        shelf = mine.reviewing.desk.shelf
+        with reachable():
+            counts = shelf.counts(mine.who.tenant)
+            listed = shelf.listed([TaskState.OPEN, TaskState.LEASED], mine.who.tenant, most)
+        return {
+            "counts": {state: dict(by) for state, by in counts.items()},
+            "waiting": [review_document.row(task) for task in listed],
+        }
+
+    @routes.get("/report")
+    def report(mine: Mine, days: Annotated[float, Query(gt=0, le=3660)] = 90.0) -> dict[str, Any]:
+        """Say how the bundles stand with the people who looked at their results."""
+        policy = mine.reviewing.book.policy(mine.who.tenant or "")
+        since = service.clock() - days * 86_400.0
+        found = mine.reviewing.desk.people(since, bound=policy.bound, delta=policy.delta, tenant=mine.who.tenant)
+        return review_document.people(found)
+
+    @routes.get("/export", response_model=None)
+    def export(request: Request, mine: Mine, format: str = "label-studio") -> Response:  # noqa: A002
+        """Write open and answered reviews for Label Studio (a list), or answered ones as a manifest (JSON lines)."""
+        base = str(request.base_url).rstrip("/")
+        found = exported(mine.reviewing.desk, format, AudioOf(f"{base}/v1/reviews/", "/audio"), mine.who.tenant)
+        with reachable():
+            first = next(found, None)  # what is wrong shows before the answer begins
+        kind = "application/x-ndjson" if format == "manifest" else "application/json"
+        return StreamingResponse(_written(first, found, lines=format == "manifest"), media_type=kind)
+
+    @routes.post("/import")
+    async def take(request: Request, mine: Mine) -> dict[str, Any]:
+        """Take an export of Label Studio back."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_IMPORT_BYTES:
+                raise TooLarge(f"an import has {MOST_IMPORT_BYTES} bytes at most")
+        try:
+            given = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"the import is not JSON: {error}", cause="not_label_studio") from error
+        outcome = await to_thread.run_sync(imported, mine.reviewing.desk, given, mine.who)
+        mine.reviewing.counts.update({f"import_{cause}": count for cause, count in outcome.counts.items()})
+        return {"counts": dict(outcome.counts), "refused": outcome.refused}
+
+    return routes
+
+
+def _written(first: dict[str, Any] | None, rest: Iterator[dict[str, Any]], *, lines: bool) -> Iterator[str]:
+    if not lines:
+        yield "["
+    if first is not None:
+        yield json.dumps(first) + ("\n" if lines else "")
+        for item in rest:
+            yield json.dumps(item) + "\n" if lines else ",\n" + json.dumps(item)
+    if not lines:
+        yield "]\n"

@@ -1,0 +1,53 @@
+"""An upload that only a person may answer: its audio is kept, the cascade is not asked."""
+
+from typing import BinaryIO
+
+from speechpipe.audio.source import AudioSource
+from speechpipe.errors import EmptyAudio, SpeechpipeError, StoreUnavailable
+from speechpipe.listened import Listened
+from speechpipe.review.jobs import Job
+from speechpipe.service import Service
+from speechpipe.transcription import TranscriptionRequest
+from speechpipe.types import SAMPLE_RATE_HZ
+
+
+def hand_over(service: Service, file: BinaryIO, asked: TranscriptionRequest, job: Job) -> None:
+    """Keep the audio of an upload and ask a person for its text.
+
+    Raises:
+        BadInput: the file cannot be read.
+        StoreUnavailable: it cannot be kept.
+    """
+    reviewing = service.reviewing
+    assert reviewing is not None, "somebody has said that people answer"
+    source = AudioSource(file, asked.choice, asked.max_s)
+    ids = [asked.id if source.sessions == 1 else f"{asked.id}-c{channel}" for channel in range(source.sessions)]
+    keepers = [reviewing.hold(session_id) for session_id in ids]
+    try:
+        if None in keepers:
+            raise StoreUnavailable("the audio cannot be kept until a person hears it")
+        samples = [0] * len(ids)
+        for blocks in source.blocks():
+            for channel, block in enumerate(blocks):
+                keepers[channel].feed(block)  # type: ignore[union-attr]
+                samples[channel] += len(block)
+        if not samples[0]:
+            raise EmptyAudio("the file holds no audio samples", cause="no_samples")
+    except SpeechpipeError:
+        _close(keepers)
+        reviewing.discard(ids)
+        raise
+    finally:
+        source.close()
+    _close(keepers)
+    sessions = [
+        Listened(session_id, asked.tenant, "upload", None, count / SAMPLE_RATE_HZ)
+        for session_id, count in zip(ids, samples, strict=True)
+    ]
+    reviewing.take(sessions, asked.terms, job, shadowed=False)
+
+
+def _close(keepers: list) -> None:  # type: ignore[type-arg]
+    for keeper in keepers:
+        if keeper is not None:
+            keeper.close()

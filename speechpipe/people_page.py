@@ -1,0 +1,26 @@
+"""People in the loop as a part of the dashboard: degrees of automation, what waits, the machine beside the human."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from speechpipe import plots
+from speechpipe.review import Degree
+from speechpipe.templates import environment
+
+SHOWN_CONFUSIONS = 12
+
+
+def panel(scopes: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]], people: Mapping[str, Any]) -> str:
+    """Return the panel; the arguments are `review_document`'s."""
+    template = environment().get_template("people.html.jinja")
+    return template.render(scopes=scopes, history=history, people=people, degrees=list(Degree))
+
+
+def body(people: Mapping[str, Any]) -> str:
+    """Return what reviews say, to be read only: a part of the health report."""
+    template = environment().get_template("people_body.html.jinja")
+    return template.render(people=people, most=SHOWN_CONFUSIONS, **_plots(people))
+
+
+def _plots(people: Mapping[str, Any]) -> dict[str, Any]:
+    return {"agreement": {one["bundle"]: plots.agreement(one["agreement"]) for one in people["bundles"]}}

@@ -1,0 +1,117 @@
+"""Which results a person looks at, and with what chance: the chances are what makes all estimates unbiased."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from speechpipe.review import PRIORITY, Degree, Why
+from speechpipe.review.degrees import Policy, Terms
+from speechpipe.review.tasks import Draft, Piece
+
+Draw = Callable[[], float]
+"""A number in [0, 1), evenly."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is to be done with one session. `why` None: nobody looks at it."""
+
+    draft: Draft
+    why: Why | None
+    waits: bool = False  # its client gets nothing before a person has answered
+
+    @property
+    def priority(self) -> float:
+        """The more urgent, the higher; of two alike the less confident first."""
+        if self.why is None:
+            return 0.0
+        known = [piece.confidence for piece in self.draft.pieces if piece.confidence is not None and piece.needs]
+        return PRIORITY[self.why] + (1.0 - sum(known) / len(known) if known else 1.0)
+
+
+def drawn(pieces: Sequence[Piece], terms: Terms, *, live: bool, draw: Draw = random.random) -> Drawn:
+    """Return which pieces a person looks at, after the machine has spoken. Nobody waits for what was spoken live."""
+    policy = terms.policy
+    if not terms.followed:
+        return Drawn(Draft(tuple(pieces)), None)
+    if policy.degree.waits:
+        blind = policy.degree is not Degree.ASSIST or draw() < policy.audit_share
+        sure = tuple(replace(piece, needs=True, chance=1.0) for piece in pieces)
+        return Drawn(Draft(sure, blind, whole=1.0, base=1.0), Why.DEGREE, waits=not live)
+    audited = draw() < policy.audit_share
+    if policy.degree is Degree.PARTIAL:
+        return _partial(pieces, terms, audited=audited, live=live)
+    doubtful = _doubtful(pieces, policy)
+    picked = doubtful and draw() < policy.doubtful_share
+    if not (audited or picked):
+        return Drawn(_looked_at(pieces, None, policy.audit_share, blind=False), None)
+    chance = _prior(pieces, policy)
+    draft = _looked_at(pieces, chance, policy.audit_share, blind=audited)
+    return Drawn(draft, Why.AUDIT if audited else Why.DOUBTFUL)
+
+
+def _partial(pieces: Sequence[Piece], terms: Terms, *, audited: bool, live: bool) -> Drawn:
+    share = terms.policy.audit_share
+    found, unsure = [], False
+    for piece in pieces:
+        if terms.accepts(piece.confidence):
+            found.append(replace(piece, accepted=True, needs=audited, chance=share if audited else None))
+        else:
+            unsure = True
+            found.append(replace(piece, needs=True, chance=1.0))
+    draft = Draft(tuple(found), blind=audited and not unsure, whole=share if audited else None, base=share)
+    if unsure:
+        return Drawn(draft, Why.UNSURE, waits=not live)
+    return Drawn(draft, Why.AUDIT if audited else None)
+
+
+def disagreeing(pieces: Sequence[Piece], terms: Terms, draw: Draw = random.random) -> Drawn:
+    """Return what is done with a session that nobody looks at, after another bundle has heard something else."""
+    policy = terms.policy
+    if draw() >= policy.disagreement_share:
+        return Drawn(Draft(tuple(pieces)), None)
+    chance = combined(_prior(pieces, policy), policy.disagreement_share)
+    return Drawn(_looked_at(pieces, chance, policy.audit_share, blind=False), Why.DISAGREEMENT)
+
+
+def _doubtful(pieces: Sequence[Piece], policy: Policy) -> bool:
+    return any(piece.confidence is not None and piece.confidence < policy.doubt for piece in pieces)
+
+
+def _prior(pieces: Sequence[Piece], policy: Policy) -> float:
+    """Return the chance of being drawn for what the machine alone says."""
+    doubtful = policy.degree is Degree.FULL and _doubtful(pieces, policy)
+    return combined(policy.audit_share, policy.doubtful_share if doubtful else 0.0)
+
+
+def combined(first: float, second: float) -> float:
+    """Return the chance of being drawn by either of two."""
+    return 1 - (1 - first) * (1 - second)
+
+
+def _looked_at(pieces: Sequence[Piece], chance: float | None, base: float, *, blind: bool) -> Draft:
+    found = tuple(replace(piece, accepted=True, needs=chance is not None, chance=chance) for piece in pieces)
+    return Draft(found, blind, whole=chance, base=base)
+
+
+def shown(task_draft: Draft, doubt: float) -> list[dict[str, Any]]:
+    """Return the pieces as a person sees them: without texts if the task is blind, doubtful words marked if not."""
+    return [
+        {
+            "id": piece.id,
+            "start": piece.start_s,
+            "end": piece.end_s,
+            "text": "" if task_draft.blind else piece.text,
+            "words": [] if task_draft.blind else [_word(word, doubt) for word in piece.words],
+            "confidence": None if task_draft.blind else piece.confidence,
+            "needs": piece.needs,
+            "accepted": piece.accepted,
+        }
+        for piece in task_draft.pieces
+    ]
+
+
+def _word(word: Any, doubt: float) -> dict[str, Any]:
+    confidence = word.get("confidence")
+    return {**word, "doubtful": confidence is not None and confidence < doubt}

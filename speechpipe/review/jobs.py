@@ -1,0 +1,106 @@
+"""What a client waits for: an upload that a person must answer first, and whom to call when it is done."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
+
+from speechpipe.errors import UnknownName
+from speechpipe.monitor.schema import review_jobs as jobs
+from speechpipe.monitor.schema import review_tasks as tasks
+from speechpipe.review import TaskState
+
+WAITING, DONE, FAILED = "waiting", "done", "failed"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 3600.0
+TRIES = 20
+"""Of a callback, with pauses that double: for about a day."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One upload. `document`: what it takes to answer it in the format that was asked for."""
+
+    id: str
+    tenant: str
+    created_at: float
+    document: Mapping[str, Any]
+    callback: str = ""
+    state: str = WAITING
+    cause: str = ""
+    finished_at: float | None = None
+    callback_state: str = "none"
+    callback_tries: int = 0
+
+
+def finish_job(connection: Connection, job: str, now: float) -> None:
+    """Note the end of a job if none of its tasks is open; within the transaction that ended the last one."""
+    if not job:
+        return
+    # The job is locked first: of two tasks that end at once, in two processes, the later sees the earlier.
+    connection.execute(update(jobs).where(jobs.c.id == job).values(state=jobs.c.state))
+    states = {row.state for row in connection.execute(select(tasks.c.state).where(tasks.c.job == job))}
+    if not all(TaskState(state).over for state in states):
+        return
+    failed = next((state for state in states if state != TaskState.DONE), None)
+    causes = {TaskState.SKIPPED: "nobody_could", TaskState.EXPIRED: "audio_expired"}
+    values = {"state": DONE if failed is None else FAILED, "finished_at": now, "callback_at": now}
+    mine = and_(jobs.c.id == job, jobs.c.state == WAITING)
+    connection.execute(
+        update(jobs).where(mine).values(**values, cause="" if failed is None else causes[TaskState(failed)])
+    )
+    ended = and_(jobs.c.id == job, jobs.c.callback != "", jobs.c.callback_state == "none")
+    connection.execute(update(jobs).where(ended).values(callback_state="due"))
+
+
+class Jobs:
+    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+
+    def __init__(self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def add(self, job: Job, connection: Connection) -> None:
+        """Add a job, within the transaction that adds its tasks."""
+        row = {"id": job.id, "tenant": job.tenant, "created_at": job.created_at, "document": dict(job.document)}
+        row |= {"state": WAITING, "cause": "", "callback": job.callback, "callback_state": "none"}
+        connection.execute(insert(jobs), {**row, "callback_tries": 0, "callback_at": 0.0})
+
+    def job(self, id_: str, tenant: str | None) -> Job:
+        """Return a job of a tenant; of anybody if None.
+
+        Raises:
+            UnknownName: there is none; another tenant's is none.
+        """
+        with self._engine().connect() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == id_)).first()
+        if row is None or (tenant is not None and row.tenant != tenant):
+            raise UnknownName(f"no transcription {id_!r} waits for a person", cause="not_found")
+        return _job(row)
+
+    def due(self, most: int = 10) -> list[Job]:
+        """Return jobs whose clients are to be called now."""
+        query = select(jobs).where(jobs.c.callback_state == "due", jobs.c.callback_at <= self._clock()).limit(most)
+        with self._engine().connect() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def called(self, job: Job, *, reached: bool) -> None:
+        """Note how a call went; what failed is tried again, with longer and longer pauses."""
+        tries = job.callback_tries + 1
+        pause_s = min(FIRST_PAUSE_S * 2.0 ** (tries - 1), LONGEST_PAUSE_S)
+        state = "sent" if reached else "failed" if tries >= TRIES else "due"
+        values = {"callback_state": state, "callback_tries": tries, "callback_at": self._clock() + pause_s}
+        mine = and_(jobs.c.id == job.id, jobs.c.callback_tries == job.callback_tries)
+        with self._engine().begin() as connection:
+            connection.execute(update(jobs).where(mine).values(**values))
+
+    def forget(self, before: float) -> int:
+        """Delete what was over before; return how many."""
+        with self._engine().begin() as connection:
+            return connection.execute(delete(jobs).where(jobs.c.finished_at < before)).rowcount
+
+
+def _job(row: Any) -> Job:
+    names = ("id", "tenant", "created_at", "document", "callback", "state", "cause", "finished_at")
+    return Job(**{name: getattr(row, name) for name in (*names, "callback_state", "callback_tries")})

@@ -1,0 +1,264 @@
+"""People in the loop of a running service: what holds for whom, which sessions they look at, and what they answer.
+
+Made by the service, beside its monitoring. A store that is down asks nobody less than before: the last known policies
+hold. What must wait for a person is either in the store or refused.
+"""
+
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from speechpipe.audio.kept import Keeping, KeptAudio
+from speechpipe.callbacks import Callbacks
+from speechpipe.config import Settings
+from speechpipe.errors import SpeechpipeError, StoreUnavailable
+from speechpipe.listened import Listened
+from speechpipe.monitor import Record
+from speechpipe.monitor.database import STORE_ERRORS, reachable
+from speechpipe.monitor.exposition import GaugeRow, by_cause
+from speechpipe.monitor.store import Store
+from speechpipe.review import TaskState, Why
+from speechpipe.review.automation import Scoped
+from speechpipe.review.degrees import Terms
+from speechpipe.review.draw import Drawn, disagreeing, drawn
+from speechpipe.review.jobs import Job
+from speechpipe.review.tasks import Draft, Task
+from speechpipe.review_desk import ReviewDesk
+from speechpipe.terms_book import TermsBook
+
+LOOK_S = 1.0
+STANDING_EVERY_S = 15.0
+SWEEP_EVERY_S = 60.0
+ABANDONED_S = 3600.0
+"""Audio that was kept for a decision that never came (the process was killed) is deleted after so long."""
+
+MOST_PENDING = 500
+DISAGREES = 0.25
+"""Share of the words that must differ for a shadowing bundle to disagree."""
+
+log = logging.getLogger(__name__)
+
+
+class Reviewing:
+    """Thread-safe. Started and closed with the service."""
+
+    def __init__(self, settings: Settings, store: Store, emit: Callable[[Record], None], clock: Callable[[], float]):
+        """Prepare; the policies are those of the copy beside the store until the store has been read."""
+        self.desk = ReviewDesk(store, clock)
+        self.desk.on_done = self._done
+        self.audio = KeptAudio(settings.state_dir / "reviews", settings.keep_review_audio_days * 24.0, clock=clock)
+        self._settings = settings
+        self._store = store
+        self._emit = emit
+        self._clock = clock
+        self.book = TermsBook(self.desk, settings.state_dir / "automation.json", clock)
+        self._pending: OrderedDict[str, tuple[Listened, Terms]] = OrderedDict()  # may still disagree
+        self._spoken: queue.SimpleQueue[tuple[Sequence[Listened], Terms, bool]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._standing_at = self._swept_at = 0.0
+        self.counts: Counter[str] = Counter()
+        self.failure = ""
+        self.callbacks = Callbacks(self.desk.jobs, lambda job: self.desk.told(job))  # noqa: PLW0108 - bound late
+        self._thread = threading.Thread(target=self._run, name="reviews", daemon=True)
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Read the policies, then follow them."""
+        self._look()
+        self._thread.start()
+        self.callbacks.start()
+
+    def close(self) -> None:
+        """Stop."""
+        self._closing.set()
+        self.callbacks.close()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+
+    def _run(self) -> None:
+        while not self._closing.wait(LOOK_S):
+            self._take_spoken()
+            self._look()
+        self._take_spoken()
+
+    def _look(self) -> None:
+        try:
+            self.book.refresh()
+            now = time.monotonic()
+            if now - self._standing_at >= STANDING_EVERY_S:
+                self._standing_at = now
+                self.book.judge()
+            if now - self._swept_at >= SWEEP_EVERY_S:
+                self._swept_at = now
+                self._sweep()
+            self.failure = ""
+        except (SpeechpipeError, *STORE_ERRORS) as error:
+            if not self.failure:
+                log.warning("the degrees of automation cannot be followed, those known hold: %s", error)
+            self.failure = str(error).splitlines()[0]
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        quiet = self.audio.quiet(ABANDONED_S)
+        with self._lock:
+            pending = set(self._pending)
+        for start in range(0, len(quiet), 500):
+            some = quiet[start : start + 500]
+            known = self.desk.shelf.known(some)
+            for session_id in set(some) - known - pending:
+                self.audio.drop(session_id)
+                self.counts["audio_abandoned"] += 1
+        self.audio.sweep()
+        for task in self.desk.shelf.listed([TaskState.OPEN], most=10_000):
+            if self.audio.path(task.id) is None:
+                self.desk.queue.expire(task)
+        before = now - self._settings.keep_reviews_days * 86_400.0
+        self.desk.shelf.forget(before)
+        self.desk.jobs.forget(before)
+
+    # ---- before a session ----
+
+    def hold(self, session_id: str) -> Keeping | None:
+        """Return what keeps a session's audio until it is known whether somebody must hear it."""
+        return self.audio.open(session_id)
+
+    # ---- after a session ----
+
+    def take(self, sessions: Sequence[Listened], terms: Terms, job: Job | None = None, *, shadowed: bool) -> bool:
+        """Decide who looks at an upload's sessions, or at one live session (no `job`); return whether it must wait.
+
+        Args:
+            sessions: one for each channel.
+            terms: that held when they began.
+            job: how to answer when a person has.
+            shadowed: another bundle hears them too, and may disagree.
+
+        Raises:
+            StoreUnavailable: it must wait for a person and cannot be written down.
+        """
+        found = [(session, drawn(session.pieces, terms, live=job is None)) for session in sessions]
+        waits = any(one.waits for _, one in found)
+        picked = [(session, one) for session, one in found if waits or one.why is not None]
+        left = [session for session, _ in found if session.id not in {mine.id for mine, _ in picked}]
+        for session in left:
+            self._leave(session, terms, shadowed=shadowed)
+        if not picked:
+            return False
+        try:
+            tasks = [self._task(session, one, terms, job if waits else None) for session, one in picked]
+            with reachable():
+                self.desk.add(tasks, job if waits else None)
+        except (StoreUnavailable, OSError) as error:
+            for session in sessions:
+                self.audio.drop(session.id)
+            self.counts["not_stored"] += 1
+            if waits:
+                raise StoreUnavailable(f"a person must look at this, and it cannot be stored: {error}") from error
+            return False
+        self.counts.update(task.why for task in tasks)
+        return waits
+
+    def spoken(self, sessions: Sequence[Listened], terms: Terms, *, shadowed: bool) -> None:
+        """Decide who looks at live sessions, soon and on another thread: nobody waits for that."""
+        self._spoken.put((sessions, terms, shadowed))
+
+    def _take_spoken(self) -> None:
+        while not self._spoken.empty():
+            sessions, terms, shadowed = self._spoken.get()
+            try:
+                self.take(sessions, terms, shadowed=shadowed)
+            except Exception:  # one strange session does not end the thread
+                self.counts["not_stored"] += 1
+                log.exception("a live session cannot be reviewed")
+
+    def _leave(self, session: Listened, terms: Terms, *, shadowed: bool) -> None:
+        if not shadowed or not terms.followed:
+            self.audio.drop(session.id)
+            return
+        with self._lock:
+            self._pending[session.id] = (session, terms)
+            old = self._pending.popitem(last=False)[0] if len(self._pending) > MOST_PENDING else None
+        if old is not None:
+            self.audio.drop(old)
+
+    def discard(self, session_ids: Sequence[str]) -> None:
+        """Forget the audio of sessions that came to nothing."""
+        for session_id in session_ids:
+            self.audio.drop(session_id)
+
+    def compared(self, record: Record) -> None:
+        """Take what a shadowing bundle made of a session; where it disagrees, a person may look."""
+        with self._lock:
+            session, terms = self._pending.pop(record.session_id, (None, None))
+        disagrees = record.number("shadow.difference") > DISAGREES
+        try:
+            if session is None or terms is None:
+                known = self.book.terms(record.tenant)
+                if disagrees and known.followed:
+                    self.desk.queue.raise_chance(record.session_id, known.policy.disagreement_share)
+                return
+            found = disagreeing(session.pieces, terms) if disagrees else Drawn(Draft(), None)
+            if found.why is None:
+                self.audio.drop(session.id)
+                return
+            with reachable():
+                self.desk.add([self._task(session, found, terms, None)], None)
+            self.counts[Why.DISAGREEMENT] += 1
+        except (SpeechpipeError, *STORE_ERRORS) as error:
+            self.counts["not_stored"] += 1
+            log.warning("a disagreement cannot be written down: %s", error)
+
+    def _task(self, session: Listened, found: Drawn, terms: Terms, job: Job | None) -> Task:
+        path = self.audio.path(session.id)
+        if path is None:
+            raise OSError(f"the audio of {session.id} could not be kept")
+        return Task(
+            id=session.id,
+            job=job.id if job is not None else "",
+            tenant=session.tenant,
+            channel=session.channel,
+            bundle=session.bundle.id if session.bundle is not None else "",
+            degree=terms.degree,
+            why=found.why or Why.DEGREE,
+            priority=found.priority,
+            created_at=self._clock(),
+            duration_s=session.duration_s,
+            audio_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+            draft=Draft(
+                found.draft.pieces, found.draft.blind, found.draft.whole, found.draft.base, dict(session.route)
+            ),
+        )
+
+    # ---- people ----
+
+    def _done(self, task: Task) -> None:
+        """Tell the monitor how wrong the machine was, and the client that waits."""
+        self.callbacks.nudge()
+        if (record := self.desk.feedback(task)) is not None:
+            self._emit(record)
+
+    def set(self, scope: str, changes: Mapping[str, Any], actor: str, reason: str, revision: int | None) -> Scoped:
+        """Change a policy; it holds for new sessions when this returns.
+
+        Raises:
+            InvalidParameter, InUse, StoreUnavailable: it cannot be.
+        """
+        with reachable():
+            found = self.desk.automation.set(scope, changes, actor, reason, revision=revision)
+            self.book.refresh()
+        return found
+
+    def gauges(self) -> tuple[GaugeRow, ...]:
+        """Return the rows of the exposition."""
+        return (
+            by_cause("reviews_total", "Reviews asked for, by why, and what could not be.", self.counts),
+            by_cause("callbacks_total", "Calls to clients.", self.callbacks.counts),
+            by_cause("review_audio_failures_total", "Audio of reviews that could not be kept.", self.audio.failed),
+        )
