@@ -55,8 +55,9 @@ class ReviewDesk:
         """
         with reachable():
             said = read_answer(self.task(id_, reviewer), given)
-            done = self.queue.submit(id_, lease, said, _compare, step_s)
-        self.on_done(done)
+            done, fresh = self.queue.submit(id_, lease, said, _compare, step_s)
+        if fresh:
+            self.on_done(done)
         return done
 
     def put(self, task: Task, by: str, said: Sequence[Said]) -> Task:

@@ -7,6 +7,7 @@ from speechpipe.types import FAILURES
 LOST = frozenset(cause.value for cause in FAILURES)
 BROKEN = ("internal_error", "overloaded", "not_ready")
 LEAST_S = 1.0
+MANY_WORDS = 1 / 3
 
 
 def _error(record: Record, _: float) -> bool:
@@ -32,11 +33,17 @@ def _slow(record: Record, slow_s: float) -> bool:
     return record.kind == "session" and record.channel == "upload" and record.number("software.real_time_factor") > 1
 
 
+def _wrong(record: Record, _: float) -> bool:
+    reviewed = record.kind == "feedback" and record.outcome == "review"
+    return reviewed and record.number("people.wer") > MANY_WORDS
+
+
 def _said(kind: str) -> Guard:
     names = {
         "redo": "somebody said it again",
         "switch_to_typing": "somebody typed instead",
         "abandon": "somebody gave up",
+        "correction": "somebody corrected the text",
     }
     return Guard(kind, names[kind], 0.02, lambda record, _: record.kind == "feedback" and record.outcome == kind)
 
@@ -50,6 +57,8 @@ GUARDS = GuardBook(
         _said("redo"),
         _said("switch_to_typing"),
         _said("abandon"),
+        _said("correction"),
+        Guard("wrong", "a reviewer changed more than a third of the words", 0.02, _wrong),
     ),
     paired=(
         PairedGuard("failed", "the candidate broke where the champion did not", "shadow.failed"),

@@ -30,6 +30,11 @@ def router() -> APIRouter:
     def live() -> Response:
         return FileResponse(WEB / "live.html", headers=HEADERS, media_type="text/html")
 
+    @routes.get("/review")
+    def review() -> Response:
+        headers = {**HEADERS, "Content-Security-Policy": f"{POLICY}; media-src blob:"}
+        return FileResponse(WEB / "review.html", headers=headers, media_type="text/html")
+
     @routes.get("/live/{name}")
     def part(name: str) -> Response:
         path = WEB / name

@@ -137,16 +137,18 @@ class ReviewQueue:
         said: Sequence[Said],
         compare: Callable[[Task, Sequence[Said]], Mapping[str, Any]],
         step_s: float = 0.0,
-    ) -> Task:
-        """Take an answer; it is in the store when this returns. Saying it again under the same lease changes nothing.
+    ) -> tuple[Task, bool]:
+        """Take an answer; it is in the store when this returns, with whether it is new.
+
+        Saying it again under the same lease changes nothing.
 
         Raises:
             UnknownName, InUse: as `renew`.
         """
         task = self.task(id_)
         if task.state is TaskState.DONE and lease and task.lease == lease:
-            return task  # the first answer was written and its acknowledgement lost
-        return self._finish(self._mine(id_, lease), said, compare, step_s)
+            return task, False  # the first answer was written and its acknowledgement lost
+        return self._finish(self._mine(id_, lease), said, compare, step_s), True
 
     def put(
         self,

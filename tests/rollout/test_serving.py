@@ -21,7 +21,9 @@ PATIENCE_S = 40.0
 GUARDS = "\n[guards]\n" + "".join(
     f"{name} = {rate}\n"
     for name, rate in {
-        **dict.fromkeys(("error", "empty", "no_trigger", "redo", "switch_to_typing", "abandon"), 0.1),
+        **dict.fromkeys(
+            ("error", "empty", "no_trigger", "redo", "switch_to_typing", "abandon", "correction", "wrong"), 0.1
+        ),
         "slow": 0.5,
     }.items()
 )
