@@ -44,7 +44,7 @@ def annotate(row: dict[str, Any], **texts: str) -> dict[str, Any]:
 def label_interface() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the library's own use of pydantic
-        from label_studio_sdk.label_interface import LabelInterface
+        from label_studio_sdk.label_interface.interface import LabelInterface
     return LabelInterface(CONFIG)
 
 
