@@ -191,8 +191,8 @@ def main() -> None:
     both = twice(world.leases)
     print(
         f"{asked.kills} kills, {world.resent} requests said again: of {len(world.answers)} acknowledged answers"
-        f" {missing} missing or other; of {len(world.uploads)} uploads taken {uploads} missing; {both} tasks held by two at once;"
-        f" {world.lost} leases lost; {unclean} stores not clean"
+        f" {missing} missing or other; of {len(world.uploads)} uploads taken {uploads} missing; {both} tasks held by"
+        f" two at once; {world.lost} leases lost; {unclean} stores not clean"
     )
     sys.exit(bool(missing or uploads or both or unclean))
 
