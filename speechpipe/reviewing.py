@@ -97,14 +97,15 @@ class Reviewing:
                 self.book.judge()
             if now - self._swept_at >= SWEEP_EVERY_S:
                 self._swept_at = now
-                self._sweep()
+                self.sweep()
             self.failure = ""
         except (SpeechpipeError, *STORE_ERRORS) as error:
             if not self.failure:
                 log.warning("the degrees of automation cannot be followed, those known hold: %s", error)
             self.failure = str(error).splitlines()[0]
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Delete what nobody needs any more, and say of tasks without audio that they are over."""
         now = self._clock()
         quiet = self.audio.quiet(ABANDONED_S)
         with self._lock:

@@ -194,7 +194,7 @@ _GUARDS = """
 
 TITLES = {
     "new": "A new capability: a small canary, then a ramp, each step on evidence.",
-    "assist": "Automating a manual task: beside the people first, then a slow ramp where a person approves every step.",
+    "assist": "Automating a manual task: at degree shadow, then assist (speechpipe automation); every step approved.",
     "replace": "Replacing a system that runs: shadow beside the champion, canary, ramp.",
 }
 

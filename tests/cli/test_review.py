@@ -1,24 +1,80 @@
-"""`speechpipe automation` and `speechpipe review` on a store file."""
+"""`speechpipe automation` and `speechpipe review` on a store file: what an operator types at night."""
 
 import json
+import wave
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from speechpipe.monitor.store import Store
 from speechpipe.review.queue import Reviewer
 from speechpipe.review_desk import ReviewDesk
-from tests.cli.test_rollout import run
+from tests.cli.test_rollout import speechpipe
 from tests.review.tasks import said, task
 
-__all__ = ["CliRunner"]
+
+def test_degrees_are_set_and_shown_with_their_history(tmp_path: Path) -> None:
+    missing = speechpipe(tmp_path, "automation", "show")
+    assert (missing.returncode, "there is no store" in missing.stderr) == (2, True)
+    first = speechpipe(tmp_path, "automation", "set", "default", "assist", "-r", "the pilot", "--by", "ann")
+    assert (first.returncode, first.stdout) == (0, "default: assist\n")
+    second = speechpipe(tmp_path, "automation", "set", "acme", "partial", "--bound", "0.1", "--no-demote", "--json")
+    assert json.loads(second.stdout)["demote"] is False
+    shown = speechpipe(tmp_path, "automation", "show").stdout
+    assert "acme: partial; error of what is delivered unseen 10.0% at most; 2.0% drawn at random" in shown
+    assert "ann: default nothing -> assist (the pilot)" in shown
+    found = json.loads(speechpipe(tmp_path, "automation", "show", "--json").stdout)
+    assert [row["scope"] for row in found["scopes"]] == ["acme", "default"]
+    for words in (["acme", "alone"], ["acme"], ["acme", "full", "--bound", "2"]):
+        refused = speechpipe(tmp_path, "automation", "set", *words)
+        assert (refused.returncode, bool(refused.stderr)) == (2, True)
+    assert len(json.loads(speechpipe(tmp_path, "automation", "show", "--json").stdout)["history"]) == 2
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> str:
-    return str(tmp_path / "records.db")
+def reviewed(tmp_path: Path) -> Path:
+    store = Store(f"sqlite:///{tmp_path / 'speechpipe.db'}")
+    desk = ReviewDesk(store)
+    desk.add([task(1), task(2)], None)
+    held = desk.queue.claim(Reviewer("ann"), lambda _: True)
+    assert held is not None
+    answer = [said(0, 0.9, "one too", "p0"), said(2, 2.9, "three four", "p2")]
+    desk.submit(held.id, Reviewer("ann"), held.lease, answer, 3.0)
+    store.close()
+    (tmp_path / "reviews").mkdir()
+    with wave.open(str(tmp_path / "reviews" / "t1.flac"), "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+    return tmp_path
 
 
-def desk(store: str) -> ReviewDesk:
-    return ReviewDesk(Store(f"sqlite:///{store}"))
+def test_what_waits_and_what_people_say(reviewed: Path) -> None:
+    listed = speechpipe(reviewed, "review", "list").stdout
+    assert "1 open, 0 leased, 1 done" in listed
+    assert "t2 degree 10.0 s upload default@1.0.0" in listed
+    found = json.loads(speechpipe(reviewed, "review", "report", "--json").stdout)
+    assert found["bundles"][0]["wer"]["value"] == 0.25
+    text = speechpipe(reviewed, "review", "report").stdout
+    assert "word error rate 25.0%" in text
+    assert "too -> two: 1" in text
+    health = json.loads(speechpipe(reviewed, "report", "--format", "json").stdout)
+    assert health["people"]["bundles"][0]["wer"]["value"] == 0.25
+
+
+def test_out_with_its_audio_and_back(reviewed: Path) -> None:
+    done = speechpipe(reviewed, "review", "export", "--audio", str(reviewed / "out"))
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in lines] == ["one too", "three four"]
+    assert all(Path(line["audio_filepath"]).exists() for line in lines)
+    studio = reviewed / "studio.json"
+    where = ["-o", str(studio), "--audio", str(reviewed / "x")]
+    out = speechpipe(reviewed, "review", "export", "--format", "label-studio", *where)
+    assert "the audio of 1 reviews is not kept any more" in out.stderr
+    rows = json.loads(studio.read_text())
+    for row in rows:
+        row["annotations"] = row["annotations"] or [{"id": 1, "result": row["predictions"][0]["result"]}]
+    studio.write_text(json.dumps(rows))
+    back = speechpipe(reviewed, "review", "import", str(studio))
+    assert back.returncode == 1, "one of them was answered already"
+    assert json.loads(back.stdout)["counts"] == {"imported": 1, "repeated": 1}
+    studio.write_text("{broken")
+    assert speechpipe(reviewed, "review", "import", str(studio)).returncode == 2

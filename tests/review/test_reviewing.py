@@ -1,0 +1,150 @@
+"""What a running server does with sessions that are over, without a recognizer."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechpipe.bundles import Catalogue
+from speechpipe.cards import shipped_models
+from speechpipe.config import Settings
+from speechpipe.errors import StoreUnavailable
+from speechpipe.listened import Listened
+from speechpipe.monitor import Record
+from speechpipe.monitor.store import Store
+from speechpipe.review import TaskState
+from speechpipe.review.jobs import Job
+from speechpipe.reviewing import ABANDONED_S, Reviewing
+from speechpipe.types import (
+    SAMPLE_RATE_HZ,
+    AudioFeatures,
+    DecodeStats,
+    Segment,
+    Transcript,
+    Utterance,
+    Word,
+)
+
+DEFAULT = Catalogue([shipped_models()]).bundle("default")
+FEATURES = AudioFeatures(1.0, -20.0, -3.0, 0.0, 0.0, 0.0, None, None, None)
+
+
+class House:
+    """A `Reviewing` with its store, and a clock that is set by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1_000_000.0
+        self.folder = folder
+        self.emitted: list[Record] = []
+        self.store = Store(f"sqlite:///{folder / 'records.db'}")
+        self.reviewing = Reviewing(Settings(state_dir=folder), self.store, self.emitted.append, lambda: self.now)
+
+    def policy(self, **changes: object) -> None:
+        self.reviewing.set("default", changes, "ann", "", None)
+
+    def spoken(self, id_: str, confidence: float = 0.9) -> Listened:
+        """Return a session of a second, its audio on disk."""
+        keeper = self.reviewing.hold(id_)
+        assert keeper is not None
+        keeper.feed(np.zeros(SAMPLE_RATE_HZ, np.float32))
+        keeper.close()
+        transcript = Transcript("one", (Word("one", 0.1, 0.5, confidence),), confidence)
+        segment = Segment(0, SAMPLE_RATE_HZ, 1600, 8000, 0.9)
+        utterance = Utterance(f"{id_}-0", 0, segment, transcript, FEATURES, DecodeStats(0, 0, 0, 1))
+        return Listened(id_, "acme", "upload", DEFAULT, 1.0, [utterance])
+
+    def take(self, session: Listened, job: Job | None = None, *, shadowed: bool = False) -> bool:
+        terms = self.reviewing.book.terms("acme", DEFAULT.id)
+        return self.reviewing.take([session], terms, job, shadowed=shadowed)
+
+    def disagree(self, id_: str, share: float) -> None:
+        measures = {"shadow.difference": share}
+        self.reviewing.compared(
+            Record("shadow", f"{id_}-pair", id_, self.now, "upload", "new", "1", "acme", measures=measures)
+        )
+
+    def audio(self, id_: str) -> Path:
+        return self.folder / "reviews" / f"{id_}.flac"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    found = House(tmp_path)
+    yield found
+    found.store.close()
+
+
+def test_audio_that_nobody_looks_at_is_not_kept(house: House) -> None:
+    house.policy(degree="full", audit_share=0.0)
+    assert not house.take(house.spoken("a"))
+    assert not house.audio("a").exists()
+
+
+def test_where_bundles_disagree_a_person_may_look(house: House) -> None:
+    house.policy(degree="full", audit_share=0.0, disagreement_share=1.0)
+    for name, share in (("a", 0.5), ("b", 0.1)):
+        house.take(house.spoken(name), shadowed=True)
+        assert house.audio(name).exists(), "until it is known"
+        house.disagree(name, share)
+    task = house.reviewing.desk.queue.task("a")
+    assert (task.why, task.draft.whole) == ("disagreement", 1.0)
+    assert house.audio("a").exists()
+    assert not house.audio("b").exists()
+    assert house.reviewing.desk.shelf.known(["a", "b"]) == {"a"}
+
+
+def test_a_session_that_was_drawn_already_was_more_likely_if_bundles_disagree(house: House) -> None:
+    house.policy(degree="full", audit_share=1.0, doubtful_share=0.0, disagreement_share=0.5)
+    house.take(house.spoken("a"), shadowed=True)
+    house.policy(audit_share=0.1)
+    task = house.reviewing.desk.queue.task("a")
+    pieces = tuple(replace(piece, chance=0.1) for piece in task.draft.pieces)
+    lowered = replace(task, id="b", draft=replace(task.draft, pieces=pieces, whole=0.1))
+    house.reviewing.desk.add([lowered], None)
+    house.disagree("b", 0.5)
+    found = house.reviewing.desk.queue.task("b").draft
+    assert found.whole == pytest.approx(0.55)
+    assert found.pieces[0].chance == pytest.approx(0.55)
+
+
+def test_what_a_killed_server_left_is_swept_and_what_waits_is_kept(house: House) -> None:
+    house.policy(degree="assist")
+    house.spoken("orphan")
+    house.take(house.spoken("waits"), Job("waits", "acme", house.now, {"status_url": "/x"}))
+    house.take(house.spoken("gone"), Job("gone", "acme", house.now, {"status_url": "/x"}))
+    house.audio("gone").unlink()
+    for name in ("orphan", "waits"):
+        os.utime(house.audio(name), (house.now - 2 * ABANDONED_S,) * 2)
+    house.reviewing.sweep()
+    assert not house.audio("orphan").exists()
+    assert house.audio("waits").exists()
+    assert house.reviewing.desk.queue.task("gone").state is TaskState.EXPIRED
+    assert house.reviewing.desk.waiting("gone", "acme")[0].cause == "audio_expired"
+    assert house.reviewing.counts["audio_abandoned"] == 1
+
+
+def test_what_must_wait_and_cannot_be_written_down_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.policy(degree="assist")
+    session = house.spoken("a")
+    terms = house.reviewing.book.terms("acme")
+
+    def broken(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(house.reviewing.desk.queue, "add", broken)
+    with pytest.raises(StoreUnavailable, match="a person must look at this"):
+        house.reviewing.take([session], terms, Job("a", "acme", house.now, {}), shadowed=False)
+    assert not house.audio("a").exists()
+    house.policy(degree="full", audit_share=1.0)
+    assert not house.take(house.spoken("b")), "nobody waits for an audit: the client gets its text"
+    assert house.reviewing.counts["not_stored"] == 2
+
+
+def test_the_degrees_hold_when_the_store_is_gone(house: House, tmp_path: Path) -> None:
+    house.policy(degree="human_only")
+    settings = Settings(state_dir=tmp_path, store_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
+    again = Reviewing(settings, Store(settings.record_store_url), house.emitted.append, lambda: 0.0)
+    assert again.book.terms("acme").degree == "human_only"
