@@ -8,6 +8,7 @@ them is looked at on everything. Reviews are drawn with replacement for promises
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ import numpy as np
 from speechpipe.asr import DecodeOptions
 from speechpipe.config import Settings
 from speechpipe.evaluation import word_errors
+from speechpipe.listened import Listened
 from speechpipe.recordings import read_manifest
 from speechpipe.review.calibration import calibration_error, isotonic, promise
+from speechpipe.review.degrees import Policy
+from speechpipe.review.draw import review_chance
 from speechpipe.review.estimates import Reviewed, word_error_rate
 from speechpipe.service import Service
 from speechpipe.session_request import SessionRequest
@@ -24,12 +28,23 @@ from speechpipe.session_request import SessionRequest
 REVIEWS = 600
 BOUNDS = (0.05, 0.1, 0.5, 0.7)
 """The last two show that something is delivered where the recordings allow it."""
-DOUBTFUL, OTHERS = 0.4, 0.1
-"""Chance of a review: of the least confident sixth, and of all others."""
+POLICY = Policy(audit_share=0.08, doubt=0.1, doubtful_share=0.1)
+"""At degree *full*, so that less than a fifth of the audio is reviewed."""
 
 
-def heard(manifests: list[Path], bundle: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (confidence, edits, words) of every recording with a text."""
+@dataclass(frozen=True)
+class Answers:
+    """What the cascade made of every recording with a text, (n,) each."""
+
+    confidence: np.ndarray
+    edits: np.ndarray
+    words: np.ndarray
+    seconds: np.ndarray
+    chance: np.ndarray  # with which a person would look at it, at `POLICY`
+
+
+def heard(manifests: list[Path], bundle: str) -> Answers:
+    """Send every recording through the cascade."""
     rows = []
     with Service(Settings(bundle=bundle)) as service:
         for manifest in manifests:
@@ -40,11 +55,14 @@ def heard(manifests: list[Path], bundle: str) -> tuple[np.ndarray, np.ndarray, n
                 utterances = [*session.feed(clip.samples), *session.finish()]
                 while not session.done:
                     utterances += session.wait()
-                known = [one.transcript.confidence for one in utterances if one.transcript.confidence is not None]
-                errors = word_errors(clip.text, " ".join(one.transcript.text for one in utterances))
-                rows.append((float(np.mean(known)) if known else 0.0, errors.edits, errors.length))
-    found = np.array(rows)
-    return found[:, 0], found[:, 1], found[:, 2]
+                pieces = Listened("", "", "upload", service.champion, clip.duration_s, utterances).pieces
+                known = [(piece.confidence, len(piece.words)) for piece in pieces if piece.confidence is not None]
+                total = sum(words for _, words in known)
+                confidence = sum(value * words for value, words in known) / total if total else 0.0
+                errors = word_errors(clip.text, " ".join(piece.text for piece in pieces))
+                chance = review_chance(pieces, POLICY)
+                rows.append((confidence, errors.edits, errors.length, clip.duration_s, chance))
+    return Answers(*np.array(rows).T)
 
 
 def main() -> None:
@@ -53,7 +71,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--bundle", default="default")
     asked = parser.parse_args()
-    confidence, edits, words = heard(asked.manifests, asked.bundle)
+    found_all = heard(asked.manifests, asked.bundle)
+    confidence, edits, words = found_all.confidence, found_all.edits, found_all.words
     wrong = np.minimum(edits / np.maximum(words, 1), 1.0)
     true = edits.sum() / words.sum()
     print(f"{len(words)} utterances, {words.sum():.0f} words, word error rate {true:.3f}")
@@ -81,15 +100,17 @@ def main() -> None:
     before = calibration_error(confidence[other].tolist(), (1 - wrong[other]).tolist())
     after = calibration_error(fitted(confidence[other]).tolist(), (1 - wrong[other]).tolist())
     print(f"expected calibration error {before:.3f}, calibrated {after:.3f} (fitted on the other half)")
-    chance = np.where(confidence <= np.quantile(confidence, 1 / 6), DOUBTFUL, OTHERS)
-    covered = plain = 0
+    chance, covered, shares = found_all.chance, 0, []
     for _ in range(asked.runs):
         mine = np.flatnonzero(random.random(len(words)) < chance)
         rate = word_error_rate([Reviewed(int(edits[i]), int(words[i]), float(chance[i])) for i in mine])
         covered += rate.low <= true <= rate.high
-        plain += rate.low <= edits[mine].sum() / words[mine].sum() <= rate.high
+        shares.append(found_all.seconds[mine].sum() / found_all.seconds.sum())
     good &= covered >= 0.93 * asked.runs
-    print(f"reviewing {chance.mean():.1%}: the interval covers the true rate in {covered / asked.runs:.1%} of the runs")
+    print(
+        f"reviewing {np.mean(shares):.1%} of the audio ({np.max(shares):.1%} at most): the interval covers the true rate in"
+        f" {covered / asked.runs:.1%} of the runs"
+    )
     sys.exit(not good)
 
 

@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from speechpipe.errors import UnknownName
@@ -23,6 +24,9 @@ from speechpipe.speech_metrics import feedback_record
 
 DEFAULT = Policy()
 
+CACHED_S = 60.0
+MOST_CACHED = 8
+
 
 class ReviewDesk:
     """Thread-safe. Every method raises `StoreUnavailable` if the store cannot be used."""
@@ -34,6 +38,7 @@ class ReviewDesk:
         self.queue = ReviewQueue(lambda: store.engine, clock)
         self.shelf = Shelf(lambda: store.engine)
         self.jobs = Jobs(lambda: store.engine, clock)
+        self._known: dict[tuple[object, ...], People] = {}  # a dashboard asks every few seconds
         self.on_done: Callable[[Task], None] = lambda _: None
 
     def add(self, tasks: Sequence[Task], job: Job | None) -> None:
@@ -127,8 +132,12 @@ class ReviewDesk:
     ) -> People:
         """Return how the bundles stand with the people."""
         with reachable():
-            found = self.shelf.finished(since, tenant=tenant)
-            return people(found, bound, delta, self.shelf.counts(tenant))
+            waiting = self.shelf.counts(tenant)
+            key = (since // CACHED_S, bound, delta, tenant, self.shelf.newest())
+            if key not in self._known:
+                found = people(self.shelf.finished(since, tenant=tenant), bound, delta)
+                self._known = dict([*self._known.items(), (key, found)][-MOST_CACHED:])
+            return replace(self._known[key], waiting=waiting)
 
 
 def _compare(task: Task, said: Sequence[Said]) -> Mapping[str, Any]:

@@ -54,12 +54,7 @@ class People:
         return self.work_s / self.reviewed_audio_s if self.reviewed_audio_s else None
 
 
-def people(
-    found: Iterable[Task],
-    bound: float,
-    delta: float,
-    waiting: Mapping[str, Mapping[str, int]] | None = None,
-) -> People:
+def people(found: Iterable[Task], bound: float, delta: float) -> People:
     """Return what answered tasks say, bundle by bundle."""
     by_bundle: dict[str, list[Task]] = defaultdict(list)
     reviewers: Counter[str] = Counter()
@@ -72,7 +67,7 @@ def people(
         if task.bundle:
             by_bundle[task.bundle].append(task)
     standings = tuple(standing(name, mine, bound, delta) for name, mine in sorted(by_bundle.items()))
-    return People(standings, audio_s, work_s, dict(reviewers), waiting or {})
+    return People(standings, audio_s, work_s, dict(reviewers))
 
 
 def standing(bundle: str, found: Sequence[Task], bound: float, delta: float) -> Standing:

@@ -20,7 +20,7 @@ class Policy:
     degree: Degree = Degree.FULL
     bound: float = 0.05  # of the mean word error of what *partial* delivers unseen
     delta: float = 0.05  # chance that the bound is broken
-    audit_share: float = 0.02  # of the sessions, drawn at random, whatever the machine says of them
+    audit_share: float = 0.02  # of the sessions, drawn at random; of longer ones more (`draw.audit_chance`)
     doubt: float = 0.5  # confidence below which a word is marked and a session counts as doubtful
     doubtful_share: float = 0.2  # of the doubtful sessions
     disagreement_share: float = 0.5  # of the sessions that a shadowing bundle hears otherwise

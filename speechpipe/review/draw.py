@@ -13,6 +13,9 @@ Draw = Callable[[], float]
 """A number in [0, 1), evenly."""
 
 
+MOST_TIMES = 5.0
+
+
 @dataclass(frozen=True)
 class Drawn:
     """What is to be done with one session. `why` None: nobody looks at it."""
@@ -39,20 +42,20 @@ def drawn(pieces: Sequence[Piece], terms: Terms, *, live: bool, draw: Draw = ran
         blind = policy.degree is not Degree.ASSIST or draw() < policy.audit_share
         sure = tuple(replace(piece, needs=True, chance=1.0) for piece in pieces)
         return Drawn(Draft(sure, blind, whole=1.0, base=1.0), Why.DEGREE, waits=not live)
-    audited = draw() < policy.audit_share
+    audited = draw() < audit_chance(pieces, policy)
     if policy.degree is Degree.PARTIAL:
         return _partial(pieces, terms, audited=audited, live=live)
     doubtful = _doubtful(pieces, policy)
     picked = doubtful and draw() < policy.doubtful_share
     if not (audited or picked):
         return Drawn(_looked_at(pieces, None, policy.audit_share, blind=False), None)
-    chance = _prior(pieces, policy)
+    chance = review_chance(pieces, policy)
     draft = _looked_at(pieces, chance, policy.audit_share, blind=audited)
     return Drawn(draft, Why.AUDIT if audited else Why.DOUBTFUL)
 
 
 def _partial(pieces: Sequence[Piece], terms: Terms, *, audited: bool, live: bool) -> Drawn:
-    share = terms.policy.audit_share
+    share, base = audit_chance(pieces, terms.policy), terms.policy.audit_share
     found, unsure = [], False
     for piece in pieces:
         if terms.accepts(piece.confidence):
@@ -60,7 +63,7 @@ def _partial(pieces: Sequence[Piece], terms: Terms, *, audited: bool, live: bool
         else:
             unsure = True
             found.append(replace(piece, needs=True, chance=1.0))
-    draft = Draft(tuple(found), blind=audited and not unsure, whole=share if audited else None, base=share)
+    draft = Draft(tuple(found), blind=audited and not unsure, whole=share if audited else None, base=base)
     if unsure:
         return Drawn(draft, Why.UNSURE, waits=not live)
     return Drawn(draft, Why.AUDIT if audited else None)
@@ -71,7 +74,7 @@ def disagreeing(pieces: Sequence[Piece], terms: Terms, draw: Draw = random.rando
     policy = terms.policy
     if draw() >= policy.disagreement_share:
         return Drawn(Draft(tuple(pieces)), None)
-    chance = combined(_prior(pieces, policy), policy.disagreement_share)
+    chance = combined(review_chance(pieces, policy), policy.disagreement_share)
     return Drawn(_looked_at(pieces, chance, policy.audit_share, blind=False), Why.DISAGREEMENT)
 
 
@@ -79,10 +82,20 @@ def _doubtful(pieces: Sequence[Piece], policy: Policy) -> bool:
     return any(piece.confidence is not None and piece.confidence < policy.doubt for piece in pieces)
 
 
-def _prior(pieces: Sequence[Piece], policy: Policy) -> float:
-    """Return the chance of being drawn for what the machine alone says."""
+def audit_chance(pieces: Sequence[Piece], policy: Policy) -> float:
+    """Return the chance of being drawn at random: the more words, the more is learnt of the word error rate.
+
+    With the square root of the words, for so grows the spread of a session's errors (Neyman, 1934); up to `MOST_TIMES`, for
+    a session of an hour is an hour's work.
+    """
+    words = sum(len(piece.text.split()) for piece in pieces)
+    return min(1.0, policy.audit_share * min(MOST_TIMES, max(words, 1) ** 0.5))
+
+
+def review_chance(pieces: Sequence[Piece], policy: Policy) -> float:
+    """Return the chance of being looked at for what the machine alone says, where nobody waits for it."""
     doubtful = policy.degree is Degree.FULL and _doubtful(pieces, policy)
-    return combined(policy.audit_share, policy.doubtful_share if doubtful else 0.0)
+    return combined(audit_chance(pieces, policy), policy.doubtful_share if doubtful else 0.0)
 
 
 def combined(first: float, second: float) -> float:

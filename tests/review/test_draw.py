@@ -9,10 +9,10 @@ from speechpipe.errors import InvalidParameter
 from speechpipe.review import Degree, Why
 from speechpipe.review.calibration import Calibration
 from speechpipe.review.degrees import Policy, Terms
-from speechpipe.review.draw import disagreeing, drawn, shown
+from speechpipe.review.draw import audit_chance, disagreeing, drawn, shown
 from tests.review.tasks import piece
 
-SURE, UNSURE = piece(0, confidence=0.9), piece(2, "three four", confidence=0.4)
+SURE, UNSURE = piece(0, "one", confidence=0.9), piece(2, "three", confidence=0.4)
 NEVER, ALWAYS = (lambda: 0.999), (lambda: 0.0)
 
 
@@ -66,9 +66,17 @@ def test_full_draws_with_the_chance_that_it_says() -> None:
             if found.why is not None:
                 counts[name] += 1
                 assert found.draft.whole == pytest.approx(0.1 if name == "sure" else 0.37)
+                assert found.draft.base == 0.1
                 assert found.draft.blind == (found.why is Why.AUDIT)
     assert counts["sure"] / 4000 == pytest.approx(0.1, abs=0.02)
     assert counts["doubtful"] / 4000 == pytest.approx(0.37, abs=0.03)
+
+
+def test_the_more_words_the_more_often_it_is_drawn_up_to_a_limit() -> None:
+    policy = terms(Degree.FULL, audit_share=0.1).policy
+    chances = [audit_chance([piece(0, "word " * count)], policy) for count in (0, 1, 4, 9, 10_000)]
+    assert chances == pytest.approx([0.1, 0.1, 0.2, 0.3, 0.5])
+    assert audit_chance([piece(0, "word " * 9)] * 9, terms(Degree.FULL, audit_share=0.9).policy) == 1.0
 
 
 def test_bundles_that_disagree_are_looked_at_more_often() -> None:
@@ -90,7 +98,7 @@ def test_a_blind_task_shows_where_and_not_what() -> None:
     row = shown(drawn([UNSURE], terms(Degree.SHADOW), live=False).draft, 0.5)[0]
     assert (row["start"], row["text"], row["words"], row["confidence"]) == (2.0, "", [], None)
     open_ = shown(drawn([UNSURE], terms(Degree.ASSIST), live=False, draw=NEVER).draft, 0.9)[0]
-    assert open_["text"] == "three four"
+    assert open_["text"] == "three"
     assert all(word["doubtful"] for word in open_["words"])
 
 

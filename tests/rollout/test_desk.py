@@ -295,3 +295,20 @@ CANARY = '[[steps]]\nmode = "canary"\nweight = 0.1\n'
 def test_a_plan_that_is_none_says_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse(text, GUARDS.rates)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "measures", "guards"),
+    [
+        ("redo", {}, {"redo"}),
+        ("switch_to_typing", {}, {"switch_to_typing"}),
+        ("abandon", {}, {"abandon"}),
+        ("correction", {}, {"correction"}),
+        ("review", {"people.wer": 0.5}, {"wrong"}),
+        ("review", {"people.wer": 0.1}, set()),
+        ("rating", {"people.rating": 1.0}, set()),
+    ],
+)
+def test_what_people_say_guards_a_rollout(outcome: str, measures: dict[str, float], guards: set[str]) -> None:
+    record = Record("feedback", "f", "s", 0.0, "upload", "new", "1", outcome, measures=measures)
+    assert {guard.name for guard in GUARDS.events if guard.happened(record, 5.0)} == guards
