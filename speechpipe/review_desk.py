@@ -134,10 +134,11 @@ class ReviewDesk:
         with reachable():
             waiting = self.shelf.counts(tenant)
             key = (since // CACHED_S, bound, delta, tenant, self.shelf.newest())
-            if key not in self._known:
-                found = people(self.shelf.finished(since, tenant=tenant), bound, delta)
-                self._known = dict([*self._known.items(), (key, found)][-MOST_CACHED:])
-            return replace(self._known[key], waiting=waiting)
+            known = self._known.get(key)
+            if known is None:
+                known = people(self.shelf.finished(since, tenant=tenant), bound, delta)
+                self._known = dict([*self._known.items(), (key, known)][-MOST_CACHED:])
+            return replace(known, waiting=waiting)
 
 
 def _compare(task: Task, said: Sequence[Said]) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Which results a person looks at, and with what chance: the chances are what makes all estimates unbiased."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -85,11 +86,11 @@ def _doubtful(pieces: Sequence[Piece], policy: Policy) -> bool:
 def audit_chance(pieces: Sequence[Piece], policy: Policy) -> float:
     """Return the chance of being drawn at random: the more words, the more is learnt of the word error rate.
 
-    With the square root of the words, for so grows the spread of a session's errors (Neyman, 1934); up to `MOST_TIMES`, for
+    With the square root of the words, for so grows the spread of a session's errors (Neyman, 1934); up to `MOST_TIMES`:
     a session of an hour is an hour's work.
     """
     words = sum(len(piece.text.split()) for piece in pieces)
-    return min(1.0, policy.audit_share * min(MOST_TIMES, max(words, 1) ** 0.5))
+    return min(1.0, policy.audit_share * min(MOST_TIMES, math.sqrt(max(words, 1))))
 
 
 def review_chance(pieces: Sequence[Piece], policy: Policy) -> float:
