@@ -42,8 +42,9 @@ bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about two ho
 	$(BIN)/speechpipe bench rollout || status=1; \
 	$(BIN)/speechpipe bench blame --audio $(MANIFEST) --second examples/recommender || status=1; \
 	$(BIN)/python benchmarks/replay.py $(MANIFEST) || status=1; \
+	$(BIN)/python benchmarks/promises.py $(MANIFEST) || status=1; \
 	$(BIN)/python benchmarks/store.py || status=1; \
-	for file in peer_server live_faults live_soak monitor_cost store_kill rollout_load; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
+	for file in peer_server live_faults live_soak monitor_cost store_kill review_kill rollout_load; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	$(BIN)/ruff check .

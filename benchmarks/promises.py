@@ -108,8 +108,8 @@ def main() -> None:
         shares.append(found_all.seconds[mine].sum() / found_all.seconds.sum())
     good &= covered >= 0.93 * asked.runs
     print(
-        f"reviewing {np.mean(shares):.1%} of the audio ({np.max(shares):.1%} at most): the interval covers the true rate"
-        f" in {covered / asked.runs:.1%} of the runs"
+        f"reviewing {np.mean(shares):.1%} of the audio ({np.max(shares):.1%} at most): the interval covers the true"
+        f" rate in {covered / asked.runs:.1%} of the runs"
     )
     sys.exit(not good)
 

@@ -178,7 +178,7 @@ function machine(segment, index) {
     button.textContent = word.word;
     if (word.doubtful) button.className = "doubtful";
     if (word.confidence !== null) button.title = `confidence ${word.confidence.toFixed(2)}`;
-    button.addEventListener("click", () => { select(index, true); goto(word); });
+    button.addEventListener("click", () => { select(index, true); goto(word, segment.words); });
     return button;
   }));
   return line;
@@ -227,11 +227,14 @@ function play(from, until = null) {
 function toggle() { if (audio.paused) play(); else audio.pause(); }
 function replay() { const one = segments[current]; if (one) play(one.start, one.end); }
 
-function goto(word) {
+// The same word may stand there several times: the how-manieth it is among the machine's is where it is in the text.
+function goto(word, words) {
   play(Math.max(0, word.start - 0.3), word.end + 0.3);
-  const text = field(), at = text.value.indexOf(word.word);
+  const text = field(), before = words.slice(0, words.indexOf(word)).filter((other) => other.word === word.word).length;
+  const found = [...text.value.matchAll(/\S+/g)].filter((token) => token[0] === word.word);
+  const at = (found[before] ?? found[0])?.index;
   text.focus();
-  if (at >= 0) text.setSelectionRange(at, at + word.word.length);
+  if (at !== undefined) text.setSelectionRange(at, at + word.word.length);
 }
 
 function nextDoubtful() {
@@ -239,7 +242,7 @@ function nextDoubtful() {
   if (!all.length) return say("no word is doubtful");
   jumped = (jumped + 1) % all.length;
   select(all[jumped].index, true);
-  goto(all[jumped].word);
+  goto(all[jumped].word, segments[all[jumped].index].words);
   say(`doubtful word ${jumped + 1} of ${all.length}: ${all[jumped].word.word}`);
 }
 

@@ -65,6 +65,8 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
         "(() => { const t = document.activeElement; return t.value.slice(t.selectionStart, t.selectionEnd) })()"
     )
     assert chosen == word
+    selected = page.evaluate("document.activeElement.selectionStart")
+    assert texts(page)[0][:selected].split() == [] or texts(page)[0][selected - 1] == " ", "a whole word"
     # It sounds: the cursor moves, at another speed.
     page.get_by_label("speed").select_option("2")
     page.keyboard.press("Alt+KeyR")
