@@ -229,6 +229,7 @@ class Reviewing:
             degree=terms.degree,
             why=found.why or Why.DEGREE,
             priority=found.priority,
+            state=TaskState.OPEN if found.why is not None else TaskState.UNASKED,
             created_at=self._clock(),
             duration_s=session.duration_s,
             audio_hash=hashlib.sha256(path.read_bytes()).hexdigest(),

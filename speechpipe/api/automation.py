@@ -10,6 +10,7 @@ from speechpipe import people_page, review_document
 from speechpipe.api import auth
 from speechpipe.errors import InvalidParameter
 from speechpipe.monitor.database import reachable
+from speechpipe.review.queue import Reviewer
 from speechpipe.service import Service
 
 DAYS = 90.0
@@ -28,8 +29,8 @@ def router(service: Service) -> APIRouter:
     """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
     routes = APIRouter(prefix="/v1/automation")
 
-    def reader(authorization: Annotated[str | None, Header()] = None) -> None:
-        auth.reviewer(authorization, service.settings)
+    def reader(authorization: Annotated[str | None, Header()] = None) -> Reviewer:
+        return auth.reviewer(authorization, service.settings)
 
     def operator(authorization: Annotated[str | None, Header()] = None) -> str:
         return auth.caller(authorization, service.settings.operator_keys or service.settings.api_keys)
@@ -49,13 +50,13 @@ def router(service: Service) -> APIRouter:
             found = auth.reviewing(service).desk.automation.history(most)
         return {"history": [review_document.entry(item) for item in found]}
 
-    @routes.get("/panel", include_in_schema=False, dependencies=[Depends(reader)])
-    def panel() -> Response:
+    @routes.get("/panel", include_in_schema=False)
+    def panel(who: Annotated[Reviewer, Depends(reader)]) -> Response:
         desk = auth.reviewing(service).desk
         with reachable():
             scopes = [review_document.policy(scope, item) for scope, item in sorted(desk.automation.policies().items())]
             lines = [review_document.entry(item) for item in desk.automation.history(20)]
-        found = review_document.people(desk.people(service.clock() - DAYS * 86_400.0))
+        found = review_document.people(desk.people(service.clock() - DAYS * 86_400.0, tenant=who.tenant))
         return HTMLResponse(people_page.panel(scopes, lines, found))
 
     @routes.put("/{scope}")

@@ -13,6 +13,7 @@ from speechpipe.api.pages import HEADERS
 from speechpipe.evaluation import edit_share
 from speechpipe.monitor.report import Filters, Report
 from speechpipe.monitoring import Feedback
+from speechpipe.review.queue import Reviewer
 from speechpipe.service import Service
 
 SENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -66,26 +67,28 @@ def router(service: Service) -> APIRouter:
     """Return the routes. Those under /v1 ask for a key where the server has any."""
     routes = APIRouter()
 
-    def caller(authorization: Authorization = None) -> str:
-        return auth.caller(authorization, service.settings.api_keys)
+    def caller(authorization: Authorization = None) -> Reviewer:
+        return auth.reviewer(authorization, service.settings)
 
-    def report(asked: Annotated[Asked, Depends()], _: Annotated[str, Depends(caller)]) -> Report:
+    Caller = Annotated[Reviewer, Depends(caller)]  # noqa: N806 - a type
+
+    def report(asked: Annotated[Asked, Depends()], _: Caller) -> Report:
         return service.monitoring.desk.report(asked.seconds, asked.filters)
 
     @routes.get("/v1/health/report")
-    def health_report(found: Annotated[Report, Depends(report)], format: str = "json") -> Response:  # noqa: A002
+    def health_report(found: Annotated[Report, Depends(report)], who: Caller, format: str = "json") -> Response:  # noqa: A002
         """Answer with the report: JSON, or with `format=html` one page that needs nothing else."""
         if format == "html":
             name = "speechpipe-health.html"
             headers = {"Content-Disposition": f"inline; filename={name}", "Content-Security-Policy": SENT_POLICY}
-            return HTMLResponse(health_page.whole(found, _people(service, found)), headers=headers)
-        return JSONResponse(health_document.document(found, _people(service, found)))
+            return HTMLResponse(health_page.whole(found, _people(service, found, who)), headers=headers)
+        return JSONResponse(health_document.document(found, _people(service, found, who)))
 
     @routes.get("/v1/health/page", include_in_schema=False)
-    def page(found: Annotated[Report, Depends(report)]) -> Response:
+    def page(found: Annotated[Report, Depends(report)], who: Caller) -> Response:
         bundles = json.dumps(sorted({row.bundle for row in found.bundles}))
         return HTMLResponse(
-            health_page.body(found, _people(service, found), live=True), headers={"x-speechpipe-bundles": bundles}
+            health_page.body(found, _people(service, found, who), live=True), headers={"x-speechpipe-bundles": bundles}
         )
 
     @routes.get("/v1/alarms")
@@ -94,9 +97,9 @@ def router(service: Service) -> APIRouter:
         return {"alarms": [health_document.alarm(alarm) for alarm in found.facts.alarms]}
 
     @routes.post("/v1/alarms/{alarm_id}/acknowledge")
-    def acknowledge(alarm_id: str, who: Annotated[str, Depends(caller)]) -> dict[str, Any]:
+    def acknowledge(alarm_id: str, who: Caller) -> dict[str, Any]:
         """Note that somebody has seen an alarm."""
-        return health_document.alarm(service.monitoring.acknowledge(alarm_id, who))
+        return health_document.alarm(service.monitoring.acknowledge(alarm_id, who.name))
 
     @routes.get("/", include_in_schema=False)
     def dashboard() -> Response:
@@ -132,10 +135,10 @@ def _feedback(routes: APIRouter, service: Service) -> None:
         }
 
 
-def _people(service: Service, found: Report) -> dict[str, Any] | None:
-    """Return what reviews of that time say."""
+def _people(service: Service, found: Report, who: Reviewer) -> dict[str, Any] | None:
+    """Return what reviews of that time say: words are in it, so that a tenant sees its own alone."""
     if service.reviewing is None:
         return None
-    policy = service.reviewing.book.policy("")
-    said = service.reviewing.desk.people(found.facts.since, bound=policy.bound, delta=policy.delta)
-    return review_document.people(said)
+    policy = service.reviewing.book.policy(who.tenant or "")
+    asked = {"bound": policy.bound, "delta": policy.delta}
+    return review_document.people(service.reviewing.desk.people(found.facts.since, **asked, tenant=who.tenant))

@@ -173,7 +173,7 @@ class Upload:
                     yield _event({"type": "transcript.text.delta", "delta": f" {text}" if spoken else text})
                     spoken = True
             result = transcription.result
-            transcription.review(result, self.job)
+            await to_thread.run_sync(transcription.review, result, self.job, limiter=limiter)
             done: dict[str, Any] = {
                 "type": "transcript.text.done",
                 "text": result.text,

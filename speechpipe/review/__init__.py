@@ -46,6 +46,8 @@ class Why(StrEnum):
 
 
 PRIORITY = {Why.DEGREE: 40.0, Why.UNSURE: 30.0, Why.DISAGREEMENT: 20.0, Why.DOUBTFUL: 10.0, Why.AUDIT: 0.0}
+WAITED_FOR = 50.0
+"""What somebody waits for comes before everything that nobody waits for."""
 
 
 class TaskState(StrEnum):
@@ -54,10 +56,16 @@ class TaskState(StrEnum):
     OPEN = "open"
     LEASED = "leased"  # somebody works on it; open again when the lease ends
     DONE = "done"
+    UNASKED = "unasked"  # of an upload that waits for a person, a channel that needs none
     SKIPPED = "skipped"  # several people could not do it
     EXPIRED = "expired"  # its audio is gone
 
     @property
     def over(self) -> bool:
         """Whether nobody will be asked again."""
-        return self in (TaskState.DONE, TaskState.SKIPPED, TaskState.EXPIRED)
+        return self not in (TaskState.OPEN, TaskState.LEASED)
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer and will be none."""
+        return self in (TaskState.SKIPPED, TaskState.EXPIRED)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from speechpipe.review import PRIORITY, Degree, Why
+from speechpipe.review import PRIORITY, WAITED_FOR, Degree, Why
 from speechpipe.review.degrees import Policy, Terms
 from speechpipe.review.tasks import Draft, Piece
 
@@ -31,7 +31,8 @@ class Drawn:
         if self.why is None:
             return 0.0
         known = [piece.confidence for piece in self.draft.pieces if piece.confidence is not None and piece.needs]
-        return PRIORITY[self.why] + (1.0 - sum(known) / len(known) if known else 1.0)
+        doubt = 1.0 - sum(known) / len(known) if known else 1.0
+        return PRIORITY[self.why] + doubt + (WAITED_FOR if self.waits else 0.0)
 
 
 def drawn(pieces: Sequence[Piece], terms: Terms, *, live: bool, draw: Draw = random.random) -> Drawn:

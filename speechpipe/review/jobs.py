@@ -43,7 +43,7 @@ def finish_job(connection: Connection, job: str, now: float) -> None:
     states = {row.state for row in connection.execute(select(tasks.c.state).where(tasks.c.job == job))}
     if not all(TaskState(state).over for state in states):
         return
-    failed = next((state for state in states if state != TaskState.DONE), None)
+    failed = next((state for state in states if TaskState(state).failed), None)
     causes = {TaskState.SKIPPED: "nobody_could", TaskState.EXPIRED: "audio_expired"}
     values = {"state": DONE if failed is None else FAILED, "finished_at": now, "callback_at": now}
     mine = and_(jobs.c.id == job, jobs.c.state == WAITING)

@@ -93,7 +93,7 @@ async function open(found) {
   audio.src = URL.createObjectURL(new Blob([bytes], { type: "audio/flac" }));
   const decoded = await new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes);
   wave.load(decoded.getChannelData(0), task.duration);
-  const why = { degree: "somebody waits for this text", unsure: "somebody waits: the machine was not sure", disagreement: "two bundles heard different things", doubtful: "little confidence", audit: "drawn at random" };
+  const why = task.waited_for ? { degree: "somebody waits for this text", unsure: "somebody waits: the machine was not sure" } : { degree: "spoken live; the machine's text was a draft", unsure: "spoken live; the machine was not sure", disagreement: "two bundles heard different things", doubtful: "little confidence", audit: "drawn at random" };
   $("about").textContent = `${why[task.why] ?? task.why}${task.blind ? "; the machine's text is not shown" : ""} · ${task.duration.toFixed(1)} s`;
   $("task").hidden = false;
   $("nothing").hidden = true;

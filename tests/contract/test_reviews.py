@@ -345,6 +345,8 @@ def test_tenants_reviewers_and_operators_see_what_they_may(start_server: StartSe
     assert reviewer.submit(held).status_code == 200
     assert acme.http.get(body["status_url"]).json()["text"] == "typed by hand"
     assert len(acme.http.get("/v1/reviews/export").json()) == 1
+    words = [one.http.get("/v1/health/report").json()["people"]["bundles"] for one in (acme, zeta, reviewer, operator)]
+    assert [bool(found) for found in words] == [True, False, True, True], "what was said is in it"
     for one in (acme, zeta, reviewer, operator, stranger):
         one.http.close()
 

@@ -17,6 +17,8 @@ from speechpipe.monitor import Record
 from speechpipe.monitor.store import Store
 from speechpipe.review import TaskState
 from speechpipe.review.jobs import Job
+from speechpipe.review.queue import Reviewer
+from speechpipe.review_desk import segments
 from speechpipe.reviewing import ABANDONED_S, Reviewing
 from speechpipe.types import (
     SAMPLE_RATE_HZ,
@@ -81,6 +83,36 @@ def test_audio_that_nobody_looks_at_is_not_kept(house: House) -> None:
     house.policy(degree="full", audit_share=0.0)
     assert not house.take(house.spoken("a"))
     assert not house.audio("a").exists()
+
+
+def test_a_channel_that_needs_nobody_is_delivered_with_the_one_that_does(house: House) -> None:
+    house.policy(degree="partial", audit_share=0.0)
+    terms = replace(house.reviewing.book.terms("acme", DEFAULT.id), threshold=0.8)
+    sessions = [house.spoken("u-c0", 0.9), house.spoken("u-c1", 0.3)]
+    job = Job("u", "acme", house.now, {"status_url": "/x"})
+    assert house.reviewing.take(sessions, terms, job, shadowed=False)
+    desk = house.reviewing.desk
+    assert [task.id for task in desk.shelf.listed([TaskState.OPEN])] == ["u-c1"]
+    held = desk.queue.claim(Reviewer("ann"), lambda _: True)
+    assert held is not None
+    piece = held.draft.pieces[0]
+    answer = [{"start": piece.start_s, "end": piece.end_s, "text": "two", "of": [piece.id]}]
+    desk.submit(held.id, Reviewer("ann"), held.lease, answer, 0.0)
+    found, tasks = desk.waiting("u", "acme")
+    assert found.state == "done"
+    assert [[(one["text"], one["author"]) for one in segments(task)] for task in tasks] == [
+        [("one", "machine")],
+        [("two", "both")],
+    ]
+
+
+def test_what_somebody_waits_for_comes_first(house: House) -> None:
+    house.policy(degree="assist", audit_share=0.0)
+    house.take(house.spoken("live", 0.1))
+    house.take(house.spoken("upload", 0.9), Job("upload", "acme", house.now, {"status_url": "/x"}))
+    claimed = house.reviewing.desk.queue.claim(Reviewer("ann"), lambda _: True)
+    assert claimed is not None
+    assert claimed.id == "upload"
 
 
 def test_where_bundles_disagree_a_person_may_look(house: House) -> None:

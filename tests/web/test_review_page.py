@@ -116,7 +116,12 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
     report = httpx.get(f"{server.url}/v1/reviews/report").json()
     assert report["work_s"] > 0
     assert report["bundles"][0]["bundle"] == "scripted@1.0.0"
-    assert report["bundles"][0]["wer"]["value"] > 0
+    wer = report["bundles"][0]["wer"]["value"]
+    assert wer > 0
+    page.goto(f"{server.url}/")
+    shown = page.locator("[data-people=wer]")
+    expect(shown).to_have_text(f"{wer:.1%}", timeout=15_000)
+    assert float(shown.get_attribute("data-exact") or "nan") == pytest.approx(wer)
 
 
 def test_the_dashboard_shows_and_sets_the_degree(server: Server, page: Page) -> None:
