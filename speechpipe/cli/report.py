@@ -121,6 +121,19 @@ def _wrong(data: dict[str, Any]) -> list[str]:
     return lines + [f"  blame: {one['verdict']} [{one['group_label']}] {one['reason']}" for one in blamed]
 
 
+def _said_by_people(data: dict[str, Any]) -> list[str]:
+    """Return a line for each bundle whose results people have looked at, and for what waits."""
+    people = data.get("people") or {"bundles": [], "waiting": {}}
+    waiting = sum(sum(people["waiting"].get(state, {}).values()) for state in ("open", "leased"))
+    lines = [f"{waiting} sessions wait for a person: speechpipe review list"] if waiting else []
+    for one in people["bundles"]:
+        wer = one["wer"]
+        if wer["value"] is not None:
+            shown = f"{wer['value']:.1%} [{wer['low']:.1%}, {wer['high']:.1%}]"
+            lines.append(f"{one['bundle']} beside people: word error rate {shown} on {one['segments']} segments")
+    return lines
+
+
 def _print_arms(console: "Console", data: dict[str, Any]) -> None:
     """Print what each bundle did on each arm, if there is more than one."""
     from rich.table import Table
@@ -174,6 +187,8 @@ def _print(console: "Console", data: dict[str, Any]) -> None:
             table.add_row(stage["title"], name, *figures, str(row["count"]), shown(row["verdict"]))
     console.print(table)
     _print_arms(console, data)
+    for line in _said_by_people(data):
+        console.print(line, markup=False, highlight=False)
     if data["server"].get("store_failure"):
         console.print(f"the store fails: {data['server']['store_failure']}", markup=False)
     for reference in data["references"]["proposed"]:

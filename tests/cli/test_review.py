@@ -58,6 +58,9 @@ def test_what_waits_and_what_people_say(reviewed: Path) -> None:
     assert "too -> two: 1" in text
     health = json.loads(speechpipe(reviewed, "report", "--format", "json").stdout)
     assert health["people"]["bundles"][0]["wer"]["value"] == 0.25
+    printed = speechpipe(reviewed, "report").stdout
+    assert "1 sessions wait for a person" in printed
+    assert "default@1.0.0 beside people: word error rate 25.0%" in printed
 
 
 def test_out_with_its_audio_and_back(reviewed: Path) -> None:
