@@ -15,7 +15,7 @@ from tests.conftest import Server, StartServer
 from tests.live_client import whole
 from tests.review.service import SAMPLE, Desk, wav
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 def until(reached: Callable[[], Any]) -> Any:

@@ -50,7 +50,7 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
     page.get_by_label("Name").fill("Ann <b>")
     page.get_by_role("button", name="Take the next").click()
     task = page.locator("#task[data-id]")
-    expect(task).to_be_visible(timeout=15_000)
+    expect(task).to_be_visible(timeout=30_000)
     expect(page.locator("#progress")).to_have_text("0 done, 1 in work, 1 waiting")
     # The machine's draft, its doubtful words marked and jumped to.
     drafted = texts(page)
@@ -88,11 +88,11 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
         pass
     assert kept.value.ok
     page.reload()
-    expect(page.locator("#segments textarea").first).to_have_value("what <i>was</i> said", timeout=15_000)
+    expect(page.locator("#segments textarea").first).to_have_value("what <i>was</i> said", timeout=30_000)
     identity = task.get_attribute("data-id")
     page.locator("#segments textarea").first.focus()
     page.keyboard.press("Control+Enter")
-    expect(page.locator("#progress")).to_have_text("1 done, 1 in work, 0 waiting", timeout=15_000)
+    expect(page.locator("#progress")).to_have_text("1 done, 1 in work, 0 waiting", timeout=30_000)
     assert task.get_attribute("data-id") != identity
     # The second: nothing may be left without an answer; then it is marked as no speech.
     page.locator("#segments textarea").first.fill("")
@@ -102,7 +102,7 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
         page.locator("#segments textarea, #segments select").nth(2 * number).focus()
         page.locator("#segments select").nth(number).select_option("no_speech")
     page.get_by_role("button", name="Submit").click()
-    expect(page.locator("#status")).to_have_text("there is nothing to review", timeout=15_000)
+    expect(page.locator("#status")).to_have_text("there is nothing to review", timeout=30_000)
     # What the client gets, and what is exported.
     answers = {url: httpx.get(url) for url in (first, second)}
     assert [answer.status_code for answer in answers.values()] == [200, 200]
@@ -120,18 +120,18 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
     assert wer > 0
     page.goto(f"{server.url}/")
     shown = page.locator("[data-people=wer]")
-    expect(shown).to_have_text(f"{wer:.1%}", timeout=15_000)
+    expect(shown).to_have_text(f"{wer:.1%}", timeout=30_000)
     assert float(shown.get_attribute("data-exact") or "nan") == pytest.approx(wer)
 
 
 def test_the_dashboard_shows_and_sets_the_degree(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/")
-    expect(page.locator("#people")).to_contain_text("Nobody has said anything", timeout=15_000)
+    expect(page.locator("#people")).to_contain_text("Nobody has said anything", timeout=30_000)
     page.locator("#people [name=degree]").select_option("assist")
     page.locator("#people [name=why]").fill("the first <week>")
     page.get_by_role("button", name="Set").click()
-    expect(page.locator("[data-degree=default]")).to_have_text("assist", timeout=15_000)
+    expect(page.locator("[data-degree=default]")).to_have_text("assist", timeout=30_000)
     upload(server, "digits")
-    expect(page.locator("[data-reviews=open]")).to_have_text("1", timeout=15_000)
+    expect(page.locator("[data-reviews=open]")).to_have_text("1", timeout=30_000)
     page.get_by_text("history of degrees").click()
     expect(page.get_by_role("cell", name="the first <week>")).to_be_visible()
