@@ -1,8 +1,7 @@
 """What the machine heard in a session that is over, as the people who look at it need it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from speechpipe.monitor import Measure
 from speechpipe.review.degrees import Terms
@@ -22,7 +21,6 @@ class Listened:
     bundle: Bundle | None
     duration_s: float
     utterances: Sequence[Utterance] = ()
-    route: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pieces(self) -> tuple[Piece, ...]:

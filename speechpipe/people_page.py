@@ -10,10 +10,15 @@ from speechpipe.templates import environment
 SHOWN_CONFUSIONS = 12
 
 
-def panel(scopes: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]], people: Mapping[str, Any]) -> str:
-    """Return the panel; the arguments are `review_document`'s."""
+def panel(
+    scopes: Sequence[Mapping[str, Any]],
+    history: Sequence[Mapping[str, Any]],
+    people: Mapping[str, Any],
+    failure: str = "",
+) -> str:
+    """Return the panel; the arguments are `review_document`'s, and why the policies cannot be followed now."""
     template = environment().get_template("people.html.jinja")
-    return template.render(scopes=scopes, history=history, people=people, degrees=list(Degree))
+    return template.render(scopes=scopes, history=history, people=people, degrees=list(Degree), failure=failure)
 
 
 def body(people: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ class Reviewing:
         self._standing_at = self._swept_at = 0.0
         self.counts: Counter[str] = Counter()
         self.failure = ""
-        self.callbacks = Callbacks(self.desk.jobs, lambda job: self.desk.told(job))  # noqa: PLW0108 - bound late
+        self.callbacks = Callbacks(self.desk.jobs, self.desk.told)
         self._thread = threading.Thread(target=self._run, name="reviews", daemon=True)
 
     # ---- life ----
@@ -102,7 +102,13 @@ class Reviewing:
         except (SpeechpipeError, *STORE_ERRORS) as error:
             if not self.failure:
                 log.warning("the degrees of automation cannot be followed, those known hold: %s", error)
-            self.failure = str(error).splitlines()[0]
+            self._fails(error)
+        except Exception as error:  # the last handler of reviews: one strange answer does not end the thread
+            log.exception("reviews cannot be followed")
+            self._fails(error)
+
+    def _fails(self, error: Exception) -> None:
+        self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
 
     def sweep(self) -> None:
         """Delete what nobody needs any more, and say of tasks without audio that they are over."""
@@ -154,8 +160,7 @@ class Reviewing:
             return False
         try:
             tasks = [self._task(session, one, terms, job if waits else None) for session, one in picked]
-            with reachable():
-                self.desk.add(tasks, job if waits else None)
+            self.desk.add(tasks, job if waits else None)
         except (StoreUnavailable, OSError) as error:
             for session in sessions:
                 self.audio.drop(session.id)
@@ -163,7 +168,11 @@ class Reviewing:
             if waits:
                 raise StoreUnavailable(f"a person must look at this, and it cannot be stored: {error}") from error
             return False
-        self.counts.update(task.why for task in tasks)
+        for task in tasks:
+            if task.state is TaskState.UNASKED:
+                self.audio.drop(task.id)
+            else:
+                self.counts[task.why] += 1
         return waits
 
     def spoken(self, sessions: Sequence[Listened], terms: Terms, *, shadowed: bool) -> None:
@@ -209,8 +218,7 @@ class Reviewing:
             if found.why is None:
                 self.audio.drop(session.id)
                 return
-            with reachable():
-                self.desk.add([self._task(session, found, terms, None)], None)
+            self.desk.add([self._task(session, found, terms, None)], None)
             self.counts[Why.DISAGREEMENT] += 1
         except (SpeechpipeError, *STORE_ERRORS) as error:
             self.counts["not_stored"] += 1
@@ -233,9 +241,7 @@ class Reviewing:
             created_at=self._clock(),
             duration_s=session.duration_s,
             audio_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
-            draft=Draft(
-                found.draft.pieces, found.draft.blind, found.draft.whole, found.draft.base, dict(session.route)
-            ),
+            draft=found.draft,
         )
 
     # ---- people ----

@@ -252,7 +252,6 @@ class Transcription:
                 request.bundle,
                 channel.summary.accounting.received / SAMPLE_RATE_HZ,
                 channel.utterances,
-                request.route,
             )
             for context, channel in zip(self._contexts, result.channels, strict=True)
         ]

@@ -41,7 +41,8 @@ def router(service: Service) -> APIRouter:
         automation = auth.reviewing(service).desk.automation
         with reachable():
             found = automation.policies()
-        return {"scopes": [review_document.policy(scope, item) for scope, item in sorted(found.items())]}
+        scopes = [review_document.policy(scope, item) for scope, item in sorted(found.items())]
+        return {"scopes": scopes, "failure": auth.reviewing(service).failure}
 
     @routes.get("/history", dependencies=[Depends(reader)])
     def history(most: Annotated[int, Query(ge=1, le=1000)] = 200) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def router(service: Service) -> APIRouter:
             scopes = [review_document.policy(scope, item) for scope, item in sorted(desk.automation.policies().items())]
             lines = [review_document.entry(item) for item in desk.automation.history(20)]
         found = review_document.people(desk.people(service.clock() - DAYS * 86_400.0, tenant=who.tenant))
-        return HTMLResponse(people_page.panel(scopes, lines, found))
+        return HTMLResponse(people_page.panel(scopes, lines, found, auth.reviewing(service).failure))
 
     @routes.put("/{scope}")
     def change(scope: str, body: Change, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:

@@ -204,7 +204,6 @@ class Channels:
                 request.bundle,
                 follower.session.position / SAMPLE_RATE_HZ,
                 kept,
-                request.route,
             )
             for context, follower, kept in zip(self._contexts, self.followers, self._kept, strict=True)
             if follower.session.position

@@ -50,7 +50,6 @@ class Draft:
     blind: bool = False
     whole: float | None = None  # chance with which the session as a whole was drawn; None: only parts of it
     base: float = 1.0  # chance that every session of that time had, whatever the machine said of it
-    route: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_where_nobody_has_said_anything_the_machine_answers(start_server: StartS
         said = answer.json()["speechpipe"]
         assert (said["degree"], said["author"]) == ("full", "machine")
         assert answer.headers["x-speechpipe-degree"] == "full"
-        assert fresh.http.get("/v1/automation").json() == {"scopes": []}
+        assert fresh.http.get("/v1/automation").json() == {"scopes": [], "failure": ""}
         assert sum(sum(by.values()) for by in fresh.overview()["counts"].values()) == 0
         assert fresh.claim() is None
 
