@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from speechpipe import machine
+from speechpipe import rollout_guards as guards
 from speechpipe.bench import capacity
 from speechpipe.bench.clients import STEP_BYTES, STEP_S, Speaker, Tally
 from speechpipe.bench.recordings import joined
@@ -32,9 +33,7 @@ SESSION_S = 12.0
 PHASE_S = 60.0
 RETRY_S = 1.0
 """A session that is refused comes back after that, as a client would."""
-GUARDS = "".join(
-    f"{name} = 0.4\n" for name in ("error", "empty", "no_trigger", "slow", "redo", "switch_to_typing", "abandon")
-)
+GUARDS = "".join(f"{name} = 0.4\n" for name in guards.GUARDS.rates)
 SWITCH = f"""
 candidate = "tuned"
 approval = "steps"
