@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from speechpipe.monitor.exposition import GaugeRow
+from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.workers import PoolStatus
 
 RESTART_CAUSES = ("crash", "timeout", "recycled_jobs", "recycled_rss")
@@ -17,17 +17,10 @@ def gauges(
     refused: Mapping[str, int],
     lost: Mapping[str, int],
 ) -> tuple[GaugeRow, ...]:
-    """Return the rows. Causes that are known beforehand are shown as 0, so that a rate can be taken from the first."""
+    """Return the rows."""
 
     def one(name: str, help_: str, read: Callable[[], float]) -> GaugeRow:
         return GaugeRow(name, help_, lambda: [((), float(read()))])
-
-    def by_cause(name: str, help_: str, read: Callable[[], Mapping[str, int]], known: tuple[str, ...] = ()) -> GaugeRow:
-        def values() -> list[tuple[tuple[str, ...], float]]:
-            counts = dict.fromkeys(known, 0) | dict(read())
-            return [((cause,), float(count)) for cause, count in sorted(counts.items())]
-
-        return GaugeRow(name, help_, values, ("cause",), counter=True)
 
     def by_pool(name: str, help_: str, read: Callable[[PoolStatus], float]) -> GaugeRow:
         return GaugeRow(
@@ -48,6 +41,6 @@ def gauges(
         by_pool("workers_backlog_seconds", "Audio on workers, not worked on.", lambda status: status.backlog_s),
         by_pool("worker_rss_bytes", "Resident memory of all workers.", lambda status: sum(status.rss_mb) * 2**20),
         GaugeRow("worker_restarts_total", "Workers replaced.", restarts, ("pool", "cause"), counter=True),
-        by_cause("requests_refused_total", "Requests without a result.", lambda: refused),
-        by_cause("records_lost_total", "Records the store did not get.", lambda: lost, LOSS_CAUSES),
+        by_cause("requests_refused_total", "Requests without a result.", refused),
+        by_cause("records_lost_total", "Records the store did not get.", lost, LOSS_CAUSES),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from speechpipe.errors import BadInput, InUse, SpeechpipeError
 from speechpipe.fleet import Key
 from speechpipe.monitor.database import STORE_ERRORS
-from speechpipe.monitor.exposition import GaugeRow
+from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.recipes import recognizer
 from speechpipe.rollout import Mode, route_file
 from speechpipe.rollout.desk import RolloutDesk, Verified
@@ -252,25 +252,11 @@ class Rollouts:
             active = self._state.active
             return [((), active.weight if active is not None else 0.0)]
 
-        def by_cause(counts: Any) -> Any:
-            return lambda: [((cause,), float(count)) for cause, count in sorted(counts.items())]
-
+        shadowed, excepted = self.shadowing.counts, self._service.router.counts
         return (
             GaugeRow("rollout_weight", "Share of new sessions that the candidate answers.", weight),
-            GaugeRow(
-                "shadow_sessions_total",
-                "Sessions that shadow compared, or dropped and why.",
-                by_cause(self.shadowing.counts),
-                ("cause",),
-                counter=True,
-            ),
-            GaugeRow(
-                "rollout_exceptions_total",
-                "Sessions that did not go where the plan says, and why.",
-                by_cause(self._service.router.counts),
-                ("cause",),
-                counter=True,
-            ),
+            by_cause("shadow_sessions_total", "Sessions that shadow compared, or dropped and why.", shadowed),
+            by_cause("rollout_exceptions_total", "Sessions that did not go where the plan says, and why.", excepted),
         )
 
 

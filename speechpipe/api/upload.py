@@ -151,9 +151,14 @@ class Upload:
             return JSONResponse(documents.verbose(result, _language(result.bundle), granularities), headers=headers)
         return JSONResponse(self._json(result), headers=headers)
 
-    def _said(self, result: Result) -> dict[str, Any]:
+    def _done(self, result: Result) -> dict[str, Any]:
+        """Return the last event of a stream."""
+        done: dict[str, Any] = {"type": "transcript.text.done", "text": result.text, "usage": documents.usage(result)}
+        if self._fields.include:
+            done["logprobs"] = documents.logprobs(result)
         warnings = [documents.notice(item) for item in result.notices]
-        return {"warnings": warnings, "degree": result.terms.degree, "author": documents.AUTHOR}
+        said = {"warnings": warnings, "degree": result.terms.degree, "author": documents.AUTHOR}
+        return done | {"speechpipe": said}
 
     def _json(self, result: Result) -> dict[str, Any]:
         document: dict[str, Any] = {"text": result.text, "usage": documents.usage(result)}
@@ -174,14 +179,7 @@ class Upload:
                     spoken = True
             result = transcription.result
             await to_thread.run_sync(transcription.review, result, self.job, limiter=limiter)
-            done: dict[str, Any] = {
-                "type": "transcript.text.done",
-                "text": result.text,
-                "usage": documents.usage(result),
-            }
-            if self._fields.include:
-                done["logprobs"] = documents.logprobs(result)
-            yield _event(done | {"speechpipe": self._said(result)})
+            yield _event(self._done(result))
         except SpeechpipeError as error:
             self._service.refuse(error)
             yield _event(error_body(error))
@@ -193,10 +191,7 @@ class Upload:
         texts = [utterance.transcript.text for _, utterance in result.utterances if utterance.transcript.text]
         deltas = [f" {text}" if number else text for number, text in enumerate(texts)]
         events = [_event({"type": "transcript.text.delta", "delta": delta}) for delta in deltas]
-        done: dict[str, Any] = {"type": "transcript.text.done", "text": result.text, "usage": documents.usage(result)}
-        if self._fields.include:
-            done["logprobs"] = documents.logprobs(result)
-        events.append(_event(done | {"speechpipe": self._said(result)}))
+        events.append(_event(self._done(result)))
         return Response("".join(events), headers=self.headers, media_type="text/event-stream")
 
 

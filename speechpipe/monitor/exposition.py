@@ -3,8 +3,7 @@
 A row is a name, its help, the kind of record it reads, and how it reads it. Adding a metric = one row.
 """
 
-from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -56,11 +55,12 @@ class GaugeRow:
 Row = CounterRow | HistogramRow
 
 
-def by_cause(name: str, help_: str, counts: Counts[str]) -> GaugeRow:
-    """Return the row of a counter by cause that grows while it is read."""
+def by_cause(name: str, help_: str, counts: Mapping[str, int], known: tuple[str, ...] = ()) -> GaugeRow:
+    """Return the row of counts by cause. `known` causes are shown as 0, so that a rate can be taken from the first."""
 
     def read() -> list[tuple[tuple[str, ...], float]]:
-        return [((cause,), float(count)) for cause, count in sorted(counts.copy().items())]
+        found = dict.fromkeys(known, 0) | dict(counts)
+        return [((cause,), float(count)) for cause, count in sorted(found.items())]
 
     return GaugeRow(name, help_, read, ("cause",), counter=True)
 

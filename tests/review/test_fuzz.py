@@ -11,7 +11,7 @@ from speechpipe.evaluation import align
 from speechpipe.review.agreement import compare
 from speechpipe.review.degrees import Policy
 from speechpipe.review.label_studio import Imported, answer, read
-from speechpipe.review.tasks import read_answer
+from speechpipe.review.tasks import BEYOND_S, read_answer
 from tests.review.tasks import task
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -33,7 +33,8 @@ def test_an_answer(given_: Any) -> None:
     with contextlib.suppress(BadInput):
         said = read_answer(task(), given_)
         found = compare(task(), said, align)
-        assert sum(len(one.text) for one in said) >= 0
+        assert all(0 <= one.start_s < one.end_s <= task().duration_s + BEYOND_S for one in said)
+        assert [one.start_s for one in said] == sorted(one.start_s for one in said)
         for unit in found["units"]:
             assert unit["edits"] == unit["substitutions"] + unit["deletions"] + unit["insertions"]
             assert unit["chance"] == 1.0
