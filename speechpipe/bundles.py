@@ -24,7 +24,7 @@ class Catalogue:
             BadInput: a card is broken or names another that does not exist.
         """
         self._directories = tuple(directories)
-        self.cards: dict[tuple[str, str], Card] = {}
+        self.cards: dict[tuple[str, str], Card] = {}  # by kind and name, and by kind and name@version
         self._bundles: dict[str, Bundle] = {}
         self._by_id: dict[str, tuple[Bundle, Card]] = {}
         self.reload()
@@ -36,25 +36,30 @@ class Catalogue:
             BadInput: a card is broken or names another that does not exist.
         """
         cards: dict[tuple[str, str], Card] = {}
-        versions: dict[str, Card] = {}
         for directory in self._directories:
             for path in sorted(directory.rglob("*.toml")) if directory.is_dir() else ():
                 card = read_card(path)
-                cards[card.kind, card.name] = card
-                if card.kind == "bundle":
-                    versions[f"{card.name}@{card.version}"] = card
+                cards[card.kind, card.id] = card
+                # What was retrained is on trial: it is not what a bare name means.
+                if not card.parent or (card.kind, card.name) not in cards:
+                    cards[card.kind, card.name] = card
         before, self.cards = self.cards, cards
         try:
-            by_id = {id_: (self._build(card), card) for id_, card in versions.items()}
+            of_bundles = {card.id: card for (kind, _), card in cards.items() if kind == "bundle"}
+            by_id = {id_: (self._build(card), card) for id_, card in of_bundles.items()}
         except BadInput:
             self.cards = before or cards
             raise
         self._by_id = by_id
-        self._bundles = {card.name: by_id[f"{card.name}@{card.version}"][0] for card in self.of_kind("bundle")}
+        self._bundles = {card.name: by_id[card.id][0] for card in self.of_kind("bundle")}
 
     def of_kind(self, kind: str) -> list[Card]:
-        """Return the cards of one kind, by name."""
-        return [card for (of, _), card in sorted(self.cards.items()) if of == kind]
+        """Return the cards of one kind, by name: of each the version that its bare name means."""
+        return [card for (of, name), card in sorted(self.cards.items()) if of == kind and name == card.name]
+
+    def versions(self, kind: str) -> list[Card]:
+        """Return the cards of one kind, every version."""
+        return [card for (of, name), card in sorted(self.cards.items()) if of == kind and name == card.id]
 
     @property
     def names(self) -> list[str]:
@@ -89,12 +94,12 @@ class Catalogue:
                 segmenter[name] = value
             else:
                 options[stage][name] = value
-        vad = self.cards["vad", bundle.vad.name]
+        vad = self.part("vad", bundle)
         if unknown := options["vad"].keys() - vad.options.keys():
             known = ", ".join(sorted(SEGMENTER_NAMES | vad.options.keys()))
             name = sorted(unknown)[0]
             raise InvalidParameter(f"unknown parameter vad.{name}; known: {known}", param=f"vad.{name}")
-        asr = self.cards["asr", bundle.asr.name]
+        asr = self.part("asr", bundle)
         return replace(
             bundle,
             vad=_component(vad, {**bundle.vad.options, **options["vad"]}, "vad"),
@@ -138,13 +143,13 @@ class Catalogue:
 
     def digest(self, bundle: Bundle) -> str:
         """Return the SHA-256 of everything a bundle is made of: its parameters, its parts, their files' hashes."""
-        parts = (self.cards["vad", bundle.vad.name], self.cards["asr", bundle.asr.name])
+        parts = (self.part("vad", bundle), self.part("asr", bundle))
         whole = {
             "id": bundle.id,
             "vad": [bundle.vad.name, bundle.vad.version, bundle.vad.implementation, dict(bundle.vad.options)],
             "asr": [bundle.asr.name, bundle.asr.version, bundle.asr.implementation, dict(bundle.asr.options)],
             "segmenter": dict(bundle.segmenter),
-            "files": sorted(file.sha256 for card in parts for file in card.files),
+            "files": sorted(file.hash for card in parts for file in card.files),
         }
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
@@ -160,9 +165,14 @@ class Catalogue:
         for stage, part in (("vad", bundle.vad), ("asr", bundle.asr)):
             found[stage] = f"{part.name}@{part.version}"
             found |= {f"{stage}.{name}": str(value) for name, value in part.options.items()}
-            for file in self.cards[stage, part.name].files:
-                found[f"{stage}.files.{file.path}"] = file.sha256[:12]
+            for file in self.part(stage, bundle).files:
+                found[f"{stage}.files.{file.path}"] = file.hash[:12]
         return found | {f"vad.{name}": f"{value:g}" for name, value in bundle.segmenter.items()}
+
+    def part(self, stage: str, bundle: Bundle) -> Card:
+        """Return the card of a bundle's `vad` or `asr`."""
+        component: Component = getattr(bundle, stage)
+        return self.cards[stage, f"{component.name}@{component.version}"]
 
     def card_of(self, bundle: Bundle) -> Card:
         """Return the card of one version of a bundle."""
@@ -170,12 +180,13 @@ class Catalogue:
 
     def problems(self, bundle: Bundle) -> list[str]:
         """Return what is wrong with the files of a bundle's components; empty when all hashes are right."""
-        cards = (self.cards["vad", bundle.vad.name], self.cards["asr", bundle.asr.name])
+        cards = (self.part("vad", bundle), self.part("asr", bundle))
         return [problem for card in cards for file in card.files if (problem := file.problem())]
 
 
 def _component(card: Card, options: Mapping[str, Scalar], prefix: str) -> Component:
-    return Component(card.name, card.version, card.implementation, card.resolve(options, prefix))
+    files = tuple(file.given() for file in card.files if file.role)
+    return Component(card.name, card.version, card.implementation, card.resolve(options, prefix), files)
 
 
 def _segmenter(values: Mapping[str, Scalar]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speechpipe.errors import BadInput, InvalidParameter
-from speechpipe.types import Scalar
+from speechpipe.types import ModelFile, Scalar
 
 KINDS = ("vad", "asr", "bundle")
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -48,30 +48,49 @@ class OptionSpec:
 
 @dataclass(frozen=True, slots=True)
 class CardFile:
-    """A file of weights, with its hash: inside an installed package, or fetched by `speechpipe models pull`."""
+    """A file of weights, with its hash: inside an installed package, beside its card, or fetched by `models pull`.
+
+    A file with a `role` is handed to the implementation; the others are only checked.
+    """
 
     path: str
-    sha256: str
+    sha256: str = ""
     package: str = ""
     url: str = ""
-    folder: Path | None = None  # of what was fetched
+    role: str = ""
+    folder: Path | None = None  # of what is not in a package
 
     def __post_init__(self) -> None:
-        if bool(self.package) == bool(self.url):
-            raise BadInput(f"the file {self.path!r} needs either a package or a url")
-        if not SHA256.fullmatch(self.sha256):
+        if self.package and self.url:
+            raise BadInput(f"the file {self.path!r} needs either a package or a url, or neither")
+        if not SHA256.fullmatch(self.sha256) and (self.sha256 or not self.url):
             raise BadInput(f"the file {self.path!r} needs the sha256 of its bytes, 64 hexadecimal digits")
         if Path(self.path).is_absolute() or ".." in Path(self.path).parts:
             raise BadInput(f"the file {self.path!r} must lie inside its folder")
 
     @property
     def target(self) -> Path | None:
-        """Where a fetched file belongs."""
-        return self.folder / self.path if self.folder is not None and self.url else None
+        """Where a file that is not in a package belongs."""
+        return self.folder / self.path if self.folder is not None and not self.package else None
+
+    @property
+    def hash(self) -> str:
+        """The sha256 that the file must have; empty: nobody has published one and it was never fetched."""
+        if self.sha256 or self.target is None:
+            return self.sha256
+        try:
+            found = first_seen(self.target).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return found if SHA256.fullmatch(found) else ""
+
+    def given(self) -> ModelFile:
+        """Return what the implementation is handed; a file that is missing is missed when it is loaded."""
+        return ModelFile(self.role, self.locate() or self.target or Path(self.path), self.hash)
 
     def locate(self) -> Path | None:
         """Return where the file is, without importing the package; None if it is not there."""
-        if self.url:
+        if not self.package:
             return self.target if self.target is not None and self.target.is_file() else None
         spec = find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
@@ -83,11 +102,20 @@ class CardFile:
         """Return what is wrong with the file, or nothing."""
         path = self.locate()
         if path is None:
-            where = f"{self.package}:{self.path}" if self.package else f"{self.path} (from {self.url})"
-            return f"{where} is missing" + ("" if self.package else "; `speechpipe models pull` fetches it")
+            if self.url:
+                return f"{self.path} (from {self.url}) is missing; `speechpipe models pull` fetches it"
+            return f"{self.package}:{self.path} is missing" if self.package else f"{self.target} is missing"
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        return "" if found == self.sha256 else f"{path} has sha256 {found}, the card says {self.sha256}"
+        if not self.hash:
+            return f"{path} was never checked; `speechpipe models pull` fetches it"
+        who = "the card says" if self.sha256 else "when it was first fetched it was"
+        return "" if found == self.hash else f"{path} has sha256 {found}, {who} {self.hash}"
+
+
+def first_seen(target: Path) -> Path:
+    """Return where the sha256 of a fetched file is kept whose publisher says none: what came first is what it is."""
+    return target.with_name(target.name + ".sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +131,15 @@ class Card:
     implementation: str = ""
     source: str = ""
     licence: str = ""
+    parent: str = ""  # name@version of what it was retrained from: then it is used only where its version is named
     options: Mapping[str, OptionSpec] = field(default_factory=dict)
     files: tuple[CardFile, ...] = ()
     body: Mapping[str, Any] = field(default_factory=dict)  # of a bundle: its [vad] and [asr] tables
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
 
     def resolve(self, changes: Mapping[str, Scalar], prefix: str) -> dict[str, Scalar]:
         """Return every option with `changes` applied.
@@ -146,6 +180,7 @@ def read_card(path: Path) -> Card:
             implementation="" if kind == "bundle" else str(data["implementation"]),
             source=str(data.get("source", "")),
             licence=str(data.get("licence", "")),
+            parent=str(data.get("parent", "")),
             options={
                 name: OptionSpec(spec["default"], spec.get("min"), spec.get("max"))
                 for name, spec in data.get("options", {}).items()
@@ -160,7 +195,7 @@ def read_card(path: Path) -> Card:
 
 
 def _fetched(card: Path, data: Mapping[str, Any]) -> Path:
-    """Return the folder of a card's fetched files: beside the card, one for each version."""
+    """Return the folder of a card's own files: beside the card, one for each version."""
     return card.parent / "files" / f"{data['name']}-{data['version']}"
 
 

@@ -16,7 +16,8 @@ SpeechpipeError
 ├── NotReady                  models not loaded, or shutting down
 ├── StoreUnavailable          the records cannot be read or written now
 ├── FetchFailed               weights cannot be fetched now
-├── NoSpace                   the disk that uploads pass through is full
+├── NoSpace                   the disk is full
+├── TrainingFailed            nothing can be learnt from this: the loss is not finite
 ├── ClientGone                the caller left before the answer
 └── StageFailed               a stage of the cascade broke: never shown as silence
     └── WorkerLoadFailed      a recognizer could not be loaded
@@ -141,8 +142,14 @@ class FetchFailed(SpeechpipeError):
     cause = "fetch_failed"
 
 
+class TrainingFailed(SpeechpipeError):
+    """A training came to nothing; what it was trained from is as it was."""
+
+    cause = "training_failed"
+
+
 class NoSpace(SpeechpipeError):
-    """There is no room on the disk for an upload; smaller ones stay in memory and are taken."""
+    """There is no room on the disk: for an upload (smaller ones stay in memory and are taken), or for a checkpoint."""
 
     cause = "no_space"
     retry_after_s = 60.0
@@ -186,6 +193,7 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     StoreUnavailable: 503,
     FetchFailed: 502,
     NoSpace: 507,
+    TrainingFailed: 500,
     ClientGone: 499,  # never reaches the client; the status that access logs use for it
     StageFailed: 500,
     WorkerLoadFailed: 503,

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from speechpipe.cards import CardFile
+from speechpipe.cards import CardFile, first_seen
 from speechpipe.errors import BadInput, FetchFailed
 
 BLOCK = 1 << 20
@@ -40,11 +40,14 @@ def fetch(file: CardFile, progress: Progress = lambda _, __: None) -> bool:
         target.parent.mkdir(parents=True, exist_ok=True)
         _download(file.url, part, progress)
         found = _sha256(part)
-        if found != file.sha256:
+        if file.hash and found != file.hash:
             part.unlink()
+            who = "the card says" if file.sha256 else "when it was first fetched it was"
             raise BadInput(
-                f"{file.url} has sha256 {found}, the card says {file.sha256}: nothing was kept", cause="hash_mismatch"
+                f"{file.url} has sha256 {found}, {who} {file.hash}: nothing was kept", cause="hash_mismatch"
             )
+        if not file.hash:  # its publisher says none: from now on it is this one
+            first_seen(target).write_text(found + "\n", encoding="ascii")
         part.replace(target)  # all or nothing: nobody ever loads half a file
     except OSError as error:
         raise FetchFailed(f"{file.url}: {error}") from error

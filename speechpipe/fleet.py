@@ -17,7 +17,7 @@ from speechpipe.workers.pool import RecognizerPool
 
 GRACE_S = 10.0
 
-Key = tuple[str, tuple[tuple[str, object], ...]]
+Key = tuple[object, ...]
 
 
 class Crew:

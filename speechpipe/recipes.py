@@ -62,4 +62,4 @@ def kept_audio(settings: Settings) -> KeptAudio:
 
 def recognizer(component: Component) -> RecognizerSpec:
     """Return what a worker must load for this component."""
-    return RecognizerSpec(component.implementation, component.options)
+    return RecognizerSpec(component.implementation, component.options, component.files)

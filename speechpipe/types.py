@@ -7,6 +7,7 @@ sample (the audio clock); durations of work are wall or CPU seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -179,13 +180,23 @@ class SessionSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file that an implementation is given, by what it is to it: `weights`, `lexicon`, `lm`."""
+
+    role: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
-    """A VAD or a recognizer as a bundle names it: which code, which version, which parameters."""
+    """A VAD or a recognizer as a bundle names it: which code, which version, which parameters, which files."""
 
     name: str
     version: str
     implementation: str
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    files: tuple[ModelFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

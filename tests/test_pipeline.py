@@ -163,4 +163,4 @@ def test_a_session_waits_for_recognizers_instead_of_filling_memory(service: Serv
 
 
 def _spec(bundle: Bundle) -> RecognizerSpec:
-    return RecognizerSpec(bundle.asr.implementation, bundle.asr.options)
+    return RecognizerSpec(bundle.asr.implementation, bundle.asr.options, bundle.asr.files)

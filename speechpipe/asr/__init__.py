@@ -4,13 +4,14 @@ except these protocols and the table.
 A new recognizer is one file and one row of `RECOGNIZERS`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
 
 from speechpipe.registry import Registry
-from speechpipe.types import Samples, Scalar, Transcript
+from speechpipe.types import ModelFile, NullCause, Samples, Scalar, Transcript, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +100,34 @@ class BufferedStream:
         raise NotImplementedError
 
 
+def transcript_of(words: Sequence[Word]) -> Transcript:
+    """Return the transcript that is these words: its confidence is theirs, weighed by their length."""
+    if not words:
+        return Transcript.null(NullCause.EMPTY)
+    known = [(word.confidence, word.end_s - word.start_s) for word in words if word.confidence is not None]
+    weight = sum(length for _, length in known)
+    confidence = sum(value * length for value, length in known) / weight if weight else None
+    return Transcript(" ".join(word.text for word in words), tuple(words), confidence)
+
+
 RECOGNIZERS = Registry(
     "recognizer",
     {
+        "ctc": "speechpipe.asr.ctc:CtcRecognizer",
         "pocketsphinx": "speechpipe.asr.pocketsphinx:PocketSphinxRecognizer",
         "scripted": "speechpipe.asr.scripted:ScriptedRecognizer",
     },
 )
 
 
-def load_recognizer(name: str, **options: Scalar) -> Recognizer:
-    """Load the recognizer `name` with the options of its card (in a worker process).
+def load_recognizer(name: str, files: Sequence[ModelFile] = (), **options: Scalar) -> Recognizer:
+    """Load the recognizer `name` with the files and options of its card (in a worker process).
+
+    One that takes files is given them as `files`, role -> path.
 
     Raises:
         UnknownName: no such row.
         ImportError: its library is missing.
     """
-    return cast("Recognizer", RECOGNIZERS.load(name)(**options))
+    given = {"files": {file.role: file.path for file in files}} if files else {}
+    return cast("Recognizer", RECOGNIZERS.load(name)(**given, **options))

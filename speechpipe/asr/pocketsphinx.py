@@ -11,12 +11,15 @@ history of its last seven frames. `_settle` brings all three to the same point b
 
 import re
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from pocketsphinx import Decoder
+from pocketsphinx import Decoder, get_model_path
 
-from speechpipe.asr import DecodeOptions
+from speechpipe.asr import DecodeOptions, transcript_of
 from speechpipe.types import NullCause, Samples, Scalar, Transcript, Word
 
 FRAMES_PER_S = 100
@@ -40,8 +43,15 @@ class PocketSphinxRecognizer:
     the whole segment to the running mean for good.
     """
 
-    def __init__(self, **options: Scalar) -> None:
-        self._options = {"loglevel": "FATAL", **options}
+    def __init__(self, files: Mapping[str, Path] = MappingProxyType({}), **options: Scalar) -> None:
+        """Load the model; files `lm` and `dict` take the place of the wheel's language model and dictionary.
+
+        Raises:
+            OSError: one of them is missing.
+        """
+        for path in files.values():
+            path.stat()  # the library's message does not say which one it misses
+        self._options = {"loglevel": "FATAL", **options, **{role: str(path) for role, path in files.items()}}
         first = self._decoder()
         self._start_mean = first.get_cmn(False)
         self._idle: dict[bool, list[Any]] = {True: [first], False: []}
@@ -127,13 +137,7 @@ class PocketSphinxStream:
         if not self._whole:
             self._carried = self._decoder.get_cmn(True)
         self._release()
-        if not words:
-            return Transcript.null(NullCause.EMPTY)
-        text = " ".join(word.text for word in words)
-        known = [(word.confidence, word.end_s - word.start_s) for word in words if word.confidence is not None]
-        weight = sum(length for _, length in known)
-        confidence = sum(value * length for value, length in known) / weight if weight else None
-        return Transcript(text, words, confidence)
+        return transcript_of(words)
 
     def carried(self) -> str:
         """Return the cepstral mean that this segment ended with."""
@@ -169,3 +173,9 @@ class PocketSphinxStream:
 
 def _clean(tokens: list[str]) -> str:
     return " ".join(_ALTERNATIVE.sub("", token) for token in tokens if not token.startswith(_MARKUP))
+
+
+def model_files() -> tuple[Path, Path]:
+    """Return the language model and the dictionary of the wheel."""
+    folder = Path(get_model_path("en-us"))
+    return folder / "en-us.lm.bin", folder / "cmudict-en-us.dict"

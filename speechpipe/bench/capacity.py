@@ -71,7 +71,7 @@ def physical_limit(service: Service, bundle: Bundle, audio: Samples) -> Limit:
     levels = np.zeros(len(frames), np.float32)
     events = [*segmenter.push(np.concatenate(scores), levels), *segmenter.finish(len(audio))]
     segments = [event.segment for event in events if isinstance(event, Closed)]
-    recognizer = load_recognizer(bundle.asr.implementation, **bundle.asr.options)
+    recognizer = load_recognizer(bundle.asr.implementation, bundle.asr.files, **bundle.asr.options)
     recognizer.open(DecodeOptions()).finish()
     decode_s = 0.0
     for segment in segments:

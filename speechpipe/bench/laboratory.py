@@ -100,7 +100,7 @@ class _Bench:
     def recognizer(self, options: Mapping[str, Scalar]) -> tuple[str, Recognizer]:
         key = json.dumps(options, sort_keys=True)
         if key not in self.recognizers:
-            self.recognizers[key] = load_recognizer(self.bundle.asr.implementation, **options)
+            self.recognizers[key] = load_recognizer(self.bundle.asr.implementation, self.bundle.asr.files, **options)
         return key, self.recognizers[key]
 
 

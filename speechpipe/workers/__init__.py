@@ -7,7 +7,7 @@ process. A job keeps its audio until its result is final; if its worker dies the
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from speechpipe.types import DecodeStats, Scalar, Transcript
+from speechpipe.types import DecodeStats, ModelFile, Scalar, Transcript
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,12 @@ class RecognizerSpec:
 
     implementation: str
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    files: tuple[ModelFile, ...] = ()
 
     @property
-    def key(self) -> tuple[str, tuple[tuple[str, Scalar], ...]]:
+    def key(self) -> tuple[object, ...]:
         """A hashable identity."""
-        return (self.implementation, tuple(sorted(self.options.items())))
+        return (self.implementation, tuple(sorted(self.options.items())), self.files)
 
 
 @dataclass(frozen=True, slots=True)

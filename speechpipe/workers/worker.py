@@ -127,7 +127,7 @@ class Worker:
 
     def _recognizer(self, spec: RecognizerSpec) -> Recognizer:
         if spec.key not in self._recognizers:
-            self._recognizers[spec.key] = load_recognizer(spec.implementation, **spec.options)
+            self._recognizers[spec.key] = load_recognizer(spec.implementation, spec.files, **spec.options)
         return self._recognizers[spec.key]
 
     def _load(self, request: Load) -> Loaded:

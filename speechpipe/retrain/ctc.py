@@ -1,0 +1,118 @@
+"""Training a CTC recognizer from nothing, and teaching one that exists from what people have reviewed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechpipe.acoustic import NetworkConfig
+from speechpipe.acoustic.lattice import Lexicon
+from speechpipe.acoustic.network import CtcNetwork
+from speechpipe.acoustic.weights import load, save
+from speechpipe.evaluation import Errors
+from speechpipe.retrain.augment import Augmentation, AugmentOptions
+from speechpipe.retrain.batches import Mixture
+from speechpipe.retrain.checkpoint import Checkpoints
+from speechpipe.retrain.examples import Example
+from speechpipe.retrain.training import Progress, Training, TrainOptions, word_error_counts
+
+Told = Callable[[Progress, int, int], None]
+Stop = Callable[[], bool]
+
+WEIGHTS, LEXICON = "model.safetensors", "words.txt"
+CHECKPOINTS = "checkpoints"
+
+FINE = TrainOptions(epochs=20, rate=1e-3, patience=20, hold=1e-3)
+"""How a network is taught anew: gently, and held near to where it was, for it must not forget the others."""
+
+
+@dataclass(frozen=True)
+class CtcOptions:
+    """`words`: what may be said, empty for anything that the alphabet spells. `extra`: see `Mixture`."""
+
+    train: TrainOptions = TrainOptions()
+    config: NetworkConfig = NetworkConfig()
+    words: Sequence[str] = ()
+    extra: Sequence[Example] = ()
+    extra_share: float = 0.5
+    size: int = 48
+    augment: AugmentOptions = AugmentOptions()
+    noises: Sequence["np.ndarray[tuple[int], np.dtype[np.float32]]"] = field(default=(), repr=False)
+    rooms: Sequence["np.ndarray[tuple[int], np.dtype[np.float32]]"] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to; `errors` are those of each validation example, `before` those of the one before."""
+
+    folder: Path
+    progress: Progress
+    errors: Sequence[Errors]
+    before: Sequence[Errors] = ()
+
+
+def train(
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    folder: Path,
+    options: CtcOptions,
+    told: Told = lambda *_: None,
+    stop: Stop = lambda: False,
+) -> Trained:
+    """Train a network from nothing; go on where an earlier call with the same folder stopped.
+
+    Writes the weights, and the list of words where there is one, once the training is over. One that was stopped
+    leaves a checkpoint.
+
+    Raises:
+        TrainingFailed: the loss is not finite, again and again.
+        NoSpace: the disk is full.
+        BadInput: a word cannot be spelled.
+    """
+    torch.manual_seed(options.train.seed)
+    return _run(CtcNetwork(options.config), examples, validation, folder, options, told, stop)
+
+
+def teach(
+    weights: Path,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    folder: Path,
+    options: CtcOptions,
+    told: Told = lambda *_: None,
+    stop: Stop = lambda: False,
+) -> Trained:
+    """Teach a trained network more; as `train`, with the errors that the network made before."""
+    network = load(weights)
+    lexicon = Lexicon(options.words, network.config.alphabet) if options.words else None
+    before = word_error_counts(network, validation, lexicon)
+    done = _run(network, examples, validation, folder, replace(options, config=network.config), told, stop)
+    return replace(done, before=before)
+
+
+def _run(
+    network: CtcNetwork,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    folder: Path,
+    options: CtcOptions,
+    told: Told,
+    stop: Stop,
+) -> Trained:
+    alphabet = network.config.alphabet
+    lexicon = Lexicon(options.words, alphabet) if options.words else None
+    augmentation = Augmentation(options.augment, options.noises, options.rooms, options.train.seed)
+    mixture = Mixture(
+        examples, augmentation, alphabet, options.size, extra=options.extra, extra_share=options.extra_share
+    )
+    training = Training(network, mixture, validation, options.train, Checkpoints(folder / CHECKPOINTS), lexicon)
+    progress = training.run(told, stop)
+    errors: Sequence[Errors] = ()
+    if progress.stopped != "stopped":
+        errors = word_error_counts(network, validation, lexicon)
+        save(network, folder / WEIGHTS)
+        if options.words:
+            (folder / LEXICON).write_text("".join(f"{word}\n" for word in sorted(set(options.words))))
+    return Trained(folder, progress, errors)

@@ -1,0 +1,211 @@
+"""Trigram models as arrays: probabilities in log10, words as indices, every order sorted.
+
+A model says p(w | u, v); what it has not seen it derives from shorter histories (Katz, 1987), as in ARPA files.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Logs = npt.NDArray[np.float64]
+
+NEVER = -99.0
+"""log10 of the probability of what is never predicted: the beginning of a sentence."""
+
+BEGIN, END = "<s>", "</s>"
+
+
+@dataclass(frozen=True)
+class Trigrams:
+    """`words` by index. Unigrams: (V,) `prob` and `backoff`. Bigrams: `pairs` (n,) are v * V + w, ascending, with
+    (n,) `pair_prob` and `pair_backoff`. Trigrams: `triples` (m,) are (u * V + v) * V + w, ascending, `triple_prob`.
+    """
+
+    words: Sequence[str]
+    prob: Logs
+    backoff: Logs
+    pairs: Ids
+    pair_prob: Logs
+    pair_backoff: Logs
+    triples: Ids
+    triple_prob: Logs
+
+    @property
+    def size(self) -> int:
+        """V, the number of words."""
+        return len(self.words)
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Word -> index."""
+        return {word: index for index, word in enumerate(self.words)}
+
+    def p2(self, first: Ids, word: Ids) -> Logs:
+        """Return log10 p(word | first), both (n,)."""
+        place, found = _find(self.pairs, first * self.size + word)
+        return np.where(found, self.pair_prob[place], self.backoff[first] + self.prob[word])
+
+    def p3(self, first: Ids, second: Ids, word: Ids) -> Logs:
+        """Return log10 p(word | first, second), all (n,)."""
+        history = first * self.size + second
+        place, found = _find(self.triples, history * self.size + word)
+        pair, known = _find(self.pairs, history)
+        shorter = np.where(known, self.pair_backoff[pair], 0.0) + self.p2(second, word)
+        return np.where(found, self.triple_prob[place], shorter)
+
+
+def _find(ascending: Ids, keys: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
+    """Return where keys are (anywhere, if they are not), and whether they are."""
+    if not len(ascending):
+        return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
+    place = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    return place, ascending[place] == keys
+
+
+@dataclass
+class _Counts:
+    one: Counter[int] = field(default_factory=Counter)
+    two: Counter[tuple[int, int]] = field(default_factory=Counter)
+    three: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+
+
+def estimate(texts: Iterable[str], index: Mapping[str, int], words: Sequence[str]) -> Trigrams:
+    """Return a model of texts by Witten-Bell smoothing (Witten & Bell, 1991), over the words of `index`.
+
+    Shorter histories are mixed in, so that a text like those that were seen is never impossible; a word that was
+    never seen is.
+    """
+    counts = _Counts()
+    begin, end = index[BEGIN], index[END]
+    for text in texts:
+        ids = [begin, *(index[word] for word in text.split()), end]
+        counts.one.update(ids[1:])
+        counts.two.update(zip(ids, ids[1:], strict=False))
+        counts.three.update(zip(ids, ids[1:], ids[2:], strict=False))
+    size = len(words)
+    plain = np.zeros(size)
+    for word, count in counts.one.items():
+        plain[word] = count
+    plain /= max(plain.sum(), 1)
+
+    def grouped(grams: Mapping[tuple[int, ...], int]) -> dict[tuple[int, ...], tuple[int, int]]:
+        found: dict[tuple[int, ...], tuple[int, int]] = {}
+        for gram, count in grams.items():
+            total, kinds = found.get(gram[:-1], (0, 0))
+            found[gram[:-1]] = (total + count, kinds + 1)
+        return found
+
+    after1, after2 = grouped(counts.two), grouped(counts.three)
+    two = {
+        gram: (count + after1[gram[:1]][1] * plain[gram[1]]) / sum(after1[gram[:1]])
+        for gram, count in counts.two.items()
+    }
+    three = {
+        gram: (count + after2[gram[:2]][1] * two[gram[1], gram[2]]) / sum(after2[gram[:2]])
+        for gram, count in counts.three.items()
+    }
+    backoff = np.zeros(size)
+    for (word,), (total, kinds) in after1.items():
+        backoff[word] = np.log10(kinds / (total + kinds))
+    pairs = sorted(two)
+    triples = sorted(three)
+    with np.errstate(divide="ignore"):
+        prob = np.log10(plain)
+    return Trigrams(
+        words,
+        prob,
+        backoff,
+        np.array([v * size + w for v, w in pairs], np.int64),
+        np.log10([two[gram] for gram in pairs]),
+        np.array(
+            [np.log10(after2[gram][1] / sum(after2[gram])) if gram in after2 else 0.0 for gram in pairs], np.float64
+        ),
+        np.array([(u * size + v) * size + w for u, v, w in triples], np.int64),
+        np.log10([three[gram] for gram in triples]),
+    )
+
+
+def widened(model: Trigrams, words: Sequence[str]) -> Trigrams:
+    """Return the model over more words, `words` beginning with its own; the new ones are never predicted."""
+    more = len(words) - model.size
+    v, w = np.divmod(model.pairs, model.size)
+    uv, x = np.divmod(model.triples, model.size)
+    u, y = np.divmod(uv, model.size)
+    size = len(words)
+    return Trigrams(
+        words,
+        np.concatenate([model.prob, np.full(more, -np.inf)]),
+        np.concatenate([model.backoff, np.zeros(more)]),
+        v * size + w,
+        model.pair_prob,
+        model.pair_backoff,
+        (u * size + y) * size + x,
+        model.triple_prob,
+    )
+
+
+def interpolate(general: Trigrams, domain: Trigrams, weight: float) -> Trigrams:
+    """Return the mixture, `weight` of the domain's probabilities, of every n-gram that one of them has.
+
+    As SRILM's `-mix-lm` (Stolcke, 2002): exact for those, by new backoff weights for all others. Both are over the
+    same words.
+    """
+    size = general.size
+
+    def mixed(one: Logs, other: Logs) -> Logs:
+        with np.errstate(divide="ignore"):
+            found: Logs = np.log10((1 - weight) * 10.0**one + weight * 10.0**other)
+        return np.maximum(found, NEVER)
+
+    prob = mixed(general.prob, domain.prob)
+    pairs = np.union1d(general.pairs, domain.pairs)
+    v, w = np.divmod(pairs, size)
+    pair_prob = mixed(general.p2(v, w), domain.p2(v, w))
+    triples = np.union1d(general.triples, domain.triples)
+    uv, x = np.divmod(triples, size)
+    u, y = np.divmod(uv, size)
+    triple_prob = mixed(general.p3(u, y, x), domain.p3(u, y, x))
+    backoff = _backoff(v, pair_prob, prob[w], size)
+    half = Trigrams(
+        general.words, prob, backoff, pairs, pair_prob, np.zeros(len(pairs)), np.zeros(0, np.int64), np.zeros(0)
+    )
+    place, _ = _find(pairs, uv)
+    pair_backoff = _backoff(place, triple_prob, half.p2(y, x), len(pairs))
+    return Trigrams(general.words, prob, backoff, pairs, pair_prob, pair_backoff, triples, triple_prob)
+
+
+def _backoff(history: Ids, seen: Logs, shorter: Logs, count: int) -> Logs:
+    """Return log10 of what a history leaves for the unseen, over what the shorter history gives those; 0 without any."""
+    left = 1.0 - np.bincount(history, 10.0**seen, count)
+    given = 1.0 - np.bincount(history, 10.0**shorter, count)
+    has = np.bincount(history, minlength=count) > 0
+    floor = 1e-6  # rounding: a history after which everything was seen leaves nothing
+    return np.where(has, np.log10(np.maximum(left, floor) / np.maximum(given, floor)), 0.0)
+
+
+def log_likelihood(model: Trigrams, texts: Iterable[str]) -> tuple[Logs, int]:
+    """Return log10 of the probability of every word of texts (ends too), and how many words the model cannot say."""
+    u: list[int] = []
+    v: list[int] = []
+    w: list[int] = []
+    first: list[tuple[int, int]] = []
+    unknown = 0
+    index = model.index
+    for text in texts:
+        words = text.split()
+        known = [index[word] for word in words if word in index]
+        unknown += len(words) - len(known)
+        ids = [index[BEGIN], *known, index[END]]
+        first.append((ids[0], ids[1]))
+        for gram in zip(ids, ids[1:], ids[2:], strict=False):
+            u.append(gram[0])
+            v.append(gram[1])
+            w.append(gram[2])
+    starts = np.array(first, np.int64).reshape(-1, 2)
+    ids3 = [np.array(column, np.int64) for column in (u, v, w)]
+    return np.concatenate([model.p2(starts[:, 0], starts[:, 1]), model.p3(*ids3)]), unknown
