@@ -1,6 +1,6 @@
-"""Language model adaptation on a closed domain: the prompts of a telephone system (Debian's packages
-`asterisk-core-sounds-en asterisk-core-sounds-en-wav`, CC-BY-SA-3.0), half of them reviewed, tested on the other half; and
-what it costs on general speech (`../shared/data/read`). `python benchmarks/lm_adaptation.py [--splits 4]`"""
+"""Language model adaptation on a closed domain: the prompts of a telephone system, half of them reviewed, tested on the
+other half; and what it costs on general speech (`../shared/data/read`). `python benchmarks/lm_adaptation.py`, after
+`apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav` (Debian; the recordings are CC-BY-SA-3.0)"""
 
 import argparse
 import gzip
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -50,7 +51,8 @@ def prompts() -> list[Clip]:
 
 def decode(clips: Sequence[Clip], files: Sequence[ModelFile]) -> list[Errors]:
     """Return the errors of the default bundle's recognizer, with other files if they are given."""
-    recognizer = load_recognizer("pocketsphinx", files, **BUNDLE)
+    options: dict[str, Any] = BUNDLE
+    recognizer = load_recognizer("pocketsphinx", files, **options)
     found = []
     for text, samples in clips:
         stream = recognizer.open(DecodeOptions(whole=True))
@@ -100,16 +102,15 @@ def main() -> None:
             was, now = wer([before[index] for index in tested]), wer(after)
             relative.append(1 - now / was)
             costs.append(wer(read_after) - wer(read_before))
-            board.row(
-                f"split {split}: {len(reviewed)} texts, {len(adapted.new_words)} new words, weight {adapted.weight:.2f}",
-                f"{was:.3f} -> {now:.3f} ({-relative[-1]:+.1%}); general {wer(read_before):.3f} -> {wer(read_after):.3f}",
-            )
+            what = f"{len(reviewed)} texts, {len(adapted.new_words)} new words, weight {adapted.weight:.2f}"
+            general_now = f"general {wer(read_before):.3f} -> {wer(read_after):.3f}"
+            board.add(f"split {split}: {what}", "", f"{was:.3f} -> {now:.3f} ({-relative[-1]:+.1%}); {general_now}")
             print(rate(after), flush=True)
-    board.row(
+    board.add(
         "mean: relative reduction; points lost on general speech",
+        ">= 25 %; <= 1",
         f"{np.mean(relative):.1%}; {100 * np.mean(costs):+.2f}",
-        asked=">= 25 %; <= 1",
-        met=bool(np.mean(relative) >= 0.25 and np.mean(costs) <= 0.01),
+        bool(np.mean(relative) >= 0.25 and np.mean(costs) <= 0.01),
     )
     board.show()
 

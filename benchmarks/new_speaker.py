@@ -1,5 +1,5 @@
-"""A speaker that the recognizer never heard: each of the six of `../shared/data/digits` held out in turn, then taught from
-40 reviewed clips. `python benchmarks/new_speaker.py VOICES` (three quarters of an hour on two cores), after
+"""A speaker that the recognizer never heard: each of the six of `../shared/data/digits` held out in turn, then taught
+from 40 reviewed clips. `python benchmarks/new_speaker.py VOICES` (three quarters of an hour on two cores), after
 `python tools/voices.py VOICES zero one two three four five six seven eight nine`"""
 
 import argparse
@@ -81,7 +81,9 @@ def hold_out(job: Job) -> Outcome:
     )
     if not (folder / WEIGHTS).exists():
         learnt = digits(range(6, 20), others, clips)
-        train(learnt, digits(VALID_TAKES, others, clips), folder, options, lambda p, *_: say(job, p.epochs))
+        train(
+            learnt, digits(VALID_TAKES, others, clips), folder, options, lambda p, batch, _: say(job, p.epochs, batch)
+        )
     lexicon = Lexicon(DIGITS, ALPHABET)
 
     def errors(weights: Path, examples: Sequence[Example]) -> float:
@@ -103,9 +105,9 @@ def hold_out(job: Job) -> Outcome:
     )  # fmt: skip
 
 
-def say(job: Job, epochs: Sequence[object]) -> None:
+def say(job: Job, epochs: Sequence[object], batch: int) -> None:
     """Show where a training stands."""
-    if epochs and job:
+    if epochs and batch == 0:
         sys.stderr.write(f"{job.speaker}: {epochs[-1]}\n")
 
 
@@ -125,7 +127,8 @@ def main() -> None:
         board.add(
             one.speaker,
             "",
-            f"{one.unheard:.1%}; {one.before:.1%} -> {one.after:.1%}; others {one.others_before:.1%} -> {one.others_after:.1%}",
+            f"{one.unheard:.1%}; {one.before:.1%} -> {one.after:.1%}; "
+            f"others {one.others_before:.1%} -> {one.others_after:.1%}",
         )
     mean = sum(one.unheard for one in found) / len(found)
     before, after = (sum(getattr(one, name) for one in found) for name in ("before", "after"))

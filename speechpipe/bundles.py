@@ -178,6 +178,11 @@ class Catalogue:
         """Return the card of one version of a bundle."""
         return self._by_id[bundle.id][1]
 
+    def absent(self, bundle: Bundle) -> list[str]:
+        """Return the weights of a bundle that were not fetched yet."""
+        cards = (self.part("vad", bundle), self.part("asr", bundle))
+        return [file.path for card in cards for file in card.files if file.url and file.locate() is None]
+
     def problems(self, bundle: Bundle) -> list[str]:
         """Return what is wrong with the files of a bundle's components; empty when all hashes are right."""
         cards = (self.part("vad", bundle), self.part("asr", bundle))

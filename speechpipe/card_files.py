@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speechpipe.bundles import Catalogue
-from speechpipe.cards import read_card, shipped_models
+from speechpipe.cards import Card, read_card, shipped_models
 from speechpipe.errors import BadInput, InUse
 from speechpipe.types import Bundle, Scalar
 
@@ -40,8 +40,8 @@ def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
 
 
 def _known(catalogue: Catalogue, kind: str, name: str, version: str) -> Path | None:
-    card = catalogue.cards.get((kind, name))
-    return card.path if card is not None and card.version == version else None
+    card = catalogue.cards.get((kind, f"{name}@{version}"))
+    return card.path if card is not None else None
 
 
 def derived(catalogue: Catalogue, bundle: Bundle, name: str, version: str, changes: Mapping[str, Scalar]) -> str:
@@ -60,20 +60,26 @@ def derived(catalogue: Catalogue, bundle: Bundle, name: str, version: str, chang
         f"languages = {json.dumps(list(bundle.languages))}",
         "",
         "[vad]",
-        f"card = {json.dumps(changed.vad.name)}",
-        f"options = {_table(changed.vad.options)}",
+        f"card = {json.dumps(reference(catalogue.part('vad', changed)))}",
+        f"options = {table(changed.vad.options)}",
         "",
         "[vad.segmenter]",
         *(f"{key} = {value}" for key, value in changed.segmenter.items()),
         "",
         "[asr]",
-        f"card = {json.dumps(changed.asr.name)}",
-        f"options = {_table(changed.asr.options)}",
+        f"card = {json.dumps(reference(catalogue.part('asr', changed)))}",
+        f"options = {table(changed.asr.options)}",
         "",
     ]
     return "\n".join(lines)
 
 
-def _table(values: Mapping[str, Scalar]) -> str:
+def reference(card: Card) -> str:
+    """Return how a bundle names a part: what was retrained by its version, what goes with the package without."""
+    return card.id if card.parent else card.name
+
+
+def table(values: Mapping[str, Scalar]) -> str:
+    """Return values as an inline table of TOML."""
     # Strings, numbers and booleans are written alike in JSON and TOML.
     return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items()) + " }" if values else "{}"

@@ -97,6 +97,10 @@ class Settings(BaseSettings):
         0.5, ge=0, description="Audio seconds a second that shadow hears while others are served; 0 = all it can."
     )
 
+    retrain_policy: Path | None = Field(
+        None, description="TOML that says when something is retrained by itself; empty = by hand only."
+    )
+
     state_dir: Path = Path("var")
 
     @property

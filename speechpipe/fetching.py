@@ -43,9 +43,7 @@ def fetch(file: CardFile, progress: Progress = lambda _, __: None) -> bool:
         if file.hash and found != file.hash:
             part.unlink()
             who = "the card says" if file.sha256 else "when it was first fetched it was"
-            raise BadInput(
-                f"{file.url} has sha256 {found}, {who} {file.hash}: nothing was kept", cause="hash_mismatch"
-            )
+            raise BadInput(f"{file.url} has sha256 {found}, {who} {file.hash}: nothing was kept", cause="hash_mismatch")
         if not file.hash:  # its publisher says none: from now on it is this one
             first_seen(target).write_text(found + "\n", encoding="ascii")
         part.replace(target)  # all or nothing: nobody ever loads half a file

@@ -139,11 +139,17 @@ class Service:
     def bundle(self, name: str, changes: Mapping[str, Scalar] | None = None) -> Bundle:
         """Return the bundle that a client names, with parameters changed for this session.
 
+        A name that the champion bears means the champion, whatever other version of it there is.
+
         Raises:
-            UnknownName: no such bundle.
+            UnknownName: no such bundle, or its weights are not here.
             InvalidParameter: an unknown parameter, or a value out of bounds.
         """
-        bundle = self.champion if name in CHAMPION_NAMES else self.catalogue.bundle(name)
+        named = name in CHAMPION_NAMES or name == self.champion.name
+        bundle = self.champion if named else self.catalogue.bundle(name)
+        if absent := self.catalogue.absent(bundle):
+            message = f"the weights of {bundle.id} are not here ({absent[0]}): speechpipe models pull {bundle.asr.name}"
+            raise UnknownName(message, param="model", cause="weights_missing")
         return self.catalogue.changed(bundle, changes) if changes else bundle
 
     @property

@@ -19,11 +19,14 @@ ROWS: list[list[str]] = [
     ["health_page"],
     ["people_page"],
     ["templates"],
-    ["documents", "health_document", "plots", "blame_picture", "rollout_document"],
+    ["documents", "health_document", "plots", "blame_picture", "rollout_document", "retrain_document"],
+    ["retraining"],
+    ["retrain_desk"],
     ["rollouts", "assembly", "handing_over"],
     ["transcription", "live", "probing", "replay", "shadowing"],
     ["service"],
     ["reviewing"],
+    ["retrain"],
     ["terms_book", "monitoring", "admission", "failure_modes", "prometheus_rules", "tracing"],
     ["shadow_comparison"],
     ["session_request"],
@@ -50,6 +53,7 @@ ROWS: list[list[str]] = [
     ["hearing", "rollout"],
     ["workers"],
     ["vad", "asr", "monitor", "probes"],
+    ["acoustic"],
     ["config", "audio"],
     ["registry"],
     ["types", "errors", "machine"],
@@ -65,6 +69,9 @@ SAME_PART = {
     "alembic": {"monitor"},
     "orjson": {"monitor"},
     "soundfile": {"audio"},
+    "torch": {"acoustic", "asr", "retrain"},
+    "torchaudio": {"acoustic", "asr", "retrain"},
+    "safetensors": {"acoustic"},
 }
 
 
@@ -191,6 +198,8 @@ def test_broad_excepts_stand_only_where_the_house_allows() -> None:
         "rollouts.py",
         "reviewing.py",
         "shadowing.py",
+        "retraining.py",
+        "checkpoint.py",  # a broken file raises whatever its bytes make the reader raise
     }
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):

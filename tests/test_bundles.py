@@ -15,12 +15,15 @@ def catalogue() -> Catalogue:
 
 
 def test_every_shipped_card_is_whole_and_every_file_has_its_hash(catalogue: Catalogue) -> None:
-    assert catalogue.names == ["default", "fast", "scripted", "webrtc"]
+    known = ["default", "emformer", "fast", "hubert", "moonshine", "scripted", "wav2vec2", "webrtc", "whisper"]
+    assert catalogue.names == known
     for card in catalogue.cards.values():
         assert card.description
         assert card.kind == "bundle" or (card.licence and card.source)
     for name in catalogue.names:
-        assert catalogue.problems(catalogue.bundle(name)) == []
+        bundle = catalogue.bundle(name)
+        if not catalogue.absent(bundle):  # weights that are fetched at run time are not shipped
+            assert catalogue.problems(bundle) == []
 
 
 def test_a_bundle_carries_every_parameter(catalogue: Catalogue) -> None:
@@ -62,7 +65,7 @@ def test_anything_else_is_refused_by_name(catalogue: Catalogue, changes: dict[st
 
 
 def test_an_unknown_bundle_lists_the_known_ones(catalogue: Catalogue) -> None:
-    with pytest.raises(UnknownName, match="default, fast, scripted, webrtc"):
+    with pytest.raises(UnknownName, match="default, emformer, fast, "):
         catalogue.bundle("whisper-large")
     with pytest.raises(UnknownName, match="energy, silero, webrtc"):
         catalogue.with_parts(catalogue.bundle("default"), vad="cobra")

@@ -1,4 +1,4 @@
-"""Synthesised voices that say words: `python tools/voices.py FOLDER zero one two ...`, with a manifest of what they say.
+"""Synthesised voices that say words: `python tools/voices.py FOLDER zero one two ...`, with a manifest of it all.
 
 Needs Debian's espeak-ng and flite. Speakers that nobody recorded teach a recognizer that mouths differ
 (benchmarks/digits_ctc.py, tools/digits_model.py). The same words give the same files.
@@ -16,12 +16,73 @@ import soundfile
 import soxr
 
 RATE = 16_000
-VARIANTS = """Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Hugo Jacky Lee Marco Mario Michael Mike Nguyen Storm
-adam anika antonio belinda benjamin boris caleb david ed edward f1 f2 f3 f4 f5 grandma grandpa iven john linda m1 m2 m3
-m4 m5 m6 m7 m8 marcelo max michel miguel norbert pablo paul pedro quincy rob robert sandro shelby steph travis victor
-zac""".split()
-ACCENTS = "en-us en-gb en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-029 en-us-nyc en-gb-x-gbcwmd".split()
-FLITE = "kal16 awb rms slt".split()
+VARIANTS = [
+    "Alex",
+    "Alicia",
+    "Andrea",
+    "Andy",
+    "Annie",
+    "Denis",
+    "Diogo",
+    "Gene",
+    "Henrique",
+    "Hugo",
+    "Jacky",
+    "Lee",
+    "Marco",
+    "Mario",
+    "Michael",
+    "Mike",
+    "Nguyen",
+    "Storm",
+    "adam",
+    "anika",
+    "antonio",
+    "belinda",
+    "benjamin",
+    "boris",
+    "caleb",
+    "david",
+    "ed",
+    "edward",
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "f5",
+    "grandma",
+    "grandpa",
+    "iven",
+    "john",
+    "linda",
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "m7",
+    "m8",
+    "marcelo",
+    "max",
+    "michel",
+    "miguel",
+    "norbert",
+    "pablo",
+    "paul",
+    "pedro",
+    "quincy",
+    "rob",
+    "robert",
+    "sandro",
+    "shelby",
+    "steph",
+    "travis",
+    "victor",
+    "zac",
+]
+ACCENTS = ["en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029", "en-us-nyc", "en-gb-x-gbcwmd"]
+FLITE = ["kal16", "awb", "rms", "slt"]
 STRETCHES = (0.85, 1.0, 1.2)
 QUIET = 0.02
 """Of the loudest sample: before and behind it is silence, which training puts there itself."""

@@ -1,7 +1,7 @@
-"""What a small CTC recognizer is made of, whoever uses it: those who recognise (`asr/ctc.py`) and those who train.
+"""What recognizers share, and those who train them.
 
-`frontend` makes features of samples, `network` makes letters' probabilities of features, `lattice` makes words of
-those, `weights` keeps a network in a file. Graves et al., "Connectionist temporal classification", ICML 2006.
+Of a small CTC recognizer: `frontend` makes features of samples, `network` makes letters' probabilities of features,
+`lattice` makes words of those, `weights` keeps a network in a file. `guards`: against text that nobody said. Graves et al., "Connectionist temporal classification", ICML 2006.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,9 @@ Best path: Graves et al. 2006, section 3.2. Lists of words: token passing over C
 without a language model; a path that spells no word of the list is none.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ def _words(path: npt.NDArray[np.intp], log_probs: LogProbs, alphabet: str, space
     bounds = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     words: list[Spelled] = []
     letters: list[tuple[str, int, int, float]] = []
-    for start, end in [*zip(bounds, bounds[1:], strict=False), (len(path), len(path))]:
+    for start, end in [*pairwise(bounds), (len(path), len(path))]:
         symbol = int(path[start]) if start < end else None
         if symbol == BLANK:
             continue

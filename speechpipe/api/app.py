@@ -17,6 +17,7 @@ from speechpipe.api import (
     ops,
     pages,
     realtime,
+    retrain,
     review_lists,
     reviews,
     rollout,
@@ -25,6 +26,7 @@ from speechpipe.api import (
 )
 from speechpipe.live.hub import Hub
 from speechpipe.probing import Probing
+from speechpipe.retraining import Retraining
 from speechpipe.rollouts import Rollouts
 from speechpipe.service import Service
 
@@ -44,6 +46,7 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
     """
     probing = Probing(service)
     rollouts = Rollouts(service)
+    retraining = Retraining(service, rollouts)
 
     async def start() -> None:
         try:
@@ -54,6 +57,7 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
         else:
             probing.start()
             rollouts.start()
+            retraining.start()
             settings = service.settings
             workers = (settings.worker_count, settings.live_worker_count)
             log.info("ready: %s with %d workers for files and %d for live audio", service.champion.id, *workers)
@@ -72,6 +76,7 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
         yield
         watching.cancel()
         await asyncio.to_thread(probing.close)
+        await asyncio.to_thread(retraining.close)
         await asyncio.to_thread(rollouts.close)
         await asyncio.to_thread(service.close, service.settings.drain_timeout_s)
         await starting
@@ -82,6 +87,7 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
     for routes in (
         *(module.router(service) for module in plain),
         rollout.router(service, rollouts),
+        retrain.router(service, retraining),
         pages.router(),
         listen.router(service, lambda: hub),
         realtime.router(service, lambda: hub),

@@ -238,7 +238,9 @@ def router(service: Service) -> APIRouter:
     def models(request: Request) -> dict[str, Any]:
         """List the bundles; the first two names mean the champion."""
         auth.caller(request.headers.get("authorization"), service.settings.api_keys)
-        names = [*CHAMPION_NAMES, *(name for name in service.catalogue.names if name not in CHAMPION_NAMES)]
+        catalogue = service.catalogue
+        here = [name for name in catalogue.names if not catalogue.absent(catalogue.bundle(name))]
+        names = [*CHAMPION_NAMES, *(name for name in here if name not in CHAMPION_NAMES)]
         return {"object": "list", "data": [_model(service, name) for name in names]}
 
     @routes.get("/models/{name}")

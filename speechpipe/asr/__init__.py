@@ -114,10 +114,18 @@ RECOGNIZERS = Registry(
     "recognizer",
     {
         "ctc": "speechpipe.asr.ctc:CtcRecognizer",
+        "emformer": "speechpipe.asr.emformer:EmformerRecognizer",
+        "faster_whisper": "speechpipe.asr.faster_whisper:FasterWhisperRecognizer",
+        "moonshine": "speechpipe.asr.moonshine:MoonshineRecognizer",
         "pocketsphinx": "speechpipe.asr.pocketsphinx:PocketSphinxRecognizer",
         "scripted": "speechpipe.asr.scripted:ScriptedRecognizer",
+        "wav2vec2": "speechpipe.asr.wav2vec2:Wav2Vec2Recognizer",
     },
 )
+
+
+EXTRAS = {"emformer": "emformer", "faster_whisper": "whisper", "moonshine": "moonshine"}
+"""Recognizers whose library comes with an extra of the package."""
 
 
 def load_recognizer(name: str, files: Sequence[ModelFile] = (), **options: Scalar) -> Recognizer:
@@ -129,5 +137,11 @@ def load_recognizer(name: str, files: Sequence[ModelFile] = (), **options: Scala
         UnknownName: no such row.
         ImportError: its library is missing.
     """
+    try:
+        made = RECOGNIZERS.load(name)
+    except ImportError as error:
+        if name in EXTRAS:
+            raise ImportError(f"{error}: pip install 'speechpipe[{EXTRAS[name]}]'") from error
+        raise
     given = {"files": {file.role: file.path for file in files}} if files else {}
-    return cast("Recognizer", RECOGNIZERS.load(name)(**given, **options))
+    return cast("Recognizer", made(**given, **options))

@@ -32,6 +32,8 @@ FAMILIES = (
     "rollout",
     "automation",
     "review",
+    "train",
+    "retrain",
     "bench",
     "bench_blame",
     "bench_rollout",

@@ -53,8 +53,8 @@ def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
         "description": bundle.description,
         "languages": list(bundle.languages),
         "cards": [
-            str(catalogue.cards[kind, of].path)
-            for kind, of in (("bundle", bundle.name), ("vad", bundle.vad.name), ("asr", bundle.asr.name))
+            str(card.path)
+            for card in (catalogue.card_of(bundle), catalogue.part("vad", bundle), catalogue.part("asr", bundle))
         ],
         "files": problems or "verified",
     }
@@ -72,6 +72,9 @@ def verify(name: Annotated[str, typer.Argument(help="A bundle; without: all.")] 
     wrong = 0
     for one in [name] if name else catalogue.names:
         bundle = catalogue.bundle(one)
+        if not name and catalogue.absent(bundle):
+            typer.echo(f"{bundle.id}  not fetched: speechpipe models pull {bundle.asr.name}")
+            continue
         problems = catalogue.problems(bundle)
         wrong += bool(problems)
         typer.echo(f"{bundle.id}  {catalogue.digest(bundle)}  {'; '.join(problems) or 'verified'}")

@@ -45,7 +45,11 @@ def doctor(self_test: Annotated[bool, typer.Option(help="Transcribe two seconds 
     service = Service(config)
     healthy = True
     for name in service.catalogue.names:
-        problems = service.catalogue.problems(service.catalogue.bundle(name))
+        bundle = service.catalogue.bundle(name)
+        if service.catalogue.absent(bundle) and name != config.bundle:
+            typer.echo(f"  {name:14} weights not fetched: speechpipe models pull {bundle.asr.name}")
+            continue
+        problems = service.catalogue.problems(bundle)
         healthy &= not problems or name != config.bundle
         typer.echo(f"  {name:14} {'; '.join(problems) or 'files verified'}")
     if self_test:

@@ -11,6 +11,24 @@ from rich.progress import Progress as Bar
 NAME_WIDTH = 40
 
 
+@contextmanager
+def bar() -> Iterator[Callable[[str, float], None]]:
+    """Show one piece of work on a terminal; yields how to say what is done and how much of it (0 to 1)."""
+    console = Console(stderr=True)
+    shown = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with shown:
+        task = shown.add_task("starting", total=1.0)
+        yield lambda what, share: shown.update(task, description=what, completed=share)
+
+
 class Progress:
     """One bar for the files and one in seconds of audio for each file in progress; output goes above them."""
 

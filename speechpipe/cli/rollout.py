@@ -23,7 +23,8 @@ ByOption = Annotated[str, typer.Option(help="Who does it; without: the user of t
 ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 
 
-def _desk(store: str, *, create: bool = False) -> "RolloutDesk":
+def rollout_desk(store: str, *, create: bool = False) -> "RolloutDesk":
+    """Return what reads and changes the rollouts of a store; empty: the one of the settings."""
     from speechpipe.cli.options import settings
     from speechpipe.cli.watching import store_settings
     from speechpipe.monitor.store import Store
@@ -63,7 +64,7 @@ def start(
     from speechpipe.rollout_guards import GUARDS
 
     text = sys.stdin.read() if str(file) == "-" else _text(file)
-    desk = _desk(store, create=True)
+    desk = rollout_desk(store, create=True)
     _say(desk, desk.start(parse(text, GUARDS.rates), by or getpass.getuser()))
 
 
@@ -72,35 +73,35 @@ def status(
     store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False
 ) -> None:
     """Show the arms, the evidence so far and how many sessions are still needed."""
-    desk = _desk(store)
+    desk = rollout_desk(store)
     _say(desk, desk.state(), as_json=as_json)
 
 
 @group.command()
 def approve(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
     """Agree to the step that the evidence allows."""
-    desk = _desk(store)
+    desk = rollout_desk(store)
     _say(desk, desk.approve(by or getpass.getuser(), reason))
 
 
 @group.command()
 def pause(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
     """Stop going forward; guards still roll back."""
-    desk = _desk(store)
+    desk = rollout_desk(store)
     _say(desk, desk.pause(by or getpass.getuser(), reason))
 
 
 @group.command()
 def resume(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
     """Go on after a pause."""
-    desk = _desk(store)
+    desk = rollout_desk(store)
     _say(desk, desk.resume(by or getpass.getuser(), reason))
 
 
 @group.command()
 def promote(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
     """Make the candidate the champion; refused without evidence."""
-    desk = _desk(store)
+    desk = rollout_desk(store)
     _say(desk, desk.promote(by or getpass.getuser(), reason))
 
 
@@ -111,7 +112,7 @@ def rollback(
     by: ByOption = "",
 ) -> None:
     """Send all new sessions to the champion; without a rollout, to the champion before this one."""
-    desk = _desk(store)
+    desk = rollout_desk(store)
     _say(desk, desk.roll_back(by or getpass.getuser(), reason))
 
 
@@ -125,7 +126,7 @@ def history(
 
     from speechpipe import rollout_document
 
-    found = _desk(store).history()
+    found = rollout_desk(store).history()
     if as_json:
         typer.echo(json.dumps([rollout_document.entry(entry) for entry in found]))
         return

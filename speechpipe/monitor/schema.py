@@ -233,4 +233,23 @@ review_tasks = Table(  # what a person looks at: one session
     Index("review_tasks_finished", "finished_at"),
 )
 
+retrainings = Table(
+    "retrainings",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),  # lm | ctc | vad
+    Column("bundle", String(97), nullable=False),  # name@version that it begins with
+    Column("state", String(16), nullable=False),  # waiting | running | done | failed | stopped
+    Column("revision", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("beat_at", Float, nullable=False),  # when its owner last said that it is at work
+    Column("request", JSON, nullable=False),
+    Column("outcome", JSON, nullable=False),
+    Column("history", JSON, nullable=False),
+    Index("retrainings_by_state", "state"),
+    sqlite_autoincrement=True,  # folders are named by it
+)
+
 about = Table("about", metadata, Column("key", String(32), primary_key=True), Column("value", String(64)))

@@ -66,7 +66,7 @@ class Augmentation:
 
     def _room(self, wave: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
         if self.rooms:
-            response = torch.from_numpy(self.rooms[draw.integers(len(self.rooms))])
+            response = torch.from_numpy(self.rooms[int(draw.integers(len(self.rooms)))])
         else:
             length = round(draw.uniform(*self.options.room_decay_s) * SAMPLE_RATE_HZ)
             decay = np.exp(-6.9 * np.arange(length) / length)  # e**-6.9 is -60 dB
@@ -77,11 +77,12 @@ class Augmentation:
         spare = fast_length(len(wave) + len(response) - 1) - (len(wave) + len(response) - 1)
         padded = torch.nn.functional.pad(wave, (0, spare))
         heard = audio.fftconvolve(padded, response)[: len(wave)]
-        return heard * (wave.norm() / heard.norm().clamp(min=1e-6))
+        scaled: torch.Tensor = heard * (wave.norm() / heard.norm().clamp(min=1e-6))
+        return scaled
 
     def _noise(self, wave: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
         if self.noises:
-            source = self.noises[draw.integers(len(self.noises))]
+            source = self.noises[int(draw.integers(len(self.noises)))]
             start = draw.integers(max(1, len(source) - len(wave)))
             noise = np.resize(source[start:], len(wave))
         else:
@@ -92,7 +93,8 @@ class Augmentation:
         snr = torch.tensor(draw.uniform(*self.options.snr_db))
         if float(wave.norm()) == 0.0 or not noise.any():
             return wave
-        return audio.add_noise(wave, torch.from_numpy(noise), snr).float()
+        noisy: torch.Tensor = audio.add_noise(wave, torch.from_numpy(noise), snr).float()
+        return noisy
 
     def features(self, features: torch.Tensor, frames: torch.Tensor, *key: int) -> torch.Tensor:
         """Return other features of the same words: (batch, frames, mels), longer or shorter vocal tracts and masks."""
@@ -136,4 +138,5 @@ def telephone(wave: torch.Tensor) -> torch.Tensor:
     """Return what is left after G.711: 8 kHz, 8 bits mu-law."""
     narrow = audio.resample(wave, SAMPLE_RATE_HZ, TELEPHONE_HZ).clamp(-1.0, 1.0)
     coded = audio.mu_law_decoding(audio.mu_law_encoding(narrow, 256), 256)
-    return audio.resample(coded, TELEPHONE_HZ, SAMPLE_RATE_HZ)[: len(wave)]
+    wide: torch.Tensor = audio.resample(coded, TELEPHONE_HZ, SAMPLE_RATE_HZ)[: len(wave)]
+    return wide

@@ -110,7 +110,7 @@ class Mixture:
         parts, texts, length_s = [self._pause(EDGE_S, draw), item.samples], [item.text], item.duration_s
         if draw.random() < self.joined:
             for _ in range(draw.integers(1, MOST_JOINED)):
-                other = peers[draw.integers(len(peers))]
+                other = peers[int(draw.integers(len(peers)))]
                 length_s += other.duration_s
                 if length_s > JOINED_S:
                     break

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from speechpipe.acoustic import NetworkConfig
@@ -17,6 +16,7 @@ from speechpipe.retrain.batches import Mixture
 from speechpipe.retrain.checkpoint import Checkpoints
 from speechpipe.retrain.examples import Example
 from speechpipe.retrain.training import Progress, Training, TrainOptions, word_error_counts
+from speechpipe.types import Samples
 
 Told = Callable[[Progress, int, int], None]
 Stop = Callable[[], bool]
@@ -32,15 +32,15 @@ FINE = TrainOptions(epochs=20, rate=1e-3, patience=20, hold=1e-3)
 class CtcOptions:
     """`words`: what may be said, empty for anything that the alphabet spells. `extra`: see `Mixture`."""
 
-    train: TrainOptions = TrainOptions()
-    config: NetworkConfig = NetworkConfig()
+    train: TrainOptions = field(default_factory=TrainOptions)
+    config: NetworkConfig = field(default_factory=NetworkConfig)
     words: Sequence[str] = ()
     extra: Sequence[Example] = ()
     extra_share: float = 0.5
     size: int = 48
-    augment: AugmentOptions = AugmentOptions()
-    noises: Sequence["np.ndarray[tuple[int], np.dtype[np.float32]]"] = field(default=(), repr=False)
-    rooms: Sequence["np.ndarray[tuple[int], np.dtype[np.float32]]"] = field(default=(), repr=False)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    noises: Sequence[Samples] = field(default=(), repr=False)
+    rooms: Sequence[Samples] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,9 @@ def _run(
         if options.words:
             (folder / LEXICON).write_text("".join(f"{word}\n" for word in sorted(set(options.words))))
     return Trained(folder, progress, errors)
+
+
+def errors_on(folder: Path, examples: Sequence[Example], options: CtcOptions) -> list[Errors]:
+    """Return the word errors of what a training left in its folder on each example."""
+    lexicon = Lexicon(options.words, options.config.alphabet) if options.words else None
+    return word_error_counts(load(folder / WEIGHTS), examples, lexicon)

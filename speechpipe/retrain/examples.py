@@ -88,9 +88,9 @@ def read_examples(
     """
     found = Examples()
     audio: dict[Path, Samples] = {}
-    tested = {entry_id(entry, path) for path in held_out for entry in _lines(path)}
+    tested = {entry_id(entry, path) for path in held_out for entry in manifest_lines(path)}
     for path in manifests:
-        for entry in _lines(path):
+        for entry in manifest_lines(path):
             if entry_id(entry, path) in tested:
                 found.refuse("held_out", f"{entry_id(entry, path)[0]} is in the test set")
                 continue
@@ -98,7 +98,12 @@ def read_examples(
     return found
 
 
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+def manifest_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of a manifest.
+
+    Raises:
+        BadInput: it cannot be read, or a line is no JSON object that names audio.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -136,7 +141,7 @@ def _take(
     try:
         if where not in audio:
             audio.clear()  # the stretches of one file follow each other
-            audio[where] = _read(where)
+            audio[where] = read_audio(where)
         samples = _cut(audio[where], entry)
     except (OSError, SpeechpipeError, TypeError, ValueError) as error:
         found.refuse("no_audio", f"{where}: {error}")
@@ -150,7 +155,13 @@ def _take(
     found.items.append(Example(samples, text, speaker, where.name))
 
 
-def _read(path: Path) -> Samples:
+def read_audio(path: Path) -> Samples:
+    """Return the (n,) samples of a file, mixed down, at 16 kHz.
+
+    Raises:
+        BadInput: it is no audio.
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
         source = AudioSource(file, ChannelChoice())
         try:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +87,7 @@ def estimate(texts: Iterable[str], index: Mapping[str, int], words: Sequence[str
     for text in texts:
         ids = [begin, *(index[word] for word in text.split()), end]
         counts.one.update(ids[1:])
-        counts.two.update(zip(ids, ids[1:], strict=False))
+        counts.two.update(pairwise(ids))
         counts.three.update(zip(ids, ids[1:], ids[2:], strict=False))
     size = len(words)
     plain = np.zeros(size)
@@ -93,7 +95,7 @@ def estimate(texts: Iterable[str], index: Mapping[str, int], words: Sequence[str
         plain[word] = count
     plain /= max(plain.sum(), 1)
 
-    def grouped(grams: Mapping[tuple[int, ...], int]) -> dict[tuple[int, ...], tuple[int, int]]:
+    def grouped(grams: Mapping[Any, int]) -> dict[tuple[int, ...], tuple[int, int]]:
         found: dict[tuple[int, ...], tuple[int, int]] = {}
         for gram, count in grams.items():
             total, kinds = found.get(gram[:-1], (0, 0))
@@ -180,7 +182,7 @@ def interpolate(general: Trigrams, domain: Trigrams, weight: float) -> Trigrams:
 
 
 def _backoff(history: Ids, seen: Logs, shorter: Logs, count: int) -> Logs:
-    """Return log10 of what a history leaves for the unseen, over what the shorter history gives those; 0 without any."""
+    """Return log10 of what a history leaves for the unseen over what the shorter one gives those; 0 without any."""
     left = 1.0 - np.bincount(history, 10.0**seen, count)
     given = 1.0 - np.bincount(history, 10.0**shorter, count)
     has = np.bincount(history, minlength=count) > 0

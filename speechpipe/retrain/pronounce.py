@@ -75,6 +75,16 @@ class Dictionary:
         return LetterRules([plain[index] for index in order[:LEARNT_FROM]])
 
 
+def read_pronunciations(path: Path) -> dict[str, Phones]:
+    """Return the words of a file of pronunciations, each line a word and its phones.
+
+    Raises:
+        BadInput: it is no such file.
+        OSError: it cannot be read.
+    """
+    return Dictionary(path).words
+
+
 class LetterRules:
     """What letters sound like between other letters."""
 

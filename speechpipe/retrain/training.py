@@ -124,9 +124,7 @@ class Training:
         self._network.eval()
         return progress
 
-    def _epoch(
-        self, number: int, told: Callable[[Progress, int, int], None], stop: Callable[[], bool]
-    ) -> Epoch | None:
+    def _epoch(self, number: int, told: Callable[[Progress, int, int], None], stop: Callable[[], bool]) -> Epoch | None:
         self._network.train()
         torch.manual_seed(self._options.seed * 100_003 + number)  # dropout
         losses, bad, batches = [], 0, self._mixture.batches

@@ -1,8 +1,8 @@
 """Sphinx's binary language models ("Trie Language Model"), read and written: trigrams with 16-bit probabilities.
 
-The layout is that of `ngram_model_trie.c` and `lm_trie.c` in https://github.com/cmusphinx/pocketsphinx, which is that of
-KenLM's quantised trie (Heafield, 2011). The tree goes from the predicted word back into its history. The library's own
-writer crashes on the model of its wheel, and what it can write is a text file that takes ten times as long to load.
+The layout is that of `ngram_model_trie.c` and `lm_trie.c` in https://github.com/cmusphinx/pocketsphinx, which is
+KenLM's quantised trie (Heafield, 2011). The tree goes from the predicted word back into its history. The library's own writer
+crashes on the model of its wheel.
 """
 
 import struct
@@ -68,7 +68,7 @@ def _read(data: bytes) -> Trigrams:
     two = int(one["next"][-1])
     three = int(v_next[two])
     v, v_next = first[:two], v_next[: two + 1]
-    w = np.repeat(np.arange(size), np.diff(one["next"].astype(np.int64)))
+    w = np.repeat(np.arange(size), np.diff(one["next"].astype(np.int64)).astype(np.int64))
     pairs = v * size + w
     # A trigram is below the bigram of its last two words.
     below = np.repeat(np.arange(two), np.diff(v_next))
@@ -165,4 +165,5 @@ def _quantised(values: Logs) -> tuple[Logs, Ids]:
     """Return a table of values and where in it each value is, to within 1/65536 of their range."""
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     step = (high - low) / (BINS - 1) or 1.0
-    return low + step * np.arange(BINS), np.rint((values - low) / step).astype(np.int64)
+    table: Logs = low + step * np.arange(BINS, dtype=np.float64)
+    return table, np.rint((values - low) / step).astype(np.int64)

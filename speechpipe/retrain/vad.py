@@ -1,13 +1,14 @@
 """Fitting the decision machine of a VAD to spans that people marked: threshold, hysteresis, durations and padding.
 
-The VAD's scores are computed once; only what is decided on them is fitted. Threshold, hysteresis and durations are fitted
-to the frames of 10 ms that are called speech. Padding is fitted to what reaches the recognizer: a frame of speech that is
-missing costs a word, one too many some CPU.
+The VAD's scores are computed once; only what is decided on them is fitted. Threshold, hysteresis and durations are
+fitted to the frames of 10 ms that are called speech. Padding is fitted to what reaches the recognizer: a frame of
+speech that is missing costs a word, one too many some CPU.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+
 import numpy as np
 
 from speechpipe.audio.features import frame_levels_db

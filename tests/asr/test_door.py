@@ -3,15 +3,25 @@
 import numpy as np
 import pytest
 
-from speechpipe.asr import RECOGNIZERS, DecodeOptions, Recognizer, load_recognizer
+from speechpipe.asr import RECOGNIZERS, DecodeOptions, Recognizer
 from speechpipe.types import NullCause, Samples, Transcript
+from tests.asr.conftest import Load
 from tests.sounds import sample
 
 
+UNTRAINED = frozenset({"emformer", "faster_whisper", "moonshine", "wav2vec2"})
+"""Tiny models of real libraries: whether they find words is chance, that what they say fits together is not."""
+
+
 @pytest.fixture(params=sorted(RECOGNIZERS), scope="module")
-def recognizer(request: pytest.FixtureRequest) -> Recognizer:
-    cheap = {"pocketsphinx": {"fwdflat": False, "maxhmmpf": 1500, "topn": 2}}
-    return load_recognizer(request.param, **cheap.get(request.param, {}))
+def name(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def recognizer(name: str, load: Load) -> Recognizer:
+    return load(name)
 
 
 def transcribe(recognizer: Recognizer, audio: Samples, block: int, whole: bool) -> Transcript:
@@ -22,11 +32,11 @@ def transcribe(recognizer: Recognizer, audio: Samples, block: int, whole: bool) 
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_text_words_and_confidence_agree(recognizer: Recognizer, whole: bool) -> None:
+def test_text_words_and_confidence_agree(name: str, recognizer: Recognizer, whole: bool) -> None:
     audio = sample("digits")
     transcript = transcribe(recognizer, audio, 8000, whole)
     assert transcript.text == " ".join(word.text for word in transcript.words)
-    assert transcript.null_cause is None
+    assert transcript.null_cause is None or name in UNTRAINED
     latest = 0.0
     for word in transcript.words:
         assert latest <= word.start_s < word.end_s <= len(audio) / 16_000 + 0.05

@@ -1,0 +1,277 @@
+"""Retraining on a running server: a thread that follows the policy and the jobs in the store, one training at a time.
+
+The training itself is a process of its own at the lowest priority. It survives this server: whoever starts next on the
+same state directory goes on from its last checkpoint.
+"""
+
+import logging
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from speechpipe.errors import BadInput, InUse, SpeechpipeError
+from speechpipe.monitor.archive import Archive
+from speechpipe.monitor.blame.archive import BlameArchive
+from speechpipe.monitor.database import STORE_ERRORS, reachable
+from speechpipe.monitor.exposition import GaugeRow, by_cause
+from speechpipe.retrain import Job, Request, State
+from speechpipe.retrain.desk import RetrainDesk
+from speechpipe.retrain.policy import Decision, Facts, Firing, Policy, decide, parse
+from speechpipe.retrain.preparing import recipe_for
+from speechpipe.retrain.runner import Run
+from speechpipe.retrain_desk import retrain_desk
+from speechpipe.review.tasks import Kind as Heard
+from speechpipe.rollout.desk import RolloutDesk
+from speechpipe.rollouts import Rollouts
+from speechpipe.service import Service
+
+TICK_S = 1.0
+POLICY_EVERY_S = 5.0
+VERDICT_S = 6 * 3600.0
+WEEK_S = 7 * 86_400.0
+NOTHING = Decision(None, "no_policy", "there is no policy")
+ACTOR = "policy"
+
+log = logging.getLogger(__name__)
+
+
+class Retraining:
+    """Made beside the rollouts; started and closed with the server."""
+
+    def __init__(self, service: Service, rollouts: Rollouts) -> None:
+        store = service.store
+        assert store is not None, "retrainings live in the store"
+        self._service = service
+        self._rollouts = rollouts
+        self._archive = Archive(lambda: store.engine)
+        self._verdicts = BlameArchive(lambda: store.engine)
+        self._owner = f"{socket.gethostname()}:{service.settings.state_dir.resolve()}"[-128:]
+        self.desk: RetrainDesk = retrain_desk(service, store, self._with_rollouts)
+        self._run: tuple[Job, Run] | None = None
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._looked_at = -POLICY_EVERY_S
+        self.decision = NOTHING
+        self.counts: Counter[str] = Counter()
+        self.failure = ""
+        self._thread = threading.Thread(target=self._work, name="retraining", daemon=True)
+        service.exposition.add_gauges(self._gauges())
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; a training is interrupted at its last checkpoint, and goes on when a server starts again."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(30.0)
+        if self._run is not None:
+            self._run[1].stop()
+
+    def _work(self) -> None:
+        while not self._closing.wait(TICK_S):
+            try:
+                self.tick()
+                self.failure = ""
+            except InUse:
+                pass  # another server was faster
+            except (SpeechpipeError, *STORE_ERRORS) as error:
+                self._fails(error)
+            except Exception as error:  # the last handler of retraining: nothing else depends on it
+                log.exception("retraining cannot be followed")
+                self._fails(error)
+
+    def _fails(self, error: Exception) -> None:
+        if not self.failure:
+            log.warning("retraining cannot be followed: %s", error)
+        self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
+
+    # ---- the tick ----
+
+    def tick(self) -> None:
+        """Follow the training that runs, take up one that waits, and look at the policy now and then.
+
+        Raises:
+            InUse: another server was faster.
+            SpeechpipeError, SQLAlchemyError, OSError: the store cannot be used.
+        """
+        with self._lock:
+            if self._run is not None:
+                self._follow(*self._run)
+            elif (job := self._next()) is not None:
+                self._begin(job)
+            for job in self.desk.waiting()[:1]:  # of several the newest: it has learnt from the most
+                if self._rollouts.state.active is None:
+                    self.desk.enter(job)
+        if time.monotonic() - self._looked_at >= POLICY_EVERY_S:
+            self._looked_at = time.monotonic()
+            self.look()
+
+    def _next(self) -> Job | None:
+        with reachable():
+            open_ = self.desk.jobs.listed((State.RUNNING, State.WAITING))
+        for job in reversed(open_):
+            try:
+                with reachable():
+                    return self.desk.jobs.claim(job, self._owner)
+            except InUse:
+                continue
+        return None
+
+    def _begin(self, job: Job) -> None:
+        try:
+            self._run = (job, self.desk.begin(job))
+        except (SpeechpipeError, OSError) as error:
+            self.desk.fail(job, error)
+            self.counts["failed"] += 1
+            return
+        self.counts["begun"] += 1
+
+    def _follow(self, job: Job, run: Run) -> None:
+        ended = run.poll()
+        if ended is None:
+            with reachable():
+                now = self.desk.jobs.beat(job)
+            over_budget = 0 < job.request.budget_s < run.seconds + float(now.outcome.get("seconds", 0.0))
+            if now.state is State.RUNNING and now.owner == self._owner and not over_budget:
+                return
+            run.stop()
+            if over_budget:
+                with reachable():
+                    self.desk.jobs.stop(job.id, ACTOR, f"its budget of {job.request.budget_s / 3600:.1f} h is spent")
+            ended = run.poll()
+            assert ended is not None
+        self._run = None
+        done = self.desk.end(job, ended, run.seconds)
+        self.counts[done.state.value] += 1
+        self._rollouts.nudge()
+
+    def _with_rollouts(self, act: Callable[[RolloutDesk], object]) -> object:
+        with self._rollouts.locked():
+            found = act(self._rollouts.desk)
+        self._rollouts.nudge()
+        return found
+
+    # ---- the policy ----
+
+    def look(self) -> Decision:
+        """Decide by the policy, and ask for a retraining if it says so."""
+        policy = self.policy()
+        decision = NOTHING if policy is None else decide(policy, self._facts(policy))
+        if (decision.cause, decision.reason) != (self.decision.cause, self.decision.reason):
+            self.counts[f"policy_{decision.cause}"] += 1
+            log.info("retraining: %s (%s)", decision.reason, decision.cause)
+        self.decision = decision
+        if decision.begin is not None and policy is not None:
+            self._ask(policy, decision)
+        return decision
+
+    def policy(self) -> Policy | None:
+        """Return the policy as its file says now; None without one.
+
+        Raises:
+            BadInput: it cannot be read.
+        """
+        path = self._service.settings.retrain_policy
+        if path is None:
+            return None
+        try:
+            return parse(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path}: {error}", cause="bad_policy") from error
+
+    def _ask(self, policy: Policy, decision: Decision) -> None:
+        assert decision.begin is not None
+        left_h = policy.budget_h - self._spent_h()
+        request = Request(
+            decision.begin,
+            self._service.champion.id,
+            since=self._service.clock() - policy.reviews_days * 86_400.0,
+            check=policy.check,
+            replay=policy.replay,
+            seed=policy.seed,
+            by=ACTOR,
+            reason=decision.reason,
+            approval=policy.approval,
+            budget_s=max(60.0, left_h * 3600.0),
+        )
+        self.desk.ask(request)
+
+    def _facts(self, policy: Policy) -> Facts:
+        del policy
+        champion = self._service.champion
+        with reachable():
+            alarms = self._alarms(champion.id)
+            jobs = self.desk.jobs.listed(most=1)
+            last = jobs[0] if jobs else None
+            last_at = last.created_at if last is not None else 0.0
+            reviews = self._reviews(last_at) if alarms else 0
+        active = self._rollouts.state.active
+        return Facts(
+            now=self._service.clock(),
+            champion=champion.id,
+            recipe=recipe_for(champion),
+            alarms=alarms,
+            reviews=reviews,
+            last_at=last_at,
+            spent_h=self._spent_h(),
+            busy=f"retraining {last.id}" if last is not None and not last.state.over else "",
+            rollout=f"rollout {active.id} of {active.candidate}" if active is not None else "",
+        )
+
+    def _alarms(self, champion: str) -> list[Firing]:
+        """Return what fires on the champion, with the newest verdict on its group."""
+        now = self._service.clock()
+        verdicts = {found.group.label: found for found in self._verdicts.verdicts(now - VERDICT_S, now)}
+        found = []
+        for alarm in self._archive.alarms():
+            condition = alarm.condition
+            if alarm.state != "firing" or champion not in condition.group.split():
+                continue
+            verdict = verdicts.get(condition.group)
+            said = alarm.blame
+            if verdict is not None and verdict.at >= (alarm.firing_at or 0.0):  # groups are looked at again and again
+                said = f"{verdict.label}: {verdict.document['reason']}"
+            whom, _, reason = said.partition(": ")
+            found.append(Firing(condition.metric, condition.severity, condition.group, whom, reason))
+        return found
+
+    def _reviews(self, since: float) -> int:
+        reviewing = self._service.reviewing
+        if reviewing is None:
+            return 0
+        finished = reviewing.desk.shelf.finished(since)
+        return sum(said.kind is Heard.SPEECH for task in finished for said in task.work)
+
+    def _spent_h(self) -> float:
+        with reachable():
+            jobs = self.desk.jobs.listed(since=self._service.clock() - WEEK_S)
+        return sum(float(job.outcome.get("seconds", 0.0)) for job in jobs) / 3600.0
+
+    # ---- facts ----
+
+    def facts(self) -> dict[str, Any]:
+        """Return what this server says beyond the store."""
+        running = self._run
+        return {
+            "running": None if running is None else {"id": running[0].id, **running[1].progress},
+            "policy": {"cause": self.decision.cause, "reason": self.decision.reason},
+            "failure": self.failure,
+        }
+
+    def _gauges(self) -> tuple[GaugeRow, ...]:
+        def running() -> list[tuple[tuple[str, ...], float]]:
+            return [((), 1.0 if self._run is not None else 0.0)]
+
+        return (
+            GaugeRow("retraining_running", "Whether a training runs on this server.", running),
+            by_cause(
+                "retrainings_total", "Retrainings, and decisions of the policy, by what came of them.", self.counts
+            ),
+        )
