@@ -183,6 +183,16 @@ class Catalogue:
         cards = (self.part("vad", bundle), self.part("asr", bundle))
         return [file.path for card in cards for file in card.files if file.url and file.locate() is None]
 
+    def require(self, bundle: Bundle) -> None:
+        """Look whether the weights are there.
+
+        Raises:
+            UnknownName: some were not fetched yet.
+        """
+        if absent := self.absent(bundle):
+            message = f"the weights of {bundle.id} are not here ({absent[0]}): speechpipe models pull {bundle.asr.name}"
+            raise UnknownName(message, param="model", cause="weights_missing")
+
     def problems(self, bundle: Bundle) -> list[str]:
         """Return what is wrong with the files of a bundle's components; empty when all hashes are right."""
         cards = (self.part("vad", bundle), self.part("asr", bundle))

@@ -198,6 +198,7 @@ class Retraining:
             seed=policy.seed,
             by=ACTOR,
             reason=decision.reason,
+            plan=policy.plan,
             approval=policy.approval,
             budget_s=max(60.0, left_h * 3600.0),
         )

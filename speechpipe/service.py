@@ -139,17 +139,14 @@ class Service:
     def bundle(self, name: str, changes: Mapping[str, Scalar] | None = None) -> Bundle:
         """Return the bundle that a client names, with parameters changed for this session.
 
-        A name that the champion bears means the champion, whatever other version of it there is.
+        The champion's name means the champion, whatever other version of it there is.
 
         Raises:
             UnknownName: no such bundle, or its weights are not here.
             InvalidParameter: an unknown parameter, or a value out of bounds.
         """
-        named = name in CHAMPION_NAMES or name == self.champion.name
-        bundle = self.champion if named else self.catalogue.bundle(name)
-        if absent := self.catalogue.absent(bundle):
-            message = f"the weights of {bundle.id} are not here ({absent[0]}): speechpipe models pull {bundle.asr.name}"
-            raise UnknownName(message, param="model", cause="weights_missing")
+        bundle = self.champion if name in (*CHAMPION_NAMES, self.champion.name) else self.catalogue.bundle(name)
+        self.catalogue.require(bundle)
         return self.catalogue.changed(bundle, changes) if changes else bundle
 
     @property
@@ -286,10 +283,7 @@ class Service:
         """Return how much the machine may do alone in a new session."""
         return self.reviewing.book.terms(tenant, bundle.id) if self.reviewing is not None else UNFOLLOWED
 
-    @property
-    def started(self) -> bool:
-        """Whether sessions are taken."""
-        return self._started
+    started = property(lambda self: self._started, doc="Whether sessions are taken.")
 
 
 def tracing(settings: Settings) -> "Tracing | None":

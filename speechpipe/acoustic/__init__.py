@@ -1,7 +1,8 @@
 """What recognizers share, and those who train them.
 
 Of a small CTC recognizer: `frontend` makes features of samples, `network` makes letters' probabilities of features,
-`lattice` makes words of those, `weights` keeps a network in a file. `guards`: against text that nobody said. Graves et al., "Connectionist temporal classification", ICML 2006.
+`lattice` makes words of those, `weights` keeps a network in a file. CTC: Graves et al., "Connectionist temporal
+classification", ICML 2006. `guards`: against text that nobody said.
 """
 
 from dataclasses import dataclass

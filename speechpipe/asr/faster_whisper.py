@@ -20,7 +20,7 @@ from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript, Wor
 class FasterWhisperRecognizer:
     """Files: `model` (CTranslate2's `model.bin`); what belongs to it lies beside it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the options of its card
         self,
         files: Mapping[str, Path],
         language: str = "en",
@@ -67,9 +67,7 @@ class FasterWhisperRecognizer:
         if guards.silent(samples):
             return Transcript.null(NullCause.EMPTY, "silence")
         language = options.language if options.language in self._model.supported_languages else self.language
-        segments, _ = self._model.transcribe(
-            samples, language=language, initial_prompt=options.prompt, **self._options
-        )
+        segments, _ = self._model.transcribe(samples, language=language, initial_prompt=options.prompt, **self._options)
         words: list[Word] = []
         scores: list[tuple[float, int]] = []
         length_s = len(samples) / SAMPLE_RATE_HZ

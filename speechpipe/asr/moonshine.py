@@ -39,9 +39,8 @@ class MoonshineRecognizer:
         torch.set_num_threads(int(threads))
         folder = str(files["model"].parent)
         files["model"].stat()
-        self._model = MoonshineForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, attn_implementation="eager"
-        ).eval()
+        made: Any = MoonshineForConditionalGeneration
+        self._model = made.from_pretrained(folder, local_files_only=True, attn_implementation="eager").eval()
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def open(self, options: DecodeOptions) -> "MoonshineStream":
@@ -82,25 +81,27 @@ class MoonshineRecognizer:
         frames = warp(looked[kept])
         frame_s = length_s / looked.shape[1]
         words: list[Word] = []
-        said, group = "", []
-        for index, place in enumerate(kept):
-            text = self._tokenizer.decode([tokens[k] for k in kept[: index + 1]])
+        said, group = "", list[int]()
+        for index in range(len(kept)):
+            text = self._text(tokens, kept[: index + 1])
             piece, said = text[len(said) :], text
             if piece.startswith(" ") and group:
-                words.append(self._word(tokens, kept, group, chances, frames, frame_s))
+                words.append(self._word(tokens, [kept[one] for one in group], chances, _span(frames, group, frame_s)))
                 group = []
             group.append(index)
-            del place
-        words.append(self._word(tokens, kept, group, chances, frames, frame_s))
+        words.append(self._word(tokens, [kept[one] for one in group], chances, _span(frames, group, frame_s)))
         return [word for word in words if word.text]
 
-    def _word(
-        self, tokens: list[int], kept: list[int], group: list[int], chances: list[float], frames: Any, frame_s: float
-    ) -> Word:
-        text = self._tokenizer.decode([tokens[kept[index]] for index in group]).strip()
-        start, end = frames[group[0]][0], frames[group[-1]][1]
-        confidence = float(np.exp(np.mean([np.log(max(chances[kept[index]], 1e-9)) for index in group])))
-        return Word(text, start * frame_s, (end + 1) * frame_s, min(1.0, confidence))
+    def _text(self, tokens: list[int], places: list[int]) -> str:
+        return str(self._tokenizer.decode([tokens[place] for place in places]))
+
+    def _word(self, tokens: list[int], places: list[int], chances: list[float], span_s: tuple[float, float]) -> Word:
+        confidence = float(np.exp(np.mean([np.log(max(chances[place], 1e-9)) for place in places])))
+        return Word(self._text(tokens, places).strip(), *span_s, min(1.0, confidence))
+
+
+def _span(frames: list[tuple[int, int]], group: list[int], frame_s: float) -> tuple[float, float]:
+    return frames[group[0]][0] * frame_s, (frames[group[-1]][1] + 1) * frame_s
 
 
 class MoonshineStream(BufferedStream):

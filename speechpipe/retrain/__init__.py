@@ -61,7 +61,8 @@ class Request:
     seed: int = 0
     by: str = ""
     reason: str = ""
-    approval: str = "promotion"  # of the rollout that follows, as in its plan
+    plan: str = ""  # of the rollout that follows: a file, whose candidate is put in
+    approval: str = "promotion"  # without a plan: who is asked
     budget_s: float = 0.0  # 0: as long as it takes
 
     def document(self) -> dict[str, Any]:

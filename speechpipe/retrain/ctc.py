@@ -24,8 +24,12 @@ Stop = Callable[[], bool]
 WEIGHTS, LEXICON = "model.safetensors", "words.txt"
 CHECKPOINTS = "checkpoints"
 
-FINE = TrainOptions(epochs=20, rate=1e-3, patience=20, hold=1e-3)
-"""How a network is taught anew: gently, and held near to where it was, for it must not forget the others."""
+FINE = TrainOptions(epochs=20, rate=5e-4, patience=20)
+"""How a network is taught more: gently."""
+
+TAUGHT = 0.5
+"""Of the weights of a network that was taught more, the rest being those that it had: it learns the new and does not
+forget the others (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022; docs/decisions/0013 has a table)."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,10 @@ class CtcOptions:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to; `errors` are those of each validation example, `before` those of the one before."""
+    """What a training came to."""
 
     folder: Path
     progress: Progress
-    errors: Sequence[Errors]
-    before: Sequence[Errors] = ()
 
 
 def train(
@@ -84,15 +86,13 @@ def teach(
     told: Told = lambda *_: None,
     stop: Stop = lambda: False,
 ) -> Trained:
-    """Teach a trained network more; as `train`, with the errors that the network made before."""
+    """Teach a trained network more; as `train`, but what comes out lies between what it was and what it became."""
     network = load(weights)
-    lexicon = Lexicon(options.words, network.config.alphabet) if options.words else None
-    before = word_error_counts(network, validation, lexicon)
-    done = _run(network, examples, validation, folder, replace(options, config=network.config), told, stop)
-    return replace(done, before=before)
+    options = replace(options, config=network.config)
+    return _run(network, examples, validation, folder, options, told, stop, before=load(weights))
 
 
-def _run(
+def _run(  # noqa: PLR0913, PLR0917 - what the two above take
     network: CtcNetwork,
     examples: Sequence[Example],
     validation: Sequence[Example],
@@ -100,6 +100,7 @@ def _run(
     options: CtcOptions,
     told: Told,
     stop: Stop,
+    before: CtcNetwork | None = None,
 ) -> Trained:
     alphabet = network.config.alphabet
     lexicon = Lexicon(options.words, alphabet) if options.words else None
@@ -109,13 +110,14 @@ def _run(
     )
     training = Training(network, mixture, validation, options.train, Checkpoints(folder / CHECKPOINTS), lexicon)
     progress = training.run(told, stop)
-    errors: Sequence[Errors] = ()
     if progress.stopped != "stopped":
-        errors = word_error_counts(network, validation, lexicon)
+        if before is not None:
+            for now, was in zip(network.parameters(), before.parameters(), strict=True):
+                now.data.lerp_(was.data, 1 - TAUGHT)
         save(network, folder / WEIGHTS)
         if options.words:
             (folder / LEXICON).write_text("".join(f"{word}\n" for word in sorted(set(options.words))))
-    return Trained(folder, progress, errors)
+    return Trained(folder, progress)
 
 
 def errors_on(folder: Path, examples: Sequence[Example], options: CtcOptions) -> list[Errors]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speechpipe.bundles import Catalogue
-from speechpipe.errors import InUse, SpeechpipeError
+from speechpipe.errors import BadInput, InUse, SpeechpipeError
 from speechpipe.monitor.database import reachable
 from speechpipe.monitor.store import Store
 from speechpipe.retrain import Job, Judgement, Request, State
@@ -17,7 +17,7 @@ from speechpipe.retrain.preparing import checked, prepare
 from speechpipe.retrain.runner import Ended, Run, clean
 from speechpipe.review_desk import ReviewDesk
 from speechpipe.rollout.desk import RolloutDesk
-from speechpipe.rollout.plan import parse, template
+from speechpipe.rollout.plan import Plan, parse, template
 
 ACTOR = "speechpipe retrain"
 WAITS = "waits"
@@ -129,11 +129,10 @@ class RetrainDesk:
         """
         outcome = job.outcome
         candidate, reason = str(outcome["candidate"]), str(outcome["reason"])
-        plan = replace(parse(template("replace", candidate, self._guards), self._guards), approval=job.request.approval)
         held = outcome["judgement"] != Judgement.BETTER.value
 
         def start(desk: RolloutDesk) -> None:
-            desk.start(plan, ACTOR)
+            desk.start(self._plan(candidate, job.request), ACTOR)
             if held:
                 desk.pause(ACTOR, reason)
 
@@ -148,6 +147,16 @@ class RetrainDesk:
         said = "held at shadow" if held else "at shadow"
         with reachable():
             return self.jobs.tell(job, {"rollout": said}, f"{candidate} is {said}: {reason}")
+
+    def _plan(self, candidate: str, request: Request) -> Plan:
+        if not request.plan:
+            plan = parse(template("replace", candidate, self._guards), self._guards)
+            return replace(plan, approval=request.approval)
+        try:
+            text = Path(request.plan).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"the plan cannot be read: {error}", cause="bad_plan") from error
+        return replace(parse(text, self._guards), candidate=candidate)
 
     def waiting(self) -> list[Job]:
         """Return jobs whose candidate waits for another rollout to end, the newest first."""

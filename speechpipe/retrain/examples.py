@@ -120,10 +120,10 @@ def manifest_lines(path: Path) -> Iterator[Mapping[str, Any]]:
         yield entry
 
 
-def entry_id(entry: Mapping[str, Any], path: Path) -> tuple[str, float]:
+def entry_id(entry: Mapping[str, Any], path: Path) -> tuple[str, str]:
     """Return which stretch of which file a line means."""
     where = path.parent / str(entry.get("audio_filepath", entry.get("audio")))
-    return str(where.resolve()), float(entry.get("offset") or 0.0)
+    return str(where.resolve()), str(entry.get("offset") or 0.0)
 
 
 def _take(

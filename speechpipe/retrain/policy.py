@@ -28,7 +28,8 @@ class Policy:
     reviews_days: float = 90.0  # learnt from
     check: str = ""
     replay: str = ""
-    approval: str = "promotion"  # of the rollout: a person before the promotion | before every step | nobody
+    plan: str = ""  # of the rollout, a file whose candidate is put in; empty: shadow, 5 %, 25 %, 50 %
+    approval: str = "promotion"  # in that plan: a person before the promotion | before every step | nobody
     seed: int = 0
 
 

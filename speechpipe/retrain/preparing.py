@@ -42,7 +42,7 @@ def checked(request: Request, catalogue: Catalogue) -> Bundle:
         raise InvalidParameter(message, param="kind", cause="no_recipe")
     if problems := catalogue.problems(bundle):
         raise BadInput(f"{bundle.id} is not verified: {problems[0]}", cause="bundle_unverified")
-    paths = [request.check, request.replay, request.pronunciations]
+    paths = [request.check, request.replay, request.pronunciations, request.plan]
     for path in (*paths, *([request.source] if request.source != REVIEWS else [])):
         if path and not Path(path).is_file():
             raise BadInput(f"{path}: there is no such file", cause="not_found")

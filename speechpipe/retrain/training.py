@@ -40,7 +40,6 @@ class TrainOptions:
     seed: int = 0
     decay: float = 1e-3
     device: str = "cpu"
-    hold: float = 0.0  # how strongly weights are drawn back to where they were (L2-SP, Xuhong et al., 2018)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,6 @@ class Training:
         self._checkpoints = checkpoints
         self._lexicon = lexicon
         self._optimiser = torch.optim.AdamW(network.parameters(), options.rate, weight_decay=options.decay)
-        self._start = [p.detach().clone() for p in network.parameters()] if options.hold else []
         self._best: dict[str, torch.Tensor] = {}
         self._averaged = copy.deepcopy(self._network)
         self._steps = 0
@@ -159,8 +157,6 @@ class Training:
         value = float(loss.detach())
         if not math.isfinite(value):
             return value  # one batch is left out; the weights stay whole
-        for parameter, start in zip(self._network.parameters(), self._start, strict=bool(self._start)):
-            loss = loss + self._options.hold * (parameter - start).square().sum()
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), MOST_GRADIENT)
@@ -187,7 +183,6 @@ class Training:
             "best": self._best,
             "optimiser": self._optimiser.state_dict(),
             "epochs": [[epoch.number, epoch.loss, epoch.errors, epoch.bad_steps] for epoch in self.progress.epochs],
-            "start": self._start,
         }
 
     def _go_on(self) -> None:
@@ -198,7 +193,7 @@ class Training:
         self._averaged.load_state_dict(state["averaged"])
         self._steps = state["steps"]
         self._optimiser.load_state_dict(state["optimiser"])
-        self._best, self._start = state["best"], state["start"]
+        self._best = state["best"]
         self.progress.epochs = [Epoch(*row) for row in state["epochs"]]
 
 

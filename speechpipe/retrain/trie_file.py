@@ -1,8 +1,8 @@
 """Sphinx's binary language models ("Trie Language Model"), read and written: trigrams with 16-bit probabilities.
 
 The layout is that of `ngram_model_trie.c` and `lm_trie.c` in https://github.com/cmusphinx/pocketsphinx, which is
-KenLM's quantised trie (Heafield, 2011). The tree goes from the predicted word back into its history. The library's own writer
-crashes on the model of its wheel.
+KenLM's quantised trie (Heafield, 2011). The tree goes from the predicted word back into its history. The library's own
+writer crashes on the model of its wheel.
 """
 
 import struct

@@ -8,7 +8,6 @@ from speechpipe.types import NullCause, Samples, Transcript
 from tests.asr.conftest import Load
 from tests.sounds import sample
 
-
 UNTRAINED = frozenset({"emformer", "faster_whisper", "moonshine", "wav2vec2"})
 """Tiny models of real libraries: whether they find words is chance, that what they say fits together is not."""
 

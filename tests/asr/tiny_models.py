@@ -9,7 +9,15 @@ import torch
 LETTERS = "|etaonihsrdlu"
 W2V = {
     "extractor_mode": "group_norm",
-    "extractor_conv_layer_config": [[16, 10, 5], [16, 3, 2], [16, 3, 2], [16, 3, 2], [16, 3, 2], [16, 2, 2], [16, 2, 2]],
+    "extractor_conv_layer_config": [
+        [16, 10, 5],
+        [16, 3, 2],
+        [16, 3, 2],
+        [16, 3, 2],
+        [16, 3, 2],
+        [16, 2, 2],
+        [16, 2, 2],
+    ],
     "extractor_conv_bias": False,
     "encoder_embed_dim": 32,
     "encoder_projection_dropout": 0.0,
@@ -103,7 +111,8 @@ def _bpe(special: list[str]) -> Any:
 def whisper(folder: Path) -> dict[str, Path]:
     """Return the files of a Whisper, converted to CTranslate2 as its publisher does."""
     from ctranslate2.converters import TransformersConverter
-    from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizerFast
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+    from transformers import WhisperTokenizer as WhisperTokenizerFast
 
     special = ["<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>"]
     special += ["<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
@@ -134,8 +143,8 @@ def whisper(folder: Path) -> dict[str, Path]:
             suppress_tokens=[],
         )
     )
-    model.generation_config.alignment_heads = [[0, 0]]
-    model.generation_config.no_timestamps_token_id = number("<|notimestamps|>")
+    generation: Any = model.generation_config
+    generation.update(alignment_heads=[[0, 0]], no_timestamps_token_id=number("<|notimestamps|>"))
     model.save_pretrained(source)
     TransformersConverter(str(source)).convert(str(folder / "model"), force=True)
     (folder / "model" / "tokenizer.json").write_text((source / "tokenizer.json").read_text())
@@ -149,7 +158,8 @@ def moonshine(folder: Path) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _bpe(["<s>", "</s>"])
     number = tokenizer.token_to_id
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    made: Any = PreTrainedTokenizerFast
+    wrapped = made(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
     wrapped.save_pretrained(folder)
     torch.manual_seed(4)
     model = MoonshineForConditionalGeneration(
