@@ -15,7 +15,7 @@ def catalogue() -> Catalogue:
 
 
 def test_every_shipped_card_is_whole_and_every_file_has_its_hash(catalogue: Catalogue) -> None:
-    known = ["default", "emformer", "fast", "hubert", "moonshine", "scripted", "wav2vec2", "webrtc", "whisper"]
+    known = ["default", "digits", "emformer", "fast", "hubert", "moonshine", "scripted", "wav2vec2", "webrtc", "whisper"]
     assert catalogue.names == known
     for card in catalogue.cards.values():
         assert card.description
@@ -65,7 +65,7 @@ def test_anything_else_is_refused_by_name(catalogue: Catalogue, changes: dict[st
 
 
 def test_an_unknown_bundle_lists_the_known_ones(catalogue: Catalogue) -> None:
-    with pytest.raises(UnknownName, match="default, emformer, fast, "):
+    with pytest.raises(UnknownName, match="default, digits, emformer, "):
         catalogue.bundle("whisper-large")
     with pytest.raises(UnknownName, match="energy, silero, webrtc"):
         catalogue.with_parts(catalogue.bundle("default"), vad="cobra")

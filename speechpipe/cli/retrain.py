@@ -175,7 +175,7 @@ def _follow(desk: "RetrainDesk", job: "Job", run: "Run") -> "Job":
         while (ended := run.poll()) is None:
             found = run.progress
             show(str(found.get("what", "starting")), float(found.get("share", 0.0)))
-            if time.monotonic() - beat_at > 5.0:
+            if time.monotonic() - beat_at > 3.0:
                 beat_at = time.monotonic()
                 if desk.jobs.beat(job).state is not State.RUNNING:
                     run.stop()

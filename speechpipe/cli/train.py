@@ -80,12 +80,14 @@ def _train(found: "Examples", folder: Path, options: "CtcOptions") -> "Trained":
     learnt, validation = split(found.items, 0.1, options.train.seed)
     asked: list[int] = []
     before = {number: signal.signal(number, lambda n, _: asked.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
-    said = 0
+    said = -1  # epochs of which was told; one that goes on does not tell of those before again
     with bar() as show:
 
         def told(progress: Progress, batch: int, batches: int) -> None:
             nonlocal said
             epochs = progress.epochs
+            if said < 0:
+                said = len(epochs) - (batch == 0)
             if len(epochs) > said:
                 said, last = len(epochs), epochs[-1]
                 sys.stderr.write(f"epoch {last.number + 1}: loss {last.loss:.3f}, validation {last.errors:.1%}\n")

@@ -12,7 +12,7 @@ from speechpipe.errors import InUse, UnknownName
 from speechpipe.monitor.schema import retrainings
 from speechpipe.retrain import Job, Request, State, read_request
 
-SILENT_S = 30.0
+SILENT_S = 15.0
 """An owner that has not said anything for so long is gone: its job is free."""
 
 
