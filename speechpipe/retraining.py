@@ -14,9 +14,10 @@ from typing import Any
 
 from speechpipe.errors import BadInput, InUse, SpeechpipeError
 from speechpipe.monitor.archive import Archive
-from speechpipe.monitor.blame.archive import BlameArchive
+from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk
 from speechpipe.monitor.database import STORE_ERRORS, reachable
 from speechpipe.monitor.exposition import GaugeRow, by_cause
+from speechpipe.monitor.reference import pinned
 from speechpipe.retrain import Job, Request, State
 from speechpipe.retrain.desk import RetrainDesk
 from speechpipe.retrain.policy import Decision, Facts, Firing, Policy, decide, parse
@@ -30,7 +31,6 @@ from speechpipe.service import Service
 
 TICK_S = 1.0
 POLICY_EVERY_S = 5.0
-VERDICT_S = 6 * 3600.0
 WEEK_S = 7 * 86_400.0
 NOTHING = Decision(None, "no_policy", "there is no policy")
 ACTOR = "policy"
@@ -47,7 +47,7 @@ class Retraining:
         self._service = service
         self._rollouts = rollouts
         self._archive = Archive(lambda: store.engine)
-        self._verdicts = BlameArchive(lambda: store.engine)
+        self._blame = BlameDesk(service.monitoring.spec, store)
         self._owner = f"{socket.gethostname()}:{service.settings.state_dir.resolve()}"[-128:]
         self.desk: RetrainDesk = retrain_desk(service, store, self._with_rollouts)
         self._run: tuple[Job, Run] | None = None
@@ -163,7 +163,7 @@ class Retraining:
     def look(self) -> Decision:
         """Decide by the policy, and ask for a retraining if it says so."""
         policy = self.policy()
-        decision = NOTHING if policy is None else decide(policy, self._facts(policy))
+        decision = NOTHING if policy is None else decide(policy, self._facts())
         if (decision.cause, decision.reason) != (self.decision.cause, self.decision.reason):
             self.counts[f"policy_{decision.cause}"] += 1
             log.info("retraining: %s (%s)", decision.reason, decision.cause)
@@ -204,8 +204,7 @@ class Retraining:
         )
         self.desk.ask(request)
 
-    def _facts(self, policy: Policy) -> Facts:
-        del policy
+    def _facts(self) -> Facts:
         champion = self._service.champion
         with reachable():
             alarms = self._alarms(champion.id)
@@ -227,20 +226,26 @@ class Retraining:
         )
 
     def _alarms(self, champion: str) -> list[Firing]:
-        """Return what fires on the champion, with the newest verdict on its group."""
+        """Return what fires on the champion, and whom blame names."""
+        firing = [
+            alarm.condition
+            for alarm in self._archive.alarms()
+            if alarm.state == "firing" and champion in alarm.condition.group.split()
+        ]
+        verdicts = self._blamed({condition.group for condition in firing})
+        return [
+            Firing(condition.metric, condition.severity, condition.group, *verdicts.get(condition.group, ("", "")))
+            for condition in firing
+        ]
+
+    def _blamed(self, labels: set[str]) -> dict[str, tuple[str, str]]:
+        """Return whom blame names for groups of the champion now, and why: what it said when an alarm began is old."""
         now = self._service.clock()
-        verdicts = {found.group.label: found for found in self._verdicts.verdicts(now - VERDICT_S, now)}
-        found = []
-        for alarm in self._archive.alarms():
-            condition = alarm.condition
-            if alarm.state != "firing" or champion not in condition.group.split():
-                continue
-            verdict = verdicts.get(condition.group)
-            said = alarm.blame
-            if verdict is not None and verdict.at >= (alarm.firing_at or 0.0):  # groups are looked at again and again
-                said = f"{verdict.label}: {verdict.document['reason']}"
-            whom, _, reason = said.partition(": ")
-            found.append(Firing(condition.metric, condition.severity, condition.group, whom, reason))
+        found = {}
+        for group, reference in pinned(self._archive.references()).items():
+            if group.label in labels:
+                verdict = self._blame.verdict(group, reference, max(now - LOOKBACK_S, reference.until), now)
+                found[group.label] = (verdict.label, verdict.reason)
         return found
 
     def _reviews(self, since: float) -> int:

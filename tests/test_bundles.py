@@ -15,7 +15,18 @@ def catalogue() -> Catalogue:
 
 
 def test_every_shipped_card_is_whole_and_every_file_has_its_hash(catalogue: Catalogue) -> None:
-    known = ["default", "digits", "emformer", "fast", "hubert", "moonshine", "scripted", "wav2vec2", "webrtc", "whisper"]
+    known = [
+        "default",
+        "digits",
+        "emformer",
+        "fast",
+        "hubert",
+        "moonshine",
+        "scripted",
+        "wav2vec2",
+        "webrtc",
+        "whisper",
+    ]
     assert catalogue.names == known
     for card in catalogue.cards.values():
         assert card.description

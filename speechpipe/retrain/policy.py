@@ -78,7 +78,7 @@ def decide(policy: Policy, facts: Facts) -> Decision:
         alarm = counted[0]
         whom = alarm.blamed or "nobody yet"
         return Decision(None, "blamed_elsewhere", f"{alarm.metric} rings, and blame names {whom}: {alarm.reason}")
-    alarm = blamed[0]
+    alarm = min(blamed, key=lambda one: not one.metric.startswith(one.blamed))  # one of the stage's own, if it rings
     why = f"{alarm.metric} rings on {alarm.group}, blame names {alarm.blamed}: {alarm.reason}"
     kind = Kind.VAD if alarm.blamed == "vad" else facts.recipe
     against = _against(policy, facts, kind)

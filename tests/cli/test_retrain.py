@@ -1,4 +1,4 @@
-"""`speechpipe train` and `retrain` as a person uses them: real trainings in processes of their own, stopped and killed."""
+"""`speechpipe train` and `retrain` as a person uses them: real trainings in processes of their own, stopped, killed."""
 
 import json
 import os

@@ -26,6 +26,12 @@ from speechpipe.evaluation import word_errors
 from tests.conftest import Server, StartServer
 from tests.sounds import SHARED
 
+BUSY = [  # figures of the machine: tests share theirs with each other, and would be blamed for it
+    f"software.{name}"
+    for name in "decode_s vad_s asr_s queue_s endpoint_to_final_s real_time_factor audio_s queue_depth loop_lag_s "
+    "cpu_share rss_mb load_share stretch overdue_share".split()
+]
+
 KNOWN = ("zero", "one", "two", "three", "four", "five")
 PATIENCE_S = 300.0
 REVIEWS = 48
@@ -136,15 +142,14 @@ class Shop:
             done += 1
         return done
 
-    def until(self, what: Callable[[], Any], traffic: tuple[str, ...] = (), count: int = 16) -> Any:
+    def until(self, what: Callable[[], Any], traffic: tuple[str, ...] = (), count: int = 32) -> Any:
         """Go on, with traffic or without, until something is so."""
         limit = time.monotonic() + PATIENCE_S
         while not (found := what()):
             assert time.monotonic() < limit, (self.get("/v1/retrain"), self.get("/v1/rollout"), self.server.log[-20:])
             if traffic:
                 self.say(traffic, count)
-            else:
-                time.sleep(0.3)
+            time.sleep(0.2)
         return found
 
     def get(self, path: str) -> dict[str, Any]:
@@ -188,7 +193,7 @@ def test_drift_is_noticed_blamed_retrained_rolled_out_and_over(start_server: Sta
     policy.write_text(POLICY.format(plan=tmp_path / "plan.toml"))
     server = start_server(
         bundle="shop", models_dir=str(models), workers="2", retrain_policy=str(policy), false_alarms_per_day="20",
-        false_looks_per_day="200", shadow_speed="0",
+        false_looks_per_day="200", shadow_speed="0", metrics_off=json.dumps(BUSY),
     )  # fmt: skip
     clips: dict[str, list[Path]] = {}
     for line in (SHARED / "digits" / "manifest.jsonl").read_text().splitlines():
@@ -198,7 +203,7 @@ def test_drift_is_noticed_blamed_retrained_rolled_out_and_over(start_server: Sta
     shop = Shop(server, httpx.Client(base_url=server.url, timeout=120), clips)
     with shop.http:
         # All is well: somebody looks at what was proposed as normal, and pins it.
-        well = shop.say(KNOWN, 520)
+        well = [session for _ in range(20) for session in shop.say(KNOWN, 32)]
         assert wrong(well) < 0.15
         proposal = shop.until(shop.proposal)
         shop.command("reference", "approve", str(proposal))
@@ -210,9 +215,9 @@ def test_drift_is_noticed_blamed_retrained_rolled_out_and_over(start_server: Sta
         worse += shop.say(everything, 32)
         assert wrong(worse) > 0.25
         assert sure(worse) < sure(well) - 0.05
-        decided = shop.until(lambda: shop.get("/v1/retrain")["policy"]["cause"] == "too_few_reviews", everything)
-        assert decided
-        assert "blame names asr" not in shop.get("/v1/retrain")["policy"]["reason"]
+        # Until blame names the recognizer nothing is retrained, and then not before people have looked.
+        shop.until(lambda: shop.get("/v1/retrain")["policy"]["cause"] == "too_few_reviews", everything)
+        assert shop.get("/v1/retrain")["retrainings"] == []
 
         # People write down what was said; the policy begins by itself, and nothing of it answers anybody yet.
         assert shop.review(REVIEWS) == REVIEWS

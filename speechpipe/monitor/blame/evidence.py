@@ -12,7 +12,7 @@ import numpy as np
 
 from speechpipe.monitor import Record
 from speechpipe.monitor.blame.normal import WINSOR, Normal, NormalMetric
-from speechpipe.monitor.cascade import CascadeSpec, Shape
+from speechpipe.monitor.cascade import CascadeSpec, Shape, Worse
 from speechpipe.monitor.cases import Cases, Column
 
 
@@ -100,7 +100,11 @@ def _findings(
         strength = min(abs(change) / thresholds.share, z / thresholds.z)
         found.append(_finding(known, "share", expected, value, change, z, strength))
     elif known.is_root:
-        unseen = float(((values[present] < known.low) | (values[present] > known.high)).mean())
+        below, above = values[present] < known.low, values[present] > known.high
+        if not served:  # a machine that has become faster is to blame for nothing
+            below &= known.metric.worse is not Worse.UP
+            above &= known.metric.worse is not Worse.DOWN
+        unseen = float((below | above).mean())
         z = _share_z(0.01, len(normal.cases), unseen, int(present.sum()))
         strength = min(unseen / thresholds.unseen, z / thresholds.z)
         found.append(_finding(known, "unseen", known.mean, value, unseen, z, strength))
