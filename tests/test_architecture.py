@@ -65,7 +65,7 @@ SAME_PART = {
     "typer": {"cli"},
     "prometheus_client": {"monitor"},
     "anyio": {"api"},
-    "sqlalchemy": {"monitor", "rollout", "review"},  # one store, tables in `monitor/schema.py`
+    "sqlalchemy": {"monitor", "rollout", "review", "retrain"},  # one store, tables in `monitor/schema.py`
     "alembic": {"monitor"},
     "orjson": {"monitor"},
     "soundfile": {"audio"},

@@ -96,7 +96,7 @@ def _word(found: Spelled, length_s: float) -> Word:
 
 
 def _of_bundle(name: str) -> dict[str, Any]:
-    bundle = getattr(pipelines, name, None)
+    bundle: Any = getattr(pipelines, name, None)
     if type(bundle) is not pipelines.Wav2Vec2ASRBundle:  # one for alignment only is of a kind below it
         raise BadInput(f"torchaudio has no CTC recognizer {name!r}")
     return {

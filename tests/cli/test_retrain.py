@@ -34,7 +34,7 @@ class Place:
         }
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return run(*arguments, **self.variables)
+        return run(*arguments, data=None, timeout_s=PATIENCE_S, **self.variables)
 
     def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
         variables = {**os.environ, **self.variables}

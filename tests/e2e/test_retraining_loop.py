@@ -28,8 +28,10 @@ from tests.sounds import SHARED
 
 BUSY = [  # figures of the machine: tests share theirs with each other, and would be blamed for it
     f"software.{name}"
-    for name in "decode_s vad_s asr_s queue_s endpoint_to_final_s real_time_factor audio_s queue_depth loop_lag_s "
-    "cpu_share rss_mb load_share stretch overdue_share".split()
+    for name in (
+        *("decode_s", "vad_s", "asr_s", "queue_s", "endpoint_to_final_s", "real_time_factor", "audio_s"),
+        *("queue_depth", "loop_lag_s", "cpu_share", "rss_mb", "load_share", "stretch", "overdue_share"),
+    )
 ]
 
 KNOWN = ("zero", "one", "two", "three", "four", "five")
@@ -110,7 +112,7 @@ class Shop:
                 data={"model": "default", "response_format": "verbose_json"},
             )
             assert answer.status_code == 200, answer.text
-            found = answer.json()["speechpipe"] | {"said": word, "heard": answer.json()["text"]}
+            found: dict[str, Any] = answer.json()["speechpipe"] | {"said": word, "heard": answer.json()["text"]}
             self.said[found["id"]] = word
             return found
 
@@ -176,12 +178,12 @@ class Shop:
 
 def wrong(sessions: list[dict[str, Any]]) -> float:
     errors = [word_errors(session["said"], session["heard"]) for session in sessions]
-    return sum(item.edits for item in errors) / sum(item.length for item in errors)
+    return float(sum(item.edits for item in errors) / sum(item.length for item in errors))
 
 
 def sure(sessions: list[dict[str, Any]]) -> float:
     known = [segment["confidence"] for session in sessions for segment in session["segments"] if segment["confidence"]]
-    return sum(known) / len(known)
+    return float(sum(known) / len(known))
 
 
 @pytest.mark.shared_data
