@@ -24,7 +24,7 @@ from speechpipe.types import ModelFile, Samples
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
-LEAST_WORDS = 1
+LEAST_WORDS = 3
 MOST_S = 15.0
 
 Clip = tuple[str, Samples]

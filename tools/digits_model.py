@@ -2,8 +2,8 @@
 
 DIGITS is a folder with the Free Spoken Digit Dataset as manifest.jsonl (audio, text, speaker, licence), files named
 DIGIT_SPEAKER_TAKE. Takes 0 to 4 of every speaker and digit are the test, nothing is learnt of them. Needs Debian's
-espeak-ng and flite for the voices that are learnt from beside (tools/voices.py). Stopped, it goes on. What comes out is in
-var/digits_model/models, under a version of its own: a version that is known never changes.
+espeak-ng and flite for the voices that are learnt from beside (tools/voices.py). Stopped, it goes on. What comes out is
+in var/digits_model/models, under a version of its own: a version that is known never changes.
 """
 
 import json

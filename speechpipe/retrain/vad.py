@@ -173,6 +173,9 @@ def _best(scored: Sequence[_Scored], start: SegmenterOptions, frame_samples: int
 
     given = asdict(start) | {"hysteresis": start.threshold - start.exit_threshold}
     best = tuple(min(values, key=lambda step: abs(step - given[name])) for name, values in STEPS.items())
+    if not value(best):  # where nothing is heard no single step gains anything
+        axis = list(STEPS).index("threshold")
+        best = max(((*best[:axis], step, *best[axis + 1 :]) for step in STEPS["threshold"]), key=value)
     while value(better := max(_neighbours(best), key=value)) > value(best) + STEP_GAIN:
         best = better
     if value(best) <= _frames([_judge(item, start, frame_samples) for item in scored]).f1 + STEP_GAIN:
