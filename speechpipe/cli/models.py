@@ -24,7 +24,7 @@ def list_() -> None:
     for title in ("kind", "model", "version", "licence", "files", "what"):
         table.add_column(title, overflow="fold")
     for kind in ("vad", "asr"):
-        for card in catalogue.of_kind(kind):
+        for card in catalogue.versions(kind):
             problems = [problem for file in card.files if (problem := file.problem())]
             state = problems[0] if problems else f"{len(card.files)} verified" if card.files else "none"
             table.add_row(kind, card.name, card.version, card.licence, state, card.description)
@@ -33,7 +33,10 @@ def list_() -> None:
 
 @group.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A VAD or a recognizer; without: all that miss files.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="A VAD or a recognizer; without: those of the bundles that are served.")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that miss files: gigabytes.")] = False,
 ) -> None:
     """Fetch the weights that cards name by URL. Resumes what was cut off; refuses what has another hash."""
     import sys
@@ -43,8 +46,12 @@ def pull(
     from speechpipe.fetching import fetch
     from speechpipe.service import Service
 
-    catalogue = Service(settings()).catalogue
-    cards = [card for kind in ("vad", "asr") for card in catalogue.of_kind(kind) if name in ("", card.name)]
+    found = settings()
+    catalogue = Service(found).catalogue
+    bundles = [catalogue.bundle(bundle) for bundle in found.preloaded_bundles]
+    served = {catalogue.part(kind, bundle).id for kind in ("vad", "asr") for bundle in bundles}
+    known = [card for kind in ("vad", "asr") for card in catalogue.versions(kind)]
+    cards = [card for card in known if everything or (card.name == name if name else card.id in served)]
     if not cards:
         raise UnknownName(f"there is no model {name!r}; `speechpipe models list` shows them", cause="not_found")
 

@@ -104,7 +104,8 @@ class Retrainings:
 
     def tell(self, job: Job, outcome: Mapping[str, Any], reason: str) -> Job:
         """Add to the outcome of a job that is over."""
-        return self._change(job, "rollout", "speechpipe", reason, job.state, outcome={**job.outcome, **outcome})
+        action = "rollout" if "rollout" in outcome else "over"
+        return self._change(job, action, "speechpipe", reason, job.state, outcome={**job.outcome, **outcome})
 
     def again(self, number: int, actor: str) -> Job:
         """Have a job that was stopped or has failed go on, by whoever has time.

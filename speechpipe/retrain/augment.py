@@ -120,11 +120,12 @@ def fast_length(least: int) -> int:
 
 def warped(features: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Stretch the frequency axis of (batch, frames, mels) by (batch,) factors; its ends stay where they are."""
-    mels = features.shape[2]
-    target = torch.arange(mels)[None, :] * factors[:, None]
+    mels, device = features.shape[2], features.device
+    factors = factors.to(device)
+    target = torch.arange(mels, device=device)[None, :] * factors[:, None]
     # Above three quarters of the axis the map is straight to the end, so that nothing is lost.
     knee = 0.75 * mels / factors.clamp(min=1.0)[:, None]
-    line = torch.arange(mels)[None, :].expand_as(target)
+    line = torch.arange(mels, device=device)[None, :].expand_as(target)
     end = knee * factors[:, None]
     above = end + (line - knee) * ((mels - 1) - end) / ((mels - 1) - knee)
     target = torch.where(line <= knee, target, above).clamp(0, mels - 1)

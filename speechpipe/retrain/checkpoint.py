@@ -49,7 +49,9 @@ class Checkpoints:
             if not path.exists():
                 continue
             try:
-                return torch.load(path, weights_only=True), broken  # numbers only: nothing in it runs
+                return torch.load(
+                    path, map_location="cpu", weights_only=True
+                ), broken  # numbers only: nothing in it runs
             except Exception as error:  # noqa: BLE001 - a broken file raises whatever its bytes make the reader raise
                 broken += 1
                 log.warning("%s is broken (%s) and is left aside", path, type(error).__name__)

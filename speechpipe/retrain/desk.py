@@ -13,6 +13,7 @@ from speechpipe.monitor.store import Store
 from speechpipe.retrain import Job, Judgement, Request, State
 from speechpipe.retrain.archive import Retrainings
 from speechpipe.retrain.candidate import release
+from speechpipe.retrain.orders import RESULT, read_result
 from speechpipe.retrain.preparing import checked, prepare
 from speechpipe.retrain.runner import Ended, Run, clean
 from speechpipe.review_desk import ReviewDesk
@@ -78,6 +79,8 @@ class RetrainDesk:
         """
         bundle = checked(job.request, self._catalogue)
         folder = self.folder(job)
+        if (result := read_result(folder)) is not None and result.error:
+            (folder / RESULT).unlink()  # it failed, and is tried again
         with reachable():
             tasks = self._reviews.shelf.finished(job.request.since, tenant=job.request.tenant or None)
             prepare(job.request, bundle, tasks, self._places.audio.resolve(), folder)
@@ -119,7 +122,7 @@ class RetrainDesk:
         with reachable():
             newest = self.jobs.job(job.id)
             if newest.state is state:  # somebody stopped it, and it did
-                return newest
+                return self.jobs.tell(newest, outcome, newest.history[-1]["reason"])
             return self.jobs.end(newest, state, ACTOR, reason, {**newest.outcome, **outcome})
 
     def enter(self, job: Job) -> Job:

@@ -151,43 +151,36 @@ def widened(model: Trigrams, words: Sequence[str]) -> Trigrams:
     )
 
 
-def interpolate(general: Trigrams, domain: Trigrams, weight: float) -> Trigrams:
-    """Return the mixture, `weight` of the domain's probabilities, of every n-gram that one of them has.
+def raised(general: Trigrams, domain: Trigrams, weight: float) -> Trigrams:
+    """Return the general model with the n-grams of a domain raised to the mixture of both, where that is more.
 
-    As SRILM's `-mix-lm` (Stolcke, 2002): exact for those, by new backoff weights for all others. Both are over the
-    same words.
+    Nothing is lowered: a plain mixture takes `weight` from every word that the domain does not know, which a decoder
+    pays for at each word of general speech (docs/decisions/0013 has the figures). What may follow a history therefore
+    sums to more than one; decoders do not ask. Both models are over the same words.
     """
     size = general.size
 
-    def mixed(one: Logs, other: Logs) -> Logs:
+    def most(one: Logs, other: Logs) -> Logs:
         with np.errstate(divide="ignore"):
-            found: Logs = np.log10((1 - weight) * 10.0**one + weight * 10.0**other)
-        return np.maximum(found, NEVER)
+            mixed: Logs = np.log10((1 - weight) * 10.0**one + weight * 10.0**other)
+        return np.maximum(np.maximum(one, mixed), NEVER)
 
-    prob = mixed(general.prob, domain.prob)
     pairs = np.union1d(general.pairs, domain.pairs)
     v, w = np.divmod(pairs, size)
-    pair_prob = mixed(general.p2(v, w), domain.p2(v, w))
     triples = np.union1d(general.triples, domain.triples)
     uv, x = np.divmod(triples, size)
     u, y = np.divmod(uv, size)
-    triple_prob = mixed(general.p3(u, y, x), domain.p3(u, y, x))
-    backoff = _backoff(v, pair_prob, prob[w], size)
-    half = Trigrams(
-        general.words, prob, backoff, pairs, pair_prob, np.zeros(len(pairs)), np.zeros(0, np.int64), np.zeros(0)
+    place, found = _find(general.pairs, pairs)
+    return Trigrams(
+        general.words,
+        most(general.prob, domain.prob),
+        general.backoff,
+        pairs,
+        most(general.p2(v, w), domain.p2(v, w)),
+        np.where(found, general.pair_backoff[place], 0.0),  # after a new history everything is as it was
+        triples,
+        most(general.p3(u, y, x), domain.p3(u, y, x)),
     )
-    place, _ = _find(pairs, uv)
-    pair_backoff = _backoff(place, triple_prob, half.p2(y, x), len(pairs))
-    return Trigrams(general.words, prob, backoff, pairs, pair_prob, pair_backoff, triples, triple_prob)
-
-
-def _backoff(history: Ids, seen: Logs, shorter: Logs, count: int) -> Logs:
-    """Return log10 of what a history leaves for the unseen over what the shorter one gives those; 0 without any."""
-    left = 1.0 - np.bincount(history, 10.0**seen, count)
-    given = 1.0 - np.bincount(history, 10.0**shorter, count)
-    has = np.bincount(history, minlength=count) > 0
-    floor = 1e-6  # rounding: a history after which everything was seen leaves nothing
-    return np.where(has, np.log10(np.maximum(left, floor) / np.maximum(given, floor)), 0.0)
 
 
 def log_likelihood(model: Trigrams, texts: Iterable[str]) -> tuple[Logs, int]:

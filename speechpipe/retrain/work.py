@@ -15,7 +15,17 @@ from speechpipe import machine
 from speechpipe.errors import SpeechpipeError
 from speechpipe.retrain import Judgement, Kind, gate
 from speechpipe.retrain.examples import Example, Examples, read_examples, split
-from speechpipe.retrain.orders import CANDIDATE, PROGRESS, RESULT, STOPPED, Order, Result, read_order, write
+from speechpipe.retrain.orders import (
+    CANDIDATE,
+    PROGRESS,
+    RESULT,
+    STOPPED,
+    Order,
+    Result,
+    read_order,
+    read_result,
+    write,
+)
 from speechpipe.types import ModelFile, Scalar
 
 HELD_OUT = 0.2
@@ -218,6 +228,8 @@ def main(folder: Path, parent: int) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, which is the parent's to handle
     machine.give_way(machine.NOBODY_ELSE)
+    if read_result(folder) is not None:
+        return 0  # whoever started it before died before it took the result
     desk = Desk(folder, lambda: bool(asked) or os.getppid() != parent)
     try:
         result = run(desk)

@@ -11,7 +11,7 @@ from speechpipe.asr.pocketsphinx import model_files
 from speechpipe.errors import BadInput
 from speechpipe.retrain import trie_file
 from speechpipe.retrain.lm import LmOptions, adapt
-from speechpipe.retrain.ngrams import Trigrams, estimate, interpolate, log_likelihood
+from speechpipe.retrain.ngrams import Trigrams, estimate, log_likelihood, raised
 from speechpipe.retrain.pronounce import Dictionary, LetterRules, read_pronunciations
 from speechpipe.types import ModelFile
 from tests.sounds import sample
@@ -37,17 +37,19 @@ def chances(found: Trigrams, first: str, second: str) -> np.ndarray[tuple[int, .
 
 @pytest.mark.parametrize("history", [("<s>", "please"), ("please", "hold"), ("busy", "press"), ("line", "line")])
 def test_what_may_follow_sums_to_one(history: tuple[str, str]) -> None:
-    ours, theirs = model(), model(["hold the line one", "busy busy"])
-    for found in (ours, interpolate(ours, theirs, 0.3)):
-        assert chances(found, *history).sum() == pytest.approx(1.0, abs=1e-6)
+    assert chances(model(), *history).sum() == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_mixture_is_the_mixture_of_what_both_say() -> None:
+def test_the_domain_s_words_are_raised_to_the_mixture_and_no_other_is_lowered() -> None:
     ours, theirs = model(), model(["hold the line one", "busy busy"])
-    mixed = interpolate(ours, theirs, 0.3)
-    at = mixed.index["line"]
-    expected = 0.7 * chances(ours, "hold", "the")[at] + 0.3 * chances(theirs, "hold", "the")[at]
-    assert chances(mixed, "hold", "the")[at] == pytest.approx(expected, rel=1e-9)
+    found = raised(ours, theirs, 0.3)
+    for history in (("hold", "the"), ("busy", "busy"), ("<s>", "please"), ("one", "unseen")):
+        before, now = chances(ours, *history), chances(found, *history)
+        assert (now >= before - 1e-12).all()
+    mixed = 0.7 * chances(ours, "the", "line") + 0.3 * chances(theirs, "the", "line")
+    at = found.index["one"]
+    assert chances(found, "the", "line")[at] == pytest.approx(mixed[at], rel=1e-9)
+    assert mixed[at] > 2 * chances(ours, "the", "line")[at]
 
 
 def test_texts_that_are_expected_are_more_probable() -> None:
@@ -59,7 +61,7 @@ def test_texts_that_are_expected_are_more_probable() -> None:
 
 
 def test_a_model_comes_back_from_its_file_and_the_library_reads_it_alike(tmp_path: Path) -> None:
-    found = interpolate(model(), model(["hold the line one", "busy busy"]), 0.3)
+    found = raised(model(), model(["hold the line one", "busy busy"]), 0.3)
     trie_file.write(found, tmp_path / "x.lm.bin")
     again = trie_file.read(tmp_path / "x.lm.bin")
     assert list(again.words) == WORDS
