@@ -34,7 +34,7 @@ test: $(VENV)/.installed-dev ## Run all tests
 serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve
 
-bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about two hours)
+bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about three hours)
 	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli decoder_settings; do \
 		$(BIN)/python benchmarks/$$file.py || status=1; done; \
 	$(BIN)/speechpipe bench capacity $(SPEECH) || status=1; \
@@ -44,6 +44,9 @@ bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about two ho
 	$(BIN)/python benchmarks/replay.py $(MANIFEST) || status=1; \
 	$(BIN)/python benchmarks/promises.py $(MANIFEST) || status=1; \
 	$(BIN)/python benchmarks/store.py || status=1; \
+	for file in ctc_speed vad_fitting lm_adaptation; do $(BIN)/python benchmarks/$$file.py || status=1; done; \
+	$(BIN)/python tools/voices.py var/voices zero one two three four five six seven eight nine || status=1; \
+	$(BIN)/python benchmarks/new_speaker.py var/voices || status=1; \
 	for file in peer_server live_faults live_soak monitor_cost store_kill review_kill rollout_load; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
 
 lint: $(VENV)/.installed-dev ## Check style and types

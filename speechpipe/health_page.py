@@ -49,6 +49,11 @@ def rollout_panel(data: dict[str, Any], history: Sequence[dict[str, Any]]) -> st
     return environment().get_template("rollout.html.jinja").render(data=data, history=history, active=active)
 
 
+def retraining_panel(data: dict[str, Any]) -> str:
+    """Return retrainings as a part of the dashboard; `data` is what `GET /v1/retrain` answers."""
+    return environment().get_template("retraining.html.jinja").render(data=data)
+
+
 def _page(title: str, inside: str, style: str, minutes: int, *, rollouts: bool = False) -> str:
     template = environment().get_template("health.html.jinja")
     values = {"title": title, "body": inside, "style": style, "periods": PERIODS, "chosen": minutes}

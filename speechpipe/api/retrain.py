@@ -3,8 +3,10 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from speechpipe import health_page
 from speechpipe.api import auth
 from speechpipe.monitor.database import reachable
 from speechpipe.retrain import Kind, Request
@@ -46,12 +48,19 @@ def router(service: Service, retraining: Retraining) -> APIRouter:
     def operator(authorization: Authorization = None) -> str:
         return auth.caller(authorization, service.settings.operator_keys or service.settings.api_keys)
 
-    @routes.get("")
-    def listed(_: Annotated[str, Depends(reader)]) -> dict[str, Any]:
-        """List retrainings, the newest first, and say what the policy decides now."""
+    def shown() -> dict[str, Any]:
         with reachable():
             jobs = retraining.desk.jobs.listed()
         return {"retrainings": [row(job) for job in jobs], **retraining.facts()}
+
+    @routes.get("")
+    def listed(_: Annotated[str, Depends(reader)]) -> dict[str, Any]:
+        """List retrainings, the newest first, and say what the policy decides now."""
+        return shown()
+
+    @routes.get("/panel", include_in_schema=False)
+    def panel(_: Annotated[str, Depends(reader)]) -> Response:
+        return HTMLResponse(health_page.retraining_panel(shown()))
 
     @routes.post("", status_code=201)
     def ask(asked: Asked, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ async function showPanel(selector, address) {
 
 async function showRollout() {
   await showPanel("#rollout", "/v1/rollout/panel");
+  await showPanel("#retraining", "/v1/retrain/panel");
   await showPanel("#people", "/v1/automation/panel");
 }
 

@@ -78,7 +78,9 @@ def test_a_training_outlives_the_server_that_began_it(start_server: StartServer,
     until(lambda: listed(server)["running"] is None)
     assert httpx.post(f"{url}/1/stop", json={}, headers=boss).status_code == 409
     assert httpx.post(f"{url}/1/resume", headers=boss).json()["state"] == "waiting"
-    done = until(lambda: next((job for job in listed(server)["retrainings"] if job["state"] == "done"), None))
+    until(lambda: listed(server)["retrainings"][0]["rollout"] == "held at shadow")
+    (done,) = listed(server)["retrainings"]
+    assert done["state"] == "done"
     assert done["candidate"] == "tones@1.0.0-r1"
     assert done["figures"]["epochs"] == 20, "what was done before was not done again"
     actions = [line["action"] for line in done["history"]]
@@ -107,3 +109,7 @@ def test_what_cannot_be_done_over_http_says_why(start_server: StartServer, place
     assert post("", kind="vad")[0] == 201
     failed = until(lambda: next((job for job in listed(server)["retrainings"] if job["state"] == "failed"), None))
     assert failed["cause"] == "too_few_reviews"
+    panel = httpx.get(f"{server.url}/v1/retrain/panel", headers=boss).text
+    assert "failed (too_few_reviews)" in panel
+    assert "there is no policy" in panel
+    assert 'id="retraining"' in httpx.get(f"{server.url}/").text
