@@ -145,7 +145,8 @@ def _lm(order: Order, desk: Desk) -> Result:
         "perplexity_after": round(adapted.perplexity_after, 1),
     }
     names = {"lm": "lm.bin", "dict": "words.dict"}
-    return _judged(order, desk, names, held, _data(found, len(learnt), len(held)), figures)
+    data = _data(found, len(learnt), len(held)) | {"unpronounceable": adapted.refused.get("alphabet", 0)}
+    return _judged(order, desk, names, held, data, figures)
 
 
 def _judged(
