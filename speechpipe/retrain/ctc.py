@@ -29,7 +29,7 @@ FINE = TrainOptions(epochs=20, rate=5e-4, patience=20)
 
 TAUGHT = 0.5
 """Of the weights of a network that was taught more, the rest being those that it had: it learns the new and does not
-forget the others (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022; docs/decisions/0013 has a table)."""
+forget the others (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022; docs/decisions/0013)."""
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def raised(general: Trigrams, domain: Trigrams, weight: float) -> Trigrams:
     """Return the general model with the n-grams of a domain raised to the mixture of both, where that is more.
 
     Nothing is lowered: a plain mixture takes `weight` from every word that the domain does not know, which a decoder
-    pays for at each word of general speech (docs/decisions/0013 has the figures). What may follow a history therefore
+    pays for at each word of general speech (docs/decisions/0013). What may follow a history therefore
     sums to more than one; decoders do not ask. Both models are over the same words.
     """
     size = general.size
