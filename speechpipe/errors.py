@@ -16,6 +16,7 @@ SpeechpipeError
 ├── NotReady                  models not loaded, or shutting down
 ├── StoreUnavailable          the records cannot be read or written now
 ├── FetchFailed               weights cannot be fetched now
+├── DeliveryFailed            a callback or webhook did not reach its receiver
 ├── NoSpace                   the disk is full
 ├── TrainingFailed            nothing can be learnt from this: the loss is not finite
 ├── ClientGone                the caller left before the answer
@@ -142,6 +143,12 @@ class FetchFailed(SpeechpipeError):
     cause = "fetch_failed"
 
 
+class DeliveryFailed(SpeechpipeError):
+    """A POST to a receiver of callbacks or alarms failed; never the answer to a client's request."""
+
+    cause = "delivery_failed"
+
+
 class TrainingFailed(SpeechpipeError):
     """A training came to nothing; what it was trained from is as it was."""
 
@@ -192,6 +199,7 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     NotReady: 503,
     StoreUnavailable: 503,
     FetchFailed: 502,
+    DeliveryFailed: 502,
     NoSpace: 507,
     TrainingFailed: 500,
     ClientGone: 499,  # never reaches the client; the status that access logs use for it

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from speechpipe.background import BackgroundTasks, TaskStatus
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.workers import PoolStatus
 
@@ -16,6 +17,7 @@ def gauges(
     uploads: Callable[[], int],
     refused: Mapping[str, int],
     lost: Mapping[str, int],
+    tasks: BackgroundTasks,
 ) -> tuple[GaugeRow, ...]:
     """Return the rows."""
 
@@ -31,6 +33,12 @@ def gauges(
         counts = {pool: dict.fromkeys(RESTART_CAUSES, 0) | dict(status.restarts) for pool, status in pools().items()}
         return [((pool, cause), float(count)) for pool, of in counts.items() for cause, count in sorted(of.items())]
 
+    def by_task(name: str, help_: str, read: Callable[[TaskStatus], float], *, counter: bool = False) -> GaugeRow:
+        def rows() -> list[tuple[tuple[str, ...], float]]:
+            return [((status.name,), float(read(status))) for status in tasks.statuses()]
+
+        return GaugeRow(name, help_, rows, ("task",), counter=counter)
+
     return (
         one("ready", "1 when sessions are taken.", ready),
         one("uploads_in_progress", "Uploads in progress.", uploads),
@@ -41,6 +49,9 @@ def gauges(
         by_pool("workers_backlog_seconds", "Audio on workers, not worked on.", lambda status: status.backlog_s),
         by_pool("worker_rss_bytes", "Resident memory of all workers.", lambda status: sum(status.rss_mb) * 2**20),
         GaugeRow("worker_restarts_total", "Workers replaced.", restarts, ("pool", "cause"), counter=True),
+        by_task("background_task_alive", "1 while a background thread runs.", lambda status: status.alive),
+        by_task("background_task_failing", "1 while its last run raised.", lambda status: status.failing),
+        by_task("background_task_failures_total", "Runs that raised.", lambda status: status.failures, counter=True),
         by_cause("requests_refused_total", "Requests without a result.", refused),
         by_cause("records_lost_total", "Records the store did not get.", lost, LOSS_CAUSES),
     )

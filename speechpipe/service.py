@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from speechpipe import machine
 from speechpipe.admission import Admission
+from speechpipe.background import BackgroundTasks
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from speechpipe.config import Settings
@@ -57,6 +58,7 @@ class Service:
         """
         self.settings = settings
         self.clock = clock
+        self.tasks = BackgroundTasks()  # every thread that works for as long as the server
         self.catalogue = Catalogue([shipped_models(), settings.own_models_dir])
         names = settings.preloaded_bundles
         self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
@@ -79,6 +81,7 @@ class Service:
                 uploads=lambda: self.admission.uploads,
                 refused=self.refused,
                 lost=store.lost if store is not None else {},
+                tasks=self.tasks,
             ),
         )
         self.admission = Admission(settings, lambda: self.pool.status(), lambda: self._started)  # noqa: PLW0108 - who that is changes
