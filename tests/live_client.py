@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,12 +23,6 @@ WAIT_S = 30.0
 def pcm(samples: Samples) -> bytes:
     """Return 16-bit PCM."""
     return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-
-
-def by_ffmpeg(data: bytes, *arguments: str) -> bytes:
-    """Return 16 kHz PCM in another format."""
-    command = ["ffmpeg", "-v", "error", "-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-", *arguments, "-"]
-    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
 
 
 def spoken(*names: str, gap_s: float = 0.8) -> Samples:

@@ -42,17 +42,30 @@ def encoded(audio: Samples, rate: int = SAMPLE_RATE_HZ, form: str = "WAV", subty
     return buffer.getvalue()
 
 
-def encoded_by_ffmpeg(audio: Samples, container: str, codec: str, rate: int = 48_000) -> bytes:
-    """Return the bytes of a file that FFmpeg writes (`ipod` is m4a)."""
+def encoded_by_ffmpeg(
+    audio: Samples,
+    container: str,
+    codec: str,
+    rate: int = 48_000,
+    layout: str = "mono",
+    options: dict[str, str] | None = None,
+) -> bytes:
+    """Return the bytes of a file that FFmpeg's libraries write (`ipod` is m4a, `adts` is aac, `mulaw` is bare bytes).
+
+    `audio` is 16 kHz, one channel; every channel of `layout` gets it. `options` go to the container's writer.
+    """
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container) as output:
-        stream: Any = output.add_stream(codec, rate=rate, layout="mono")
-        stream.bit_rate = 64_000
-        frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="fltp", layout="mono")
+    with av.open(buffer, "w", format=container, options=options or {}) as output:
+        stream: Any = output.add_stream(codec, rate=rate, layout=layout)
+        if not codec.startswith("pcm_") and codec != "flac":
+            stream.bit_rate = 64_000 * stream.codec_context.channels
+        planes = np.broadcast_to(audio, (stream.codec_context.channels, len(audio)))
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout=layout)
         frame.sample_rate = SAMPLE_RATE_HZ
         frame.time_base = Fraction(1, SAMPLE_RATE_HZ)
+        stream.codec_context.open()  # only now it is known how many samples a frame of this codec has
         resampler = av.AudioResampler(
-            format=stream.codec_context.format, layout="mono", rate=rate, frame_size=stream.codec_context.frame_size
+            format=stream.codec_context.format, layout=layout, rate=rate, frame_size=stream.codec_context.frame_size
         )
         for part in [*resampler.resample(frame), *resampler.resample(None)]:
             output.mux(stream.encode(part))

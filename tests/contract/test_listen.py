@@ -10,7 +10,6 @@ from tests.conftest import Server
 from tests.live_client import (
     CLIPS,
     TWO,
-    by_ffmpeg,
     is_final,
     listening,
     pcm,
@@ -18,6 +17,7 @@ from tests.live_client import (
     transcript,
     whole,
 )
+from tests.sounds import encoded, encoded_by_ffmpeg
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ async def test_finals_are_contiguous_and_cover_everything(server: Server) -> Non
 
 async def test_live_and_upload_hear_the_same_segments(server: Server) -> None:
     client = await whole(server, TWO)
-    wav = by_ffmpeg(TWO, "-f", "wav")
+    wav = encoded(np.frombuffer(TWO, "<i2").astype(np.float32) / 32768)
     answer = httpx.post(
         f"{server.url}/v1/audio/transcriptions", files={"file": wav}, data={"model": "default"}, timeout=30
     )
@@ -119,17 +119,19 @@ async def test_channels_are_transcribed_apart(server: Server) -> None:
         assert texts == mono.texts
 
 
-@pytest.mark.parametrize("container", ["wav", "flac", "ogg", "webm", "mp3"])
+CODECS = {"wav": "pcm_s16le", "flac": "flac", "ogg": "libopus", "webm": "libopus", "mp3": "libmp3lame"}
+
+
+@pytest.mark.parametrize("container", CODECS)
 async def test_containers_need_no_description(server: Server, container: str) -> None:
-    codec = ["-c:a", "libopus"] if container in ("ogg", "webm") else []
-    data = by_ffmpeg(pcm(spoken(CLIPS[0])), *codec, "-f", container)
+    data = encoded_by_ffmpeg(spoken(CLIPS[0]), container, CODECS[container])
     client = await whole(server, data, encoding=None, sample_rate=None)
     assert client.texts
     assert client.socket.close_code == 1000
 
 
 async def test_telephone_audio(server: Server) -> None:
-    data = by_ffmpeg(pcm(spoken(CLIPS[0])), "-f", "mulaw", "-ar", "8000")
+    data = encoded_by_ffmpeg(spoken(CLIPS[0]), "mulaw", "pcm_mulaw", 8000)
     client = await whole(server, data, encoding="mulaw", sample_rate=None)
     assert client.texts
     assert client.messages[-1]["duration"] == pytest.approx(len(data) / 8000, abs=0.01)

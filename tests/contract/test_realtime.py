@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from speechpipe.types import Samples
 from tests.conftest import Server
 from tests.live_client import pcm, spoken, whole
+from tests.sounds import encoded_by_ffmpeg
 
 pytestmark = pytest.mark.anyio
 CLIPS = ("sentence_slt", "digits")
@@ -101,9 +102,7 @@ async def test_telephone_formats_and_parameters(server: Server) -> None:
     detection = {"type": "server_vad", "threshold": 0.6, "prefix_padding_ms": 200, "silence_duration_ms": 300}
     audio = {"format": {"type": "audio/pcmu"}, "turn_detection": detection}
     async with connected(server, **audio) as connection:
-        from tests.live_client import by_ffmpeg
-
-        await append(connection, by_ffmpeg(pcm(spoken(CLIPS[0])), "-f", "mulaw", "-ar", "8000"), 800)
+        await append(connection, encoded_by_ffmpeg(spoken(CLIPS[0]), "mulaw", "pcm_mulaw", 8000), 800)
         assert (await until(connection, COMPLETED))[-1].transcript
 
 
