@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from speechpipe.errors import DeliveryFailed, InvalidParameter
+from speechpipe.state_files import make_folder
 
 TIMESTAMP_HEADER = "X-Speechpipe-Timestamp"
 SIGNATURE_HEADER = "X-Speechpipe-Signature"
@@ -43,7 +44,7 @@ def load_secret(path: Path) -> bytes:
     Raises:
         OSError: it can be neither read nor written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 metadata = MetaData()
@@ -52,8 +53,10 @@ windows = Table(
     Column("bundle", String(97), nullable=False),  # name@version
     Column("arm", String(16), nullable=False),
     Column("records", Integer, nullable=False),
+    Column("units", Integer, nullable=False, server_default="0"),
     Column("payload", LargeBinary, nullable=False),
     Index("windows_by_time", "start"),
+    Index("windows_by_group", "tenant_class", "tenant", "channel", "bundle", "arm", "start"),
 )
 
 cursors = Table(
@@ -103,7 +106,46 @@ alarms = Table(
     Column("acknowledged_at", Float),
     Column("acknowledged_by", String(128)),
     Column("blame", Text, nullable=False, server_default=""),
+    Column("gone_at", Float),  # when the condition was first seen to be over; null while it lasts
     Index("alarms_by_state", "state"),
+    Index(
+        "alarms_open",
+        "fingerprint",
+        unique=True,
+        sqlite_where=text("state <> 'resolved'"),
+        postgresql_where=text("state <> 'resolved'"),
+    ),
+)
+
+alarm_notices = Table(  # the outbox: written with the alarm in one transaction, told from here
+    "alarm_notices",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("alarm_id", String(80), nullable=False),
+    Column("event", String(16), nullable=False),  # firing | resolved
+    Column("sink", String(32), nullable=False),
+    Column("state", String(16), nullable=False),  # due | told | lost
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),  # not told earlier
+    Column("tries", Integer, nullable=False),
+    Column("claimed_by", String(64), nullable=False),  # which process is telling it now
+    Column("claimed_until", Float, nullable=False),
+    Column("told_at", Float),
+    Column("failure", Text, nullable=False),  # of the last try
+    Index("alarm_notices_once", "alarm_id", "event", "sink", unique=True),
+    Index("alarm_notices_due", "state", "sink", "due_at"),
+)
+
+leases = Table(  # what one server process does for all on this store
+    "leases",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+watched_tenants = Table(  # enterprises that are watched each for itself
+    "watched_tenants", metadata, Column("tenant", String(128), primary_key=True), Column("since", Float, nullable=False)
 )
 
 changes = Table(
