@@ -12,10 +12,9 @@ ENV PATH=/opt/speechpipe/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CH
 # hadolint ignore=DL3013
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
 COPY constraints.txt pyproject.toml README.md LICENSE ./
-COPY tools tools
 COPY models models
 COPY speechpipe speechpipe
-RUN pip install --constraint constraints.txt . && python tools/torchaudio_without_cuda.py
+RUN pip install --constraint constraints.txt .
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/speechpipe --create-home speechpipe

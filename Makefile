@@ -18,7 +18,6 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable .
-	$(BIN)/python tools/torchaudio_without_cuda.py
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

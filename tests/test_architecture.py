@@ -57,7 +57,7 @@ ROWS: list[list[str]] = [
     ["config", "audio"],
     ["registry"],
     ["background", "outgoing"],
-    ["types", "errors", "machine", "state_files"],
+    ["types", "errors", "machine", "state_files", "torchaudio_import"],
 ]
 MAY_IMPORT_SIDEWAYS = {("bundles", "cards")}
 FREE = {"numpy", "fastapi", "pydantic", "pydantic_settings", "starlette"}  # used wherever their part is
@@ -71,7 +71,6 @@ SAME_PART = {
     "orjson": {"monitor"},
     "soundfile": {"audio"},
     "torch": {"acoustic", "asr", "retrain"},
-    "torchaudio": {"acoustic", "asr", "retrain"},
     "safetensors": {"acoustic"},
 }
 

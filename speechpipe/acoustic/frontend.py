@@ -1,9 +1,9 @@
 """Features: a log-mel spectrogram that knows neither gain nor the noise floor of a microphone."""
 
 import torch
-import torchaudio
 
 from speechpipe.acoustic import NetworkConfig
+from speechpipe.torchaudio_import import torchaudio
 from speechpipe.types import SAMPLE_RATE_HZ
 
 FLOOR_NATS = 9.0

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from sentencepiece import SentencePieceProcessor
-from torchaudio.models import RNNTBeamSearch, emformer_rnnt_base, emformer_rnnt_model
-from torchaudio.transforms import MelSpectrogram
 
 from speechpipe.asr import DecodeOptions
 from speechpipe.errors import BadInput
+from speechpipe.torchaudio_import import torchaudio
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript, Word
 
 HOP = 160
@@ -56,15 +55,17 @@ class EmformerRecognizer:
             self.tokens = SentencePieceProcessor(model_file=str(files["tokens"]))
             self.blank = self.tokens.get_piece_size()
             if "config" in files:
-                model = emformer_rnnt_model(**json.loads(files["config"].read_text(encoding="utf-8")))
+                model = torchaudio.models.emformer_rnnt_model(**json.loads(files["config"].read_text(encoding="utf-8")))
             else:
-                model = emformer_rnnt_base(num_symbols=self.blank + 1)
+                model = torchaudio.models.emformer_rnnt_base(num_symbols=self.blank + 1)
             model.load_state_dict(torch.load(files["weights"], map_location="cpu", weights_only=True))
         except (RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
             message = f"these are no files of an Emformer: {str(error).splitlines()[0]}"
             raise BadInput(message, cause="weights_broken") from error
-        self.search = RNNTBeamSearch(model.eval(), self.blank, step_max_tokens=MOST_TOKENS)
-        self._mel = MelSpectrogram(SAMPLE_RATE_HZ, n_fft=400, n_mels=len(self._mean), hop_length=HOP)
+        self.search = torchaudio.models.RNNTBeamSearch(model.eval(), self.blank, step_max_tokens=MOST_TOKENS)
+        self._mel = torchaudio.transforms.MelSpectrogram(
+            SAMPLE_RATE_HZ, n_fft=400, n_mels=len(self._mean), hop_length=HOP
+        )
 
     def open(self, options: DecodeOptions) -> "EmformerStream":
         """Begin a segment."""

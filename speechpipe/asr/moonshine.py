@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
+# Before transformers, which imports torchaudio by itself, and fails where that does.
+import speechpipe.torchaudio_import  # noqa: F401  # isort: skip
 from transformers import AutoTokenizer, MoonshineForConditionalGeneration
 
 from speechpipe.acoustic import guards

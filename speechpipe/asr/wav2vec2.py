@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchaudio import pipelines
-from torchaudio.models import wav2vec2_model
 
 from speechpipe.acoustic.lattice import Spelled, best_path
 from speechpipe.asr import BufferedStream, DecodeOptions, transcript_of
 from speechpipe.errors import BadInput
+from speechpipe.torchaudio_import import torchaudio
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript, Word
 
 FRAME_SAMPLES = 320
@@ -25,6 +24,8 @@ LEAST_SAMPLES = 400
 """One frame needs so many."""
 
 SPACE = "|"
+
+pipelines = torchaudio.pipelines
 
 
 class Wav2Vec2Recognizer:
@@ -46,7 +47,7 @@ class Wav2Vec2Recognizer:
             raise BadInput("a label of this model is more than one letter")
         self._alphabet = "".join(config["labels"])
         self._normalise = bool(config["normalize"])
-        model = wav2vec2_model(**config["params"])
+        model = torchaudio.models.wav2vec2_model(**config["params"])
         try:
             state = torch.load(files["weights"], map_location="cpu", weights_only=True)  # nothing in it runs
             for name in ("aux.weight", "aux.bias"):

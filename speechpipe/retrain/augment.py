@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torchaudio.functional as audio
 
+from speechpipe.torchaudio_import import torchaudio
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
+audio = torchaudio.functional
 TELEPHONE_HZ = 8000
 MASKED_FRAMES, MASKED_MELS = 8, 6
 SPEED_STEP = 0.05

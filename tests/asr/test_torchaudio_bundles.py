@@ -8,23 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchaudio import pipelines
-from torchaudio.models import RNNTBeamSearch, emformer_rnnt_model, wav2vec2_model
 
 from speechpipe.asr import DecodeOptions
 from speechpipe.asr.emformer import AHEAD_FRAMES, HOP, SEGMENT_FRAMES, EmformerRecognizer
 from speechpipe.asr.wav2vec2 import Wav2Vec2Recognizer
 from speechpipe.cards import shipped_models
 from speechpipe.errors import BadInput
+from speechpipe.torchaudio_import import torchaudio
 from tests.asr import tiny_models
 from tests.sounds import sample
+
+pipelines = torchaudio.pipelines
 
 
 @pytest.mark.parametrize("normalize", [False, True])
 def test_wav2vec2_says_what_a_greedy_decode_says(tmp_path: Path, normalize: bool) -> None:
     files = tiny_models.wav2vec2(tmp_path, normalize=normalize)
     config = json.loads(files["config"].read_text())
-    model = wav2vec2_model(**config["params"]).eval()
+    model = torchaudio.models.wav2vec2_model(**config["params"]).eval()
     model.load_state_dict(torch.load(files["weights"], weights_only=True))
     recognizer = Wav2Vec2Recognizer(files)
     labels = ["-", *config["labels"]]
@@ -45,9 +46,9 @@ def test_wav2vec2_says_what_a_greedy_decode_says(tmp_path: Path, normalize: bool
 def test_emformer_says_what_the_library_s_streaming_loop_says(tmp_path: Path) -> None:
     files = tiny_models.emformer(tmp_path)
     recognizer = EmformerRecognizer(files, beam=2)
-    model = emformer_rnnt_model(**json.loads(files["config"].read_text())).eval()
+    model = torchaudio.models.emformer_rnnt_model(**json.loads(files["config"].read_text())).eval()
     model.load_state_dict(torch.load(files["weights"], weights_only=True))
-    search = RNNTBeamSearch(model, recognizer.blank, step_max_tokens=10)
+    search = torchaudio.models.RNNTBeamSearch(model, recognizer.blank, step_max_tokens=10)
     speech = sample("digits")
     # The loop of the documentation of `torchaudio.pipelines.RNNTBundle`.
     step, heard = SEGMENT_FRAMES * HOP, (SEGMENT_FRAMES + AHEAD_FRAMES) * HOP
@@ -73,11 +74,12 @@ def test_emformer_says_what_the_library_s_streaming_loop_says(tmp_path: Path) ->
 def test_emformer_features_are_the_library_s(tmp_path: Path) -> None:
     files = tiny_models.emformer(tmp_path)
     bundle = pipelines.EMFORMER_RNNT_BASE_LIBRISPEECH
-    from torchaudio.pipelines import rnnt_pipeline
-    from torchaudio.transforms import MelSpectrogram
+    rnnt_pipeline = pipelines.rnnt_pipeline
 
     speech = torch.from_numpy(sample("digits"))
-    mel = MelSpectrogram(16_000, n_fft=bundle.n_fft, n_mels=bundle.n_mels, hop_length=bundle.hop_length)
+    mel = torchaudio.transforms.MelSpectrogram(
+        16_000, n_fft=bundle.n_fft, n_mels=bundle.n_mels, hop_length=bundle.hop_length
+    )
     curved = rnnt_pipeline._piecewise_linear_log(mel(speech).transpose(1, 0) * rnnt_pipeline._gain)
     expected = rnnt_pipeline._GlobalStatsNormalization(str(files["stats"]))(curved)
     found = EmformerRecognizer(files).features(sample("digits"))

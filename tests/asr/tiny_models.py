@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from speechpipe.torchaudio_import import torchaudio
+
 LETTERS = "|etaonihsrdlu"
 W2V = {
     "extractor_mode": "group_norm",
@@ -37,11 +39,9 @@ W2V = {
 
 def wav2vec2(folder: Path, *, normalize: bool = False) -> dict[str, Path]:
     """Return the files of a wav2vec 2.0."""
-    from torchaudio.models import wav2vec2_model
-
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
-    model = wav2vec2_model(**W2V)
+    model = torchaudio.models.wav2vec2_model(**W2V)
     torch.nn.init.normal_(model.aux.weight, std=3.0)  # an untrained one says nothing else than its bias
     torch.save(model.state_dict(), folder / "weights.pth")
     config = {"params": W2V, "labels": list(LETTERS), "normalize": normalize}
@@ -52,7 +52,6 @@ def wav2vec2(folder: Path, *, normalize: bool = False) -> dict[str, Path]:
 def emformer(folder: Path) -> dict[str, Path]:
     """Return the files of an Emformer RNN-T, with a SentencePiece model made for it."""
     import sentencepiece
-    from torchaudio.models import emformer_rnnt_model
 
     folder.mkdir(parents=True, exist_ok=True)
     texts = folder / "texts.txt"
@@ -85,7 +84,7 @@ def emformer(folder: Path) -> dict[str, Path]:
         "lstm_dropout": 0.0,
     }
     torch.manual_seed(5)
-    model = emformer_rnnt_model(**config)
+    model = torchaudio.models.emformer_rnnt_model(**config)
     torch.nn.init.normal_(model.joiner.linear.weight, std=0.5)
     with torch.no_grad():
         model.joiner.linear.bias[blank] += 4.0  # mostly it says nothing, as a trained one
