@@ -16,6 +16,7 @@ def build(settings: Settings, *, live: bool = False) -> Service:
     service = Service(settings, store=store, live=live)
     reviewing = Reviewing(settings, store, service.emit, service.clock)
     service.reviewing = reviewing
+    service.tasks.add(*reviewing.tasks)
     service.exposition.add_gauges(reviewing.gauges())
     demotion = DemotionSink(reviewing.desk.automation, settings.enterprise_tenants)
     service.watch(Monitoring(settings, store, service.emit, service.clock, [demotion]))

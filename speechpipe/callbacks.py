@@ -2,93 +2,108 @@
 
 import json
 import logging
-import threading
-import urllib.request
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Protocol
+from urllib.parse import urlsplit
 
-from speechpipe.errors import InvalidParameter
-from speechpipe.monitor.database import STORE_ERRORS
+from speechpipe.background import BackgroundTask
+from speechpipe.errors import DeliveryFailed, InvalidParameter
+from speechpipe.outgoing import AllowedUrls
 from speechpipe.review.jobs import Job, Jobs
 
-TIMEOUT_S = 10.0
 LOOK_S = 1.0
-MOST_URL = 2000
+REST_S = 30.0
+"""A host that did not answer in time is left alone for so long: it must not hold up the calls to others."""
 
 log = logging.getLogger(__name__)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An answer elsewhere is no answer: what is allowed was said of one address."""
+class Post(Protocol):
+    """What sends a request; raises DeliveryFailed (`outgoing.Sender`)."""
 
-    def redirect_request(self, *_: object) -> None:
-        """Follow nothing."""
-
-
-def allowed(url: str, prefixes: Sequence[str]) -> str:
-    """Return the URL if an operator allows calls to it.
-
-    Raises:
-        InvalidParameter: nobody does: a server that calls whatever it is told reaches what its clients cannot.
-    """
-    plain = len(url) <= MOST_URL and url.isascii() and url.isprintable() and " " not in url and "@" not in url
-    if not plain or not any(url.startswith(prefix) for prefix in prefixes):
-        message = "this server calls no such address; its operator allows them with SPEECHPIPE_CALLBACKS"
-        raise InvalidParameter(message, param="callback", cause="callback_not_allowed")
-    return url
+    def post(self, url: str, body: bytes, headers: dict[str, str]) -> None:
+        """Send it."""
 
 
 class Callbacks:
-    """A thread that calls; which calls are due stands in the store."""
+    """A background task that calls; which calls are due, and how often each was tried, stands in the store.
 
-    def __init__(self, jobs: Jobs, body: Callable[[Job], dict[str, object]]) -> None:
+    Args:
+        jobs: the store's jobs. Each call is claimed there first, so of several servers on a store one makes it.
+        body: what a client is told about a job.
+        allowed: URLs that may be called: asked when an upload names one, and again before each call.
+        sender: makes the calls.
+    """
+
+    def __init__(
+        self, jobs: Jobs, body: Callable[[Job], dict[str, object]], allowed: Sequence[str], sender: Post
+    ) -> None:
+        """Read the allowed URLs.
+
+        Raises:
+            InvalidParameter: an entry of `allowed` is not the beginning of an http or https URL.
+        """
         self._jobs = jobs
         self._body = body
-        self._opener = urllib.request.build_opener(_NoRedirect)
-        self._closing = threading.Event()
-        self._wake = threading.Event()
+        self._allowed = AllowedUrls(allowed)
+        self._sender = sender
+        self._resting: dict[str, float] = {}  # host and port -> until when it is not called
         self.counts: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self._run, name="callbacks", daemon=True)
+        self.task = BackgroundTask("callbacks", self.look, every_s=LOOK_S)
+
+    def checked(self, url: str) -> str:
+        """Return `url` if an operator allows calls to it.
+
+        Raises:
+            InvalidParameter: nobody does: a server that calls whatever it is told reaches what its clients cannot.
+        """
+        if url not in self._allowed:
+            message = "this server calls no such address; its operator allows them with SPEECHPIPE_CALLBACKS"
+            raise InvalidParameter(message, param="callback", cause="callback_not_allowed")
+        return url
 
     def start(self) -> None:
         """Begin to call."""
-        self._thread.start()
+        self.task.start()
 
     def close(self) -> None:
         """Stop; what is due stays in the store."""
-        self._closing.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(TIMEOUT_S)
+        self.task.close()
 
     def nudge(self) -> None:
         """Look at once."""
-        self._wake.set()
+        self.task.wake()
 
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            self._wake.wait(LOOK_S)
-            self._wake.clear()
-            try:
-                for job in self._jobs.due():
-                    if self._closing.is_set():
-                        return
-                    self._jobs.called(job, reached=self._call(job))
-            except STORE_ERRORS as error:
-                log.warning("callbacks wait for the store: %s", error)
-                self._closing.wait(5.0)
+    def look(self) -> None:
+        """Make the calls that are due, the longest due first.
 
-    def _call(self, job: Job) -> bool:
-        request = urllib.request.Request(  # noqa: S310 - only what `allowed` let through
-            job.callback,
-            json.dumps(self._body(job)).encode(),
-            {"Content-Type": "application/json", "User-Agent": "speechpipe", "X-Speechpipe-Id": job.id},
-        )
+        Raises:
+            SQLAlchemyError, OSError: the store cannot be used.
+        """
+        now = time.monotonic()
+        self._resting = {host: until for host, until in self._resting.items() if until > now}
+        for job in self._jobs.due():
+            if self.task.closing:
+                return
+            host = urlsplit(job.callback).netloc
+            if host in self._resting:
+                self._jobs.postpone(job, REST_S)
+                continue
+            claimed = self._jobs.claim(job)
+            if claimed is not None:
+                self._jobs.called(claimed, reached=self._call(claimed, host))
+
+    def _call(self, job: Job, host: str) -> bool:
         try:
-            with self._opener.open(request, timeout=TIMEOUT_S):
-                self.counts["sent"] += 1
-                return True
-        except (OSError, ValueError) as error:
-            self.counts["failed"] += 1
-            log.warning("the callback of %s failed (try %d): %s", job.id, job.callback_tries + 1, error)
+            self.checked(job.callback)  # the operator may have taken it back
+            self._sender.post(job.callback, json.dumps(self._body(job)).encode(), {"X-Speechpipe-Id": job.id})
+        except (DeliveryFailed, InvalidParameter) as error:
+            self.counts[error.cause] += 1
+            log.warning("the callback of %s failed (try %d): %s", job.id, job.callback_tries, error)
+            if error.cause == "timeout":
+                self._resting[host] = time.monotonic() + REST_S
             return False
+        self.counts["sent"] += 1
+        return True

@@ -77,7 +77,17 @@ class Settings(BaseSettings):
     keep_reviews_days: float = Field(400.0, gt=0, description="Answered reviews are kept so long.")
     keep_review_audio_days: float = Field(30.0, gt=0, description="Audio of reviews; who has none by then expires.")
     callbacks: list[str] = Field(
-        default_factory=list, description="Beginnings of URLs that clients may have called; empty = no calls."
+        default_factory=list,
+        description="URLs that clients may have called, and all below them: scheme, host, port, first segments of "
+        "the path; empty = no calls.",
+    )
+    callback_networks: list[str] = Field(
+        default_factory=list,
+        description="Networks (CIDR) beside the public ones to which host names of callbacks may lead.",
+    )
+    signing_secret: str = Field(
+        "",
+        description="Signs callbacks and the alarm webhook; empty = made once, in signing.key of the state directory.",
     )
 
     enterprise_tenants: list[str] = Field(

@@ -23,6 +23,7 @@ from speechpipe.speech_metrics import feedback_record
 TICK_S = 2.0
 SYSTEM_EVERY_S = 10.0
 FEEDBACK_WAIT_S = 5.0
+RECORD_WAIT_S = 0.1
 COUNTERS = frozenset(
     {"system.records_lost", "system.webhooks_lost", "software.restarts", "software.refused", "software.cpu_s"}
 )
@@ -168,8 +169,7 @@ class Monitoring:
             UnknownName: there is no such utterance or session.
             StoreUnavailable: it could not be written.
         """
-        with reachable():
-            found = self._find(given)
+        found = self._find(given)
         if found is None:
             name = given.utterance_id or given.session_id
             raise UnknownName(f"there is no utterance or session {name!r}", cause="not_found")
@@ -184,6 +184,25 @@ class Monitoring:
         return record
 
     def _find(self, given: Feedback) -> Record | None:
+        """Return the record that is meant; one that waits for the store's writer is waited for.
+
+        Raises:
+            StoreUnavailable: the store cannot be read, or cannot write what it was given.
+        """
+        for pause_s in (0.0, RECORD_WAIT_S):  # a live final is on its way a moment before its record
+            time.sleep(pause_s)
+            with reachable():
+                if (found := self._look_up(given)) is not None:
+                    return found
+            settled = self._store.settle(FEEDBACK_WAIT_S)
+            with reachable():
+                if (found := self._look_up(given)) is not None:
+                    return found
+            if not settled or self._store.failure:
+                raise StoreUnavailable(f"records wait for the store: {self._store.failure or 'too slow'}")
+        return None
+
+    def _look_up(self, given: Feedback) -> Record | None:
         if given.utterance_id:
             return next((r for r in self._store.find(id_=given.utterance_id) if r.kind == "unit"), None)
         found = self._store.find(session_id=given.session_id)

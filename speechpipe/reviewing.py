@@ -8,12 +8,12 @@ import hashlib
 import logging
 import queue
 import threading
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from speechpipe.audio.kept import Keeping, KeptAudio
+from speechpipe.background import BackgroundTask
 from speechpipe.callbacks import Callbacks
 from speechpipe.config import Settings
 from speechpipe.errors import SpeechpipeError, StoreUnavailable
@@ -22,6 +22,7 @@ from speechpipe.monitor import Record
 from speechpipe.monitor.database import STORE_ERRORS, reachable
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.monitor.store import Store
+from speechpipe.outgoing import Sender
 from speechpipe.review import TaskState, Why
 from speechpipe.review.automation import Scoped
 from speechpipe.review.degrees import Terms
@@ -29,15 +30,19 @@ from speechpipe.review.draw import Drawn, disagreeing, drawn
 from speechpipe.review.jobs import Job
 from speechpipe.review.tasks import Draft, Task
 from speechpipe.review_desk import ReviewDesk
+from speechpipe.signing import signing_secret
 from speechpipe.terms_book import TermsBook
 
 LOOK_S = 1.0
-STANDING_EVERY_S = 15.0
+JUDGE_EVERY_S = 15.0
 SWEEP_EVERY_S = 60.0
 ABANDONED_S = 3600.0
 """Audio that was kept for a decision that never came (the process was killed) is deleted after so long."""
 
 MOST_PENDING = 500
+MOST_SPOKEN = 1000
+"""Live sessions that are over and wait for the decision who looks at them; more are counted and not reviewed."""
+
 DISAGREES = 0.25
 """Share of the words that must differ for a shadowing bundle to disagree."""
 
@@ -58,57 +63,48 @@ class Reviewing:
         self._clock = clock
         self.book = TermsBook(self.desk, settings.state_dir / "automation.json", clock)
         self._pending: OrderedDict[str, tuple[Listened, Terms]] = OrderedDict()  # may still disagree
-        self._spoken: queue.SimpleQueue[tuple[Sequence[Listened], Terms, bool]] = queue.SimpleQueue()
+        self._spoken: queue.Queue[tuple[Sequence[Listened], Terms, bool]] = queue.Queue(MOST_SPOKEN)
         self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._standing_at = self._swept_at = 0.0
         self.counts: Counter[str] = Counter()
-        self.failure = ""
-        self.callbacks = Callbacks(self.desk.jobs, self.desk.told)
-        self._thread = threading.Thread(target=self._run, name="reviews", daemon=True)
+        sender = Sender(
+            signing_secret(settings) if settings.callbacks else b"", guarded=True, networks=settings.callback_networks
+        )
+        self.callbacks = Callbacks(self.desk.jobs, self.desk.told, settings.callbacks, sender)
+        self._following = BackgroundTask("reviews", self._follow, every_s=LOOK_S)
+        self._judging = BackgroundTask("review-calibration", self.book.judge, every_s=JUDGE_EVERY_S)
+        self._sweeping = BackgroundTask("review-retention", self.sweep, every_s=SWEEP_EVERY_S)
+        self.tasks = (self._following, self._judging, self._sweeping, self.callbacks.task)
 
     # ---- life ----
 
     def start(self) -> None:
         """Read the policies, then follow them."""
-        self._look()
-        self._thread.start()
-        self.callbacks.start()
-
-    def close(self) -> None:
-        """Stop."""
-        self._closing.set()
-        self.callbacks.close()
-        if self._thread.is_alive():
-            self._thread.join(10.0)
-
-    def _run(self) -> None:
-        while not self._closing.wait(LOOK_S):
-            self._take_spoken()
-            self._look()
-        self._take_spoken()
-
-    def _look(self) -> None:
         try:
             self.book.refresh()
-            now = time.monotonic()
-            if now - self._standing_at >= STANDING_EVERY_S:
-                self._standing_at = now
-                self.book.judge()
-            if now - self._swept_at >= SWEEP_EVERY_S:
-                self._swept_at = now
-                self.sweep()
-            self.failure = ""
         except (SpeechpipeError, *STORE_ERRORS) as error:
-            if not self.failure:
-                log.warning("the degrees of automation cannot be followed, those known hold: %s", error)
-            self._fails(error)
-        except Exception as error:  # the last handler of reviews: one strange answer does not end the thread
-            log.exception("reviews cannot be followed")
-            self._fails(error)
+            log.warning("the degrees of automation cannot be read, those known hold: %s", error)
+        for task in self.tasks:
+            task.start()
 
-    def _fails(self, error: Exception) -> None:
-        self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
+    def close(self) -> None:
+        """Decide on the sessions that are over, and stop."""
+        for task in self.tasks:
+            task.close()
+        while not self._spoken.empty():
+            try:
+                self._take_spoken()
+            except (SpeechpipeError, *STORE_ERRORS) as error:
+                log.warning("a live session is not reviewed: %s", error)
+
+    def _follow(self) -> None:
+        self._take_spoken()
+        self.book.refresh()
+
+    @property
+    def failure(self) -> str:
+        """Why the policies cannot be followed now; those known hold meanwhile. Empty: they are followed."""
+        status = self._following.status
+        return status.last_failure if status.failing else ""
 
     def sweep(self) -> None:
         """Delete what nobody needs any more, and say of tasks without audio that they are over."""
@@ -177,16 +173,24 @@ class Reviewing:
 
     def spoken(self, sessions: Sequence[Listened], terms: Terms, *, shadowed: bool) -> None:
         """Decide who looks at live sessions, soon and on another thread: nobody waits for that."""
-        self._spoken.put((sessions, terms, shadowed))
+        try:
+            self._spoken.put_nowait((sessions, terms, shadowed))
+        except queue.Full:
+            self.counts["queue_full"] += 1
+            self.discard([session.id for session in sessions])
 
     def _take_spoken(self) -> None:
-        while not self._spoken.empty():
-            sessions, terms, shadowed = self._spoken.get()
+        while True:
+            try:
+                sessions, terms, shadowed = self._spoken.get_nowait()
+            except queue.Empty:
+                return
             try:
                 self.take(sessions, terms, shadowed=shadowed)
-            except Exception:  # one strange session does not end the thread
+            except BaseException:
                 self.counts["not_stored"] += 1
-                log.exception("a live session cannot be reviewed")
+                self.discard([session.id for session in sessions])
+                raise
 
     def _leave(self, session: Listened, terms: Terms, *, shadowed: bool) -> None:
         if not shadowed or not terms.followed:
@@ -267,6 +271,6 @@ class Reviewing:
         """Return the rows of the exposition."""
         return (
             by_cause("reviews_total", "Reviews asked for, by why, and what could not be.", self.counts),
-            by_cause("callbacks_total", "Calls to clients.", self.callbacks.counts),
+            by_cause("callbacks_total", "Calls to clients: sent, or why they failed.", self.callbacks.counts),
             by_cause("review_audio_failures_total", "Audio of reviews that could not be kept.", self.audio.failed),
         )

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from speechpipe import callbacks, captions, documents
+from speechpipe import captions, documents
 from speechpipe.api import auth, waiting
 from speechpipe.api.errors import error_body
 from speechpipe.api.fields import UploadFields, read_form
@@ -88,7 +88,7 @@ class Upload:
             route=choice.route,
             terms=service.terms(tenant, choice.bundle),
         )
-        callback = callbacks.allowed(fields.callback, service.settings.callbacks) if fields.callback else ""
+        callback = auth.reviewing(service).callbacks.checked(fields.callback) if fields.callback else ""
         self.job = waiting.job(self.asked, fields, service.clock(), callback)
 
     @property

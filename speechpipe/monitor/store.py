@@ -24,6 +24,8 @@ WAIT_S = 0.2
 AGAIN_S = 1.0
 """After a failure the same batch is tried once more after so long; meanwhile the queue fills."""
 
+SETTLE_LOOK_S = 0.02
+
 GAP_S = 5.0
 """Numbers of records come in order, but are not always seen in order where several processes write to one database: a
 number that is missing for longer than this was given to a transaction that failed."""
@@ -80,6 +82,20 @@ class Store:
     def flush(self) -> None:
         """Wait until everything queued so far was written or counted lost."""
         self._queue.join()
+
+    def settle(self, wait_s: float) -> bool:
+        """Wait until the records queued before this call were written or counted lost; False if that takes longer.
+
+        Records that come meanwhile are not waited for: under steady traffic the queue is never empty.
+        """
+        done = lambda: self.written + self.lost.total() - self.lost["queue_full"]  # noqa: E731
+        goal = done() + self._queue.unfinished_tasks
+        limit = time.monotonic() + wait_s
+        while done() < goal and self._queue.unfinished_tasks:
+            if time.monotonic() >= limit:
+                return False
+            time.sleep(SETTLE_LOOK_S)
+        return True
 
     def close(self) -> None:
         """Write what is queued and stop."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
@@ -16,6 +16,9 @@ WAITING, DONE, FAILED = "waiting", "done", "failed"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 3600.0
 TRIES = 20
 """Of a callback, with pauses that double: for about a day."""
+
+CLAIM_S = 60.0
+"""For how long a call belongs to the process that makes it: longer than a call can take."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +83,41 @@ class Jobs:
         return _job(row)
 
     def due(self, most: int = 10) -> list[Job]:
-        """Return jobs whose clients are to be called now."""
-        query = select(jobs).where(jobs.c.callback_state == "due", jobs.c.callback_at <= self._clock()).limit(most)
+        """Return jobs whose clients are to be called now, the longest due first."""
+        query = select(jobs).where(jobs.c.callback_state == "due", jobs.c.callback_at <= self._clock())
+        query = query.order_by(jobs.c.callback_at, jobs.c.id).limit(most)
         with self._engine().connect() as connection:
             return [_job(row) for row in connection.execute(query)]
 
-    def called(self, job: Job, *, reached: bool) -> None:
-        """Note how a call went; what failed is tried again, with longer and longer pauses."""
+    def claim(self, job: Job) -> Job | None:
+        """Take a due call for this process, and count the try; None if another process has taken it.
+
+        A call whose process dies is due again after `CLAIM_S`; what broke the process does not run without end.
+        """
         tries = job.callback_tries + 1
+        if tries > TRIES:  # nobody noted how the last one went
+            self._write(job, {"callback_state": "failed"})
+            return None
+        if not self._write(job, {"callback_tries": tries, "callback_at": self._clock() + CLAIM_S}):
+            return None
+        return replace(job, callback_tries=tries)
+
+    def postpone(self, job: Job, seconds: float) -> None:
+        """Make a due call later; that is no try."""
+        self._write(job, {"callback_at": self._clock() + seconds})
+
+    def called(self, job: Job, *, reached: bool) -> None:
+        """Note how a claimed call went; what failed is tried again, with longer and longer pauses."""
+        tries = job.callback_tries
         pause_s = min(FIRST_PAUSE_S * 2.0 ** (tries - 1), LONGEST_PAUSE_S)
         state = "sent" if reached else "failed" if tries >= TRIES else "due"
-        values = {"callback_state": state, "callback_tries": tries, "callback_at": self._clock() + pause_s}
-        mine = and_(jobs.c.id == job.id, jobs.c.callback_tries == job.callback_tries)
+        self._write(job, {"callback_state": state, "callback_at": self._clock() + pause_s})
+
+    def _write(self, job: Job, values: Mapping[str, Any]) -> bool:
+        """Change a call that is due, if nobody has tried it since `job` was read."""
+        mine = and_(jobs.c.id == job.id, jobs.c.callback_state == "due", jobs.c.callback_tries == job.callback_tries)
         with self._engine().begin() as connection:
-            connection.execute(update(jobs).where(mine).values(**values))
+            return connection.execute(update(jobs).where(mine).values(**values)).rowcount == 1
 
     def forget(self, before: float) -> int:
         """Delete what was over before; return how many."""

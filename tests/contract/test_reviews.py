@@ -238,7 +238,7 @@ def test_a_client_is_called_when_its_text_is_there(start_server: StartServer) ->
         until(lambda: listener.bodies)
         told = {"id": body["id"], "status": "done", "cause": None, "status_url": body["status_url"]}
         assert listener.bodies == [told]
-        assert server.metric("speechpipe_callbacks_total", cause="failed") == 1
+        assert server.metric("speechpipe_callbacks_total", cause="status") == 1
         for url in ("http://127.0.0.1:1/", "file:///etc/passwd", f"{listener.url} x", "http://a@127.0.0.1/"):
             refused = desk.upload(callback=url)
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "callback_not_allowed")

@@ -10,7 +10,7 @@ import pytest
 from speechpipe.errors import InUse, InvalidParameter, UnknownName
 from speechpipe.monitor.store import Store
 from speechpipe.review import TaskState, Why
-from speechpipe.review.jobs import Job
+from speechpipe.review.jobs import CLAIM_S, Job
 from speechpipe.review.queue import LEASE_S, Reviewer
 from speechpipe.review.tasks import Task, read_answer
 from speechpipe.review_desk import ReviewDesk
@@ -172,17 +172,27 @@ def test_a_job_is_done_with_its_last_task(bench: Bench) -> None:
 def test_a_call_that_fails_is_tried_again_later_and_given_up_after_a_day(bench: Bench) -> None:
     bench.desk.add([task(job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}, callback="http://x/"))
     bench.submit(bench.claimed())
+    jobs = bench.desk.jobs
     begun = bench.now
-    for _ in range(100):
-        if not bench.desk.jobs.due():
-            bench.now += 60
-            continue
-        bench.desk.jobs.called(bench.desk.jobs.due()[0], reached=False)
     while (found := bench.desk.waiting("j", None)[0]).callback_state == "due":
-        bench.now += 3600
-        bench.desk.jobs.called(bench.desk.jobs.due()[0], reached=False)
+        bench.now += 60
+        for job in jobs.due():
+            claimed = jobs.claim(job)
+            assert claimed is not None
+            assert jobs.claim(job) is None, "it is taken"
+            jobs.called(claimed, reached=False)
     assert (found.callback_state, found.callback_tries) == ("failed", 20)
     assert 8 * 3600 < bench.now - begun < 48 * 3600
+
+
+def test_a_call_whose_server_died_is_due_again(bench: Bench) -> None:
+    bench.desk.add([task(job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}, callback="http://x/"))
+    bench.submit(bench.claimed())
+    jobs = bench.desk.jobs
+    assert jobs.claim(jobs.due()[0]) is not None
+    assert jobs.due() == []
+    bench.now += CLAIM_S
+    assert [job.callback_tries for job in jobs.due()] == [1]
 
 
 def test_a_tenants_reviewer_sees_nothing_of_others(bench: Bench) -> None:

@@ -1,9 +1,13 @@
 """What a running server does with sessions that are over, without a recognizer."""
 
 import os
+import queue
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,3 +184,78 @@ def test_the_degrees_hold_when_the_store_is_gone(house: House, tmp_path: Path) -
     settings = Settings(state_dir=tmp_path, store_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
     again = Reviewing(settings, Store(settings.record_store_url), house.emitted.append, lambda: 0.0)
     assert again.book.terms("acme").degree == "human_only"
+
+
+def test_whatever_a_background_task_raises_it_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    reviewing = house.reviewing
+    house.policy(degree="assist")
+    worked: Counter[str] = Counter()
+
+    def breaks_once(owner: object, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def call(*arguments: object) -> object:
+            worked[name] += 1
+            if worked[name] == 1:
+                raise RuntimeError("unforeseen")
+            return plain(*arguments)
+
+        monkeypatch.setattr(owner, name, call)
+
+    house.spoken("a")
+    breaks_once(reviewing.desk.automation, "policies")
+    breaks_once(reviewing.desk.shelf, "newest")
+    breaks_once(reviewing.audio, "quiet")
+    breaks_once(reviewing.desk.jobs, "due")
+    monkeypatch.setattr(reviewing.book, "_newest", -2.0)
+    for task in reviewing.tasks:
+        task.start()
+    names = ("policies", "newest", "quiet", "due")
+    limit = time.monotonic() + 60
+    while not all(worked[name] >= 2 for name in names):
+        assert time.monotonic() < limit, worked
+        time.sleep(0.02)
+    assert [task.status.failures for task in reviewing.tasks] == [1, 1, 1, 1]
+    assert reviewing.book.terms("acme").degree == "assist"
+    reviewing.close()
+    assert not any(task.status.alive for task in reviewing.tasks)
+
+
+def test_a_live_session_that_cannot_be_reviewed_does_not_stop_the_next(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.policy(degree="full", audit_share=1.0)
+    reviewing = house.reviewing
+    terms = reviewing.book.terms("acme")
+    strange, plain = house.spoken("strange"), house.spoken("plain")
+    real = reviewing.take
+
+    def take(sessions: Any, *arguments: Any, **named: Any) -> bool:
+        if sessions[0].id == "strange":
+            raise RuntimeError("unforeseen")
+        return real(sessions, *arguments, **named)
+
+    monkeypatch.setattr(reviewing, "take", take)
+    for session in (strange, plain):
+        reviewing.spoken([session], terms, shadowed=False)
+    reviewing.start()
+    limit = time.monotonic() + 60
+    while not reviewing.desk.shelf.known(["plain"]):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    assert reviewing.counts["not_stored"] == 1
+    assert not house.audio("strange").exists()
+    reviewing.close()
+
+
+def test_live_sessions_that_nobody_takes_are_counted_and_their_audio_is_dropped(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.policy(degree="full", audit_share=1.0)
+    monkeypatch.setattr(house.reviewing, "_spoken", queue.Queue(1))
+    for name in ("a", "b"):
+        house.reviewing.spoken([house.spoken(name)], house.reviewing.book.terms("acme"), shadowed=False)
+    assert house.reviewing.counts == {"queue_full": 1}
+    assert (house.audio("a").exists(), house.audio("b").exists()) == (True, False)
+    house.reviewing.close()
+    assert house.reviewing.desk.shelf.known(["a"]) == {"a"}, "what was taken is decided at the end"
