@@ -7,7 +7,7 @@ from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.workers import PoolStatus
 
 RESTART_CAUSES = ("crash", "timeout", "recycled_jobs", "recycled_rss")
-LOSS_CAUSES = ("queue_full", "store_error", "refused")
+LOSS_CAUSES = ("queue_full", "store_error", "refused", "unencodable", "store_replaced")
 
 
 def gauges(

@@ -63,6 +63,8 @@ class Service:
         names = settings.preloaded_bundles
         self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
         self.store = store
+        if store is not None:
+            self.tasks.add(store.task)
         self.kept_audio = kept_audio(settings)
         self._monitoring: Monitoring | None = None
         self.reviewing: Reviewing | None = None  # people who look at results

@@ -1,7 +1,7 @@
 """Where records go: SQLAlchemy Core, SQLite in WAL mode by default, any other database by URL.
 
-One writer thread, batches, a bounded queue. A store that is slow or gone never slows or breaks the cascade:
-what it could not take is counted in `lost`, by cause.
+One writer thread, batches, a bounded queue. A store that is slow or gone never slows or breaks the cascade: the writer
+keeps its batch and tries again, the queue fills, and what finds no room is counted in `lost`, by cause.
 """
 
 import logging
@@ -12,163 +12,243 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Select, and_, delete, func, insert, or_, select
-from sqlalchemy.exc import IntegrityError
+import orjson
+from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from speechpipe.background import BackgroundTask
+from speechpipe.errors import StoreUnavailable
 from speechpipe.monitor import Record
-from speechpipe.monitor.database import STORE_ERRORS, connect
-from speechpipe.monitor.schema import records
+from speechpipe.monitor.database import STORE_ERRORS, Database, told
+from speechpipe.monitor.schema import about, records
 
 BATCH = 1000
 WAIT_S = 0.2
-AGAIN_S = 1.0
-"""After a failure the same batch is tried once more after so long; meanwhile the queue fills."""
-
 SETTLE_LOOK_S = 0.02
+BACK_OFF_S = (0.2, 0.5, 1.0, 2.0)
+IDS = 400
+"""Ids asked for in one query: databases limit the variables of a statement."""
 
-GAP_S = 5.0
-"""Numbers of records come in order, but are not always seen in order where several processes write to one database: a
-number that is missing for longer than this was given to a transaction that failed."""
+EXPIRED_AT_ONCE = 5_000
+LOGGED_EVERY = 1_000
+ORDER = "record_order"
+"""Row of `about` that writers lock, so that numbers are given in the order in which they become visible."""
+
+UNENCODABLE = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 
 log = logging.getLogger(__name__)
 
 
-class _Awaited:
-    """A record that somebody waits for."""
+class _Item:
+    """A record on its way, and who waits for it."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.row: dict[str, Any] = {}
         self.done = threading.Event()
         self.written = False
+        self.withdrawn = False  # who waited for it was told that it was not stored
 
 
 class Store:
-    """Append records from any thread; read them back with `read`."""
+    """Append records from any thread; read them back with `read`.
+
+    `lost` counts records by cause: `queue_full`; `unencodable` (not text or numbers); `refused` (by the database, such
+    as an id that is there already); `store_error` (the server stopped while the store was away); `store_replaced`
+    (written to a file that was deleted or replaced under the server; at least 1 each time).
+    """
 
     def __init__(self, url: str, queue_size: int = 10_000) -> None:
         self.url = url
         self.lost: Counter[str] = Counter()
         self.written = 0
         self.cpu_s = 0.0  # of the writer
-        self.failure = ""  # why the last batch could not be written
-        self._queue: queue.Queue[Record | _Awaited] = queue.Queue(queue_size)
-        self._closing = threading.Event()
-        self._engine: Engine | None = None
-        self._opening = threading.Lock()
-        self._gaps: dict[int, float] = {}  # numbers that are missing, and since when; several may read at once
-        self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
+        self.task = BackgroundTask("store-writer", self._write, back_off_s=BACK_OFF_S)
+        self._failure = ""
+        self._queue: queue.Queue[_Item] = queue.Queue(queue_size)
+        self._held: list[_Item] = []  # the batch in work
+        self._unknown = False  # a commit may have worked although it failed
+        self._settled = 0  # records that were written, lost or withdrawn
+        self._in_file = 0  # records that this process wrote to the present file
+        self._database = Database(url, self._replaced)
+        self._opened = False
 
     def open(self) -> None:
         """Start the writer. A database that cannot be reached is tried again with every batch."""
-        self._writer.start()
+        self._opened = True
+        self.task.start()
 
     def append(self, record: Record) -> None:
         """Queue a record; never blocks and never raises."""
         try:
-            self._queue.put_nowait(record)
+            self._queue.put_nowait(_Item(record))
         except queue.Full:
             self.lost["queue_full"] += 1
 
     def write(self, record: Record, wait_s: float) -> bool:
-        """Queue a record and wait until it is in the database; False if that fails or takes longer."""
-        awaited = _Awaited(record)
+        """Queue a record and wait until it is in the database.
+
+        Returns False if it is refused or takes longer; it is then not stored later, unless the database is busy with
+        it at that moment.
+        """
+        item = _Item(record)
         try:
-            self._queue.put_nowait(awaited)
+            self._queue.put_nowait(item)
         except queue.Full:
             self.lost["queue_full"] += 1
             return False
-        return awaited.done.wait(wait_s) and awaited.written
+        if not item.done.wait(wait_s):
+            item.withdrawn = True
+        return item.written
 
-    def flush(self) -> None:
-        """Wait until everything queued so far was written or counted lost."""
-        self._queue.join()
+    def flush(self, wait_s: float | None = None) -> bool:
+        """Wait until everything queued so far was written or counted lost; False if that takes longer."""
+        with self._queue.all_tasks_done:
+            return self._queue.all_tasks_done.wait_for(lambda: not self._queue.unfinished_tasks, wait_s)
 
     def settle(self, wait_s: float) -> bool:
         """Wait until the records queued before this call were written or counted lost; False if that takes longer.
 
         Records that come meanwhile are not waited for: under steady traffic the queue is never empty.
         """
-        done = lambda: self.written + self.lost.total() - self.lost["queue_full"]  # noqa: E731
-        goal = done() + self._queue.unfinished_tasks
+        goal = self._settled + self._queue.unfinished_tasks
         limit = time.monotonic() + wait_s
-        while done() < goal and self._queue.unfinished_tasks:
+        while self._settled < goal and self._queue.unfinished_tasks:
             if time.monotonic() >= limit:
                 return False
             time.sleep(SETTLE_LOOK_S)
         return True
 
     def close(self) -> None:
-        """Write what is queued and stop."""
-        self._closing.set()
-        if self._writer.is_alive():
-            self._writer.join(10.0)
-        if self._engine is not None:
-            self._engine.dispose()
-            self._engine = None
+        """Write what is queued and stop; what cannot be written now is lost, and counted."""
+        ended = self.task.close()
+        if self._opened and ended:
+            self._drain()
+        self._database.close()
+
+    def _drain(self) -> None:
+        try:
+            while self._held or not self._queue.empty():
+                self._write()
+        except (*STORE_ERRORS, StoreUnavailable) as error:
+            left = [*self._held, *self._queued_items()]
+            self.lost["store_error"] += len(left)
+            log.error("%d records are lost, the store fails while the server stops: %s", len(left), error)
+            self._finished(left, written=False)
 
     @property
     def queued(self) -> int:
         """Records waiting."""
-        return self._queue.qsize()
+        return self._queue.qsize() + len(self._held)
+
+    @property
+    def failure(self) -> str:
+        """Why the last batch could not be written; empty if it was."""
+        status = self.task.status
+        return self._failure or (status.last_failure.partition(":")[0] if status.failing else "")
+
+    # ---- the writer ----
 
     def _write(self) -> None:
-        while batch := self._batch():
-            plain = [item.record if isinstance(item, _Awaited) else item for item in batch]
-            written = self._insert(plain) or (not self._closing.wait(AGAIN_S) and self._insert(plain))
-            if not written:
-                self.lost["store_error"] += len(batch)
-            for item in batch:
-                if isinstance(item, _Awaited):
-                    item.written = written
-                    item.done.set()
-                self._queue.task_done()
+        if not self._held:
+            self._held = self._batch()
+        try:
+            self._work_off()
+        except STORE_ERRORS as error:
+            self._unknown = True
+            self._failure = told(error)
+            raise StoreUnavailable(f"records wait for the store: {self._failure}") from error
+        finally:
             self.cpu_s = time.thread_time()
 
-    def _batch(self) -> list[Record | _Awaited]:
-        """Wait for records; an empty list means that the store is closed and the queue empty."""
-        batch: list[Record | _Awaited] = []
-        while not batch:
+    def _batch(self) -> list[_Item]:
+        """Wait a moment for records; return those that are there."""
+        try:
+            first = self._queue.get(timeout=0 if self.task.closing else WAIT_S)
+        except (queue.Empty, ValueError):
+            return []
+        return [first, *self._queued_items(BATCH - 1)]
+
+    def _queued_items(self, most: int | None = None) -> list[_Item]:
+        found: list[_Item] = []
+        while most is None or len(found) < most:
             try:
-                batch.append(self._queue.get(timeout=WAIT_S))
-            except queue.Empty:
-                if self._closing.is_set():
-                    return []
-        while len(batch) < BATCH:
-            try:
-                batch.append(self._queue.get_nowait())
+                found.append(self._queue.get_nowait())
             except queue.Empty:
                 break
-        return batch
+        return found
 
-    def _insert(self, batch: Sequence[Record]) -> bool:
-        """Write a batch; one that is there already is lost alone."""
-        try:
-            rows = [_row(record) for record in batch]
-            try:
-                with self.engine.begin() as connection:
-                    connection.execute(insert(records), rows)
-            except IntegrityError:
-                self._insert_one_by_one(rows)
-            else:
-                self.written += len(rows)
-        except STORE_ERRORS as error:
-            if not self.failure:
-                log.warning("records are lost, the store fails: %s", error)
-            self.failure = str(error).splitlines()[0]
-            return False
-        self.failure = ""
-        return True
-
-    def _insert_one_by_one(self, rows: Sequence[dict[str, Any]]) -> None:
-        with self.engine.begin() as connection:
-            for row in rows:
+    def _work_off(self) -> None:
+        """Write the batch; a record that cannot be encoded or is refused is dropped alone."""
+        for item in list(self._held):
+            if item.withdrawn:
+                self._finished([item], written=False)
+            elif not item.row:
                 try:
-                    with connection.begin_nested():
-                        connection.execute(insert(records), row)
-                except IntegrityError:
-                    self.lost["refused"] += 1
+                    item.row = _row(item.record)
+                except UNENCODABLE as error:
+                    self._drop(item, "unencodable", error)
+        parts = [list(self._held)] if self._held else []
+        while parts:
+            part = parts.pop()
+            try:
+                self._insert(part)
+            except _Refused as refused:
+                if len(part) == 1:
+                    self._drop(part[0], "refused", refused.error)
                 else:
-                    self.written += 1
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+            else:
+                self._finished(part, written=True)
+        self._unknown = False
+        self._failure = ""
+
+    def _insert(self, part: Sequence[_Item]) -> None:
+        """Write records in one transaction; those that an earlier, uncertain commit has written are left alone.
+
+        Raises:
+            _Refused: the database does not take one of them.
+            SQLAlchemyError, OSError, StoreTooNew: it fails; it is not known whether they were written.
+        """
+        engine = self._database.engine
+        try:
+            with engine.begin() as connection:
+                if connection.dialect.name != "sqlite":  # which has one writer at a time in any case
+                    connection.execute(select(about.c.key).where(about.c.key == ORDER).with_for_update())
+                known = _existing(connection, [item.row["id"] for item in part]) if self._unknown else set()
+                if rows := [item.row for item in part if item.row["id"] not in known]:
+                    connection.execute(insert(records), rows)
+        except (IntegrityError, DataError, UnicodeEncodeError, OverflowError) as error:
+            raise _Refused(error) from error
+        except StatementError as error:
+            if isinstance(error, DBAPIError):
+                raise
+            raise _Refused(error) from error
+        if not self._database.is_current(engine):
+            raise OSError("the file was deleted or replaced meanwhile")
+        self._in_file += len(part)
+
+    def _drop(self, item: _Item, cause: str, error: Exception) -> None:
+        self.lost[cause] += 1
+        if self.lost[cause] % LOGGED_EVERY == 1:
+            log.warning("a record (%s) is lost, %s: %s", item.record.kind, cause, type(error).__name__, exc_info=error)
+        self._finished([item], written=False)
+
+    def _finished(self, items: Sequence[_Item], *, written: bool) -> None:
+        done = set(map(id, items))
+        self._held = [item for item in self._held if id(item) not in done]
+        if written:
+            self.written += len(items)
+        self._settled += len(items)
+        for item in items:
+            item.written = written
+            item.done.set()
+            self._queue.task_done()
+
+    def _replaced(self) -> None:
+        self.lost["store_replaced"] += max(1, self._in_file)
+        self._in_file = 0
 
     @property
     def engine(self) -> Engine:
@@ -177,10 +257,7 @@ class Store:
         Raises:
             StoreTooNew, SQLAlchemyError, OSError: it cannot be.
         """
-        with self._opening:
-            if self._engine is None:
-                self._engine = connect(self.url)
-            return self._engine
+        return self._database.engine
 
     # ---- reading ----
 
@@ -198,19 +275,17 @@ class Store:
         return [record for _, record in self._yield(select(records).where(column == value).order_by(records.c.seq))]
 
     def after(self, seq: int, most: int) -> list[tuple[int, Record]]:
-        """Return up to `most` records written after number `seq`, with their numbers, without jumping over any."""
-        found = list(self._yield(select(records).where(records.c.seq > seq).order_by(records.c.seq).limit(most)))
-        expected = seq + 1
-        for index, (number, _) in enumerate(found):
-            if number != expected and self._waits_for(expected):
-                return found[:index]
-            expected = number + 1
-        return found
+        """Return up to `most` records written after number `seq`, with their numbers.
 
-    def _waits_for(self, missing: int) -> bool:
-        now = time.monotonic()
-        self._gaps = {number: since for number, since in self._gaps.items() if now - since < 10 * GAP_S}
-        return now - self._gaps.setdefault(missing, now) < GAP_S
+        A number that is missing is missing for ever: writers give numbers in the order of their commits.
+        """
+        return list(self._yield(select(records).where(records.c.seq > seq).order_by(records.c.seq).limit(most)))
+
+    def between(self, since: float, until: float) -> Iterator[Record]:
+        """Yield the records of a stretch of time, in the order of writing."""
+        query = select(records).where(records.c.at >= since, records.c.at < until).order_by(records.c.seq)
+        for _, record in self._yield(query):
+            yield record
 
     def latest(self, most: int, since: float, until: float, bundle: str, version: str) -> list[Record]:
         """Return the newest `most` records of a bundle, and of the server, between two times; the oldest first."""
@@ -225,9 +300,15 @@ class Store:
             return int(connection.execute(select(func.max(records.c.seq))).scalar() or 0)
 
     def expire(self, before: float) -> int:
-        """Delete records from before that time; return how many."""
-        with self.engine.begin() as connection:
-            return connection.execute(delete(records).where(records.c.at < before)).rowcount
+        """Delete records from before that time, some at a time so that nobody waits long; return how many."""
+        some = select(records.c.seq).where(records.c.at < before).limit(EXPIRED_AT_ONCE)
+        count = 0
+        while True:
+            with self.engine.begin() as connection:
+                deleted = connection.execute(delete(records).where(records.c.seq.in_(some))).rowcount
+            count += deleted
+            if deleted < EXPIRED_AT_ONCE:
+                return count
 
     def _yield(self, query: Select[Any]) -> Iterator[tuple[int, Record]]:
         with self.engine.connect() as connection:
@@ -236,19 +317,42 @@ class Store:
                 yield values.pop("seq"), Record(**values)
 
 
+class _Refused(Exception):
+    """The database does not take one of the records of a batch."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _existing(connection: Connection, ids: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(ids), IDS):
+        query = select(records.c.id).where(records.c.id.in_(ids[start : start + IDS]))
+        found |= set(connection.execute(query).scalars())
+    return found
+
+
 def _row(record: Record) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "kind": record.kind,
-        "session_id": record.session_id,
-        "at": record.at,
-        "channel": record.channel,
-        "bundle": record.bundle,
-        "bundle_version": record.bundle_version,
-        "outcome": record.outcome,
-        "tenant": record.tenant,
-        "tenant_class": record.tenant_class,
-        "arm": record.arm,
-        "versions": dict(record.versions),
-        "measures": dict(record.measures),
-    }
+    """Return the record as the table has it.
+
+    Raises:
+        TypeError, ValueError, ...: one of its values is no text, no number, or cannot be encoded.
+    """
+    texts = ("id", "kind", "session_id", "channel", "bundle", "bundle_version", "outcome", "tenant", "tenant_class")
+    row: dict[str, Any] = {name: _text(getattr(record, name)) for name in (*texts, "arm")}
+    row["at"] = float(record.at)
+    for name in ("versions", "measures"):
+        values = {
+            _text(key): _text(value) if isinstance(value, str) else value
+            for key, value in getattr(record, name).items()
+        }
+        orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+        row[name] = values
+    return row
+
+
+def _text(value: str) -> str:
+    """Return a text without NUL characters, which PostgreSQL does not store; UnicodeEncodeError if it has no UTF-8."""
+    value.encode()
+    return value.replace("\0", "\ufffd")

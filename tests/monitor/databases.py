@@ -46,10 +46,23 @@ class Postgres(Database):
             if os.getuid() == 0:  # it refuses to run as root
                 shutil.chown(self._folder, "postgres", "postgres")
             self._run("initdb", "-D", f"{self._folder}/data", "-A", "trust", "-U", "speechpipe", "--no-sync")
-            options = f"-c listen_addresses='' -c fsync=off -k {self._folder}"
-            log = f"{self._folder}/log"
-            self._run("pg_ctl", "-D", f"{self._folder}/data", "-l", log, "-w", "-o", options, "start")
+            self.resume()
         return self._folder
+
+    @property
+    def folder(self) -> str:
+        """Where it lives."""
+        return self._folder
+
+    def pause(self) -> None:
+        """Stop the server; the databases stay."""
+        self._run("pg_ctl", "-D", f"{self._folder}/data", "-m", "fast", "-w", "stop")
+
+    def resume(self) -> None:
+        """Start it again."""
+        options = f"-c listen_addresses='' -c fsync=off -k {self._folder}"
+        log = f"{self._folder}/log"
+        self._run("pg_ctl", "-D", f"{self._folder}/data", "-l", log, "-w", "-o", options, "start")
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(BINARIES[-1] / program), *arguments]

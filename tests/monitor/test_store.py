@@ -1,6 +1,7 @@
 """The store: records come back as they went in, and a store that fails costs nothing but records, counted."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def record(number: int, **changes: object) -> Record:
         "measures": {"vad.speech_s": number / 7, "asr.confidence": None, "input.codec": "WAV"},
     }
     return Record(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def eventually(true: Callable[[], bool], wait_s: float = 60.0) -> None:
+    until = time.monotonic() + wait_s
+    while not true():
+        assert time.monotonic() < until, "did not come true"
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -57,24 +65,34 @@ def test_a_full_queue_loses_and_counts_and_never_waits(url: str) -> None:
     assert store.lost["queue_full"] == 990
 
 
-def test_a_database_that_cannot_be_reached_is_said_and_tried_again(tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_reached_is_said_and_its_records_wait(tmp_path: Path) -> None:
     blocked = tmp_path / "not-a-folder"
     blocked.write_text("in the way")
     store = Store(f"sqlite:///{blocked}/records.db")
     store.open()
-    try:
-        store.append(record(1))
-        store.flush()
-    except OSError:
-        pytest.fail("the writer must not die")
-    assert store.lost["store_error"] == 1
-    assert store.failure
-    blocked.unlink()
+    store.append(record(1))
+    eventually(lambda: bool(store.failure))
     store.append(record(2))
-    store.flush()
-    assert store.written == 1
+    assert str(tmp_path) not in store.failure
+    assert not store.lost
+    blocked.unlink()
+    assert store.flush(60)
+    assert store.written == 2
     assert not store.failure
     store.close()
+
+
+def test_what_waits_when_the_server_stops_without_its_store_is_counted(tmp_path: Path) -> None:
+    blocked = tmp_path / "not-a-folder"
+    blocked.write_text("in the way")
+    store = Store(f"sqlite:///{blocked}/records.db")
+    store.open()
+    for number in range(5):
+        store.append(record(number))
+    eventually(lambda: bool(store.failure))
+    store.close()
+    assert store.lost == {"store_error": 5}
+    assert store.queued == 0
 
 
 def test_a_record_that_is_refused_does_not_stop_the_next(url: str) -> None:
