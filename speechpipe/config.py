@@ -6,8 +6,6 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from speechpipe.outgoing import load_secret
-
 
 class Settings(BaseSettings):
     """Everything an operator can set. Durations in seconds, sizes in bytes unless the name says more."""
@@ -104,10 +102,6 @@ class Settings(BaseSettings):
     external_url: str = Field(
         "", pattern=r"^(https?://\S+)?$", description="Where people reach this server; links in alarms begin with it."
     )
-    signing_secret: str = Field(
-        "",
-        description="Signs the alarm webhook and callbacks; empty = the key in `signing.key` of the state directory.",
-    )
 
     probes: Path | None = Field(None, description="Manifest of recordings that are sent through the cascade as probes.")
     probe_every_s: float = Field(300.0, gt=0, description="Seconds between two rounds of probes.")
@@ -155,12 +149,3 @@ class Settings(BaseSettings):
     def preloaded_bundles(self) -> tuple[str, ...]:
         """Bundles that must be warm before the server says it is ready."""
         return tuple(dict.fromkeys([self.bundle, *self.preload]))
-
-
-def signing_secret(settings: Settings) -> bytes:
-    """Return what signs outgoing requests: the setting, or the key of the state directory, which is made if missing.
-
-    Raises:
-        OSError: the key can be neither read nor written.
-    """
-    return settings.signing_secret.encode() or load_secret(settings.state_dir / "signing.key")

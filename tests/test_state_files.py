@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from speechpipe.config import Settings, signing_secret
+from speechpipe.config import Settings
+from speechpipe.signing import signing_secret
 from speechpipe.state_files import create_file, make_folder, write_file
 
 
