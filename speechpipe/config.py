@@ -15,6 +15,29 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     log_level: str = "info"
+    insecure: bool = Field(
+        False, description="Serve on an address that is not loopback although there are no API keys."
+    )
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Host names that requests may carry besides loopback, addresses and names without a dot; "
+        "`.example.com` means all below it, `*` any.",
+    )
+    allowed_origins: list[str] = Field(
+        default_factory=list,
+        description="Origins (`https://app.example.com`) whose pages may send requests and open websockets, "
+        "besides this server's own; `*` = any.",
+    )
+    root_path: str = Field(
+        "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Prefix under which a proxy serves this server."
+    )
+    max_connections: int = Field(
+        0, ge=0, description="Open connections; 0 = LIVE_MAX_SESSIONS + 1000, or what the limit of open files allows."
+    )
+    max_connections_per_address: int = Field(0, ge=0, description="Open connections of one client address; 0 = all.")
+    header_timeout_s: float = Field(10.0, gt=0, description="For the head of a request to arrive.")
+    body_timeout_s: float = Field(30.0, gt=0, description="For the body of any request but an upload to arrive.")
+    send_timeout_s: float = Field(60.0, gt=0, description="Without progress while a client is sent an answer.")
 
     bundle: str = Field("default", description="The champion: what `default` and `whisper-1` mean.")
     preload: list[str] = Field(
@@ -52,6 +75,12 @@ class Settings(BaseSettings):
     max_audio_s: float = Field(4 * 3600.0, gt=0, description="Decoded seconds of one upload.")
     max_pending_s: float = Field(120.0, gt=0, description="Audio of one upload waiting for a recognizer.")
     upload_timeout_s: float = Field(600.0, gt=0, description="For the body of an upload to arrive.")
+    upload_min_rate: int = Field(
+        1024, ge=0, description="Bytes a second that the body of an upload must bring on average; 0 = any."
+    )
+    max_uploads_arriving: int = Field(
+        0, ge=0, description="Uploads whose bodies are still arriving; one key may hold half. 0 = 4 x MAX_UPLOADS."
+    )
     max_uploads: int = Field(16, ge=1, description="Uploads in progress at once; more get 503.")
     max_uploads_per_key: int = Field(0, ge=0, description="Of one API key; more get 429. 0 = no limit.")
 

@@ -7,10 +7,13 @@ SpeechpipeError
 │   ├── EmptyAudio            no bytes, or bytes that hold no samples
 │   ├── UndecodableAudio      not audio that we can read
 │   ├── TooLarge              too many bytes, or too many decoded seconds
-│   └── TooSlow               the upload did not arrive in time
+│   ├── TooSlow               the upload did not arrive in time
+│   └── WrongContentType      the body is of another type than the route takes
 ├── InUse                     it cannot be done in the state that things are in
 ├── NotAnswered               nobody could answer what only a person may
 ├── Unauthorized              missing or wrong key
+├── Forbidden                 a page of another origin asks for something that a page may not
+├── Misdirected               the request names a host that this server does not answer for
 ├── RateLimited               this caller has too much at once
 ├── Overloaded                the server has too much at once
 ├── NotReady                  models not loaded, or shutting down
@@ -88,6 +91,12 @@ class TooSlow(BadInput):
     cause = "upload_timeout"
 
 
+class WrongContentType(BadInput):
+    """The `Content-Type` of the body is missing, or not one that the route takes."""
+
+    cause = "unsupported_content_type"
+
+
 class InUse(SpeechpipeError):
     """What is asked does not fit the state: a rollout is under way, none is, or somebody else was faster."""
 
@@ -104,6 +113,18 @@ class Unauthorized(SpeechpipeError):
     """The key is missing or unknown."""
 
     cause = "invalid_api_key"
+
+
+class Forbidden(SpeechpipeError):
+    """A browser says that the request comes from a page of an origin that is not allowed."""
+
+    cause = "origin_not_allowed"
+
+
+class Misdirected(SpeechpipeError):
+    """The `Host` header names neither this server nor anything in `ALLOWED_HOSTS` (DNS rebinding looks like this)."""
+
+    cause = "host_not_allowed"
 
 
 class RateLimited(SpeechpipeError):
@@ -191,9 +212,12 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     UndecodableAudio: 415,
     TooLarge: 413,
     TooSlow: 408,
+    WrongContentType: 415,
     InUse: 409,
     NotAnswered: 410,
     Unauthorized: 401,
+    Forbidden: 403,
+    Misdirected: 421,
     RateLimited: 429,
     Overloaded: 503,
     NotReady: 503,
@@ -212,6 +236,7 @@ CLOSE_CODE: dict[type[SpeechpipeError], int] = {
     BadInput: 1008,
     TooSlow: 1011,  # neither audio nor KeepAlive, or a client that does not read
     Unauthorized: 1008,
+    Forbidden: 1008,
     RateLimited: 1013,
     Overloaded: 1013,
     NotReady: 1013,

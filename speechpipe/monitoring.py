@@ -39,6 +39,7 @@ class Feedback:
     utterance_id: str = ""
     session_id: str = ""
     value: float | None = None
+    tenant: str | None = None  # whose session it must be; None: anybody's
 
 
 class Monitoring:
@@ -204,9 +205,10 @@ class Monitoring:
 
     def _look_up(self, given: Feedback) -> Record | None:
         if given.utterance_id:
-            return next((r for r in self._store.find(id_=given.utterance_id) if r.kind == "unit"), None)
-        found = self._store.find(session_id=given.session_id)
-        return next((record for record in found if record.kind in ("unit", "session")), None)
+            found = [record for record in self._store.find(id_=given.utterance_id) if record.kind == "unit"]
+        else:
+            found = [r for r in self._store.find(session_id=given.session_id) if r.kind in ("unit", "session")]
+        return next((record for record in found if given.tenant in (None, record.tenant)), None)
 
     def acknowledge(self, alarm_id: str, by: str) -> Alarm:
         """Note that somebody has seen an alarm.

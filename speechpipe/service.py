@@ -216,8 +216,12 @@ class Service:
 
     def refuse(self, error: SpeechpipeError) -> None:
         """Count a request that got no result, by cause."""
+        self.refuse_cause(error.cause)
+
+    def refuse_cause(self, cause: str) -> None:
+        """As `refuse`, for what is refused below the application."""
         with self._lock:
-            self.refused[error.cause] += 1
+            self.refused[cause] += 1
 
     def unready_reasons(self) -> list[str]:
         """Return why no session should be sent here now; empty when ready."""

@@ -66,6 +66,7 @@ SAME_PART = {
     "typer": {"cli"},
     "prometheus_client": {"monitor"},
     "anyio": {"api"},
+    "uvicorn": {"api"},
     "sqlalchemy": {"monitor", "rollout", "review", "retrain"},  # one store, tables in `monitor/schema.py`
     "alembic": {"monitor"},
     "orjson": {"monitor"},

@@ -5,12 +5,14 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 
 from speechpipe import __version__
 from speechpipe.api import (
     automation,
+    docs,
     errors,
     health,
     listen,
@@ -24,6 +26,10 @@ from speechpipe.api import (
     upload,
     waiting,
 )
+from speechpipe.api.access import operations_of
+from speechpipe.api.bodies import Arrivals, Stopping
+from speechpipe.api.edge import Edge
+from speechpipe.api.gate import Gate
 from speechpipe.live.hub import Hub
 from speechpipe.probing import Probing
 from speechpipe.retraining import Retraining
@@ -36,17 +42,60 @@ log = logging.getLogger(__name__)
 LOOP_BEAT_S = 0.1
 
 
-def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException], None]) -> FastAPI:
+def create_app(
+    service: Service, hub: Hub, on_failure: Callable[[BaseException], None], stopping: Stopping | None = None
+) -> FastAPI:
     """Return the application. The server answers `/livez` at once; `/readyz` says when the models are warm.
 
     Args:
         service: not yet started; the application starts and closes it.
         hub: its live streams, likewise.
         on_failure: called if the service cannot start.
+        stopping: set when the server begins to stop.
     """
+    stopping = stopping or Stopping()
     probing = Probing(service)
     rollouts = Rollouts(service)
     retraining = Retraining(service, rollouts)
+    app = FastAPI(
+        title="speechpipe",
+        version=__version__,
+        lifespan=_lifespan(service, hub, on_failure, (probing, rollouts, retraining)),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    errors.install(app, service)
+    settings = service.settings
+    arrivals = Arrivals(settings.max_uploads_arriving or 4 * settings.max_uploads, shared=bool(settings.api_keys))
+    # In this order are paths looked up.
+    routers = [
+        *(module.router(service) for module in (ops, health)),
+        upload.router(service, arrivals, stopping),
+        *(module.router(service) for module in (waiting, automation, review_lists, reviews)),
+        rollout.router(service, rollouts),
+        retrain.router(service, retraining),
+        pages.router(),
+        docs.router(app),
+    ]
+    operations = operations_of(routers)
+    for router in (*routers, listen.router(service, lambda: hub), realtime.router(service, lambda: hub)):
+        app.include_router(router)
+    docs.install(app, operations)
+    app.add_middleware(Gate, service=service, operations=operations, stopping=stopping)
+    app.add_middleware(Edge, service=service, operations=operations, stopping=stopping)  # outermost: added last
+    return app
+
+
+def _lifespan(
+    service: Service,
+    hub: Hub,
+    on_failure: Callable[[BaseException], None],
+    parts: tuple[Probing, Rollouts, Retraining],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return what ties the service's life to the server's."""
+    probing, rollouts, retraining = parts
 
     async def start() -> None:
         try:
@@ -81,16 +130,4 @@ def create_app(service: Service, hub: Hub, on_failure: Callable[[BaseException],
         await asyncio.to_thread(service.close, service.settings.drain_timeout_s)
         await starting
 
-    app = FastAPI(title="speechpipe", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
-    errors.install(app, service)
-    plain = (ops, health, upload, waiting, automation, review_lists, reviews)  # in this order are paths looked up
-    for routes in (
-        *(module.router(service) for module in plain),
-        rollout.router(service, rollouts),
-        retrain.router(service, retraining),
-        pages.router(),
-        listen.router(service, lambda: hub),
-        realtime.router(service, lambda: hub),
-    ):
-        app.include_router(routes)
-    return app
+    return lifespan

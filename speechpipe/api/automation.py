@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe import people_page, review_document
 from speechpipe.api import auth
+from speechpipe.api.access import Body, Role, access, name, who
+from speechpipe.api.errors import shown_failure
 from speechpipe.errors import InvalidParameter
 from speechpipe.monitor.database import reachable
 from speechpipe.review.queue import Reviewer
@@ -29,22 +31,18 @@ def router(service: Service) -> APIRouter:
     """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
     routes = APIRouter(prefix="/v1/automation")
 
-    def reader(authorization: Annotated[str | None, Header()] = None) -> Reviewer:
-        return auth.reviewer(authorization, service.settings)
-
-    def operator(authorization: Annotated[str | None, Header()] = None) -> str:
-        return auth.caller(authorization, service.settings.operator_keys or service.settings.api_keys)
-
-    @routes.get("", dependencies=[Depends(reader)])
+    @routes.get("")
+    @access(Role.REVIEWER, 503)
     def show() -> dict[str, Any]:
         """List what holds for whom; who is not listed has what `default` says, or else `full`."""
         automation = auth.reviewing(service).desk.automation
         with reachable():
             found = automation.policies()
         scopes = [review_document.policy(scope, item) for scope, item in sorted(found.items())]
-        return {"scopes": scopes, "failure": auth.reviewing(service).failure}
+        return {"scopes": scopes, "failure": shown_failure(auth.reviewing(service).failure)}
 
-    @routes.get("/history", dependencies=[Depends(reader)])
+    @routes.get("/history")
+    @access(Role.REVIEWER, 503)
     def history(most: Annotated[int, Query(ge=1, le=1000)] = 200) -> dict[str, Any]:
         """List what was changed, by whom and why, the newest first."""
         with reachable():
@@ -52,21 +50,25 @@ def router(service: Service) -> APIRouter:
         return {"history": [review_document.entry(item) for item in found]}
 
     @routes.get("/panel", include_in_schema=False)
-    def panel(who: Annotated[Reviewer, Depends(reader)]) -> Response:
+    @access(Role.REVIEWER, 503)
+    def panel(reviewer: Annotated[Reviewer, Depends(who)]) -> Response:
         desk = auth.reviewing(service).desk
         with reachable():
             scopes = [review_document.policy(scope, item) for scope, item in sorted(desk.automation.policies().items())]
             lines = [review_document.entry(item) for item in desk.automation.history(20)]
-        found = review_document.people(desk.people(service.clock() - DAYS * 86_400.0, tenant=who.tenant))
-        return HTMLResponse(people_page.panel(scopes, lines, found, auth.reviewing(service).failure))
+        found = review_document.people(desk.people(service.clock() - DAYS * 86_400.0, tenant=reviewer.tenant))
+        return HTMLResponse(people_page.panel(scopes, lines, found, shown_failure(auth.reviewing(service).failure)))
 
     @routes.put("/{scope}")
-    def change(scope: str, body: Change, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
+    def change(
+        scope: Annotated[str, Path(max_length=128)], body: Change, actor: Annotated[str, Depends(name)]
+    ) -> dict[str, Any]:
         """Say how much the machine may do alone, for a tenant or for `default`; new sessions follow at once."""
         changes = body.model_extra or {}
         if not changes:
             raise InvalidParameter("say what is to change, such as degree", param="degree")
-        found = auth.reviewing(service).set(scope, changes, who, body.reason.strip(), body.revision)
+        found = auth.reviewing(service).set(scope, changes, actor, body.reason.strip(), body.revision)
         return review_document.policy(scope, found)
 
     return routes

@@ -1,7 +1,8 @@
-"""Errors as clients of OpenAI's API expect them: `{"error": {message, type, param, code}}`."""
+"""Errors in the shape of OpenAI's API, `{"error": {message, type, param, code}}`; at `/v1/listen` in Deepgram's."""
 
 import errno
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,14 +10,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from speechpipe.errors import HTTP_STATUS, BadInput, NoSpace, SpeechpipeError, error_row
+from speechpipe.errors import HTTP_STATUS, BadInput, NoSpace, SpeechpipeError, StoreUnavailable, error_row
 from speechpipe.service import Service
+from speechpipe.session_request import new_session_id
 
 log = logging.getLogger(__name__)
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+STORE_TEXT = "the store cannot be used now; try again later"
+"""What a client is told of a store that fails: drivers name hosts, ports and files, which go into the log alone."""
+
+DEEPGRAM_PATH = "/v1/listen"
 
 
 def body(message: str, status: int, param: str | None, code: str | None) -> dict[str, Any]:
@@ -25,30 +32,50 @@ def body(message: str, status: int, param: str | None, code: str | None) -> dict
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def public_text(error: SpeechpipeError) -> str:
+    """Return what a client may read of an error."""
+    return STORE_TEXT if isinstance(error, StoreUnavailable) else error.message
+
+
+def shown_failure(failure: str) -> str:
+    """Return what a client may read of why something in the background fails now; the log has the whole."""
+    return "the store or another part fails; the server's log says which" if failure else ""
+
+
 def error_body(error: SpeechpipeError) -> dict[str, Any]:
     """Return the body of one of our errors."""
-    return body(error.message, error_row(error, HTTP_STATUS), error.param, error.cause)
+    return body(public_text(error), error_row(error, HTTP_STATUS), error.param, error.cause)
+
+
+def headers_of(error: SpeechpipeError) -> Mapping[str, str]:
+    """Return the headers that an answer with this error has."""
+    headers = {"WWW-Authenticate": "Bearer"} if error_row(error, HTTP_STATUS) == 401 else {}
+    if (seconds := getattr(error, "retry_after_s", None)) is not None:
+        headers["Retry-After"] = str(max(1, round(seconds)))
+    return headers
+
+
+def response(error: SpeechpipeError, path: str) -> Response:
+    """Return an error as the clients of a path expect it; what is the server's own fault is logged."""
+    status = error_row(error, HTTP_STATUS)
+    if isinstance(error, StoreUnavailable) or (status >= 500 and status != 503 and error.cause != "internal_error"):
+        log.error("%s: %s", error.cause, error.message)
+    found = error_body(error)
+    if path == DEEPGRAM_PATH:
+        message = found["error"]["message"]
+        found = {"err_code": error.cause.upper(), "err_msg": message, "request_id": new_session_id()}
+    return JSONResponse(found, status, dict(headers_of(error)))
+
+
+def unforeseen(error: Exception) -> SpeechpipeError:
+    """Return what a client is told of an exception that nobody foresaw."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return NoSpace("there is no room on the server's disk for this upload")
+    return SpeechpipeError("internal error")
 
 
 def install(app: FastAPI, service: Service) -> None:
-    """Answer every error of `app` in that shape, and count it by cause."""
-
-    @app.exception_handler(SpeechpipeError)
-    def ours(_: Request, error: SpeechpipeError) -> Response:
-        service.refuse(error)
-        status = error_row(error, HTTP_STATUS)
-        if status >= 500 and status != 503:
-            log.error("%s: %s", error.cause, error.message)
-        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-        if (seconds := getattr(error, "retry_after_s", None)) is not None:
-            headers["Retry-After"] = str(max(1, round(seconds)))
-        return JSONResponse(error_body(error), status, headers)
-
-    @app.exception_handler(OSError)
-    def systems(request: Request, error: OSError) -> Response:
-        if error.errno in DISK_FULL:
-            return ours(request, NoSpace("there is no room on the server's disk for this upload"))
-        return unexpected(request, error)
+    """Answer the framework's own errors in the same shape; all others reach `edge.py`."""
 
     @app.exception_handler(HTTPException)
     def frameworks(_: Request, error: HTTPException) -> Response:
@@ -61,10 +88,3 @@ def install(app: FastAPI, service: Service) -> None:
         first = error.errors()[0]
         service.refuse(BadInput(first["msg"], cause="invalid_parameter"))
         return JSONResponse(body(first["msg"], 400, str(first["loc"][-1]), "invalid_parameter"), 400)
-
-    @app.exception_handler(Exception)
-    def unexpected(_: Request, error: Exception) -> Response:
-        # The last handler: what it says to the client is that it is ours, what happened is in the log.
-        log.error("unexpected error", exc_info=error)
-        service.refuse(SpeechpipeError("unexpected"))
-        return JSONResponse(body("internal error", 500, None, "internal_error"), 500)

@@ -1,25 +1,20 @@
 """The multipart fields of an upload: read within limits, checked, and turned into a request."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
-from starlette.types import Message
 
+from speechpipe.api.bodies import Pace, Stopping, check_text
+from speechpipe.api.multipart import parse
 from speechpipe.config import Settings
-from speechpipe.errors import BadInput, ClientGone, InvalidParameter, TooLarge, TooSlow
+from speechpipe.errors import BadInput, ClientGone, InvalidParameter, TooLarge
 from speechpipe.types import Scalar
 
-MAX_FIELDS = 64
-MAX_FIELD_BYTES = 64 * 1024
 MULTIPART_SLACK = 256 * 1024  # boundaries and fields beside the file
 LISTS = ("timestamp_granularities", "include")
 OBJECTS = ("chunking_strategy", "vad")
@@ -99,56 +94,39 @@ class UploadFields(BaseModel):
         return strategy | {f"vad.{name}": value for name, value in self.vad.items()}
 
 
-async def read_form(request: Request, settings: Settings) -> tuple[UploadFile, UploadFields]:
+async def read_form(request: Request, settings: Settings, stopping: Stopping) -> tuple[UploadFile, UploadFields]:
     """Read the body within its limits of bytes and time, and check every field. The caller closes the file.
 
     Raises:
-        TooLarge, TooSlow, ClientGone: the body.
+        TooLarge, TooSlow, ClientGone, NotReady: the body.
         BadInput, InvalidParameter: the fields; the error names the field.
     """
-    limit = settings.max_upload_bytes + MULTIPART_SLACK
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    most = settings.max_upload_bytes
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise BadInput("the body must be multipart/form-data", cause="not_multipart")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(settings.max_upload_bytes)
+    if declared.isdigit() and int(declared[:20]) > most + MULTIPART_SLACK:
+        raise _too_large(most)
+    pace = Pace(
+        most + MULTIPART_SLACK,
+        settings.upload_timeout_s,
+        settings.upload_min_rate,
+        stopping,
+        too_large=lambda: _too_large(most),
+    )
     try:
-        async with asyncio.timeout(settings.upload_timeout_s):
-            form = await _limited(request, limit, settings.max_upload_bytes).form(
-                max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
-            )
-    except TimeoutError as error:
-        raise TooSlow(f"the body did not arrive within {settings.upload_timeout_s:g} s") from error
+        form = await parse(request.headers, Request(request.scope, pace.paced(request.receive)).stream())
     except ClientDisconnect as error:
         raise ClientGone("the client hung up during the upload", cause="client_gone_in_upload") from error
-    except (MultiPartException, MultipartParseError) as error:
-        raise BadInput(f"broken multipart body: {error}", cause="broken_multipart") from error
-    except HTTPException as error:
-        raise BadInput(f"broken multipart body: {error.detail}", cause="broken_multipart") from error
     try:
         file, fields = _split(form)
-        if (file.size or 0) > settings.max_upload_bytes:
-            raise _too_large(settings.max_upload_bytes)
+        if (file.size or 0) > most:
+            raise _too_large(most)
         fields.check_together()
     except BaseException:
         await form.close()
         raise
     return file, fields
-
-
-def _limited(request: Request, limit: int, told: int) -> Request:
-    """Return the request with a body that ends in an error when it passes `limit` bytes (chunked uploads)."""
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise _too_large(told)
-        return message
-
-    return Request(request.scope, receive)
 
 
 def _too_large(limit: int) -> TooLarge:
@@ -164,6 +142,8 @@ def _split(form: FormData) -> tuple[UploadFile, UploadFields]:
                 raise InvalidParameter(f"unexpected file in field {key!r}", param=key)
             file = value
         else:
+            check_text(key)
+            check_text(value)
             _put(values, key, value)
     if file is None:
         raise InvalidParameter("the field `file` is missing, or is no file", param="file", cause="missing_file")

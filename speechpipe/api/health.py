@@ -3,12 +3,13 @@
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from speechpipe import health_document, health_page, review_document
-from speechpipe.api import auth
+from speechpipe.api.access import Body, Role, access, name, who
+from speechpipe.api.errors import shown_failure
 from speechpipe.api.pages import HEADERS
 from speechpipe.evaluation import edit_share
 from speechpipe.monitor.report import Filters, Report
@@ -22,7 +23,7 @@ SENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 MOST_MINUTES = 400 * 1440
 
 Minutes = Annotated[float, Query(gt=0, le=MOST_MINUTES)]
-Authorization = Annotated[str | None, Header()]
+Caller = Annotated[Reviewer, Depends(who)]
 
 
 class FeedbackBody(BaseModel):
@@ -67,45 +68,56 @@ def router(service: Service) -> APIRouter:
     """Return the routes. Those under /v1 ask for a key where the server has any."""
     routes = APIRouter()
 
-    def caller(authorization: Authorization = None) -> Reviewer:
-        return auth.reviewer(authorization, service.settings)
-
-    Caller = Annotated[Reviewer, Depends(caller)]  # noqa: N806 - a type
-
-    def report(asked: Annotated[Asked, Depends()], _: Caller) -> Report:
+    def report(asked: Annotated[Asked, Depends()]) -> Report:
         return service.monitoring.desk.report(asked.seconds, asked.filters)
 
-    @routes.get("/v1/health/report")
-    def health_report(found: Annotated[Report, Depends(report)], who: Caller, format: str = "json") -> Response:  # noqa: A002
+    @routes.get("/v1/health/report", response_model=None)
+    @access(Role.REVIEWER, 503)
+    def health_report(
+        found: Annotated[Report, Depends(report)],
+        caller: Caller,
+        format: Literal["json", "html"] = "json",  # noqa: A002
+    ) -> Response:
         """Answer with the report: JSON, or with `format=html` one page that needs nothing else."""
         if format == "html":
-            name = "speechpipe-health.html"
-            headers = {"Content-Disposition": f"inline; filename={name}", "Content-Security-Policy": SENT_POLICY}
-            return HTMLResponse(health_page.whole(found, _people(service, found, who)), headers=headers)
-        return JSONResponse(health_document.document(found, _people(service, found, who)))
+            file = "speechpipe-health.html"
+            headers = {"Content-Disposition": f"inline; filename={file}", "Content-Security-Policy": SENT_POLICY}
+            return HTMLResponse(health_page.whole(found, _people(service, found, caller)), headers=headers)
+        document = health_document.document(found, _people(service, found, caller))
+        if document["server"].get("store_failure"):
+            document["server"]["store_failure"] = shown_failure(document["server"]["store_failure"])
+        return JSONResponse(document)
 
     @routes.get("/v1/health/page", include_in_schema=False)
-    def page(found: Annotated[Report, Depends(report)], who: Caller) -> Response:
+    @access(Role.REVIEWER, 503)
+    def page(found: Annotated[Report, Depends(report)], caller: Caller) -> Response:
         bundles = json.dumps(sorted({row.bundle for row in found.bundles}))
         return HTMLResponse(
-            health_page.body(found, _people(service, found, who), live=True), headers={"x-speechpipe-bundles": bundles}
+            health_page.body(found, _people(service, found, caller), live=True),
+            headers={"x-speechpipe-bundles": bundles},
         )
 
     @routes.get("/v1/alarms")
+    @access(Role.REVIEWER, 503)
     def alarms(found: Annotated[Report, Depends(report)]) -> dict[str, Any]:
         """List open alarms, and those that were resolved in the period."""
         return {"alarms": [health_document.alarm(alarm) for alarm in found.facts.alarms]}
 
     @routes.post("/v1/alarms/{alarm_id}/acknowledge")
-    def acknowledge(alarm_id: str, who: Caller) -> dict[str, Any]:
-        """Note that somebody has seen an alarm."""
-        return health_document.alarm(service.monitoring.acknowledge(alarm_id, who.name))
+    @access(Role.OPERATOR, 404, 503)
+    def acknowledge(
+        alarm_id: Annotated[str, Path(max_length=200)], actor: Annotated[str, Depends(name)]
+    ) -> dict[str, Any]:
+        """Note that somebody has seen an alarm, which is everybody's: for operators."""
+        return health_document.alarm(service.monitoring.acknowledge(alarm_id, actor))
 
     @routes.get("/", include_in_schema=False)
+    @access(Role.OPEN)
     def dashboard() -> Response:
         return HTMLResponse(health_page.dashboard("dashboard", 15, rollouts=True), headers=HEADERS)
 
     @routes.get("/health", include_in_schema=False)
+    @access(Role.OPEN)
     def health() -> Response:
         return HTMLResponse(health_page.dashboard("health"), headers=HEADERS)
 
@@ -114,16 +126,14 @@ def router(service: Service) -> APIRouter:
 
 
 def _feedback(routes: APIRouter, service: Service) -> None:
-    def caller(authorization: Authorization = None) -> str:
-        return auth.caller(authorization, service.settings.api_keys)
-
     @routes.post("/v1/feedback", status_code=201)
-    def feedback(body: FeedbackBody, _: Annotated[str, Depends(caller)]) -> dict[str, Any]:
+    @access(Role.CALLER, 404, 503, body=Body.JSON)
+    def feedback(body: FeedbackBody, tenant: Annotated[str, Depends(name)]) -> dict[str, Any]:
         """Take what somebody says of an utterance; it is stored when this answers."""
         value = body.value
         if body.kind == "correction" and body.text is not None and body.was is not None:
             value = edit_share(body.text, body.was)
-        given = Feedback(body.kind, body.utterance_id, body.session_id, value)
+        given = Feedback(body.kind, body.utterance_id, body.session_id, value, tenant)
         record = service.monitoring.feedback(given)
         return {
             "id": record.id,

@@ -1,29 +1,42 @@
 """For whoever runs the server: is it alive, is it ready, what does it count."""
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
+from speechpipe.api.access import Role, access
 from speechpipe.service import Service
 
 
 def router(service: Service) -> APIRouter:
     """Return the routes; none of them asks for a key, none reveals what was said."""
     routes = APIRouter()
+    threads: list[CapacityLimiter] = []
+
+    def own() -> CapacityLimiter:
+        # Threads of their own: requests that wait for a locked store hold all those that routes share.
+        if not threads:  # belongs to a running event loop
+            threads.append(CapacityLimiter(2))
+        return threads[0]
 
     @routes.get("/livez")
+    @access(Role.OPEN)
     async def livez() -> dict[str, str]:
         """Answer as long as the event loop turns."""
         return {"status": "alive"}
 
-    @routes.get("/readyz")
-    def readyz() -> Response:
+    @routes.get("/readyz", response_model=None, responses={503: {"description": "Not ready; `reasons` say why."}})
+    @access(Role.OPEN)
+    async def readyz() -> Response:
         """Answer 200 when a session would be taken now, 503 with reasons otherwise."""
-        reasons = service.unready_reasons()
+        reasons = await to_thread.run_sync(service.unready_reasons, limiter=own())
         return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
-    @routes.get("/metrics")
-    def metrics() -> Response:
+    @routes.get("/metrics", response_class=PlainTextResponse)
+    @access(Role.OPEN)
+    async def metrics() -> Response:
         """Show everything that is counted, for Prometheus."""
-        return Response(service.exposition.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        text = await to_thread.run_sync(service.exposition.text, limiter=own())
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes

@@ -5,6 +5,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 
+from speechpipe.api.access import Role, access
 from speechpipe.errors import UnknownName
 
 WEB = Path(__file__).parents[1] / "web"
@@ -25,21 +26,24 @@ TYPES = {".js": "text/javascript", ".css": "text/css"}
 def router() -> APIRouter:
     """Return the routes; the pages ask for keys themselves where the API does."""
     routes = APIRouter(include_in_schema=False)
+    parts = {path.name: path for path in WEB.iterdir() if path.suffix in TYPES}
 
     @routes.get("/live")
+    @access(Role.OPEN)
     def live() -> Response:
         return FileResponse(WEB / "live.html", headers=HEADERS, media_type="text/html")
 
     @routes.get("/review")
+    @access(Role.OPEN)
     def review() -> Response:
         headers = {**HEADERS, "Content-Security-Policy": f"{POLICY}; media-src blob:"}
         return FileResponse(WEB / "review.html", headers=headers, media_type="text/html")
 
     @routes.get("/live/{name}")
+    @access(Role.OPEN)
     def part(name: str) -> Response:
-        path = WEB / name
-        if path.parent != WEB or path.suffix not in TYPES or not path.is_file():
-            raise UnknownName(f"there is no {name} here", cause="not_found")
+        if (path := parts.get(name)) is None:
+            raise UnknownName("there is no such file here", cause="not_found")
         return FileResponse(path, headers=HEADERS, media_type=TYPES[path.suffix])
 
     return routes

@@ -2,19 +2,21 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe import health_page
-from speechpipe.api import auth
+from speechpipe.api.access import Body, Role, access, name
+from speechpipe.api.errors import shown_failure
 from speechpipe.monitor.database import reachable
 from speechpipe.retrain import Kind, Request
 from speechpipe.retrain_document import row
 from speechpipe.retraining import Retraining
 from speechpipe.service import Service
 
-Authorization = Annotated[str | None, Header()]
+Actor = Annotated[str, Depends(name)]
+Number = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 class Asked(BaseModel):
@@ -25,7 +27,7 @@ class Asked(BaseModel):
     kind: Kind
     bundle: str = Field("", max_length=97)
     tenant: str = Field("", max_length=128)
-    since: float = Field(0.0, ge=0)
+    since: float = Field(0.0, ge=0, le=1e11, allow_inf_nan=False)
     reason: str = Field("", max_length=500)
 
 
@@ -41,29 +43,27 @@ def router(service: Service, retraining: Retraining) -> APIRouter:
     """Return the routes. Looking needs an API key, asking and stopping an operator's, where the server has any."""
     routes = APIRouter(prefix="/v1/retrain")
 
-    def reader(authorization: Authorization = None) -> str:
-        settings = service.settings
-        return auth.caller(authorization, [*settings.api_keys, *settings.operator_keys] if settings.api_keys else [])
-
-    def operator(authorization: Authorization = None) -> str:
-        return auth.caller(authorization, service.settings.operator_keys or service.settings.api_keys)
-
     def shown() -> dict[str, Any]:
         with reachable():
             jobs = retraining.desk.jobs.listed()
-        return {"retrainings": [row(job) for job in jobs], **retraining.facts()}
+        facts = retraining.facts()
+        facts["failure"] = shown_failure(str(facts["failure"]))
+        return {"retrainings": [row(job) for job in jobs], **facts}
 
     @routes.get("")
-    def listed(_: Annotated[str, Depends(reader)]) -> dict[str, Any]:
+    @access(Role.READER, 503)
+    def listed() -> dict[str, Any]:
         """List retrainings, the newest first, and say what the policy decides now."""
         return shown()
 
     @routes.get("/panel", include_in_schema=False)
-    def panel(_: Annotated[str, Depends(reader)]) -> Response:
+    @access(Role.READER, 503)
+    def panel() -> Response:
         return HTMLResponse(health_page.retraining_panel(shown()))
 
     @routes.post("", status_code=201)
-    def ask(asked: Asked, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
+    def ask(asked: Asked, who: Actor) -> dict[str, Any]:
         """Ask for a retraining from reviews; what comes out enters at shadow."""
         bundle = asked.bundle or service.champion.id
         request = Request(
@@ -72,13 +72,15 @@ def router(service: Service, retraining: Retraining) -> APIRouter:
         return row(retraining.desk.ask(request))
 
     @routes.post("/{number}/stop")
-    def stop(number: int, why: Why, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
+    def stop(number: Number, why: Why, who: Actor) -> dict[str, Any]:
         """Stop one; it keeps its last checkpoint."""
         with reachable():
             return row(retraining.desk.jobs.stop(number, who or "operator", why.reason))
 
     @routes.post("/{number}/resume")
-    def resume(number: int, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:
+    @access(Role.OPERATOR, 404, 409, 503)
+    def resume(number: Number, who: Actor) -> dict[str, Any]:
         """Go on with one that was stopped or has failed."""
         with reachable():
             return row(retraining.desk.jobs.again(number, who or "operator"))

@@ -1,12 +1,13 @@
 """Who reviews, and which tasks they may see."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Header
+from fastapi import Request
 
 from speechpipe import review_document
 from speechpipe.api import auth
+from speechpipe.api.access import who
 from speechpipe.review.queue import Reviewer
 from speechpipe.review.tasks import Task
 from speechpipe.reviewing import Reviewing
@@ -32,7 +33,7 @@ class Desk:
 def desk_of(service: Service) -> Callable[..., Desk]:
     """Return the dependency of routes that want to know."""
 
-    def desk(authorization: Annotated[str | None, Header()] = None) -> Desk:
-        return Desk(auth.reviewing(service), auth.reviewer(authorization, service.settings))
+    def desk(request: Request) -> Desk:
+        return Desk(auth.reviewing(service), who(request))
 
     return desk

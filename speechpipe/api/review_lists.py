@@ -2,21 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from speechpipe import review_document
+from speechpipe.api.access import Body, Role, access
+from speechpipe.api.bodies import read_json_list
 from speechpipe.api.review_access import Desk, desk_of
-from speechpipe.errors import BadInput, TooLarge
 from speechpipe.monitor.database import reachable
 from speechpipe.review import TaskState
-from speechpipe.review_exchange import AudioOf, exported, imported
+from speechpipe.review_exchange import AudioOf, Outcome, exported, imported
 from speechpipe.service import Service
-
-MOST_IMPORT_BYTES = 64 * 2**20
 
 
 def router(service: Service) -> APIRouter:
@@ -25,6 +24,7 @@ def router(service: Service) -> APIRouter:
     Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
 
     @routes.get("")
+    @access(Role.REVIEWER, 503)
     def overview(mine: Mine, most: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
         """Count tasks by state and by why, and list those that wait, the most urgent first."""
         shelf = mine.reviewing.desk.shelf
@@ -37,6 +37,7 @@ def router(service: Service) -> APIRouter:
         }
 
     @routes.get("/report")
+    @access(Role.REVIEWER, 503)
     def report(mine: Mine, days: Annotated[float, Query(gt=0, le=3660)] = 90.0) -> dict[str, Any]:
         """Say how the bundles stand with the people who looked at their results."""
         policy = mine.reviewing.book.policy(mine.who.tenant or "")
@@ -45,7 +46,12 @@ def router(service: Service) -> APIRouter:
         return review_document.people(found)
 
     @routes.get("/export", response_model=None)
-    def export(request: Request, mine: Mine, format: str = "label-studio") -> Response:  # noqa: A002
+    @access(Role.REVIEWER, 503)
+    def export(
+        request: Request,
+        mine: Mine,
+        format: Literal["label-studio", "manifest"] = "label-studio",  # noqa: A002
+    ) -> Response:
         """Write open and answered reviews for Label Studio (a list), or answered ones as a manifest (JSON lines)."""
         base = str(request.base_url).rstrip("/")
         found = exported(mine.reviewing.desk, format, AudioOf(f"{base}/v1/reviews/", "/audio"), mine.who.tenant)
@@ -54,19 +60,20 @@ def router(service: Service) -> APIRouter:
         kind = "application/x-ndjson" if format == "manifest" else "application/json"
         return StreamingResponse(_written(first, found, lines=format == "manifest"), media_type=kind)
 
+    importing: list[CapacityLimiter] = []
+
     @routes.post("/import")
+    @access(Role.REVIEWER, 503, body=Body.IMPORT)
     async def take(request: Request, mine: Mine) -> dict[str, Any]:
         """Take an export of Label Studio back."""
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > MOST_IMPORT_BYTES:
-                raise TooLarge(f"an import has {MOST_IMPORT_BYTES} bytes at most")
-        try:
-            given = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"the import is not JSON: {error}", cause="not_label_studio") from error
-        outcome = await to_thread.run_sync(imported, mine.reviewing.desk, given, mine.who)
+        body = await request.body()
+        if not importing:  # belongs to a running event loop
+            importing.append(CapacityLimiter(1))
+
+        def work() -> Outcome:
+            return imported(mine.reviewing.desk, read_json_list(body, Body.IMPORT.value.most_values), mine.who)
+
+        outcome = await to_thread.run_sync(work, limiter=importing[0])
         mine.reviewing.counts.update({f"import_{cause}": count for cause, count in outcome.counts.items()})
         return {"counts": dict(outcome.counts), "refused": outcome.refused}
 

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe.api import auth
+from speechpipe.api.access import Body, Role, access
 from speechpipe.api.review_access import Desk, desk_of
 from speechpipe.errors import UnknownName
 from speechpipe.monitor.database import reachable
@@ -16,6 +17,7 @@ from speechpipe.service import Service
 
 MOST_STEP_S = 3600.0
 
+Id = Annotated[str, Path(max_length=64)]
 Seconds = Annotated[float, Field(ge=0, le=MOST_STEP_S, allow_inf_nan=False)]
 
 
@@ -62,21 +64,27 @@ def router(service: Service) -> APIRouter:
     Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
 
     @routes.post("/claim", response_model=None)
-    def claim(body: Claim, authorization: Annotated[str | None, Header()] = None) -> Any:
+    @access(Role.REVIEWER, 503, body=Body.JSON)
+    def claim(body: Claim, request: Request) -> Any:
         """Hand out the most urgent task; 204 if there is none."""
-        mine = Desk(auth.reviewing(service), auth.reviewer(authorization, service.settings, body.reviewer.strip()))
+        mine = Desk(
+            auth.reviewing(service),
+            auth.reviewer(request.headers.get("authorization"), service.settings, body.reviewer.strip()),
+        )
         with reachable():
             found = mine.reviewing.desk.queue.claim(mine.who, lambda id_: mine.reviewing.audio.path(id_) is not None)
         return Response(status_code=204) if found is None else mine.shown(found)
 
     @routes.get("/{id_}")
-    def task(id_: str, lease: str, mine: Mine) -> dict[str, Any]:
+    @access(Role.REVIEWER, 404, 409, 503)
+    def task(id_: Id, lease: Annotated[str, Query(max_length=64)], mine: Mine) -> dict[str, Any]:
         """Show a task to whoever holds it."""
         with reachable():
             return mine.shown(mine.reviewing.desk.queue.held(mine.task(id_), lease))
 
     @routes.post("/{id_}/renew")
-    def renew(id_: str, body: Renewal, mine: Mine) -> dict[str, Any]:
+    @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
+    def renew(id_: Id, body: Renewal, mine: Mine) -> dict[str, Any]:
         """Keep a lease, and work in progress."""
         found = mine.task(id_)
         work = None if body.segments is None else read_answer(found, body.segments, whole=False)
@@ -84,7 +92,8 @@ def router(service: Service) -> APIRouter:
             return {"leased_until": mine.reviewing.desk.queue.renew(id_, body.lease, work, body.step_s)}
 
     @routes.post("/{id_}/release")
-    def release(id_: str, body: Held, mine: Mine) -> dict[str, Any]:
+    @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
+    def release(id_: Id, body: Held, mine: Mine) -> dict[str, Any]:
         """Give a task back."""
         mine.task(id_)
         with reachable():
@@ -92,7 +101,8 @@ def router(service: Service) -> APIRouter:
         return {"state": TaskState.OPEN}
 
     @routes.post("/{id_}/skip")
-    def skip(id_: str, body: Skip, mine: Mine) -> dict[str, Any]:
+    @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
+    def skip(id_: Id, body: Skip, mine: Mine) -> dict[str, Any]:
         """Say that one cannot do a task."""
         mine.task(id_)
         with reachable():
@@ -103,7 +113,8 @@ def router(service: Service) -> APIRouter:
         return {"state": found.state}
 
     @routes.post("/{id_}/submit")
-    def submit(id_: str, body: Submission, mine: Mine) -> dict[str, Any]:
+    @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
+    def submit(id_: Id, body: Submission, mine: Mine) -> dict[str, Any]:
         """Answer a task; the answer is stored when this answers. Again under the same lease: nothing changes."""
         done = mine.reviewing.desk.submit(id_, mine.who, body.lease, body.segments, body.step_s)
         compared = done.compared.get("units", ())
@@ -118,7 +129,8 @@ def _hearing(routes: APIRouter, service: Service) -> None:
     Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
 
     @routes.get("/{id_}/audio", response_model=None)
-    def audio(id_: str, mine: Mine) -> Response:
+    @access(Role.REVIEWER, 404, 503)
+    def audio(id_: Id, mine: Mine) -> Response:
         """Send the audio of a task: FLAC, 16 kHz, mono."""
         found = mine.task(id_)
         path = mine.reviewing.audio.path(found.id)

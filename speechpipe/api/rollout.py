@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe import health_page, rollout_document
-from speechpipe.api import auth
+from speechpipe.api.access import Body, Role, access, name
+from speechpipe.api.bodies import check_toml, check_values
+from speechpipe.api.errors import shown_failure
 from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.rollout import plan as plans
 from speechpipe.rollout.desk import RolloutDesk
@@ -18,9 +20,10 @@ from speechpipe.rollout_guards import GUARDS
 from speechpipe.rollouts import Rollouts
 from speechpipe.service import Service
 
-MOST_PLAN_BYTES = 64 * 1024
+Actor = Annotated[str, Depends(name)]
 
-Authorization = Annotated[str | None, Header()]
+
+Case = Literal["new", "assist", "replace"]
 
 
 class Said(BaseModel):
@@ -44,45 +47,44 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
     """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
     routes = APIRouter(prefix="/v1/rollout")
 
-    def reader(authorization: Authorization = None) -> str:
-        settings = service.settings
-        keys = [*settings.api_keys, *settings.operator_keys] if settings.api_keys else []
-        return auth.caller(authorization, keys)
-
-    def operator(authorization: Authorization = None) -> str:
-        return auth.caller(authorization, service.settings.operator_keys or service.settings.api_keys)
-
     @routes.get("")
-    def status(_: Annotated[str, Depends(reader)]) -> dict[str, Any]:
+    @access(Role.READER, 503)
+    def status() -> dict[str, Any]:
         """Answer with the arms, their weights, the evidence, and how many sessions are still needed."""
         return _shown(rollouts)
 
     @routes.get("/panel", include_in_schema=False)
-    def panel(_: Annotated[str, Depends(reader)]) -> Response:
+    @access(Role.READER, 503)
+    def panel() -> Response:
         found = _shown(rollouts)
         with rollouts.locked():
             lines = [rollout_document.entry(entry) for entry in rollouts.desk.history(20)]
         return HTMLResponse(health_page.rollout_panel(found, lines))
 
     @routes.get("/history")
-    def history(_: Annotated[str, Depends(reader)]) -> dict[str, Any]:
+    @access(Role.READER, 503)
+    def history() -> dict[str, Any]:
         """List what was done, by whom and on what evidence, the newest first."""
         with rollouts.locked():
             return {"history": [rollout_document.entry(entry) for entry in rollouts.desk.history()]}
 
     @routes.get("/plan")
-    def plan(_: Annotated[str, Depends(reader)], candidate: str, case: str = "replace") -> dict[str, Any]:
+    @access(Role.READER)
+    def plan(candidate: Annotated[str, Query(min_length=1, max_length=97)], case: Case = "replace") -> dict[str, Any]:
         """Return a plan for a deployment case, as TOML to edit."""
         return {"plan": plans.template(case, candidate, GUARDS.rates)}
 
     @routes.post("/start", status_code=201)
-    async def start(request: Request, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.PLAN)
+    async def start(request: Request, who: Actor) -> dict[str, Any]:
         """Begin the rollout of a plan: TOML, or the same as JSON."""
-        found = await _plan(request)
+        json_ = request.headers["content-type"].partition(";")[0].strip().lower() == "application/json"
+        found = await to_thread.run_sync(_plan, await request.body(), json_)
         return await to_thread.run_sync(_do, rollouts, lambda desk: desk.start(found, who))
 
     @routes.post("/{action}")
-    def act(action: str, said: Said, who: Annotated[str, Depends(operator)]) -> dict[str, Any]:
+    @access(Role.OPERATOR, 409, 503, body=Body.JSON)
+    def act(action: str, said: Said, who: Actor) -> dict[str, Any]:
         """Do one of approve, pause, resume, promote, rollback."""
         reason = said.reason.strip()
         if action not in ACTIONS:
@@ -97,7 +99,9 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
 def _shown(rollouts: Rollouts) -> dict[str, Any]:
     with rollouts.locked():
         state = rollouts.desk.state()
-        return rollout_document.status(state, rollouts.desk.shown(state), rollouts.facts())
+        facts = rollouts.facts()
+        facts["failure"] = shown_failure(str(facts["failure"]))
+        return rollout_document.status(state, rollouts.desk.shown(state), facts)
 
 
 def _do(rollouts: Rollouts, act: Callable[[RolloutDesk], object]) -> dict[str, Any]:
@@ -107,16 +111,20 @@ def _do(rollouts: Rollouts, act: Callable[[RolloutDesk], object]) -> dict[str, A
     return _shown(rollouts)
 
 
-async def _plan(request: Request) -> plans.Plan:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_PLAN_BYTES:
-            raise InvalidParameter(f"a plan has {MOST_PLAN_BYTES} bytes at most", param="plan", cause="too_large")
+def _plan(body: bytes, json_: bool) -> plans.Plan:
+    """Read a plan; its TOML is parsed here, on a thread.
+
+    Raises:
+        BadInput: it is no plan.
+        TooLarge: it is longer than a plan is.
+    """
     try:
         text = body.decode()
-        if "json" not in request.headers.get("content-type", ""):
-            return plans.parse(text, GUARDS.rates)
+        if not json_:
+            check_toml(text)
+            found = plans.parse(text, GUARDS.rates)
+            check_values(found.document())
+            return found
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the plan cannot be read: {error}", cause="bad_plan") from error

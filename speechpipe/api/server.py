@@ -4,13 +4,20 @@ import asyncio
 import logging
 import socket
 import sys
+import time
 
 import uvicorn
+from fastapi import FastAPI
 
 from speechpipe.api.app import create_app
+from speechpipe.api.bodies import Stopping
+from speechpipe.api.connections import Connections, Limits, most_connections, protocols
+from speechpipe.api.hosts import is_loopback
 from speechpipe.assembly import build
 from speechpipe.config import Settings
+from speechpipe.errors import InvalidParameter
 from speechpipe.live.hub import Hub
+from speechpipe.service import Service
 
 log = logging.getLogger("speechpipe")
 
@@ -23,25 +30,65 @@ SWITCH_S = 0.0005
 """A lane gives up Python's lock for every VAD call of a tenth of a millisecond; with the usual 5 ms until a busy thread
 must hand it back, lanes would mostly wait for it."""
 
+UNTOLD = (
+    '%s - "WebSocket',
+    "connection ",
+    "HTTP response sent",
+    "Invalid HTTP request",
+    "Unsupported upgrade",
+    "No supp",
+)
+"""Lines of uvicorn and websockets that a stranger can make it write by the thousand: the metrics count them. That of a
+websocket has the query in it, and so the token that resumes somebody's session."""
+
+TALKATIVE = ("uvicorn", "websockets", "httpx", "httpcore", "h11", "python_multipart", "asyncio")
+
 
 class _DrainingServer(uvicorn.Server):
-    """Lets live sessions have their finals before connections are closed."""
+    """Lets live sessions have their finals, and uploads their answers, before connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, hub: Hub, stopping: Stopping, drain_s: float) -> None:
         super().__init__(config)
         self._hub = hub
+        self._stopping = stopping
         self._drain_s = drain_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        until = time.monotonic() + self._drain_s
+        self._stopping.begin()
         await asyncio.to_thread(self._hub.close, self._drain_s)
+        self.config.timeout_graceful_shutdown = max(1, round(until - time.monotonic()))
         await super().shutdown(sockets)
 
 
+def check_address(settings: Settings) -> str:
+    """Return what is said at the start about authentication.
+
+    Raises:
+        InvalidParameter: everybody who reaches the address could do everything, and nobody has said that this is meant.
+    """
+    if settings.api_keys:
+        return f"authentication: on ({len(settings.api_keys)} API keys)"
+    if is_loopback(settings.host):
+        return "authentication: off (loopback only)"
+    if settings.insecure:
+        return f"authentication: OFF, and {settings.host} can be reached from elsewhere (SPEECHPIPE_INSECURE)"
+    message = (
+        f"not started: without API keys, whoever reaches {settings.host} could do everything. "
+        "Set SPEECHPIPE_API_KEYS, listen on 127.0.0.1, or set SPEECHPIPE_INSECURE=1 if this is meant"
+    )
+    raise InvalidParameter(message, param="host")
+
+
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; running uploads are finished first. Exits with 1 if the models do not load."""
-    # uvicorn's line for each websocket has the query in it, and so the token that resumes somebody's session.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "WebSocket" not in str(record.msg))
+    """Serve until SIGTERM or SIGINT; running uploads are finished first. Exits with 1 if the models do not load.
+
+    Raises:
+        InvalidParameter: the address needs API keys.
+    """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    quiet_libraries()
+    log.info("%s", check_address(settings))
     failures: list[BaseException] = []
 
     def failed(error: BaseException) -> None:
@@ -51,21 +98,37 @@ def run(settings: Settings) -> None:
     service = build(settings, live=True)
     hub = Hub(service)
     service.monitoring.add_source(hub.facts)
-    app = create_app(service, hub, failed)
+    stopping = Stopping()
+    app = create_app(service, hub, failed, stopping)
     sys.setswitchinterval(SWITCH_S)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        access_log=False,  # requests are in the metrics; a line for each would drown what matters
-        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
-        ws="websockets-sansio",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,  # sound does not compress, and the CPU is the recognizers'
-    )
-    server = _DrainingServer(config, hub, settings.drain_timeout_s)
+    server = _DrainingServer(_configured(app, service), hub, stopping, settings.drain_timeout_s)
     server.run()
     if failures:
         log.error("could not start: %s", failures[0])
         sys.exit(1)
+
+
+def quiet_libraries() -> None:
+    """Keep what clients send as secrets out of the log at every level: libraries write whole heads at `debug`."""
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith(UNTOLD))
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
+
+
+def _configured(app: FastAPI, service: Service) -> uvicorn.Config:
+    settings = service.settings
+    most = most_connections(settings)
+    limits = Limits(most, settings.max_connections_per_address, settings.header_timeout_s, settings.send_timeout_s)
+    http, sockets = protocols(Connections(limits, service.refuse_cause))
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="info" if settings.log_level.lower() == "debug" else settings.log_level,
+        access_log=False,  # requests are in the metrics; a line for each would drown what matters
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+        http=http,
+        ws=sockets,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # sound does not compress, and the CPU is the recognizers'
+    )

@@ -5,20 +5,22 @@ import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from speechpipe import captions, documents
 from speechpipe.api import auth, waiting
+from speechpipe.api.access import Body, Role, access, name
+from speechpipe.api.bodies import Arrivals, Stopping
 from speechpipe.api.errors import error_body
 from speechpipe.api.fields import UploadFields, read_form
 from speechpipe.api.sockets import MOST_USER, USER_HEADER
 from speechpipe.audio.source import ChannelChoice
-from speechpipe.errors import SpeechpipeError
+from speechpipe.errors import NotReady, SpeechpipeError
 from speechpipe.handing_over import hand_over
 from speechpipe.review import Degree
 from speechpipe.routing import CHAMPION_NAMES
@@ -27,24 +29,18 @@ from speechpipe.session_request import new_session_id
 from speechpipe.transcription import Result, Transcription, TranscriptionRequest
 from speechpipe.types import Bundle
 
-FORM_SCHEMA = {
-    "requestBody": {
-        "required": True,
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The text, in the format that was asked for.",
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", "model"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        **UploadFields.model_json_schema(ref_template="#/components/schemas/{model}")["properties"],
-                    },
-                }
-            }
+            "application/json": {"schema": {"type": "object"}},
+            "text/plain": {"schema": {"type": "string"}},
+            "text/vtt": {"schema": {"type": "string"}},
+            "text/event-stream": {"schema": {"type": "string"}},
         },
-    }
+    },
+    202: {"description": "A person must answer first; `status_url` says where the answer will be."},
 }
-
 
 SHOWN = ("id", "bundle", "degree", "author", "accounting", "warnings")
 
@@ -89,7 +85,7 @@ class Upload:
             terms=service.terms(tenant, choice.bundle),
         )
         callback = auth.reviewing(service).callbacks.checked(fields.callback) if fields.callback else ""
-        self.job = waiting.job(self.asked, fields, service.clock(), callback)
+        self.job = waiting.job(self.asked, fields, service.clock(), callback, request.scope.get("root_path", ""))
 
     @property
     def headers(self) -> dict[str, str]:
@@ -203,8 +199,8 @@ def _language(bundle: Bundle) -> str:
     return {"en": "english"}.get(bundle.languages[0], bundle.languages[0])
 
 
-def router(service: Service) -> APIRouter:
-    """Return the routes."""
+def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRouter:
+    """Return the routes. `arrivals`: places for bodies that still arrive; `stopping`: whether the server stops."""
     routes = APIRouter(prefix="/v1")
     limiter_of: list[CapacityLimiter] = []
 
@@ -214,13 +210,16 @@ def router(service: Service) -> APIRouter:
             limiter_of.append(CapacityLimiter(service.settings.max_uploads))
         return limiter_of[0]
 
-    @routes.post("/audio/transcriptions", openapi_extra=FORM_SCHEMA, response_model=None)
-    async def transcriptions(request: Request) -> Response:
+    @routes.post("/audio/transcriptions", response_model=None, responses=ANSWERS)
+    @access(Role.CALLER, body=Body.UPLOAD)
+    async def transcriptions(request: Request, tenant: Annotated[str, Depends(name)]) -> Response:
         """Transcribe an uploaded file."""
-        tenant = auth.caller(request.headers.get("authorization"), service.settings.api_keys)
+        if stopping:
+            raise NotReady("the server is shutting down")
         service.admission.check(tenant)
         async with contextlib.AsyncExitStack() as held:
-            file, fields = await read_form(request, service.settings)
+            with arrivals.place(tenant):
+                file, fields = await read_form(request, service.settings, stopping)
             held.push_async_callback(file.close)
             upload = Upload(service, request, fields, tenant)
             held.enter_context(service.admission.admitted(tenant))
@@ -235,19 +234,19 @@ def router(service: Service) -> APIRouter:
         return response
 
     @routes.get("/models")
-    def models(request: Request) -> dict[str, Any]:
+    @access(Role.CALLER)
+    def models() -> dict[str, Any]:
         """List the bundles; the first two names mean the champion."""
-        auth.caller(request.headers.get("authorization"), service.settings.api_keys)
         catalogue = service.catalogue
-        here = [name for name in catalogue.names if not catalogue.absent(catalogue.bundle(name))]
-        names = [*CHAMPION_NAMES, *(name for name in here if name not in CHAMPION_NAMES)]
-        return {"object": "list", "data": [_model(service, name) for name in names]}
+        here = [item for item in catalogue.names if not catalogue.absent(catalogue.bundle(item))]
+        names = [*CHAMPION_NAMES, *(item for item in here if item not in CHAMPION_NAMES)]
+        return {"object": "list", "data": [_model(service, item) for item in names]}
 
-    @routes.get("/models/{name}")
-    def model(name: str, request: Request) -> dict[str, Any]:
+    @routes.get("/models/{id_}")
+    @access(Role.CALLER, 404)
+    def model(id_: Annotated[str, Path(max_length=128)]) -> dict[str, Any]:
         """Describe one bundle."""
-        auth.caller(request.headers.get("authorization"), service.settings.api_keys)
-        return _model(service, name)
+        return _model(service, id_)
 
     return routes
 

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse, Response
 
 from speechpipe import review_document
 from speechpipe.api import auth
+from speechpipe.api.access import Role, access, name
 from speechpipe.api.fields import UploadFields
 from speechpipe.errors import NotAnswered
 from speechpipe.review.jobs import DONE, FAILED, Job
@@ -22,10 +23,10 @@ CAUSES = {
 }
 
 
-def job(asked: TranscriptionRequest, fields: UploadFields, now: float, callback: str) -> Job:
-    """Return what it takes to answer an upload later."""
+def job(asked: TranscriptionRequest, fields: UploadFields, now: float, callback: str, prefix: str = "") -> Job:
+    """Return what it takes to answer an upload later. `prefix`: under which a proxy serves this server."""
     document = {
-        "status_url": f"{PREFIX}/{asked.id}",
+        "status_url": f"{prefix}{PREFIX}/{asked.id}",
         "format": fields.response_format,
         "degree": asked.terms.degree,
         "bundle": asked.bundle.id,
@@ -47,9 +48,9 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(prefix=PREFIX)
 
     @routes.get("/{id_}", response_model=None)
-    def status(id_: str, authorization: Annotated[str | None, Header()] = None) -> Response:
+    @access(Role.CALLER, 404, 410, 503)
+    def status(id_: Annotated[str, Path(max_length=64)], tenant: Annotated[str, Depends(name)]) -> Response:
         """Answer with the text of an upload that waited for a person; 202 while it still does."""
-        tenant = auth.caller(authorization, service.settings.api_keys)
         found, tasks = auth.reviewing(service).desk.waiting(id_, tenant)
         if found.state == FAILED:
             raise NotAnswered(f"{id_} has no answer: {CAUSES[found.cause]}", cause=found.cause)

@@ -1,5 +1,6 @@
 """Plans: which bundle, by which steps, on which evidence. TOML that people write, edit and keep."""
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -61,7 +62,7 @@ def parse(text: str, known_guards: Mapping[str, float]) -> Plan:
     """
     try:
         return read(tomllib.loads(text), known_guards)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(f"the plan is not TOML: {error}", cause="bad_plan") from error
 
 
@@ -159,7 +160,7 @@ def _number(
 _HEAD = """# {title}
 # Edit, then: speechpipe rollout start THIS_FILE
 case = "{case}"
-candidate = "{candidate}"
+candidate = {candidate}
 approval = "{approval}"      # who is asked: "promotion" (a person, at the end), "steps" (at every step), "none"
 alpha = 0.01                 # chance of rolling a candidate back that is as good, over the whole rollout
 alpha_promote = 0.05         # chance of a step forward with a candidate at the margin
@@ -199,6 +200,11 @@ TITLES = {
 }
 
 
+def _quoted(text: str) -> str:
+    """Return a basic string of TOML."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def template(case: str, candidate: str, known_guards: Mapping[str, float], *, side_by_side: bool = True) -> str:
     """Return the plan for a deployment case, as TOML to edit; without `side_by_side` it ends with blue/green.
 
@@ -208,7 +214,7 @@ def template(case: str, candidate: str, known_guards: Mapping[str, float], *, si
     if case not in CASES:
         raise _bad(f"case must be one of {', '.join(CASES)}, not {case!r}")
     approval = "steps" if case == "assist" else "promotion"
-    head = _HEAD.format(title=TITLES[case], case=case, candidate=candidate, approval=approval)
+    head = _HEAD.format(title=TITLES[case], case=case, candidate=_quoted(candidate), approval=approval)
     ramp: list[tuple[float, float]] = [(0.05, 3.0), (0.25, 2.0), (0.5, 1.5)]
     if case == "new":
         ramp = [(0.01, 5.0), *ramp]

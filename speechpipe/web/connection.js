@@ -18,7 +18,8 @@ export class Connection {
     const query = new URLSearchParams(this.query);
     query.set("resume", this.token ?? "true");
     if (this.token) query.set("last_seq", this.lastSeq);
-    const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/listen?${query}`;
+    const url = new URL(`v1/listen?${query}`, document.baseURI); // below the same prefix as the page
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     this.ready = false;
     this.socket = this.key ? new WebSocket(url, ["token", this.key]) : new WebSocket(url);
     this.socket.binaryType = "arraybuffer";

@@ -28,7 +28,7 @@ async function update() {
   clearTimeout(timer);
   const mine = ++asked;
   try {
-    const answer = await fetch(`/v1/health/page?${query()}`, { headers: headers() });
+    const answer = await fetch(`v1/health/page?${query()}`, { headers: headers() });
     if (mine !== asked) return; // the filters changed meanwhile
     if (answer.ok) {
       const open = opened();
@@ -63,14 +63,14 @@ async function showPanel(selector, address) {
 }
 
 async function showRollout() {
-  await showPanel("#rollout", "/v1/rollout/panel");
-  await showPanel("#retraining", "/v1/retrain/panel");
-  await showPanel("#people", "/v1/automation/panel");
+  await showPanel("#rollout", "v1/rollout/panel");
+  await showPanel("#retraining", "v1/retrain/panel");
+  await showPanel("#people", "v1/automation/panel");
 }
 
 async function automate(form) {
   const scope = form.elements.scope.value.trim();
-  const answer = await fetch(`/v1/automation/${encodeURIComponent(scope)}`, {
+  const answer = await fetch(`v1/automation/${encodeURIComponent(scope)}`, {
     method: "PUT",
     headers: { ...headers(), "Content-Type": "application/json" },
     body: JSON.stringify({ degree: form.elements.degree.value, reason: form.elements.why.value.trim() }),
@@ -96,7 +96,7 @@ async function act(name) {
     field.focus();
     return;
   }
-  const answer = await fetch(`/v1/rollout/${name}`, {
+  const answer = await fetch(`v1/rollout/${name}`, {
     method: "POST",
     headers: { ...headers(), "Content-Type": "application/json" },
     body: JSON.stringify({ reason }),
@@ -128,7 +128,7 @@ form.addEventListener("submit", (event) => { event.preventDefault(); update(); }
 body.addEventListener("click", async (event) => {
   const id = event.target.dataset?.acknowledge;
   if (!id) return;
-  const answer = await fetch(`/v1/alarms/${id}/acknowledge`, { method: "POST", headers: headers() });
+  const answer = await fetch(`v1/alarms/${id}/acknowledge`, { method: "POST", headers: headers() });
   if (!answer.ok) status.textContent = "the alarm could not be acknowledged";
   await update();
 });

@@ -63,7 +63,7 @@ class Session {
     const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     this.media = await navigator.mediaDevices.getUserMedia({ audio });
     this.context = new AudioContext();
-    await this.context.audioWorklet.addModule("/live/capture.js");
+    await this.context.audioWorklet.addModule("live/capture.js");
     const query = { model: $("model").value, encoding: "linear16", sample_rate: this.context.sampleRate, interim_results: true, vad_events: true };
     if ($("endpointing").value) query.endpointing = $("endpointing").value;
     this.connection = new Connection({ query, key: $("key").value, onMessage: (message) => this.take(message), onState: state });
@@ -130,7 +130,7 @@ $("controls").addEventListener("submit", async (event) => {
 });
 
 async function bundles() {
-  const answer = await fetch("/v1/models");
+  const answer = await fetch("v1/models");
   if (!answer.ok) return;
   const { data } = await answer.json();
   $("model").replaceChildren(...data.map(({ id }) => new Option(id)));

@@ -1,6 +1,6 @@
 // The review page: one task at a time, from the claim to the answer. What is typed is kept on the server as it is typed.
-import * as edit from "/live/segments.js";
-import { Waveform } from "/live/waveform.js";
+import * as edit from "./segments.js";
+import { Waveform } from "./waveform.js";
 
 const SAVE_MS = 1500, RENEW_MS = 20000, IDLE_MS = 60000;
 const $ = (id) => document.getElementById(id);
@@ -25,7 +25,7 @@ async function ask(path, body) {
     : { method: "POST", headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify(body) };
   let answer;
   try {
-    answer = await fetch(`/v1/reviews${path}`, options);
+    answer = await fetch(`v1/reviews${path}`, options);
   } catch {
     throw new Error("the server cannot be reached; what you typed is still here");
   }
@@ -86,7 +86,7 @@ async function open(found) {
   segments = edit.fromTask(task);
   current = Math.max(0, segments.findIndex((segment) => segment.needs));
   [lastAct, counted, unsent, jumped, stopAt] = [Date.now(), task.work_s * 1000, 0, -1, null];
-  const answer = await fetch(`/v1/reviews/${task.id}/audio`, { headers: headers() });
+  const answer = await fetch(`v1/reviews/${task.id}/audio`, { headers: headers() });
   if (!answer.ok) throw new Error("the audio cannot be had");
   const bytes = await answer.arrayBuffer();
   if (audio.src) URL.revokeObjectURL(audio.src);

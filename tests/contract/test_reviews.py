@@ -364,7 +364,11 @@ def test_out_and_back_over_http(desk: Desk, server: Server) -> None:
     again = desk.http.post("/v1/reviews/import", json=given).json()
     assert again["counts"] == {"repeated": 1}
     assert server.metric("speechpipe_reviews_total", cause="import_repeated") == 1
-    assert desk.http.post("/v1/reviews/import", content=b"{").status_code == 400
+    json_ = {"content-type": "application/json"}
+    for broken in (b"{", b"[{}", b"[{},]", b"[{}] x", b"[{} {}]", b"{}", b"[NaN]", b"\xff"):
+        answer = desk.http.post("/v1/reviews/import", content=broken, headers=json_)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_label_studio"), broken
+    assert desk.http.post("/v1/reviews/import", content=b"[]").status_code == 415
     lines = [json.loads(line) for line in desk.http.get("/v1/reviews/export?format=manifest").text.splitlines()]
     assert body["id"] in {line["id"] for line in lines}
     assert desk.http.get("/v1/reviews/export?format=csv").status_code == 400

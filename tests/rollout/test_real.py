@@ -22,7 +22,7 @@ from speechpipe.bundles import Catalogue
 from speechpipe.card_files import derived, install
 from speechpipe.cards import shipped_models
 from tests.conftest import Server, StartServer
-from tests.rollout.test_serving import SHADOW, canary, plan
+from tests.rollout.test_serving import SHADOW, TOML, canary, plan
 
 SAMPLES = Path(__file__).parents[2] / "audio_samples"
 RATE = 16_000
@@ -92,7 +92,7 @@ class Talkers:
         return found
 
     def start(self, text: str, candidate: str) -> None:
-        answer = self.http.post("/v1/rollout/start", content=text)
+        answer = self.http.post("/v1/rollout/start", content=text, headers=TOML)
         assert answer.status_code == 201, answer.text
         self.until(lambda found: candidate in found["server"]["warm"] and found["server"]["ready"])
 

@@ -17,6 +17,7 @@ from tests.rollout.cards import write
 
 SAMPLE = Path(__file__).parents[2] / "audio_samples" / "digits.flac"
 PATIENCE_S = 40.0
+TOML = {"content-type": "application/toml"}
 
 GUARDS = "\n[guards]\n" + "".join(
     f"{name} = {rate}\n"
@@ -60,7 +61,7 @@ class Client:
         return Counter(answer.headers.get("x-speechpipe-bundle", str(answer.status_code)) for answer in answers)
 
     def start(self, text: str) -> None:
-        answer = self.http.post("/v1/rollout/start", content=text)
+        answer = self.http.post("/v1/rollout/start", content=text, headers=TOML)
         assert answer.status_code == 201, answer.text
 
     def act(self, action: str, reason: str = "for a test") -> httpx.Response:
@@ -220,9 +221,9 @@ def test_operators_only_change_what_can_be_changed(client: Client) -> None:
     assert client.act("resume").status_code == 409
     assert client.act("rollback", "  ").json()["error"]["code"] == "missing_reason"
     assert client.act("explode").status_code == 400
-    answer = client.http.post("/v1/rollout/start", content='candidate = "x"\ncolour = 1')
+    answer = client.http.post("/v1/rollout/start", content='candidate = "x"\ncolour = 1', headers=TOML)
     assert answer.json()["error"]["code"] == "bad_plan"
-    answer = client.http.post("/v1/rollout/start", content=plan("nobody", canary(0.1)))
+    answer = client.http.post("/v1/rollout/start", content=plan("nobody", canary(0.1)), headers=TOML)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     text = client.http.get("/v1/rollout/plan", params={"candidate": "same", "case": "new"}).json()["plan"]
     assert 'case = "new"' in text
@@ -234,7 +235,7 @@ def test_a_restart_takes_the_route_up_and_a_second_process_agrees(start_server: 
     settings = {"bundle": "scripted", "workers": "1", "live_workers": "1", "models_dir": str(tmp_path / "models")}
     settings["operator_keys"] = '["op"]'
     first, second = (Client(start_server(store_url=url, **settings)) for _ in range(2))
-    assert first.http.post("/v1/rollout/start", content=plan("deaf", canary(0.9))).status_code == 401
+    assert first.http.post("/v1/rollout/start", content=plan("deaf", canary(0.9)), headers=TOML).status_code == 401
     for one in (first, second):
         one.http.headers["Authorization"] = "Bearer op"
     first.start(plan("deaf", canary(0.9), approval="steps"))

@@ -1,0 +1,282 @@
+"""Bodies of requests: places for those that still arrive, their pace, and documents that are small and flat."""
+
+import asyncio
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from starlette.types import Message, Receive
+
+from speechpipe.errors import BadInput, InvalidParameter, NotReady, Overloaded, RateLimited, TooLarge, TooSlow
+
+MOST_DEPTH = 32
+"""Of arrays and objects inside each other in a JSON document."""
+
+MOST_KEY_PARTS = 20
+"""Of a dotted key in TOML: the time that its parser takes grows with the square of them."""
+
+MOST_TOML_BYTES = 8 * 1024
+
+GRACE_S = 10.0
+"""Time that a body has before its pace counts."""
+
+IDLE_WHEN_STOPPING_S = 2.0
+"""Once the server is stopping, a body of which nothing came for so long is given up."""
+
+LOOK_EVERY_S = 0.5
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_STRINGS = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'')
+_COMMENTS = re.compile(r"#[^\n]*")
+_BETWEEN_KEYS = re.compile(r"[=\[\]{},\n]")
+
+
+class Arrivals:
+    """Places for bodies that are still arriving; one caller may hold half of them. Used on the event loop only.
+
+    Args:
+        most: places.
+        shared: whether callers can be told apart; if not, one may hold all.
+    """
+
+    def __init__(self, most: int, *, shared: bool) -> None:
+        self._most = most
+        self._share = max(1, most // 2) if shared else most
+        self._held: Counter[str] = Counter()
+
+    @property
+    def arriving(self) -> int:
+        """Bodies that are arriving."""
+        return self._held.total()
+
+    @property
+    def full(self) -> bool:
+        """Whether no caller gets a place now."""
+        return self.arriving >= self._most
+
+    @contextmanager
+    def place(self, caller: str) -> Iterator[None]:
+        """Hold a place while a body arrives.
+
+        Raises:
+            Overloaded: all are held.
+            RateLimited: this caller holds its share.
+        """
+        if self.full:
+            raise Overloaded(f"{self._most} bodies are arriving already; try again later", retry_after_s=2.0)
+        if self._held[caller] >= self._share:
+            raise RateLimited(f"this key is sending {self._share} bodies already")
+        self._held[caller] += 1
+        try:
+            yield
+        finally:
+            self._held[caller] -= 1
+            if not self._held[caller]:
+                del self._held[caller]
+
+
+@dataclass
+class Stopping:
+    """Whether the server is stopping. Set on the event loop."""
+
+    since: float | None = None
+
+    def begin(self) -> None:
+        """Note that the server is stopping."""
+        self.since = time.monotonic()
+
+    def __bool__(self) -> bool:
+        return self.since is not None
+
+
+@dataclass
+class Pace:
+    """How long a body may take to arrive.
+
+    Attributes:
+        most_bytes: of the body; more is refused while it arrives, whatever its length was said to be.
+        limit_s: for all of it.
+        least_rate: bytes a second on average, after a grace time; 0 = any.
+        stopping: whether the server is stopping.
+        too_large: makes the error for a body that is too large.
+    """
+
+    most_bytes: int
+    limit_s: float
+    least_rate: float = 0.0
+    stopping: Stopping = field(default_factory=Stopping)
+    too_large: Callable[[], TooLarge] | None = None
+
+    def paced(self, receive: Receive) -> Receive:
+        """Return `receive` within these limits.
+
+        The returned function raises TooLarge, TooSlow, or NotReady if nothing comes while the server is stopping.
+        """
+        begun = last = time.monotonic()
+        received = 0
+        whole = False
+
+        async def limited() -> Message:
+            nonlocal received, last, whole
+            while not whole:
+                now = time.monotonic()
+                until = begun + self.limit_s
+                if self.least_rate:
+                    until = min(until, begun + GRACE_S + received / self.least_rate)
+                if now >= until:
+                    raise TooSlow(f"the body did not arrive in time: {received} bytes came in {now - begun:.0f} s")
+                if self.stopping and now - last > IDLE_WHEN_STOPPING_S:
+                    raise NotReady("the server is shutting down, and nothing of the body came")
+                try:
+                    async with asyncio.timeout(min(until - now, LOOK_EVERY_S)):
+                        message = await receive()
+                except TimeoutError:
+                    continue
+                received += len(message.get("body", b""))
+                last = time.monotonic()
+                whole = message["type"] != "http.request" or not message.get("more_body", False)
+                if received > self.most_bytes:
+                    raise self.too_large() if self.too_large else too_large(self.most_bytes)
+                return message
+            return await receive()
+
+        return limited
+
+
+def too_large(most: int) -> TooLarge:
+    """Return the error for a document that is too large."""
+    return TooLarge(f"the body is larger than {most} bytes", cause="body_too_large")
+
+
+async def read_whole(receive: Receive) -> bytes | None:
+    """Read a body to its end; None: the client hung up."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body that was read already, then what really comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def read_json(body: bytes, most_values: int, *, cause: str = "invalid_json") -> Any:
+    """Parse JSON that is not deep and has not many values. Call it off the event loop.
+
+    Raises:
+        BadInput: it is not JSON, too deep, or has a character or number that cannot be stored.
+        TooLarge: it has too many values.
+    """
+    if body.count(b"[") + body.count(b"{") + body.count(b",") > most_values:
+        raise TooLarge(f"the document has more than {most_values} values", cause="body_too_large")
+    try:
+        value = json.loads(body, parse_constant=_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"not JSON: {error}", cause=cause) from error
+    check_values(value)
+    return value
+
+
+def read_json_list(body: bytes, most_values: int) -> list[Any]:
+    """Parse a list one item at a time, so that no other thread waits for long. Call it off the event loop.
+
+    Raises:
+        BadInput, TooLarge: as `read_json`, or it is no list.
+    """
+    if body.count(b"[") + body.count(b"{") + body.count(b",") > most_values:
+        raise TooLarge(f"the document has more than {most_values} values", cause="body_too_large")
+    cause = "not_label_studio"
+    decoder = json.JSONDecoder(parse_constant=_constant)
+    found: list[Any] = []
+    try:
+        text = body.decode().strip()
+        if not text.startswith("["):
+            json.loads(text)
+            raise BadInput("an export is a list", cause=cause)
+        at = _SPACE.match(text, 1).end()  # type: ignore[union-attr]  # it matches nothing, too
+        while not text.startswith("]", at):
+            item, at = decoder.raw_decode(text, at)
+            check_values(item)
+            found.append(item)
+            at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+            if text.startswith(",", at):
+                at = _SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
+            elif not text.startswith("]", at):
+                raise ValueError(f"a comma is missing at character {at}")
+        if at + 1 != len(text):
+            raise ValueError(f"more follows at character {at + 1}")
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the import is not JSON: {error}", cause=cause) from error
+    return found
+
+
+def check_values(document: Any) -> None:
+    """Check what is in a document, however it was written.
+
+    Raises:
+        BadInput: it is too deep.
+        InvalidParameter: a text or number that cannot be stored.
+    """
+    waiting = [(document, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, dict | list):
+            if depth > MOST_DEPTH:
+                raise BadInput(f"more than {MOST_DEPTH} arrays and objects inside each other", cause="invalid_json")
+            for key in value if isinstance(value, dict) else ():
+                check_text(key)
+            waiting.extend((item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
+        elif isinstance(value, str):
+            check_text(value)
+        elif (isinstance(value, float) and not math.isfinite(value)) or (
+            isinstance(value, int) and not -(2**63) <= value < 2**63
+        ):
+            raise InvalidParameter("a number is out of range")
+
+
+def check_text(text: str) -> None:
+    """Check that a text can be stored.
+
+    Raises:
+        InvalidParameter: it has a NUL character or half of a surrogate pair.
+    """
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InvalidParameter("a text has a NUL character or an unpaired surrogate", cause="control_character")
+
+
+def check_toml(text: str) -> None:
+    """Check that TOML can be parsed in little time.
+
+    Raises:
+        TooLarge: it is too long.
+        BadInput: a dotted key has too many parts.
+    """
+    if len(text.encode(errors="replace")) > MOST_TOML_BYTES:
+        raise TooLarge(f"TOML may have {MOST_TOML_BYTES} bytes at most", cause="body_too_large")
+    bare = _COMMENTS.sub("", _STRINGS.sub("x", text))
+    if any(part.count(".") >= MOST_KEY_PARTS for part in _BETWEEN_KEYS.split(bare)):
+        raise BadInput(f"a key has more than {MOST_KEY_PARTS} parts", cause="bad_plan")

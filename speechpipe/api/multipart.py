@@ -1,0 +1,62 @@
+"""The multipart body of an upload: one file and some small fields, however the client wrote their heads.
+
+The part named `file` is the file, with or without a `filename`: some HTTP libraries write only `filename*=` for names
+that are not ASCII, which RFC 7578 forbids and the parser leaves out; others write none at all.
+"""
+
+from collections.abc import AsyncGenerator
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from speechpipe.errors import BadInput, InvalidParameter
+
+FILE = "file"
+MAX_FIELDS = 64
+MAX_FIELD_BYTES = 64 * 1024
+
+
+class UploadParser(MultiPartParser):
+    """Starlette's parser, which spools a file above 1 MiB to the disk, with errors that name the part."""
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(headers, stream, max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+
+    def on_headers_finished(self) -> None:
+        """Make a part named `file` a file, if there is none yet."""
+        disposition = self._current_part.content_disposition
+        options = parse_options_header(disposition)[1]
+        if b"name" not in options:
+            raise MultiPartException("a part has no name: its Content-Disposition needs `name`")
+        if options[b"name"] == FILE.encode() and b"filename" not in options and not self._current_files:
+            self._current_part.content_disposition = b'form-data; name="file"; filename=""'
+        super().on_headers_finished()
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Take data of a part.
+
+        Raises:
+            InvalidParameter: a field is too long.
+        """
+        part = self._current_part
+        if part.file is None and len(part.data) + end - start > MAX_FIELD_BYTES:
+            name = part.field_name[:80]
+            hint = "" if self._current_files else "; the audio belongs into the field `file`"
+            raise InvalidParameter(f"the field {name!r} has more than {MAX_FIELD_BYTES} bytes{hint}", param=name)
+        super().on_part_data(data, start, end)
+
+
+async def parse(headers: Headers, stream: AsyncGenerator[bytes, None]) -> FormData:
+    """Parse a body. The caller closes the form.
+
+    Raises:
+        BadInput: it is no multipart body, or has too many parts.
+        InvalidParameter: a field is too long.
+    """
+    try:
+        return await UploadParser(headers, stream).parse()
+    except (MultiPartException, FormParserError) as error:
+        text = getattr(error, "message", str(error))
+        raise BadInput(f"broken multipart body: {text}", cause="broken_multipart") from error
