@@ -63,17 +63,7 @@ def router(service: Service) -> APIRouter:
 
     Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
 
-    @routes.post("/claim", response_model=None)
-    @access(Role.REVIEWER, 503, body=Body.JSON)
-    def claim(body: Claim, request: Request) -> Any:
-        """Hand out the most urgent task; 204 if there is none."""
-        mine = Desk(
-            auth.reviewing(service),
-            auth.reviewer(request.headers.get("authorization"), service.settings, body.reviewer.strip()),
-        )
-        with reachable():
-            found = mine.reviewing.desk.queue.claim(mine.who, lambda id_: mine.reviewing.audio.path(id_) is not None)
-        return Response(status_code=204) if found is None else mine.shown(found)
+    _claiming(routes, service)
 
     @routes.get("/{id_}")
     @access(Role.REVIEWER, 404, 409, 503)
@@ -123,6 +113,20 @@ def router(service: Service) -> APIRouter:
 
     _hearing(routes, service)
     return routes
+
+
+def _claiming(routes: APIRouter, service: Service) -> None:
+    @routes.post("/claim", response_model=None)
+    @access(Role.REVIEWER, 503, body=Body.JSON)
+    def claim(body: Claim, request: Request) -> Any:
+        """Hand out the most urgent task; 204 if there is none."""
+        mine = Desk(
+            auth.reviewing(service),
+            auth.reviewer(request.headers.get("authorization"), service.settings, body.reviewer.strip()),
+        )
+        with reachable():
+            found = mine.reviewing.desk.queue.claim(mine.who, lambda id_: mine.reviewing.audio.path(id_) is not None)
+        return Response(status_code=204) if found is None else mine.shown(found)
 
 
 def _hearing(routes: APIRouter, service: Service) -> None:
