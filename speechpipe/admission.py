@@ -13,8 +13,16 @@ from speechpipe.workers import PoolStatus
 class Admission:
     """Thread-safe."""
 
-    def __init__(self, settings: Settings, status: Callable[[], PoolStatus], started: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        status: Callable[[], PoolStatus],
+        started: Callable[[], bool],
+        unavailable: Callable[[], str],
+    ) -> None:
+        """`status` is asked for the queue, `unavailable` for why nobody can work on an upload (empty: somebody can)."""
         self._settings = settings
+        self._unavailable = unavailable
         self._status = status
         self._started = started
         self._lock = threading.Lock()
@@ -25,7 +33,7 @@ class Admission:
         """Hold a place for one upload of `caller`.
 
         Raises:
-            NotReady: the models are not warm, or the server is shutting down.
+            NotReady: the models are not warm, no worker can be started, or the server is shutting down.
             Overloaded: as many uploads run as may run at once.
             RateLimited: this caller has as many as one caller may have.
         """
@@ -43,6 +51,8 @@ class Admission:
         settings = self._settings
         if not self._started():
             raise NotReady("the recognizers are loading, or the server is shutting down")
+        if reason := self._unavailable():
+            raise NotReady(reason)
         if self._uploads.total() >= settings.max_uploads:
             message = f"{settings.max_uploads} uploads are in progress; try again later"
             raise Overloaded(message, retry_after_s=self._retry_after_s())

@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     segment_timeout_s: float = Field(60.0, gt=0)
     segment_attempts: int = Field(3, ge=1, le=10, description="Workers one segment may lose before it fails.")
     start_timeout_s: float = Field(60.0, gt=0)
+    worker_wait_s: float = Field(
+        30.0,
+        gt=0,
+        description="Segments wait so long for a worker while none can be started; then they end without text.",
+    )
     drain_timeout_s: float = Field(30.0, ge=0, description="How long running uploads may finish on SIGTERM.")
 
     live_workers: int = Field(0, ge=0, le=256, description="Processes for live audio; 0 = one per CPU core.")

@@ -71,6 +71,7 @@ def segment(channel: int, utterance: Utterance) -> dict[str, Any]:
         "confidence": _round(transcript.confidence),
         "null_cause": transcript.null_cause,
         "detail": transcript.detail,
+        "recovered": transcript.recovered,
     }
 
 

@@ -4,11 +4,14 @@ A candidate whose recognizer crashes takes its own workers with it, never the ch
 its VAD only has the champion's recognizer, and its workers.
 """
 
+import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from speechpipe.background import BackgroundTask
 from speechpipe.config import Settings
 from speechpipe.errors import NotReady
 from speechpipe.recipes import file_pool, live_pool
@@ -16,6 +19,7 @@ from speechpipe.workers import PoolStatus, RecognizerSpec
 from speechpipe.workers.pool import RecognizerPool
 
 GRACE_S = 10.0
+RETIRE_EVERY_S = 0.5
 
 Key = tuple[object, ...]
 
@@ -27,10 +31,12 @@ class Crew:
     """
 
     def __init__(
-        self, settings: Settings, specs: Sequence[RecognizerSpec], *, live: bool, gentle: bool = False
+        self, settings: Settings, specs: Sequence[RecognizerSpec], *, live: bool, gentle: bool = False, name: str = ""
     ) -> None:
-        self.files = RecognizerPool(replace(file_pool(settings), gentle=gentle), specs)
-        self.live = RecognizerPool(replace(live_pool(settings), gentle=gentle), specs) if live else None
+        """Prepare the pools; `name` begins the names of their background tasks."""
+        files, speech = (replace(options, gentle=gentle) for options in (file_pool(settings), live_pool(settings)))
+        self.files = RecognizerPool(files, specs, name=f"{name}file-workers")
+        self.live = RecognizerPool(speech, specs, name=f"{name}live-workers") if live else None
         self.keys = {spec.key for spec in specs}
         self.warm_up_cpu_s = 0.0  # is not what live audio costs
 
@@ -42,7 +48,12 @@ class Crew:
     @property
     def ready(self) -> bool:
         """Whether every pool has a worker that takes jobs."""
-        return all(pool.status().ready_workers > 0 for pool in self.pools)
+        return all(pool.ready for pool in self.pools)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in progress or waits."""
+        return all(pool.idle for pool in self.pools)
 
 
 class Fleet:
@@ -59,9 +70,20 @@ class Fleet:
         self._lock = threading.Lock()
         self._warming = threading.Lock()
         self._closed = False
+        self._numbers = itertools.count(1)
+        self._leaving: list[tuple[Crew, float]] = []  # retired, and when they are ended whatever they still do
+        self._retirer = BackgroundTask("retired-workers", self._end_retired, every_s=RETIRE_EVERY_S)
+
+    @property
+    def tasks(self) -> list[BackgroundTask]:
+        """The background tasks of the moment."""
+        with self._lock:
+            crews = [self.first, *self._extra.values(), *(crew for crew, _ in self._leaving)]
+        return [self._retirer, *(pool.task for crew in crews for pool in crew.pools)]
 
     def start(self) -> None:
-        """Start the workers of the start; they load in parallel."""
+        """Have the workers of the start started; they load in parallel."""
+        self._retirer.start()
         for pool in self.first.pools:
             pool.start()
 
@@ -79,10 +101,12 @@ class Fleet:
         until = time.monotonic() + drain_s
         with self._lock:
             self._closed = True
-            crews, self._extra = [self.first, *self._extra.values()], {}
-        for crew in crews:
-            for pool in crew.pools:
-                pool.close(max(0.0, until - time.monotonic()))
+            crews = [self.first, *self._extra.values(), *(crew for crew, _ in self._leaving)]
+            self._extra, self._leaving = {}, []
+        with contextlib.ExitStack() as steps:  # each is done, whatever happens in another
+            steps.callback(self._retirer.close)
+            for pool in (pool for crew in reversed(crews) for pool in reversed(crew.pools)):
+                steps.callback(_close, pool, until)
 
     # ---- candidates ----
 
@@ -96,7 +120,8 @@ class Fleet:
         with self._warming:  # one at a time: the second caller finds what the first has made
             if self.has(spec):
                 return
-            crew = Crew(self._settings, [spec], live=self._with_live, gentle=True)
+            name = f"candidate{next(self._numbers)}-"
+            crew = Crew(self._settings, [spec], live=self._with_live, gentle=True, name=name)
             try:
                 for pool in crew.pools:  # one after the other: people are being served meanwhile
                     pool.start()
@@ -134,14 +159,21 @@ class Fleet:
                 else:
                     self._unneeded.setdefault(key, now)
             over = [key for key in self._extra if now - self._unneeded.get(key, now) >= GRACE_S]
-            leaving = [self._extra.pop(key) for key in over]
+            until = now + self._settings.segment_timeout_s
+            self._leaving += [(self._extra.pop(key), until) for key in over]
             self._unneeded = {key: since for key, since in self._unneeded.items() if key in self._extra}
-        for crew in leaving:
-            threading.Thread(target=self._end, args=(crew,), daemon=True).start()
 
-    def _end(self, crew: Crew) -> None:
-        for pool in crew.pools:
-            pool.close(drain_s=self._settings.segment_timeout_s)
+    def _end_retired(self) -> None:
+        """End the retired workers that have nothing left to do, or whose time is over."""
+        now = time.monotonic()
+        with self._lock:
+            leaving = list(self._leaving)
+        for crew, until in leaving:
+            if crew.idle or now >= until:
+                for pool in crew.pools:
+                    pool.close()
+                with self._lock:
+                    self._leaving = [entry for entry in self._leaving if entry[0] is not crew]
 
     # ---- sessions ----
 
@@ -179,3 +211,7 @@ class Fleet:
             crews = {"": self.first} | {f"candidate{index or ''}_": c for index, c in enumerate(self._extra.values())}
         found = {f"{name}files": crew.files.status() for name, crew in crews.items()}
         return found | {f"{name}live": crew.live.status() for name, crew in crews.items() if crew.live is not None}
+
+
+def _close(pool: RecognizerPool, until: float) -> None:
+    pool.close(max(0.0, until - time.monotonic()))

@@ -6,7 +6,7 @@ from speechpipe.background import BackgroundTasks, TaskStatus
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.workers import PoolStatus
 
-RESTART_CAUSES = ("crash", "timeout", "recycled_jobs", "recycled_rss")
+RESTART_CAUSES = ("crash", "timeout", "stopped", "start_failed", "start_timeout", "recycled_jobs", "recycled_rss")
 LOSS_CAUSES = ("queue_full", "store_error", "refused", "unencodable", "store_replaced")
 
 

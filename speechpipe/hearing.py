@@ -1,7 +1,7 @@
 """The recognizer's half of a session: segments on their way through the workers, and the utterances they become."""
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -10,7 +10,18 @@ import numpy as np
 
 from speechpipe.asr import DecodeOptions
 from speechpipe.audio.features import FeatureAccumulator
-from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Segment, Transcript, Utterance, Word
+from speechpipe.types import (
+    FAILURES,
+    SAMPLE_RATE_HZ,
+    Notice,
+    NullCause,
+    Samples,
+    Segment,
+    SessionSummary,
+    Transcript,
+    Utterance,
+    Word,
+)
 from speechpipe.vad import Opened
 from speechpipe.workers import Decoded, Hypothesis
 from speechpipe.workers.job import Job
@@ -80,6 +91,7 @@ class Hearing:
         self.returned = 0
         self.in_utterances = 0  # samples
         self.nulls: Counter[NullCause] = Counter()
+        self.recovered = 0
         self.cpu_s = 0.0
 
     # ---- segments in ----
@@ -157,6 +169,7 @@ class Hearing:
         self.cpu_s += decoded.stats.cpu_s
         if transcript.null_cause is not None:
             self.nulls[transcript.null_cause] += 1
+        self.recovered += transcript.recovered
         self._on_utterance(utterance)
         return utterance
 
@@ -196,3 +209,23 @@ def on_session_clock(transcript: Transcript, segment: Segment) -> Transcript:
         words.append(replace(word, start_s=round(begin, 3), end_s=round(finish, 3)))
         earliest = finish
     return replace(transcript, words=tuple(words))
+
+
+def text_notices(summaries: Iterable[SessionSummary]) -> list[Notice]:
+    """Return what a client should know of the texts of these sessions: which are missing, which are second best."""
+    nulls: Counter[NullCause] = Counter()
+    recovered = 0
+    for summary in summaries:
+        nulls.update(summary.nulls)
+        recovered += summary.recovered
+    notices = [
+        Notice(f"segments_lost_{cause.value}", f"{nulls[cause]} segments have no text: {cause.value}")
+        for cause in sorted(FAILURES)
+        if nulls[cause]
+    ]
+    if count := nulls[NullCause.WITHDRAWN]:
+        notices.append(Notice("text_withdrawn", f"{count} segments had words in partial results and none in the end"))
+    if recovered:
+        message = f"{recovered} segments: the recognizer's last pass failed, the text is from the pass before"
+        notices.append(Notice("text_recovered", message))
+    return notices

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import psutil
 
@@ -61,3 +62,31 @@ def give_way(nice: int) -> None:
     os.nice(min(nice, 19))
     if nice >= NOBODY_ELSE and hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+_FOR_CHILDREN = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TZ|TMPDIR|TEMP|TMP|SYSTEMROOT|VIRTUAL_ENV"
+    r"|(LC|LD|DYLD|PYTHON|XDG|CUDA|NVIDIA|HIP|ROCR|TORCH|PYTORCH|HF|TRANSFORMERS|CT2|ORT|OMP|KMP|MKL|OPENBLAS|NUMEXPR"
+    r"|GOTO|MALLOC|GLIBC|COV|COVERAGE)_?[A-Z0-9_]*"
+)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH")
+
+
+def child_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a child process that gets everything else it must know from its parent.
+
+    What the interpreter and numerical libraries read is handed on. Settings of this server are not, among them keys,
+    passwords and addresses with passwords in them, nor anything else whose name is not known here.
+    """
+    known = {
+        name: value for name, value in os.environ.items() if _FOR_CHILDREN.fullmatch(name) and not _SECRET.search(name)
+    }
+    return {**known, **more}
+
+
+def stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal (SIGSTOP), so that it does nothing until it is continued."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False

@@ -292,4 +292,5 @@ class Session:
             vad_cpu_s=self._vad_cpu_s,
             asr_cpu_s=self._hearing.cpu_s,
             flips=self._flips_before + self._segmenter.flips,
+            recovered=self._hearing.recovered,
         )

@@ -39,6 +39,7 @@ def file_pool(settings: Settings) -> PoolOptions:
         segment_timeout_s=settings.segment_timeout_s,
         attempts=settings.segment_attempts,
         start_timeout_s=settings.start_timeout_s,
+        wait_s=settings.worker_wait_s,
     )
 
 

@@ -19,7 +19,7 @@ def _error(record: Record, _: float) -> bool:
 
 
 def _empty(record: Record, _: float) -> bool:
-    return record.kind == "unit" and record.outcome == "empty"
+    return record.kind == "unit" and record.outcome in ("empty", "withdrawn")
 
 
 def _no_trigger(record: Record, _: float) -> bool:

@@ -1,5 +1,6 @@
 """COMPOSITION ROOT: settings in, a running cascade out. Nothing else builds pools, stores or VADs."""
 
+import contextlib
 import os
 import threading
 import time
@@ -72,6 +73,7 @@ class Service:
         self.refused: Counter[str] = Counter()
         specs = list({spec.key: spec for spec in (recognizer(bundle.asr) for bundle in self._preload)}.values())
         self.fleet = Fleet(settings, specs, live=live)
+        self.tasks.add_source(lambda: self.fleet.tasks)
         champion = self.catalogue.bundle(settings.bundle)
         self.router = Router(self.catalogue, champion, lambda bundle: self.fleet.ready(recognizer(bundle.asr)))
         self.mirror: Mirror | None = None
@@ -86,7 +88,12 @@ class Service:
                 tasks=self.tasks,
             ),
         )
-        self.admission = Admission(settings, lambda: self.pool.status(), lambda: self._started)  # noqa: PLW0108 - who that is changes
+        self.admission = Admission(
+            settings,
+            lambda: self.pool.status(),  # noqa: PLW0108 - who that is changes
+            lambda: self._started,
+            self._unavailable,
+        )
         self._vads: dict[object, Vad] = {}
         self._lock = threading.Lock()
         self._started = False
@@ -102,14 +109,14 @@ class Service:
             WorkerLoadFailed: a recognizer cannot be loaded.
             StageFailed: a VAD cannot be loaded.
         """
-        self.fleet.start()
-        if self.store is not None:
-            self.store.open()
-        if self._monitoring is not None:
-            self._monitoring.start()
-        if self.reviewing is not None:
-            self.reviewing.start()
         try:
+            self.fleet.start()
+            if self.store is not None:
+                self.store.open()
+            if self._monitoring is not None:
+                self._monitoring.start()
+            if self.reviewing is not None:
+                self.reviewing.start()
             for bundle in self._preload:
                 self.vad(bundle.vad)
             self.fleet.wait_ready()
@@ -120,17 +127,16 @@ class Service:
         self._started = True
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Finish running work for up to `drain_s` seconds, then end the workers and the store."""
+        """Finish running work for up to `drain_s` seconds, then end the workers and the store.
+
+        Every part is closed, whatever closing another one raises; that is raised in the end.
+        """
         self._started = False
-        self.fleet.close(drain_s)
-        if self._monitoring is not None:
-            self._monitoring.close()
-        if self.reviewing is not None:
-            self.reviewing.close()
-        if self._tracing is not None:
-            self._tracing.close()
-        if self.store is not None:
-            self.store.close()
+        with contextlib.ExitStack() as steps:  # the last that is added is done first
+            for part in (self.store, self._tracing, self.reviewing, self._monitoring):
+                if part is not None:
+                    steps.callback(part.close)
+            steps.callback(self.fleet.close, drain_s)
 
     def __enter__(self) -> "Service":
         self.open()
@@ -226,13 +232,27 @@ class Service:
     def unready_reasons(self) -> list[str]:
         """Return why no session should be sent here now; empty when ready."""
         reasons = [] if self._started else ["starting or shutting down"]
-        if not any(crew.files.status().ready_workers for crew in self._crews):
+        if not any(crew.files.ready for crew in self._crews):
             reasons.append(f"no recognizer worker is ready {self.pool.status().failure}".strip())
         if self.fleet.first.live is not None and not self.live_ready:
             reasons.append("no recognizer worker for live audio is ready")
         if self.admission.uploads >= self.settings.max_uploads:
             reasons.append("as many uploads as may run at once")
-        return reasons
+        ended = [status.name for status in self.tasks.statuses() if status.ended]
+        return reasons + [f"the background task {name} has ended" for name in ended]
+
+    def _unavailable(self) -> str:
+        """Return why nobody can work on an upload; empty if somebody can, or could until a moment ago."""
+        reasons = [crew.files.unavailable for crew in self._crews]
+        return reasons[0] if all(reasons) else ""
+
+    def workers_missing(self) -> list[dict[str, str | int]]:
+        """Return the pools that have fewer workers than they should, and why the last start failed, if it did."""
+        return [
+            {"pool": name, "ready": status.ready_workers, "wanted": status.workers, "failure": status.failure}
+            for name, status in self.fleet.statuses().items()
+            if status.ready_workers < status.workers
+        ]
 
     @property
     def _crews(self) -> list[Crew]:
@@ -243,7 +263,7 @@ class Service:
     @property
     def live_ready(self) -> bool:
         """Whether a worker takes live audio."""
-        return any(crew.live is not None and crew.live.status().ready_workers for crew in self._crews)
+        return any(crew.live is not None and crew.live.ready for crew in self._crews)
 
     @property
     def pool(self) -> RecognizerPool:

@@ -4,7 +4,6 @@ What it says is compared with what was served: text, speech, cost. With only one
 the candidate's recognizer, and the reverse) it is said which half brings the change.
 """
 
-import logging
 import queue
 import threading
 import time
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from speechpipe import machine
+from speechpipe.background import BackgroundTask
 from speechpipe.errors import SpeechpipeError
 from speechpipe.monitor import Measure, Record
 from speechpipe.pipeline import Session, SessionOptions
@@ -33,8 +33,6 @@ SWAP_EVERY = 2
 
 BLOCK = SAMPLE_RATE_HZ // 4
 
-log = logging.getLogger(__name__)
-
 
 class Shadowing:
     """A `Mirror` with a thread and a worker of its own. Thread-safe."""
@@ -49,10 +47,17 @@ class Shadowing:
         self._number = 0
         self._pool: RecognizerPool | None = None
         self._pair: tuple[Bundle, Bundle] | None = None
-        self._thread: threading.Thread | None = None
+        self._task: BackgroundTask | None = None
         self.counts: Counter[str] = Counter()
+        service.tasks.add_source(lambda: self.tasks)
 
     # ---- life ----
+
+    @property
+    def tasks(self) -> list[BackgroundTask]:
+        """The background tasks of the moment."""
+        task, pool = self._task, self._pool
+        return [*([task] if task is not None else []), *([pool.task] if pool is not None else [])]
 
     def begin(self, champion: Bundle, candidate: Bundle) -> None:
         """Have `candidate` hear what `champion` serves; waits until its worker is warm.
@@ -70,7 +75,7 @@ class Shadowing:
         self._service.vad(candidate.vad)
         specs = {spec.key: spec for spec in (recognizer(candidate.asr), recognizer(champion.asr))}
         options = replace(file_pool(settings), workers=1, slots=8, nice=machine.NOBODY_ELSE, attempts=1, live=True)
-        pool = RecognizerPool(options, list(specs.values()))
+        pool = RecognizerPool(options, list(specs.values()), name="shadow-workers")
         pool.start()
         try:
             pool.wait_ready()
@@ -78,8 +83,8 @@ class Shadowing:
             pool.close()
             raise
         self._pool, self._pair = pool, (champion, candidate)
-        self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
-        self._thread.start()
+        self._task = BackgroundTask("shadow", self._compare_next, unblock=lambda: self._queue.put(None))
+        self._task.start()
 
     def end_all(self) -> None:
         """Stop; what was not heard yet is dropped and counted."""
@@ -88,13 +93,15 @@ class Shadowing:
 
     def _end(self) -> None:
         self._pair = None
-        thread, self._thread = self._thread, None
+        task, self._task = self._task, None
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()  # fails what the thread waits for
-        if thread is not None:
-            self._queue.put(None)
-            thread.join()
+        if task is not None:
+            task.close()
+        while (item := self._next(wait=False)) is not None:
+            item[0].drop("ended")
+            self._drop("ended")
         with self._lock:
             copies, self._copies = list(self._copies.values()), {}
         for copy in copies:
@@ -156,22 +163,31 @@ class Shadowing:
 
     # ---- the thread ----
 
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            copy, record = item
-            pair, pool = self._pair, self._pool
+    def _next(self, *, wait: bool) -> tuple[Copy, Record] | None:
+        """Return the copy that is next in line; None at the end, or if there is none and nobody is to wait."""
+        try:
+            return self._queue.get(block=wait)
+        except queue.Empty:
+            return None
+
+    def _compare_next(self) -> None:
+        if (item := self._next(wait=True)) is None:
+            return
+        copy, record = item
+        pair, pool = self._pair, self._pool
+        outcome = "broken"
+        try:
             if pair is None or pool is None:
-                copy.drop("ended")
-                self._drop("ended")
-                continue
-            try:
+                outcome = "ended"
+            else:
                 self._compare(copy, record, pair[1], pool)
-            except SpeechpipeError as error:
-                self._drop(error.cause)
-            except Exception:  # the last handler of shadow: nothing here may ever matter to anybody
-                log.exception("shadow could not compare a session")
-                self._drop("broken")
-            copy.drop("heard")
+                outcome = ""
+        except SpeechpipeError as error:
+            outcome = error.cause
+        finally:
+            if outcome:
+                self._drop(outcome)
+            copy.drop(outcome or "heard")
 
     def _compare(self, copy: Copy, served: Record, candidate: Bundle, pool: RecognizerPool) -> None:
         champion, audio = copy.bundle, copy.audio

@@ -57,10 +57,10 @@ def _above(name: str, limit: float) -> Read:
     return read
 
 
-def _null(cause: str = "") -> Read:
-    if not cause:
+def _null(*causes: str) -> Read:
+    if not causes:
         return lambda record: float(record.outcome != "ok")
-    return lambda record: float(record.outcome == cause)
+    return lambda record: float(record.outcome in causes)
 
 
 def _feedback(kind: str) -> Read:
@@ -154,9 +154,9 @@ VAD = (
 
 ASR = (
     Metric("asr.null_share", "", "share of transcripts that are null", "anything that leaves people without a text", "unit", _null(), SHARE, UP, PAGE, key=True, limit=0.5),
-    Metric("asr.empty_share", "", "share of transcripts that are empty", "noise taken for speech, a deaf recognizer", "unit", _null("empty"), SHARE, UP),
+    Metric("asr.empty_share", "", "share of transcripts that are empty", "noise taken for speech, a deaf recognizer", "unit", _null("empty", "withdrawn"), SHARE, UP),
     Metric("asr.timeout_share", "", "share of transcripts that timed out", "slow or starved workers", "unit", _null("timeout"), SHARE, UP, limit=0.2, blames="software"),
-    Metric("asr.crash_share", "", "share of transcripts lost with their workers", "a crashing library", "unit", _null("worker_crash"), SHARE, UP, limit=0.05, blames="software"),
+    Metric("asr.crash_share", "", "share of transcripts lost with their workers, or for want of one", "a crashing library", "unit", _null("worker_crash", "worker_unavailable"), SHARE, UP, limit=0.05, blames="software"),
     Metric("asr.error_share", "", "share of transcripts that failed", "a broken model or bundle", "unit", _null("error"), SHARE, UP, limit=0.2),
     Metric("asr.overload_share", "", "share of transcripts given up under load", "too few workers", "unit", _null("overload"), SHARE, UP, limit=0.2, blames="software"),
     Metric("asr.confidence", "", "confidence", "a recognizer or an input that became worse", "unit", _of("asr.confidence"), worse=DOWN, key=True, least=0.02),

@@ -75,6 +75,7 @@ def utterance_record(
         "asr.wall_s": utterance.stats.wall_s,
         "asr.cpu_s": utterance.stats.cpu_s,
         "asr.attempts": utterance.stats.attempts,
+        "asr.recovered": int(transcript.recovered),
         **_features(utterance.features),
         **more,
     }
@@ -259,6 +260,12 @@ ROWS: tuple[Row, ...] = (
         "Segments that needed more than one worker.",
         "unit",
         lambda record: float((_number(record, "asr.attempts") or 0) > 1),
+    ),
+    CounterRow(
+        "asr_recovered_segments_total",
+        "Segments whose text is from the pass before the recognizer's last, which failed.",
+        "unit",
+        _of("asr.recovered"),
     ),
     HistogramRow("asr_confidence", "Confidence of a transcript.", "unit", _of("asr.confidence"), SHARES),
     HistogramRow("asr_queue_seconds", "Wait for a recognizer.", "unit", _of("asr.queue_s"), SECONDS),

@@ -74,7 +74,7 @@ class Tracing:
     ) -> trace.Span:
         known = {key: value for key, value in attributes.items() if value is not None}
         span = self._tracer.start_span(name, context, start_time=_ns(times[0]), attributes=known)
-        if record.outcome not in ("ok", "empty", "finished"):
+        if record.outcome not in ("ok", "empty", "withdrawn", "finished"):
             span.set_attribute("error.type", record.outcome)
             span.set_status(trace.StatusCode.ERROR, record.outcome)
         return span

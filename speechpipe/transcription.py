@@ -8,7 +8,8 @@ from typing import BinaryIO
 from speechpipe.asr import DecodeOptions
 from speechpipe.audio import AudioInfo
 from speechpipe.audio.source import AudioSource, ChannelChoice
-from speechpipe.errors import ClientGone, EmptyAudio, SpeechpipeError, StageFailed
+from speechpipe.errors import ClientGone, EmptyAudio, NotReady, SpeechpipeError, StageFailed
+from speechpipe.hearing import text_notices
 from speechpipe.listened import Listened, automation
 from speechpipe.monitor import Measure
 from speechpipe.pipeline import Session
@@ -18,7 +19,7 @@ from speechpipe.routing import MIRRORED
 from speechpipe.service import Service
 from speechpipe.session_request import SessionRequest, new_session_id
 from speechpipe.speech_metrics import Context, InputFacts, refusal_record, session_record, utterance_record
-from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Notice, SessionSummary, Utterance
+from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Notice, NullCause, SessionSummary, Utterance
 
 CANCEL_CHECK_S = 0.5
 
@@ -192,6 +193,8 @@ class Transcription:
         transcripts = [utterance.transcript for channel in self._utterances for utterance in channel]
         failed = [transcript for transcript in transcripts if transcript.null_cause in FAILURES]
         if failed and not any(transcript.text for transcript in transcripts):
+            if all(transcript.null_cause is NullCause.WORKER_UNAVAILABLE for transcript in failed):
+                raise NotReady(f"no segment could be transcribed: {failed[0].detail}")
             raise StageFailed("asr", f"no segment could be transcribed ({failed[0].null_cause}: {failed[0].detail})")
 
     def close(self) -> None:
@@ -271,15 +274,10 @@ class Transcription:
             duration_s=channels[0].summary.accounting.received / SAMPLE_RATE_HZ,
             wall_s=time.perf_counter() - self._begun,
             channels=channels,
-            notices=(*self._request.notices, *self.source.notices, *_lost(channels)),
+            notices=(
+                *self._request.notices,
+                *self.source.notices,
+                *text_notices(one.summary for one in channels),
+            ),
             terms=self._request.terms,
         )
-
-
-def _lost(channels: tuple[Channel, ...]) -> list[Notice]:
-    causes = [utterance.transcript.null_cause for channel in channels for utterance in channel.utterances]
-    return [
-        Notice(f"segments_lost_{cause.value}", f"{causes.count(cause)} segments have no text: {cause.value}")
-        for cause in sorted(FAILURES)
-        if cause in causes
-    ]

@@ -27,13 +27,23 @@ class NullCause(StrEnum):
     """Why a segment has no text. Causes are never mixed: each is counted apart."""
 
     EMPTY = "empty"  # the recognizer heard the segment and found no words
+    WITHDRAWN = "withdrawn"  # partial results had words, the final result has none
     TIMEOUT = "timeout"  # the segment's time limit passed
     WORKER_CRASH = "worker_crash"  # every attempt lost its worker process
+    WORKER_UNAVAILABLE = "worker_unavailable"  # no worker process could be started for too long
     OVERLOAD = "overload"  # refused for lack of capacity
     ERROR = "error"  # the recognizer raised
 
 
-FAILURES = frozenset({NullCause.TIMEOUT, NullCause.WORKER_CRASH, NullCause.OVERLOAD, NullCause.ERROR})
+FAILURES = frozenset(
+    {
+        NullCause.TIMEOUT,
+        NullCause.WORKER_CRASH,
+        NullCause.WORKER_UNAVAILABLE,
+        NullCause.OVERLOAD,
+        NullCause.ERROR,
+    }
+)
 """Causes by which a text is lost, rather than there being none."""
 
 
@@ -56,6 +66,7 @@ class Transcript:
     confidence: float | None = None
     null_cause: NullCause | None = None
     detail: str = ""  # for the operator: what was raised, which limit passed
+    recovered: bool = False  # the recognizer's last pass failed; the text is from the pass before
 
     def __post_init__(self) -> None:
         if bool(self.text) == (self.null_cause is not None):
@@ -177,6 +188,7 @@ class SessionSummary:
     vad_cpu_s: float
     asr_cpu_s: float
     flips: int = 0  # changes from silence to speech
+    recovered: int = 0  # segments whose text is from the pass before the recognizer's last
 
 
 @dataclass(frozen=True, slots=True)

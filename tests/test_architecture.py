@@ -201,6 +201,8 @@ def test_broad_excepts_stand_only_where_the_house_allows() -> None:
         "rollouts.py",
         "shadowing.py",
         "retraining.py",
+        "process.py",  # whatever ends a thread of a worker ends that worker
+        "supervisor.py",  # a start that fails, why ever, is counted and tried again
         "checkpoint.py",  # a broken file raises whatever its bytes make the reader raise
     }
     for path in MODULES:

@@ -161,6 +161,7 @@ def stages(utterance: Utterance, event: Final, terms: Terms) -> Message:
         "id": utterance.id,
         "index": utterance.index,
         "null_cause": transcript.null_cause,
+        "recovered": transcript.recovered,
         "decided_at_s": round(event.at_s, 3),
         "endpoint_to_final_s": round(event.latency_s, 4),
         "vad": {"segment_s": round(segment.duration_s, 3), "probability": round(segment.mean_probability, 3)},

@@ -1,5 +1,7 @@
 """For whoever runs the server: is it alive, is it ready, what does it count."""
 
+from typing import Any
+
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -28,9 +30,13 @@ def router(service: Service) -> APIRouter:
     @routes.get("/readyz", response_model=None, responses={503: {"description": "Not ready; `reasons` say why."}})
     @access(Role.OPEN)
     async def readyz() -> Response:
-        """Answer 200 when a session would be taken now, 503 with reasons otherwise."""
-        reasons = await to_thread.run_sync(service.unready_reasons, limiter=own())
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        """Answer 200 when a session would be taken now, 503 with reasons otherwise.
+
+        Also says which workers are missing and which background tasks fail now: neither makes the server unready as
+        long as sessions are taken. Of a failure only its type is shown here; the log has the rest.
+        """
+        found = await to_thread.run_sync(_state, service, limiter=own())
+        return JSONResponse(found, 200 if found["ready"] else 503)
 
     @routes.get("/metrics", response_class=PlainTextResponse)
     @access(Role.OPEN)
@@ -40,3 +46,17 @@ def router(service: Service) -> APIRouter:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes
+
+
+def _state(service: Service) -> dict[str, Any]:
+    reasons = service.unready_reasons()
+    return {
+        "ready": not reasons,
+        "reasons": reasons,
+        "workers_missing": service.workers_missing(),
+        "background": [
+            {"task": status.name, "failing": status.failing, "last_failure": status.last_failure.split(":")[0]}
+            for status in service.tasks.statuses()
+            if status.failing or status.ended
+        ],
+    }

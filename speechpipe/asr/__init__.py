@@ -100,14 +100,18 @@ class BufferedStream:
         raise NotImplementedError
 
 
-def transcript_of(words: Sequence[Word]) -> Transcript:
-    """Return the transcript that is these words: its confidence is theirs, weighed by their length."""
+def transcript_of(words: Sequence[Word], *, recovered: bool = False) -> Transcript:
+    """Return the transcript that is these words: its confidence is theirs, weighed by their length.
+
+    `recovered` notes that the recognizer's last pass failed and the words are from the pass before.
+    """
     if not words:
         return Transcript.null(NullCause.EMPTY)
     known = [(word.confidence, word.end_s - word.start_s) for word in words if word.confidence is not None]
     weight = sum(length for _, length in known)
     confidence = sum(value * length for value, length in known) / weight if weight else None
-    return Transcript(" ".join(word.text for word in words), tuple(words), confidence)
+    text = " ".join(word.text for word in words)
+    return Transcript(text, tuple(words), confidence, recovered=recovered)
 
 
 RECOGNIZERS = Registry(

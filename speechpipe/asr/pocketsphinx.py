@@ -124,7 +124,12 @@ class PocketSphinxStream:
         return _clean(hypothesis.hypstr.split()) if hypothesis else ""
 
     def finish(self) -> Transcript:
-        """End the utterance and read the words off the lattice's best path."""
+        """End the utterance and read the words off the lattice's best path.
+
+        Where a segment ends in the middle of a word, the lattice may have no node for its end: then the library finds
+        no path at all and has no hypothesis, though the search had one. The words are then those of the search, which
+        has no posteriors: they have no confidence.
+        """
         if not self._audible:
             self.cancel()
             return Transcript.null(NullCause.EMPTY)
@@ -132,12 +137,14 @@ class PocketSphinxStream:
         pcm = b"".join(self._held)
         if pcm:  # the library refuses an empty block
             self._decoder.process_raw(pcm, full_utt=self._whole)
+        searched = self._words(posteriors=False)
         self._decoder.end_utt()
-        words = tuple(self._words())
+        recovered = self._decoder.hyp() is None and bool(searched)
+        words = searched if recovered else self._words()
         if not self._whole:
             self._carried = self._decoder.get_cmn(True)
         self._release()
-        return transcript_of(words)
+        return transcript_of(words, recovered=recovered)
 
     def carried(self) -> str:
         """Return the cepstral mean that this segment ended with."""
@@ -153,7 +160,7 @@ class PocketSphinxStream:
         self._owner.release(self._decoder, whole=self._whole)
         self._decoder = None
 
-    def _words(self) -> list[Word]:
+    def _words(self, *, posteriors: bool = True) -> list[Word]:
         words: list[Word] = []
         if self._decoder.hyp() is None:
             return words
@@ -165,7 +172,8 @@ class PocketSphinxStream:
                     text=_ALTERNATIVE.sub("", item.word),
                     start_s=item.start_frame / FRAMES_PER_S,
                     end_s=(item.end_frame + 1) / FRAMES_PER_S,
-                    confidence=min(1.0, max(0.0, item.prob)),  # a posterior; rounding takes it to 1.0001
+                    # A posterior; rounding takes it to 1.0001.
+                    confidence=min(1.0, max(0.0, item.prob)) if posteriors else None,
                 )
             )
         return words

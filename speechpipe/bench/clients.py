@@ -112,6 +112,7 @@ class Speaker:
         if abs(message["start"] - self._covered_s) > 0.01 or ours.get("null_cause") in (
             "timeout",
             "worker_crash",
+            "worker_unavailable",
             "error",
         ):
             self._tally.lost += 1

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from speechpipe.asr import DecodeOptions
 from speechpipe.errors import SpeechpipeError
+from speechpipe.hearing import text_notices
 from speechpipe.listened import Listened, automation
 from speechpipe.live import Change, Event, LiveRequest
 from speechpipe.live.follower import Follower
@@ -16,7 +17,7 @@ from speechpipe.routing import MIRRORED
 from speechpipe.service import Service
 from speechpipe.session_request import SessionRequest
 from speechpipe.speech_metrics import Context, InputFacts, churn, refusal_record, session_record, utterance_record
-from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Samples, Utterance
+from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Notice, Samples, Utterance
 
 FEED_SAMPLES = 1_600
 """A recognizer gets live audio in tenths of a second: more often would cost more in messages than it gains."""
@@ -183,6 +184,11 @@ class Channels:
     def accounting(self) -> tuple[Accounting, ...]:
         """Where every sample went, by channel."""
         return tuple(follower.session.accounting for follower in self.followers)
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What a client should know of the texts."""
+        return text_notices(follower.session.summary() for follower in self.followers)
 
     def record(self, facts: InputFacts, outcome: str, wall_s: float, measures: dict[str, float]) -> None:
         """Emit the records of the sessions, which are over."""

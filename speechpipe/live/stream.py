@@ -221,8 +221,8 @@ class LiveStream:
         finishing = self._finishing or Finish("aborted")
         error = finishing.error if isinstance(finishing, Fail) else None
         outcome = finishing.error.cause if isinstance(finishing, Fail) else finishing.outcome
-        notices = (*self.request.notices, *self._decoder.notices)
         channels = self.channels
+        notices = (*self.request.notices, *self._decoder.notices, *channels.notices)
         channels.conclude()
         self._emit(Ended(outcome, channels.audio_s, self._sha.hexdigest(), channels.accounting, notices, error))
         wire = self._decoder

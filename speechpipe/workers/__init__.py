@@ -39,6 +39,7 @@ class PoolOptions:
     segment_timeout_s: float = 60.0
     attempts: int = 3
     start_timeout_s: float = 60.0
+    wait_s: float = 30.0  # segments wait so long for a worker while none can be started
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +72,4 @@ class PoolStatus:
     cpu_s: float  # of the workers that run now
     restarts: Mapping[str, int]
     rss_mb: tuple[float, ...]
-    failure: str = ""  # why no worker can start, if none can
+    failure: str = ""  # why the last start failed; empty once a worker has started since

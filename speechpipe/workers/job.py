@@ -48,6 +48,7 @@ class Job:
         self.worked_on = 0  # samples that the worker has said it is done with
         self.finished = False
         self.peeking = False
+        self.said = False  # a partial result had words
         self.attempts = 0
         self.strikes = 0  # workers that died or hung with this segment in hand
         self.outstanding = 0  # steps sent to the worker and not yet answered

@@ -5,9 +5,9 @@ without knowing which, one poisonous segment would use up the attempts of everyb
 """
 
 import mmap
+import os
 import struct
 import tempfile
-from typing import IO
 
 _NUMBER = struct.Struct("<q")
 
@@ -31,8 +31,24 @@ class Marker:
         self._memory.close()
 
 
-def marker_file() -> IO[bytes]:
-    """Return a nameless file that holds a marker; its descriptor goes to the child."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    file.truncate(_NUMBER.size)
-    return file
+def marker_descriptor() -> int:
+    """Return a descriptor for a `Marker`, here and in the child that inherits it; the caller closes it.
+
+    It is memory without a file where the system has that (Linux). Elsewhere it is a nameless file whose bytes are
+    written, not only claimed: touching a hole for which a full file system has no block ends the process with SIGBUS,
+    while writing fails with an error that can be told.
+
+    Raises:
+        OSError: no descriptor or no space is left.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("speechpipe-marker")
+        try:
+            os.truncate(descriptor, _NUMBER.size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(bytes(_NUMBER.size))
+        return os.dup(file.fileno())

@@ -62,7 +62,7 @@ class Peek:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Forget a stream."""
+    """Forget a stream; answered by Cancelled."""
 
     stream: int
 
@@ -94,6 +94,13 @@ class Final:
     carried: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The stream is forgotten; the step that was in hand is over."""
+
+    stream: int
+
+
 Step = Open | Feed | Finish
 Request = Load | Step | Peek | Cancel
-Reply = Loaded | Progress | Partial | Final
+Reply = Loaded | Progress | Partial | Final | Cancelled

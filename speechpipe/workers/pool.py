@@ -1,29 +1,61 @@
-"""The pool: gives jobs to workers, watches the workers, and gives a dead worker's jobs to another."""
+"""The pool: gives jobs to workers, and a dead worker's jobs to another. Its supervisor keeps the workers."""
 
 import itertools
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from speechpipe.asr import DecodeOptions
+from speechpipe.background import BackgroundTask
 from speechpipe.errors import NotReady
-from speechpipe.types import NullCause, Samples
+from speechpipe.types import NullCause, Samples, Transcript
 from speechpipe.workers import Decoded, Hypothesis, PoolOptions, PoolStatus, RecognizerSpec
 from speechpipe.workers.job import Job
-from speechpipe.workers.messages import Cancel, Feed, Final, Finish, Partial, Peek, Progress, Reply
+from speechpipe.workers.messages import Cancelled, Feed, Final, Finish, Partial, Peek, Progress, Reply
 from speechpipe.workers.process import WorkerProcess
 from speechpipe.workers.queue import FairQueue
-from speechpipe.workers.staff import Staff
+from speechpipe.workers.supervisor import Supervisor
+
+SHORT_OUTAGE_S = 5.0
+"""New work is still taken while no worker is ready for this long, if no start has failed."""
+
+SHUTTING_DOWN = "the server is shutting down"
 
 
-class RecognizerPool(Staff):
+class RecognizerPool:
     """Thread-safe. One lock guards all state; futures are resolved outside it."""
 
-    def __init__(self, options: PoolOptions, preload: Sequence[RecognizerSpec] = ()) -> None:
-        super().__init__(options, preload)
+    def __init__(
+        self, options: PoolOptions, preload: Sequence[RecognizerSpec] = (), *, name: str = "recognizer-workers"
+    ) -> None:
+        """Prepare a pool; `name` is that of its supervisor among the background tasks."""
+        self.options = options
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._supervisor = Supervisor(name, options, preload, self._changed, self)
         self._numbers = itertools.count(1)
         self._queue = FairQueue()
+        self._closing = False
 
     # ---- life ----
+
+    def start(self) -> None:
+        """Have the workers started; they load and warm in the background."""
+        self._supervisor.start()
+
+    def wait_ready(self) -> None:
+        """Block until every worker has loaded what it must.
+
+        Raises:
+            WorkerLoadFailed: a recognizer cannot be loaded, or not within `start_timeout_s`.
+        """
+        self._supervisor.wait_ready()
+
+    @property
+    def task(self) -> BackgroundTask:
+        """The supervisor's thread, for the register of background tasks."""
+        return self._supervisor.task
 
     def close(self, drain_s: float = 0.0) -> None:
         """Finish what is in progress for up to `drain_s` seconds, fail the rest, end the workers."""
@@ -31,19 +63,15 @@ class RecognizerPool(Staff):
             self._changed.wait_for(self._idle, drain_s)
             self._closing = True
             left = self._queue.drain()
-            for worker in self._workers:
+            for worker in self._supervisor.workers:
                 left += worker.jobs.values()
                 worker.jobs.clear()
-            workers, self._workers = self._workers, []
         for job in left:
-            self._resolve(job, job.failed(NullCause.ERROR, "the server is shutting down"))
-        for thread in self._starters:
-            thread.join()
-        for worker in workers:
-            worker.stop(wait_s=1.0)
+            self._resolve(job, job.failed(NullCause.ERROR, SHUTTING_DOWN))
+        self._supervisor.close()
 
     def _idle(self) -> bool:
-        return not len(self._queue) and not any(worker.jobs for worker in self._workers)
+        return not len(self._queue) and not any(worker.jobs for worker in self._supervisor.workers)
 
     # ---- jobs ----
 
@@ -54,13 +82,15 @@ class RecognizerPool(Staff):
         to a worker only when that one is final: the same audio gets the same text however the workers fare.
 
         Raises:
-            NotReady: the pool is closing, or its workers cannot be started.
+            NotReady: the pool is closing, or no worker could be started for too long.
         """
         with self._lock:
             if self._closing:
                 raise NotReady("the recognizers are shutting down")
-            if self._failure and not any(worker.ready for worker in self._workers):
-                raise NotReady(f"no recognizer is running: {self._failure}")
+            if self._supervisor.never_ready:
+                raise NotReady(f"no recognizer is running: {self._supervisor.failure}")
+            if reason := self._supervisor.given_up:
+                raise NotReady(reason)
             job = Job(self, next(self._numbers), session, spec, options)
         if before is None:
             self._release(job)
@@ -79,7 +109,7 @@ class RecognizerPool(Staff):
                 self._queue.push(job)
                 self._dispatch()
                 return
-        self._resolve(job, job.failed(NullCause.ERROR, "the server is shutting down"))
+        self._resolve(job, job.failed(NullCause.ERROR, SHUTTING_DOWN))
 
     def feed(self, job: Job, samples: Samples, *, pausing: bool = False) -> None:
         """Give a job more audio (see `Job.feed`)."""
@@ -125,8 +155,8 @@ class RecognizerPool(Staff):
         with self._lock:
             worker = job.worker
             if worker is not None and worker.jobs.pop(job.number, None) is not None:
-                worker.send(Cancel(job.number))
-                self._after_job(worker)
+                worker.cancel(job.number)
+                self._supervisor.after_job(worker)
             else:
                 self._queue.remove(job)
 
@@ -139,12 +169,15 @@ class RecognizerPool(Staff):
             worker.send(request)
 
     def _dispatch(self) -> None:
-        """Give waiting jobs to the least busy workers; call with the lock held."""
+        """Give waiting jobs to the least busy workers; call with the lock held.
+
+        Those that have not let go of a cancelled segment come last: they may hang on it.
+        """
         while len(self._queue):
-            free = [worker for worker in self._workers if worker.takes(self.options.slots)]
+            free = [worker for worker in self._supervisor.workers if worker.takes(self.options.slots)]
             if not free:
                 return
-            worker = min(free, key=lambda candidate: len(candidate.jobs))
+            worker = min(free, key=lambda candidate: (bool(candidate.unwanted), len(candidate.jobs)))
             job = self._queue.pop()
             assert job is not None
             if not worker.owes:
@@ -158,9 +191,14 @@ class RecognizerPool(Staff):
         if job.future.set_running_or_notify_cancel():
             job.future.set_result(decoded)
 
-    # ---- workers ----
+    # ---- told by the supervisor ----
 
-    def _on_reply(self, worker: WorkerProcess, reply: Reply) -> None:
+    def on_free(self) -> None:
+        """See `Employer`."""
+        self._dispatch()
+
+    def on_reply(self, worker: WorkerProcess, reply: Reply) -> None:
+        """See `Employer`."""
         match reply:
             case Progress(number, samples):
                 with self._lock:
@@ -171,61 +209,100 @@ class RecognizerPool(Staff):
                 with self._lock:
                     if (job := worker.jobs.get(number)) is not None:
                         job.peeking = False
+                        job.said = job.said or bool(text)
                 if job is not None:
                     job.on_partial(Hypothesis(text, samples))
             case Final(number, transcript, cpu_s, carried):
                 with self._lock:
                     job = worker.jobs.pop(number, None)
                     worker.jobs_done += 1
-                    self._after_job(worker)
+                    self._supervisor.after_job(worker)
                 if job is not None:  # else: cancelled or timed out meanwhile
-                    self._resolve(job, job.decoded(transcript, cpu_s, carried))
+                    self._resolve(job, job.decoded(_told_apart(transcript, job), cpu_s, carried))
+            case Cancelled(number):
+                with self._lock:
+                    worker.unwanted.discard(number)
+                    self._supervisor.after_job(worker)
 
-    def _on_quiet(self, worker: WorkerProcess) -> None:
-        """Kill a worker that owes an answer for too long; the segment it has in hand times out, others move on."""
-        limit = self.options.segment_timeout_s
+    def on_hung(self, worker: WorkerProcess, limit_s: float) -> None:
+        """End the segment that the worker has in hand; the others move on."""
         with self._lock:
-            if not worker.owes or worker.quiet_s <= limit:
-                return
             job = worker.jobs.pop(worker.in_hand, None)
-            worker.retiring = "timeout"
-            worker.kill()
         if job is not None:
-            self._resolve(job, job.failed(NullCause.TIMEOUT, f"no answer from the recognizer for {limit:g} s"))
+            self._resolve(job, job.failed(NullCause.TIMEOUT, f"no answer from the recognizer for {limit_s:g} s"))
 
-    def _rescue(self, worker: WorkerProcess, in_hand: int, code: int) -> None:
+    def on_end(self, worker: WorkerProcess, in_hand: int, code: int | None) -> None:
         """Queue a dead worker's jobs again; the one it had in hand only so many times."""
         given_up = []
         with self._lock:
             for job in reversed(worker.jobs.values()):
                 job.worker = None
-                job.strikes += job.number == in_hand
+                job.strikes += job.number == in_hand and worker.retiring != "stopped"
                 if job.strikes >= self.options.attempts:
                     given_up.append(job)
                 else:
                     job.dispatched_at = None
                     self._queue.push_front(job)
             worker.jobs.clear()
-            if self._failure and not any(other.ready for other in self._workers):
-                given_up += self._queue.drain()
+            self._dispatch()
         for job in given_up:
             detail = f"{job.strikes} workers died on this segment (last exit code {code})"
             self._resolve(job, job.failed(NullCause.WORKER_CRASH, detail))
 
+    def on_look(self) -> None:
+        """End the segments that wait for workers in vain."""
+        with self._lock:
+            reason = self._supervisor.given_up
+            waiting = self._queue.drain() if reason else []
+        for job in waiting:
+            self._resolve(job, job.failed(NullCause.WORKER_UNAVAILABLE, reason))
+
     # ---- facts ----
+
+    @property
+    def unavailable(self) -> str:
+        """Why new work should not be given to this pool; empty if it may be.
+
+        A pool whose workers have just died is not unavailable: their successors are seconds away.
+        """
+        with self._lock:
+            staff = self._supervisor
+            if staff.ready or not (staff.failure or staff.unavailable_s > SHORT_OUTAGE_S):
+                return ""
+            return f"no recognizer worker is ready for {staff.unavailable_s:.0f} s {staff.failure}".strip()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker takes jobs now."""
+        with self._lock:
+            return self._supervisor.ready > 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no segment is in progress or waits."""
+        with self._lock:
+            return self._idle()
 
     def status(self) -> PoolStatus:
         """Return a snapshot."""
         with self._lock:
+            staff = self._supervisor
             return PoolStatus(
-                ready_workers=sum(worker.ready and not worker.retiring for worker in self._workers),
+                ready_workers=staff.ready,
                 workers=self.options.workers,
                 queued=len(self._queue),
-                active=sum(len(worker.jobs) for worker in self._workers),
+                active=sum(len(worker.jobs) for worker in staff.workers),
                 queued_s=self._queue.audio_s,
-                backlog_s=sum(job.backlog_s for worker in self._workers for job in worker.jobs.values()),
-                cpu_s=sum(worker.cpu_s for worker in self._workers),
-                restarts=dict(self._restarts),
-                rss_mb=tuple(worker.rss_mb for worker in self._workers),
-                failure=self._failure,
+                backlog_s=sum(job.backlog_s for worker in staff.workers for job in worker.jobs.values()),
+                cpu_s=sum(worker.cpu_s for worker in staff.workers),
+                restarts=dict(staff.restarts),
+                rss_mb=tuple(worker.rss_mb for worker in staff.workers),
+                failure=staff.failure,
             )
+
+
+def _told_apart(transcript: Transcript, job: Job) -> Transcript:
+    """Tell a segment whose words were withdrawn from one in which none were heard."""
+    if transcript.null_cause is NullCause.EMPTY and job.said:
+        return replace(transcript, null_cause=NullCause.WITHDRAWN)
+    return transcript

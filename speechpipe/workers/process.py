@@ -1,6 +1,7 @@
 """One worker process seen from the server: start it, talk to it, end it."""
 
 import contextlib
+import logging
 import os
 import queue
 import select
@@ -14,10 +15,9 @@ from multiprocessing.connection import Connection
 
 from speechpipe import machine
 from speechpipe.workers.job import Job
-from speechpipe.workers.marker import Marker, marker_file
-from speechpipe.workers.messages import Reply, Request
+from speechpipe.workers.marker import Marker, marker_descriptor
+from speechpipe.workers.messages import Cancel, Reply, Request
 
-POLL_S = 0.2
 SINGLE_THREADED = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -25,40 +25,56 @@ SINGLE_THREADED = {
 }
 """One worker, one core: libraries that start a thread per core make N workers fight for them."""
 
+log = logging.getLogger(__name__)
+
 
 class WorkerProcess:
-    """A child process and the two threads that write to it and read from it."""
+    """A child process and the two threads that write to it and read from it.
+
+    The threads live as long as the process: whatever ends one of them ends the process, and `on_end` is called.
+    """
 
     def __init__(self, nice: int) -> None:
-        ours, theirs = socket.socketpair()
-        try:
-            with marker_file() as file:
-                descriptors = [theirs.fileno(), file.fileno()]
-                self._marker = Marker(file.fileno())
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "speechpipe.workers.worker", *map(str, descriptors), str(nice)],
-                    pass_fds=descriptors,
-                    stdin=subprocess.DEVNULL,
-                    env={**os.environ, **SINGLE_THREADED},
-                )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._connection: Connection[Request, Reply] = Connection(ours.detach())
+        """Start the process; it is spoken to from `start` on.
+
+        Raises:
+            OSError: it cannot be started now: no process, descriptor or memory is left.
+        """
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                descriptor = marker_descriptor()
+                try:
+                    self._marker = Marker(descriptor)
+                    undo.callback(self._marker.close)
+                    descriptors = [theirs.fileno(), descriptor]
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-m", "speechpipe.workers.worker", *map(str, descriptors), str(nice)],
+                        pass_fds=descriptors,
+                        stdin=subprocess.DEVNULL,
+                        env=machine.child_environment(SINGLE_THREADED),
+                    )
+                finally:
+                    os.close(descriptor)
+            self._socket = ours
+            self._connection: Connection[Request, Reply] = Connection(ours.fileno())
+            undo.pop_all()
         self._outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._writer: threading.Thread | None = None
+        self._reader: threading.Thread | None = None
+        self.started_at = time.monotonic()
         # Below: guarded by the pool's lock.
         self.jobs: dict[int, Job] = {}
+        self.unwanted: set[int] = set()  # streams that were cancelled, until the worker says that it has let go of them
         self.loads_owed = 0
         self.ready = False
+        self.ended = False  # the process or its connection is gone
         self.retiring = ""  # why it takes no more jobs
-        self.load_error = ""
+        self.failure = ""  # why it never became ready, or why a thread of it ended
         self.jobs_done = 0
-        self.replaces: WorkerProcess | None = None  # who retires when this one is ready
         self.expired = ""  # why its successor is on its way
-        self._replied_at = time.monotonic()
+        self._replied_at = self.started_at
 
     @property
     def pid(self) -> int:
@@ -67,8 +83,8 @@ class WorkerProcess:
 
     @property
     def owes(self) -> bool:
-        """Whether a step that was sent is not answered yet."""
-        return any(job.outstanding for job in self.jobs.values())
+        """Whether a step that was sent, or a cancelled stream, is not answered yet."""
+        return bool(self.unwanted) or any(job.outstanding for job in self.jobs.values())
 
     def replied(self) -> None:
         """Note that it has answered, or that it owes nothing from now on."""
@@ -81,7 +97,7 @@ class WorkerProcess:
 
     def takes(self, slots: int) -> bool:
         """Whether another segment may be given to it."""
-        return self.ready and not self.retiring and len(self.jobs) < slots
+        return self.ready and not self.retiring and len(self.jobs) + len(self.unwanted) < slots
 
     @property
     def in_hand(self) -> int:
@@ -98,68 +114,96 @@ class WorkerProcess:
         """CPU time the child has used; 0 once it is gone."""
         return machine.cpu_s(self.pid)
 
-    def start(
-        self, on_reply: Callable[[Reply], None], on_quiet: Callable[[], None], on_end: Callable[[], None]
-    ) -> None:
-        """Begin to write and read. `on_quiet` is called a few times a second, `on_end` once, last of all."""
-        writer = threading.Thread(target=self._write, name=f"worker-{self.pid}-write", daemon=True)
-        reader = threading.Thread(
-            target=self._read, args=(on_reply, on_quiet, on_end), name=f"worker-{self.pid}-read", daemon=True
-        )
-        self._threads = [writer, reader]
+    @property
+    def stopped(self) -> bool:
+        """Whether the child was stopped by a signal."""
+        return machine.stopped(self.pid)
+
+    def start(self, on_reply: Callable[[Reply], None], on_end: Callable[[], None]) -> None:
+        """Begin to write and read. `on_reply` is called on the reader's thread, `on_end` once, last of all.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        name = f"worker-{self.pid}"
+        writer = threading.Thread(target=self._write, name=f"{name}-write", daemon=True)
+        reader = threading.Thread(target=self._read, args=(on_reply, on_end), name=f"{name}-read", daemon=True)
         writer.start()
+        self._writer = writer
         reader.start()
+        self._reader = reader
 
     def send(self, request: Request) -> None:
         """Queue a request; never blocks."""
         self._outbox.put(request)
 
+    def cancel(self, number: int) -> None:
+        """Have it let go of a stream; it owes an answer until it has. Call with the pool's lock held."""
+        if not self.owes:
+            self.replied()
+        self.unwanted.add(number)
+        self.send(Cancel(number))
+
     def _write(self) -> None:
-        # A worker that has died shows at the reader; here its requests are only dropped.
-        with contextlib.suppress(OSError):
+        try:
             while (request := self._outbox.get()) is not None:
                 self._connection.send(request)
+        except OSError:
+            return  # it has died, which the reader sees
+        except Exception as error:  # noqa: BLE001 - whatever ends this thread ends the process
+            self._broken(error)
 
-    def _read(
-        self, on_reply: Callable[[Reply], None], on_quiet: Callable[[], None], on_end: Callable[[], None]
-    ) -> None:
-        with contextlib.suppress(EOFError, OSError):
-            looked = time.monotonic()
+    def _read(self, on_reply: Callable[[Reply], None], on_end: Callable[[], None]) -> None:
+        try:
             readable = select.poll()  # kept: `Connection.poll` makes a new one for every message
             readable.register(self._connection, select.POLLIN)
             while True:
-                if readable.poll(1000 * POLL_S):
+                if readable.poll():
                     on_reply(self._connection.recv())
-                if (now := time.monotonic()) - looked >= POLL_S:
-                    looked = now
-                    on_quiet()
+        except (EOFError, OSError):
+            pass  # the process is gone
+        except Exception as error:  # noqa: BLE001 - whatever ends this thread ends the process
+            self._broken(error)
         on_end()
+
+    def _broken(self, error: Exception) -> None:
+        self.failure = self.failure or f"{type(error).__name__}: {error}"
+        log.error("worker %d is ended: its connection broke", self.pid, exc_info=error)
+        self.kill()
 
     def kill(self) -> None:
         """End the child now; the reader then sees the end of the stream."""
         self._process.kill()
 
-    def stop(self, wait_s: float = 5.0) -> None:
-        """Ask an idle child to leave (end of stream), kill it if it does not, and reap it."""
+    def leave(self) -> None:
+        """Ask an idle child to go: it sees the end of the stream once it has answered everything."""
         self._outbox.put(None)
-        self._threads[0].join(wait_s)
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as end:
-            end.shutdown(socket.SHUT_WR)
-        self.reap(wait_s)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
-    def reap(self, wait_s: float = 5.0) -> int:
-        """Wait for the child, kill it if need be, close the socket; return its exit code."""
+    def reap(self, wait_s: float) -> int | None:
+        """Wait for the child and kill it if it is still there; return its exit code.
+
+        None: the system cannot end it yet (it waits for a device). Descriptors and threads are given back all the same.
+        """
         self._outbox.put(None)
-        try:
-            code = self._process.wait(wait_s)
-        except subprocess.TimeoutExpired:
+        code = self._wait(wait_s)
+        if code is None:
             self._process.kill()
-            code = self._process.wait()
-        current = threading.current_thread()
-        for thread in self._threads:
-            if thread is not current:
-                thread.join(wait_s)
+            code = self._wait(1.0)
+        with contextlib.suppress(OSError):  # wakes the reader, whatever the child does
+            self._socket.shutdown(socket.SHUT_RDWR)
+        for thread in (self._writer, self._reader):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(1.0)
+        self._socket.detach()  # the descriptor is the connection's to close
         with contextlib.suppress(OSError):
             self._connection.close()
         self._marker.close()
         return code
+
+    def _wait(self, wait_s: float) -> int | None:
+        try:
+            return self._process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            return None

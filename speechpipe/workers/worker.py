@@ -19,7 +19,20 @@ from speechpipe.asr import DecodeOptions, Recognizer, RecognizerStream, load_rec
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Transcript
 from speechpipe.workers import RecognizerSpec
 from speechpipe.workers.marker import Marker
-from speechpipe.workers.messages import Cancel, Feed, Final, Finish, Load, Loaded, Open, Partial, Peek, Progress, Step
+from speechpipe.workers.messages import (
+    Cancel,
+    Cancelled,
+    Feed,
+    Final,
+    Finish,
+    Load,
+    Loaded,
+    Open,
+    Partial,
+    Peek,
+    Progress,
+    Step,
+)
 from speechpipe.workers.schedule import Schedule
 
 WARM_UP_S = 0.5
@@ -70,6 +83,7 @@ class Worker:
                     cancelled = self._streams.pop(number, None)
                     if cancelled is not None and cancelled.stream is not None:
                         cancelled.stream.cancel()
+                    self._connection.send(Cancelled(number))
                 case _:
                     self._schedule.add(request)
 
