@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from speechpipe.errors import BadInput, InvalidParameter
+from speechpipe.errors import BadInput, InvalidParameter, said
 from speechpipe.types import ModelFile, Scalar
 
 KINDS = ("vad", "asr", "bundle")
@@ -189,7 +189,7 @@ def read_card(path: Path) -> Card:
             body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
         )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{path}: {said(error)}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: missing or wrong key {error}") from error
 

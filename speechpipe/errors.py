@@ -247,3 +247,10 @@ CLOSE_CODE: dict[type[SpeechpipeError], int] = {
 def error_row(error: SpeechpipeError, table: Mapping[type[SpeechpipeError], int]) -> int:
     """Return an error's row: that of its class, or of the nearest one above that has one."""
     return next(table[kind] for kind in type(error).__mro__ if kind in table)
+
+
+def said(error: Exception) -> str:
+    """Return what an error says, for a sentence that names the file already: Python's OSErrors name it again."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error)

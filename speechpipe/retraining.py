@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from speechpipe.errors import BadInput, InUse, SpeechpipeError
+from speechpipe.errors import BadInput, InUse, SpeechpipeError, said
 from speechpipe.monitor.archive import Archive
 from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk
 from speechpipe.monitor.database import STORE_ERRORS, reachable
@@ -184,7 +184,7 @@ class Retraining:
         try:
             return parse(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: {error}", cause="bad_policy") from error
+            raise BadInput(f"{path}: {said(error)}", cause="bad_policy") from error
 
     def _ask(self, policy: Policy, decision: Decision) -> None:
         assert decision.begin is not None

@@ -13,9 +13,10 @@ from speechpipe.api.app import create_app
 from speechpipe.api.bodies import Stopping
 from speechpipe.api.connections import Connections, Limits, most_connections, protocols
 from speechpipe.api.hosts import is_loopback
+from speechpipe.api.listening import open_sockets, url_of
 from speechpipe.assembly import build
-from speechpipe.config import Settings
-from speechpipe.errors import InvalidParameter
+from speechpipe.config import Settings, check_state_dir
+from speechpipe.errors import BadInput, InvalidParameter, UnknownName
 from speechpipe.live.hub import Hub
 from speechpipe.service import Service
 
@@ -47,16 +48,22 @@ TALKATIVE = ("uvicorn", "websockets", "httpx", "httpcore", "h11", "python_multip
 class _DrainingServer(uvicorn.Server):
     """Lets live sessions have their finals, and uploads their answers, before connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub, stopping: Stopping, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, hub: Hub, stopping: Stopping, settings: Settings) -> None:
         super().__init__(config)
         self._hub = hub
         self._stopping = stopping
-        self._drain_s = drain_s
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            _greet(self._settings, url_of(self._settings.host, sockets))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        until = time.monotonic() + self._drain_s
+        drain_s = self._settings.drain_timeout_s
+        until = time.monotonic() + drain_s
         self._stopping.begin()
-        await asyncio.to_thread(self._hub.close, self._drain_s)
+        await asyncio.to_thread(self._hub.close, drain_s)
         self.config.timeout_graceful_shutdown = max(1, round(until - time.monotonic()))
         await super().shutdown(sockets)
 
@@ -80,29 +87,44 @@ def check_address(settings: Settings) -> str:
     raise InvalidParameter(message, param="host")
 
 
+def _greet(settings: Settings, url: str) -> None:
+    """Say where everything is; the models load meanwhile, and `/readyz` says when they have."""
+    log.info("running on %s (Ctrl-C stops it)", url)
+    for what, path in (("dashboard", "/"), ("speak", "/live"), ("review", "/review"), ("API", "/docs")):
+        log.info("%-9s %s%s", what, url, path)
+    log.info("loading %s ...", ", ".join(settings.preloaded_bundles))
+
+
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; running uploads are finished first. Exits with 1 if the models do not load.
 
     Raises:
-        InvalidParameter: the address needs API keys.
+        BadInput: the address needs API keys or is not to be had, the state directory cannot be written to, or a bundle
+            is unknown.
     """
+    authentication = check_address(settings)
+    check_state_dir(settings)
+    sockets = open_sockets(settings.host, settings.port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     quiet_libraries()
-    log.info("%s", check_address(settings))
+    log.info("%s", authentication)
     failures: list[BaseException] = []
 
     def failed(error: BaseException) -> None:
         failures.append(error)
         server.should_exit = True
 
-    service = build(settings, live=True)
+    try:
+        service = build(settings, live=True)
+    except UnknownName as error:
+        raise BadInput(f"SPEECHPIPE_BUNDLE, SPEECHPIPE_PRELOAD or --bundle: {error.message}") from error
     hub = Hub(service)
     service.monitoring.add_source(hub.facts)
     stopping = Stopping()
     app = create_app(service, hub, failed, stopping)
     sys.setswitchinterval(SWITCH_S)
-    server = _DrainingServer(_configured(app, service), hub, stopping, settings.drain_timeout_s)
-    server.run()
+    server = _DrainingServer(_configured(app, service), hub, stopping, settings)
+    server.run(sockets)
     if failures:
         log.error("could not start: %s", failures[0])
         sys.exit(1)
@@ -111,6 +133,7 @@ def run(settings: Settings) -> None:
 def quiet_libraries() -> None:
     """Keep what clients send as secrets out of the log at every level: libraries write whole heads at `debug`."""
     logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith(UNTOLD))
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # ten lines about a store that is made or is as it was
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 

@@ -1,11 +1,11 @@
 """The command line: one file per command family. Nothing heavy is imported until a command runs."""
 
-import sys
 from importlib import import_module
 
 import typer
 
 from speechpipe import __version__, machine
+from speechpipe.cli import ending
 
 app = typer.Typer(
     name="speechpipe",
@@ -50,25 +50,18 @@ def _version(show: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    traceback: bool = typer.Option(False, ending.TRACEBACK_FLAG, help="Of an unexpected error: show how it came."),
 ) -> None:
-    del version
+    del version, traceback  # `ending` looks for the second itself: an error may come before flags are read
 
 
 def main() -> None:
     """Entry point: 0 all good, 1 something failed, 2 usage."""
     machine.one_algebra_thread()
+    ending.run(_command)
+
+
+def _command() -> None:
     for family in FAMILIES:
         import_module(f"speechpipe.cli.{family}")  # each adds its commands
-    from speechpipe.errors import BadInput, SpeechpipeError
-
-    try:
-        app()
-    except SpeechpipeError as error:
-        typer.echo(f"speechpipe: {error.message}", err=True)
-        sys.exit(2 if isinstance(error, BadInput) else 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output left (`| head`): say nothing, not even at exit.
-        sys.stderr.close()
-        sys.exit(141)
+    app()

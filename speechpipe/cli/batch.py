@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from speechpipe import captions, documents
 from speechpipe.cli.flags import Format
 from speechpipe.cli.progress import Progress
-from speechpipe.errors import SpeechpipeError
+from speechpipe.errors import SpeechpipeError, said
 from speechpipe.service import Service
 from speechpipe.transcription import Result, Transcription, TranscriptionRequest
 
@@ -48,10 +48,15 @@ class Batch:
                 for another in islice(waiting, 2 * at_once - len(running)):
                     running.append(threads.submit(self._transcribe, service, another, progress))
                 try:
-                    self._write(file, target, running.popleft().result(), progress, alone=len(files) == 1)
+                    result = running.popleft().result()
+                    text = self._render(file, result).rstrip("\n")
+                    if target is not None:
+                        target.write_text(text + "\n", encoding="utf-8")
                 except (SpeechpipeError, OSError) as error:
                     failed += 1
                     self._tell(file, error, progress)
+                    continue
+                self._show(file, None if target is not None else text, result, progress, alone=len(files) == 1)
         return failed
 
     @contextmanager
@@ -72,20 +77,19 @@ class Batch:
                     advance(utterance.end_s)
             return transcription.result
 
-    def _write(self, file: str, target: Path | None, result: Result, progress: Progress, *, alone: bool) -> None:
-        text = self._render(file, result).rstrip("\n")
-        if target is not None:
-            target.write_text(text + "\n", encoding="utf-8")
-        elif self._format is Format.TEXT and not alone:
+    def _show(self, file: str, text: str | None, result: Result, progress: Progress, *, alone: bool) -> None:
+        if text is not None and self._format is Format.TEXT and not alone:
             progress.print(f"{file}: {text}")
-        else:
+        elif text is not None:
             progress.print(text)
+        if self._format in SUFFIXES and not result.text:  # JSON has it in so many words
+            progress.say(f"speechpipe: {file}: {_why_no_text(result)}")
         for notice in result.notices:
             progress.say(f"speechpipe: {file}: {notice.message}")
         self.results.append((file, result))
 
     def _tell(self, file: str, error: SpeechpipeError | OSError, progress: Progress) -> None:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else error.message
+        reason = said(error)
         progress.say(f"speechpipe: {file}: {reason}")
         if self._format is Format.JSON and self._output is None:
             cause = error.cause if isinstance(error, SpeechpipeError) else "unreadable_file"
@@ -93,7 +97,7 @@ class Batch:
 
     def _render(self, file: str, result: Result) -> str:
         if self._format is Format.TEXT:
-            return result.text
+            return _spoken(result)
         if self._format is Format.JSON:
             return json.dumps(documents.file_document(file, result), ensure_ascii=False)
         if self._format is Format.VERBOSE_JSON:
@@ -116,6 +120,21 @@ class Batch:
             taken[name] = 2
             targets.append(self._output / (name + suffix))
         return targets
+
+
+def _spoken(result: Result) -> str:
+    """Return the text; that of several channels on a line each."""
+    if len(result.channels) == 1:
+        return result.text
+    lines = {channel.index: [one.transcript.text for one in channel.utterances] for channel in result.channels}
+    return "\n".join(f"channel {index}: {' '.join(filter(None, texts))}" for index, texts in lines.items())
+
+
+def _why_no_text(result: Result) -> str:
+    causes = Counter(str(one.transcript.null_cause) for _, one in result.utterances)
+    if not causes:
+        return f"no speech was found in {result.duration_s:.1f} s"
+    return "speech was found and no text: " + ", ".join(f"{cause} ({count})" for cause, count in causes.items())
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def add(
     """Add a card to your own models; a version that is known never changes. Running servers find it when it is used."""
     from speechpipe.card_files import derived, install
     from speechpipe.cli.options import parse_set, settings
-    from speechpipe.errors import BadInput
+    from speechpipe.errors import BadInput, said
     from speechpipe.service import Service
 
     found = settings()
@@ -119,7 +119,7 @@ def add(
         try:
             text = card.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{card}: {error}") from error
+            raise BadInput(f"{card}: {said(error)}") from error
     else:
         if not name:
             raise BadInput("the variant needs a --name")

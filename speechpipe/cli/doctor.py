@@ -75,7 +75,7 @@ def _self_test(service: "object") -> bool:
     import numpy as np
     import soundfile
 
-    from speechpipe.errors import SpeechpipeError
+    from speechpipe.errors import SpeechpipeError, said
     from speechpipe.service import Service
     from speechpipe.transcription import Transcription, TranscriptionRequest
 
@@ -96,7 +96,7 @@ def _self_test(service: "object") -> bool:
                 pass
             result = transcription.result
     except (SpeechpipeError, OSError) as error:
-        typer.echo(f"  FAILED: {error}")
+        typer.echo(f"  FAILED: {said(error)}")
         return False
     balanced = all(channel.summary.accounting.balanced for channel in result.channels)
     good = balanced and not result.text

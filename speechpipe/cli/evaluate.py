@@ -1,6 +1,7 @@
 """`speechpipe evaluate`: figures on labelled audio."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +33,9 @@ class _Tally:
 
 @app.command()
 def evaluate(
-    manifest: Annotated[Path, typer.Argument(help="JSONL: audio, text, and speech = [[start, end], ...] if known.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="JSONL: `audio`, `text` and, if known, `speech`, the spans in seconds.")
+    ],
     bundle: BundleOption = "default",
     vad: VadOption = None,
     asr: AsrOption = None,
@@ -44,10 +47,12 @@ def evaluate(
     """Measure a bundle: WER and CER with 95 % intervals, VAD against spans, WER with oracle segments beside it.
 
     Without `speech` in a line the oracle segment is the whole file.
+
+    Example: speechpipe evaluate audio_samples/manifest.jsonl --bundle fast
     """
     from speechpipe.cli.options import choose, parse_set, read_manifest, settings
     from speechpipe.cli.progress import Progress
-    from speechpipe.errors import SpeechpipeError
+    from speechpipe.errors import SpeechpipeError, said
     from speechpipe.service import Service
 
     rows = read_manifest(manifest)[: limit or None]
@@ -57,20 +62,22 @@ def evaluate(
     with Progress(len(rows)) as progress, Service(config, only=chosen) as service:
         for row in rows:
             try:
-                with progress.file(str(row["audio"]), row.get("duration")):
-                    _measure(service, chosen, row, tally)
+                with progress.file(str(row["audio"]), row.get("duration")) as advance:
+                    _measure(service, chosen, row, tally, advance)
             except (SpeechpipeError, OSError) as error:
                 tally.failed += 1
-                progress.say(f"speechpipe: {row['audio']}: {error}")
+                progress.say(f"speechpipe: {row['audio']}: {said(error)}")
     report = _report(chosen, tally, len(rows))
     typer.echo(json.dumps(report) if as_json else _text(report))
     raise typer.Exit(1 if tally.failed else 0)
 
 
-def _measure(service: "Service", bundle: "Bundle", row: dict[str, Any], tally: _Tally) -> None:
+def _measure(
+    service: "Service", bundle: "Bundle", row: dict[str, Any], tally: _Tally, advance: Callable[[float], None]
+) -> None:
     from speechpipe.evaluation import character_errors, score_spans, word_errors
 
-    result = _run(service, bundle, row["audio"], None)
+    result = _run(service, bundle, row["audio"], None, advance)
     tally.audio_s += result.duration_s
     tally.wall_s += result.wall_s
     tally.segments += len(result.utterances)
@@ -83,17 +90,23 @@ def _measure(service: "Service", bundle: "Bundle", row: dict[str, Any], tally: _
         tally.words.append(word_errors(row["text"], result.text))
         tally.characters.append(character_errors(row["text"], result.text))
         oracle_spans = tuple((start, end) for start, end in spans) if spans else ((0.0, result.duration_s),)
-        oracle = _run(service, bundle, row["audio"], oracle_spans)
+        oracle = _run(service, bundle, row["audio"], oracle_spans, advance)
         tally.oracle_words.append(word_errors(row["text"], oracle.text))
 
 
-def _run(service: "Service", bundle: "Bundle", audio: Path, spans: tuple[tuple[float, float], ...] | None) -> "Result":
+def _run(
+    service: "Service",
+    bundle: "Bundle",
+    audio: Path,
+    spans: tuple[tuple[float, float], ...] | None,
+    advance: Callable[[float], None],
+) -> "Result":
     from speechpipe.transcription import Transcription, TranscriptionRequest
 
     with audio.open("rb") as file:
         transcription = Transcription(service, file, TranscriptionRequest(bundle, spans_s=spans))
-        for _ in transcription.run():
-            pass
+        for _, utterance in transcription.run():
+            advance(utterance.end_s)
         return transcription.result
 
 

@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from speechpipe.config import Settings
-from speechpipe.errors import BadInput, InvalidParameter
+from speechpipe.config import Settings, load
+from speechpipe.errors import BadInput, InvalidParameter, said
 from speechpipe.service import Service
 from speechpipe.types import Bundle, Scalar
 
@@ -18,11 +16,7 @@ def settings(**changes: Any) -> Settings:
     Raises:
         BadInput: the environment holds a value that does not fit; the message names it.
     """
-    try:
-        return Settings(**changes)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise BadInput(f"settings (SPEECHPIPE_* or flags): {wrong}") from error
+    return load(**changes)
 
 
 def parse_set(items: list[str] | None) -> dict[str, Scalar]:
@@ -60,7 +54,7 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{path}: {said(error)}") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

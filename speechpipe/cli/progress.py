@@ -68,12 +68,21 @@ class Progress:
             self._bar.advance(self._files)
 
     def print(self, text: str) -> None:
-        """Print a result on standard output."""
+        """Print a result on standard output.
+
+        Raises:
+            OSError: it cannot be written; it names standard output.
+        """
         if sys.stdout.isatty() and self._console.is_terminal:
             self._bar.console.out(text, highlight=False)
-        else:
+            return
+        try:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
 
     def say(self, text: str) -> None:
         """Tell the person something that is not a result."""

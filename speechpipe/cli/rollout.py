@@ -140,12 +140,12 @@ def history(
 
 
 def _text(file: Path) -> str:
-    from speechpipe.errors import BadInput
+    from speechpipe.errors import BadInput, said
 
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {error}") from error
+        raise BadInput(f"{file}: {said(error)}") from error
 
 
 def _say(desk: "RolloutDesk", state: "RouteState", *, as_json: bool = False) -> None:

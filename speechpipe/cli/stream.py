@@ -18,7 +18,10 @@ def stream(
     bundle: BundleOption = "default",
     set_: SetOption = None,
 ) -> None:
-    """Transcribe live audio: partial text is rewritten in place on a terminal, final text is printed as lines."""
+    """Transcribe live audio: partial text is rewritten in place on a terminal, final text is printed as lines.
+
+    Example: speechpipe stream talk.mp3 --fast
+    """
     from speechpipe.audio.wire import WireFormat
     from speechpipe.cli.live_terminal import Terminal, run
     from speechpipe.cli.microphone import microphone

@@ -24,7 +24,10 @@ def transcribe(
     language: Annotated[str | None, typer.Option("--language", help="What is spoken, e.g. en.")] = None,
     stages: Annotated[bool, typer.Option("--stages", help="Print a table of what each stage did.")] = False,
 ) -> None:
-    """Transcribe audio files. One bad file does not stop the rest; the exit code is then 1."""
+    """Transcribe audio files. One bad file does not stop the rest; the exit code is then 1.
+
+    Example: speechpipe transcribe talk.mp4 --format srt --output subtitles/
+    """
     from speechpipe.audio.source import ChannelChoice
     from speechpipe.cli.batch import Batch
     from speechpipe.cli.options import choose, parse_set, settings

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from speechpipe.audio.source import AudioSource, ChannelChoice
-from speechpipe.errors import BadInput, SpeechpipeError
+from speechpipe.errors import BadInput, SpeechpipeError, said
 from speechpipe.evaluation import normalise
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
@@ -107,7 +107,7 @@ def manifest_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{path}: {said(error)}") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -144,7 +144,7 @@ def _take(
             audio[where] = read_audio(where)
         samples = _cut(audio[where], entry)
     except (OSError, SpeechpipeError, TypeError, ValueError) as error:
-        found.refuse("no_audio", f"{where}: {error}")
+        found.refuse("no_audio", f"{where}: {said(error)}")
         return
     length_s = len(samples) / SAMPLE_RATE_HZ
     if not LEAST_S <= length_s <= most_s:

@@ -91,7 +91,7 @@ def test_usage_errors_are_2_and_say_what_is_wrong(arguments: list[str]) -> None:
 def test_a_wrong_environment_is_named() -> None:
     done = run("transcribe", "a.wav", SPEECHPIPE_WORKERS="many")
     assert done.returncode == 2
-    assert b"workers" in done.stderr
+    assert b"SPEECHPIPE_WORKERS" in done.stderr
 
 
 def test_standard_input_settings_and_output_files(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ async def test_finals_are_contiguous_and_cover_everything(server: Server) -> Non
 
 async def test_live_and_upload_hear_the_same_segments(server: Server) -> None:
     client = await whole(server, TWO)
-    wav = encoded(np.frombuffer(TWO, "<i2").astype(np.float32) / 32768)
+    wav = encoded(np.frombuffer(TWO, "<i2").astype(np.float32) / np.float32(32768))
     answer = httpx.post(
         f"{server.url}/v1/audio/transcriptions", files={"file": wav}, data={"model": "default"}, timeout=30
     )
