@@ -92,6 +92,7 @@ def _greet(settings: Settings, url: str) -> None:
     log.info("running on %s (Ctrl-C stops it)", url)
     for what, path in (("dashboard", "/"), ("speak", "/live"), ("review", "/review"), ("API", "/docs")):
         log.info("%-9s %s%s", what, url, path)
+    log.info("%s", check_address(settings))
     log.info("loading %s ...", ", ".join(settings.preloaded_bundles))
 
 
@@ -102,12 +103,11 @@ def run(settings: Settings) -> None:
         BadInput: the address needs API keys or is not to be had, the state directory cannot be written to, or a bundle
             is unknown.
     """
-    authentication = check_address(settings)
+    check_address(settings)
     check_state_dir(settings)
     sockets = open_sockets(settings.host, settings.port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     quiet_libraries()
-    log.info("%s", authentication)
     failures: list[BaseException] = []
 
     def failed(error: BaseException) -> None:
@@ -118,6 +118,8 @@ def run(settings: Settings) -> None:
         service = build(settings, live=True)
     except UnknownName as error:
         raise BadInput(f"SPEECHPIPE_BUNDLE, SPEECHPIPE_PRELOAD or --bundle: {error.message}") from error
+    except InvalidParameter as error:
+        raise BadInput(f"SPEECHPIPE_{(error.param or '').upper()}: {error.message}") from error
     hub = Hub(service)
     service.monitoring.add_source(hub.facts)
     stopping = Stopping()

@@ -51,11 +51,13 @@ def test_a_port_in_use_is_one_line(taken: socket.socket, tmp_path: Path) -> None
         ("STORE_URL", "nonsense"),
         ("LOG_LEVEL", "loud"),
         ("API_KEYS", "[broken"),
+        ("CALLBACKS", "nonsense"),
+        ("CALLBACK_NETWORKS", "nonsense"),
         ("API_KEY", "secret"),
     ],
 )
 def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path: Path, name: str, value: str) -> None:
-    variables = {"SPEECHPIPE_STATE_DIR": str(tmp_path), f"SPEECHPIPE_{name}": value}
+    variables = {"SPEECHPIPE_STATE_DIR": str(tmp_path), "SPEECHPIPE_INSECURE": "1", f"SPEECHPIPE_{name}": value}
     done = run("serve", "--port", "0", data=None, timeout_s=PATIENCE_S, **variables)
     assert done.returncode == 2
     assert f"SPEECHPIPE_{name}" in one_line(done.stderr)
