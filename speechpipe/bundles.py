@@ -183,14 +183,22 @@ class Catalogue:
         cards = (self.part("vad", bundle), self.part("asr", bundle))
         return [file.path for card in cards for file in card.files if file.url and file.locate() is None]
 
+    def missing(self, bundle: Bundle) -> list[str]:
+        """Return the files of a bundle that are not here, whatever the reason."""
+        cards = (self.part("vad", bundle), self.part("asr", bundle))
+        return [file.path for card in cards for file in card.files if file.locate() is None]
+
     def require(self, bundle: Bundle) -> None:
         """Look whether the weights are there.
 
         Raises:
-            UnknownName: some were not fetched yet.
+            UnknownName: some were not fetched yet, or are gone.
         """
         if absent := self.absent(bundle):
             message = f"the weights of {bundle.id} are not here ({absent[0]}): speechpipe models pull {bundle.asr.name}"
+            raise UnknownName(message, param="model", cause="weights_missing")
+        if missing := self.missing(bundle):
+            message = f"the weights of {bundle.id} are not here ({missing[0]}): see speechpipe doctor"
             raise UnknownName(message, param="model", cause="weights_missing")
 
     def problems(self, bundle: Bundle) -> list[str]:

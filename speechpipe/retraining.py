@@ -107,7 +107,8 @@ class Retraining:
             elif (job := self._next()) is not None:
                 self._begin(job)
             for job in self.desk.waiting()[:1]:  # of several the newest: it has learnt from the most
-                if self._rollouts.state.active is None:
+                active = self._rollouts.state.active
+                if active is None or active.held:
                     self.desk.enter(job)
         if time.monotonic() - self._looked_at >= POLICY_EVERY_S:
             self._looked_at = time.monotonic()

@@ -3,10 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from speechpipe.rollout import CHAMPION, Status
 from speechpipe.rollout.archive import Entry
 from speechpipe.rollout.document import EVIDENCE
 from speechpipe.rollout.plan import Step
-from speechpipe.rollout.state import RouteState
+from speechpipe.rollout.state import Rollout, RouteState
+
+ASKS = {
+    Status.WAITING: "it waits for you: `speechpipe rollout approve`",
+    Status.PAUSED: "it is paused: `speechpipe rollout resume`",
+}
 
 
 def status(
@@ -38,6 +44,7 @@ def status(
             "steps": [_step(step) for step in rollout.plan.steps],
             "weight": rollout.weight,
             "reason": rollout.reason,
+            "next": _next(rollout, shown, server or {}),
             "evidence": {name: shown[name] for name in EVIDENCE},
             "hours_needed": None if more is None or not per_hour else round(more / per_hour, 2),
             **{name: shown[name] for name in ("arms", "shadow", "means", "sessions_per_hour")},
@@ -45,6 +52,26 @@ def status(
     if server is not None:
         document["server"] = dict(server)
     return document
+
+
+def _next(rollout: Rollout, shown: Mapping[str, Any], server: Mapping[str, Any]) -> str:
+    """Return what the rollout waits for, and what to type; empty: it goes on by itself, or is over."""
+    back = "`speechpipe rollout rollback --reason WHY`"
+    if rollout.held:
+        return f"it is held; the next `speechpipe rollout start` ends it; or `speechpipe rollout resume`, or {back}"
+    if rollout.status in ASKS:
+        return f"{ASKS[rollout.status]}, or {back}"
+    heard = any(arm["sessions"] for arm in shown["arms"] if arm["arm"] != CHAMPION)
+    waits_s = (server.get("shadow") or {}).get("waiting_s")
+    found = ""
+    if rollout.status is Status.RUNNING:
+        if server.get("loading"):
+            found = "the candidate is being loaded: until then no session goes to it, and none is heard"
+        elif not heard:
+            found = "no session of the candidate yet: a server loads it first, and sessions must come"
+        elif waits_s:
+            found = f"{waits_s:g} s of audio wait to be heard by the candidate"
+    return found
 
 
 def _step(step: Step) -> dict[str, Any]:

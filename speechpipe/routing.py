@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from speechpipe.bundles import Catalogue
 from speechpipe.errors import InvalidParameter
 from speechpipe.monitor import Measure
-from speechpipe.rollout import CANARY, CHAMPION, Mode
+from speechpipe.rollout import CANARY, CHAMPION, NAMED, Mode
 from speechpipe.rollout.ledger import ROLLOUT, STEP, UNIT
 from speechpipe.rollout.state import Rollout, position
 from speechpipe.types import Bundle, Scalar
@@ -52,16 +52,16 @@ class Router:
         self.lane = Lane(champion)
         self.counts: Counter[str] = Counter()
 
-    def pin(self, key: str) -> "Pin":
-        """Return who answers this key; the same one for as long as the pin is held."""
-        return Pin(self, key)
+    def pin(self, key: str, *, returns: bool = False) -> "Pin":
+        """Return who answers this key, the same for as long as the pin is held; `returns`: it is a user's."""
+        return Pin(self, key, returns=returns)
 
-    def choose(self, key: str) -> Choice:
+    def choose(self, key: str, *, returns: bool = False) -> Choice:
         """Return the arm of a key."""
         lane = self.lane
         rollout = lane.rollout
-        if rollout is None:
-            return Choice(lane.champion)
+        if rollout is None:  # whose sessions these are is asked by the next blue/green
+            return Choice(lane.champion, route={UNIT: unit(key)} if returns else {})
         facts: dict[str, Measure] = {ROLLOUT: rollout.id, STEP: rollout.step, UNIT: unit(key)}
         if rollout.current.mode is Mode.SHADOW:
             mirrored = lane.shadow is not None and position(rollout.salt, key) < rollout.plan.mirror_share
@@ -83,7 +83,7 @@ class Router:
         try:
             return Choice(self._catalogue.changed(choice.bundle, changes), choice.arm, choice.route)
         except InvalidParameter:
-            if choice.arm == CHAMPION:
+            if choice.arm != CANARY:
                 raise
             return Choice(self._catalogue.changed(self.lane.champion, changes))
 
@@ -95,31 +95,34 @@ class Router:
         """Return a bundle that a client names: it is not part of any experiment.
 
         Raises:
-            UnknownName: there is none.
+            UnknownName: there is none, or its weights are not here.
         """
-        return Choice(self._catalogue.bundle(name))
+        bundle = self._catalogue.bundle(name)
+        self._catalogue.require(bundle)
+        return Choice(bundle, CHAMPION if bundle == self.lane.champion else NAMED)
 
 
 class Pin:
     """A session's place: chosen when first asked, and never again."""
 
-    def __init__(self, router: Router, key: str) -> None:
+    def __init__(self, router: Router, key: str, *, returns: bool) -> None:
         self._router = router
         self._key = key
+        self._returns = returns
         self._choice: Choice | None = None
 
     def choose(self, name: str, changes: Mapping[str, Scalar] | None = None) -> Choice:
         """Return what answers a session that asks for the model `name`, with parameters changed for it.
 
         Raises:
-            UnknownName: no such bundle.
+            UnknownName: no such bundle, or its weights are not here.
             InvalidParameter: an unknown parameter, or a value out of bounds.
         """
         if name not in CHAMPION_NAMES:
             choice = self._router.named(name)
         else:
             if self._choice is None:
-                self._choice = self._router.choose(self._key)
+                self._choice = self._router.choose(self._key, returns=self._returns)
             choice = self._choice
         return self._router.changed(choice, changes) if changes else choice
 

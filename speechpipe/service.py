@@ -167,7 +167,7 @@ class Service:
 
     def pin(self, tenant: str, user: str = "", session_id: str = "") -> Pin:
         """Return a new session's place: the same arm for the same user of a tenant, if there is a user."""
-        return self.router.pin(f"{tenant}:{user}" if user else session_id or new_session_id())
+        return self.router.pin(f"{tenant}:{user}" if user else session_id or new_session_id(), returns=bool(user))
 
     def vad(self, component: Component) -> Vad:
         """Return the loaded VAD; equal options share one."""

@@ -199,7 +199,6 @@ def test_broad_excepts_stand_only_where_the_house_allows() -> None:
         "ending.py",  # one line for people, whatever broke
         "lanes.py",
         "monitoring.py",
-        "rollouts.py",
         "shadowing.py",
         "retraining.py",
         "process.py",  # whatever ends a thread of a worker ends that worker

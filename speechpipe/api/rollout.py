@@ -72,6 +72,7 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
     @access(Role.READER)
     def plan(candidate: Annotated[str, Query(min_length=1, max_length=97)], case: Case = "replace") -> dict[str, Any]:
         """Return a plan for a deployment case, as TOML to edit."""
+        service.catalogue.bundle(candidate)  # UnknownName if there is none
         return {"plan": plans.template(case, candidate, GUARDS.rates)}
 
     @routes.post("/start", status_code=201)

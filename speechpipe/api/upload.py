@@ -238,7 +238,7 @@ def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRoute
     def models() -> dict[str, Any]:
         """List the bundles; the first two names mean the champion."""
         catalogue = service.catalogue
-        here = [item for item in catalogue.names if not catalogue.absent(catalogue.bundle(item))]
+        here = [item for item in catalogue.names if not catalogue.missing(catalogue.bundle(item))]
         names = [*CHAMPION_NAMES, *(item for item in here if item not in CHAMPION_NAMES)]
         return {"object": "list", "data": [_model(service, item) for item in names]}
 

@@ -46,14 +46,15 @@ def _desk(store: str) -> "RetrainDesk":
 
     opened = Store(store_settings(store, create=True).record_store_url)
     service = Service(settings())
-    rollouts = RolloutDesk(opened, GUARDS, lambda name: verified(service, name), service.champion.id)
+    rollouts = RolloutDesk(opened, GUARDS, lambda name: verified(service, name))
     return retrain_desk(service, opened, lambda act: act(rollouts))
 
 
 def _champion(store: str) -> str:
+    from speechpipe.cli.options import settings
     from speechpipe.cli.rollout import rollout_desk
 
-    return rollout_desk(store, create=True).state().champion
+    return rollout_desk(store, create=True).state().champion or settings().bundle
 
 
 @group.command()

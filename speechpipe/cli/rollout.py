@@ -35,7 +35,7 @@ def rollout_desk(store: str, *, create: bool = False) -> "RolloutDesk":
 
     found = store_settings(store, create=create)
     service = Service(settings())
-    return RolloutDesk(Store(found.record_store_url), GUARDS, lambda name: verified(service, name), service.champion.id)
+    return RolloutDesk(Store(found.record_store_url), GUARDS, lambda name: verified(service, name))
 
 
 @group.command()
@@ -47,9 +47,12 @@ def plan(
     ] = False,
 ) -> None:
     """Print a plan for a deployment case, as TOML to edit."""
+    from speechpipe.cli.options import settings
     from speechpipe.rollout.plan import template
     from speechpipe.rollout_guards import GUARDS
+    from speechpipe.service import Service
 
+    Service(settings()).catalogue.bundle(candidate)  # UnknownName if there is none
     sys.stdout.write(template(case, candidate, GUARDS.rates, side_by_side=not blue_green))
 
 
@@ -164,7 +167,8 @@ def _print(document: dict[str, Any]) -> None:
 
     console = Console()
     aliases = ", ".join(f"{alias} {bundle}" for alias, bundle in document["aliases"].items())
-    console.print(f"route default: {aliases}", highlight=False)
+    nobody = "no server has served on this store yet"
+    console.print(f"route default: {aliases or nobody}", highlight=False)
     rollout = document["rollout"]
     if rollout is None:
         console.print("no rollout was ever started", highlight=False)
@@ -177,6 +181,8 @@ def _print(document: dict[str, Any]) -> None:
     console.print(title, highlight=False, markup=False)
     if rollout["reason"]:
         console.print(f"because: {rollout['reason']}", highlight=False, markup=False)
+    if rollout["next"]:
+        console.print(f"next: {rollout['next']}", highlight=False, markup=False)
     for arm in rollout["arms"]:
         console.print(f"  {arm['arm']}: {arm['weight']:.1%} of new sessions, {arm['sessions']} so far", highlight=False)
     table = Table(box=None)
@@ -187,7 +193,10 @@ def _print(document: dict[str, Any]) -> None:
         more = "no end in sight" if row["more_sessions"] is None else str(row["more_sessions"])
         table.add_row(row["guard"], *cells, f"{row['harm']:.2f}", f"{row['fine']:.2f}", more)
     console.print(table)
-    console.print("harm rolls back at 1, fine goes on at 1 (of every guard)", highlight=False)
+    console.print(
+        "harm rolls back at 1, fine goes on at 1 (of every guard); below 0 the evidence speaks against it",
+        highlight=False,
+    )
     for row in rollout["shadow"]:
         shown = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         console.print(f"  {row['meaning']}: {shown}", highlight=False, markup=False)

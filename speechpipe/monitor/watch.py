@@ -178,7 +178,7 @@ class Watcher:
         """Propose a reference for a group that has none, from the first that is seen of it."""
         for window in windows:
             group = window.group
-            if group in self._known or group.arm not in ("champion", ""):
+            if group in self._known or group.arm not in ("champion", "named", ""):
                 continue
             mine = self._proposing.setdefault(group, _Proposing())
             mine.windows.append(window)

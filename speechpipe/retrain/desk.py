@@ -137,7 +137,7 @@ class RetrainDesk:
         def start(desk: RolloutDesk) -> None:
             desk.start(self._plan(candidate, job.request), ACTOR)
             if held:
-                desk.pause(ACTOR, reason)
+                desk.hold(ACTOR, reason)
 
         try:
             self._rollouts(start)

@@ -40,3 +40,6 @@ class Status(StrEnum):
 
 CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
 """Arms, as records carry them."""
+
+NAMED = "named"
+"""The arm of sessions whose client named a bundle that is not the champion: of no experiment."""

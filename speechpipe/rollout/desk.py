@@ -48,14 +48,12 @@ class RolloutDesk:
         store: Store,
         book: GuardBook,
         verify: Verify,
-        champion: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Work on `store`; `champion` (name@version) is that of the settings, until a rollout has moved it."""
+        """Work on `store`: who serves stands there and nowhere else."""
         self._store = store
         self._book = book
         self._verify = verify
-        self._champion = champion
         self._clock = clock
         self.archive = RolloutArchive(lambda: store.engine, book.rates)
         self._ledger: Ledger | None = None
@@ -64,10 +62,9 @@ class RolloutDesk:
     # ---- reading ----
 
     def state(self) -> RouteState:
-        """Return who answers."""
+        """Return who answers; the champion is empty while no server has served on this store."""
         with reachable():
-            found = self.archive.state()
-        return found if found.champion else replace(found, champion=self._champion)
+            return self.archive.state()
 
     def history(self, most: int = 200) -> list[Entry]:
         """Return what was done, the newest first."""
@@ -102,18 +99,61 @@ class RolloutDesk:
         mine = (entry.evidence for entry in self.history() if entry.rollout == state.rollout.id)
         return next((evidence for evidence in mine if "judgement" in evidence), None)
 
+    # ---- servers ----
+
+    def serve(self, setting: str, bundle: str, known: RouteState | None = None) -> RouteState:
+        """Write down what a server that starts serves, and return the route that it is to follow.
+
+        The champion is what the store says. It becomes `bundle` on a new store, when the setting is another than that
+        of the server that started last, and when it never was anything but what the setting means. While a rollout is
+        under way it stays.
+
+        Args:
+            setting: `SPEECHPIPE_BUNDLE` as it is written.
+            bundle: name@version that it means here.
+            known: the route as this server knows it, for a store that was emptied: who serves does not change by that.
+
+        Raises:
+            InUse: somebody else changed the route in this moment; look again.
+        """
+        state = self.state()
+        if state.champion and state.active is not None:
+            return state
+        if not state.champion and known is not None and known.champion:
+            names = {name: getattr(known, name) for name in ("champion", "previous", "setting", "resolved")}
+            state = replace(state, **names)
+            unknown = True
+        else:
+            unknown = not state.champion
+        other = bool(state.setting) and setting != state.setting
+        unmoved = state.champion == state.resolved
+        champion = bundle if not state.champion or other or unmoved else state.champion
+        if not unknown and (champion, setting, bundle) == (state.champion, state.setting, state.resolved):
+            return state
+        previous = state.champion if state.champion and state.champion != champion else state.previous
+        moved = state.changed(champion=champion, previous=previous, setting=setting, resolved=bundle)
+        reason = f"a server started with SPEECHPIPE_BUNDLE={setting}"
+        return self._save(moved, AUTOMATIC, "serve", reason, champion, {})
+
     # ---- people ----
 
     def start(self, plan: Plan, by: str) -> RouteState:
-        """Begin a rollout.
+        """Begin a rollout; one that is held (`hold`) ends.
 
         Raises:
-            InUse: one is under way.
+            InUse: one is under way, or no server has served yet.
             UnknownName, BadInput: the candidate is unknown, incomplete or altered, or is the champion.
         """
         candidate = self._verify(plan.candidate)
         state = self.state()
-        if (active := state.active) is not None:
+        if not state.champion:
+            raise InUse(
+                "no server has served on this store yet: start one (speechpipe serve); its bundle is the champion"
+            )
+        if (active := state.active) is not None and active.held:
+            reason = f"it was held, and the rollout of {candidate.id} begins"
+            state = self._with(state, active, Status.ROLLED_BACK, by, "rollback", reason)
+        elif active is not None:
             raise InUse(f"rollout {active.id} of {active.candidate} is under way: promote it or roll it back first")
         if candidate.id == state.champion:
             raise InUse(f"{candidate.id} is the champion already")
@@ -174,6 +214,17 @@ class RolloutDesk:
             raise InUse("it is paused already")
         return self._with(state, rollout, Status.PAUSED, by, "pause", reason)
 
+    def hold(self, by: str, reason: str) -> RouteState:
+        """Pause a rollout that nobody needs to end: the next one that is started takes its place.
+
+        Raises:
+            InUse: it is paused already.
+        """
+        state, rollout = self._active()
+        if rollout.status is Status.PAUSED:
+            raise InUse("it is paused already")
+        return self._with(state, replace(rollout, held=True), Status.PAUSED, by, "hold", reason)
+
     def resume(self, by: str, reason: str = "") -> RouteState:
         """Go on.
 
@@ -183,7 +234,7 @@ class RolloutDesk:
         state, rollout = self._active()
         if rollout.status is not Status.PAUSED:
             raise InUse("it is not paused")
-        return self._with(state, rollout, Status.RUNNING, by, "resume", reason)
+        return self._with(state, replace(rollout, held=False), Status.RUNNING, by, "resume", reason)
 
     def roll_back(self, by: str, reason: str) -> RouteState:
         """Send all new sessions to the champion; with no rollout under way, to the champion before this one.
@@ -270,11 +321,9 @@ class RolloutDesk:
     def _save(
         self, state: RouteState, by: str, action: str, reason: str, bundle: str, evidence: Mapping[str, Any]
     ) -> RouteState:
-        # Until somebody is promoted the settings say who the champion is, and may say otherwise tomorrow.
-        kept = state if state.previous else replace(state, champion="")
         with reachable():
             try:
-                self.archive.save(kept, Entry(self._clock(), by, action, reason, bundle, evidence))
+                self.archive.save(state, Entry(self._clock(), by, action, reason, bundle, evidence))
             except Conflict as error:
                 raise InUse("somebody else has just changed this rollout: look at its status and try again") from error
         return state

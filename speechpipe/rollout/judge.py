@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def judge(plan: Plan, number: int, ledger: Ledger, baseline: Baseline) -> Eviden
         half, unequal, on_candidate = _half(ledger), 0.0, ledger.shadowed
     else:
         rows = tuple(_counted(plan, step, ledger, baseline))
-        half, on_candidate = "", ledger.units[CANARY]
+        half, on_candidate = "", ledger.units[CANARY] if step.mode is Mode.CANARY else ledger.sessions[CANARY]
         unequal = 0.0
         if step.mode is Mode.CANARY:
             trials = np.array(float(ledger.units.total()))
@@ -112,15 +113,20 @@ def _counted(plan: Plan, step: Step, ledger: Ledger, baseline: Baseline) -> list
     found = []
     for guard in guards:
         events = ledger.events[guard.name]
-        then, now = (events[CHAMPION], units[CHAMPION]), (events[CANARY], units[CANARY])
+        then, now, effect = (events[CHAMPION], units[CHAMPION]), (events[CANARY], units[CANARY]), 1.0
         harmless = plan.guards[guard.name]
         if step.mode is Mode.BLUE_GREEN:
-            then = baseline.get(guard.name, (0, 0))
-            harm, fine = _alone(then, harmless, step.margin)
+            then, mine = baseline.get(guard.name, (0, 0)), ledger.compared[guard.name]
+            now, effect = (mine.events, mine.count), mine.effect
+            # Half of alpha is for what is not known of the champion, half for looking at the candidate.
+            alpha = plan.alpha / 2 / len(guards) / len(plan.steps)
+            enough_harm = math.log(1 / alpha)
+            harm, fine = _alone(then, harmless, step.margin, alpha)
         else:
             harm, fine = _beside(step, harmless)
-        counts = np.array([*then, *now], float)
+        counts = np.array([*then, now[0] / effect, now[1] / effect], float)
         # Two ways to be fine; the mean of two e-processes is one: not `margin` times worse, or rare anyway.
+        more = _more(fine, enough_fine, counts, step)
         found.append(
             Row(
                 guard=guard.name,
@@ -129,7 +135,7 @@ def _counted(plan: Plan, step: Step, ledger: Ledger, baseline: Baseline) -> list
                 candidate=now,
                 harm=harm(counts) / enough_harm,
                 fine=fine(counts) / enough_fine,
-                more=_more(fine, enough_fine, counts, step),
+                more=None if more is None else math.ceil(more * effect),
             )
         )
     return found
@@ -154,11 +160,11 @@ def _beside(step: Step, harmless: float) -> tuple[Measure, Measure]:
     return harm, fine
 
 
-def _alone(then: tuple[int, int], harmless: float, margin: float) -> tuple[Measure, Measure]:
+def _alone(then: tuple[int, int], harmless: float, margin: float, alpha: float) -> tuple[Measure, Measure]:
     """Only the candidate has sessions: against what the champion did before, doubt counts in its favour."""
     events, sessions = then
     rate = (events + 1) / (sessions + 2)
-    above = min(0.95, max(harmless, rate + 1.645 * (rate * (1 - rate) / (sessions + 2)) ** 0.5))
+    above = min(0.95, max(harmless, highest_rate(events, sessions, alpha)))
     allowed = min(0.98, max(harmless, margin * rate))
 
     def harm(counts: Values) -> float:
@@ -168,6 +174,21 @@ def _alone(then: tuple[int, int], harmless: float, margin: float) -> tuple[Measu
         return float(log_e_below(counts[2], counts[3], allowed))
 
     return harm, fine
+
+
+@lru_cache(maxsize=256)
+def highest_rate(events: int, sessions: int, alpha: float) -> float:
+    """Return the rate of which so few events or fewer are seen with probability `alpha` (Clopper and Pearson, 1934)."""
+    if events >= sessions:
+        return 1.0
+    counts = np.arange(events + 1)
+    ways = np.array([math.lgamma(sessions + 1) - math.lgamma(k + 1) - math.lgamma(sessions - k + 1) for k in counts])
+    low, high = events / sessions, 1.0
+    for _ in range(40):
+        rate = (low + high) / 2
+        log_p = np.logaddexp.reduce(ways + counts * math.log(rate) + (sessions - counts) * math.log1p(-rate))
+        low, high = (rate, high) if log_p > math.log(alpha) else (low, rate)
+    return high
 
 
 def _more(fine: Measure, needed: float, counts: Values, step: Step) -> int | None:

@@ -17,8 +17,42 @@ MOST_UNITS = 500_000
 
 
 @dataclass
+class Sessions:
+    """Sessions with and without an event, by the unit (user) that they are of.
+
+    Sessions of one user are alike: a user whose microphone is broken has many bad ones. `effect` says how many
+    sessions stand for one independent one (Kish's design effect: the variance of the rate with users as clusters, over
+    that of independent sessions); 1 where nobody comes again.
+    """
+
+    of_unit: dict[str, list[int]] = field(default_factory=dict)  # unit -> [sessions, those with an event]
+    count: int = 0
+    events: int = 0
+
+    def add(self, unit: str, *, event: bool) -> None:
+        """Count a session, or that a counted one had an event."""
+        cell = self.of_unit.setdefault(unit, [0, 0])
+        cell[event] += 1
+        self.count += not event
+        self.events += event
+
+    @property
+    def effect(self) -> float:
+        """The design effect, 1 at least."""
+        if not 0 < self.events < self.count or len(self.of_unit) == self.count:
+            return 1.0
+        rate = self.events / self.count
+        between = sum((events - rate * sessions) ** 2 for sessions, events in self.of_unit.values())
+        return max(1.0, between / (self.count * rate * (1 - rate)))
+
+
+@dataclass
 class Ledger:
-    """Counts of one step of one rollout; units (users, sessions) count once for each guard."""
+    """Counts of one step of one rollout: units (users, sessions), each once for each guard, and sessions.
+
+    Where both arms run at the same time units are compared: they were randomised. In blue/green the candidate's
+    sessions (`compared`) are compared with the champion's of before: the units of neither had as long for an event.
+    """
 
     book: GuardBook
     rollout: int
@@ -39,6 +73,8 @@ class Ledger:
         self.bounded = {(name, arm): Bounded() for name in self.book.bounded for arm in (CHAMPION, CANARY)}
         self.means: dict[str, list[float]] = {}  # measure -> [count, sum, sum of squares]
         self._seen: set[tuple[str, str]] = set()
+        self.compared = {guard.name: Sessions() for guard in self.book.events}  # the candidate's
+        self._counted: set[tuple[str, str]] = set()
 
     def take(self, record: Record) -> None:
         """Count one record, if it belongs to this step."""
@@ -61,9 +97,23 @@ class Ledger:
                     self.bounded[name, record.arm].update(float(value))
         if record.kind != "feedback" and self._new("", unit):
             self.units[record.arm] += 1
-        for guard in self.book.events:
-            if guard.happened(record, self.slow_s) and self._new(guard.name, unit):
-                self.events[guard.name][record.arm] += 1
+        happened = [guard.name for guard in self.book.events if guard.happened(record, self.slow_s)]
+        for name in happened:
+            if self._new(name, unit):
+                self.events[name][record.arm] += 1
+        if record.arm == CANARY:
+            self._compare(record, unit, happened)
+
+    def _compare(self, record: Record, unit: str, happened: Sequence[str]) -> None:
+        session = record.session_id
+        if record.kind != "feedback" and len(self._counted) < MOST_UNITS and ("", session) not in self._counted:
+            self._counted.add(("", session))
+            for sessions in self.compared.values():
+                sessions.add(unit, event=False)
+        for name in happened:
+            if ("", session) in self._counted and (name, session) not in self._counted:
+                self._counted.add((name, session))
+                self.compared[name].add(unit, event=True)
 
     def _note(self, at: float) -> None:
         self.first_at = at if self.first_at is None else min(at, self.first_at)
@@ -112,13 +162,23 @@ class Ledger:
 
 
 def baseline(book: GuardBook, records: Sequence[Record], slow_s: float) -> dict[str, tuple[int, int]]:
-    """Return guard -> (events, sessions) of a champion's records from before a rollout."""
+    """Return guard -> (events, sessions) of a champion's records from before a rollout.
+
+    Sessions of users who came again count for as many independent ones as they are worth (`Sessions.effect`).
+    """
     mine = [record for record in records if record.arm == CHAMPION]
-    sessions = {record.session_id for record in mine if record.kind == "session"}
-    return {
-        guard.name: (
-            len({record.session_id for record in mine if guard.happened(record, slow_s)} & sessions),
-            len(sessions),
-        )
-        for guard in book.events
+    units = {
+        record.session_id: str(record.measures.get(UNIT) or record.session_id)
+        for record in mine
+        if record.kind == "session"
     }
+    found = {}
+    for guard in book.events:
+        sessions = Sessions()
+        for unit in units.values():
+            sessions.add(unit, event=False)
+        for session in {record.session_id for record in mine if guard.happened(record, slow_s)} & units.keys():
+            sessions.add(units[session], event=True)
+        effect = sessions.effect
+        found[guard.name] = (round(sessions.events / effect), round(sessions.count / effect))
+    return found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from speechpipe.errors import SpeechpipeError
 from speechpipe.rollout.state import RouteState, load
+from speechpipe.state_files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -14,10 +15,7 @@ log = logging.getLogger(__name__)
 def write(path: Path, state: RouteState) -> None:
     """Keep a copy; what cannot be written is said in the log and stops nothing."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(state.document()))
-        fresh.replace(path)
+        write_file(path, json.dumps(state.document()).encode())
     except OSError as error:
         log.warning("the copy of the route cannot be written: %s", error)
 

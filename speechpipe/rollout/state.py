@@ -27,6 +27,7 @@ class Rollout:
     status: Status = Status.RUNNING
     reason: str = ""
     baseline: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    held: bool = False  # paused, and ends when another rollout is started
 
     @property
     def current(self) -> Step:
@@ -64,6 +65,7 @@ class Rollout:
             "status": self.status.value,
             "reason": self.reason,
             "baseline": {name: list(counts) for name, counts in self.baseline.items()},
+            "held": self.held,
         }
 
 
@@ -78,9 +80,11 @@ class RouteState:
     """Who answers on a route. `revision` counts the changes: who changes an old one is told."""
 
     revision: int = 0
-    champion: str = ""  # name@version; empty: that of the settings
-    previous: str = ""
+    champion: str = ""  # name@version; empty: no server has served yet
+    previous: str = ""  # who served before; a rollback without a rollout goes there
     rollout: Rollout | None = None  # the newest
+    setting: str = ""  # SPEECHPIPE_BUNDLE of the server that started last
+    resolved: str = ""  # name@version that this meant
 
     @property
     def active(self) -> Rollout | None:
@@ -106,6 +110,8 @@ class RouteState:
             "champion": self.champion,
             "previous": self.previous,
             "rollout": self.rollout.document() if self.rollout is not None else None,
+            "setting": self.setting,
+            "resolved": self.resolved,
         }
 
 
@@ -122,5 +128,7 @@ def load(data: Mapping[str, Any], known_guards: Mapping[str, float]) -> RouteSta
         baseline = {name: (int(pair[0]), int(pair[1])) for name, pair in found["baseline"].items()}
         names = ("id", "candidate", "candidate_hash", "champion", "salt", "by", "started_at", "step", "step_at")
         plain = {name: found[name] for name in (*names, "step_seq", "reason")}
-        rollout = Rollout(**plain, plan=plan, status=Status(found["status"]), baseline=baseline)
-    return RouteState(int(data["revision"]), data["champion"], data["previous"], rollout)
+        status, held = Status(found["status"]), bool(found.get("held", False))
+        rollout = Rollout(**plain, plan=plan, status=status, baseline=baseline, held=held)
+    settings = (data.get("setting", ""), data.get("resolved", ""))  # not in what an older version wrote
+    return RouteState(int(data["revision"]), data["champion"], data["previous"], rollout, *settings)

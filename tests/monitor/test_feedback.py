@@ -73,9 +73,10 @@ def test_an_unknown_session_is_unknown_and_a_store_that_is_gone_says_try_again(s
     gone.close()
 
 
-def test_records_that_cannot_be_written_are_not_called_unknown(store: Store, tmp_path: Path) -> None:
-    monitoring = watching(store, tmp_path)
+def test_records_that_cannot_be_written_are_not_called_unknown(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.append(session("s"))
-    monitoring._store.settle = lambda _: False  # type: ignore[method-assign] - the writer hangs
+    monkeypatch.setattr(store, "settle", lambda _: False)  # the writer hangs
     with pytest.raises(StoreUnavailable, match="wait for the store"):
-        monitoring.feedback(Feedback("redo", session_id="s"))
+        watching(store, tmp_path).feedback(Feedback("redo", session_id="s"))

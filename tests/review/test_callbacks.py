@@ -129,7 +129,7 @@ def test_of_two_servers_one_calls(house: House) -> None:
     one, two = house.callbacks(posts), house.callbacks(posts)
     both = house.desk.jobs.due()  # the second has looked, too, before the first has claimed
     one.look()
-    two._jobs = type("", (), {"due": lambda _: both, "claim": house.desk.jobs.claim})()  # type: ignore[assignment]
+    two._jobs = type("", (), {"due": lambda _: both, "claim": house.desk.jobs.claim})()
     two.look()
     assert posts.urls == [url]
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from speechpipe.errors import BadInput, InUse, StoreUnavailable, UnknownName
 from speechpipe.monitor import Record
-from speechpipe.monitor.schema import rollout_history
+from speechpipe.monitor.schema import rollout_history, routes
 from speechpipe.monitor.store import Store
 from speechpipe.rollout import Judgement, Status
 from speechpipe.rollout.desk import RolloutDesk, Verified
@@ -50,6 +50,7 @@ class Bench:
         self.store = store
         self.bundles = bundles
         self.desk = self.another()
+        self.desk.serve("old", "old@1")
         self.count = 0
 
     def another(self) -> RolloutDesk:
@@ -58,7 +59,7 @@ class Bench:
                 raise UnknownName(f"no bundle {name}")
             return Verified(f"{name}@1", self.bundles[name])
 
-        return RolloutDesk(self.store, GUARDS, verify, "old@1", clock=lambda: 1_000.0)
+        return RolloutDesk(self.store, GUARDS, verify, clock=lambda: 1_000.0)
 
     def traffic(self, sessions: int, *, empty: dict[str, float] | None = None, user: str = "") -> None:
         rollout = self.desk.state().rollout
@@ -116,7 +117,14 @@ def test_a_good_candidate_climbs_on_evidence_and_a_person_promotes_it(at: Bench)
     assert (state.champion, state.previous) == ("new@1", "old@1")
     assert state.active is None
     actions = [(entry.action, entry.actor) for entry in desk.history()]
-    assert actions == [("promote", "ann"), ("ask", "speechpipe"), ("advance", "speechpipe"), ("start", "ann")]
+    mine, machine = "ann", "speechpipe"
+    assert actions == [
+        ("promote", mine),
+        ("ask", machine),
+        ("advance", machine),
+        ("start", mine),
+        ("serve", machine),
+    ]
     assert desk.history()[0].evidence["judgement"] == "promote"
     state = desk.roll_back("bob", "people complain")
     assert (state.champion, state.previous) == ("old@1", "new@1")
@@ -184,7 +192,7 @@ def test_two_operators_at_once_one_wins_and_the_other_is_told(at: Bench) -> None
     first.pause("ann")
     with pytest.raises(InUse, match="somebody else"):
         second._save(state.changed(), "bob", "pause", "", "new@1", {})
-    assert [entry.actor for entry in first.history()] == ["ann", "ann"]
+    assert [entry.actor for entry in first.history()] == ["ann", "ann", "speechpipe"]
 
 
 def test_what_cannot_be_done_says_why(at: Bench) -> None:
@@ -232,10 +240,90 @@ def test_the_history_cannot_be_changed(at: Bench) -> None:
             connection.execute(statement)
 
 
-def test_the_champion_is_that_of_the_settings_until_somebody_is_promoted(at: Bench) -> None:
+def promoted(at: Bench) -> None:
+    at.desk.start(plan("none"), "ann")
+    for sessions in (400, 200):
+        at.traffic(sessions)
+        at.desk.conduct()
+    assert at.desk.state().champion == "new@1"
+
+
+def test_a_rollback_goes_to_what_served_before_whatever_the_command_line_was_set_to(at: Bench) -> None:
+    served = at.another()  # another process, that knows the store alone
+    assert served.state().champion == "old@1"
+    promoted(at)
+    assert served.state().previous == "old@1"
+    assert served.roll_back("ann", "sounds odd").champion == "old@1"
+
+
+def test_nothing_is_rolled_out_where_nobody_has_served(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'empty.db'}")
+    desk = RolloutDesk(store, GUARDS, lambda name: Verified(f"{name}@1", "h"))
+    assert desk.state().champion == ""
+    with pytest.raises(InUse, match="no server has served on this store yet"):
+        desk.start(plan(), "ann")
+    store.close()
+
+
+def test_a_restart_moves_nobody_and_another_setting_moves_the_champion(at: Bench) -> None:
+    promoted(at)
+    revision = at.desk.state().revision
+    assert at.desk.serve("old", "old@1").revision == revision, "a restart as it was"
+    assert at.desk.serve("old", "old@2").champion == "new@1", "a card came for the setting's name: still promoted"
+    state = at.desk.serve("third", "third@1")
+    assert (state.champion, state.previous) == ("third@1", "new@1")
+    assert at.desk.history()[0].reason == "a server started with SPEECHPIPE_BUNDLE=third"
+    assert at.desk.roll_back("ann", "worse").champion == "new@1"
+
+
+def test_a_newer_version_of_what_the_setting_names_is_served_at_the_next_start(at: Bench) -> None:
+    state = at.desk.serve("old", "old@2")
+    assert (state.champion, state.previous) == ("old@2", "old@1")
+
+
+def test_a_rollout_is_not_voided_by_a_server_that_starts_with_another_setting(at: Bench) -> None:
     at.desk.start(plan(), "ann")
+    assert at.desk.serve("third", "third@1") == at.desk.state()
+    assert at.desk.state().champion == "old@1"
     at.desk.roll_back("ann", "no")
-    assert RolloutDesk(at.store, GUARDS, lambda _: Verified("a@1", "h"), "other@1").state().champion == "other@1"
+    assert at.desk.serve("third", "third@1").champion == "third@1"
+
+
+def test_what_an_older_version_wrote_is_taken_up(at: Bench) -> None:
+    promoted(at)
+    document = at.desk.state().document()
+    del document["setting"], document["resolved"]
+    with at.store.engine.begin() as connection:
+        connection.execute(update(routes).values(document=document))
+    assert at.desk.serve("old", "old@1").champion == "new@1"
+    document = {**at.desk.state().document(), "champion": "", "previous": "", "setting": ""}  # nobody was promoted
+    with at.store.engine.begin() as connection:
+        connection.execute(update(routes).values(document=document))
+    assert at.desk.serve("old", "old@1").champion == "old@1"
+
+
+def test_a_store_that_was_emptied_is_told_who_serves(at: Bench) -> None:
+    promoted(at)
+    known = at.desk.state()
+    with at.store.engine.begin() as connection:
+        connection.execute(delete(routes))
+    state = at.another().serve("old", "old@1", known)
+    assert (state.champion, state.previous) == ("new@1", "old@1")
+
+
+def test_a_held_rollout_makes_room_for_the_next(at: Bench) -> None:
+    at.bundles["better"] = "h2"
+    at.desk.start(plan(), "speechpipe retrain")
+    at.desk.hold("speechpipe retrain", "no better")
+    steps = plan().document()["steps"]
+    state = at.desk.start(read({"candidate": "better", "steps": steps}, GUARDS.rates), "ann")
+    assert state.active is not None
+    assert state.active.candidate == "better@1"
+    assert [entry.action for entry in at.desk.history()][:4] == ["start", "rollback", "hold", "start"]
+    assert "the rollout of better@1 begins" in at.desk.history()[1].reason
+    at.desk.pause("ann", "lunch")
+    with pytest.raises(InUse, match="under way"):
+        at.desk.start(plan(), "bob")
 
 
 def test_what_ended_is_shown_with_the_evidence_it_ended_with(at: Bench) -> None:
@@ -251,7 +339,7 @@ def test_what_ended_is_shown_with_the_evidence_it_ended_with(at: Bench) -> None:
 
 def test_a_store_that_is_gone_is_said() -> None:
     store = Store("sqlite:////proc/nowhere/r.db")
-    desk = RolloutDesk(store, GUARDS, lambda _: Verified("a", "b"), "old@1")
+    desk = RolloutDesk(store, GUARDS, lambda _: Verified("a", "b"))
     with pytest.raises(StoreUnavailable):
         desk.state()
 

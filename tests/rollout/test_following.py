@@ -1,17 +1,22 @@
 """A server that follows the route: when the store goes away, when it starts without one, when clocks jump."""
 
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from speechpipe.config import Settings
-from speechpipe.errors import InvalidParameter, StoreUnavailable
+from speechpipe.errors import InvalidParameter, StoreUnavailable, UnknownName
 from speechpipe.monitor import Record
+from speechpipe.monitor.schema import routes
 from speechpipe.monitor.store import Store
-from speechpipe.rollout.ledger import ROLLOUT, STEP, Ledger
+from speechpipe.rollout import Status
+from speechpipe.rollout.ledger import ROLLOUT, STEP, UNIT, Ledger
 from speechpipe.rollout.plan import parse
 from speechpipe.rollout_guards import GUARDS
 from speechpipe.rollouts import Rollouts
@@ -44,11 +49,17 @@ def running(tmp_path: Path) -> Iterator[tuple[Service, Rollouts]]:
     service.close()
 
 
+def until(true: Callable[[], object]) -> None:
+    limit = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
 def until_warm(rollouts: Rollouts) -> None:
     rollouts.tick()
-    while rollouts._warming is not None:
-        rollouts._warming.join(10)
-        rollouts.tick()
+    rollouts.prepare()
+    assert rollouts.facts()["ready"]
 
 
 def test_a_store_that_goes_away_in_the_middle_moves_nobody(
@@ -57,18 +68,18 @@ def test_a_store_that_goes_away_in_the_middle_moves_nobody(
     service, rollouts = running
     rollouts.desk.start(parse(PLAN, GUARDS.rates), "ann")
     until_warm(rollouts)
+    rollouts.start()
     users = [f"u{number}" for number in range(20)]
     before = [service.pin("t", user).choose("default").bundle.name for user in users]
     assert set(before) == {"scripted", "same"}
-    monkeypatch.setattr(rollouts.desk.archive, "revision", gone)
-    with pytest.raises(OperationalError):
-        rollouts.tick()
-    rollouts._fails(OperationalError("select", {}, Exception("disk I/O error")))
-    assert "disk I/O error" in rollouts.facts()["failure"]
-    assert before == [service.pin("t", user).choose("default").bundle.name for user in users]
-    monkeypatch.setattr(rollouts.desk.archive, "state", gone)
-    with pytest.raises(StoreUnavailable):
-        rollouts.desk.roll_back("ann", "quick")
+    with monkeypatch.context() as broken:
+        broken.setattr(rollouts.desk.archive, "revision", gone)
+        until(lambda: "disk I/O error" in rollouts.facts()["failure"])
+        assert before == [service.pin("t", user).choose("default").bundle.name for user in users]
+        broken.setattr(rollouts.desk.archive, "state", gone)
+        with pytest.raises(StoreUnavailable):
+            rollouts.desk.roll_back("ann", "quick")
+    until(lambda: not rollouts.facts()["failure"])
     # A server that starts now goes on as this one did: the copy of the route is beside the store.
     service2, rollouts2 = build(tmp_path, "sqlite:////proc/nowhere/r.db")
     try:
@@ -79,6 +90,73 @@ def test_a_store_that_goes_away_in_the_middle_moves_nobody(
     finally:
         rollouts2.close()
         service2.close()
+
+
+def test_whatever_the_tasks_raise_they_go_on_and_it_is_said(
+    running: tuple[Service, Rollouts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, rollouts = running
+    calls: Counter[str] = Counter()
+
+    def breaks_twice(owner: object, name: str, error: Exception) -> None:
+        plain = getattr(owner, name)
+
+        def call(*arguments: object) -> object:
+            calls[name] += 1
+            if calls[name] <= 2:
+                raise error
+            return plain(*arguments)
+
+        monkeypatch.setattr(owner, name, call)
+
+    breaks_twice(rollouts.desk.archive, "revision", RuntimeError("unforeseen"))
+    breaks_twice(service.fleet, "warm", OSError("no memory for a process"))
+    rollouts.desk.start(parse(PLAN, GUARDS.rates), "ann")
+    rollouts.start()
+    until(lambda: rollouts.facts()["failure"])
+    until(lambda: rollouts.facts()["ready"])
+    assert {task.status.name: task.status.failures for task in service.tasks} == {"rollout": 2, "warming": 2}
+    until(lambda: not rollouts.facts()["failure"])
+    state = rollouts.desk.state().rollout
+    assert state is not None
+    assert state.status is Status.RUNNING, "what a machine lacks for a moment is no fault of the candidate"
+
+
+def test_a_store_that_is_emptied_while_the_server_runs_is_told_again(running: tuple[Service, Rollouts]) -> None:
+    service, rollouts = running
+    rollouts.start()
+    until(lambda: rollouts.desk.state().champion)
+    assert service.store is not None
+    with service.store.engine.begin() as connection:
+        connection.execute(delete(routes))
+    until(lambda: rollouts.desk.state().champion == "scripted@1.0.0")
+    assert [entry.action for entry in rollouts.desk.history()] == ["serve", "serve"]
+
+
+def test_only_the_champion_is_called_champion(running: tuple[Service, Rollouts]) -> None:
+    service, _ = running
+    choose = service.pin("t").choose
+    assert choose("default").arm == choose("scripted").arm == "champion"
+    assert choose("same").arm == "named"
+    with pytest.raises(InvalidParameter):
+        choose("same", {"asr.colour": 1})
+
+
+def test_sessions_of_a_user_say_so_before_any_rollout(running: tuple[Service, Rollouts]) -> None:
+    service, _ = running
+    first, again, other = (service.pin("t", user).choose("default").route for user in ("ann", "ann", "bob"))
+    assert first == again
+    assert first[UNIT] != other[UNIT]
+    assert service.pin("t").choose("default").route == {}
+
+
+def test_a_bundle_whose_files_are_gone_is_refused_at_once(running: tuple[Service, Rollouts], tmp_path: Path) -> None:
+    service, _ = running
+    for name in ("wav2vec2", "moonshine"):
+        with pytest.raises(UnknownName) as refused:
+            service.pin("t").choose(name)
+        assert refused.value.cause == "weights_missing"
+        assert str(tmp_path) not in refused.value.message
 
 
 def test_an_arm_without_workers_is_answered_by_the_other_and_counts_as_failed(

@@ -16,7 +16,7 @@ from tests.conftest import Server, StartServer
 from tests.rollout.cards import write
 
 SAMPLE = Path(__file__).parents[2] / "audio_samples" / "digits.flac"
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 TOML = {"content-type": "application/toml"}
 
 GUARDS = "\n[guards]\n" + "".join(
