@@ -291,6 +291,14 @@ retrainings = Table(
     Column("outcome", JSON, nullable=False),
     Column("history", JSON, nullable=False),
     Index("retrainings_by_state", "state"),
+    Index(  # one of a kind and bundle at a time
+        "retrainings_open",
+        "bundle",
+        "kind",
+        unique=True,
+        sqlite_where=text("state IN ('waiting', 'running')"),
+        postgresql_where=text("state IN ('waiting', 'running')"),
+    ),
     sqlite_autoincrement=True,  # folders are named by it
 )
 

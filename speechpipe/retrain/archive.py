@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from speechpipe.errors import InUse, UnknownName
 from speechpipe.monitor.schema import retrainings
@@ -32,6 +33,7 @@ class Retrainings:
         for job in self.listed(states=(State.WAITING, State.RUNNING)):
             if (job.request.bundle, job.request.kind) == (request.bundle, request.kind):
                 raise InUse(f"retraining {job.id} of {request.bundle} is {job.state.value}: wait for it, or stop it")
+        # Another caller may do the same at this moment: the index `retrainings_open` lets one of them in.
         now = self._clock()
         line = {"at": now, "actor": request.by, "action": "ask", "reason": request.reason}
         row = {
@@ -47,10 +49,12 @@ class Retrainings:
             "outcome": {},
             "history": [line],
         }
-        with self._engine().begin() as connection:
-            done = connection.execute(insert(retrainings), row)
-            key = done.inserted_primary_key
-            assert key is not None
+        try:
+            with self._engine().begin() as connection:
+                key = connection.execute(insert(retrainings), row).inserted_primary_key
+        except IntegrityError as error:
+            raise InUse(f"a retraining of {request.bundle} was begun by somebody else at the same time") from error
+        assert key is not None
         return self.job(int(key[0]))
 
     def job(self, number: int) -> Job:
@@ -92,10 +96,10 @@ class Retrainings:
         )
 
     def beat(self, job: Job) -> Job:
-        """Say that one is at work on it; return it as it is now, for somebody may have stopped it."""
-        now = self._clock()
+        """Say that its owner is at work on it; return it as it is now: somebody may have stopped it, or taken it."""
+        mine = (retrainings.c.id == job.id) & (retrainings.c.owner == job.owner)
         with self._engine().begin() as connection:
-            connection.execute(update(retrainings).where(retrainings.c.id == job.id).values(beat_at=now))
+            connection.execute(update(retrainings).where(mine).values(beat_at=self._clock()))
         return self.job(job.id)
 
     def end(self, job: Job, state: State, actor: str, reason: str, outcome: Mapping[str, Any] | None = None) -> Job:
@@ -142,9 +146,12 @@ class Retrainings:
             **values,
         }
         own = (retrainings.c.id == job.id) & (retrainings.c.revision == job.revision)
-        with self._engine().begin() as connection:
-            if connection.execute(update(retrainings).where(own).values(**row)).rowcount != 1:
-                raise InUse(f"retraining {job.id} was changed by somebody else at the same time")
+        try:
+            with self._engine().begin() as connection:
+                if connection.execute(update(retrainings).where(own).values(**row)).rowcount != 1:
+                    raise InUse(f"retraining {job.id} was changed by somebody else at the same time")
+        except IntegrityError as error:
+            raise InUse(f"another retraining of {job.request.bundle} waits or runs") from error
         return self.job(job.id)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, or_, select, update
 
 from speechpipe.errors import InUse, InvalidParameter, UnknownName
 from speechpipe.monitor.schema import review_tasks as tasks
@@ -66,10 +66,11 @@ class ReviewQueue:
         free = or_(tasks.c.state == TaskState.OPEN, _left(now))
         query = of_tenant(select(tasks).where(free), reviewer.tenant)
         query = query.order_by(tasks.c.priority.desc(), tasks.c.created_at, tasks.c.id)
-        offset = 0
+        rows: Sequence[Row[Any]] = ()
         while True:
+            page = query.where(_behind(rows[-1])) if rows else query  # by key: tasks leave the set while it is read
             with self._engine().connect() as connection:
-                rows = connection.execute(query.limit(LOOK_AT).offset(offset)).all()
+                rows = connection.execute(page.limit(LOOK_AT)).all()
             for task in map(read_task, rows):
                 if any(skip["by"] == reviewer.name for skip in task.skips):
                     continue
@@ -82,7 +83,6 @@ class ReviewQueue:
                     return self.task(task.id)
             if len(rows) < LOOK_AT:
                 return None
-            offset += LOOK_AT
 
     def renew(
         self, id_: str, lease: str, work: Sequence[Said] | None, step_s: float = 0.0, lease_s: float = LEASE_S
@@ -264,6 +264,12 @@ class ReviewQueue:
 
 def _left(now: float) -> Any:
     return and_(tasks.c.state == TaskState.LEASED, tasks.c.leased_until < now)
+
+
+def _behind(row: Row[Any]) -> ColumnElement[bool]:
+    """Tasks that come after this one in the order in which they are handed out."""
+    older = or_(tasks.c.created_at > row.created_at, and_(tasks.c.created_at == row.created_at, tasks.c.id > row.id))
+    return or_(tasks.c.priority < row.priority, and_(tasks.c.priority == row.priority, older))
 
 
 def _step(seconds: float) -> float:

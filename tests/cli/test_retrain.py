@@ -15,6 +15,7 @@ import pytest
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from tests.cli.test_commands import COMMAND, run
+from tests.cli.test_rollout import served
 from tests.retrain.tones import WORDS, manifest
 from tests.sounds import SAMPLES
 
@@ -126,6 +127,7 @@ def test_a_manifest_to_learn_nothing_from_is_refused(place: Place, rows: list[di
 
 @pytest.mark.timeout(300)
 def test_retraining_survives_kills_and_what_is_no_better_stays_at_shadow(place: Place) -> None:
+    served(place.folder / "state", "tones")
     source = str(place.folder / "learn" / "manifest.jsonl")
     process = place.begin("retrain", "ctc", "--from", source, "--reason", "more tones")
     until(lambda: "epoch 3" in place.progress(1).get("what", ""))
@@ -139,11 +141,9 @@ def test_retraining_survives_kills_and_what_is_no_better_stays_at_shadow(place: 
     deadline = time.monotonic() + PATIENCE_S
     while True:
         process = place.begin("retrain", "resume", "1")
+        until(lambda: process.poll() is not None or psutil.Process(process.pid).children())  # noqa: B023
         if process.poll() is None:
-            try:
-                process.wait(2.0)
-            except subprocess.TimeoutExpired:
-                break
+            break
         assert b"is running" in process.communicate()[1], "its owner is thought alive for a while"
         assert time.monotonic() < deadline
     assert place.run("retrain", "stop", "1", "--reason", "too loud").returncode == 0

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from speechpipe.monitor.store import Store
+from speechpipe.rollout.desk import RolloutDesk, Verified
+from speechpipe.rollout_guards import GUARDS
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -20,6 +24,13 @@ def speechpipe(folder: Path, *words: str, given: str = "") -> subprocess.Complet
     return subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
 
 
+def served(folder: Path, bundle: str) -> None:
+    """Write down what a server does when it starts: which bundle it serves."""
+    store = Store(f"sqlite:///{folder / 'speechpipe.db'}")
+    RolloutDesk(store, GUARDS, lambda name: Verified(name, "")).serve(bundle, f"{bundle}@1.0.0")
+    store.close()
+
+
 def test_a_rollout_from_a_variant_to_its_end(folder: Path) -> None:
     missing = speechpipe(folder, "rollout", "status")
     assert (missing.returncode, "there is no store" in missing.stderr) == (2, True)
@@ -30,6 +41,9 @@ def test_a_rollout_from_a_variant_to_its_end(folder: Path) -> None:
     assert speechpipe(folder, "bundles", "diff", "tuned", "tuned@1.0.0").returncode == 0
     assert "tuned@1.0.0" in speechpipe(folder, "bundles", "verify", "tuned").stdout
     plan = speechpipe(folder, "rollout", "plan", "tuned", "--case", "new").stdout
+    early = speechpipe(folder, "rollout", "start", "-", given=plan)
+    assert (early.returncode, "no server has served on this store yet" in early.stderr) == (1, True)
+    served(folder, "default")
     started = speechpipe(folder, "rollout", "start", "-", "--by", "ann", given=plan)
     assert started.returncode == 0, started.stderr
     assert "rollout 1 of tuned@1.0.0: running; [canary 1 %] -> canary 5 %" in started.stdout
@@ -49,6 +63,7 @@ def test_a_rollout_from_a_variant_to_its_end(folder: Path) -> None:
         ("bob", "rollback"),
         ("bob", "pause"),
         ("ann", "start"),
+        ("speechpipe", "serve"),
     ]
     assert "it sounds odd" in speechpipe(folder, "rollout", "history").stdout
 

@@ -93,3 +93,30 @@ def test_what_was_stopped_goes_on_and_what_is_over_does_not(jobs: tuple[Retraini
         archive.claim(archive.job(job.id), "one")
     with pytest.raises(UnknownName):
         archive.job(999)
+
+
+def test_two_who_ask_at_the_same_moment_get_one_training(
+    jobs: tuple[Retrainings, Clock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, _ = jobs
+    monkeypatch.setattr(archive, "listed", lambda **_: [])  # each has looked before the other wrote
+    first = archive.add(ASKED)
+    with pytest.raises(InUse, match="at the same time"):
+        archive.add(ASKED)
+    archive.stop(first.id, "ann")
+    second = archive.add(ASKED)
+    with pytest.raises(InUse, match="another retraining"):
+        archive.again(first.id, "bob")
+    assert second.state is State.WAITING
+
+
+def test_a_server_that_was_taken_for_gone_does_not_speak_for_the_one_that_took_over(
+    jobs: tuple[Retrainings, Clock],
+) -> None:
+    archive, clock = jobs
+    mine = archive.claim(archive.add(ASKED), "one")
+    clock.now += SILENT_S + 1
+    theirs = archive.claim(mine, "other")
+    clock.now += 5
+    seen = archive.beat(mine)
+    assert (seen.owner, seen.beat_at) == ("other", theirs.beat_at)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from speechpipe.errors import InUse, InvalidParameter, UnknownName
 from speechpipe.monitor.store import Store
 from speechpipe.review import TaskState, Why
 from speechpipe.review.jobs import CLAIM_S, Job
-from speechpipe.review.queue import LEASE_S, Reviewer
+from speechpipe.review.queue import LEASE_S, LOOK_AT, Reviewer
 from speechpipe.review.tasks import Task, read_answer
 from speechpipe.review_desk import ReviewDesk
 from tests.monitor.databases import DATABASES
@@ -228,3 +229,19 @@ def test_old_answers_are_forgotten(bench: Bench) -> None:
     bench.now += 100
     assert bench.desk.shelf.forget(bench.now) == 1
     assert bench.desk.shelf.known(["t1", "t2"]) == {"t2"}
+
+
+def test_tasks_without_audio_hide_none_behind_them(bench: Bench) -> None:
+    bench.desk.add([task(number) for number in range(3 * LOOK_AT)], None)
+    gone = {f"t{number}" for number in range(2 * LOOK_AT)}
+    held = bench.claim(has_audio=lambda id_: id_ not in gone)
+    assert held is not None
+    assert held.id == f"t{2 * LOOK_AT}"
+    assert bench.queue.task("t0").state is TaskState.EXPIRED
+
+
+def test_tasks_that_one_person_skipped_hide_none_behind_them(bench: Bench) -> None:
+    skips = [{"by": "ann", "reason": "other", "note": "", "at": 0.0}]
+    mine = [replace(task(number, created_at=1.0), skips=skips) for number in range(LOOK_AT + 5)]
+    bench.desk.add([*mine, task(999, created_at=1.0)], None)
+    assert bench.claimed(ANN).id == "t999"

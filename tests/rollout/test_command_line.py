@@ -21,6 +21,7 @@ def speechpipe(server: Server, *arguments: str, text: str = "") -> subprocess.Co
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
 
 
