@@ -94,6 +94,8 @@ def details(result: Result) -> dict[str, Any]:
             "codec": result.info.codec,
             "sample_rate": result.info.rate_hz,
             "channels": result.info.channels,
+            "track": result.info.track,
+            "tracks": result.info.tracks,
             "claimed_s": result.info.claimed_s,
             "level_dbfs": round(features.level_dbfs, 1),
             "clipped_share": round(features.clipped_share, 6),

@@ -55,6 +55,7 @@ ROWS: list[list[str]] = [
     ["vad", "asr", "monitor", "probes"],
     ["acoustic", "signing"],
     ["config", "audio"],
+    ["containers"],
     ["registry"],
     ["background", "outgoing"],
     ["types", "errors", "machine", "state_files", "torchaudio_import"],

@@ -65,6 +65,7 @@ class UploadFields(BaseModel):
     include: list[Literal["logprobs"]] = []
     channel: int | None = Field(None, ge=0)
     multichannel: bool = False
+    track: int | None = Field(None, ge=0, description="Which audio track, 0-based; without it the default one.")
     vad: Annotated[dict[str, float], BeforeValidator(_parsed)] = {}
     callback: str = Field("", description="Called when a person has answered, if one must.")
 

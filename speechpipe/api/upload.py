@@ -73,7 +73,7 @@ class Upload:
         choice = service.pin(tenant, user, session_id).choose(fields.model, fields.changes)
         self.asked = TranscriptionRequest(
             bundle=choice.bundle,
-            choice=ChannelChoice(fields.channel, fields.multichannel),
+            choice=ChannelChoice(fields.channel, fields.multichannel, fields.track),
             language=fields.language,
             prompt=fields.prompt,
             temperature=fields.temperature,

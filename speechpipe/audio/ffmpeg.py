@@ -1,28 +1,28 @@
-"""What only FFmpeg reads: m4a, mp4, webm, mkv, aac, wma, amr and anything else with an audio track.
+"""What only FFmpeg reads: m4a, mp4, webm, mkv, ogg, aac, wma, amr, mxf, dts and anything else with an audio track.
 
 `FfmpegDecoder` reads a file, `FfmpegStream` a container that arrives while it is being spoken.
 """
 
-import os
+import errno
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from dataclasses import replace
+from typing import Any
 
 import av
 import numpy as np
 
-from speechpipe.audio import AudioInfo, block_frames
-from speechpipe.errors import UndecodableAudio
+from speechpipe.audio import AudioInfo, Wish, block_frames
+from speechpipe.containers import Recording
+from speechpipe.containers.byte_range import ByteRange
+from speechpipe.containers.names import CONTAINERS, INDEXED, TIMED
+from speechpipe.containers.packets import gaps_at_page_ends, of_the_track
+from speechpipe.containers.timeline import MOST_S, Timeline
+from speechpipe.errors import InvalidParameter, UndecodableAudio
 from speechpipe.types import Notice, Samples
 
-CONTAINERS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,eac3,flac,flv,gsm,matroska,webm,mov,mp4,m4a,3gp,mp3,"
-    "mpeg,mpegts,ogg,oma,rm,tak,tta,voc,w64,wav,wv"
-)
-"""Only containers of media. Playlists (hls, concat, dash, sdp) would let an upload name other files and hosts."""
-
-INDEXED = ("mov", "matroska", "asf", "ogg", "wav", "avi", "flv")
-"""Containers that know how long they are; for the others FFmpeg guesses from the bit rate."""
+DEFAULT_TRACK = 0x1
+ATTACHED_PICTURE = 0x400
 
 SLACK_S = 0.3
 MAX_DAMAGED_PACKETS = 50
@@ -35,48 +35,115 @@ MAX_DECODED_S = 20.0
 
 LIVE_OPTIONS = {"probesize": "2048", "analyzeduration": "0"}
 LIVE_BUFFER = 4096
+LIVE_GAP_S = 60.0
+"""Longest hole in a live container's time stamps that is filled with silence."""
 
 
 class FfmpegDecoder:
-    """Decodes the first audio track; video and subtitles are not touched."""
+    """Decodes one audio track; of video only the time stamps are looked at."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Open `file` at its start.
+    gave_up_after: int | None = None
+
+    def __init__(self, file: ByteRange, recording: Recording, wish: Wish, given: int = 0) -> None:
+        """Open `recording` at its start; the first `given` frames will be left out.
 
         Raises:
             UndecodableAudio: no allowed container, no audio track, or a track without a decoder.
+            InvalidParameter: the track that is wished for does not exist.
         """
-        own = os.fdopen(os.dup(file.fileno()), "rb")
-        own.seek(0)
-        self._open(own)
+        self._open(file.window(recording.start, recording.end, recording.patches), wish=wish)
+        self._open_end = recording.open_end
+        self._given = given
+        if recording.claimed_s is not None:
+            self.info: AudioInfo = replace(self.info, claimed_s=recording.claimed_s)
+            self._claimed_of_sound_s = recording.claimed_s
 
-    def _open(self, file: Any, container: str | None = None, **arguments: Any) -> None:
+    def _open(self, file: Any, container: str | None = None, wish: Wish | None = None, **arguments: Any) -> None:
         self.notices: list[Notice] = []
         self._file = file
+        self._open_end = False
+        self._given = 0
+        self._claimed_of_sound_s = 0.0
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"} | arguments.pop("options", {})
         try:
             self._container = av.open(file, mode="r", format=container, options=options, **arguments)
         except (av.FFmpegError, ValueError, OSError) as error:
             self._file.close()
             raise UndecodableAudio(f"ffmpeg: {_reason(error)}") from error
-        tracks = self._container.streams.audio
-        if not tracks or tracks[0].codec_context is None or not tracks[0].rate or not tracks[0].channels:
+        try:
+            number, self._track = self._chosen(None if wish is None else wish.track)
+        except BaseException:
             self.close()
-            raise UndecodableAudio("ffmpeg: no audio track that can be decoded")
-        self._track = tracks[0]
-        self._layout = tracks[0].layout.name  # as announced; the track's own follows the stream
+            raise
+        self._layout = self._track.layout.name  # as announced; the track's own follows the stream
         self._converter: av.AudioResampler | None = None
         self._shape: tuple[str, str, int] | None = None
+        self._ends_s: dict[int, float] = {}  # by stream: the latest end that a packet's stamps say
         self._track.codec_context.thread_count = 1
-        duration = self._container.duration
-        indexed = self._container.format.name.startswith(INDEXED)
+        self._duration_s = self._claimed_s()
+        places = tuple(channel.name for channel in self._track.layout.channels)
         self.info = AudioInfo(
             container=self._container.format.name,
             codec=self._track.codec_context.name,
             rate_hz=self._track.rate,
             channels=self._track.channels,
-            claimed_s=duration / av.time_base if duration and duration > 0 and indexed else None,
+            claimed_s=self._duration_s,
+            layout=None if "NONE" in places else places,
+            tracks=len(self._container.streams.audio),
+            track=number,
         )
+        self._timeline = self._new_timeline(None if wish is None else wish.max_s)
+
+    def _claimed_s(self) -> float | None:
+        duration = self._container.duration
+        indexed = self._container.format.name.startswith(INDEXED)
+        return duration / av.time_base if duration and duration > 0 and indexed else None
+
+    def _chosen(self, wanted: int | None) -> tuple[int, Any]:
+        """Return (number among the audio tracks, track): the wanted, else the default, else the first.
+
+        Raises:
+            UndecodableAudio: there is none that can be decoded.
+            InvalidParameter: the wanted one does not exist.
+        """
+        tracks = list(self._container.streams.audio)
+        if not tracks:
+            raise UndecodableAudio("ffmpeg: no audio track in this file")
+        if wanted is not None:
+            if wanted >= len(tracks):
+                message = f"track {wanted} does not exist; the file has {len(tracks)} (0-based)"
+                raise InvalidParameter(message, param="track")
+            if not _decodable(tracks[wanted]):
+                raise UndecodableAudio(f"audio track {wanted} cannot be decoded", cause="undecodable_track")
+            return wanted, tracks[wanted]
+        known = [(number, track) for number, track in enumerate(tracks) if _decodable(track)]
+        if not known:
+            raise UndecodableAudio("ffmpeg: no audio track that can be decoded")
+        chosen = next((item for item in known if item[1].disposition & DEFAULT_TRACK), known[0])
+        if len(tracks) > 1:
+            message = f"{len(tracks)} audio tracks; track {chosen[0]} (0-based) was taken, `track` chooses another"
+            self.notices.append(Notice("audio_tracks", message))
+        return chosen
+
+    def _new_timeline(self, max_s: float | None) -> Timeline:
+        """Second 0 is where the first stream of the file begins, be it sound or picture."""
+        timeline = Timeline(self.info.rate_hz, most_s=MOST_S if max_s is None else max_s, end_s=self._duration_s)
+        if not self._timed:
+            return timeline
+        beginnings = [
+            float(stream.start_time * stream.time_base)
+            for stream in self._container.streams
+            if stream.type in ("audio", "video") and not stream.disposition & ATTACHED_PICTURE and stream.time_base
+            if stream.start_time is not None
+        ]
+        if beginnings:
+            timeline.base_s = min(beginnings)
+            timeline.other_streams = len(beginnings) > 1
+        return timeline
+
+    @property
+    def _timed(self) -> bool:
+        return any(name in TIMED for name in self._container.format.name.split(","))
 
     def blocks(self) -> Iterator[Samples]:
         """Yield blocks of shape (frames, channels) until the end or damage that does not pass."""
@@ -93,17 +160,33 @@ class FfmpegDecoder:
         if held:
             read += held
             yield np.concatenate(waiting)
-        self._compare_with_header(read / self.info.rate_hz)
+        self._compare_with_header()
 
     def _frames(self) -> Iterator[Samples]:
+        """Yield the decoded pieces, (frames, channels), with silence where the time stamps say so."""
+        for at_s, samples in self._decoded_pieces():
+            left_out = min(self._given, len(samples))
+            self._given -= left_out
+            self._timeline.frames += left_out
+            yield from self._timeline.feed(at_s, samples[left_out:])
+        yield from self._timeline.finish()
+        self.notices += self._timeline.notices
+
+    def _decoded_pieces(self) -> Iterator[tuple[float | None, Samples]]:
         damaged = in_a_row = 0
-        packets = self._container.demux(self._track)
+        corrupt = False
+        packets = self._packets()
+        timed = self._timed
         while in_a_row <= MAX_DAMAGED_PACKETS:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     break
-                converted = [samples for frame in packet.decode() for samples in self._convert(frame)]
+                if packet.size:  # the last packet of a cut file is only short
+                    damaged += corrupt
+                    corrupt = packet.is_corrupt
+                frames = [(_seconds(frame) if timed else None, frame) for frame in packet.decode()]
+                converted = [(at_s, samples) for at_s, frame in frames for samples in self._convert(frame)]
             except av.EOFError:
                 break
             except (av.FFmpegError, OSError, ValueError):
@@ -112,11 +195,18 @@ class FfmpegDecoder:
             in_a_row = 0
             yield from converted
         try:
-            yield from self._convert(None)
+            yield from ((None, samples) for samples in self._convert(None))
         except (av.FFmpegError, ValueError):
             damaged += 1
         if damaged:
             self.notices.append(Notice("audio_damaged", f"{damaged} packets could not be decoded"))
+
+    def _packets(self) -> Iterator[Any]:
+        """Yield the packets of the track; note how far the stamps of every stream go."""
+        seen = [stream for stream in self._container.streams if stream.type in ("audio", "video")]
+        own = self._track.index
+        packets = of_the_track(self._container.demux(*seen), own, self._ends_s)
+        return gaps_at_page_ends(packets) if self._container.format.name == "ogg" else packets
 
     def _convert(self, frame: av.AudioFrame | None) -> list[Samples]:
         """Bring a frame to the announced rate and layout; None gets what the converter still holds."""
@@ -128,15 +218,31 @@ class FfmpegDecoder:
             self._converter = av.AudioResampler(format="flt", layout=self._layout, rate=self.info.rate_hz)
             self._shape = shape
         if frame is not None and self._converter is not None:
-            frame.pts = None  # the samples are the clock; damaged time stamps would be filled up with silence
+            frame.pts = None  # the timeline decides what is filled, not the converter
             converted += [_interleaved(item, self.info.channels) for item in self._converter.resample(frame)]
         return converted
 
-    def _compare_with_header(self, got_s: float) -> None:
-        claimed = self.info.claimed_s
-        if claimed is not None and claimed - got_s > SLACK_S and not self.notices:
-            message = f"the header says {claimed:.2f} s, the file holds {got_s:.2f} s"
+    def _compare_with_header(self) -> None:
+        """Tell a file that ends before its header says so. Sound that ends before the picture is whole."""
+        if any(item.code == "audio_damaged" for item in self.notices):
+            return
+        missing = [self._claimed_of_sound_s - self._timeline.frames / self.info.rate_hz]
+        if self._duration_s is not None and self._ends_s:
+            last = max(self._ends_s.values())
+            base = self._timeline.base_s or 0.0
+            # Some headers count from zero, some from the first stamp.
+            missing.append(min(self._duration_s - last, self._duration_s - (last - base)))
+            own = self._ends_s.get(self._track.index, 0.0)
+            if self._container.format.name.startswith("mov") and self._track.duration:
+                begin = self._track.start_time or 0
+                missing.append(float((begin + self._track.duration) * self._track.time_base) - own)
+        elif self._duration_s is not None:
+            missing.append(self._duration_s)
+        if max(missing) > SLACK_S:
+            message = f"the header says that there are {max(missing):.2f} s more than the file holds"
             self.notices.append(Notice("audio_truncated", message))
+        elif self._open_end:
+            self.notices.append(Notice("audio_truncated", "the stream has no end: the file was cut"))
 
     def close(self) -> None:
         """Release the file."""
@@ -192,6 +298,7 @@ class FfmpegStream(FfmpegDecoder):
     def _run(self) -> None:
         try:
             self._open(self._pipe, self._name, options=LIVE_OPTIONS, buffer_size=LIVE_BUFFER)
+            self._timeline.longest_gap_s = LIVE_GAP_S
             limit = MAX_DECODED_S * self.info.rate_hz
             for frame in self._frames():
                 with self._room:
@@ -252,9 +359,19 @@ class FfmpegStream(FfmpegDecoder):
         self._pipe.close()
 
 
+def _decodable(track: Any) -> bool:
+    return track.codec_context is not None and bool(track.rate) and bool(track.channels)
+
+
+def _seconds(frame: av.AudioFrame) -> float | None:
+    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+
+
 def _interleaved(frame: av.AudioFrame, channels: int) -> Samples:
     return frame.to_ndarray().astype(np.float32, copy=False).reshape(-1, channels)
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, av.FFmpegError) and error.errno in (errno.EINVAL, errno.ENOENT):
+        return "unknown container"  # FFmpeg's words are of files and arguments
     return str(getattr(error, "strerror", None) or error).rstrip(".")

@@ -1,14 +1,17 @@
-"""What libsndfile reads: wav, flac, ogg, mp3, aiff, au, caf, w64, rf64 and their kin."""
+"""What libsndfile reads: wav, flac, mp3, aiff, au, caf, w64, rf64 and their kin."""
 
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import soundfile
 
-from speechpipe.audio import AudioInfo, block_frames
-from speechpipe.errors import UndecodableAudio
+from speechpipe.audio import AudioInfo, Wish, block_frames
+from speechpipe.containers import Recording
+from speechpipe.containers.byte_range import ByteRange
+from speechpipe.containers.layouts import layout_of_mask
+from speechpipe.errors import InvalidParameter, UndecodableAudio
 from speechpipe.types import Notice, Samples
 
 UNKNOWN_FRAMES = 2**62
@@ -25,37 +28,31 @@ FAILURES = (soundfile.SoundFileError, RuntimeError, TypeError, ValueError)
 
 # libsndfile believes the file's size rather than its header, and only its log tells that they differ.
 _CLAIM = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-_OGG_OPEN_END = "lacks an end-of-stream bit"
-
-
-def _descriptor(file: BinaryIO) -> int:
-    """Return a descriptor of one's own. A `SpooledTemporaryFile` in memory stays there: it needs no disk."""
-    if not getattr(file, "_rolled", True) and hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("upload")
-        file.seek(0)
-        with os.fdopen(os.dup(descriptor), "wb") as memory:
-            memory.write(file.read())
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return descriptor
-    return os.dup(file.fileno())
 
 
 class LibsndfileDecoder:
-    """Reads through the file's descriptor, so the work happens in C without Python's lock."""
+    """Reads a whole file by its descriptor, so the work happens in C without Python's lock; a part of one by calls."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Open `file` at its start.
+    def __init__(self, file: ByteRange, recording: Recording, wish: Wish) -> None:
+        """Open `recording` at its start.
 
         Raises:
             UndecodableAudio: libsndfile does not know the bytes, or finds no samples in them.
+            InvalidParameter: a second track is wished for; there is one.
         """
         self.notices: list[Notice] = []
-        self._fd = _descriptor(file)
+        self.gave_up_after: int | None = None
+        self._recording = recording
+        self._bytes = file.window(recording.start, recording.end, recording.patches)
+        self._whole = len(self._bytes) == len(file) and not recording.patches
         try:
             self._file = self._open()
         except FAILURES as error:
-            os.close(self._fd)
+            self._bytes.close()
             raise UndecodableAudio(f"libsndfile: {_reason(error)}") from error
+        if wish.track:
+            self.close()
+            raise InvalidParameter(f"track {wish.track} does not exist; the file has 1 (0-based)", param="track")
         frames = self._file.frames
         if frames == 0:
             # A wav written to a pipe may say 0 bytes of data; ffmpeg then reads to the end of the file.
@@ -66,15 +63,21 @@ class LibsndfileDecoder:
             codec=self._file.subtype,
             rate_hz=self._file.samplerate,
             channels=self._file.channels,
-            claimed_s=self._claimed_s(frames),
+            claimed_s=self._claimed_s(frames) if recording.claimed_s is None else recording.claimed_s,
+            layout=layout_of_mask(recording.mask, self._file.channels, recording.kind),
         )
 
     def _open(self) -> Any:
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        return soundfile.SoundFile(self._fd, closefd=False)
+        if self._whole:
+            os.lseek(self._bytes.descriptor, 0, os.SEEK_SET)
+            return soundfile.SoundFile(self._bytes.descriptor, closefd=False)
+        self._bytes.seek(0)
+        return soundfile.SoundFile(self._bytes)
 
     def _claimed_s(self, frames: int) -> float | None:
         seconds = frames / self._file.samplerate
+        if self._recording.unknown_length:
+            return None
         if match := _CLAIM.search(self._file.extra_info):
             claimed, real = int(match[1]), int(match[2])
             return seconds * claimed / real if real and 0 < claimed < STREAMED_BYTES else None
@@ -88,10 +91,12 @@ class LibsndfileDecoder:
             try:
                 block = self._file.read(size, dtype="float32", always_2d=True)
             except FAILURES as error:
-                self.notices.append(Notice("audio_damaged", f"reading stopped: {_reason(error)}"))
+                self.notices.append(Notice("audio_damaged", f"a broken place: {_reason(error)}"))
                 for block in self._salvage(read):
                     read += len(block)
                     yield block
+                if self._recording.kind == "flac":
+                    self.gave_up_after = read
                 break
             if len(block) == 0:
                 break
@@ -119,15 +124,11 @@ class LibsndfileDecoder:
         if claimed is not None and claimed - got > SLACK_S:
             message = f"the header says {claimed:.2f} s, the file holds {got:.2f} s"
             self.notices.append(Notice("audio_truncated", message))
-        elif _OGG_OPEN_END in self._file.extra_info:
-            self.notices.append(Notice("audio_truncated", "the stream has no end"))
 
     def close(self) -> None:
         """Release the file."""
         self._file.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._bytes.close()
 
 
 def _reason(error: Exception) -> str:

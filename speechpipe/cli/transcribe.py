@@ -21,6 +21,9 @@ def transcribe(
     workers: WorkersOption = 0,
     channel: Annotated[int | None, typer.Option("--channel", min=0, help="Only this channel (0-based).")] = None,
     multichannel: Annotated[bool, typer.Option("--multichannel", help="Every channel on its own.")] = False,
+    track: Annotated[
+        int | None, typer.Option("--track", min=0, help="Which audio track (0-based); without it the default one.")
+    ] = None,
     language: Annotated[str | None, typer.Option("--language", help="What is spoken, e.g. en.")] = None,
     stages: Annotated[bool, typer.Option("--stages", help="Print a table of what each stage did.")] = False,
 ) -> None:
@@ -34,7 +37,7 @@ def transcribe(
     from speechpipe.service import Service
     from speechpipe.transcription import TranscriptionRequest
 
-    request_options = (ChannelChoice(channel, multichannel), language)
+    request_options = (ChannelChoice(channel, multichannel, track), language)
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
     chosen = choose(Service(config), bundle, vad, asr, parse_set(set_))
     batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, *request_options))

@@ -106,8 +106,10 @@ def test_a_wav_header_that_says_too_much_or_nothing(server: Server) -> None:
         lying = honest[:at] + struct.pack("<I", lie) + honest[at + 4 :]
         answer = post(server, lying).json()
         assert answer["duration"] == pytest.approx(len(SPEECH) / 16_000, abs=0.05), lie
-    less = honest[:at] + struct.pack("<I", 2 * 16_000) + honest[at + 4 :]
-    assert post(server, less).json()["duration"] == pytest.approx(1.0, abs=0.01)
+    less = post(server, honest[:at] + struct.pack("<I", 2 * 16_000) + honest[at + 4 :])
+    assert less.json()["duration"] == pytest.approx(len(SPEECH) / 16_000, abs=0.01)
+    assert warnings(less) == {"header_too_short"}
+    assert less.json()["speechpipe"]["input"]["claimed_s"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"])

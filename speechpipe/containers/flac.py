@@ -1,0 +1,115 @@
+"""FLAC: what its header says of its length, and what the number in its last frame says.
+
+Reference: RFC 9639 (sections 8.2 STREAMINFO, 9.1 frame header).
+"""
+
+import re
+from dataclasses import replace
+
+from speechpipe.containers import GOES_ON, Recording
+from speechpipe.containers.byte_range import ByteRange
+from speechpipe.containers.signatures import next_recording
+from speechpipe.types import Notice
+
+TAIL = 2**18
+_SYNC = re.compile(rb"\xff[\xf8\xf9]", re.DOTALL)
+_SIZES = {1: 192} | {code: 576 << code - 2 for code in range(2, 6)} | {code: 256 << code - 8 for code in range(8, 16)}
+INFO_BYTES = 42
+MAX_BLOCKS = 1_000
+
+
+def flac_recording(file: ByteRange, start: int) -> Recording:
+    """Return the extent of the stream at `start`; its total is corrected to what the last frames say."""
+    following = next_recording(file, start + INFO_BYTES)
+    end = len(file) if following is None else following
+    info = file.at(start, INFO_BYTES)
+    plain = Recording("flac", start, end, next_start=following)
+    if len(info) < INFO_BYTES:
+        return plain
+    largest = int.from_bytes(info[10:12], "big")
+    bits = int.from_bytes(info[18:26], "big")
+    rate, total = bits >> 44, bits & (1 << 36) - 1
+    real = _last_sample(file, max(_first_frame(file, start, end), end - TAIL), end, largest)
+    if not rate or not real or abs(real - total) <= largest:
+        return plain
+    patch = ((18, (bits >> 36 << 36 | real).to_bytes(8, "big")),)
+    if not total:
+        return replace(plain, patches=patch, unknown_length=True)
+    notices = (Notice("header_too_short", GOES_ON.format(total / rate)),) if real > total else ()
+    return replace(plain, patches=patch, claimed_s=total / rate, notices=notices)
+
+
+def _first_frame(file: ByteRange, start: int, end: int) -> int:
+    at = start + 4
+    for _ in range(MAX_BLOCKS):
+        head = file.at(at, 4)
+        if len(head) < 4 or at >= end:
+            break
+        at += 4 + int.from_bytes(head[1:], "big")
+        if head[0] & 0x80:
+            break
+    return min(at, end)
+
+
+def _last_sample(file: ByteRange, start: int, end: int, largest: int) -> int:
+    """Return the number of the sample behind the last frame; 0 if none is found.
+
+    Two bytes of sync and one of checksum also stand in sound now and then, so a frame counts if it begins where another
+    one ends, or at sample 0.
+    """
+    last, ends = 0, {0}
+    data = file.at(start, end - start)
+    for match in _SYNC.finditer(data):
+        begin, behind = _frame(data[match.start() : match.start() + 16], largest)
+        if behind and begin in ends:
+            last = behind
+        ends.add(behind)
+    return last
+
+
+def _frame(head: bytes, largest: int) -> tuple[int, int]:
+    """Return (first sample, the sample behind it) of the frame with this header; (0, 0) if it is none."""
+    if len(head) < 7:
+        return 0, 0
+    size_code = head[2] >> 4
+    number, used = _coded_number(head[4:11])
+    if number < 0 or not size_code or head[3] & 1 or head[3] >> 4 > 10:
+        return 0, 0
+    at = 4 + used
+    size = _SIZES.get(size_code, 0)
+    if size_code in (6, 7):
+        width = size_code - 5
+        size = int.from_bytes(head[at : at + width], "big") + 1
+        at += width
+    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if len(head) <= at or _crc8(head[:at]) != head[at]:
+        return 0, 0
+    begin = number if head[1] & 1 else number * largest
+    return begin, begin + size
+
+
+def _coded_number(data: bytes) -> tuple[int, int]:
+    """Return (number, bytes used) of the UTF-8 like code; (-1, 0) if it is none."""
+    first = data[0]
+    if first < 0x80:
+        return first, 1
+    count = 0
+    while first & 0x80 >> count and count < 8:
+        count += 1
+    if not 2 <= count <= 7 or len(data) < count:
+        return -1, 0
+    value = first & (0x7F >> count)
+    for byte in data[1:count]:
+        if byte & 0xC0 != 0x80:
+            return -1, 0
+        value = value << 6 | byte & 0x3F
+    return value, count
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
+    return crc

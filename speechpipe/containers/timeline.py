@@ -1,0 +1,142 @@
+"""Where sound stands in time: a container's time stamps, believed as far as they are sane.
+
+A track may begin later than the picture, and may have holes: a muted participant, a codec that sends nothing in
+silence, packets that were lost. Captions are right only if the holes are filled. Stamps may also be damaged or lie;
+then the samples themselves are the clock.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from speechpipe.types import Notice, Samples
+
+TOLERANCE_S = 0.2
+"""Smaller differences are jitter, rounding and encoder delay."""
+
+RESTART_S = 1.0
+"""Stamps that go back further begin a new timeline (files put end to end); smaller steps back are overlaps."""
+
+SLIVER_S = 0.1
+"""Less sound than this before a gap at the very beginning is a codec's priming, not the beginning."""
+
+MOST_S = 24 * 3600.0
+PIECE_S = 1.0
+
+
+@dataclass
+class Timeline:
+    """Puts silence where the stamps say that nothing was sent. Feed it every decoded piece in its order.
+
+    A gap is believed when the next stamp goes on from it, it is no longer than `longest_gap_s`, it ends before `end_s`
+    (what the container says of its own length, if it does), and no more than `most_s` seconds come out in all.
+    """
+
+    rate_hz: int
+    base_s: float | None = None  # the stamp of second 0; None: the first one
+    other_streams: bool = False  # whether something beside this track gives second 0
+    end_s: float | None = None
+    most_s: float = MOST_S
+    longest_gap_s: float = MOST_S
+    frames: int = 0  # given out so far, with the silence
+    filled: int = 0  # of these, silence
+    gaps: int = 0
+    ignored: int = 0
+    _worst_s: float = 0.0
+    _held: list[Samples] = field(default_factory=list)
+    _held_frames: int = 0
+    _held_at: float = 0.0
+
+    def feed(self, at_s: float | None, samples: Samples) -> list[Samples]:
+        """Return what can be given out: (frames, channels) pieces. `at_s` is the stamp of the first frame, if any."""
+        out: list[Samples] = []
+        if self._held:
+            if at_s is None:
+                self._hold(samples)
+                return out
+            out += self._settle(at_s)
+        if at_s is not None:
+            if self.base_s is None:
+                self.base_s = at_s
+            ahead = at_s - self.base_s - self.frames / self.rate_hz
+            if ahead > TOLERANCE_S:
+                self._held_at = at_s
+                self._hold(samples)
+                return out
+            if ahead < -RESTART_S:
+                self._ignore(ahead)
+        out.append(samples)
+        self.frames += len(samples)
+        return out
+
+    def _hold(self, samples: Samples) -> None:
+        self._held.append(samples)
+        self._held_frames += len(samples)
+
+    def _settle(self, next_s: float) -> list[Samples]:
+        """Decide on the gap before what is held, now that the stamp behind it is known."""
+        assert self.base_s is not None
+        begin = self._held_at - self.base_s
+        gap_s = begin - self.frames / self.rate_hz
+        goes_on = next_s >= self._held_at + self._held_frames / self.rate_hz - TOLERANCE_S
+        within = (
+            begin <= self.most_s
+            and gap_s <= self.longest_gap_s
+            and (self.end_s is None or begin <= self.end_s + RESTART_S)
+        )
+        if not goes_on or not within:
+            if goes_on:
+                self._ignore(gap_s)  # the stamps keep this distance from now on
+            else:
+                self._note(gap_s)
+            return self._released()
+        if not self.other_streams and self.frames < SLIVER_S * self.rate_hz:
+            self.base_s += gap_s
+            return self._released()
+        return self._silence(round(gap_s * self.rate_hz)) + self._released()
+
+    def _silence(self, frames: int) -> list[Samples]:
+        self.gaps += 1
+        self.filled += frames
+        self.frames += frames
+        shape = self._held[0].shape[1]
+        piece = max(1, int(self.rate_hz * PIECE_S))
+        zeros = np.zeros((piece, shape), np.float32)
+        whole, rest = divmod(frames, piece)
+        return [zeros] * whole + ([zeros[:rest]] if rest else [])
+
+    def _released(self) -> list[Samples]:
+        out, self._held = self._held, []
+        self.frames += self._held_frames
+        self._held_frames = 0
+        return out
+
+    def _ignore(self, ahead_s: float) -> None:
+        assert self.base_s is not None
+        self.base_s += ahead_s
+        self._note(ahead_s)
+
+    def _note(self, ahead_s: float) -> None:
+        self.ignored += 1
+        if abs(ahead_s) > abs(self._worst_s):
+            self._worst_s = ahead_s
+
+    def finish(self) -> list[Samples]:
+        """Return what is still held: a last stamp that nothing confirms is not believed."""
+        if self._held:
+            self._note(self._held_at - (self.base_s or 0.0) - self.frames / self.rate_hz)
+        return self._released()
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What was filled and what was not believed."""
+        notices = []
+        if self.filled:
+            where = "1 place" if self.gaps == 1 else f"{self.gaps} places"
+            message = f"{self.filled / self.rate_hz:.2f} s without sound in {where}, by the container's time stamps"
+            notices.append(Notice("gap_filled", f"{message}; filled with silence"))
+        if self.ignored:
+            times = "once" if self.ignored == 1 else f"{self.ignored} times"
+            message = f"time stamps jump {times}, at most by {self._worst_s:+.1f} s; they were not believed"
+            notices.append(Notice("timestamps_ignored", message))
+        return notices

@@ -1,0 +1,48 @@
+"""One recording after the other in a file."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from speechpipe.containers import Recording
+from speechpipe.containers.boxes import matroska_recording, mp4_recording
+from speechpipe.containers.byte_range import ByteRange
+from speechpipe.containers.chunked import chunked_recording
+from speechpipe.containers.flac import flac_recording
+from speechpipe.containers.mpeg_audio import frames_at, mpeg_recording
+from speechpipe.containers.ogg import ogg_recording
+from speechpipe.containers.signatures import kind_at, next_recording
+from speechpipe.containers.transport import in_step, transport_recording
+
+CHUNKED = ("wav", "w64", "aiff", "caf", "au")
+WALKS: dict[str, Callable[[ByteRange, int], Recording]] = {
+    "flac": flac_recording,
+    "ogg": ogg_recording,
+    "mp4": mp4_recording,
+    "matroska": matroska_recording,
+}
+
+
+def recording_at(file: ByteRange, start: int) -> Recording:
+    """Return the recording that begins at `start`, whatever it is: its walk reads headers, never the sound."""
+    kind = kind_at(file, start)
+    if kind in CHUNKED:
+        return _settled(file, chunked_recording(file, start, kind))
+    if kind in WALKS:
+        return _settled(file, WALKS[kind](file, start))
+    if kind:
+        following = next_recording(file, start + 1, [kind])
+        end = len(file) if following is None else following
+        cut = kind == "avi" and start + int.from_bytes(file.at(start + 4, 4), "little") > end
+        return Recording(kind, start, end, next_start=following, open_end=cut)
+    if in_step(file, start):
+        return transport_recording(file, start)
+    if frames_at(file, start):
+        return mpeg_recording(file, start)
+    return Recording("", start, len(file))
+
+
+def _settled(file: ByteRange, recording: Recording) -> Recording:
+    """Take what stands behind the end for the next recording if it is a stream of frames, which has no signature."""
+    end = recording.end
+    loose = end < len(file) and recording.next_start != end and not file.at(end, 4).startswith(b"TAG")
+    return replace(recording, next_start=end, unread=0) if loose and frames_at(file, end) else recording
