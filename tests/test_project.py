@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -72,27 +71,6 @@ def test_the_health_check_of_the_image_is_valid_python() -> None:
     check = re.search(r'CMD \["python", "-c", "(.*)"\]', (ROOT / "Dockerfile").read_text())
     assert check is not None
     compile(check[1].encode().decode("unicode_escape"), "healthcheck", "exec")
-
-
-def test_the_wheel_carries_the_cards_and_works_alone(tmp_path: Path) -> None:
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(wheel, check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
-        inside = set(archive.namelist())
-        archive.extractall(tmp_path / "alone")
-    cards = {f"speechpipe/_models/{path.relative_to(ROOT / 'models')}" for path in (ROOT / "models").rglob("*.toml")}
-    assert cards <= inside
-    assert not [name for name in inside if name.startswith(("tests/", "audio_samples/"))]
-    code = "import speechpipe.cli, sys; sys.argv = ['x', 'bundles', 'list', '--json']; speechpipe.cli.main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "alone")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "default" in done.stdout
 
 
 def test_every_error_has_a_status_and_stands_in_the_drawing() -> None:

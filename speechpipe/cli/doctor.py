@@ -65,6 +65,8 @@ def _loads(registry: "object", name: str) -> str:
         registry.load(name)
     except ImportError as error:
         return f"cannot load: {error}"
+    except Exception as error:  # noqa: BLE001 - a broken library fails in any way; the others are looked at too
+        return f"cannot load: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return "ok"
 
 
