@@ -17,7 +17,7 @@ from speechpipe.monitor.store import Store
 from speechpipe.monitor.windows import Group, Grouping, Window, summed_up
 
 EVERYTHING = Filters()
-TAIL_BATCH, MOST_TAIL = 2_000, 100
+TAIL_BATCH = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class HealthDesk:
         """Sum up what was written and not taken into account yet: a report is true to the second."""
         seq, _ = self._archive.cursor()
         found: list[Window] = []
-        grouping = Grouping()
-        for _ in range(MOST_TAIL):
+        grouping = Grouping(known=self._archive.tenants())
+        while True:
             batch = self._store.after(seq, TAIL_BATCH)
             if not batch:
                 break

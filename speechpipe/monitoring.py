@@ -1,34 +1,41 @@
 """The watch over this server's cascade: a thread that follows its records, and what people ask of it."""
 
-import logging
-import threading
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from speechpipe.background import BackgroundTask
 from speechpipe.config import Settings
 from speechpipe.errors import InvalidParameter, StoreUnavailable, UnknownName
 from speechpipe.health_desk import HealthDesk
 from speechpipe.monitor import Emit, Measure, Record
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.database import STORE_ERRORS, reachable
+from speechpipe.monitor.exposition import GaugeRow
+from speechpipe.monitor.leases import Lease
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.sinks import LogSink, Sink, WebhookSink
 from speechpipe.monitor.store import Store
+from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.watch import Watcher, WatchOptions
+from speechpipe.outgoing import Sender
+from speechpipe.signing import signing_secret
 from speechpipe.speech_cascade import CASCADE
 from speechpipe.speech_metrics import feedback_record
 
 TICK_S = 2.0
+TELL_S = 1.0
 SYSTEM_EVERY_S = 10.0
+HOUSEKEEPING_S = 600.0
+WATCH_LEASE_S, HOUSE_LEASE_S = 15.0, 1_200.0
+OUTCOMES = ("told", "failed", "lost")
 FEEDBACK_WAIT_S = 5.0
 RECORD_WAIT_S = 0.1
 COUNTERS = frozenset(
     {"system.records_lost", "system.webhooks_lost", "software.restarts", "software.refused", "software.cpu_s"}
 )
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,10 @@ class Feedback:
 
 
 class Monitoring:
-    """Started and closed with the service. Everything it cannot do is said in the report and stops nothing."""
+    """Started and closed with the service. Its `tasks` are background tasks; what fails there is tried again.
+
+    Of several servers on one store one follows the records and one keeps house at a time; each tells of alarms.
+    """
 
     def __init__(
         self,
@@ -56,7 +66,7 @@ class Monitoring:
         """Prepare; `sinks` are told of alarms beside the log and the webhook.
 
         Raises:
-            InvalidParameter: a metric that is switched off does not exist.
+            InvalidParameter: a metric that is switched off does not exist, or the webhook cannot be signed.
         """
         try:
             self.spec = CASCADE.without(tuple(settings.metrics_off))
@@ -66,24 +76,36 @@ class Monitoring:
         self._store = store
         self._emit = emit
         self._clock = clock
-        self.webhook = WebhookSink(settings.alarm_webhook) if settings.alarm_webhook else None
-        told: list[Sink] = [LogSink(), *([self.webhook] if self.webhook is not None else []), *sinks]
         options = WatchOptions(
             Budget(settings.false_alarms_per_day, settings.false_looks_per_day),
             settings.keep_records_days * 86_400.0,
             settings.keep_windows_days * 86_400.0,
         )
-        self._watcher = Watcher(self.spec, store, told, options)
-        self._sinks = told
+        self._watcher = Watcher(self.spec, store, [LogSink(), *_webhook(settings), *sinks], options)
+        self._watching = Lease(lambda: store.engine, "watch", WATCH_LEASE_S, self._watcher.owner)
+        self._house = Lease(lambda: store.engine, "housekeeping", HOUSE_LEASE_S, self._watcher.owner)
         self.desk = HealthDesk(self.spec, store, self._shown, clock)
         self._sources: list[Callable[[], Mapping[str, float]]] = []
         self._counted: dict[str, float] = {}
         self._sampled_at = 0.0
-        self._closing = threading.Event()
-        self._lock = threading.Lock()  # the watcher is used by the thread and by whoever acknowledges
-        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
-        self.failure = ""
         self.cpu_s = 0.0
+        self._follower = BackgroundTask("monitor", self.tick, every_s=TICK_S)
+        self._housekeeper = BackgroundTask("housekeeping", self._keep_house, every_s=HOUSEKEEPING_S)
+        self._tellers = [self._telling(teller) for teller in self._watcher.tellers]
+        self.tasks = [
+            self._follower,
+            BackgroundTask("system-records", self._sample, every_s=SYSTEM_EVERY_S),
+            self._housekeeper,
+            *self._tellers,
+        ]
+
+    def _telling(self, teller: Teller) -> BackgroundTask:
+        def tell() -> None:
+            with reachable():
+                teller.tell(self._clock(), lambda: task.closing)
+
+        task = BackgroundTask(f"alarms-{teller.sink.name}", tell, every_s=TELL_S)
+        return task
 
     def add_source(self, source: Callable[[], Mapping[str, float]]) -> None:
         """Have a part of the server say of itself what belongs into the records of the system."""
@@ -91,45 +113,60 @@ class Monitoring:
 
     def start(self) -> None:
         """Start to follow the records."""
-        self._thread.start()
+        for task in self.tasks:
+            task.start()
 
     def close(self) -> None:
-        """Stop."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join(10.0)
-        for sink in self._sinks:
-            sink.close()
+        """Stop. What was not told stays in the store, for another server or the next start."""
+        for task in self.tasks:
+            task.close()
+        with contextlib.suppress(*STORE_ERRORS):  # they end by themselves
+            self._watching.release()
+            self._house.release()
 
-    # ---- the thread ----
-
-    def _run(self) -> None:
-        system_at = 0.0
-        while not self._closing.wait(TICK_S):
-            now = time.monotonic()
-            if now - system_at >= SYSTEM_EVERY_S:
-                system_at = now
-                self._emit(self._system_record())
-            self.tick()
+    # ---- the tasks ----
 
     def tick(self) -> None:
-        """Read on. What fails is tried again with the next tick."""
+        """Read on, and decide which alarms begin and end, if no other server does.
+
+        Raises:
+            StoreUnavailable: the store fails; nothing is lost by trying again.
+        """
         begun = time.thread_time()
         try:
-            with self._lock:
-                self._watcher.tick(self._clock())
-            self.failure = ""
-        except STORE_ERRORS as error:
-            self._fails(error)
-        except Exception as error:  # the last handler of the monitor: one strange record does not end the watch
-            log.exception("the monitor broke")
-            self._fails(error)
-        self.cpu_s += time.thread_time() - begun
+            with reachable():
+                if self._watching.hold(self._clock()) and self._watcher.tick(self._clock(), tell=False):
+                    for task in self._tellers:
+                        task.wake()
+        finally:
+            self.cpu_s += time.thread_time() - begun
 
-    def _fails(self, error: Exception) -> None:
-        if not self.failure:
-            log.warning("the monitor cannot follow the records: %s", error)
-        self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
+    def _sample(self) -> None:
+        self._emit(self._system_record())
+
+    def _keep_house(self) -> None:
+        with reachable():
+            if self._house.hold(self._clock()):
+                self._watcher.keep_house(self._clock(), lambda: self._housekeeper.closing)
+
+    @property
+    def failure(self) -> str:
+        """Why the records cannot be followed now; empty if they can."""
+        status = self._follower.status
+        return status.last_failure if status.failing else ""
+
+    def gauges(self) -> tuple[GaugeRow, ...]:
+        """Return the rows of the exposition."""
+
+        def notices() -> list[tuple[tuple[str, ...], float]]:
+            return [
+                ((teller.sink.name, outcome), float(teller.counts[outcome]))
+                for teller in self._watcher.tellers
+                for outcome in OUTCOMES
+            ]
+
+        help_ = "Alarms that sinks were told of, failed tries, and alarms given up after a day."
+        return (GaugeRow("alarm_notices_total", help_, notices, ("sink", "outcome"), counter=True),)
 
     def _shown(self) -> dict[str, float | str]:
         return {
@@ -155,8 +192,9 @@ class Monitoring:
     def server_facts(self) -> dict[str, float]:
         """Return what the server says of itself now."""
         facts: dict[str, float] = {"system.records_lost": float(self._store.lost.total())}
-        if self.webhook is not None:
-            facts["system.webhooks_lost"] = float(self.webhook.lost.total())
+        for teller in self._watcher.tellers:
+            if teller.sink.name == WebhookSink.name:
+                facts["system.webhooks_lost"] = float(teller.counts["lost"])
         for source in self._sources:
             facts |= source()
         return facts
@@ -216,8 +254,14 @@ class Monitoring:
         Raises:
             UnknownName: no such alarm is open.
         """
-        with self._lock:
-            alarm = self._watcher.acknowledge(alarm_id, by, self._clock())
+        with reachable():
+            alarm = self._watcher.archive.acknowledge(alarm_id, by, self._clock())
         if alarm is None:
             raise UnknownName(f"no alarm {alarm_id!r} is open", cause="not_found")
         return alarm
+
+
+def _webhook(settings: Settings) -> list[Sink]:
+    if not settings.alarm_webhook:
+        return []
+    return [WebhookSink(settings.alarm_webhook, Sender(signing_secret(settings)), settings.external_url)]

@@ -286,6 +286,8 @@ class Service:
         """Have this service's records followed; it is started and closed with the service."""
         self._monitoring = monitoring
         monitoring.add_source(self._facts)
+        self.tasks.add(*monitoring.tasks)
+        self.exposition.add_gauges(monitoring.gauges())
 
     def _facts(self) -> dict[str, float]:
         statuses = list(self.fleet.statuses().values())

@@ -1,10 +1,10 @@
 """Alarms: pending -> firing -> resolved, one for each thing that is wrong, however often it is said.
 
-A pure state machine: conditions and the time in, changed alarms out.
+A pure state machine: the open alarms of the store, conditions and the time in, changes out.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 RESOLVE_S = 120.0
@@ -41,12 +41,12 @@ class Alarm:
     condition: Condition
     state: str  # pending | firing | resolved
     pending_at: float
-    seen_at: float  # when the condition was last true
     firing_at: float | None = None
     resolved_at: float | None = None
     acknowledged_at: float | None = None
     acknowledged_by: str | None = None
     blame: str = ""  # whom the verdict names, and why
+    gone_at: float | None = None  # when the condition was first seen to be over; None while it lasts
 
     @property
     def is_open(self) -> bool:
@@ -54,55 +54,53 @@ class Alarm:
         return self.state in ("pending", "firing")
 
 
-class AlarmBook:
-    """All open alarms. Time that goes backwards stands still here."""
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An alarm as it is to be, and the state in the store that the decision was made from (empty: it is new)."""
 
-    def __init__(self, alarms: Iterable[Alarm] = ()) -> None:
-        self._open: dict[str, Alarm] = {alarm.condition.fingerprint: alarm for alarm in alarms if alarm.is_open}
-        self._now = 0.0
+    alarm: Alarm
+    was: str
 
     @property
-    def open(self) -> Mapping[str, Alarm]:
-        """By fingerprint."""
-        return self._open
+    def event(self) -> str:
+        """What sinks are told: `firing`, `resolved`, or nothing (empty)."""
+        if self.alarm.state == "firing" and self.was != "firing":
+            return "firing"
+        return "resolved" if self.alarm.state == "resolved" and self.alarm.firing_at is not None else ""
 
-    def step(self, now: float, conditions: Iterable[Condition]) -> list[Alarm]:
-        """Take what is wrong now; return the alarms whose state changed, firing and resolved ones to be told."""
-        self._now = now = max(now, self._now)
-        changed: list[Alarm] = []
-        for condition in conditions:
-            fingerprint = condition.fingerprint
-            alarm = self._open.get(fingerprint)
-            if alarm is None:
-                alarm = Alarm(_id(fingerprint, now), condition, "pending", now, now)
-                changed.append(alarm)
-            alarm = replace(alarm, seen_at=now, condition=condition)
-            if alarm.state == "pending" and now - alarm.pending_at >= condition.for_s:
-                alarm = replace(alarm, state="firing", firing_at=now)
-                changed = [other for other in changed if other.id != alarm.id] + [alarm]
-            self._open[fingerprint] = alarm
-        for fingerprint, alarm in list(self._open.items()):
-            gone_s = now - alarm.seen_at
-            if gone_s >= (FORGET_PENDING_S if alarm.state == "pending" else RESOLVE_S):
-                del self._open[fingerprint]
-                changed.append(replace(alarm, state="resolved", resolved_at=now))
-        return changed
 
-    def acknowledge(self, alarm_id: str, by: str, now: float) -> Alarm | None:
-        """Note that somebody has seen it; None if it is not open."""
-        for fingerprint, alarm in self._open.items():
-            if alarm.id == alarm_id:
-                found = replace(alarm, acknowledged_at=now, acknowledged_by=by)
-                self._open[fingerprint] = found
-                return found
-        return None
+def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) -> list[Transition]:
+    """Return what changes of the open alarms, given what is wrong now.
 
-    def annotate(self, alarm: Alarm, blame: str) -> Alarm:
-        """Note whom blame names."""
-        found = replace(alarm, blame=blame)
-        if alarm.condition.fingerprint in self._open:
-            self._open[alarm.condition.fingerprint] = found
-        return found
+    Pure: nothing has happened until the changes are written. A clock that goes backwards changes nothing meanwhile.
+    """
+    before = {alarm.condition.fingerprint: alarm for alarm in known if alarm.is_open}
+    after: dict[str, Alarm] = {}
+    for condition in conditions:
+        fingerprint = condition.fingerprint
+        alarm = after.get(fingerprint) or before.get(fingerprint)
+        if alarm is None:
+            alarm = Alarm(_id(fingerprint, now), condition, "pending", now)
+        alarm = replace(alarm, condition=condition, gone_at=None)
+        if alarm.state == "pending" and now - alarm.pending_at >= condition.for_s:
+            alarm = replace(alarm, state="firing", firing_at=now)
+        after[fingerprint] = alarm
+    for fingerprint, alarm in before.items():
+        if fingerprint not in after:
+            gone_at = now if alarm.gone_at is None else alarm.gone_at
+            over = now - gone_at >= (FORGET_PENDING_S if alarm.state == "pending" else RESOLVE_S)
+            gone = replace(alarm, gone_at=gone_at)
+            after[fingerprint] = replace(gone, state="resolved", resolved_at=now) if over else gone
+    return [
+        Transition(alarm, old.state if old is not None else "")
+        for fingerprint, alarm in after.items()
+        if (old := before.get(fingerprint)) is None or (old.state, old.gone_at) != (alarm.state, alarm.gone_at)
+    ]
+
+
+def as_told(alarm: Alarm, event: str) -> Alarm:
+    """Return the alarm as it was when `event` happened: it may have been resolved before anybody was told of it."""
+    return replace(alarm, state="firing", resolved_at=None) if event == "firing" else alarm
 
 
 def _id(fingerprint: str, now: float) -> str:

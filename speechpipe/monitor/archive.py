@@ -1,22 +1,32 @@
 """What the monitor keeps beside the records: windows, references, alarms, announced changes, how far it has read."""
 
 import struct
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
-from speechpipe.monitor.alarms import Alarm, Condition
+from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.calendar import Change
 from speechpipe.monitor.reference import Reference
-from speechpipe.monitor.schema import alarms, changes, cursors, pinned, windows
+from speechpipe.monitor.schema import alarm_notices as notices
+from speechpipe.monitor.schema import alarms, changes, cursors, pinned, watched_tenants, windows
 from speechpipe.monitor.sketch import Distribution
 from speechpipe.monitor.windows import Group, Window, merged
 
 CURSOR = "monitor"
 COARSE_S = 900
+KEPT = frozenset({"id", "acknowledged_at", "acknowledged_by", "blame"})
+"""Columns of an alarm that others write: people, and blame."""
+
 _LENGTH = struct.Struct("<I")
+
+
+class Stale(Exception):
+    """A decision was made from alarms that another process has changed since."""
 
 
 class Archive:
@@ -33,8 +43,15 @@ class Archive:
             row = connection.execute(select(cursors).where(cursors.c.name == CURSOR)).first()
         return (int(row.seq), orjson.loads(row.state)) if row is not None else (0, {})
 
-    def commit(self, before: int, after: int, found: Iterable[Window], state: dict[str, Any]) -> bool:
-        """Write windows and move on from record `before` to `after`, both or neither.
+    def cursor_seq(self) -> int:
+        """Return the number of the last record that was taken into account."""
+        with self._engine().connect() as connection:
+            return int(connection.execute(select(cursors.c.seq).where(cursors.c.name == CURSOR)).scalar() or 0)
+
+    def commit(
+        self, before: int, after: int, found: Iterable[Window], state: dict[str, Any], tenants: Sequence[str] = ()
+    ) -> bool:
+        """Write windows and newly watched tenants and move on from record `before` to `after`, all or nothing.
 
         Returns False if another process has moved on meanwhile: then nothing was written.
         """
@@ -48,7 +65,15 @@ class Archive:
                     return False
                 connection.execute(insert(cursors), {"name": CURSOR, "seq": after, "state": body})
             _insert_windows(connection, found)
+            if tenants:
+                now = time.time()
+                connection.execute(insert(watched_tenants), [{"tenant": tenant, "since": now} for tenant in tenants])
         return True
+
+    def tenants(self) -> list[str]:
+        """Return the enterprises that are watched each for itself."""
+        with self._engine().connect() as connection:
+            return list(connection.execute(select(watched_tenants.c.tenant)).scalars())
 
     def windows(self, since: float, until: float) -> list[Window]:
         """Return all windows that begin in that time, in order."""
@@ -56,22 +81,66 @@ class Archive:
         with self._engine().connect() as connection:
             return [_window(row) for row in connection.execute(query)]
 
-    def compact(self, before: float) -> int:
-        """Put windows from before that time together, in quarters of an hour; return how many rows that saved."""
-        old = windows.c.start < before // COARSE_S * COARSE_S, windows.c.width_s < COARSE_S
-        with self._engine().begin() as connection:
-            rows = connection.execute(select(windows).where(*old).order_by(windows.c.start)).all()
-            coarse = merged((_window(row) for row in rows), COARSE_S)
-            if rows:
-                connection.execute(delete(windows).where(windows.c.id.in_([row.id for row in rows])))
-                _insert_windows(connection, coarse)
+    def compact(self, before: float, stop: Callable[[], bool] = lambda: False) -> int:
+        """Put windows from before that time together, in quarters of an hour; return how many rows that saved.
+
+        A quarter of an hour is written only if nobody has changed it since it was read: a second process that does the
+        same, or late windows, double nothing. `stop` is asked in between.
+        """
+        end, start, saved = before // COARSE_S * COARSE_S, 0, 0
+        fine = windows.c.width_s < COARSE_S
+        while not stop():
+            oldest = select(func.min(windows.c.start)).where(windows.c.start >= start, windows.c.start < end, fine)
+            with self._engine().connect() as connection:
+                first = connection.execute(oldest).scalar()
+            if first is None:
+                break
+            start = first // COARSE_S * COARSE_S + COARSE_S
+            saved += self._put_together([windows.c.start >= start - COARSE_S, windows.c.start < start, fine])
+        return saved
+
+    def _put_together(self, mine: Sequence[ColumnElement[bool]]) -> int:
+        with self._engine().connect() as connection:
+            rows = connection.execute(select(windows).where(*mine)).all()
+        coarse = merged((_window(row) for row in rows), COARSE_S)
+        with self._engine().connect() as connection:
+            deleted = connection.execute(delete(windows).where(*mine).returning(windows.c.id)).scalars().all()
+            if set(deleted) != {row.id for row in rows}:
+                connection.rollback()
+                return 0  # again with the next round
+            _insert_windows(connection, coarse)
+            connection.commit()
         return len(rows) - len(coarse)
 
     def expire(self, before: float) -> int:
-        """Delete windows and resolved alarms from before that time; return how many windows."""
+        """Delete windows, resolved alarms and their notices from before that time; return how many windows."""
         with self._engine().begin() as connection:
+            old = notices.c.created_at < before, notices.c.state != "due"
+            connection.execute(delete(notices).where(*old))
             connection.execute(delete(alarms).where(alarms.c.resolved_at < before))
             return connection.execute(delete(windows).where(windows.c.start < before)).rowcount
+
+    def units(self, group: Group, since: float) -> int:
+        """Return the units of a group (of the server: its records) in the windows since a time."""
+        counted = windows.c.units if any(group) else windows.c.records
+        query = select(func.sum(counted)).where(*_of(group), windows.c.start >= since)
+        with self._engine().connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def first(self, group: Group, since: float, units: int) -> list[Window]:
+        """Return the first windows of a group since a time that hold so many units (of the server: records)."""
+        query = select(windows).where(*_of(group), windows.c.start >= since).order_by(windows.c.start)
+        found: list[Window] = []
+        with (
+            self._engine().connect() as connection,
+            connection.execution_options(yield_per=200).execute(query) as rows,
+        ):
+            for row in rows:
+                if units <= 0:
+                    break
+                found.append(_window(row))
+                units -= row.units if any(group) else row.records
+        return found
 
     # ---- references ----
 
@@ -126,12 +195,54 @@ class Archive:
 
     # ---- alarms ----
 
-    def save(self, changed: Sequence[Alarm]) -> None:
-        """Write alarms as they are now."""
+    def save(self, changed: Sequence[Transition], sinks: Sequence[str] = (), due_at: float = 0.0) -> None:
+        """Write changes of alarms, and a notice for each sink that is to be told, all or nothing.
+
+        Args:
+            changed: what `alarms.step` returned for the alarms as they are in the store.
+            sinks: names.
+            due_at: when sinks may be told of those that begin, unless `release` allows it earlier.
+
+        Raises:
+            Stale: another process has changed or opened one of them meanwhile; nothing was written.
+        """
+        try:
+            with self._engine().begin() as connection:
+                for change in changed:
+                    row = _alarm_row(change.alarm)
+                    if not change.was:
+                        connection.execute(insert(alarms), row)
+                    else:
+                        mine = alarms.c.id == change.alarm.id, alarms.c.state == change.was
+                        values = {name: value for name, value in row.items() if name not in KEPT}
+                        if connection.execute(update(alarms).where(*mine).values(**values)).rowcount != 1:
+                            raise Stale(change.alarm.id)
+                    if change.event and sinks:
+                        due = [_notice(change, sink, due_at) for sink in sinks]
+                        connection.execute(insert(notices), due)
+        except IntegrityError as error:
+            raise Stale("another process has opened one of these alarms") from error
+
+    def acknowledge(self, alarm_id: str, by: str, now: float) -> Alarm | None:
+        """Note that somebody has seen an alarm; return it, None if it is not open."""
+        mine = alarms.c.id == alarm_id, alarms.c.state != "resolved"
         with self._engine().begin() as connection:
-            for alarm in changed:
-                connection.execute(delete(alarms).where(alarms.c.id == alarm.id))
-                connection.execute(insert(alarms), _alarm_row(alarm))
+            seen = {"acknowledged_at": now, "acknowledged_by": by}
+            if connection.execute(update(alarms).where(*mine).values(**seen)).rowcount != 1:
+                return None
+            return alarm_of(connection.execute(select(alarms).where(alarms.c.id == alarm_id)).one())
+
+    def annotate(self, alarm_id: str, blame: str) -> None:
+        """Note whom blame names."""
+        with self._engine().begin() as connection:
+            connection.execute(update(alarms).where(alarms.c.id == alarm_id).values(blame=blame))
+
+    def release(self, alarm_ids: Sequence[str], now: float) -> None:
+        """Let sinks be told of these alarms from now on."""
+        with self._engine().begin() as connection:
+            for alarm_id in alarm_ids:
+                mine = notices.c.alarm_id == alarm_id, notices.c.state == "due", notices.c.tries == 0
+                connection.execute(update(notices).where(*mine, notices.c.due_at > now).values(due_at=now))
 
     def alarms(self, since: float | None = None) -> list[Alarm]:
         """Return open alarms, and with `since` those that were resolved after it; the newest first."""
@@ -140,7 +251,7 @@ class Archive:
             condition = or_(condition, alarms.c.resolved_at >= since)
         with self._engine().connect() as connection:
             rows = connection.execute(select(alarms).where(condition).order_by(alarms.c.pending_at.desc()))
-            return [_alarm(row) for row in rows]
+            return [alarm_of(row) for row in rows]
 
     # ---- announced changes ----
 
@@ -169,6 +280,7 @@ def _insert_windows(connection: Connection, found: Iterable[Window]) -> None:
             "bundle": window.group.bundle,
             "arm": window.group.arm,
             "records": window.records,
+            "units": window.units,
             "payload": _payload(window),
         }
         for window in found
@@ -240,10 +352,34 @@ def _alarm_row(alarm: Alarm) -> dict[str, Any]:
         "acknowledged_at": alarm.acknowledged_at,
         "acknowledged_by": alarm.acknowledged_by,
         "blame": alarm.blame,
+        "gone_at": alarm.gone_at,
     }
 
 
-def _alarm(row: Row[Any]) -> Alarm:
+def _notice(change: Transition, sink: str, due_at: float) -> dict[str, Any]:
+    alarm = change.alarm
+    at = alarm.firing_at if change.event == "firing" else alarm.resolved_at
+    return {
+        "alarm_id": alarm.id,
+        "event": change.event,
+        "sink": sink,
+        "state": "due",
+        "created_at": at,
+        "due_at": due_at if change.event == "firing" else at,
+        "tries": 0,
+        "claimed_by": "",
+        "claimed_until": 0.0,
+        "told_at": None,
+        "failure": "",
+    }
+
+
+def _of(group: Group) -> list[ColumnElement[bool]]:
+    return [windows.c[name] == value for name, value in group._asdict().items()]
+
+
+def alarm_of(row: Row[Any]) -> Alarm:
+    """Return the alarm of a row of its table."""
     condition = Condition(
         rule=row.rule,
         metric=row.metric,
@@ -259,10 +395,10 @@ def _alarm(row: Row[Any]) -> Alarm:
         condition=condition,
         state=row.state,
         pending_at=row.pending_at,
-        seen_at=row.resolved_at or row.firing_at or row.pending_at,
         firing_at=row.firing_at,
         resolved_at=row.resolved_at,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,
         blame=row.blame,
+        gone_at=row.gone_at,
     )

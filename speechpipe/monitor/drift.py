@@ -1,5 +1,6 @@
 """One detector for each watched metric of each group that has a reference."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,6 +62,12 @@ class DriftWatch:
             if watched is None or reference is None or reference.id != watched.reference.id:
                 del self._watched[key]
         self._references = references
+        self._kept = self._of_pinned(self._kept)
+
+    def _of_pinned(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the part of a state that belongs to references that are still pinned."""
+        pinned = {reference.id for reference in self._references.values()}
+        return {key: kept for key, kept in state.items() if (found := _parsed(key)) and found[0] in pinned}
 
     def update(self, group: Group, record: Record) -> None:
         """Take the next record of a group."""
@@ -98,7 +105,7 @@ class DriftWatch:
             options |= {"shift": profile_of(group.tenant_class).shift, "least": metric.least}
         try:
             watched = Watched(metric, reference, make(name, known, run_length, **options))
-        except ValueError:  # the reference says too little of this metric
+        except (ValueError, ArithmeticError):  # the reference says too little of this metric
             return None
         kept = self._kept.pop(_key(group, metric.name, reference.id), None)
         if kept is not None:
@@ -153,12 +160,20 @@ class DriftWatch:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self._watched.clear()
-        self._kept = dict(state)
-        for key in state:  # now, not with the next value: an alarm goes on though nobody speaks
-            _, name, *group = key.split("|")
-            if name in self._spec.by_name:
-                self._find(Group(*group), self._spec.by_name[name])
+        self._kept = self._of_pinned(state)
+        for key in list(self._kept):  # now, not with the next value: an alarm goes on though nobody speaks
+            if (found := _parsed(key)) and found[1] in self._spec.by_name:
+                self._find(found[2], self._spec.by_name[found[1]])
 
 
 def _key(group: Group, metric: str, reference: int) -> str:
-    return f"{reference}|{metric}|{'|'.join(group)}"
+    return json.dumps([reference, metric, *group])
+
+
+def _parsed(key: str) -> tuple[int, str, Group] | None:
+    """Return reference, metric and group of a key; None if it is of an older version."""
+    try:
+        reference, metric, *group = json.loads(key)
+        return int(reference), str(metric), Group(*group)
+    except (ValueError, TypeError):
+        return None

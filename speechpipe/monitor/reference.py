@@ -31,7 +31,7 @@ class Reference:
     @property
     def units(self) -> int:
         """Units of work in it."""
-        return sum(self.window.outcomes.values())
+        return self.window.units
 
 
 def proposed(windows: Iterable[Window], now: float, since: float, until: float) -> list[Reference]:

@@ -6,39 +6,32 @@ messages takes ours.
 
 import json
 import logging
-import queue
-import threading
-import urllib.request
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from speechpipe.monitor.alarms import Alarm
+from speechpipe.outgoing import Sender
 
 log = logging.getLogger(__name__)
 
 NEVER = "0001-01-01T00:00:00Z"
-TIMEOUT_S = 10.0
-TRIES = 3
-PAUSE_S = 2.0
-WAITING = 100
 
 
 class Sink(Protocol):
-    """Takes alarms that began to fire or were resolved; never blocks, never raises."""
+    """Takes alarms that began to fire or were resolved. `telling.py` calls it, on a thread for each sink."""
+
+    name: str  # under which the store keeps what it was told
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Tell of them."""
-        ...
-
-    def close(self) -> None:
-        """Tell what is waiting, for a short while, and stop."""
+        """Tell of them; return when they have been told. Whatever is raised means that they have not: try again."""
         ...
 
 
 class LogSink:
     """A line each."""
+
+    name = "log"
 
     def send(self, alarms: Sequence[Alarm]) -> None:
         """Write them."""
@@ -55,59 +48,25 @@ class LogSink:
                 condition.group,
             )
 
-    def close(self) -> None:
-        """Do nothing."""
-
 
 class WebhookSink:
-    """A thread of its own posts; what cannot be told after some tries is counted in `lost`."""
+    """One signed POST for the alarms of a call."""
 
-    def __init__(self, url: str, external_url: str = "", timeout_s: float = TIMEOUT_S) -> None:
+    name = "webhook"
+
+    def __init__(self, url: str, sender: Sender | None = None, external_url: str = "") -> None:
+        """Post to `url`; links in the message begin with `external_url`, if it is given."""
         self._url = url
-        self._external_url = external_url
-        self._timeout_s = timeout_s
-        self._queue: queue.Queue[Sequence[Alarm] | None] = queue.Queue(WAITING)
-        self._closing = threading.Event()
-        self.lost: Counter[str] = Counter()
-        self.sent = 0
-        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
-        self._thread.start()
+        self._sender = sender or Sender()
+        self._external_url = external_url.rstrip("/")
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Queue them."""
-        try:
-            self._queue.put_nowait(alarms)
-        except queue.Full:
-            self.lost["queue_full"] += len(alarms)
+        """Post them.
 
-    def close(self) -> None:
-        """Stop; a request that hangs is left behind."""
-        self._closing.set()
-        try:
-            self._queue.put_nowait(None)
-        except queue.Full:
-            log.warning("%d webhook messages are not sent", self._queue.qsize())
-        self._thread.join(self._timeout_s)
-
-    def _run(self) -> None:
-        while (alarms := self._queue.get()) is not None:
-            self._post(alarms)
-
-    def _post(self, alarms: Sequence[Alarm]) -> None:
-        body = json.dumps(payload(alarms, self._external_url)).encode()
-        for attempt in range(TRIES):
-            if attempt and self._closing.wait(PAUSE_S * 2**attempt):
-                break
-            request = urllib.request.Request(  # noqa: S310 - checked in the settings
-                self._url, body, {"Content-Type": "application/json", "User-Agent": "speechpipe"}
-            )
-            try:
-                with urllib.request.urlopen(request, timeout=self._timeout_s):  # noqa: S310
-                    self.sent += len(alarms)
-                    return
-            except (OSError, ValueError) as error:
-                log.warning("the alarm webhook failed (try %d of %d): %s", attempt + 1, TRIES, error)
-        self.lost["failed"] += len(alarms)
+        Raises:
+            DeliveryFailed: the receiver has not taken them.
+        """
+        self._sender.post(self._url, json.dumps(payload(alarms, self._external_url)).encode())
 
 
 def payload(alarms: Sequence[Alarm], external_url: str = "") -> dict[str, Any]:
@@ -143,7 +102,7 @@ def _alert(alarm: Alarm, external_url: str) -> dict[str, Any]:
         },
         "annotations": {
             "summary": condition.reason,
-            "runbook": f"docs/runbook.md#{condition.metric.replace('.', '')}",
+            "runbook": runbook(condition.metric, external_url),
             **({"blame": alarm.blame} if alarm.blame else {}),
         },
         "startsAt": _time(alarm.firing_at or alarm.pending_at),
@@ -151,6 +110,12 @@ def _alert(alarm: Alarm, external_url: str) -> dict[str, Any]:
         "generatorURL": f"{external_url}/health" if external_url else "",
         "fingerprint": alarm.id,
     }
+
+
+def runbook(metric: str, external_url: str = "") -> str:
+    """Return where the runbook's section on a metric is: on the server if its URL is known, else in the sources."""
+    anchor = metric.replace(".", "")
+    return f"{external_url}/runbook#{anchor}" if external_url else f"docs/runbook.md#{anchor}"
 
 
 def _time(at: float) -> str:

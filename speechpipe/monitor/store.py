@@ -311,8 +311,11 @@ class Store:
                 return count
 
     def _yield(self, query: Select[Any]) -> Iterator[tuple[int, Record]]:
-        with self.engine.connect() as connection:
-            for row in connection.execution_options(yield_per=1000).execute(query):
+        with (
+            self.engine.connect() as connection,
+            connection.execution_options(yield_per=1000).execute(query) as rows,
+        ):
+            for row in rows:
                 values = row._asdict()
                 yield values.pop("seq"), Record(**values)
 

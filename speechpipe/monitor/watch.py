@@ -5,12 +5,14 @@ of it: a restart, a second process or a clock that jumps loses nothing and count
 """
 
 import logging
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from speechpipe.monitor import Record
-from speechpipe.monitor.alarms import Alarm, AlarmBook
-from speechpipe.monitor.archive import Archive
+from speechpipe.monitor.alarms import Alarm, step
+from speechpipe.monitor.archive import Archive, Stale
 from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk
 from speechpipe.monitor.calendar import successors, suppressed
 from speechpipe.monitor.cascade import CascadeSpec
@@ -20,15 +22,18 @@ from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import Reference, pinned, proposed, reference_for
 from speechpipe.monitor.sinks import Sink
 from speechpipe.monitor.store import Store
-from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, Window, summed_up
+from speechpipe.monitor.telling import Teller
+from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, summed_up
 
 BATCH = 2_000
 MOST_BATCHES = 20
 FINE_S = 3 * 3600.0
 """Windows of a minute are kept for so long; then they are put together."""
 
-HOUSEKEEPING_S = 600.0
 SUCCEED_S = 30.0
+BLAME_WAIT_S = 20.0
+"""Sinks wait this long at most for the verdict on an alarm that begins."""
+
 BLAME_EVERY_S = 300.0
 """Groups are looked at this often though nothing rings: what is slow moves no detector for a while."""
 
@@ -44,16 +49,8 @@ class WatchOptions:
     keep_windows_s: float = 400 * 86_400.0
 
 
-@dataclass
-class _Proposing:
-    """Windows of a group that has no reference, until there are enough for a proposal."""
-
-    windows: list[Window] = field(default_factory=list)
-    units: int = 0
-
-
 class Watcher:
-    """Used on one thread, by `tick`."""
+    """Used on one thread, by `tick`. Of alarms it keeps nothing in memory: the store says which are open."""
 
     def __init__(
         self, spec: CascadeSpec, store: Store, sinks: Sequence[Sink] = (), options: WatchOptions | None = None
@@ -61,29 +58,32 @@ class Watcher:
         self._spec = spec
         self._store = store
         self.archive = Archive(lambda: store.engine)
-        self._sinks = sinks
+        self.owner = uuid.uuid4().hex  # this watcher, among those on the same store
+        self.tellers = [Teller(lambda: store.engine, sink, self.owner) for sink in sinks]
         self._options = options = options or WatchOptions()
         self._grouping = Grouping()
         self._drift = DriftWatch(spec, options.budget)
         self._limits = LimitWatch(spec)
         self._seq = -1
-        self._book = AlarmBook()
         self.blame = BlameDesk(spec, store)
         self._active: set[Group] = set()  # groups with traffic since the last round of verdicts
+        self._unblamed: dict[str, str] = {}  # alarms that began and have no verdict yet -> label of their group
         self._blamed_at = 0.0
-        self._kept_house_at = self._succeeded_at = -HOUSEKEEPING_S
+        self._succeeded_at = -SUCCEED_S
         self._references: tuple[tuple[int, str], ...] | None = None
         self._pinned: Mapping[Group, Reference] = {}
         self._known: set[Group] = set()  # groups that have a reference, or a proposal
-        self._proposing: dict[Group, _Proposing] = {}
+        self._unpinned: set[int] = set()  # references whose cases may not have been kept yet
+        self._waiting: set[Group] = set()  # groups with traffic that have no reference
 
     # ---- the tick ----
 
-    def tick(self, now: float) -> list[Alarm]:
-        """Read on, and return the alarms that changed.
+    def tick(self, now: float, *, tell: bool = True) -> list[Alarm]:
+        """Read on, and return the alarms that changed. `tell`: tell the sinks too, on this thread.
 
         Raises:
             SQLAlchemyError, OSError, StoreTooNew: the store fails; nothing is lost by trying again later.
+            Exception: a sink, or the finding of a verdict, failed; the alarms are decided and stored before that.
         """
         if self._seq < 0:
             self._begin(now)
@@ -94,49 +94,61 @@ class Watcher:
                 return []  # another process was faster: go on from where it is
             if len(batch) < BATCH:
                 break
-        if now - self._succeeded_at >= SUCCEED_S:
-            self._succeeded_at = now
-            self._succeed(now)
-        conditions = [*self._limits.conditions(now), *self._drift.conditions(self._suppressed(now))]
-        changed = self._book.step(now, conditions)
-        changed = self._blame(now, changed)
-        if changed:
-            self.archive.save(changed)
-            told = [alarm for alarm in changed if alarm.state == "firing" or alarm.firing_at is not None]
-            if told:
-                for sink in self._sinks:
-                    sink.send(told)
-        for alarm in changed:
-            if alarm.state == "resolved":
-                self._drift.forget(alarm.condition)
-        if now - self._kept_house_at >= HOUSEKEEPING_S:
-            self._kept_house_at = now
-            self._keep_house(now)
+        changed = self._decide(now)
+        try:
+            if now - self._succeeded_at >= SUCCEED_S:
+                self._succeeded_at = now
+                self._propose(now)
+                self._succeed(now)
+            self._blame(now)
+        finally:
+            if begun := [alarm.id for alarm in changed if alarm.state == "firing"]:
+                self.archive.release(begun, now)
+        if tell:
+            for teller in self.tellers:
+                teller.tell(now)
         return changed
 
-    def _blame(self, now: float, changed: list[Alarm]) -> list[Alarm]:
+    def _decide(self, now: float) -> list[Alarm]:
+        """Open and close alarms, in one transaction with the notices that sinks are to be told of them."""
+        conditions = [*self._limits.conditions(now), *self._drift.conditions(self._suppressed(now))]
+        changes = step(self.archive.alarms(), now, conditions)
+        if not changes:
+            return []
+        try:
+            self.archive.save(changes, [teller.sink.name for teller in self.tellers], now + BLAME_WAIT_S)
+        except Stale:
+            return []  # another process has decided; the next tick sees what
+        changed = [change.alarm for change in changes]
+        for change in changes:
+            if change.alarm.state == "resolved":
+                self._drift.forget(change.alarm.condition)
+                self._unblamed.pop(change.alarm.id, None)
+            if change.event == "firing":
+                self._unblamed[change.alarm.id] = change.alarm.condition.group
+        return changed
+
+    def _blame(self, now: float) -> None:
         """Say of the alarms that begin whom blame names; and look at every group now and then, alarm or not."""
-        begun = {alarm.condition.group for alarm in changed if alarm.state == "firing" and alarm.firing_at == now}
+        for number in sorted(self._unpinned):
+            if (reference := next((r for r in self._pinned.values() if r.id == number), None)) is not None:
+                self.blame.pin(reference)
+            self._unpinned.discard(number)
+        begun = set(self._unblamed.values())
         if now - self._blamed_at >= BLAME_EVERY_S:
             self._blamed_at = now
             due = set(self._active)
         else:
             due = {group for group in self._active if group.label in begun}
-        said = {}
         for group in sorted(due):
+            self._active.discard(group)  # first: one whose verdict fails holds up no other
             reference = reference_for(group, self._pinned)
-            if reference is None or not any(group):
-                continue
-            since = max(now - LOOKBACK_S, reference.until)
-            stored = self.blame.stored(group, reference, since, now)
-            said[group.label] = f"{stored.label}: {stored.document['reason']}"
-        self._active -= due
-        return [
-            self._book.annotate(alarm, said[alarm.condition.group])
-            if alarm.state == "firing" and alarm.condition.group in said
-            else alarm
-            for alarm in changed
-        ]
+            if reference is not None and any(group):
+                stored = self.blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
+                said = f"{stored.label}: {stored.document['reason']}"
+                for alarm_id in [id_ for id_, label in self._unblamed.items() if label == group.label]:
+                    self.archive.annotate(alarm_id, said)
+            self._unblamed = {id_: label for id_, label in self._unblamed.items() if label != group.label}
 
     def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()
@@ -144,7 +156,7 @@ class Watcher:
         self._drift.restore(state)
         recent = self.archive.windows(now - MOST_S, now + MOST_S)
         self._limits = LimitWatch(self._spec, [window for window in recent if window.group.arm != UNSERVED])
-        self._book = AlarmBook(replace(alarm, seen_at=now) for alarm in self.archive.alarms())
+        self._grouping = Grouping(known=self.archive.tenants())
 
     def _take(self, batch: Sequence[tuple[int, Record]]) -> bool:
         begun, self._seq = self._seq, -1  # if this fails, the detectors have seen what was not committed: begin anew
@@ -154,42 +166,43 @@ class Watcher:
             if record.arm != UNSERVED:
                 self._drift.update(self._grouping.group(record), record)
         last = batch[-1][0]
-        if not self.archive.commit(begun, last, windows, self._drift.state()):
+        if not self.archive.commit(begun, last, windows, self._drift.state(), self._grouping.fresh):
             return False
+        self._grouping.fresh = []
         self._seq = last
         served = [window for window in windows if window.group.arm != UNSERVED]
         self._limits.take(served)
         self._active |= {window.group for window in served if window.outcomes}
-        self._propose(served)
+        counted = {window.group for window in served if window.outcomes or window.group == SERVER}
+        self._waiting |= {group for group in counted - self._known if group.arm in ("champion", "named", "")}
         return True
 
     def _take_references(self) -> None:
         states = self.archive.reference_states()
-        if states != self._references:
-            self._references = states
-            references = self.archive.references()
-            self._pinned = pinned(references)
-            self._drift.compare_with(self._pinned)
-            for reference in self._pinned.values():
-                self.blame.pin(reference)
-            self._known = {reference.group for reference in references if reference.status != "retired"}
+        if states == self._references:
+            return
+        references = self.archive.references()
+        before = {reference.id for reference in self._pinned.values()}
+        self._pinned = pinned(references)
+        self._drift.compare_with(self._pinned)
+        self._unpinned |= {reference.id for reference in self._pinned.values()} - before
+        self._known = {reference.group for reference in references if reference.status != "retired"}
+        self._waiting -= self._known
+        self._references = states
 
-    def _propose(self, windows: Sequence[Window]) -> None:
-        """Propose a reference for a group that has none, from the first that is seen of it."""
-        for window in windows:
-            group = window.group
-            if group in self._known or group.arm not in ("champion", "named", ""):
+    def _propose(self, now: float) -> None:
+        """Propose a reference for each group that has none, as soon as the store has enough of its traffic."""
+        since = now - self._options.keep_records_s
+        for group in sorted(self._waiting):
+            needed = profile_of(group.tenant_class).reference_units
+            if self.archive.units(group, since) < needed:
                 continue
-            mine = self._proposing.setdefault(group, _Proposing())
-            mine.windows.append(window)
-            mine.units += sum(window.outcomes.values()) or (window.records if group == SERVER else 0)
-            if mine.units >= profile_of(group.tenant_class).reference_units:
-                since = min(part.start for part in mine.windows)
-                until = max(part.start + part.width_s for part in mine.windows)
-                for reference in proposed(mine.windows, float(until), float(since), float(until)):
-                    self.archive.propose(reference)
-                del self._proposing[group]
-                self._take_references()
+            windows = self.archive.first(group, since, needed)
+            first = float(min(window.start for window in windows))
+            last = float(max(window.start + window.width_s for window in windows))
+            for reference in proposed(windows, last, first, last):
+                self.archive.propose(reference)
+        self._take_references()
 
     def _suppressed(self, now: float) -> Callable[[Group], bool]:
         changes = self.archive.changes()
@@ -207,22 +220,21 @@ class Watcher:
                 log.info("a new reference of %s, after %s", reference.group.label, change.note or "a change")
         self._take_references()
 
-    def _keep_house(self, now: float) -> None:
-        self.archive.compact(now - FINE_S)
-        self.archive.expire(now - self._options.keep_windows_s)
-        self.blame.archive.expire(now - self._options.keep_windows_s)
-        self._store.expire(now - self._options.keep_records_s)
+    def keep_house(self, now: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Delete what is too old and put windows together. A step that fails does not keep the others from running.
 
-    # ---- for people ----
+        Safe beside `tick` on another thread, and beside another process.
 
-    def acknowledge(self, alarm_id: str, by: str, now: float) -> Alarm | None:
-        """Note that somebody has seen an alarm; None if it is not open."""
-        alarm = self._book.acknowledge(alarm_id, by, now)
-        if alarm is not None:
-            self.archive.save([alarm])
-        return alarm
+        Raises:
+            Exception: of the last step that failed.
+        """
+        with ExitStack() as steps:  # run in reverse order, all of them
+            steps.callback(self.archive.compact, now - FINE_S, stop)
+            steps.callback(self.blame.archive.expire, now - self._options.keep_windows_s)
+            steps.callback(self.archive.expire, now - self._options.keep_windows_s)
+            steps.callback(self._store.expire, now - self._options.keep_records_s)
 
     @property
     def behind(self) -> int:
-        """Records that were written and not taken into account."""
-        return max(0, self._store.last_seq() - max(self._seq, 0))
+        """Records that were written and not taken into account, by any process."""
+        return max(0, self._store.last_seq() - self.archive.cursor_seq())

@@ -42,11 +42,15 @@ UNSERVED = "shadow"
 
 
 class Grouping:
-    """Assigns records to groups. A thousand enterprises do not make a thousand groups: fifty have their own."""
+    """Assigns records to groups. A thousand enterprises do not make a thousand groups: the first fifty have their own.
 
-    def __init__(self, most: int = MAX_TENANTS) -> None:
+    Which those are is kept in the store: `known` are those of before, `fresh` those that came since.
+    """
+
+    def __init__(self, most: int = MAX_TENANTS, known: Iterable[str] = ()) -> None:
         self._most = most
-        self._tenants: set[str] = set()
+        self._tenants = set(known)
+        self.fresh: list[str] = []
 
     def group(self, record: Record) -> Group:
         """Return the group of a record."""
@@ -58,6 +62,7 @@ class Grouping:
             if tenant not in self._tenants:
                 if len(self._tenants) < self._most:
                     self._tenants.add(tenant)
+                    self.fresh.append(tenant)
                 else:
                     tenant = OTHER_TENANTS
         bundle = f"{record.bundle}@{record.bundle_version}"
@@ -75,6 +80,11 @@ class Window:
     sessions: int = 0
     metrics: dict[str, Distribution] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def units(self) -> int:
+        """Units of work in it."""
+        return sum(self.outcomes.values())
 
     def merge(self, other: "Window") -> None:
         """Take in another one of the same group."""
@@ -94,11 +104,14 @@ class Window:
 
 
 def reading(metric: Metric, record: Record) -> float | None:
-    """Return what `record` says of `metric`, if that is a number."""
+    """Return what `record` says of `metric`, if that is a number; a strange record says nothing."""
     if record.kind not in (metric.kind, metric.late):
         return None
-    value = metric.read(record)
-    return value if value is not None and math.isfinite(value) else None
+    try:
+        value = metric.read(record)
+        return value if value is not None and math.isfinite(value) else None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError):
+        return None
 
 
 def summed_up(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, width_s: int = WIDTH_S) -> list[Window]:
@@ -119,8 +132,8 @@ def summed_up(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, 
         if record.kind == "unit":
             window.outcomes[record.outcome] = window.outcomes.get(record.outcome, 0) + 1
         for metric in by_kind.get(record.kind, ()):
-            value = metric.read(record)
-            if value is None or not math.isfinite(value):
+            value = reading(metric, record)
+            if value is None:
                 continue
             if record.kind == metric.late:
                 late[key][metric.name] = late[key].get(metric.name, 0.0) + value

@@ -305,7 +305,7 @@ def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'r.db'}")
     store.open()
     told: list[Alarm] = []
-    sink = SimpleNamespace(send=told.extend, close=lambda: None)
+    sink = SimpleNamespace(name="test", send=told.extend)
     watcher = Watcher(SPEC, store, [sink], WatchOptions(Budget(page=10.0, investigate=10.0)))
 
     def put(records: list[Record], now: float) -> None:

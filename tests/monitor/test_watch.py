@@ -21,14 +21,13 @@ OPTIONS = WatchOptions(Budget(page=10.0, investigate=10.0))
 
 
 class Sink:
+    name = "test"
+
     def __init__(self) -> None:
         self.alarms: list[Alarm] = []
 
     def send(self, alarms: Sequence[Alarm]) -> None:
         self.alarms += alarms
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture(params=DATABASES, ids=str)
@@ -231,6 +230,7 @@ def test_old_records_and_windows_are_deleted_in_time(store: Store) -> None:
     watcher = Watcher(SPEC, store, [], WatchOptions(keep_records_s=1000.0, keep_windows_s=5000.0))
     put(store, [*traffic(100), *traffic(100, start=9000, first=1000)])
     watcher.tick(9100)
+    watcher.keep_house(9100)
     assert len(list(store.read())) == 100
     assert together(watcher.archive.windows(0, 10_000)).records == 100
 

@@ -1,0 +1,148 @@
+"""Tells sinks of alarms from the notices in the store: each firing and each resolution once, until it has worked.
+
+A notice is claimed before it is told, so that of several processes one tells it. What fails is tried again with growing
+pauses; what could not be told for a day is counted as lost.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, and_, exists, or_, select, update
+
+from speechpipe.monitor.alarms import Alarm, as_told
+from speechpipe.monitor.archive import alarm_of
+from speechpipe.monitor.schema import alarm_notices as notices
+from speechpipe.monitor.schema import alarms
+from speechpipe.monitor.sinks import Sink
+
+MOST_AGE_S = 86_400.0
+CLAIM_S = 60.0
+"""How long a notice belongs to the process that tells it: longer than a sink may take."""
+
+AT_ONCE = 50
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a sink is to be told."""
+
+    id: int
+    event: str
+    tries: int
+    alarm: Alarm
+
+
+class Outbox:
+    """Notices for one sink. Every method raises if the database fails."""
+
+    def __init__(self, engine: Callable[[], Engine], sink: str, owner: str) -> None:
+        self._engine = engine
+        self._sink = sink
+        self._owner = owner
+        self._due = and_(notices.c.sink == sink, notices.c.state == "due")
+
+    def due(self, now: float, most: int = AT_ONCE) -> list[Notice]:
+        """Return what is to be told now and nobody is telling; a resolution only after its firing was told."""
+        earlier = notices.alias()
+        waits = exists().where(
+            earlier.c.alarm_id == notices.c.alarm_id,
+            earlier.c.sink == notices.c.sink,
+            earlier.c.id < notices.c.id,
+            earlier.c.state == "due",
+        )
+        free = or_(notices.c.claimed_until < now, notices.c.claimed_until > now + 3 * CLAIM_S)
+        query = (
+            select(notices.c.id.label("notice"), notices.c.event, notices.c.tries, alarms)
+            .join(alarms, alarms.c.id == notices.c.alarm_id)
+            .where(self._due, notices.c.due_at <= now, free, ~waits)
+            .order_by(notices.c.due_at, notices.c.id)
+            .limit(most)
+        )
+        with self._engine().connect() as connection:
+            rows = connection.execute(query).all()
+        return [Notice(row.notice, row.event, row.tries, as_told(alarm_of(row), row.event)) for row in rows]
+
+    def claim(self, found: Sequence[Notice], now: float) -> list[Notice]:
+        """Take notices for this process; return those that nobody else has taken."""
+        mine = []
+        with self._engine().begin() as connection:
+            for notice in found:
+                free = or_(notices.c.claimed_until < now, notices.c.claimed_until > now + 3 * CLAIM_S)
+                taken = (
+                    update(notices)
+                    .where(notices.c.id == notice.id, self._due, notices.c.tries == notice.tries, free)
+                    .values(claimed_by=self._owner, claimed_until=now + CLAIM_S)
+                )
+                if connection.execute(taken).rowcount == 1:
+                    mine.append(notice)
+        return mine
+
+    def told(self, ids: Sequence[int], now: float) -> None:
+        """Note that these were told."""
+        with self._engine().begin() as connection:
+            for id_ in ids:
+                done = update(notices).where(notices.c.id == id_).values(state="told", told_at=now, failure="")
+                connection.execute(done)
+
+    def failed(self, found: Sequence[Notice], now: float, failure: str) -> None:
+        """Note that these could not be told; they are due again after a pause."""
+        with self._engine().begin() as connection:
+            for notice in found:
+                pause_s = min(FIRST_PAUSE_S * 2.0**notice.tries, LONGEST_PAUSE_S)
+                again = (
+                    update(notices)
+                    .where(notices.c.id == notice.id, self._due, notices.c.claimed_by == self._owner)
+                    .values(tries=notice.tries + 1, due_at=now + pause_s, claimed_until=0.0, failure=failure[:500])
+                )
+                connection.execute(again)
+
+    def give_up(self, now: float) -> int:
+        """Note as lost what could not be told for too long; return how many."""
+        old = and_(self._due, notices.c.created_at < now - MOST_AGE_S, notices.c.claimed_until < now)
+        with self._engine().begin() as connection:
+            return connection.execute(update(notices).where(old).values(state="lost")).rowcount
+
+
+class Teller:
+    """Tells one sink; `tell` is called again and again on one thread."""
+
+    def __init__(self, engine: Callable[[], Engine], sink: Sink, owner: str) -> None:
+        self.sink = sink
+        self.outbox = Outbox(engine, sink.name, owner)
+        self.counts: Counter[str] = Counter()  # told, failed (tries), lost
+        self._unmarked: list[int] = []  # told, while the store could not be told so
+
+    def tell(self, now: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Tell everything that is due.
+
+        Raises:
+            Exception: whatever the sink or the database raised; what was not told is due again after a pause.
+        """
+        self._mark(now)
+        self.counts["lost"] += self.outbox.give_up(now)
+        while not stop() and (found := self.outbox.due(now)):
+            fresh = [notice for notice in found if notice.tries == 0]
+            parts = [fresh] if fresh else []
+            parts += [[notice] for notice in found if notice.tries]  # so that one that fails holds up no other
+            for part in parts:
+                if mine := self.outbox.claim(part, now):
+                    self._send(mine, now)
+
+    def _send(self, mine: Sequence[Notice], now: float) -> None:
+        try:
+            self.sink.send([notice.alarm for notice in mine])
+        except BaseException as error:
+            self.counts["failed"] += len(mine)
+            self.outbox.failed(mine, now, f"{type(error).__name__}: {error}")
+            raise
+        self.counts["told"] += len(mine)
+        self._unmarked += [notice.id for notice in mine]
+        self._mark(now)
+
+    def _mark(self, now: float) -> None:
+        """Note in the store what was told: before anything else, or it would be told again."""
+        if self._unmarked:
+            self.outbox.told(self._unmarked, now)
+            self._unmarked = []
