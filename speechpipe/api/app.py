@@ -31,6 +31,7 @@ from speechpipe.api.bodies import Arrivals, Stopping
 from speechpipe.api.edge import Edge
 from speechpipe.api.gate import Gate
 from speechpipe.live.hub import Hub
+from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.probing import Probing
 from speechpipe.retraining import Retraining
 from speechpipe.rollouts import Rollouts
@@ -71,7 +72,8 @@ def create_app(
     arrivals = Arrivals(settings.max_uploads_arriving or 4 * settings.max_uploads, shared=bool(settings.api_keys))
     # In this order are paths looked up.
     routers = [
-        *(module.router(service) for module in (ops, health)),
+        ops.router(service, lambda: unready(arrivals, stopping)),
+        health.router(service),
         upload.router(service, arrivals, stopping),
         *(module.router(service) for module in (waiting, automation, review_lists, reviews)),
         rollout.router(service, rollouts),
@@ -80,12 +82,21 @@ def create_app(
         docs.router(app),
     ]
     operations = operations_of(routers)
+    service.exposition.add_gauges(
+        [GaugeRow("uploads_arriving", "Uploads whose bodies are arriving.", lambda: [((), float(arrivals.arriving))])]
+    )
     for router in (*routers, listen.router(service, lambda: hub), realtime.router(service, lambda: hub)):
         app.include_router(router)
     docs.install(app, operations)
     app.add_middleware(Gate, service=service, operations=operations, stopping=stopping)
     app.add_middleware(Edge, service=service, operations=operations, stopping=stopping)  # outermost: added last
     return app
+
+
+def unready(arrivals: Arrivals, stopping: Stopping) -> list[str]:
+    """Return why no upload would be taken now, beside what the service says."""
+    reasons = ["shutting down"] if stopping else []
+    return [*reasons, "as many uploads are arriving as may"] if arrivals.full else reasons
 
 
 def _lifespan(

@@ -49,11 +49,7 @@ class Arrivals:
         self._most = most
         self._share = max(1, most // 2) if shared else most
         self._held: Counter[str] = Counter()
-
-    @property
-    def arriving(self) -> int:
-        """Bodies that are arriving."""
-        return self._held.total()
+        self.arriving = 0  # bodies; may be read on any thread
 
     @property
     def full(self) -> bool:
@@ -73,9 +69,11 @@ class Arrivals:
         if self._held[caller] >= self._share:
             raise RateLimited(f"this key is sending {self._share} bodies already")
         self._held[caller] += 1
+        self.arriving += 1
         try:
             yield
         finally:
+            self.arriving -= 1
             self._held[caller] -= 1
             if not self._held[caller]:
                 del self._held[caller]
@@ -217,14 +215,15 @@ def read_json_list(body: bytes, most_values: int) -> list[Any]:
         if not text.startswith("["):
             json.loads(text)
             raise BadInput("an export is a list", cause=cause)
-        at = _SPACE.match(text, 1).end()  # type: ignore[union-attr]  # it matches nothing, too
-        while not text.startswith("]", at):
+        at, more = _skip(text, 1), False
+        while more or not text.startswith("]", at):
             item, at = decoder.raw_decode(text, at)
             check_values(item)
             found.append(item)
-            at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
-            if text.startswith(",", at):
-                at = _SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
+            at = _skip(text, at)
+            more = text.startswith(",", at)
+            if more:
+                at = _skip(text, at + 1)
             elif not text.startswith("]", at):
                 raise ValueError(f"a comma is missing at character {at}")
         if at + 1 != len(text):
@@ -232,6 +231,11 @@ def read_json_list(body: bytes, most_values: int) -> list[Any]:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the import is not JSON: {error}", cause=cause) from error
     return found
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
 
 
 def check_values(document: Any) -> None:

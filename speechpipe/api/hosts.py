@@ -37,10 +37,10 @@ class Hosts:
     """
 
     def __init__(self, settings: Settings) -> None:
-        names = {name.strip().lower().rstrip(".") for name in settings.allowed_hosts}
+        names = {re.sub(r":\d+$", "", name.strip().lower()).rstrip(".") for name in settings.allowed_hosts}
         self.any = "*" in names
         own = {settings.host.lower(), socket.gethostname().lower()}
-        self._names = own | {_HOST.sub(r"\1", name) for name in names if not name.startswith(("*.", "."))}
+        self._names = own | {name for name in names if not name.startswith(("*.", "."))}
         self._suffixes = tuple("." + name.lstrip("*.") for name in names if name.startswith(("*.", ".")))
 
     def check(self, host: str | None) -> None:

@@ -1,5 +1,6 @@
 """For whoever runs the server: is it alive, is it ready, what does it count."""
 
+from collections.abc import Callable
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -10,8 +11,8 @@ from speechpipe.api.access import Role, access
 from speechpipe.service import Service
 
 
-def router(service: Service) -> APIRouter:
-    """Return the routes; none of them asks for a key, none reveals what was said."""
+def router(service: Service, unready: Callable[[], list[str]] = list) -> APIRouter:
+    """Return the routes; none of them asks for a key, none reveals what was said. `unready`: more reasons."""
     routes = APIRouter()
     threads: list[CapacityLimiter] = []
 
@@ -35,7 +36,7 @@ def router(service: Service) -> APIRouter:
         Also says which workers are missing and which background tasks fail now: neither makes the server unready as
         long as sessions are taken. Of a failure only its type is shown here; the log has the rest.
         """
-        found = await to_thread.run_sync(_state, service, limiter=own())
+        found = await to_thread.run_sync(_state, service, unready(), limiter=own())
         return JSONResponse(found, 200 if found["ready"] else 503)
 
     @routes.get("/metrics", response_class=PlainTextResponse)
@@ -48,8 +49,8 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _state(service: Service) -> dict[str, Any]:
-    reasons = service.unready_reasons()
+def _state(service: Service, more: list[str]) -> dict[str, Any]:
+    reasons = [*more, *service.unready_reasons()]
     return {
         "ready": not reasons,
         "reasons": reasons,

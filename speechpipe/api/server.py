@@ -18,6 +18,7 @@ from speechpipe.assembly import build
 from speechpipe.config import Settings, check_state_dir
 from speechpipe.errors import BadInput, InvalidParameter, UnknownName
 from speechpipe.live.hub import Hub
+from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.service import Service
 
 log = logging.getLogger("speechpipe")
@@ -144,7 +145,14 @@ def _configured(app: FastAPI, service: Service) -> uvicorn.Config:
     settings = service.settings
     most = most_connections(settings)
     limits = Limits(most, settings.max_connections_per_address, settings.header_timeout_s, settings.send_timeout_s)
-    http, sockets = protocols(Connections(limits, service.refuse_cause))
+    connections = Connections(limits, service.refuse_cause)
+    service.exposition.add_gauges(
+        [
+            GaugeRow("connections_open", "Connections of clients.", lambda: [((), float(len(connections)))]),
+            GaugeRow("connections_limit", "Connections that may be open.", lambda: [((), float(most))]),
+        ]
+    )
+    http, sockets = protocols(connections)
     return uvicorn.Config(
         app,
         host=settings.host,

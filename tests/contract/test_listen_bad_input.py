@@ -52,7 +52,7 @@ async def test_a_query_that_means_nothing_is_refused_and_says_why(
 
 async def test_a_browser_is_told_by_close_code(server: Server) -> None:
     url = server.url.replace("http", "ws") + "/v1/listen?colour=blue"
-    async with connect(url, origin="http://example.org") as socket:  # type: ignore[arg-type]
+    async with connect(url, origin=server.url) as socket:  # type: ignore[arg-type]
         assert json.loads(await socket.recv())["variant"] == "unknown_parameter"
         with pytest.raises(ConnectionClosed):
             await socket.recv()
