@@ -54,7 +54,7 @@ def create_app(
         on_failure: called if the service cannot start.
         stopping: set when the server begins to stop.
     """
-    stopping = stopping or Stopping()
+    stopping = Stopping() if stopping is None else stopping
     probing = Probing(service)
     rollouts = Rollouts(service)
     retraining = Retraining(service, rollouts)

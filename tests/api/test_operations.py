@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ PROBES = {"/livez", "/readyz", "/metrics"}
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     """The application without its service: what is refused, is refused before that is needed."""
     settings = Settings(
         bundle="scripted",
@@ -40,7 +39,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         reviewer_keys=[KEYS["reviewer"]],
     )
     service = build(settings, live=True)
-    yield TestClient(create_app(service, Hub(service), lambda _: None), raise_server_exceptions=False)
+    return TestClient(create_app(service, Hub(service), lambda _: None), raise_server_exceptions=False)
 
 
 def operations(client: TestClient) -> list[Operation]:

@@ -93,7 +93,9 @@ def test_a_head_that_does_not_come_is_given_up(keyed: Server) -> None:
 
 def test_a_second_head_on_a_connection_is_given_up_too(keyed: Server) -> None:
     connection = opened(keyed, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert b"alive" in connection.recv(65536)
+    data = b""
+    while b"alive" not in data:
+        data += connection.recv(65536)
     connection.sendall(b"GET /livez HTTP/1.1\r\nX")
     assert answer(connection)[1]["error"]["code"] == "header_timeout"
 
@@ -141,7 +143,7 @@ def test_an_address_may_be_limited(start_server: StartServer) -> None:
         (b"GET /v1/realtime HTTP/1.1\r\n" + UPGRADE + b"X: " + b"a" * 9000 + b"\r\n\r\n", 431),
         (b"GET /v1/realtime HTTP/1.1\r\n" + UPGRADE + b"X: a\r\n" * 150 + b"\r\n", 431),
         (b"GET /v1/listen HTTP/1.1\r\n" + UPGRADE + b"\r\n", 401),
-        (b"GET /v1/listen HTTP/1.1\r\n" + UPGRADE.replace(b"13", b"7") + b"\r\n", 426),
+        (b"GET /v1/listen HTTP/1.1\r\n" + UPGRADE.replace(b"13", b"7") + b"\r\n", 400),
         (b"GET /v1/nothing HTTP/1.1\r\n" + UPGRADE + b"\r\n", 403),
         (b"NOT HTTP AT ALL\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01", 400),
@@ -246,7 +248,7 @@ def test_an_upload_that_stops_is_given_up(start_server: StartServer) -> None:
 
 
 def test_an_upload_that_is_still_arriving_when_the_server_stops_is_told(start_server: StartServer) -> None:
-    server = start_server(bundle="scripted", workers="1", live_workers="1", drain_timeout_s="20")
+    server = start_server(bundle="scripted", workers="1", live_workers="1", drain_timeout_s="8")
     with contextlib.ExitStack() as held:
         idle = held.enter_context(opened(server, head()))
         busy = held.enter_context(opened(server, head(length=10**7)))
@@ -497,5 +499,5 @@ def test_everything_a_page_names_is_under_the_prefix(proxied: str, page: str) ->
     html = httpx.get(url).text
     named = set(re.findall(r"""(?:src|href)=["']([^"'#]+)""", html))
     assert named
-    for name in named:
+    for name in (name for name in named if not name.startswith("data:")):
         assert httpx.get(httpx.URL(url).join(name)).status_code == 200, name
