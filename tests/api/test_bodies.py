@@ -125,7 +125,8 @@ def test_json_that_cannot_be_kept_is_refused(text: bytes) -> None:
 
 
 def test_json_as_people_send_it_is_read() -> None:
-    for value in ({"a": [1, 2.5, "é\n😀", None, True, -(2**63)]}, [], "x", 0):
+    values: list[Any] = [{"a": [1, 2.5, "é\n😀", None, True, -(2**63)]}, [], "x", 0]
+    for value in values:
         assert read_json(json.dumps(value).encode(), 100) == value
     deep = b"[" * MOST_DEPTH + b"]" * MOST_DEPTH
     assert read_json(deep, 100) == json.loads(deep)

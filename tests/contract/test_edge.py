@@ -20,6 +20,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from tests.conftest import Server, StartServer
 from tests.sounds import SAMPLES, encoded, sample
@@ -345,11 +346,11 @@ def test_what_is_wrong_with_a_form_is_said(
 def test_websockets_of_foreign_pages_are_refused_before_they_are_accepted(server: Server) -> None:
     url = server.url.replace("http", "ws") + "/v1/listen?encoding=linear16&sample_rate=16000"
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
-        with pytest.raises(InvalidStatus) as refused, connect(url, origin=origin):  # type: ignore[arg-type]
+        with pytest.raises(InvalidStatus) as refused, connect(url, origin=Origin(origin)):
             pass
         assert refused.value.response.status_code == 403
         assert json.loads(refused.value.response.body or b"{}")["err_code"] == "ORIGIN_NOT_ALLOWED"
-    with connect(url, origin=server.url):  # type: ignore[arg-type]
+    with connect(url, origin=Origin(server.url)):
         pass
 
 
@@ -371,7 +372,7 @@ def test_listed_origins_and_hosts_are_served(start_server: StartServer) -> None:
     files = {"file": ("a.wav", encoded(sample("sentence_slt")))}
     done = httpx.post(server.url + URL, data={"model": "default"}, files=files, headers=page, timeout=PATIENCE_S)
     assert (done.status_code, done.headers["access-control-allow-origin"]) == (200, "https://app.example")
-    with connect(server.url.replace("http", "ws") + "/v1/realtime", origin="https://app.example"):  # type: ignore[arg-type]
+    with connect(server.url.replace("http", "ws") + "/v1/realtime", origin=Origin("https://app.example")):
         pass
     assert httpx.get(f"{server.url}/livez", headers={"host": "other.example"}).status_code == 421
 
@@ -403,7 +404,10 @@ def test_no_key_is_in_the_log_at_any_level(keyed: Server) -> None:
     url = keyed.url.replace("http", "ws") + "/v1/listen?encoding=linear16&sample_rate=16000&resume=true"
     with connect(url, additional_headers={"authorization": "Token sesame"}) as talking:
         token = json.loads(talking.recv())["resume_token"]
-    with contextlib.suppress(InvalidStatus), connect(f"{url}&resume={token}", subprotocols=["token", "sesame"]):  # type: ignore[list-item]
+    with (
+        contextlib.suppress(InvalidStatus),
+        connect(f"{url}&resume={token}", subprotocols=[Subprotocol("token"), Subprotocol("sesame")]),
+    ):
         pass
     httpx.get(f"{keyed.url}/v1/models", headers=KEY)
     httpx.get(f"{keyed.url}/live/{'a' * 400}.js")
