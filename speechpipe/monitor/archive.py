@@ -1,28 +1,34 @@
 """What the monitor keeps beside the records: windows, references, alarms, announced changes, how far it has read."""
 
-import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Engine, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from speechpipe.monitor.alarms import Alarm, Condition, Transition
+from speechpipe.monitor.alarms import Alarm, Transition
 from speechpipe.monitor.calendar import Change
 from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.rows import (
+    alarm_of,
+    alarm_row,
+    insert_windows,
+    notice_row,
+    of_group,
+    payload_of,
+    reference_of,
+    window_of,
+)
 from speechpipe.monitor.schema import alarm_notices as notices
 from speechpipe.monitor.schema import alarms, changes, cursors, pinned, watched_tenants, windows
-from speechpipe.monitor.sketch import Distribution
 from speechpipe.monitor.windows import Group, Window, merged
 
 CURSOR = "monitor"
 COARSE_S = 900
 KEPT = frozenset({"id", "acknowledged_at", "acknowledged_by", "blame"})
 """Columns of an alarm that others write: people, and blame."""
-
-_LENGTH = struct.Struct("<I")
 
 
 class Stale(Exception):
@@ -64,7 +70,7 @@ class Archive:
                 if before or connection.execute(select(cursors.c.seq).where(cursors.c.name == CURSOR)).first():
                     return False
                 connection.execute(insert(cursors), {"name": CURSOR, "seq": after, "state": body})
-            _insert_windows(connection, found)
+            insert_windows(connection, found)
             if tenants:
                 now = time.time()
                 connection.execute(insert(watched_tenants), [{"tenant": tenant, "since": now} for tenant in tenants])
@@ -79,7 +85,7 @@ class Archive:
         """Return all windows that begin in that time, in order."""
         query = select(windows).where(windows.c.start >= since, windows.c.start < until).order_by(windows.c.start)
         with self._engine().connect() as connection:
-            return [_window(row) for row in connection.execute(query)]
+            return [window_of(row) for row in connection.execute(query)]
 
     def compact(self, before: float, stop: Callable[[], bool] = lambda: False) -> int:
         """Put windows from before that time together, in quarters of an hour; return how many rows that saved.
@@ -102,13 +108,13 @@ class Archive:
     def _put_together(self, mine: Sequence[ColumnElement[bool]]) -> int:
         with self._engine().connect() as connection:
             rows = connection.execute(select(windows).where(*mine)).all()
-        coarse = merged((_window(row) for row in rows), COARSE_S)
+        coarse = merged((window_of(row) for row in rows), COARSE_S)
         with self._engine().connect() as connection:
             deleted = connection.execute(delete(windows).where(*mine).returning(windows.c.id)).scalars().all()
             if set(deleted) != {row.id for row in rows}:
                 connection.rollback()
                 return 0  # again with the next round
-            _insert_windows(connection, coarse)
+            insert_windows(connection, coarse)
             connection.commit()
         return len(rows) - len(coarse)
 
@@ -123,13 +129,13 @@ class Archive:
     def units(self, group: Group, since: float) -> int:
         """Return the units of a group (of the server: its records) in the windows since a time."""
         counted = windows.c.units if any(group) else windows.c.records
-        query = select(func.sum(counted)).where(*_of(group), windows.c.start >= since)
+        query = select(func.sum(counted)).where(*of_group(group), windows.c.start >= since)
         with self._engine().connect() as connection:
             return int(connection.execute(query).scalar() or 0)
 
     def first(self, group: Group, since: float, units: int) -> list[Window]:
         """Return the first windows of a group since a time that hold so many units (of the server: records)."""
-        query = select(windows).where(*_of(group), windows.c.start >= since).order_by(windows.c.start)
+        query = select(windows).where(*of_group(group), windows.c.start >= since).order_by(windows.c.start)
         found: list[Window] = []
         with (
             self._engine().connect() as connection,
@@ -138,7 +144,7 @@ class Archive:
             for row in rows:
                 if units <= 0:
                     break
-                found.append(_window(row))
+                found.append(window_of(row))
                 units -= row.units if any(group) else row.records
         return found
 
@@ -147,7 +153,7 @@ class Archive:
     def references(self) -> list[Reference]:
         """Return all references, the oldest first."""
         with self._engine().connect() as connection:
-            return [_reference(row) for row in connection.execute(select(pinned).order_by(pinned.c.id))]
+            return [reference_of(row) for row in connection.execute(select(pinned).order_by(pinned.c.id))]
 
     def reference_states(self) -> tuple[tuple[int, str], ...]:
         """Return (number, status) of all references: cheap, to see whether anything has changed."""
@@ -169,7 +175,7 @@ class Archive:
             "until": reference.until,
             "records": reference.window.records,
             "status": "proposed",
-            "payload": _payload(reference.window),
+            "payload": payload_of(reference.window),
         }
         with self._engine().begin() as connection:
             key = connection.execute(insert(pinned), values).inserted_primary_key
@@ -209,7 +215,7 @@ class Archive:
         try:
             with self._engine().begin() as connection:
                 for change in changed:
-                    row = _alarm_row(change.alarm)
+                    row = alarm_row(change.alarm)
                     if not change.was:
                         connection.execute(insert(alarms), row)
                     else:
@@ -218,7 +224,7 @@ class Archive:
                         if connection.execute(update(alarms).where(*mine).values(**values)).rowcount != 1:
                             raise Stale(change.alarm.id)
                     if change.event and sinks:
-                        due = [_notice(change, sink, due_at) for sink in sinks]
+                        due = [notice_row(change, sink, due_at) for sink in sinks]
                         connection.execute(insert(notices), due)
         except IntegrityError as error:
             raise Stale("another process has opened one of these alarms") from error
@@ -267,138 +273,3 @@ class Archive:
         """Return every announced change."""
         with self._engine().connect() as connection:
             return [Change(*row) for row in connection.execute(select(changes).order_by(changes.c.since))]
-
-
-def _insert_windows(connection: Connection, found: Iterable[Window]) -> None:
-    rows = [
-        {
-            "start": window.start,
-            "width_s": window.width_s,
-            "tenant_class": window.group.tenant_class,
-            "tenant": window.group.tenant,
-            "channel": window.group.channel,
-            "bundle": window.group.bundle,
-            "arm": window.group.arm,
-            "records": window.records,
-            "units": window.units,
-            "payload": _payload(window),
-        }
-        for window in found
-    ]
-    if rows:
-        connection.execute(insert(windows), rows)
-
-
-def _payload(window: Window) -> bytes:
-    head = orjson.dumps(
-        {
-            "outcomes": window.outcomes,
-            "metrics": list(window.metrics),
-            "records": window.records,
-            "sessions": window.sessions,
-        }
-    )
-    return b"".join([_LENGTH.pack(len(head)), head, *(metric.dump() for metric in window.metrics.values())])
-
-
-def _read_payload(window: Window, payload: bytes) -> Window:
-    data = memoryview(payload)
-    (length,) = _LENGTH.unpack_from(data)
-    head = orjson.loads(data[_LENGTH.size : _LENGTH.size + length])
-    data = data[_LENGTH.size + length :]
-    window.outcomes, window.records, window.sessions = head["outcomes"], head["records"], head["sessions"]
-    for name in head["metrics"]:
-        window.metrics[name], data = Distribution.load(data)
-    return window
-
-
-def _window(row: Row[Any]) -> Window:
-    group = Group(row.tenant_class, row.tenant, row.channel, row.bundle, row.arm)
-    return _read_payload(Window(row.start, group, row.width_s), row.payload)
-
-
-def _reference(row: Row[Any]) -> Reference:
-    group = Group(row.tenant_class, row.tenant, row.channel, row.bundle, row.arm)
-    return Reference(
-        id=row.id,
-        group=group,
-        since=row.since,
-        until=row.until,
-        created_at=row.created_at,
-        status=row.status,
-        window=_read_payload(Window(0, group, 0), row.payload),
-        approved_at=row.approved_at,
-        approved_by=row.approved_by,
-    )
-
-
-def _alarm_row(alarm: Alarm) -> dict[str, Any]:
-    condition = alarm.condition
-    return {
-        "id": alarm.id,
-        "fingerprint": condition.fingerprint,
-        "rule": condition.rule,
-        "metric": condition.metric,
-        "stage": condition.stage,
-        "severity": condition.severity,
-        "group_label": condition.group,
-        "state": alarm.state,
-        "reason": condition.reason,
-        "value": condition.value,
-        "expected": condition.expected,
-        "pending_at": alarm.pending_at,
-        "firing_at": alarm.firing_at,
-        "resolved_at": alarm.resolved_at,
-        "acknowledged_at": alarm.acknowledged_at,
-        "acknowledged_by": alarm.acknowledged_by,
-        "blame": alarm.blame,
-        "gone_at": alarm.gone_at,
-    }
-
-
-def _notice(change: Transition, sink: str, due_at: float) -> dict[str, Any]:
-    alarm = change.alarm
-    at = alarm.firing_at if change.event == "firing" else alarm.resolved_at
-    return {
-        "alarm_id": alarm.id,
-        "event": change.event,
-        "sink": sink,
-        "state": "due",
-        "created_at": at,
-        "due_at": due_at if change.event == "firing" else at,
-        "tries": 0,
-        "claimed_by": "",
-        "claimed_until": 0.0,
-        "told_at": None,
-        "failure": "",
-    }
-
-
-def _of(group: Group) -> list[ColumnElement[bool]]:
-    return [windows.c[name] == value for name, value in group._asdict().items()]
-
-
-def alarm_of(row: Row[Any]) -> Alarm:
-    """Return the alarm of a row of its table."""
-    condition = Condition(
-        rule=row.rule,
-        metric=row.metric,
-        stage=row.stage,
-        severity=row.severity,
-        group=row.group_label,
-        reason=row.reason,
-        value=row.value,
-        expected=row.expected,
-    )
-    return Alarm(
-        id=row.id,
-        condition=condition,
-        state=row.state,
-        pending_at=row.pending_at,
-        firing_at=row.firing_at,
-        resolved_at=row.resolved_at,
-        acknowledged_at=row.acknowledged_at,
-        acknowledged_by=row.acknowledged_by,
-        blame=row.blame,
-        gone_at=row.gone_at,
-    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, and_, exists, or_, select, update
 
 from speechpipe.monitor.alarms import Alarm, as_told
-from speechpipe.monitor.archive import alarm_of
+from speechpipe.monitor.rows import alarm_of
 from speechpipe.monitor.schema import alarm_notices as notices
 from speechpipe.monitor.schema import alarms
 from speechpipe.monitor.sinks import Sink
