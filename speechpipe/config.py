@@ -168,6 +168,12 @@ class Settings(BaseSettings):
     live_load_limit: float = Field(0.9, gt=0, description="Of the CPU cores, above which sessions are refused.")
     live_max_speed: float = Field(4.0, ge=0, description="Audio seconds a second taken of one session; 0 = all.")
     live_max_buffer_s: float = Field(5.0, gt=0, description="Received of one session and not worked on.")
+    live_max_held_bytes: int = Field(
+        64 * 2**20, gt=0, description="Messages and audio held for all sessions together, beyond 64 KiB each."
+    )
+    live_pause_s: float = Field(
+        1.5, gt=0, description="Without audio, on the wall clock, before an open segment is ended."
+    )
     live_idle_timeout_s: float = Field(10.0, gt=0, description="Without audio or KeepAlive before it is closed.")
     live_send_timeout_s: float = Field(20.0, gt=0, description="For a client to read what it is sent.")
     live_resume_s: float = Field(30.0, ge=0, description="How long a dropped connection may be resumed.")

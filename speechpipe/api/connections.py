@@ -160,6 +160,7 @@ class HttpConnection(H11Protocol):
         self._send_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._deaf = False
+        self._handed_over = False  # a websocket goes on with the connection
 
     # ---- uvicorn's protocol ----
 
@@ -208,7 +209,7 @@ class HttpConnection(H11Protocol):
             text = f"a websocket's request has at most {MOST_HEADERS} headers of {MOST_LINE_BYTES} bytes"
             self._turn_away(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request_too_long", text)
             return
-        self._expect_head(stop=True)
+        self._handed_over = True
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
@@ -246,8 +247,8 @@ class HttpConnection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _look(self) -> None:
-        if self._deaf or self._raw.is_closing():
-            self._expect_head(stop=True)
+        if self._deaf or self._raw.is_closing() or self._handed_over:
+            self._expect_head(stop=True)  # a websocket has no further head, and its bytes are not for this object
         elif self._in_work:
             self._expect_head(stop=True)
             self.registry.busy(self)
@@ -335,15 +336,9 @@ class SocketConnection(WebSocketsSansIOProtocol):
             self.transport.close()
 
 
-def protocols(registry: Connections) -> tuple[type[HttpConnection], type[SocketConnection]]:
-    """Return the classes that uvicorn makes connections of."""
-
-    class Socket(SocketConnection):
-        pass
-
-    class Http(HttpConnection):
-        pass
-
-    Socket.registry = registry
-    Http.registry = registry
-    return Http, Socket
+def protocols(
+    registry: Connections, socket: type[SocketConnection] = SocketConnection
+) -> tuple[type[HttpConnection], type[SocketConnection]]:
+    """Return the classes that uvicorn makes connections of; `socket` is that of websockets."""
+    http = type("Http", (HttpConnection,), {"registry": registry})
+    return http, type("Socket", (socket,), {"registry": registry})

@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 from speechpipe import documents
+from speechpipe.api.errors import public_text
 from speechpipe.api.listen_query import ListenQuery, extras
 from speechpipe.errors import SpeechpipeError
 from speechpipe.live import (
@@ -18,6 +19,7 @@ from speechpipe.live import (
     LiveRequest,
     Message,
     Partial,
+    Paused,
     Settled,
     SpeechEnded,
     SpeechStarted,
@@ -38,6 +40,7 @@ class Deepgram:
         self._committed = [0.0] * self._channels
         self._last_word = [None] * self._channels if query.utterance_end_ms else []  # type: list[float | None]
         self._speaking = [False] * self._channels
+        self._silent_s = [0.0] * self._channels  # for how long no audio has come; 0 while it comes
         bundle = request.bundle
         self._uuid = str(uuid.uuid5(NAMESPACE, bundle.id))
         arch = f"{bundle.vad.name}+{bundle.asr.name}"
@@ -50,6 +53,7 @@ class Deepgram:
         match event:
             case SpeechStarted():
                 self._speaking[event.channel] = True
+                self._silent_s[event.channel] = 0.0
                 if self._query.vad_events and not event.continued:
                     channel = [event.channel, self._channels]
                     messages = [{"type": "SpeechStarted", "channel": channel, "timestamp": round(event.start_s, 3)}]
@@ -62,6 +66,10 @@ class Deepgram:
             case Settled():
                 messages = [self._settled(event), *self._utterance_end(event.channel, event.now_s)]
             case Heard():
+                self._silent_s[event.channel] = 0.0
+                messages = self._utterance_end(event.channel, event.now_s)
+            case Paused():
+                self._silent_s[event.channel] = event.silent_s
                 messages = self._utterance_end(event.channel, event.now_s)
             case Ended():
                 messages = self._ended(event)
@@ -113,11 +121,11 @@ class Deepgram:
         return message | {"is_final": True, "from_finalize": event.flushed}
 
     def _utterance_end(self, channel: int, now_s: float) -> list[Message]:
-        """Say that enough time has passed since the last word; on the audio clock."""
+        """Say that enough time has passed since the last word: on the audio clock, and while no audio comes."""
         if not self._last_word or self._speaking[channel]:
             return []
         last, wait_ms = self._last_word[channel], self._query.utterance_end_ms
-        if last is None or wait_ms is None or now_s - last < wait_ms / 1000:
+        if last is None or wait_ms is None or now_s + self._silent_s[channel] - last < wait_ms / 1000:
             return []
         self._last_word[channel] = None
         return [{"type": "UtteranceEnd", "channel": [channel, self._channels], "last_word_end": round(last, 3)}]
@@ -176,7 +184,7 @@ def error_message(error: SpeechpipeError, text: str | None = None) -> Message:
     message: Message = {
         "type": "Error",
         "variant": error.cause,
-        "description": error.message,
+        "description": public_text(error),
         "code": error.cause.upper(),
     }
     if text is not None:

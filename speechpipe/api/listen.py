@@ -1,13 +1,13 @@
 """`WS /v1/listen`: live audio as Deepgram's clients speak it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket
 
 from speechpipe.api import auth, listen_query
 from speechpipe.api.deepgram import Deepgram, error_message
-from speechpipe.api.sockets import Connection, refuse, subprotocols, user
+from speechpipe.api.sockets import serve, subprotocols, user
 from speechpipe.errors import BadInput, SpeechpipeError
 from speechpipe.live import Fail, Finish, Flush, LiveRequest, Message
 from speechpipe.live.hub import Hub
@@ -15,6 +15,10 @@ from speechpipe.live.stream import LiveStream
 from speechpipe.service import Service
 from speechpipe.session_request import new_session_id
 from speechpipe.transcription import TranscriptionRequest
+
+CHANNEL = "listen"
+MAX_TEXT = 64 * 1024
+"""Characters of a text message: those that mean something are short."""
 
 MAX_MISTAKES = 100
 """Messages that mean nothing, before the connection is closed."""
@@ -29,7 +33,7 @@ class Listening:
         self._socket = socket
         self._mistakes = 0
         self.resumed_after: int | None = None
-        self.greet = False
+        self._greet = False
         self.stream: LiveStream
 
     def open(self, authorization: str | None) -> None:
@@ -40,9 +44,9 @@ class Listening:
         """
         tenant = auth.caller(authorization, self._service.settings.api_keys)
         query, changes, notices = listen_query.parse(self._socket.query_params)
-        self.greet = query.resume is not None
+        self._greet = query.resume is not None
         if query.resume not in (None, "true", "1", ""):
-            self.stream = self._hub.resume(query.resume or "", tenant)
+            self.stream = self._hub.resume(query.resume or "", tenant, CHANNEL)
             self.resumed_after = query.last_seq or 0
             return
         session_id = new_session_id()
@@ -52,7 +56,7 @@ class Listening:
         request = LiveRequest(
             bundle=choice.bundle,
             wire=query.wire,
-            channel="listen",
+            channel=CHANNEL,
             interim=query.interim_results,
             language=query.language,
             tenant=tenant,
@@ -64,19 +68,18 @@ class Listening:
         )
         self.stream = self._hub.open(request, Deepgram(query, request))
 
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """What the answer to the upgrade carries."""
-        pairs = {
+    def headers(self) -> Mapping[str, str]:
+        """Return what the answer to the upgrade carries."""
+        return {
             "dg-request-id": self.stream.id,
             "x-speechpipe-bundle": self.stream.request.bundle.id,
             "x-speechpipe-resume-token": self.stream.token,
         }
-        return [(name.encode(), value.encode()) for name, value in pairs.items()]
 
-    @property
-    def greeting(self) -> Message:
-        """The first message for clients that know how to resume (`resume=true`); others would not understand it."""
+    def greeting(self) -> Message | None:
+        """Return the first message for clients that know how to resume (`resume=true`); others would not know it."""
+        if not self._greet:
+            return None
         return {
             "type": "Session",
             "request_id": self.stream.id,
@@ -86,13 +89,20 @@ class Listening:
             "grace_s": self._service.settings.live_resume_s,
         }
 
-    def understand(self, message: str | bytes) -> None:
+    def say(self, error: SpeechpipeError) -> Message:
+        """Return the message that tells of an error."""
+        return error_message(error)
+
+    def parse(self, message: str | bytes) -> tuple[str | None, str | bytes]:
+        """Return the type of a message, and the message; audio has none."""
+        return (None if isinstance(message, bytes) else _kind(message)), message
+
+    def obey(self, parsed: tuple[str | None, str | bytes]) -> None:
         """Take one message of the client."""
+        kind, message = parsed
         if isinstance(message, bytes):
             self.stream.offer(message)
-            return
-        kind = _kind(message)
-        if kind == "KeepAlive":
+        elif kind == "KeepAlive":
             self.stream.keep_alive()
         elif kind == "Finalize":
             self.stream.command(Flush())
@@ -119,6 +129,8 @@ class Listening:
 
 
 def _kind(message: str) -> str | None:
+    if len(message) > MAX_TEXT:
+        return None
     try:
         value = json.loads(message)
     except (ValueError, RecursionError):
@@ -133,32 +145,7 @@ def router(service: Service, hub: Callable[[], Hub]) -> APIRouter:
 
     @routes.websocket("/listen")
     async def listen(socket: WebSocket) -> None:
-        authorization, chosen = auth.of_socket(socket.headers.get("authorization"), subprotocols(socket))
-        client = Listening(service, hub(), socket)
-        try:
-            client.open(authorization)
-        except SpeechpipeError as error:
-            service.refuse(error)
-            body = {"err_code": error.cause.upper(), "err_msg": error.message, "request_id": new_session_id()}
-            await refuse(socket, error, body, error_message(error), chosen)
-            return
-        await converse(service, hub(), client, socket, chosen)
+        login = auth.of_socket(socket.headers.get("authorization"), subprotocols(socket))
+        await serve(service, hub(), socket, Listening(service, hub(), socket), login)
 
     return routes
-
-
-async def converse(service: Service, hub: Hub, client: Listening, socket: WebSocket, chosen: str | None) -> None:
-    """Accept, greet and pump; whatever happens, the stream is let go."""
-    connection = Connection(socket, hub, client.stream, service.settings.live_send_timeout_s)
-    try:
-        await connection.open(chosen, client.headers, client.resumed_after)
-        if client.greet:
-            await socket.send_json(client.greeting)
-        await connection.run(client.understand)
-    except SpeechpipeError as error:
-        service.refuse(error)
-        await connection.fail(error, error_message(error))
-    except (WebSocketDisconnect, RuntimeError):
-        pass  # it left before it was greeted
-    finally:
-        connection.release()

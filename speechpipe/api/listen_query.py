@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from starlette.datastructures import QueryParams
 
 from speechpipe.api.fields import as_parameter
-from speechpipe.audio.wire import WireFormat
+from speechpipe.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter
 from speechpipe.types import Notice, Scalar
 

@@ -6,6 +6,7 @@ A stretch that was cut because it became too long is one item still: its parts a
 import itertools
 from typing import Any
 
+from speechpipe import documents
 from speechpipe.api.deepgram import stages
 from speechpipe.api.realtime_session import Session
 from speechpipe.live import (
@@ -16,11 +17,14 @@ from speechpipe.live import (
     Heard,
     LiveRequest,
     Message,
+    Noticed,
     Partial,
+    Paused,
     Settled,
     SpeechEnded,
     SpeechStarted,
 )
+from speechpipe.routing import Pin
 from speechpipe.types import FAILURES, NullCause
 
 INPUT = "input_audio_buffer"
@@ -39,9 +43,12 @@ class _Item:
 class Realtime:
     """A `Dialect`; state of one stream."""
 
-    def __init__(self, request: LiveRequest, session: Session) -> None:
+    def __init__(self, request: LiveRequest, session: Session, pin: Pin) -> None:
         self._request = request
         self.session = session  # what the client has set it to
+        self.pin = pin  # it outlives the connection, as all that follows
+        self.bundle = request.bundle
+        self.since_commit = 0  # bytes of audio
         self._numbers = itertools.count(1)
         self._items: dict[int, _Item] = {}  # by segment index
         self._current: _Item | None = None
@@ -69,7 +76,13 @@ class Realtime:
             case Partial():
                 messages = [self._partial(event)]
             case Heard():
-                messages = self._timeout(event)
+                # After a pause its time on the wall is not on the audio clock: quiet began no later than now.
+                self._quiet_since_s = min(self._quiet_since_s, event.now_s)
+                messages = self._timeout(event.now_s, event.now_s)
+            case Paused():
+                messages = self._timeout(event.now_s + event.silent_s, event.now_s)
+            case Noticed():
+                messages = [{"type": "speechpipe.warning"} | {"warning": documents.notice(event.notice)}]
         return [self.stamped(message) for message in messages]
 
     def stamped(self, message: Message) -> Message:
@@ -133,18 +146,21 @@ class Realtime:
         done["speechpipe"] = stages(utterance, event, self._request.terms)
         return [*messages, {"type": f"{TRANSCRIPTION}.completed"} | base | done]
 
-    def _timeout(self, event: Heard) -> list[Message]:
-        """Say that nobody has spoken for as long as the client wanted to know."""
+    def _timeout(self, now_s: float, heard_s: float) -> list[Message]:
+        """Say that nobody has spoken for as long as the client wanted to know.
+
+        `now_s` is `heard_s`, the audio clock, and the time for which no audio has come.
+        """
         detection = self.session.input.turn_detection
         limit_ms = detection.idle_timeout_ms if detection is not None else None
-        if limit_ms is None or event.now_s - self._quiet_since_s < limit_ms / 1000:
+        if limit_ms is None or self._items or now_s - self._quiet_since_s < limit_ms / 1000:
             return []
         times = {
-            "audio_start_ms": round(self._quiet_since_s * 1000),
-            "audio_end_ms": round(event.now_s * 1000),
+            "audio_start_ms": round(min(self._quiet_since_s, heard_s) * 1000),
+            "audio_end_ms": round(heard_s * 1000),
         }
-        self._quiet_since_s = event.now_s
-        identity = f"item_{self._request.id[:16]}_t{times['audio_end_ms']}"
+        self._quiet_since_s = now_s
+        identity = f"item_{self._request.id[:16]}_t{round(now_s * 1000)}"
         return [{"type": f"{INPUT}.timeout_triggered", "item_id": identity} | times]
 
     def _partial(self, event: Partial) -> Message:

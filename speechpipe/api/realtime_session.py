@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from speechpipe.api.fields import ServerVad, as_parameter
-from speechpipe.audio.wire import WireFormat
+from speechpipe.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter
 from speechpipe.routing import Choice, Pin
 from speechpipe.transcription import TranscriptionRequest

@@ -14,9 +14,11 @@ from speechpipe.api.bodies import Stopping
 from speechpipe.api.connections import Connections, Limits, most_connections, protocols
 from speechpipe.api.hosts import is_loopback
 from speechpipe.api.listening import open_sockets, url_of
+from speechpipe.api.websocket_protocol import limited
 from speechpipe.assembly import build
 from speechpipe.config import Settings, check_state_dir
 from speechpipe.errors import BadInput, InvalidParameter, UnknownName
+from speechpipe.live.budget import ByteBudget
 from speechpipe.live.hub import Hub
 from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.service import Service
@@ -24,8 +26,9 @@ from speechpipe.service import Service
 log = logging.getLogger("speechpipe")
 
 
-MAX_MESSAGE_BYTES = 21 * 2**20
-"""15 MiB of audio in base64 (OpenAI's limit) and what is around it; longer messages are answered with close 1009."""
+MESSAGE_BYTES = {"/v1/listen": 4 * 2**20, "/v1/realtime": 21 * 2**20}
+"""Largest message by path, longer ones are answered with close 1009. Realtime: 15 MiB of audio in base64 (OpenAI's
+limit) and what is around it; what all connections hold together has a limit of its own (`LIVE_MAX_HELD_BYTES`)."""
 
 
 SWITCH_S = 0.0005
@@ -126,7 +129,7 @@ def run(settings: Settings) -> None:
     stopping = Stopping()
     app = create_app(service, hub, failed, stopping)
     sys.setswitchinterval(SWITCH_S)
-    server = _DrainingServer(_configured(app, service), hub, stopping, settings)
+    server = _DrainingServer(_configured(app, service, hub.budget), hub, stopping, settings)
     server.run(sockets)
     if failures:
         log.error("could not start: %s", failures[0])
@@ -141,7 +144,7 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
 
-def _configured(app: FastAPI, service: Service) -> uvicorn.Config:
+def _configured(app: FastAPI, service: Service, budget: ByteBudget) -> uvicorn.Config:
     settings = service.settings
     most = most_connections(settings)
     limits = Limits(most, settings.max_connections_per_address, settings.header_timeout_s, settings.send_timeout_s)
@@ -152,7 +155,8 @@ def _configured(app: FastAPI, service: Service) -> uvicorn.Config:
             GaugeRow("connections_limit", "Connections that may be open.", lambda: [((), float(most))]),
         ]
     )
-    http, sockets = protocols(connections)
+    bounded = limited(budget, MESSAGE_BYTES, lambda: service.refuse_cause("message_memory"))
+    http, sockets = protocols(connections, bounded)
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -162,6 +166,7 @@ def _configured(app: FastAPI, service: Service) -> uvicorn.Config:
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
         http=http,
         ws=sockets,
-        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_max_size=max(MESSAGE_BYTES.values()),
+        ws_ping_timeout=None,  # a client that sends faster than its audio is taken answers late; LIVE_IDLE_TIMEOUT_S
         ws_per_message_deflate=False,  # sound does not compress, and the CPU is the recognizers'
     )

@@ -2,24 +2,75 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import logging
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
 
 from fastapi import WebSocket
-from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from speechpipe.errors import CLOSE_CODE, HTTP_STATUS, SpeechpipeError, TooSlow, error_row
-from speechpipe.live import Message
+from speechpipe.api.errors import public_text, response
+from speechpipe.api.gate import route_path
+from speechpipe.api.websocket_protocol import EXTENSION, LimitedWebSocket
+from speechpipe.errors import CLOSE_CODE, SpeechpipeError, TooSlow, error_row
+from speechpipe.live import Finish, Message
 from speechpipe.live.hub import Hub
 from speechpipe.live.outbox import Goodbye
 from speechpipe.live.stream import LiveStream
+from speechpipe.service import Service
 
 TAKEN_OVER = Goodbye(4409, "this session was resumed on another connection")
 
 USER_HEADER, MOST_USER = "x-speechpipe-user", 256
 
-Understand = Callable[[str | bytes], None]
+MOST_REASON = 123
+"""Bytes of a close reason (RFC 6455, 5.5: a control frame has 125, two are the code)."""
+
+LARGE_MESSAGE = 64 * 1024
+"""Characters above which a message is parsed on a thread, one at a time."""
+
+LOOK_S = 0.5
+"""A client that waits for room is looked after this often: it may have gone."""
+
+CLOSE_TIMEOUT_S = 10.0
+"""For the peer's answer to our close; uvicorn closes the connection then."""
+
+log = logging.getLogger(__name__)
+
+
+class Client(Protocol):
+    """One client of one interface, before and after its stream is there."""
+
+    stream: LiveStream
+    resumed_after: int | None  # the last number that it has seen; None: not resumed
+
+    def open(self, authorization: str | None) -> None:
+        """Find or make the stream; on a thread.
+
+        Raises:
+            SpeechpipeError: the client is refused.
+        """
+        ...
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what the answer to the upgrade carries."""
+        ...
+
+    def greeting(self) -> Message | None:
+        """Return the first message, if there is one."""
+        ...
+
+    def parse(self, message: str | bytes) -> Any:
+        """Return what a message means; changes nothing. On a thread where the message is large."""
+        ...
+
+    def obey(self, parsed: Any) -> None:
+        """Do what was parsed; on the event loop."""
+        ...
+
+    def say(self, error: SpeechpipeError) -> Message:
+        """Return the message that tells of an error."""
+        ...
 
 
 def subprotocols(socket: WebSocket) -> list[str]:
@@ -32,66 +83,128 @@ def user(socket: WebSocket) -> str:
     return (socket.headers.get(USER_HEADER) or socket.query_params.get("user") or "")[:MOST_USER]
 
 
-async def refuse(
-    socket: WebSocket, error: SpeechpipeError, body: Message, say: Message, subprotocol: str | None
+def close_reason(text: str) -> str:
+    """Return as much of a text as a close frame may carry."""
+    return text.encode(errors="replace")[:MOST_REASON].decode(errors="ignore")
+
+
+async def serve(
+    service: Service, hub: Hub, socket: WebSocket, client: Client, login: tuple[str | None, str | None]
+) -> None:
+    """Open, accept, greet and pump; whatever happens, the client is told in its protocol and the stream is let go.
+
+    Args:
+        service: counts refusals.
+        hub: where the stream lives.
+        socket: not accepted yet.
+        client: of the interface that was asked for.
+        login: what it sent as Authorization, and the subprotocol to accept with.
+    """
+    authorization, chosen = login
+    try:
+        await asyncio.to_thread(client.open, authorization)
+    except SpeechpipeError as error:
+        await _refuse(service, socket, client, error, chosen)
+        return
+    except Exception:
+        log.exception("a live session could not be opened")
+        await _refuse(service, socket, client, SpeechpipeError("internal error"), chosen)
+        return
+    connection = Connection(socket, hub, client, service.settings.live_send_timeout_s)
+    try:
+        await connection.open(chosen)
+        await connection.run()
+    except SpeechpipeError as error:
+        service.refuse(error)
+        await connection.fail(error)
+    except (WebSocketDisconnect, RuntimeError) as error:
+        if connection.connected:
+            log.error("a live session broke", exc_info=error)
+            await connection.fail(SpeechpipeError("internal error"))
+    except Exception:
+        log.exception("a live session broke")
+        service.refuse(SpeechpipeError("internal error"))
+        await connection.fail(SpeechpipeError("internal error"))
+    finally:
+        connection.release()
+
+
+async def _refuse(
+    service: Service, socket: WebSocket, client: Client, error: SpeechpipeError, subprotocol: str | None
 ) -> None:
     """Refuse an upgrade: with an HTTP status, or to a browser, whose scripts never see one, with a close code."""
-    seconds = getattr(error, "retry_after_s", None)
-    if "origin" in socket.headers:
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+    service.refuse(error)
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it may have gone
+        if "origin" in socket.headers:
             await socket.accept(subprotocol)
-            await socket.send_json(say)
-            await socket.close(error_row(error, CLOSE_CODE), error.message[:120])
-        return
-    headers = {} if seconds is None else {"Retry-After": str(max(1, round(seconds)))}
-    status = error_row(error, HTTP_STATUS)
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    await socket.send_denial_response(JSONResponse(body, status, headers))
+            await socket.send_json(client.say(error))
+            await socket.close(error_row(error, CLOSE_CODE), close_reason(public_text(error)))
+            return
+        await socket.send_denial_response(response(error, route_path(socket.scope)))
 
 
 class Connection:
-    """The pump of one accepted websocket."""
+    """The pump of one websocket."""
 
-    def __init__(self, socket: WebSocket, hub: Hub, stream: LiveStream, send_timeout_s: float) -> None:
+    parsing = asyncio.Semaphore(1)
+    """Large messages are parsed one at a time: each takes several times its size while it is."""
+
+    def __init__(self, socket: WebSocket, hub: Hub, client: Client, send_timeout_s: float) -> None:
         self._socket = socket
         self._hub = hub
-        self._stream = stream
+        self._client = client
+        self._stream = client.stream
         self._send_timeout_s = send_timeout_s
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         self._room = asyncio.Event()
         self._reader = 0
+        self._closing = False  # our close was sent, after everything else
+        self._protocol: LimitedWebSocket | None = (socket.scope.get("extensions") or {}).get(EXTENSION)
 
     def _wake(self, event: asyncio.Event) -> None:
         # The loop may be gone while a lane still ends its step.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(event.set)
 
-    async def open(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]], after: int | None) -> None:
-        """Accept, and become the stream's reader; what was said after number `after` is said again.
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent."""
+        return self._socket.application_state is WebSocketState.CONNECTED and (
+            self._socket.client_state is WebSocketState.CONNECTED
+        )
+
+    async def open(self, subprotocol: str | None) -> None:
+        """Accept, become the stream's reader, and greet; what was said after `resumed_after` is said again.
 
         Raises:
             InvalidParameter: that is not kept any more.
         """
+        headers = [(name.encode(), value.encode()) for name, value in self._client.headers().items()]
         await self._socket.accept(subprotocol, headers)
-        self._reader = self._stream.outbox.attach(lambda: self._wake(self._ready), after)
+        after = self._client.resumed_after
+        self._reader = self._hub.attach(self._stream, lambda: self._wake(self._ready), after)
         self._ready.set()
+        if (greeting := self._client.greeting()) is not None:
+            await self._within(self._socket.send_json(greeting))
 
     def release(self) -> None:
         """Let the stream go, however this connection ended, unless another one has taken over."""
-        if self._reader == 0 or self._stream.outbox.detach(self._reader):
+        if self._reader == 0:
+            if self._client.resumed_after is None:  # a new stream whose client never had its token
+                self._stream.command(Finish("client_gone"))
+        elif self._stream.outbox.detach(self._reader):
             self._hub.leave(self._stream)
 
-    async def fail(self, error: SpeechpipeError, say: Message) -> None:
+    async def fail(self, error: SpeechpipeError) -> None:
         """Close an accepted socket because of an error, if it is still there to hear of it."""
         with contextlib.suppress(RuntimeError, WebSocketDisconnect, TooSlow):
-            await self._within(self._socket.send_json(say), 1.0)
-            await self._within(self._socket.close(error_row(error, CLOSE_CODE), error.message[:120]), 1.0)
+            await self._within(self._socket.send_json(self._client.say(error)), 1.0)
+            await self._within(self._socket.close(error_row(error, CLOSE_CODE), close_reason(public_text(error))), 1.0)
 
-    async def run(self, understand: Understand) -> None:
-        """Pump until either side ends it. `understand` takes each message; audio it finds goes to the stream."""
-        tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive(understand))]
+    async def run(self) -> None:
+        """Pump until either side ends it."""
+        tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -100,20 +213,39 @@ class Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
+        if self._closing and self._protocol is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._protocol.over.wait(), CLOSE_TIMEOUT_S)
+            if self._protocol.close_answered:
+                self._stream.outbox.confirm(self._reader)
 
-    async def _receive(self, understand: Understand) -> None:
+    async def _receive(self) -> None:
         while True:
             message: Mapping[str, Any] = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
+            data: str | bytes = message["bytes"] if message.get("bytes") is not None else message["text"]
+            parsed = await self._parsed(data)
+            del message, data
             if not self._stream.outbox.is_reader(self._reader):
                 return  # resumed elsewhere: audio still on its way here is sent again there
-            data = message.get("bytes")
-            understand(data if data is not None else message["text"])
+            self._client.obey(parsed)
+            del parsed
+            if self._protocol is not None:
+                self._protocol.taken()
             while not self._stream.has_room:  # not reading is what tells the client to wait
                 self._room.clear()
                 self._stream.when_room(lambda: self._wake(self._room))
-                await self._room.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._room.wait(), LOOK_S)
+                if self._protocol is not None and self._protocol.peer_gone:
+                    return
+
+    async def _parsed(self, data: str | bytes) -> Any:
+        if isinstance(data, bytes) or len(data) < LARGE_MESSAGE:
+            return self._client.parse(data)
+        async with self.parsing:
+            return await asyncio.to_thread(self._client.parse, data)
 
     async def _send(self) -> None:
         while True:
@@ -123,7 +255,8 @@ class Connection:
             if taken is None or isinstance(taken, Goodbye):
                 goodbye = taken or TAKEN_OVER
                 if self._socket.application_state is WebSocketState.CONNECTED:
-                    await self._within(self._socket.close(goodbye.code, goodbye.reason))
+                    self._closing = taken is not None
+                    await self._within(self._socket.close(goodbye.code, close_reason(goodbye.reason)))
                 return
             for text in taken:
                 await self._within(self._socket.send_text(text))

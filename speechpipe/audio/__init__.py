@@ -32,7 +32,7 @@ DECODERS = Registry(
     {
         "libsndfile": "speechpipe.audio.libsndfile:LibsndfileDecoder",
         "ffmpeg": "speechpipe.audio.ffmpeg:FfmpegDecoder",
-        "ffmpeg-stream": "speechpipe.audio.ffmpeg:FfmpegStream",
+        "ffmpeg-stream": "speechpipe.audio.ffmpeg_stream:FfmpegStream",
     },
 )
 ASKED_IN_TURN = ("libsndfile", "ffmpeg")

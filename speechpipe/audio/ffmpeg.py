@@ -1,11 +1,10 @@
 """What only FFmpeg reads: m4a, mp4, webm, mkv, ogg, aac, wma, amr, mxf, dts and anything else with an audio track.
 
-`FfmpegDecoder` reads a file, `FfmpegStream` a container that arrives while it is being spoken.
+`FfmpegDecoder` reads a file; what arrives while it is being spoken is read by `ffmpeg_stream.py`.
 """
 
 import errno
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,16 +26,6 @@ ATTACHED_PICTURE = 0x400
 SLACK_S = 0.3
 MAX_DAMAGED_PACKETS = 50
 """After so many packets in a row that do not decode, what follows is not this recording."""
-
-
-MAX_WAITING_BYTES = 2**20
-MAX_DECODED_S = 20.0
-"""Live: how much may wait before the decoder and after it. A small packet may decode to hours."""
-
-LIVE_OPTIONS = {"probesize": "2048", "analyzeduration": "0"}
-LIVE_BUFFER = 4096
-LIVE_GAP_S = 60.0
-"""Longest hole in a live container's time stamps that is filled with silence."""
 
 
 class FfmpegDecoder:
@@ -250,123 +239,6 @@ class FfmpegDecoder:
         self._file.close()
 
 
-class _Pipe:
-    """Bytes from the thread that receives to the thread that decodes; `read` waits for some."""
-
-    def __init__(self) -> None:
-        self._waiting = bytearray()
-        self._changed = threading.Condition()
-        self._ended = False
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def write(self, data: bytes) -> None:
-        with self._changed:
-            self._waiting += data
-            self._changed.notify()
-
-    def read(self, size: int) -> bytes:
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting) >= 64 or self._ended)
-            data = bytes(self._waiting[:size])
-            del self._waiting[:size]
-            return data
-
-    def close(self) -> None:
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
-
-
-class FfmpegStream(FfmpegDecoder):
-    """Decodes a container that arrives piece by piece, on a thread of its own: FFmpeg reads when it likes."""
-
-    def __init__(self, container: str, on_samples: Callable[[], None]) -> None:
-        """Wait for bytes of `container` (FFmpeg's name of it); `on_samples` is called whenever there are samples."""
-        self._pipe = _Pipe()
-        self._name = container
-        self._on_samples = on_samples
-        self._decoded: list[Samples] = []
-        self._decoded_frames = 0
-        self._room = threading.Condition()
-        self._error: UndecodableAudio | None = None
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="ffmpeg-stream", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._open(self._pipe, self._name, options=LIVE_OPTIONS, buffer_size=LIVE_BUFFER)
-            self._timeline.longest_gap_s = LIVE_GAP_S
-            limit = MAX_DECODED_S * self.info.rate_hz
-            for frame in self._frames():
-                with self._room:
-                    self._room.wait_for(lambda: self._decoded_frames < limit or self._closed)
-                    if self._closed:
-                        break
-                    self._decoded.append(frame)
-                    self._decoded_frames += len(frame)
-                self._on_samples()
-            self._container.close()
-        except UndecodableAudio as error:
-            self._error = error
-        self._on_samples()
-
-    @property
-    def full(self) -> bool:
-        """Whether bytes should be held back for a while."""
-        return len(self._pipe) > MAX_WAITING_BYTES and self._thread.is_alive()
-
-    def feed(self, data: bytes) -> Samples | None:
-        """Take bytes; return the (frames, channels) samples decoded so far, None before the header is read.
-
-        Raises:
-            UndecodableAudio: these bytes are not that container.
-        """
-        self._pipe.write(data)
-        return self._taken()
-
-    def finish(self, wait_s: float = 10.0) -> Samples | None:
-        """End the bytes; return what was left.
-
-        Raises:
-            UndecodableAudio: the bytes were not that container.
-        """
-        self._pipe.close()
-        taken = []
-        while self._thread.is_alive() and wait_s > 0:
-            self._thread.join(0.02)
-            wait_s -= 0.02
-            taken.append(self._taken())
-        taken.append(self._taken())
-        blocks = [block for block in taken if block is not None]
-        return np.concatenate(blocks) if blocks else None
-
-    def _taken(self) -> Samples | None:
-        with self._room:
-            decoded, self._decoded, self._decoded_frames = self._decoded, [], 0
-            self._room.notify()
-        if self._error is not None:
-            raise self._error
-        return np.concatenate(decoded) if decoded else None
-
-    def abort(self) -> None:
-        """Give up; the thread ends by itself."""
-        with self._room:
-            self._closed = True
-            self._room.notify()
-        self._pipe.close()
-
-
-def _decodable(track: Any) -> bool:
-    return track.codec_context is not None and bool(track.rate) and bool(track.channels)
-
-
-def _seconds(frame: av.AudioFrame) -> float | None:
-    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-
-
 def _interleaved(frame: av.AudioFrame, channels: int) -> Samples:
     return frame.to_ndarray().astype(np.float32, copy=False).reshape(-1, channels)
 
@@ -375,3 +247,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, av.FFmpegError) and error.errno in (errno.EINVAL, errno.ENOENT):
         return "unknown container"  # FFmpeg's words are of files and arguments
     return str(getattr(error, "strerror", None) or error).rstrip(".")
+
+
+def _decodable(track: Any) -> bool:
+    return track.codec_context is not None and bool(track.rate) and bool(track.channels)
+
+
+def _seconds(frame: av.AudioFrame) -> float | None:
+    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)

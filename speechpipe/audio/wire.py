@@ -4,86 +4,31 @@ Raw encodings are converted here; containers are recognised by their first bytes
 stream: a message may end in the middle of a sample, the rest comes with the next one.
 """
 
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from speechpipe.audio import DECODERS, MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
+from speechpipe.audio import DECODERS
+from speechpipe.audio.g711 import G711
 from speechpipe.audio.mixdown import Mixdown
 from speechpipe.audio.resample import Resampler
-from speechpipe.errors import InvalidParameter, UndecodableAudio
+from speechpipe.audio.signatures import JUDGED_S, MAGIC_BYTES, MPEG_BYTES, container, may_be_mpeg, mistaken, not_live
+from speechpipe.audio.wav_stream import WavReader
+from speechpipe.audio.wire_format import RAW, WireFormat
+from speechpipe.errors import UndecodableAudio
 from speechpipe.types import SAMPLE_RATE_HZ, Notice, Samples
 
-RAW = {"linear16": 2, "mulaw": 1, "alaw": 1}
-"""Bytes per sample of the encodings that have no container."""
-
-CONTAINED = ("flac", "opus")
-"""Encodings that come in a container, which says the rest."""
-
-DEFAULT_RATE_HZ = {"mulaw": 8_000, "alaw": 8_000}
-"""Telephone encodings have one rate in practice; guessing that of linear16 would transcribe noise."""
-
-MAGIC = (
-    (0, b"OggS", "ogg"),
-    (0, b"\x1a\x45\xdf\xa3", "matroska"),
-    (0, b"fLaC", "flac"),
-    (0, b"ID3", "mp3"),
-    (0, b"\xff\xfb", "mp3"),
-    (0, b"\xff\xf3", "mp3"),
-    (0, b"\xff\xf1", "aac"),
-    (0, b"\xff\xf9", "aac"),
-    (4, b"ftyp", "mp4"),
-)
-MAGIC_BYTES = 12
-MAX_WAV_HEADER = 64 * 1024
-WAV_ENCODINGS = {(1, 16): "linear16", (7, 8): "mulaw", (6, 8): "alaw"}  # (format tag, bits) of RFC 2361
-
-
-@dataclass(frozen=True, slots=True)
-class WireFormat:
-    """What the client says of its audio. `encoding` None: a container that says it itself."""
-
-    encoding: str | None = None
-    rate_hz: int | None = None
-    channels: int = 1
-    multichannel: bool = False
-
-    def __post_init__(self) -> None:
-        if self.encoding is not None and self.encoding not in (*RAW, *CONTAINED):
-            known = ", ".join([*RAW, *CONTAINED])
-            message = f"unknown encoding {self.encoding!r}; known: {known}, or none for a container"
-            raise InvalidParameter(message, param="encoding")
-        if self.encoding in RAW and self.rate is None:
-            raise InvalidParameter(f"sample_rate is needed with encoding {self.encoding}", param="sample_rate")
-        if self.rate_hz is not None and not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:
-            message = f"sample_rate {self.rate_hz} is outside {MIN_RATE_HZ}..{MAX_RATE_HZ} Hz"
-            raise InvalidParameter(message, param="sample_rate")
-        if not 1 <= self.channels <= MAX_CHANNELS:
-            raise InvalidParameter(f"channels must be 1 to {MAX_CHANNELS}, not {self.channels}", param="channels")
-
-    @property
-    def rate(self) -> int | None:
-        """Samples per second, where they are known beforehand."""
-        return self.rate_hz or DEFAULT_RATE_HZ.get(self.encoding or "")
-
-    @property
-    def sessions(self) -> int:
-        """How many channels are transcribed apart."""
-        return self.channels if self.multichannel else 1
-
-    @property
-    def bytes_per_s(self) -> float:
-        """Bytes of a second; for containers a bound that hardly any exceeds."""
-        if self.encoding in RAW and self.rate is not None:
-            return float(RAW[self.encoding] * self.channels * self.rate)
-        return 32_000.0
+JUDGED_PIECES = 10
+"""Seconds of raw audio, at the beginning, that are compared with other encodings."""
 
 
 class WireDecoder:
-    """State of one connection's audio; used by one thread at a time."""
+    """State of one connection's audio; used by one thread at a time.
+
+    Raw audio comes back from `feed`. A container is decoded on a thread of its own: its samples come from `take`.
+    """
 
     def __init__(self, wire: WireFormat, on_samples: Callable[[], None] = lambda: None) -> None:
         """Expect audio of this format; `on_samples` is called from another thread when a container gave samples."""
@@ -94,15 +39,13 @@ class WireDecoder:
         self._on_samples = on_samples
         self._rest = b""
         self._begun = False
-        self._wav = False
+        self._wav: WavReader | None = None
         self._stream: Any = None
+        self._judge: Judge | None = None
         self._mixdown = Mixdown()
         self._resamplers: list[Resampler] = []
 
-    @property
-    def full(self) -> bool:
-        """Whether bytes should be held back for a while."""
-        return self._stream is not None and self._stream.full
+    # ---- bytes in ----
 
     def feed(self, data: bytes) -> list[Samples] | None:
         """Take the next bytes; return (n,) samples at 16 kHz for each transcribed channel, or None.
@@ -113,56 +56,133 @@ class WireDecoder:
         self.received_bytes += len(data)
         if not self._begun:
             self._rest += data
-            if len(self._rest) < MAGIC_BYTES:
+            if len(self._rest) < self._needed:
                 return None
             data, self._rest = self._rest, b""
             self._begin(data)
-        if self._wav:
-            data = self._after_wav_header(self._rest + data)
+        return self._take_in(data)
+
+    def _take_in(self, data: bytes) -> list[Samples] | None:
         if self._stream is not None:
-            return self._channels(self._checked(self._stream.feed(data)))
-        return self._channels(self._raw(data)) if data else None
+            self._stream.feed(data)
+            return None
+        if self._wav is None:
+            return self._channels(self._raw(data)) if data else None
+        blocks: list[Samples] | None = None
+        for part in self._wav.sound(data, self._start):  # in turn: a second recording may have another format
+            blocks = _joined(blocks, self._channels(self._raw(part)))
+        if self._wav.another is not None:
+            rest, self._wav, self._resamplers = self._wav.another, None, []
+            self._open(str(container(rest, certain=True)), rest)
+        return blocks
 
     def finish(self) -> list[Samples] | None:
-        """End the audio; return what was left.
+        """End the audio; return what was left. A container's samples still come from `take`, until `exhausted`.
 
         Raises:
             UndecodableAudio: not what was announced, and nothing else that is known.
         """
+        first: list[Samples] | None = None
         if not self._begun and self._rest:
             data, self._rest = self._rest, b""
             self._begin(data)
-            if self._stream is None and not self._wav:
-                last = self._raw(data)
-                return self._ended(last)
-            self._rest = data
-        if self._stream is None:
-            if self._rest and not self._wav:
-                self.notices.append(Notice("partial_sample", f"{len(self._rest)} bytes at the end are no whole sample"))
-            return self._ended(None)
-        return self._ended(self._checked(self._stream.finish()))
-
-    def abort(self) -> None:
-        """Give up."""
+            first = self._take_in(data)
         if self._stream is not None:
-            self._stream.abort()
+            self._stream.finish()
+            return None
+        if self._wav is not None:
+            self._wav.finish()
+        if self._rest:
+            self.notices.append(Notice("partial_sample", f"{len(self._rest)} bytes at the end are no whole sample"))
+        if self._judge is not None:
+            self.notices += self._judge.last()
+        return _joined(first, self._tails())
+
+    # ---- what a container gave ----
+
+    @property
+    def full(self) -> bool:
+        """Whether bytes should be held back for a while."""
+        return self._stream is not None and bool(self._stream.full)
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether `take` has something to return or to raise."""
+        return self._stream is not None and bool(self._stream.has_samples)
+
+    @property
+    def exhausted(self) -> bool:
+        """After `finish`: whether everything has been taken but for `flush`."""
+        return self._stream is None or bool(self._stream.exhausted)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that is held for what has not been taken."""
+        return 0 if self._stream is None else int(self._stream.held_bytes)
+
+    def waiting_s(self, now: float) -> float:
+        """Return for how long samples wait to be taken; `now` is time.monotonic()."""
+        return 0.0 if self._stream is None else float(self._stream.waiting_s(now))
+
+    def take(self, most_s: float) -> list[Samples] | None:
+        """Return what is decoded, about `most_s` seconds of it at most; as `feed`.
+
+        Raises:
+            SpeechpipeError: the bytes cannot be decoded; once, after what could be.
+        """
+        block = self._stream.take(most_s) if self._stream is not None else None
+        if block is not None and not self._resamplers:
+            info = self._stream.info
+            self._mixdown = Mixdown(info.layout, info.rate_hz)
+            self._start(WireFormat(self.format.encoding or "opus", info.rate_hz, info.channels))
+        return self._channels(block)
+
+    def flush(self) -> list[Samples] | None:
+        """Return the last samples of a container, once `exhausted`."""
+        if self._stream is None:
+            return None
+        self.notices += self._stream.notices
+        return self._tails()
+
+    def abort(self) -> int:
+        """Give up what is not decoded yet; return how many bytes that was."""
+        return int(self._stream.abort()) if self._stream is not None else 0
 
     # ---- what is it ----
 
+    @property
+    def _needed(self) -> int:
+        """Bytes that are needed to know what this is."""
+        raw = self.format.encoding in RAW
+        return MPEG_BYTES if raw and len(self._rest) >= MAGIC_BYTES and may_be_mpeg(self._rest) else MAGIC_BYTES
+
     def _begin(self, data: bytes) -> None:
         self._begun = True
+        raw = self.format.encoding in RAW
         if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-            self._wav, self.container = True, "wav"
+            self._wav, self.container = WavReader(), "wav"
             return
-        if self.format.encoding in RAW:
-            self._start(self.format)
+        name = container(data, certain=raw)
+        if name is not None:
+            if raw:
+                message = (
+                    f"encoding {self.format.encoding} was declared, the audio is a {name} container: it is believed"
+                )
+                self.notices.append(Notice("encoding_mismatch", message))
+                self.format = replace(self.format, encoding=None)
+            self._open(name)
             return
-        for offset, magic, name in MAGIC:
-            if data[offset : offset + len(magic)] == magic:
-                self.container = name
-                self._stream = DECODERS.load("ffmpeg-stream")(name, self._on_samples)
-                return
-        raise UndecodableAudio("the first bytes belong to no container that is known here")
+        if (file := not_live(data)) is not None:
+            raise UndecodableAudio(f"this is {file}, which is not decoded live: send it as an upload")
+        if not raw:
+            raise UndecodableAudio("the first bytes belong to no container that is known here")
+        self._start(self.format)
+        self._judge = Judge(self.format.encoding or "", self.format.channels, round(self.format.bytes_per_s))
+
+    def _open(self, name: str, data: bytes = b"") -> None:
+        self.container = name
+        self._stream = DECODERS.load("ffmpeg-stream")(name, self._on_samples)
+        self._stream.feed(data)
 
     def _start(self, wire: WireFormat) -> None:
         declared = self.format
@@ -175,48 +195,16 @@ class WireDecoder:
                 raise UndecodableAudio(message, cause="unsupported_channels")
             message = f"{declared.channels} channels were declared, the audio has {wire.channels}: they are mixed"
             self.notices.append(Notice("channels_mismatch", message))
-        self.format = replace(wire, multichannel=declared.multichannel)
+        self.format, self._rest = replace(wire, multichannel=declared.multichannel), b""
         assert wire.rate is not None
         self._resamplers = [Resampler(wire.rate) for _ in range(self.format.sessions)]
-
-    def _checked(self, samples: Samples | None) -> Samples | None:
-        """Learn rate and channels from a container's first samples."""
-        if samples is not None and not self._resamplers:
-            info = self._stream.info
-            self._start(WireFormat(self.format.encoding or "opus", info.rate_hz, info.channels))
-        return samples
-
-    def _after_wav_header(self, data: bytes) -> bytes:
-        """Read the chunks up to `data`; what follows it is raw."""
-        position, found = 12, None
-        while len(data) >= position + 8:
-            name, size = data[position : position + 4], struct.unpack_from("<I", data, position + 4)[0]
-            if name == b"data":
-                if found is None:
-                    raise UndecodableAudio("wav: no format before the data")
-                self._wav, self._rest = False, b""
-                self._start(found)
-                return data[position + 8 :]
-            if name == b"fmt " and len(data) >= position + 24:
-                tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, position + 8)
-                if tag == 0xFFFE and len(data) >= position + 34:  # WAVE_FORMAT_EXTENSIBLE: the tag is further on
-                    tag = struct.unpack_from("<H", data, position + 32)[0]
-                if (tag, bits) not in WAV_ENCODINGS:
-                    raise UndecodableAudio(f"wav: format {tag} with {bits} bits is not streamed; send 16-bit PCM")
-                try:
-                    found = WireFormat(WAV_ENCODINGS[tag, bits], rate, channels)
-                except InvalidParameter as error:
-                    raise UndecodableAudio(f"wav: {error.message}") from error
-            position += 8 + size + size % 2
-        if len(data) > MAX_WAV_HEADER:
-            raise UndecodableAudio("wav: no data chunk")
-        self._rest = data
-        return b""
 
     # ---- samples ----
 
     def _raw(self, data: bytes) -> Samples | None:
         encoding, channels = self.format.encoding or "linear16", self.format.channels
+        if self._judge is not None and (notice := self._judge.hear(data)) is not None:
+            self.notices.append(notice)
         data = self._rest + data
         whole = len(data) // (RAW[encoding] * channels) * RAW[encoding] * channels
         self._rest = data[whole:]
@@ -242,12 +230,8 @@ class WireDecoder:
             return resampled
         return [np.clip(samples, -1.0, 1.0) for samples in resampled]
 
-    def _ended(self, last: Samples | None) -> list[Samples] | None:
-        blocks = self._channels(last)
-        tails = [np.clip(resampler.finish(), -1.0, 1.0) for resampler in self._resamplers]
-        if blocks is None:
-            return tails or None
-        return [np.concatenate(pair) for pair in zip(blocks, tails, strict=True)]
+    def _tails(self) -> list[Samples] | None:
+        return [np.clip(resampler.finish(), -1.0, 1.0) for resampler in self._resamplers] or None
 
     @property
     def rate_hz(self) -> int:
@@ -255,20 +239,45 @@ class WireDecoder:
         return self.format.rate or SAMPLE_RATE_HZ
 
 
-def _mulaw() -> Samples:
-    """ITU-T G.711, mu-law: sign, three bits of exponent, four of mantissa, all inverted."""
-    code = ~np.arange(256, dtype=np.uint8)
-    magnitude = ((((code & 0x0F).astype(np.int32) << 3) + 0x84) << ((code & 0x70) >> 4)) - 0x84
-    return (np.where(code & 0x80, -magnitude, magnitude) / 32768.0).astype(np.float32)
+def _joined(first: list[Samples] | None, last: list[Samples] | None) -> list[Samples] | None:
+    if first is None or last is None:
+        return first or last
+    return [np.concatenate(pair) for pair in zip(first, last, strict=True)]
 
 
-def _alaw() -> Samples:
-    """ITU-T G.711, A-law: even bits inverted."""
-    code = np.arange(256, dtype=np.uint8) ^ 0x55
-    exponent = ((code & 0x70) >> 4).astype(np.int32)
-    mantissa = (code & 0x0F).astype(np.int32) << 4
-    magnitude = np.where(exponent == 0, mantissa + 8, (mantissa + 0x108) << np.maximum(exponent - 1, 0))
-    return (np.where(code & 0x80, magnitude, -magnitude) / 32768.0).astype(np.float32)
+class Judge:
+    """Hears the first seconds of raw audio, and says once if they sound like another encoding."""
 
+    def __init__(self, encoding: str, channels: int, bytes_per_s: int) -> None:
+        self._encoding = encoding
+        self._channels = channels
+        self._piece = max(1, round(bytes_per_s * JUDGED_S) // 24) * 24
+        self._left = JUDGED_PIECES
+        self._waiting = bytearray()
 
-G711 = {"mulaw": _mulaw(), "alaw": _alaw()}
+    def hear(self, data: bytes) -> Notice | None:
+        """Take the next bytes; return the warning, if this is the moment for it."""
+        if not self._left:
+            return None
+        self._waiting += data
+        while self._left and len(self._waiting) >= self._piece:
+            piece = bytes(self._waiting[: self._piece])
+            del self._waiting[: self._piece]
+            self._left -= 1
+            if (notice := self._judged(piece)) is not None:
+                return notice
+        return None
+
+    def last(self) -> list[Notice]:
+        """Return what is to be said of what was left."""
+        notice = self._judged(bytes(self._waiting)) if self._left else None
+        return [] if notice is None else [notice]
+
+    def _judged(self, piece: bytes) -> Notice | None:
+        found = mistaken(piece, self._encoding, self._channels)
+        if found is None:
+            return None
+        self._left = 0
+        self._waiting = bytearray()
+        message = f"the audio was declared as {self._encoding} and sounds like {found}: hardly a word can be recognised"
+        return Notice("encoding_mismatch", message)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from speechpipe.audio.wire import WireFormat
+from speechpipe.audio.wire_format import WireFormat
 from speechpipe.config import Settings
 from speechpipe.errors import SpeechpipeError
 from speechpipe.live import Ended, Event, Final, Finish, LiveRequest, Message, Partial
@@ -76,6 +76,7 @@ def run(
         try:
             request = LiveRequest(bundle=chosen, wire=wire, channel="cli")
             stream = hub.open(request, terminal)
+            hub.attach(stream, lambda: None)
             room = threading.Event()
             try:
                 for block in blocks:

@@ -22,7 +22,7 @@ def stream(
 
     Example: speechpipe stream talk.mp3 --fast
     """
-    from speechpipe.audio.wire import WireFormat
+    from speechpipe.audio.wire_format import WireFormat
     from speechpipe.cli.live_terminal import Terminal, run
     from speechpipe.cli.microphone import microphone
     from speechpipe.cli.options import parse_set, settings

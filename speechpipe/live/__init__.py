@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from speechpipe.audio.wire import WireFormat
+from speechpipe.audio.wire_format import WireFormat
 from speechpipe.errors import SpeechpipeError
 from speechpipe.monitor import Measure
 from speechpipe.review.degrees import UNFOLLOWED, Terms
@@ -158,6 +158,22 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """No audio has come for `silent_s` seconds of wall time; said again while it lasts. `now_s`: the audio clock."""
+
+    channel: int
+    now_s: float
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something about the audio that the client should know, now rather than at the end."""
+
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The last event."""
 
@@ -169,7 +185,7 @@ class Ended:
     error: SpeechpipeError | None = None
 
 
-Event = SpeechStarted | SpeechEnded | Partial | Final | Settled | Cleared | Heard | Ended
+Event = SpeechStarted | SpeechEnded | Partial | Final | Settled | Cleared | Heard | Paused | Noticed | Ended
 
 
 class Dialect(Protocol):

@@ -84,6 +84,11 @@ class Channels:
         for follower in self.followers:
             self._say(follower, follower.flush())
 
+    def pause(self, silent_s: float) -> None:
+        """No audio has come for so long: end what is open, and say so. What comes later is new speech."""
+        for follower in self.followers:
+            self._say(follower, follower.pause(silent_s))
+
     def clear(self) -> None:
         """Forget what is open."""
         for follower in self.followers:
@@ -164,6 +169,16 @@ class Channels:
     def speaking(self) -> bool:
         """Whether a segment is open on any channel."""
         return any(follower.session.is_open for follower in self.followers)
+
+    @property
+    def finals(self) -> int:
+        """Segments that have had their final."""
+        return sum(follower.finals for follower in self.followers)
+
+    @property
+    def texts(self) -> int:
+        """Finals with a text."""
+        return sum(follower.texts for follower in self.followers)
 
     @property
     def done(self) -> bool:

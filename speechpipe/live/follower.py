@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from speechpipe.live import Event, Final, Heard, Partial, Settled, SpeechEnded, SpeechStarted
+from speechpipe.live import Event, Final, Heard, Partial, Paused, Settled, SpeechEnded, SpeechStarted
 from speechpipe.pipeline import Session
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Segment, Utterance
 from speechpipe.vad import Opened
@@ -35,6 +35,7 @@ class Follower:
         self._heard = 0
         self.lag_s: list[float] = []  # of the partial results of the open segment
         self.finals = 0
+        self.texts = 0  # finals that have one
         self.out_of_order = 0  # always 0
 
     # ---- told by the session ----
@@ -82,6 +83,7 @@ class Follower:
             self.out_of_order += 1
         self._next = utterance.index + 1
         self.finals += 1
+        self.texts += bool(utterance.transcript.text)
         self._committed = max(self._committed, utterance.segment.end)
         took = time.monotonic() - decided
         self._emit(Final(self.channel, utterance, flushed, seconds(at), seconds(self._committed), took))
@@ -111,6 +113,12 @@ class Follower:
             self._emit(Heard(self.channel, seconds(session.position)))
         if session.settled - self._committed >= SETTLED_EVERY_S * SAMPLE_RATE_HZ:
             self._settle(flushed=False)
+
+    def pause(self, silent_s: float) -> list[Utterance]:
+        """End the open segment because no audio has come for `silent_s` seconds; return what is final already."""
+        utterances = self.session.flush() if self.session.is_open and not self.manual else []
+        self._emit(Paused(self.channel, seconds(self.session.position), silent_s))
+        return utterances
 
     def conclude(self) -> None:
         """Speak for what is left at the end, once every final is said."""

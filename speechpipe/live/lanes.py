@@ -11,6 +11,8 @@ from collections import deque
 from enum import Enum
 from typing import Protocol
 
+from speechpipe.background import BackgroundTask
+
 log = logging.getLogger(__name__)
 
 
@@ -37,29 +39,40 @@ class Actor(Protocol):
         ...
 
 
+WAIT_S = 1.0
+"""How long a lane waits for an actor before it looks whether it is to end."""
+
+
 class Lanes:
-    """`schedule` from any thread; every schedule is followed by a step that begins after it."""
+    """`schedule` from any thread; every schedule is followed by a step that begins after it.
+
+    What a step raises is told to its actor (`broken`) and counted in `failures`; the other actors go on. `tasks` are
+    the threads.
+    """
 
     def __init__(self, count: int) -> None:
         self._ready: deque[Actor] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self.cpu_s = 0.0
-        self._threads = [threading.Thread(target=self._run, name=f"lane-{i}", daemon=True) for i in range(count)]
+        self.failures = 0
+        self.tasks = [BackgroundTask(f"lane-{i}", self._run_one, unblock=self._unblock) for i in range(count)]
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        for task in self.tasks:
+            task.start()
 
     def close(self) -> None:
         """End the threads; what is queued is not run any more."""
+        self._unblock()
+        for task in self.tasks:
+            task.close()
+
+    def _unblock(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
 
     def schedule(self, actor: Actor) -> None:
         """Have `actor` step soon."""
@@ -71,21 +84,18 @@ class Lanes:
             elif actor.state is State.RUNNING:
                 actor.state = State.AGAIN
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._closing)
-                if self._closing:
-                    return
-                actor = self._ready.popleft()
-                actor.state = State.RUNNING
-            begun = time.thread_time()
-            try:
-                more = actor.step()
-            except Exception as error:  # the last handler of a live stream: the others go on
-                log.exception("a live stream broke")
-                more = False
-                actor.broken(error)
+    def _run_one(self) -> None:
+        """Run the next actor's step; return without one if none comes for a while."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._closing, WAIT_S)
+            if self._closing or not self._ready:
+                return
+            actor = self._ready.popleft()
+            actor.state = State.RUNNING
+        begun, more = time.thread_time(), False
+        try:
+            more = self._step(actor)
+        finally:  # whatever happened, the actor may be scheduled again
             with self._changed:
                 self.cpu_s += time.thread_time() - begun
                 if more or actor.state is State.AGAIN:
@@ -94,3 +104,13 @@ class Lanes:
                     self._changed.notify()
                 else:
                     actor.state = State.IDLE
+
+    def _step(self, actor: Actor) -> bool:
+        try:
+            return actor.step()
+        except Exception as error:  # the last handler of a live stream: it is told, and the lane goes on at once
+            log.exception("a live stream broke")
+            with self._changed:
+                self.failures += 1
+            actor.broken(error)
+            return False

@@ -4,6 +4,7 @@ numbered, and is kept so that a client whose connection broke can have what it m
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +25,15 @@ class Goodbye:
 
 
 class Outbox:
-    """Thread-safe. One reader at a time: a new one takes over from the last."""
+    """Thread-safe. One reader at a time: a new one takes over from the last.
+
+    It is the only place that knows whether a client is connected: a connection is there while it is the reader.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._detached_at: float | None = time.monotonic()  # None while there is a reader
+        self._confirmed = False
         self._kept: deque[tuple[int, str]] = deque(maxlen=KEPT)
         self._seq = 0  # of the last lasting message
         self._sent = 0  # of the last one that was taken
@@ -78,30 +84,51 @@ class Outbox:
     def attach(self, on_ready: Callable[[], None], after: int | None = None) -> int:
         """Become the reader; `after` is the last number it has seen, None for a new client.
 
+        A reader that is there is woken: its next `take` returns None.
+
+        Raises:
+            InvalidParameter: what follows `after` is not kept any more, or was never said; nothing has changed then.
+        """
+        with self._lock:
+            if after is not None:
+                self._check(after)
+                self.replayed += max(0, self._sent - after)
+                self._sent = after
+            replaced, self._on_ready, self._told = self._on_ready, on_ready, True
+            self._reader += 1
+            self._detached_at = None
+            self._confirmed = False
+            reader = self._reader
+        if replaced is not None:
+            replaced()
+        return reader
+
+    def check(self, after: int) -> None:
+        """Refuse what `attach` would refuse.
+
         Raises:
             InvalidParameter: what follows `after` is not kept any more, or was never said.
         """
         with self._lock:
-            if after is not None:
-                oldest = self._kept[0][0] if self._kept else self._seq + 1
-                if not oldest - 1 <= after <= self._seq:
-                    message = f"last_seq {after} cannot be continued; kept are {oldest} to {self._seq}"
-                    raise InvalidParameter(message, param="last_seq", cause="resume_impossible")
-                self.replayed += max(0, self._sent - after)
-                self._sent = after
-            self._on_ready, self._told = on_ready, True
-            self._reader += 1
-            return self._reader
+            self._check(after)
+
+    def _check(self, after: int) -> None:
+        oldest = self._kept[0][0] if self._kept else self._seq + 1
+        if not oldest - 1 <= after <= self._seq:
+            message = f"last_seq {after} cannot be continued; kept are {oldest} to {self._seq}"
+            raise InvalidParameter(message, param="last_seq", cause="resume_impossible")
 
     def is_reader(self, reader: int) -> bool:
         """Whether no other reader has taken over."""
         return reader == self._reader
 
     def detach(self, reader: int) -> bool:
-        """Stop reading; False if another reader has taken over."""
+        """Stop reading; False if another reader has taken over, which goes on."""
         with self._lock:
             if reader != self._reader:
                 return False
+            if self._detached_at is None:
+                self._detached_at = time.monotonic()
             self._on_ready = None
             return True
 
@@ -119,8 +146,31 @@ class Outbox:
             self._told = self._goodbye is not None
             return texts
 
+    def confirm(self, reader: int) -> None:
+        """Note that the client answered the goodbye: it has had everything before it."""
+        with self._lock:
+            if reader == self._reader and self._goodbye is not None and self._sent == self._seq:
+                self._confirmed = True
+
+    # ---- facts ----
+
+    @property
+    def detached_at(self) -> float | None:
+        """When the last reader went (time.monotonic()), or when this was made if there was none; None: one is there."""
+        return self._detached_at
+
+    @property
+    def had_reader(self) -> bool:
+        """Whether a client has ever been connected."""
+        return self._reader > 0
+
     @property
     def drained(self) -> bool:
-        """Whether everything, the goodbye too, has been said."""
+        """Whether everything, the goodbye too, has been taken; it may not have arrived."""
         with self._lock:
             return self._goodbye is not None and self._sent == self._seq
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the client has had everything, the goodbye too."""
+        return self._confirmed

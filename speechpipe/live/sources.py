@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from speechpipe.audio.source import AudioSource, ChannelChoice
-from speechpipe.audio.wire import WireFormat
+from speechpipe.audio.wire_format import WireFormat
 from speechpipe.errors import BadInput
 from speechpipe.types import SAMPLE_RATE_HZ
 

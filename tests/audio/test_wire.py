@@ -1,5 +1,6 @@
 """Live audio: every encoding gives the samples that were sent, however the bytes were cut."""
 
+import time
 import wave
 from collections.abc import Callable
 from io import BytesIO
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechpipe.audio.wire import WireDecoder, WireFormat
+from speechpipe.audio.wire import WireDecoder
+from speechpipe.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter, UndecodableAudio
 from speechpipe.types import Samples
 from tests.live_client import pcm
@@ -20,10 +22,25 @@ from tests.sounds import encoded_by_ffmpeg, tone
 
 def decoded(wire: WireFormat, data: bytes, step: int) -> list[Samples]:
     decoder = WireDecoder(wire)
-    parts = [decoder.feed(data[start : start + step]) for start in range(0, len(data), step)]
-    parts.append(decoder.finish())
+    parts: list[list[Samples] | None] = []
+    for start in range(0, len(data), step):
+        while decoder.full:
+            parts.append(decoder.take(0.5))
+        parts.append(decoder.feed(data[start : start + step]))
+    parts += [decoder.finish(), *rest(decoder)]
     blocks = [part for part in parts if part is not None]
     return [np.concatenate(channel) for channel in zip(*blocks, strict=True)]
+
+
+def rest(decoder: WireDecoder) -> list[list[Samples] | None]:
+    """Return what a container gives after the end of its bytes."""
+    parts: list[list[Samples] | None] = []
+    until = time.monotonic() + 60
+    while not decoder.exhausted:
+        assert time.monotonic() < until
+        parts.append(decoder.take(0.5))
+        time.sleep(0.001)
+    return [*parts, decoder.flush()]
 
 
 def similar(one: Samples, other: Samples) -> float:
@@ -114,7 +131,7 @@ def test_garbage_is_refused(data: bytes) -> None:
     decoder = WireDecoder(WireFormat())
     pieces = [data[start : start + 16] for start in range(0, len(data), 16)]
     with pytest.raises(UndecodableAudio):
-        _ = [decoder.feed(piece) for piece in pieces], decoder.finish()
+        _ = [decoder.feed(piece) for piece in pieces], decoder.finish(), rest(decoder)
 
 
 @pytest.mark.parametrize(
