@@ -1,22 +1,25 @@
 """What people ask of the records: the health report, references, what a metric was worth. Needs a store, no server."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from speechpipe.errors import InvalidParameter, UnknownName
-from speechpipe.monitor.archive import Archive
+from speechpipe.monitor.archive import COARSE_S, Archive
 from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import NOBODY, Verdict
 from speechpipe.monitor.cascade import CascadeSpec
 from speechpipe.monitor.database import reachable
-from speechpipe.monitor.reference import Reference, pinned, proposed, reference_for
+from speechpipe.monitor.profiles import profile_of
+from speechpipe.monitor.reference import PROPOSED_ARMS, Progress, Reference, pinned, proposed, reference_for
 from speechpipe.monitor.report import Facts, Filters, Report, health_report
 from speechpipe.monitor.store import Store
 from speechpipe.monitor.windows import Group, Grouping, Window, summed_up
 
 EVERYTHING = Filters()
+DAY_S = 86_400.0
 TAIL_BATCH = 2_000
 
 
@@ -42,8 +45,10 @@ class HealthDesk:
         store: Store,
         server: Callable[[], Mapping[str, float | str]] = lambda: {},
         clock: Callable[[], float] = time.time,
+        keep_records_s: float = 30 * DAY_S,
     ) -> None:
         """Read `store`; `server` returns what a running server says of itself."""
+        self._keep_records_s = keep_records_s
         self._spec = spec
         self._store = store
         self._server = server
@@ -57,18 +62,33 @@ class HealthDesk:
         since = until - seconds
         with reachable():
             references = self._archive.references()
+            windows = [*self._archive.windows(since, until), *self._tail(since, until)]
             facts = Facts(
                 since=since,
                 until=until,
-                windows=[*self._archive.windows(since, until), *self._tail(since, until)],
+                windows=windows,
                 references=pinned(references),
                 proposals=[reference for reference in references if reference.status == "proposed"],
+                progress=self._progress({w.group for w in windows if filters.takes(w.group)}, references),
                 alarms=self._archive.alarms(since),
                 server=self._server(),
                 filters=filters,
                 verdicts=self._blame.archive.verdicts(since, until),
             )
         return health_report(self._spec, facts)
+
+    def _summed(self, since: float, until: float) -> list[Window]:
+        """Return windows of exactly that time: its edges, which cut windows apart, are summed up from records."""
+        first, last = math.ceil(since / COARSE_S) * COARSE_S, math.floor(until / COARSE_S) * COARSE_S
+        if first >= last:
+            edges, found = [(since, until)], []
+        else:
+            edges = [(since, float(first)), (float(last), until)]
+            found = [*self._archive.windows(first, last), *self._tail(first, last)]
+        grouping = Grouping(known=self._archive.tenants())
+        for begin, end in edges:
+            found += summed_up(self._spec, self._store.between(begin, end), grouping)
+        return found
 
     def _tail(self, since: float, until: float) -> list[Window]:
         """Sum up what was written and not taken into account yet: a report is true to the second."""
@@ -137,7 +157,7 @@ class HealthDesk:
             chosen = next((reference for reference in references if reference.id == number), None)
             if number and chosen is None:
                 raise UnknownName(f"there is no reference {number}", cause="not_found")
-            windows = [*self._archive.windows(since, until), *self._tail(since, until)]
+            windows = self._summed(since, until)
             groups = sorted({w.group for w in windows if any(w.group) and filters.takes(w.group)})
             found = []
             for group in groups:
@@ -159,10 +179,27 @@ class HealthDesk:
         with reachable():
             return self._archive.references()
 
+    def progress(self) -> list[Progress]:
+        """Return how far the groups of today without a reference are on their way to one."""
+        with reachable():
+            now = self._clock()
+            groups = {window.group for window in self._archive.windows(now - DAY_S, now)}
+            return self._progress(groups, self._archive.references())
+
+    def _progress(self, groups: Iterable[Group], references: Iterable[Reference]) -> list[Progress]:
+        known = {reference.group for reference in references if reference.status != "retired"}
+        since = self._clock() - self._keep_records_s
+        found = [
+            Progress(group, self._archive.units(group, since), profile_of(group.tenant_class).reference_units)
+            for group in sorted(set(groups) - known)
+            if any(group) and group.arm in PROPOSED_ARMS
+        ]
+        return [one for one in found if one.units]
+
     def propose(self, since: float, until: float, filters: Filters = EVERYTHING) -> list[Reference]:
         """Propose references from a stretch of time, one for each group; return them with their numbers."""
         with reachable():
-            windows = [*self._archive.windows(since, until), *self._tail(since, until)]
+            windows = self._summed(since, until)
             found = proposed(windows, self._clock(), since, until)
             numbers = {self._archive.propose(reference) for reference in found if filters.takes(reference.group)}
             return [reference for reference in self._archive.references() if reference.id in numbers]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from speechpipe.monitor.alarms import Alarm
-from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.reference import Progress, Reference
 from speechpipe.monitor.report import MetricRow, Report, StageRow
 
 ACCOUNTING = ("received_s", "in_utterances_s", "dropped_by_vad_s", "dropped_by_overload_s")
@@ -56,6 +56,7 @@ def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[st
         "references": {
             "pinned": [reference(item) for item in facts.references.values()],
             "proposed": [reference(item) for item in facts.proposals],
+            "progress": [progress(item) for item in facts.progress],
         },
         "distributions": _distributions(report),
     }
@@ -176,3 +177,9 @@ def reference(item: Reference) -> dict[str, Any]:
         "approved_at": item.approved_at,
         "approved_by": item.approved_by,
     }
+
+
+def progress(item: Progress) -> dict[str, Any]:
+    """Return as data how far a group is on its way to its first reference."""
+    group = item.group
+    return {"group": group._asdict(), "group_label": group.label, "utterances": item.units, "needed": item.needed}

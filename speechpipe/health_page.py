@@ -113,5 +113,12 @@ def _notices(data: dict[str, Any]) -> list[str]:
             f"References wait for approval: {numbers} (speechpipe reference show, speechpipe reference approve)."
         )
     if data["without_reference"] and not proposed:
-        found.append("Some of this traffic has no reference yet: its changes are not noticed, only its limits.")
+        waiting = data["references"]["progress"]
+        so_far = "; ".join(
+            f"{one['group_label']}: {one['utterances']} of {one['needed']} utterances" for one in waiting
+        )
+        found.append(
+            "Some of this traffic has no reference yet: its changes are not noticed, only its limits"
+            + (f" ({so_far})." if so_far else ".")
+        )
     return found

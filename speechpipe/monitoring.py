@@ -84,7 +84,7 @@ class Monitoring:
         self._watcher = Watcher(self.spec, store, [LogSink(), *_webhook(settings), *sinks], options)
         self._watching = Lease(lambda: store.engine, "watch", WATCH_LEASE_S, self._watcher.owner)
         self._house = Lease(lambda: store.engine, "housekeeping", HOUSE_LEASE_S, self._watcher.owner)
-        self.desk = HealthDesk(self.spec, store, self._shown, clock)
+        self.desk = HealthDesk(self.spec, store, self._shown, clock, options.keep_records_s)
         self._sources: list[Callable[[], Mapping[str, float]]] = []
         self._counted: dict[str, float] = {}
         self._sampled_at = 0.0

@@ -6,19 +6,20 @@ stage: VAD by its segments, the recognizer by its texts of the pinned segments. 
 
 import json
 import logging
-import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from speechpipe.asr import DecodeOptions
+from speechpipe.background import BackgroundTask
 from speechpipe.errors import SpeechpipeError
 from speechpipe.monitor import Measure, Record
 from speechpipe.probes import AnswerSeen, SegmentSeen, answer_seen, answers_differ, segment_seen, segments_differ
 from speechpipe.recordings import Clip, read_manifest
 from speechpipe.service import Service
 from speechpipe.session_request import SessionRequest
+from speechpipe.state_files import write_file
 from speechpipe.types import Bundle, Utterance
 
 IDLE_CHECK_S = 0.5
@@ -41,35 +42,29 @@ class Golden:
 
 
 class Probing:
-    """A thread of its own; does nothing where the settings name no probes."""
+    """A background task; does nothing where the settings name no probes."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
+        self._clips: Sequence[Clip] = ()
+        self._task = BackgroundTask("probes", self._probe_all, every_s=service.settings.probe_every_s)
+        if service.settings.probes is not None:
+            service.tasks.add(self._task)
 
     def start(self) -> None:
         """Begin, if there are probes."""
         if self._service.settings.probes is not None:
-            self._thread.start()
+            self._task.start()
 
     def close(self) -> None:
         """Stop after the probe in progress."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join(10.0)
+        self._task.close()
 
-    def _run(self) -> None:
-        settings = self._service.settings
-        assert settings.probes is not None
-        try:
-            clips = read_manifest(settings.probes)[:MOST]
-        except (SpeechpipeError, OSError) as error:
-            log.error("there are no probes: %s", error)
-            return
-        while not self._closing.is_set():
-            self.round(clips)
-            self._closing.wait(settings.probe_every_s)
+    def _probe_all(self) -> None:
+        manifest = self._service.settings.probes
+        if not self._clips and manifest is not None:
+            self._clips = read_manifest(manifest)[:MOST]
+        self.round(self._clips)
 
     def round(self, clips: Sequence[Clip]) -> None:
         """Send every probe once; those that were never pinned are pinned."""
@@ -90,13 +85,13 @@ class Probing:
     def _idle(self) -> bool:
         """Wait until no worker is wanted; False if that takes too long."""
         waited = 0.0
-        while not self._closing.is_set():
+        while not self._task.closing:
             status = self._service.pool.status()
             if status.queued == 0 and status.active == 0:
                 return True
             if waited >= PATIENCE_S:
                 return False
-            self._closing.wait(IDLE_CHECK_S)
+            self._task.pause(IDLE_CHECK_S)
             waited += IDLE_CHECK_S
         return False
 
@@ -123,7 +118,7 @@ class Probing:
         session = self._service.session(bundle, SessionRequest(DecodeOptions(whole=True), spans_s))
         try:
             utterances = [*session.feed(clip.samples), *session.finish()]
-            while not session.done and not self._closing.is_set():
+            while not session.done and not self._task.closing:
                 utterances += session.wait(1.0)
         finally:
             session.abort()
@@ -167,7 +162,6 @@ class Probing:
 
     def _pin(self, bundle: Bundle, pinned: dict[str, Golden]) -> None:
         path = self._path(bundle)
-        path.parent.mkdir(parents=True, exist_ok=True)
         document = {name: {"segments": one.segments, "answers": one.answers} for name, one in pinned.items()}
-        path.write_text(json.dumps(document, indent=1))
+        write_file(path, json.dumps(document, indent=1).encode())
         log.info("%d probes of %s are pinned in %s", len(pinned), bundle.id, path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from speechpipe import machine
 from speechpipe.admission import Admission
-from speechpipe.background import BackgroundTasks
+from speechpipe.background import BackgroundTask, BackgroundTasks
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from speechpipe.config import Settings
@@ -67,6 +67,8 @@ class Service:
         if store is not None:
             self.tasks.add(store.task)
         self.kept_audio = kept_audio(settings)
+        self._sweep = BackgroundTask("audio-sweep", self.kept_audio.sweep, every_s=self.kept_audio.sweep_every_s)
+        self.tasks.add(self._sweep)
         self._monitoring: Monitoring | None = None
         self.reviewing: Reviewing | None = None  # people who look at results
         self._tracing = tracing(settings)
@@ -117,6 +119,7 @@ class Service:
                 self._monitoring.start()
             if self.reviewing is not None:
                 self.reviewing.start()
+            self._sweep.start()
             for bundle in self._preload:
                 self.vad(bundle.vad)
             self.fleet.wait_ready()
@@ -133,7 +136,7 @@ class Service:
         """
         self._started = False
         with contextlib.ExitStack() as steps:  # the last that is added is done first
-            for part in (self.store, self._tracing, self.reviewing, self._monitoring):
+            for part in (self.store, self._tracing, self.reviewing, self._monitoring, self._sweep):
                 if part is not None:
                     steps.callback(part.close)
             steps.callback(self.fleet.close, drain_s)

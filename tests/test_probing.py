@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from speechpipe.service import Service
 from speechpipe.session_request import SessionRequest
 from speechpipe.speech_metrics import Context, utterance_record
 from speechpipe.types import Bundle, Utterance
+from tests.monitor.test_store import eventually
 from tests.sounds import SAMPLES
 
 CLIPS = read_manifest(SAMPLES / "manifest.jsonl")[:4]
@@ -87,12 +90,51 @@ def test_audio_is_kept_as_it_was_fed_and_not_for_ever(service: Service, tmp_path
     path = service.kept_audio.path("abc")
     assert path is not None
     np.testing.assert_allclose(soundfile.read(path)[0], CLIPS[0].samples, atol=1e-4)
+    assert [stat.S_IMODE(found.stat().st_mode) for found in (path, path.parent)] == [0o600, 0o700]
     os.utime(path, (0, 0))
-    service.kept_audio._swept_at = 0.0
-    service.kept_audio.open("def")
+    service.kept_audio.sweep()
     assert service.kept_audio.path("abc") is None
     assert service.kept_audio.open("../up") is None
     assert service.kept_audio.path("../up") is None
+
+
+def test_kept_audio_is_deleted_in_time_though_nobody_comes(tmp_path: Path) -> None:
+    settings = Settings(bundle="scripted", workers=1, state_dir=tmp_path, keep_audio_hours=2 / 3600)
+    with Service(settings) as service:
+        keeping = service.kept_audio.open("abc")
+        assert keeping is not None
+        keeping.feed(CLIPS[0].samples)
+        keeping.close()
+        eventually(lambda: service.kept_audio.path("abc") is None)
+
+
+def test_probes_go_on_after_an_unforeseen_exception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "probes.jsonl").write_text("{")
+    settings = Settings(bundle="scripted", workers=1, state_dir=tmp_path, probes=tmp_path / "probes.jsonl")
+    with Service(settings) as service:
+        probing = Probing(service)
+        (task,) = [task for task in service.tasks if task.name == "probes"]
+        probing.start()
+        eventually(lambda: task.status.failures >= 2)
+        rounds: list[int] = []
+
+        def round_(clips: Sequence[Clip]) -> None:
+            rounds.append(len(clips))
+            if len(rounds) < 3:
+                raise RuntimeError("unforeseen")
+
+        monkeypatch.setattr(probing, "round", round_)
+        shutil.copytree(SAMPLES, tmp_path / "samples")
+        (tmp_path / "probes.jsonl").write_text(
+            "".join(
+                json.dumps({**json.loads(line), "audio": f"samples/{json.loads(line)['audio']}"}) + "\n"
+                for line in (SAMPLES / "manifest.jsonl").read_text().splitlines()
+            )
+        )
+        eventually(lambda: len(rounds) == 3)
+        eventually(lambda: not task.status.failing)
+        assert task.status.alive
+        probing.close()
 
 
 def test_nothing_is_kept_unless_somebody_asks(tmp_path: Path) -> None:

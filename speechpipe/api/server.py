@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 import time
@@ -108,6 +109,7 @@ def run(settings: Settings) -> None:
             is unknown.
     """
     check_address(settings)
+    os.umask(0o077)  # what is kept of people's speech is for the server's user only
     check_state_dir(settings)
     sockets = open_sockets(settings.host, settings.port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -15,9 +15,10 @@ from typing import Any
 
 import soundfile
 
+from speechpipe.state_files import create_file, make_folder
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
-SWEEP_S = 60.0
+SWEEP_S, LEAST_SWEEP_S = 60.0, 1.0
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = logging.getLogger(__name__)
@@ -33,16 +34,17 @@ class KeptAudio:
         self._keep_s = hours * 3600.0
         self._share = share
         self._clock = clock
-        self._swept_at = 0.0
+        self.sweep_every_s = min(max(self._keep_s / 10, LEAST_SWEEP_S), SWEEP_S)
 
     def open(self, session_id: str) -> "Keeping | None":
         """Return what takes a session's audio; None if it is not kept."""
-        self.sweep()
         if self._keep_s <= 0 or random.random() >= self._share or NAME.fullmatch(session_id) is None:
             return None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return Keeping(self.folder / f"{session_id}.flac", self.failed)
+            make_folder(self.folder)
+            path = self.folder / f"{session_id}.flac"
+            create_file(path)
+            return Keeping(path, self.failed)
         except (OSError, soundfile.SoundFileError) as error:
             self._fails(error)
             return None
@@ -72,11 +74,8 @@ class KeptAudio:
         return found
 
     def sweep(self) -> None:
-        """Delete what is too old, if it was not done a moment ago."""
+        """Delete what is too old. Its owner calls it every `sweep_every_s`."""
         now = self._clock()
-        if now - self._swept_at < SWEEP_S or not self.folder.exists():
-            return
-        self._swept_at = now
         for path in self.folder.glob("*.flac"):
             try:
                 if now - path.stat().st_mtime > self._keep_s:

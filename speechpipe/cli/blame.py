@@ -40,11 +40,10 @@ def blame(
 ) -> None:
     """Say which stage degraded, what that rests on, and what would refute it; one verdict a group of traffic."""
     from speechpipe.blame_picture import picture
-    from speechpipe.cli.watching import desk, moment
+    from speechpipe.cli.watching import cascade, desk, moment
     from speechpipe.errors import BadInput, InvalidParameter
     from speechpipe.monitor.blame.document import document
     from speechpipe.monitor.report import Filters
-    from speechpipe.speech_cascade import CASCADE
 
     begin, end, onset = moment(since), moment(""), None
     if window[0]:
@@ -57,10 +56,10 @@ def blame(
     if not found:
         raise BadInput("there was no traffic in that time")
     if format_ is Format.JSON:
-        documents = [{"group": group._asdict(), **document(CASCADE, verdict)} for group, verdict in found]
+        documents = [{"group": group._asdict(), **document(cascade(), verdict)} for group, verdict in found]
         written = json.dumps(documents, indent=2) + "\n"
     elif format_ is Format.SVG:
-        written = "\n".join(picture(CASCADE, verdict, group.label) for group, verdict in found)
+        written = "\n".join(picture(cascade(), verdict, group.label) for group, verdict in found)
     else:
         written = "\n".join(_text(group.label, verdict) for group, verdict in found)
     if output is not None:

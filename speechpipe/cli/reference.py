@@ -45,13 +45,17 @@ def show(
 ) -> None:
     """List all references."""
     from speechpipe import health_document
+    from speechpipe.cli.report import progress_lines
     from speechpipe.cli.watching import desk
 
-    found = desk(store).references()
+    opened = desk(store)
+    found = opened.references()
     if as_json:
         typer.echo(json.dumps([health_document.reference(item) for item in found]))
-    else:
-        _print(found)
+        return
+    _print(found)
+    for line in progress_lines([health_document.progress(item) for item in opened.progress()]):
+        typer.echo(line)
 
 
 @group.command("approve")

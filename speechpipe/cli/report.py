@@ -134,6 +134,15 @@ def _said_by_people(data: dict[str, Any]) -> list[str]:
     return lines
 
 
+def progress_lines(progress: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each group that has no reference yet."""
+    return [
+        f"no reference of {one['group_label']} yet: {one['utterances']} of {one['needed']} utterances"
+        for one in progress
+        if one["utterances"] < one["needed"]
+    ]
+
+
 def _print_arms(console: "Console", data: dict[str, Any]) -> None:
     """Print what each bundle did on each arm, if there is more than one."""
     from rich.table import Table
@@ -187,9 +196,16 @@ def _print(console: "Console", data: dict[str, Any]) -> None:
             table.add_row(stage["title"], name, *figures, str(row["count"]), shown(row["verdict"]))
     console.print(table)
     _print_arms(console, data)
-    for line in _said_by_people(data):
+    for line in [*_said_by_people(data), *_said_by_the_monitor(data)]:
         console.print(line, markup=False, highlight=False)
-    if data["server"].get("store_failure"):
-        console.print(f"the store fails: {data['server']['store_failure']}", markup=False)
-    for reference in data["references"]["proposed"]:
-        console.print(f"reference {reference['id']} waits for approval: speechpipe reference show", markup=False)
+
+
+def _said_by_the_monitor(data: dict[str, Any]) -> list[str]:
+    """Return a line for a store that fails, and for references that are missing or wait."""
+    references = data["references"]
+    failure = data["server"].get("store_failure")
+    return [
+        *([f"the store fails: {failure}"] if failure else []),
+        *progress_lines(references.get("progress", [])),
+        *(f"reference {one['id']} waits for approval: speechpipe reference show" for one in references["proposed"]),
+    ]

@@ -12,6 +12,7 @@ from speechpipe.errors import BadInput, InvalidParameter
 if TYPE_CHECKING:
     from speechpipe.config import Settings
     from speechpipe.health_desk import HealthDesk
+    from speechpipe.monitor.cascade import CascadeSpec
     from speechpipe.review_desk import ReviewDesk
 
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -25,9 +26,24 @@ def desk(store: str) -> "HealthDesk":
     """
     from speechpipe.health_desk import HealthDesk
     from speechpipe.monitor.store import Store
+
+    found = store_settings(store)
+    keep_s = found.keep_records_days * UNITS_S["d"]
+    return HealthDesk(cascade(), Store(found.record_store_url), keep_records_s=keep_s)
+
+
+def cascade() -> "CascadeSpec":
+    """Return the cascade without the metrics that the settings switch off, as the server has it.
+
+    Raises:
+        InvalidParameter: one of them does not exist.
+    """
     from speechpipe.speech_cascade import CASCADE
 
-    return HealthDesk(CASCADE, Store(store_settings(store).record_store_url))
+    try:
+        return CASCADE.without(tuple(settings().metrics_off))
+    except ValueError as error:
+        raise InvalidParameter(str(error), param="metrics_off") from error
 
 
 def review_desk(store: str, *, create: bool = False) -> "ReviewDesk":

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 
 from speechpipe.monitor.windows import Group, Window
 
+PROPOSED_ARMS = frozenset({"champion", "named", ""})
+"""Arms whose groups get a reference of their own; candidates are compared with the champion's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -32,6 +35,15 @@ class Reference:
     def units(self) -> int:
         """Units of work in it."""
         return self.window.units
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many units of a group the store has, of those that its first reference needs."""
+
+    group: Group
+    units: int
+    needed: int
 
 
 def proposed(windows: Iterable[Window], now: float, since: float, until: float) -> list[Reference]:

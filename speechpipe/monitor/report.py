@@ -11,7 +11,7 @@ from speechpipe.monitor.arms import ArmRow, arms, value_of
 from speechpipe.monitor.blame.archive import StoredVerdict
 from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape, Stage
 from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
-from speechpipe.monitor.reference import Reference, reference_for
+from speechpipe.monitor.reference import Progress, Reference, reference_for
 from speechpipe.monitor.sketch import Distribution
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Window, merged, together
 
@@ -56,6 +56,7 @@ class Facts:
     server: Mapping[str, float | str | bool] = field(default_factory=dict)  # empty: read from a store file
     filters: Filters = Filters()
     verdicts: Sequence[StoredVerdict] = ()
+    progress: Sequence[Progress] = ()  # of groups without a reference
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from speechpipe.monitor.cascade import CascadeSpec
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
-from speechpipe.monitor.reference import Reference, pinned, proposed, reference_for
+from speechpipe.monitor.reference import PROPOSED_ARMS, Reference, pinned, proposed, reference_for
 from speechpipe.monitor.sinks import Sink
 from speechpipe.monitor.store import Store
 from speechpipe.monitor.telling import Teller
@@ -174,7 +174,7 @@ class Watcher:
         self._limits.take(served)
         self._active |= {window.group for window in served if window.outcomes}
         counted = {window.group for window in served if window.outcomes or window.group == SERVER}
-        self._waiting |= {group for group in counted - self._known if group.arm in ("champion", "named", "")}
+        self._waiting |= {group for group in counted - self._known if group.arm in PROPOSED_ARMS}
         return True
 
     def _take_references(self) -> None:

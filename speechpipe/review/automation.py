@@ -15,6 +15,7 @@ from speechpipe.errors import InUse, InvalidParameter, SpeechpipeError
 from speechpipe.monitor.schema import automation, automation_history
 from speechpipe.review import Degree
 from speechpipe.review.degrees import EVERYBODY, Policy
+from speechpipe.state_files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -145,10 +146,7 @@ def resolve(policies: Mapping[str, Scoped], tenant: str) -> Policy | None:
 def keep(path: Path, policies: Mapping[str, Scoped]) -> None:
     """Keep a copy beside the store: a server that starts without it does not become more automatic than it was."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps({scope: found.policy.document() for scope, found in policies.items()}))
-        fresh.replace(path)
+        write_file(path, json.dumps({scope: found.policy.document() for scope, found in policies.items()}).encode())
     except OSError as error:
         log.warning("the copy of the degrees of automation cannot be written: %s", error)
 

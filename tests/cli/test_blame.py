@@ -1,7 +1,9 @@
 """`speechpipe blame`, `replay` and `bench blame` as a person uses them."""
 
 import json
+import math
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from speechpipe.health_desk import HealthDesk
 from speechpipe.monitor import Measure, Record
 from speechpipe.monitor.store import Store
+from speechpipe.monitor.watch import Watcher
 from speechpipe.speech_cascade import CASCADE
 from tests.cli.test_commands import run
 from tests.sounds import SAMPLES
@@ -147,3 +150,47 @@ def test_a_manifest_that_names_nothing_is_refused(tmp_path: Path) -> None:
     done = run("bench", "blame", "--audio", str(empty))
     assert done.returncode == 2
     assert "line 1" in done.stderr.decode()
+
+
+def test_a_window_without_a_whole_minute_has_its_traffic(store: str) -> None:
+    # 48 seconds that begin and end in mid-minute, some three minutes ago
+    begin = math.floor((time.time() - 200) / 60) * 60 + 6.5
+    times = [datetime.fromtimestamp(at, UTC).isoformat() for at in (begin, begin + 48)]
+    done = run("blame", "--store", store, "--window", *times, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert found["verdict"]
+    desk = HealthDesk(CASCADE, Store(f"sqlite:///{store}"))
+    (proposal,) = [one for one in desk.propose(begin, begin + 48) if any(one.group)]
+    assert proposal.units == 48
+    (whole,) = [one for one in desk.propose(begin - 1000, begin + 48) if any(one.group)]
+    assert whole.units == sum(begin - 1000 <= record.at < begin + 48 for record in records_of(store))
+
+
+def records_of(store: str) -> list[Record]:
+    return list(Store(f"sqlite:///{store}").read("unit"))
+
+
+def test_metrics_that_are_switched_off_are_off_for_blame(store: str) -> None:
+    off = {"SPEECHPIPE_METRICS_OFF": '["vad.speech_ratio"]'}
+    done = run("blame", "--store", store, "--since", "10m", "--format", "json", **off)
+    assert done.returncode == 0, done.stderr
+    assert "vad.speech_ratio" not in done.stdout.decode()
+    wrong = run("blame", "--store", store, SPEECHPIPE_METRICS_OFF='["vad.nothing"]')
+    assert wrong.returncode == 2
+    assert b"vad.nothing" in wrong.stderr
+    assert b"Traceback" not in wrong.stderr
+
+
+def test_it_is_said_how_far_a_group_is_on_its_way_to_a_reference(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    opened = Store(f"sqlite:///{path}")
+    opened.open()
+    for record in sessions(372, time.time() - 400, seed=1):
+        opened.append(record)
+    opened.flush()
+    Watcher(CASCADE, opened).tick(time.time())
+    opened.close()
+    line = "consumer upload default@1.0.0 champion yet: 372 of 500 utterances"
+    assert line in run("reference", "show", "--store", str(path)).stdout.decode()
+    assert line in run("report", "--store", str(path)).stdout.decode()
