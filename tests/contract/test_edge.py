@@ -221,6 +221,18 @@ def test_plans_that_are_hard_to_parse_are_not_parsed(keyed: Server) -> None:
     assert "evil" not in tomllib.loads(plan)
 
 
+def test_a_websocket_outlives_the_time_that_its_head_had(keyed: Server) -> None:
+    url = keyed.url.replace("http", "ws") + "/v1/listen?encoding=linear16&sample_rate=16000"
+    with connect(url, additional_headers={"authorization": "Token sesame"}) as talking:
+        for _ in range(8):  # four seconds; a head has two
+            talking.send('{"type": "KeepAlive"}')
+            time.sleep(0.5)
+        talking.send('{"type": "CloseStream"}')
+        kinds = [json.loads(message)["type"] for message in talking]
+    assert kinds[-1] == "Metadata"
+    assert talking.close_code == 1000
+
+
 # ---- uploads ----
 
 
