@@ -166,7 +166,12 @@ class Monitoring:
             ]
 
         help_ = "Alarms that sinks were told of, failed tries, and alarms given up after a day."
-        return (GaugeRow("alarm_notices_total", help_, notices, ("sink", "outcome"), counter=True),)
+        store = self._store
+        return (
+            GaugeRow("alarm_notices_total", help_, notices, ("sink", "outcome"), counter=True),
+            GaugeRow("records_waiting", "Records on their way to the store.", lambda: [((), float(store.queued))]),
+            GaugeRow("store_failing", "1 while records cannot be written.", lambda: [((), float(bool(store.failure)))]),
+        )
 
     def _shown(self) -> dict[str, float | str]:
         return {

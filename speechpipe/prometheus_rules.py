@@ -16,12 +16,17 @@ def _mean(histogram: str) -> str:
     return _share(f"{histogram}_sum", f"{histogram}_count")
 
 
+def _median(histogram: str) -> str:
+    """Of a figure that may be negative, whose histogram has no sum."""
+    return f"histogram_quantile(0.5, sum by (le) (rate(speechpipe_{histogram}_bucket[{PERIOD}])))"
+
+
 def _outcome(cause: str) -> str:
     return _share(f'asr_transcripts_total{{outcome="{cause}"}}', "asr_transcripts_total")
 
 
 EXPRESSIONS: Mapping[str, str] = {
-    "input.level_dbfs": _mean("input_level_dbfs"),
+    "input.level_dbfs": _median("input_level_dbfs"),
     "input.snr_db": _mean("input_snr_db"),
     "input.clipped_share": _share("input_clipped_sessions_total", "sessions_total"),
     "input.undecodable_share": _share('sessions_total{outcome="undecodable_audio"}', "sessions_total"),

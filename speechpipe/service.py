@@ -90,6 +90,9 @@ class Service:
                 tasks=self.tasks,
             ),
         )
+        for bundle in self._preload:
+            for channel in ("upload", "listen", "realtime") if live else ("upload",):
+                self.exposition.announce(bundle.name, bundle.version, channel)
         self.admission = Admission(
             settings,
             lambda: self.pool.status(),  # noqa: PLW0108 - who that is changes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from speechpipe.monitor import Measure, Record
 from speechpipe.monitor.exposition import CounterRow, HistogramRow, Read, Row
-from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Bundle, SessionSummary, Utterance, Word
+from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Bundle, NullCause, SessionSummary, Utterance, Word
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 LATENCY_S = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
@@ -207,7 +207,13 @@ def _one(_: Record) -> float:
 
 ROWS: tuple[Row, ...] = (
     CounterRow(
-        "sessions_total", "Sessions by outcome.", "session", _one, ("outcome",), lambda record: (record.outcome,)
+        "sessions_total",
+        "Sessions by outcome.",
+        "session",
+        _one,
+        ("outcome",),
+        lambda record: (record.outcome,),
+        (("ok",), ("undecodable_audio",)),
     ),
     CounterRow("audio_seconds_total", "Audio received.", "session", _of("input.duration_s")),
     HistogramRow("session_wall_seconds", "Wall time of a session.", "session", _of("software.wall_s"), SECONDS),
@@ -252,6 +258,7 @@ ROWS: tuple[Row, ...] = (
         _one,
         ("outcome",),
         lambda record: (record.outcome,),
+        (("ok",), *((cause.value,) for cause in NullCause)),
     ),
     CounterRow("asr_words_total", "Words recognised.", "unit", _of("asr.words")),
     CounterRow("asr_cpu_seconds_total", "CPU time of recognizers.", "unit", _of("asr.cpu_s")),

@@ -28,6 +28,7 @@ class CounterRow:
     read: Read
     labels: tuple[str, ...] = ()
     label_values: Labels = field(default=lambda _: ())
+    known: tuple[tuple[str, ...], ...] = ()  # label values that are shown as 0 from the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Exposition:
         self._registry = CollectorRegistry()
         self._counters: list[tuple[CounterRow, Counter]] = []
         self._histograms: list[tuple[HistogramRow, Histogram]] = []
+        self._announced: set[tuple[str, str, str]] = set()
         for row in rows:
             if isinstance(row, CounterRow):
                 labels = (*self.COMMON, *row.labels)
@@ -84,15 +86,30 @@ class Exposition:
                     PREFIX + row.name, row.help, self.COMMON, registry=self._registry, buckets=row.buckets
                 )
                 self._histograms.append((row, histogram))
+        self._kinds = {row.kind for row in rows}
         self.add_gauges(gauges)
 
     def add_gauges(self, gauges: Sequence[GaugeRow]) -> None:
         """Show more rows."""
         self._registry.register(_Gauges(gauges))
 
+    def announce(self, bundle: str, bundle_version: str, channel: str) -> None:
+        """Show the metrics of a bundle and a channel as 0, so that a rate sees the first event of each kind."""
+        common = (bundle, bundle_version, channel)
+        if common in self._announced:
+            return
+        self._announced.add(common)
+        for row, counter in self._counters:
+            for values in row.known or (() if row.labels else ((),)):
+                counter.labels(*common, *values)
+        for _, histogram in self._histograms:
+            histogram.labels(*common)
+
     def observe(self, record: Record) -> None:
         """Take one record."""
         common = (record.bundle, record.bundle_version, record.channel)
+        if record.kind in self._kinds:
+            self.announce(*common)
         for row, counter in self._counters:
             if row.kind == record.kind and (value := row.read(record)):
                 counter.labels(*common, *row.label_values(record)).inc(value)
