@@ -18,6 +18,7 @@ import pytest
 
 from speechpipe.config import Settings
 from speechpipe.service import Service
+from tests.patience import PATIENCE_S
 from tests.sounds import SHARED
 
 # No deadline: on a busy machine a slow example is no failure. The same examples each time: CI must not roll dice.
@@ -25,6 +26,14 @@ hypothesis.settings.register_profile(
     "house", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("house")
+
+# Limits of the product that a busy machine would reach; tests of these limits set their own.
+for _name in ("START_TIMEOUT_S", "SEGMENT_TIMEOUT_S"):
+    os.environ.setdefault(f"SPEECHPIPE_{_name}", str(PATIENCE_S))
+
+# httpx waits five seconds unless it is told otherwise. This is the object that its functions have as their default.
+_waits = httpx._config.DEFAULT_TIMEOUT_CONFIG
+_waits.connect = _waits.read = _waits.write = _waits.pool = PATIENCE_S
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -133,10 +142,10 @@ def start_server() -> Iterator[StartServer]:
             listening.set()
 
         threading.Thread(target=read, daemon=True).start()
-        assert listening.wait(60), "".join(log)
+        assert listening.wait(PATIENCE_S), "".join(log)
         assert found, "".join(log)
         if wait:
-            assert ready.wait(60), "".join(log)
+            assert ready.wait(PATIENCE_S), "".join(log)
             assert process.poll() is None, "".join(log)
         server = Server(found[0], process, log, state)
         servers.append(server)
@@ -147,7 +156,7 @@ def start_server() -> Iterator[StartServer]:
         if server.process.poll() is None:
             server.process.send_signal(signal.SIGTERM)
     for server in servers:
-        assert server.process.wait(30) in (0, 1, -signal.SIGTERM, -signal.SIGKILL), "".join(server.log)
+        assert server.process.wait(PATIENCE_S) in (0, 1, -signal.SIGTERM, -signal.SIGKILL), "".join(server.log)
         assert server.process.stdout is not None
         server.process.stdout.close()
 

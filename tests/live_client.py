@@ -13,11 +13,11 @@ from websockets.exceptions import ConnectionClosed
 
 from speechpipe.types import Samples
 from tests.conftest import Server
+from tests.patience import PATIENCE_S
 from tests.sounds import EXPECTED, sample
 
 Message = dict[str, Any]
 STEP = 3200  # bytes: a tenth of a second
-WAIT_S = 30.0
 
 
 def pcm(samples: Samples) -> bytes:
@@ -55,7 +55,7 @@ class Client:
     async def until(self, wanted: Callable[[Message], bool]) -> Message:
         """Read on until a message is what is wanted."""
         while True:
-            message: Message = json.loads(await asyncio.wait_for(self.socket.recv(), WAIT_S))
+            message: Message = json.loads(await asyncio.wait_for(self.socket.recv(), PATIENCE_S))
             self.messages.append(message)
             if wanted(message):
                 return message
@@ -64,7 +64,7 @@ class Client:
         """Read to the end; return close code and reason."""
         try:
             while True:
-                self.messages.append(json.loads(await asyncio.wait_for(self.socket.recv(), WAIT_S)))
+                self.messages.append(json.loads(await asyncio.wait_for(self.socket.recv(), PATIENCE_S)))
         except ConnectionClosed:
             return self.socket.close_code, self.socket.close_reason or ""
 
@@ -101,7 +101,7 @@ async def listening(server: Server, **query: object) -> AsyncIterator[Client]:
         }
     )
     url = server.url.replace("http", "ws") + f"/v1/listen?{params}"
-    async with connect(url, max_size=None, compression=None) as socket:
+    async with connect(url, max_size=None, compression=None, open_timeout=PATIENCE_S, ping_interval=None) as socket:
         yield Client(socket)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from speechpipe.background import BackgroundTask, BackgroundTasks
+from tests.patience import PATIENCE_S
 
 
 class Body:
@@ -29,7 +30,7 @@ def test_the_body_is_called_again_after_an_unforeseen_exception() -> None:
     body = Body(failing=3)
     task = BackgroundTask("t", body, back_off_s=(0.0, 0.01))
     task.start()
-    assert body.worked.wait(30)
+    assert body.worked.wait(PATIENCE_S)
     task.close()
     status = task.status
     assert status.failures == 3
@@ -52,12 +53,12 @@ def test_a_failing_task_says_so_until_it_works_again() -> None:
     worked = threading.Event()
     task = BackgroundTask("t", body, every_s=60, back_off_s=(0.005,))
     task.start()
-    assert seen.wait(30)
+    assert seen.wait(PATIENCE_S)
     while not task.status.failing:
         pass
     assert task.status.last_failure == "MemoryError: "
     go_on.set()
-    assert worked.wait(30)
+    assert worked.wait(PATIENCE_S)
     while task.status.failing:
         pass
     task.close()
@@ -80,10 +81,10 @@ def test_wake_ends_the_wait_between_two_calls_and_close_the_pause_after_a_failur
     body = Body(failing=0)
     task = BackgroundTask("t", body, every_s=3600)
     task.start()
-    assert body.worked.wait(30)
+    assert body.worked.wait(PATIENCE_S)
     body.worked.clear()
     task.wake()
-    assert body.worked.wait(30)
+    assert body.worked.wait(PATIENCE_S)
     assert task.close(30)
     failing = BackgroundTask("t", Body(failing=10**9), back_off_s=(3600.0,))
     failing.start()
@@ -101,7 +102,7 @@ def test_a_waiting_body_is_unblocked_by_close() -> None:
 
     task = BackgroundTask("t", body, unblock=released.set)
     task.start()
-    assert waiting.wait(30)
+    assert waiting.wait(PATIENCE_S)
     assert task.close(30)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from speechpipe.errors import DeliveryFailed, InvalidParameter
 from speechpipe.outgoing import AllowedUrls, Sender, load_secret
+from tests.patience import PATIENCE_S
 
 
 def request(connection: socket.socket) -> bytes:
@@ -102,7 +103,7 @@ def test_a_peer_that_trickles_is_ended_by_the_total_limit() -> None:
     with pytest.raises(DeliveryFailed):
         Sender(timeout_s=0.5).post(f"http://127.0.0.1:{listening.getsockname()[1]}/", b"{}")
     ended.set()
-    thread.join(30)
+    thread.join(PATIENCE_S)
     listening.close()
 
 

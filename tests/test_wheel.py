@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 from tests.test_torchaudio_import import broken  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 900.0
 NOWHERE = Path("/proc")
 """A working directory in which nothing can be written, even by root."""
 

@@ -16,6 +16,7 @@ from speechpipe.monitor.store import Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.speech_cascade import CASCADE
 from tests.cli.test_commands import run
+from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
 
@@ -124,7 +125,6 @@ def test_replay_says_what_each_stage_did(tmp_path: Path) -> None:
     assert "KEEP_AUDIO_HOURS" in nothing.stderr.decode()
 
 
-@pytest.mark.timeout(400)
 def test_the_fault_benchmark_prints_one_object_and_a_picture(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     names = ("sentence_slt", "sentence_awb")
@@ -132,7 +132,7 @@ def test_the_fault_benchmark_prints_one_object_and_a_picture(tmp_path: Path) -> 
     kept = [line for line in lines if line["audio"].removesuffix(".flac") in names]
     manifest.write_text("".join(json.dumps({**line, "audio": str(SAMPLES / line["audio"])}) + "\n" for line in kept))
     flags = ["--audio", str(manifest), "--quick", "--seeds", "1", "--audio-seconds", "8"]
-    done = run("bench", "blame", *flags, "--json", "--picture", str(tmp_path / "c.svg"), timeout_s=380)
+    done = run("bench", "blame", *flags, "--json", "--picture", str(tmp_path / "c.svg"), timeout_s=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     for name in ("top1", "top2", "specificity", "delay_utterances", "false_alarms_per_day", "baselines", "episodes"):

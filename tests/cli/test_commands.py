@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from speechpipe.evaluation import rate, word_errors
+from tests.patience import PATIENCE_S
 from tests.sounds import EXPECTED, SAMPLES, SHARED
 
 COMMAND = [sys.executable, "-c", "from speechpipe.cli import main; main()"]
 
 
 def run(
-    *arguments: str, data: bytes | None = None, timeout_s: float = 110, **environment: str
+    *arguments: str, data: bytes | None = None, timeout_s: float = PATIENCE_S, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [*COMMAND, *arguments],
@@ -132,13 +133,13 @@ def test_a_terminal_sees_a_progress_bar() -> None:
     )
     os.close(theirs)
     seen = b""
-    while select.select([ours], [], [], 60)[0]:
+    while select.select([ours], [], [], PATIENCE_S)[0]:
         try:
             seen += os.read(ours, 65536)
         except OSError:  # the terminal's other end closed
             break
     os.close(ours)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert b"long_pauses.flac" in seen
     assert output.strip()
@@ -158,7 +159,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
-    process.wait(60)
+    process.wait(PATIENCE_S)
 
 
 def test_evaluate_on_the_samples(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_commands import COMMAND, run
+from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
-PATIENCE_S = 300.0
 DIGITS = str(SAMPLES / "digits.flac")
 
 
@@ -88,7 +88,7 @@ def test_a_server_ends_without_a_word_too_many(tmp_path: Path) -> None:
         if " ready: " in line:
             process.send_signal(signal.SIGINT)
     process.stderr.close()
-    assert process.wait(300) == 130
+    assert process.wait(PATIENCE_S) == 130
     said = "".join(lines)
     url = re.search(r"running on (http://\S+)", said)
     assert url is not None

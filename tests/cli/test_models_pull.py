@@ -11,6 +11,7 @@ import pytest
 
 from tests.asr import tiny_models
 from tests.cli.test_commands import run
+from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
 BUNDLE = """
@@ -57,7 +58,7 @@ def test_weights_are_pulled_pinned_and_used(published: str, tmp_path: Path) -> N
     variables = {"SPEECHPIPE_MODELS_DIR": str(models), "SPEECHPIPE_STATE_DIR": str(tmp_path / "state")}
 
     def speechpipe(*arguments: str) -> tuple[int, str, str]:
-        done = run(*arguments, data=None, timeout_s=100, **variables)
+        done = run(*arguments, data=None, timeout_s=PATIENCE_S, **variables)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     transcribe = ("transcribe", str(SAMPLES / "digits.flac"), "-b", "tiny", "--workers", "1", "--format", "json")
@@ -85,5 +86,5 @@ def test_weights_are_pulled_pinned_and_used(published: str, tmp_path: Path) -> N
 
 
 def test_nothing_is_pulled_that_nobody_serves(tmp_path: Path) -> None:
-    done = run("models", "pull", data=None, timeout_s=100, SPEECHPIPE_STATE_DIR=str(tmp_path))
+    done = run("models", "pull", data=None, timeout_s=PATIENCE_S, SPEECHPIPE_STATE_DIR=str(tmp_path))
     assert (done.returncode, b"nothing to fetch" in done.stdout) == (0, True), done.stderr

@@ -16,10 +16,9 @@ from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from tests.cli.test_commands import COMMAND, run
 from tests.cli.test_rollout import served
+from tests.patience import PATIENCE_S
 from tests.retrain.tones import WORDS, manifest
 from tests.sounds import SAMPLES
-
-PATIENCE_S = 100.0
 
 
 class Place:
@@ -125,7 +124,6 @@ def test_a_manifest_to_learn_nothing_from_is_refused(place: Place, rows: list[di
     assert not (place.models / "asr" / "bad-1.0.0.toml").exists()
 
 
-@pytest.mark.timeout(300)
 def test_retraining_survives_kills_and_what_is_no_better_stays_at_shadow(place: Place) -> None:
     served(place.folder / "state", "tones")
     source = str(place.folder / "learn" / "manifest.jsonl")
@@ -185,7 +183,6 @@ def test_what_cannot_be_retrained_is_said_and_nothing_is_written(place: Place) -
         assert said in done.stderr.decode(), arguments
 
 
-@pytest.mark.timeout(300)
 def test_a_language_model_is_adapted_to_texts_and_used(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.variables["SPEECHPIPE_BUNDLE"] = "default"

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.test_commands import COMMAND, run
 from tests.live_client import CLIPS, pcm, spoken
+from tests.patience import PATIENCE_S
 from tests.sounds import EXPECTED, SAMPLES, encoded
 
 FILE = str(SAMPLES / EXPECTED[CLIPS[0]]["file"])
@@ -68,7 +69,7 @@ def test_on_a_terminal_partial_text_is_rewritten_in_place() -> None:
     process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE)
     os.close(theirs)
     shown = b""
-    while select.select([ours], [], [], 30)[0]:
+    while select.select([ours], [], [], PATIENCE_S)[0]:
         try:
             chunk = os.read(ours, 4096)
         except OSError:  # the other end is closed
@@ -77,7 +78,7 @@ def test_on_a_terminal_partial_text_is_rewritten_in_place() -> None:
             break
         shown += chunk
     os.close(ours)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert process.stderr is not None
     process.stderr.close()
     *partials, final = [part for part in shown.decode().replace("\r\n", "\n").split("\r\x1b[K") if part]
@@ -94,7 +95,7 @@ def test_the_microphone_is_heard(tmp_path: Path) -> None:
     assert process.stdout is not None
     line = process.stdout.readline()  # it goes on for ever
     process.send_signal(2)
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert (line + rest).split()
 

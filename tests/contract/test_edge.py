@@ -23,11 +23,11 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES, encoded, sample
 
 URL = "/v1/audio/transcriptions"
 KEY = {"authorization": "Bearer sesame"}
-PATIENCE_S = 60.0
 UPGRADE = (
     b"Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -396,8 +396,8 @@ def test_feedback_on_another_tenants_session_finds_nothing(keyed: Server) -> Non
     other = {"authorization": "Bearer open"}
     for given in ({"session_id": session}, {"utterance_id": f"{session}-0"}):
         body = {"kind": "redo", **given}
-        assert httpx.post(f"{keyed.url}/v1/feedback", json=body, headers=other, timeout=30).status_code == 404
-        assert httpx.post(f"{keyed.url}/v1/feedback", json=body, headers=KEY, timeout=30).status_code == 201
+        assert httpx.post(f"{keyed.url}/v1/feedback", json=body, headers=other, timeout=PATIENCE_S).status_code == 404
+        assert httpx.post(f"{keyed.url}/v1/feedback", json=body, headers=KEY, timeout=PATIENCE_S).status_code == 201
 
 
 def test_what_a_failing_store_says_stays_in_the_log(start_server: StartServer, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import os
 
 import httpx
 import numpy as np
-import pytest
 
 from tests.conftest import Server
+from tests.patience import PATIENCE_S
 from tests.sounds import encoded, encoded_by_ffmpeg, sample
 
 MUTANTS = int(os.environ.get("SPEECHPIPE_FUZZ", "2400"))
@@ -86,12 +86,11 @@ async def post_all(server: Server) -> dict[int, httpx.Response]:
             files = {"file": ("a", mutant(number))}
             answers[number] = await client.post("/v1/audio/transcriptions", data=form, files=files)
 
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as client:
         await asyncio.gather(*(sender(client) for _ in range(AT_ONCE)))
     return answers
 
 
-@pytest.mark.timeout(900)
 def test_mutated_files(server: Server) -> None:
     httpx.post(f"{server.url}/v1/audio/transcriptions", data={"model": "default"}, files={"file": SEEDS["wav16"]})
     pids = {process.pid for process in server.workers()}

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.sounds import EXPECTED, SAMPLES
 
 SPOKEN = [name for name, entry in EXPECTED.items() if entry.get("text")][:4]
@@ -24,7 +25,7 @@ def upload(server: Server, name: str) -> dict[str, Any]:
             f"{server.url}/v1/audio/transcriptions",
             files={"file": file},
             data={"model": "default", "response_format": "verbose_json"},
-            timeout=30,
+            timeout=PATIENCE_S,
         )
     answer.raise_for_status()
     found: dict[str, Any] = answer.json()
@@ -32,13 +33,13 @@ def upload(server: Server, name: str) -> dict[str, Any]:
 
 
 def report(server: Server, **query: object) -> dict[str, Any]:
-    answer = httpx.get(f"{server.url}/v1/health/report", params=query, timeout=30)  # type: ignore[arg-type]
+    answer = httpx.get(f"{server.url}/v1/health/report", params=query, timeout=PATIENCE_S)  # type: ignore[arg-type]
     answer.raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
 
 
-def until(check: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(check: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, "it did not come true"
@@ -205,15 +206,15 @@ def test_a_full_disk_is_said_and_its_records_wait(start_server: StartServer) -> 
         f"{server.url}/v1/audio/transcriptions",
         files={"file": ("silence.wav", b"RIFF" + bytes(3_000_000))},
         data={"model": "default"},
-        timeout=30,
+        timeout=PATIENCE_S,
     )
     assert (large.status_code, large.json()["error"]["code"]) == (507, "no_space")
     body = {"kind": "redo", "session_id": session["speechpipe"]["id"]}
-    refused = httpx.post(f"{server.url}/v1/feedback", json=body, timeout=30)
+    refused = httpx.post(f"{server.url}/v1/feedback", json=body, timeout=PATIENCE_S)
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "store_unavailable"
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
-    until(lambda: httpx.post(f"{server.url}/v1/feedback", json=body, timeout=30).status_code == 201)
+    until(lambda: httpx.post(f"{server.url}/v1/feedback", json=body, timeout=PATIENCE_S).status_code == 201)
     upload(server, SPOKEN[2])
     until(lambda: report(server)["traffic"]["sessions"] >= 3)  # the one during the fault too
     until(lambda: not report(server)["server"]["store_failure"])

@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from speechpipe.types import Samples
 from tests.conftest import Server
 from tests.live_client import pcm, spoken, whole
+from tests.patience import PATIENCE_S
 from tests.sounds import encoded_by_ffmpeg
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ async def append(connection: Any, data: bytes, step: int = 9600) -> None:
 
 async def until(connection: Any, kind: str) -> list[Any]:
     events: list[Any] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not events or events[-1].type != kind:
             events.append(await connection.recv())
     return events
@@ -159,7 +160,7 @@ async def test_what_is_wrong_is_answered_and_the_session_goes_on(
         assert (error["type"], error["error"]["code"], error["error"]["param"]) == ("error", code, param)
         audio = base64.b64encode(pcm24(spoken(CLIPS[0]))).decode()
         await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while json.loads(await socket.recv())["type"] != COMPLETED:
                 pass
 
@@ -179,7 +180,7 @@ async def test_a_dropped_session_is_resumed(server: Server) -> None:
         assert greeting["speechpipe"]["resumed"]
         rest = base64.b64encode(data[greeting["speechpipe"]["received_bytes"] :]).decode()
         await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": rest}))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (event := json.loads(await socket.recv()))["type"] != COMPLETED:
                 pass
     assert event["transcript"]

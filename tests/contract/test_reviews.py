@@ -13,9 +13,8 @@ import pytest
 
 from tests.conftest import Server, StartServer
 from tests.live_client import whole
+from tests.patience import PATIENCE_S
 from tests.review.service import SAMPLE, Desk, wav
-
-PATIENCE_S = 90.0
 
 
 def until(reached: Callable[[], Any]) -> Any:

@@ -24,6 +24,7 @@ from speechpipe.bundles import Catalogue
 from speechpipe.cards import shipped_models
 from speechpipe.evaluation import word_errors
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.sounds import SHARED
 
 BUSY = [  # figures of the machine: tests share theirs with each other, and would be blamed for it
@@ -35,7 +36,6 @@ BUSY = [  # figures of the machine: tests share theirs with each other, and woul
 ]
 
 KNOWN = ("zero", "one", "two", "three", "four", "five")
-PATIENCE_S = 300.0
 REVIEWS = 48
 
 POLICY = """
@@ -187,7 +187,6 @@ def sure(sessions: list[dict[str, Any]]) -> float:
 
 
 @pytest.mark.shared_data
-@pytest.mark.timeout(900)
 def test_drift_is_noticed_blamed_retrained_rolled_out_and_over(start_server: StartServer, tmp_path: Path) -> None:
     models = narrow_models(tmp_path / "models")
     (tmp_path / "plan.toml").write_text(PLAN)
@@ -202,7 +201,7 @@ def test_drift_is_noticed_blamed_retrained_rolled_out_and_over(start_server: Sta
         row = json.loads(line)
         clips.setdefault(row["text"], []).append(SHARED / "digits" / row["audio"])
     everything = tuple(clips)
-    shop = Shop(server, httpx.Client(base_url=server.url, timeout=120), clips)
+    shop = Shop(server, httpx.Client(base_url=server.url, timeout=PATIENCE_S), clips)
     with shop.http:
         # All is well: somebody looks at what was proposed as normal, and pins it.
         well = [session for _ in range(20) for session in shop.say(KNOWN, 32)]

@@ -13,9 +13,8 @@ import pytest
 from tests.cli.test_commands import run
 from tests.cli.test_retrain import Place
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.retrain.tones import manifest
-
-PATIENCE_S = 120.0
 
 
 def until(what: Callable[[], Any]) -> Any:
@@ -33,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     source = manifest(folder / "learn", 40)
     variables = {**found.variables, "SPEECHPIPE_BUNDLE": "scripted"}
     made = ["train", "ctc", str(source), "--closed", "--name", "tones", "--epochs", "1"]
-    assert run(*made, data=None, timeout_s=100, **variables).returncode == 0
+    assert run(*made, data=None, timeout_s=PATIENCE_S, **variables).returncode == 0
     shipped = (Path(__file__).parents[2] / "models" / "bundles" / "scripted.toml").read_text()
     (found.models / "tones.toml").write_text(shipped.replace("scripted", "tones"))
     return found
@@ -56,7 +55,6 @@ def state(server: Server) -> str:
     return found
 
 
-@pytest.mark.timeout(400)
 def test_a_training_outlives_the_server_that_began_it(start_server: StartServer, place: Place) -> None:
     server = start(start_server, place)
     asked = place.run("retrain", "ctc", "--from", str(place.folder / "learn" / "manifest.jsonl"), "--detach")
@@ -66,7 +64,7 @@ def test_a_training_outlives_the_server_that_began_it(start_server: StartServer,
     assert server.metric("speechpipe_retraining_running") == 1
     (trainer,) = [one for one in server.workers() if "speechpipe.retrain.work" in " ".join(one.cmdline())]
     server.process.send_signal(signal.SIGKILL)
-    server.process.wait(30)
+    server.process.wait(PATIENCE_S)
     until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
 
     server = start(start_server, place)

@@ -10,6 +10,7 @@ import httpx
 import psutil
 
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
 URL = "/v1/audio/transcriptions"
@@ -17,14 +18,14 @@ URL = "/v1/audio/transcriptions"
 
 def post(server: Server, name: str, model: str = "default") -> httpx.Response:
     data = (SAMPLES / f"{name}.flac").read_bytes()
-    return httpx.post(server.url + URL, data={"model": model}, files={"file": ("a.flac", data)}, timeout=60)
+    return httpx.post(server.url + URL, data={"model": model}, files={"file": ("a.flac", data)}, timeout=PATIENCE_S)
 
 
 def test_alive_at_once_ready_when_warm(start_server: StartServer) -> None:
     server = start_server(wait=False, workers="1")
     assert httpx.get(f"{server.url}/livez").status_code == 200
     seen = set()
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while (answer := httpx.get(f"{server.url}/readyz")).status_code != 200:
         assert answer.status_code == 503
         assert answer.json()["reasons"]
@@ -38,7 +39,7 @@ def test_alive_at_once_ready_when_warm(start_server: StartServer) -> None:
 
 
 def test_sigterm_lets_running_uploads_finish(start_server: StartServer) -> None:
-    server = start_server(workers="1", bundle="default")
+    server = start_server(workers="1", bundle="default", drain_timeout_s="900")
     answers: list[httpx.Response] = []
     thread = threading.Thread(target=lambda: answers.append(post(server, "long_pauses")))
     thread.start()
@@ -46,10 +47,10 @@ def test_sigterm_lets_running_uploads_finish(start_server: StartServer) -> None:
         time.sleep(0.01)
     workers = server.workers()
     server.process.send_signal(signal.SIGTERM)
-    thread.join(60)
+    thread.join(PATIENCE_S)
     assert answers[0].status_code == 200
     assert "bottle" in answers[0].json()["text"]
-    assert server.process.wait(30) in (0, -signal.SIGTERM)
+    assert server.process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in workers)
     # Records of what ran were written before the end.
     with sqlite3.connect(server.state / "speechpipe.db") as connection:
@@ -72,7 +73,7 @@ def test_killed_workers_cost_nobody_an_answer(start_server: StartServer) -> None
     for process in server.workers():
         os.kill(process.pid, signal.SIGKILL)
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_S)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert {answer.json()["text"] for answer in answers} == {expected}, "the same text, after another worker's decode"
     assert server.metric("speechpipe_worker_restarts_total", pool="files", cause="crash") == 2
@@ -84,8 +85,8 @@ def test_workers_leave_when_the_server_is_killed(start_server: StartServer) -> N
     workers = server.workers()
     assert len(workers) == 4  # two for files, two for live audio
     server.process.kill()
-    server.process.wait(10)
-    _, alive = psutil.wait_procs(workers, timeout=15)
+    server.process.wait(PATIENCE_S)
+    _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)
     assert not alive, "orphans"
 
 
@@ -121,8 +122,8 @@ def test_a_recognizer_that_cannot_load_ends_the_server_and_says_why(start_server
         '[vad]\ncard = "energy"\n[asr]\ncard = "broken"\n'
     )
     server = start_server(wait=False, bundle="broken", models_dir=str(tmp_path), workers="1")
-    assert server.process.wait(60) == 1
-    end = time.monotonic() + 10
+    assert server.process.wait(PATIENCE_S) == 1
+    end = time.monotonic() + PATIENCE_S
     while "could not start" not in "".join(server.log):
         assert time.monotonic() < end, "".join(server.log)
         time.sleep(0.05)
@@ -132,7 +133,7 @@ def test_a_broken_store_slows_nobody(start_server: StartServer) -> None:
     server = start_server(workers="1", bundle="scripted", store_url="sqlite:////proc/nowhere/records.db")
     for _ in range(3):
         assert post(server, "digits").status_code == 200
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while server.metric("speechpipe_store_failing") != 1 or server.metric("speechpipe_records_waiting") < 6:
         assert time.monotonic() < end
         time.sleep(0.1)

@@ -58,10 +58,8 @@ def test_records_come_back_in_the_order_of_time(url: str) -> None:
 
 def test_a_full_queue_loses_and_counts_and_never_waits(url: str) -> None:
     store = Store(url, queue_size=10)  # not opened: nobody takes anything out
-    begun = time.monotonic()
     for number in range(1000):
-        store.append(record(number))
-    assert time.monotonic() - begun < 1.0
+        store.append(record(number))  # one that waited would wait for ever
     assert store.lost["queue_full"] == 990
 
 

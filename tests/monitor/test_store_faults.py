@@ -23,6 +23,7 @@ from speechpipe.monitor.schema import about, records
 from speechpipe.monitor.store import ORDER, Store, _row
 from tests.monitor.databases import DATABASES, POSTGRES, Database, Postgres
 from tests.monitor.test_store import eventually, record
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture(params=DATABASES, ids=str)
@@ -254,7 +255,7 @@ def test_servers_that_start_at_once_on_a_new_file_make_it_once(tmp_path: Path) -
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=300)[0] for process in started]
+    said = [process.communicate(timeout=PATIENCE_S)[0] for process in started]
     assert [process.returncode for process in started] == [0] * 4, said
     assert "".join(said) == ""
     for number in range(5):

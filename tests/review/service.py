@@ -8,6 +8,7 @@ import httpx
 import soundfile
 
 from tests.conftest import Server
+from tests.patience import PATIENCE_S
 
 SAMPLE = Path(__file__).parents[2] / "audio_samples" / "digits.flac"
 
@@ -25,7 +26,7 @@ class Desk:
 
     def __init__(self, server: Server, key: str = "") -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx.Client(base_url=server.url, timeout=60, headers=headers)
+        self.http = httpx.Client(base_url=server.url, timeout=PATIENCE_S, headers=headers)
 
     def policy(self, scope: str = "default", **changes: object) -> httpx.Response:
         return self.http.put(f"/v1/automation/{scope}", json=changes)

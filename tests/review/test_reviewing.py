@@ -33,6 +33,7 @@ from speechpipe.types import (
     Utterance,
     Word,
 )
+from tests.patience import PATIENCE_S
 
 DEFAULT = Catalogue([shipped_models()]).bundle("default")
 FEATURES = AudioFeatures(1.0, -20.0, -3.0, 0.0, 0.0, 0.0, None, None, None)
@@ -211,7 +212,7 @@ def test_whatever_a_background_task_raises_it_goes_on(house: House, monkeypatch:
     for task in reviewing.tasks:
         task.start()
     names = ("policies", "newest", "quiet", "due")
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE_S
     while not all(worked[name] >= 2 for name in names):
         assert time.monotonic() < limit, worked
         time.sleep(0.02)
@@ -239,7 +240,7 @@ def test_a_live_session_that_cannot_be_reviewed_does_not_stop_the_next(
     for session in (strange, plain):
         reviewing.spoken([session], terms, shadowed=False)
     reviewing.start()
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE_S
     while not reviewing.desk.shelf.known(["plain"]):
         assert time.monotonic() < limit
         time.sleep(0.02)

@@ -8,6 +8,7 @@ import sys
 import httpx
 
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.rollout.cards import write
 from tests.rollout.test_serving import GUARDS, canary
 
@@ -54,7 +55,9 @@ def test_a_plan_for_a_bundle_that_does_not_exist_is_refused(server: Server) -> N
 
 def test_weights_that_are_not_here_are_said_at_once_on_an_upload(server: Server) -> None:
     files = {"file": ("a.wav", b"RIFF")}
-    answer = httpx.post(f"{server.url}/v1/audio/transcriptions", files=files, data={"model": "wav2vec2"}, timeout=60)
+    answer = httpx.post(
+        f"{server.url}/v1/audio/transcriptions", files=files, data={"model": "wav2vec2"}, timeout=PATIENCE_S
+    )
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "weights_missing")
     assert str(server.state) not in answer.text
     assert "/models/" not in answer.text

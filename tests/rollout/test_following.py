@@ -24,6 +24,7 @@ from speechpipe.routing import MIRRORED, Lane
 from speechpipe.service import Service
 from speechpipe.session_request import SessionRequest
 from speechpipe.shadowing import MOST_HELD_S
+from tests.patience import PATIENCE_S
 from tests.rollout.cards import write
 
 PLAN = 'candidate = "same"\n[[steps]]\nmode = "canary"\nweight = 0.5\n'
@@ -50,7 +51,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Service, Rollouts]]:
 
 
 def until(true: Callable[[], object]) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < limit
         time.sleep(0.02)

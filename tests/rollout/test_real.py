@@ -22,11 +22,11 @@ from speechpipe.bundles import Catalogue
 from speechpipe.card_files import derived, install
 from speechpipe.cards import shipped_models
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.rollout.test_serving import SHADOW, TOML, canary, plan
 
 SAMPLES = Path(__file__).parents[2] / "audio_samples"
 RATE = 16_000
-PATIENCE_S = 240.0
 TOGETHER = 4
 
 
@@ -49,7 +49,7 @@ def taken(url: str) -> ClientConnection:
     limit = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return connect(url, open_timeout=30)
+            return connect(url, open_timeout=PATIENCE_S)
         except InvalidStatus as refused:
             if refused.response.status_code != 503 or time.monotonic() > limit:
                 raise
@@ -61,7 +61,7 @@ class Talkers:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.http = httpx.Client(base_url=server.url, timeout=60)
+        self.http = httpx.Client(base_url=server.url, timeout=PATIENCE_S)
         self._clips = clips()
         self._count = 0
 
@@ -130,7 +130,6 @@ def real_plan(candidate: str, *steps: str) -> str:
     return plan(candidate, *steps).replace("slow_s = 5.0", "slow_s = 60.0").replace("empty = 0.1", "empty = 0.2")
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("candidate", "half"), [("strict", "vad"), ("hasty", "asr")])
 def test_shadow_names_the_half_that_is_worse(talkers: Talkers, candidate: str, half: str) -> None:
     long_shadow = SHADOW.replace("least_sessions = 10", "least_sessions = 24").replace("harm = 0.2", "harm = 0.1")
@@ -146,7 +145,6 @@ def test_shadow_names_the_half_that_is_worse(talkers: Talkers, candidate: str, h
         assert talkers.http.post("/v1/rollout/rollback", json={"reason": "seen enough"}).status_code == 200
 
 
-@pytest.mark.timeout(600)
 def test_a_canary_that_is_worse_is_rolled_back_by_itself(talkers: Talkers) -> None:
     talkers.start(real_plan("strict", canary(0.2)), "strict@1.0.0")
     status = talkers.until(lambda found: found["rollout"]["status"] == "rolled_back", sessions=12)
@@ -155,7 +153,6 @@ def test_a_canary_that_is_worse_is_rolled_back_by_itself(talkers: Talkers) -> No
     assert set(talkers.traffic(4)) == {"default@1.0.0"}
 
 
-@pytest.mark.timeout(600)
 def test_a_good_candidate_is_promoted_through_the_ramp(talkers: Talkers) -> None:
     talkers.start(real_plan("tuned", SHADOW, canary(0.3), canary(0.6)), "tuned@1.0.0")
     status = talkers.until(lambda found: found["rollout"]["status"] == "promoted", sessions=16)

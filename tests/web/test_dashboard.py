@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.conftest import Server, StartServer
 from tests.contract.test_health import SPOKEN, report, until, upload
+from tests.patience import PATIENCE_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
@@ -29,6 +30,7 @@ def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.set_default_timeout(PATIENCE_S * 1000)
         problems: list[str] = []
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -63,7 +65,7 @@ def test_it_updates_by_itself_and_filters(watched: Server, page: Page) -> None:
     expect(utterances).to_have_text(re.compile(r"\d"))
     before = int(utterances.text_content() or 0)
     upload(watched, SPOKEN[2])
-    expect(utterances).not_to_have_text(str(before), timeout=20_000)
+    expect(utterances).not_to_have_text(str(before), timeout=PATIENCE_S * 1000)
     page.select_option("[name=channel]", "listen")
     expect(page.locator("#verdict")).to_have_text("no data")
     page.select_option("[name=channel]", "upload")

@@ -12,11 +12,12 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.conftest import Server, StartServer
 from tests.live_client import pcm
+from tests.patience import PATIENCE_S
 from tests.sounds import sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-WAIT_MS = 30_000
+WAIT_MS = PATIENCE_S * 1000
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
             str(tmp_path / "profile"), executable_path=CHROMIUM, args=flags, headless=True
         )
         made = context.new_page()
+        made.set_default_timeout(WAIT_MS)
         made.add_init_script(
             "window.problems = []; for (const kind of ['error', 'unhandledrejection', 'securitypolicyviolation'])"
             " window.addEventListener(kind, (event) => window.problems.push(String(event.message ?? event.type)));"

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.web.test_dashboard import page, pytestmark
 
 __all__ = ["page", "pytestmark"]
@@ -28,7 +29,7 @@ def upload(server: Server, name: str, **fields: str) -> str:
         f"{server.url}/v1/audio/transcriptions",
         files={"file": (path.name, path.read_bytes())},
         data={"model": "default", **fields},
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert answer.status_code == 202, answer.text
     return f"{server.url}{answer.json()['status_url']}"
@@ -50,7 +51,7 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
     page.get_by_label("Name").fill("Ann <b>")
     page.get_by_role("button", name="Take the next").click()
     task = page.locator("#task[data-id]")
-    expect(task).to_be_visible(timeout=30_000)
+    expect(task).to_be_visible(timeout=PATIENCE_S * 1000)
     expect(page.locator("#progress")).to_have_text("0 done, 1 in work, 1 waiting")
     # The machine's draft, its doubtful words marked and jumped to.
     drafted = texts(page)
@@ -71,9 +72,9 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
     page.get_by_label("speed").select_option("2")
     page.keyboard.press("Alt+KeyR")
     expect(page.locator("#play")).to_have_text("Pause")
-    expect(page.locator("#clock")).to_have_text(re.compile(r"^[1-9]"), timeout=30_000)
+    expect(page.locator("#clock")).to_have_text(re.compile(r"^[1-9]"), timeout=PATIENCE_S * 1000)
     assert page.evaluate("document.querySelector('#audio').playbackRate") == 2
-    expect(page.locator("#play")).to_have_text("Play", timeout=30_000)
+    expect(page.locator("#play")).to_have_text("Play", timeout=PATIENCE_S * 1000)
     # Split in the middle, merge again: no word is lost.
     page.evaluate("document.querySelector('#audio').currentTime = 1.0")
     page.keyboard.press("Alt+KeyS")
@@ -88,11 +89,11 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
         pass
     assert kept.value.ok
     page.reload()
-    expect(page.locator("#segments textarea").first).to_have_value("what <i>was</i> said", timeout=30_000)
+    expect(page.locator("#segments textarea").first).to_have_value("what <i>was</i> said", timeout=PATIENCE_S * 1000)
     identity = task.get_attribute("data-id")
     page.locator("#segments textarea").first.focus()
     page.keyboard.press("Control+Enter")
-    expect(page.locator("#progress")).to_have_text("1 done, 1 in work, 0 waiting", timeout=30_000)
+    expect(page.locator("#progress")).to_have_text("1 done, 1 in work, 0 waiting", timeout=PATIENCE_S * 1000)
     assert task.get_attribute("data-id") != identity
     # The second: nothing may be left without an answer; then it is marked as no speech.
     page.locator("#segments textarea").first.fill("")
@@ -102,7 +103,7 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
         page.locator("#segments textarea, #segments select").nth(2 * number).focus()
         page.locator("#segments select").nth(number).select_option("no_speech")
     page.get_by_role("button", name="Submit").click()
-    expect(page.locator("#status")).to_have_text("there is nothing to review", timeout=30_000)
+    expect(page.locator("#status")).to_have_text("there is nothing to review", timeout=PATIENCE_S * 1000)
     # What the client gets, and what is exported.
     answers = {url: httpx.get(url) for url in (first, second)}
     assert [answer.status_code for answer in answers.values()] == [200, 200]
@@ -120,18 +121,18 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
     assert wer > 0
     page.goto(f"{server.url}/")
     shown = page.locator("[data-people=wer]")
-    expect(shown).to_have_text(f"{wer:.1%}", timeout=30_000)
+    expect(shown).to_have_text(f"{wer:.1%}", timeout=PATIENCE_S * 1000)
     assert float(shown.get_attribute("data-exact") or "nan") == pytest.approx(wer)
 
 
 def test_the_dashboard_shows_and_sets_the_degree(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/")
-    expect(page.locator("#people")).to_contain_text("Nobody has said anything", timeout=30_000)
+    expect(page.locator("#people")).to_contain_text("Nobody has said anything", timeout=PATIENCE_S * 1000)
     page.locator("#people [name=degree]").select_option("assist")
     page.locator("#people [name=why]").fill("the first <week>")
     page.get_by_role("button", name="Set").click()
-    expect(page.locator("[data-degree=default]")).to_have_text("assist", timeout=30_000)
+    expect(page.locator("[data-degree=default]")).to_have_text("assist", timeout=PATIENCE_S * 1000)
     upload(server, "digits")
-    expect(page.locator("[data-reviews=open]")).to_have_text("1", timeout=30_000)
+    expect(page.locator("[data-reviews=open]")).to_have_text("1", timeout=PATIENCE_S * 1000)
     page.get_by_text("history of degrees").click()
     expect(page.get_by_role("cell", name="the first <week>")).to_be_visible()

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conftest import StartServer
+from tests.patience import PATIENCE_S
 from tests.rollout.cards import write
 from tests.rollout.test_serving import Client, canary, plan
 from tests.web.test_dashboard import page, pytestmark
@@ -34,7 +35,7 @@ def test_a_rollout_is_seen_and_rolled_back_with_one_click_and_a_reason(client: C
             ]["arms"]
         }
         for arm, count in sessions.items():
-            expect(page.locator(f"[data-arm-sessions={arm}]")).to_have_text(str(count), timeout=15_000)
+            expect(page.locator(f"[data-arm-sessions={arm}]")).to_have_text(str(count), timeout=PATIENCE_S * 1000)
         expect(page.locator("[data-rollout=judgement]")).to_have_text("hold")
         expect(page.locator("[data-rollout=more]")).to_have_text(
             str(client.status()["rollout"]["evidence"]["more_sessions"])
@@ -50,4 +51,4 @@ def test_a_rollout_is_seen_and_rolled_back_with_one_click_and_a_reason(client: C
         page.get_by_text("history").click()
         expect(page.get_by_role("cell", name="it sounds odd")).to_be_visible()
         # Arms side by side, in the report below.
-        expect(page.locator("[data-arm=canary]")).to_have_text(str(sessions["canary"]), timeout=15_000)
+        expect(page.locator("[data-arm=canary]")).to_have_text(str(sessions["canary"]), timeout=PATIENCE_S * 1000)

@@ -16,8 +16,8 @@ from speechpipe.types import NullCause, Samples, Scalar
 from speechpipe.workers import Decoded, PoolOptions, RecognizerSpec
 from speechpipe.workers.job import Job
 from speechpipe.workers.pool import RecognizerPool
+from tests.patience import PATIENCE_S
 
-WAIT_S = 30.0
 WHOLE = DecodeOptions(whole=True)
 
 
@@ -50,7 +50,7 @@ def submit(to: RecognizerPool, of: RecognizerSpec, samples: Samples, session: st
 
 
 def result(job: Job) -> Decoded:
-    return job.future.result(WAIT_S)
+    return job.future.result(PATIENCE_S)
 
 
 def until(condition: object, event: threading.Event | None = None) -> None:
@@ -116,7 +116,7 @@ def test_a_segment_that_kills_every_worker_fails_alone_and_with_its_cause() -> N
 
 def test_a_hanging_segment_times_out_and_the_others_go_on() -> None:
     hanging = spec(hang_above_level=0.5)
-    with pool(PoolOptions(workers=1, segment_timeout_s=0.5), hanging) as one:
+    with pool(PoolOptions(workers=1, segment_timeout_s=4.0), hanging) as one:
         bad = submit(one, hanging, audio(level=0.9), "bad")
         good = submit(one, hanging, audio(), "good")
         decoded = result(bad)
@@ -203,7 +203,7 @@ def test_closing_drains_what_runs_and_fails_what_does_not_finish() -> None:
     made.start()
     made.wait_ready()
     jobs = [submit(made, slow, audio()) for _ in range(3)]
-    made.close(drain_s=WAIT_S)
+    made.close(drain_s=PATIENCE_S)
     assert all(result(job).transcript.text for job in jobs)
     with pytest.raises(NotReady):
         made.open(slow, WHOLE, "s")
