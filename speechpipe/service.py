@@ -90,9 +90,7 @@ class Service:
                 tasks=self.tasks,
             ),
         )
-        for bundle in self._preload:
-            for channel in ("upload", "listen", "realtime") if live else ("upload",):
-                self.exposition.announce(bundle.name, bundle.version, channel)
+        self._announce(("upload", "listen", "realtime") if live else ("upload",))
         self.admission = Admission(
             settings,
             lambda: self.pool.status(),  # noqa: PLW0108 - who that is changes
@@ -102,6 +100,11 @@ class Service:
         self._vads: dict[object, Vad] = {}
         self._lock = threading.Lock()
         self._started = False
+
+    def _announce(self, channels: tuple[str, ...]) -> None:
+        for bundle in self._preload:
+            for channel in channels:
+                self.exposition.announce(bundle.name, bundle.version, channel)
 
     # ---- life ----
 
