@@ -27,7 +27,8 @@ READY_S = 30.0
 """The server must be ready again so soon after the end of a fault."""
 
 HOOK = """
-import os, subprocess
+import faulthandler, os, signal, subprocess
+faulthandler.register(signal.SIGUSR1)
 _plain = subprocess.Popen.__init__
 def _init(self, *arguments, **options):
     if os.path.exists({flag!r}):
@@ -124,6 +125,7 @@ class Subject:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = (self.places.root / "log").open("ab")
+        self._client = httpx.Client(base_url=self.url, timeout=20, verify=False)
 
     def start(self) -> None:
         """Start it, on the same port and folders as ever; does not wait."""
@@ -171,7 +173,7 @@ class Subject:
     def ready(self) -> bool:
         """Whether it says that it is."""
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            return self._client.get("/readyz", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -198,7 +200,7 @@ class Subject:
         change = {"degree": "assist"}
         headers = {"Authorization": f"Bearer {OPERATOR}"}
         try:
-            answer = httpx.put(f"{self.url}/v1/automation/{digest(FOLLOWED)}", json=change, headers=headers, timeout=30)
+            answer = self._client.put(f"/v1/automation/{digest(FOLLOWED)}", json=change, headers=headers)
         except httpx.HTTPError:
             return False
         return answer.status_code < 300
@@ -206,7 +208,7 @@ class Subject:
     def metric(self, name: str) -> float:
         """The sum of a metric's samples; 0 if it cannot be asked."""
         try:
-            lines = httpx.get(f"{self.url}/metrics", timeout=20).text.splitlines()
+            lines = self._client.get("/metrics").text.splitlines()
         except httpx.HTTPError:
             return 0.0
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))

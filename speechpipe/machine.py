@@ -8,20 +8,23 @@ from collections.abc import Iterator, Mapping
 
 import psutil
 
+UNKNOWN = (psutil.Error, OSError)
+"""What asking about a process raises: it is gone, or no descriptor is left to ask with."""
+
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process; 0 once it is gone."""
+    """Resident memory of a process; 0 once it is gone, or if it cannot be asked now."""
     try:
         return float(psutil.Process(pid).memory_info().rss) / 2**20
-    except psutil.Error:
+    except UNKNOWN:
         return 0.0
 
 
 def cpu_s(pid: int) -> float:
-    """CPU time that a process has used; 0 once it is gone."""
+    """CPU time that a process has used; 0 once it is gone, or if it cannot be asked now."""
     try:
         times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
+    except UNKNOWN:
         return 0.0
     return float(times.user + times.system)
 
@@ -88,5 +91,5 @@ def stopped(pid: int) -> bool:
     """Whether a process was stopped by a signal (SIGSTOP), so that it does nothing until it is continued."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.Error:
+    except UNKNOWN:
         return False

@@ -10,11 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from speechpipe.errors import HTTP_STATUS, BadInput, NoSpace, SpeechpipeError, StoreUnavailable, error_row
+from speechpipe.errors import HTTP_STATUS, BadInput, NoSpace, Overloaded, SpeechpipeError, StoreUnavailable, error_row
 from speechpipe.service import Service
 from speechpipe.session_request import new_session_id
 
 log = logging.getLogger(__name__)
+
+SPENT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+"""Errors of the system that pass when others give back what they hold."""
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -71,6 +74,8 @@ def unforeseen(error: Exception) -> SpeechpipeError:
     """Return what a client is told of an exception that nobody foresaw."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return NoSpace("there is no room on the server's disk for this upload")
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SPENT):
+        return Overloaded("the server has no memory, descriptors or processes left for this now", retry_after_s=5.0)
     return SpeechpipeError("internal error")
 
 

@@ -49,6 +49,7 @@ class Job:
         self.finished = False
         self.peeking = False
         self.said = False  # a partial result had words
+        self.answered = False  # its future is resolved, or about to be
         self.attempts = 0
         self.strikes = 0  # workers that died or hung with this segment in hand
         self.outstanding = 0  # steps sent to the worker and not yet answered

@@ -140,16 +140,19 @@ class RecognizerPool:
 
     def cancel(self, job: Job) -> None:
         """Drop a job (see `Job.cancel`)."""
-        self._take_back(job)
-        job.future.cancel()
+        try:
+            self._take_back(job)
+        finally:
+            job.future.cancel()
 
     def give_up(self, job: Job, cause: NullCause, detail: str) -> None:
         """End a job without a text (see `Job.give_up`)."""
-        with self._lock:
-            if job.future.done():
-                return
+        if job.future.done():
+            return
+        try:
             self._take_back(job)
-        self._resolve(job, job.failed(cause, detail))
+        finally:
+            self._resolve(job, job.failed(cause, detail))
 
     def _take_back(self, job: Job) -> None:
         with self._lock:
@@ -187,6 +190,10 @@ class RecognizerPool:
                 worker.send(request)
 
     def _resolve(self, job: Job, decoded: Decoded) -> None:
+        with self._lock:
+            if job.answered:
+                return
+            job.answered = True
         job.audio = []  # nobody needs it again
         if job.future.set_running_or_notify_cancel():
             job.future.set_result(decoded)
@@ -216,9 +223,12 @@ class RecognizerPool:
                 with self._lock:
                     job = worker.jobs.pop(number, None)
                     worker.jobs_done += 1
-                    self._supervisor.after_job(worker)
-                if job is not None:  # else: cancelled or timed out meanwhile
-                    self._resolve(job, job.decoded(_told_apart(transcript, job), cpu_s, carried))
+                try:
+                    with self._lock:
+                        self._supervisor.after_job(worker)
+                finally:  # it belongs to nobody any more: whatever happens, it gets its answer
+                    if job is not None:  # else: cancelled or timed out meanwhile
+                        self._resolve(job, job.decoded(_told_apart(transcript, job), cpu_s, carried))
             case Cancelled(number):
                 with self._lock:
                     worker.unwanted.discard(number)

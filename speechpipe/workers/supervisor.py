@@ -226,19 +226,25 @@ class Supervisor:
         with self._changed:
             gone = [worker for worker in self.workers if worker.ended]
         for worker in gone:
-            in_hand = worker.in_hand
-            code = worker.reap(REAP_S)
             with self._changed:
                 if self.closing:
                     return
                 self.workers.remove(worker)
-                self.restarts[worker.retiring or ("crash" if worker.ready else "start_failed")] += 1
-                if not worker.ready:
-                    reason = worker.failure or f"worker processes die at start (exit code {code})"
-                    self._start_failed(reason, hopeless=self._failed_starts + 1 >= HOPELESS_STARTS)
                 self._note_readiness(worker)
-                self._changed.notify_all()
-            self._employer.on_end(worker, in_hand, code)
+            in_hand, code = worker.in_hand, None
+            try:
+                code = worker.reap(REAP_S)
+                self._count_end(worker, code)
+            finally:  # its jobs belong to nobody any more: whatever happens, they go elsewhere
+                self._employer.on_end(worker, in_hand, code)
+
+    def _count_end(self, worker: WorkerProcess, code: int | None) -> None:
+        with self._changed:
+            self.restarts[worker.retiring or ("crash" if worker.ready else "start_failed")] += 1
+            if not worker.ready:
+                reason = worker.failure or f"worker processes die at start (exit code {code})"
+                self._start_failed(reason, hopeless=self._failed_starts + 1 >= HOPELESS_STARTS)
+            self._changed.notify_all()
 
     def _note_readiness(self, gone: WorkerProcess) -> None:
         if gone.ready and not self.ready:

@@ -138,6 +138,37 @@ def test_an_exception_on_a_workers_thread_costs_that_worker_only(monkeypatch: py
         assert decoded.stats.attempts == 2
 
 
+def test_no_answer_is_lost_when_what_follows_it_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pool(PoolOptions(workers=1), spec()) as one:
+
+        def after_job(_: WorkerProcess) -> None:
+            monkeypatch.undo()
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(one._supervisor, "after_job", after_job)
+        first, second = (submit(one, spec(), audio(seed=seed)) for seed in range(2))
+        assert result(first).transcript.text
+        assert result(second).transcript.text
+
+
+def test_asking_about_a_process_needs_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def process(_: int) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("psutil.Process", process)
+    assert machine.rss_mb(1) == machine.cpu_s(1) == 0.0
+    assert not machine.stopped(1)
+
+
+def test_an_answer_that_comes_while_a_segment_is_given_up_is_one_answer() -> None:
+    with pool(PoolOptions(workers=1), spec()) as one:
+        for seed in range(20):
+            job = submit(one, spec(), audio(seed=seed))
+            job.give_up(NullCause.TIMEOUT, "the time is up")
+            assert result(job)
+        assert one.status().restarts == {}
+
+
 def test_a_worker_that_hangs_while_it_loads_is_replaced(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "stopped", lambda _: False)  # what hangs is not always stopped by a signal
     made = RecognizerPool(PoolOptions(workers=1, start_timeout_s=20), [spec()])
