@@ -8,9 +8,11 @@ def build(settings: Settings, *, live: bool = False) -> Service:
     """Return a service that is not started, with its store and with what watches it."""
     # SQLAlchemy is a third of the time the command line takes to start.
     from speechpipe.demotion import DemotionSink
+    from speechpipe.monitor.attribution import source
     from speechpipe.monitor.store import Store
     from speechpipe.monitoring import Monitoring
     from speechpipe.reviewing import Reviewing
+    from speechpipe.speech_cascade import CASCADE
 
     store = Store(settings.record_store_url, settings.store_queue)
     service = Service(settings, store=store, live=live)
@@ -18,6 +20,10 @@ def build(settings: Settings, *, live: bool = False) -> Service:
     service.reviewing = reviewing
     service.tasks.add(*reviewing.tasks)
     service.exposition.add_gauges(reviewing.gauges())
-    demotion = DemotionSink(reviewing.desk.automation, settings.enterprise_tenants)
+    demotion = DemotionSink(
+        reviewing.desk.automation,
+        settings.enterprise_tenants,
+        lambda alarm: source(CASCADE, store, alarm, service.clock()),
+    )
     service.watch(Monitoring(settings, store, service.emit, service.clock, [demotion]))
     return service

@@ -217,6 +217,9 @@ class Settings(BaseSettings):
         description="URLs that clients may have called, and all below them: scheme, host, port, first segments of "
         "the path; empty = no calls.",
     )
+    default_degree: Literal["human_only", "shadow", "assist", "partial", "full"] = Field(
+        "full", description="Degree of automation of tenants for whom nobody has set one."
+    )
     callback_networks: Items = Field(
         default_factory=list,
         description="Networks (CIDR) beside the public ones to which host names of callbacks may lead.",

@@ -5,6 +5,7 @@ from typing import Any
 
 from speechpipe import plots
 from speechpipe.review import Degree
+from speechpipe.review.degrees import EVERYBODY
 from speechpipe.templates import environment
 
 SHOWN_CONFUSIONS = 12
@@ -14,11 +15,19 @@ def panel(
     scopes: Sequence[Mapping[str, Any]],
     history: Sequence[Mapping[str, Any]],
     people: Mapping[str, Any],
-    failure: str = "",
+    server: tuple[Degree, str] = (Degree.FULL, ""),
 ) -> str:
-    """Return the panel; the arguments are `review_document`'s, and why the policies cannot be followed now."""
+    """Return the panel; the arguments are `review_document`'s.
+
+    `server`: the degree where nobody has said anything, and why the policies cannot be followed now.
+    """
+    base, failure = server
+    held = {row["scope"]: str(row["degree"]) for row in scopes}
+    held.setdefault(EVERYBODY, str(base))
     template = environment().get_template("people.html.jinja")
-    return template.render(scopes=scopes, history=history, people=people, degrees=list(Degree), failure=failure)
+    return template.render(
+        scopes=scopes, history=history, people=people, degrees=list(Degree), failure=failure, held=held
+    )
 
 
 def body(people: Mapping[str, Any]) -> str:

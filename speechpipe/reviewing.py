@@ -10,24 +10,26 @@ import queue
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from speechpipe.audio.kept import Keeping, KeptAudio
 from speechpipe.background import BackgroundTask
 from speechpipe.callbacks import Callbacks
 from speechpipe.config import Settings
-from speechpipe.errors import SpeechpipeError, StoreUnavailable
+from speechpipe.errors import InvalidParameter, SpeechpipeError, StoreUnavailable
 from speechpipe.listened import Listened
 from speechpipe.monitor import Record
 from speechpipe.monitor.database import STORE_ERRORS, reachable
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.monitor.store import Store
 from speechpipe.outgoing import Sender
-from speechpipe.review import TaskState, Why
+from speechpipe.review import Degree, TaskState, Why
 from speechpipe.review.automation import Scoped
-from speechpipe.review.degrees import Terms
+from speechpipe.review.degrees import EVERYBODY, Terms
 from speechpipe.review.draw import Drawn, disagreeing, drawn
 from speechpipe.review.jobs import Job
+from speechpipe.review.scopes import Scopes
 from speechpipe.review.tasks import Draft, Task
 from speechpipe.review_desk import ReviewDesk
 from speechpipe.signing import signing_secret
@@ -36,6 +38,7 @@ from speechpipe.terms_book import TermsBook
 LOOK_S = 1.0
 JUDGE_EVERY_S = 15.0
 SWEEP_EVERY_S = 60.0
+HOUR_S = 3600.0
 ABANDONED_S = 3600.0
 """Audio that was kept for a decision that never came (the process was killed) is deleted after so long."""
 
@@ -47,6 +50,27 @@ DISAGREES = 0.25
 """Share of the words that must differ for a shadowing bundle to disagree."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PolicyChange:
+    """What somebody wants to hold for a scope.
+
+    Attributes:
+        changes: of the policy, by field.
+        actor: who wants it.
+        reason: why; needed where everybody gets less automation.
+        revision: the policy's from which the change was made; None: whatever it is.
+        force: a tenant of which nothing is known is meant.
+        confirm: the effect is known, for a change that takes automation from everybody.
+    """
+
+    changes: Mapping[str, Any]
+    actor: str
+    reason: str = ""
+    revision: int | None = None
+    force: bool = False
+    confirm: bool = False
 
 
 class Reviewing:
@@ -61,7 +85,10 @@ class Reviewing:
         self._store = store
         self._emit = emit
         self._clock = clock
-        self.book = TermsBook(self.desk, settings.state_dir / "automation.json", clock)
+        degree = Degree(settings.default_degree)
+        self.book = TermsBook(self.desk, settings.state_dir / "automation.json", clock, degree)
+        keys = {*settings.api_keys, *settings.operator_keys, *settings.reviewer_keys}
+        self.scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
         self._pending: OrderedDict[str, tuple[Listened, Terms]] = OrderedDict()  # may still disagree
         self._spoken: queue.Queue[tuple[Sequence[Listened], Terms, bool]] = queue.Queue(MOST_SPOKEN)
         self._lock = threading.Lock()
@@ -266,6 +293,47 @@ class Reviewing:
             found = self.desk.automation.set(scope, changes, actor, reason, revision=revision)
             self.book.refresh()
         return found
+
+    def change(self, scope: str, wanted: PolicyChange) -> tuple[str, Scoped]:
+        """Change a policy as somebody at a page or a client asks for it; return the scope that was meant, and it.
+
+        Raises:
+            UnknownName: no such tenant is known.
+            InvalidParameter: a value means nothing; a reason is missing, or holds a key; less automation for everybody
+                was not confirmed: the message says what follows.
+            InUse, StoreUnavailable: it cannot be now.
+        """
+        reason = wanted.reason.strip()
+        with reachable():
+            self.scopes.check(reason)
+            scope = self.scopes.resolve(scope.strip(), force=wanted.force)
+            if scope == EVERYBODY:
+                self._look_twice(wanted, reason)
+        return scope, self.set(scope, wanted.changes, wanted.actor, reason, wanted.revision)
+
+    def _look_twice(self, wanted: PolicyChange, reason: str) -> None:
+        """Have somebody say why, and that they mean it, before everybody's degree goes down."""
+        before = self.desk.automation.policies().get(EVERYBODY)
+        was = before.policy.degree if before is not None else self.desk.automation.base.degree
+        degree = self.desk.automation.base.changed(wanted.changes).degree if "degree" in wanted.changes else was
+        if not degree.lower_than(was):
+            return
+        if not reason:
+            message = "say why: everybody gets less automation"
+            raise InvalidParameter(message, param="reason", cause="missing_reason")
+        if not wanted.confirm:
+            raise InvalidParameter(self._effect(was, degree), param="confirm", cause="unconfirmed")
+
+    def _effect(self, was: Degree, degree: Degree) -> str:
+        served = self.scopes.served(self._clock() - HOUR_S)
+        uploads = served.pop("upload", 0)
+        found = [f"default goes from {was} to {degree}. In the last hour that would have concerned {uploads} uploads"]
+        follows = (
+            "all wait for a person" if degree.waits else "those wait for a person of which the machine is not sure"
+        )
+        found.append(f"({follows}) and {sum(served.values())} live sessions")
+        found.append("(refused)." if degree in (Degree.HUMAN_ONLY, Degree.SHADOW) else "(their finals are drafts).")
+        return " ".join([*found, "Confirm to do it."])
 
     def gauges(self) -> tuple[GaugeRow, ...]:
         """Return the rows of the exposition."""

@@ -1,17 +1,25 @@
 """What holds for whom, as a running server knows it: the policies, and what is known of each bundle's confidence."""
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechpipe.errors import BadInput
+from speechpipe.review import Degree
 from speechpipe.review.automation import Scoped, keep, kept, resolve
 from speechpipe.review.calibration import Calibration
-from speechpipe.review.degrees import UNFOLLOWED, Policy, Terms
+from speechpipe.review.degrees import EVERYBODY, UNFOLLOWED, Policy, Terms
 from speechpipe.review_desk import ReviewDesk
 
 STANDING_S = 90 * 86_400.0
 """What is known of a bundle's confidence is of so long, at most."""
+
+
+TRACES = ("speechpipe.db", "route.json", "reviews", "retrain")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,23 +29,60 @@ class _Standing:
 
 
 class TermsBook:
-    """Thread-safe. `refresh` and `judge` raise what the store raises; everything else goes on with what is known."""
+    """Thread-safe. `refresh` and `judge` raise what the store raises; everything else goes on with what is known.
 
-    def __init__(self, desk: ReviewDesk, copy: Path, clock: Callable[[], float]) -> None:
+    The policies are those of the store, from the first time that it can be read. Before, and while it cannot be, those
+    of the copy in the state directory hold. Where neither can be read nobody knows what was said: people are asked for
+    everything (`assist`, or the default degree if that is lower).
+    """
+
+    def __init__(self, desk: ReviewDesk, copy: Path, clock: Callable[[], float], default: Degree = Degree.FULL) -> None:
+        """Read the copy; `default` is the degree of whoever nobody has said anything of."""
         self._desk = desk
         self._copy = copy
         self._clock = clock
-        self._policies: dict[str, Scoped] = kept(copy)
+        self._base = Policy(default)
+        desk.automation.base = self._base
         self._standings: dict[tuple[str, float, float], _Standing] = {}
         self._newest = -1.0
         self._lock = threading.Lock()
+        self._read = False  # whether the store has been read
+        self._careful = {EVERYBODY: Scoped(Policy(min(default, Degree.ASSIST, key=list(Degree).index)), 0, 0.0)}
+        self._damaged = False
+        try:
+            known = kept(copy)
+        except BadInput as error:
+            log.error("%s; people are asked for everything until the store says what holds", error)
+            known, self._damaged = None, True
+        self._known: Mapping[str, Scoped] = known or {}  # of the store, or the copy
+        # No copy: a server that has never run here, or one whose copy was deleted. It has left other traces then.
+        self._unknown = self._damaged or (known is None and _has_run(copy.parent))
+
+    @property
+    def _policies(self) -> Mapping[str, Scoped]:
+        return self._careful if self._unknown else self._known
 
     def refresh(self) -> None:
-        """Read the policies anew, and keep a copy beside the store."""
+        """Read the policies anew, and keep a copy beside the store.
+
+        Policies are never deleted: a store that has none of those that are known has lost them, and gets them back.
+        """
         found = self._desk.automation.policies()
         with self._lock:
-            before, self._policies = self._policies, found
-        if {scope: item.policy for scope, item in found.items()} != {s: item.policy for s, item in before.items()}:
+            if not found and self._known:
+                log.error("the store has lost the degrees of automation; it gets those back that this server knows")
+                self._desk.automation.restore(self._known)
+                found = self._desk.automation.policies()
+            before, self._known = self._known, found
+            # A damaged copy may have said more than an empty store does: somebody must say what holds.
+            self._unknown = self._damaged = self._damaged and not found
+            first, self._read = not self._read, True
+            if self._unknown:
+                return
+        changed = {scope: item.policy for scope, item in found.items()} != {
+            s: item.policy for s, item in before.items()
+        }
+        if first or changed:
             keep(self._copy, found)
 
     def judge(self) -> None:
@@ -57,7 +102,7 @@ class TermsBook:
         """Return what holds for a new session."""
         policy = resolve(self._policies, tenant)
         if policy is None:
-            return UNFOLLOWED
+            return UNFOLLOWED if self._base.degree is Degree.FULL else Terms(self._base, followed=True)
         known = self._standings.get((bundle, policy.bound, policy.delta))
         if known is None:
             return Terms(policy, followed=True)
@@ -65,4 +110,9 @@ class TermsBook:
 
     def policy(self, tenant: str) -> Policy:
         """Return the policy of a tenant."""
-        return resolve(self._policies, tenant) or Policy()
+        return resolve(self._policies, tenant) or self._base
+
+
+def _has_run(state: Path) -> bool:
+    """Whether a server has worked in a state directory before."""
+    return any((state / name).exists() for name in TRACES)

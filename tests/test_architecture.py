@@ -58,7 +58,7 @@ ROWS: list[list[str]] = [
     ["containers"],
     ["registry"],
     ["background", "outgoing"],
-    ["types", "errors", "machine", "state_files", "torchaudio_import"],
+    ["types", "errors", "machine", "state_files", "tenants", "torchaudio_import"],
 ]
 READERS = {"source", "wire", "wav_stream", "ffmpeg_stream", "signatures"}  # of audio
 MAY_IMPORT_SIDEWAYS = {("bundles", "cards")}

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from speechpipe.api import auth
 from speechpipe.config import Settings
 from speechpipe.review.queue import Reviewer
+from speechpipe.tenants import ANONYMOUS
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
@@ -128,7 +129,7 @@ def identify(role: Role, authorization: str | None, settings: Settings) -> Revie
         Unauthorized: keys are set and this is none of them, or not one that opens routes of this role.
     """
     if role is Role.OPEN:
-        return Reviewer(auth.ANONYMOUS)
+        return Reviewer(ANONYMOUS)
     if role is Role.REVIEWER:
         return auth.reviewer(authorization, settings)
     keys = settings.api_keys

@@ -1,6 +1,5 @@
 """API keys: `Authorization: Bearer KEY` or `Token KEY`, compared in constant time."""
 
-import hashlib
 import hmac
 from collections.abc import Sequence
 
@@ -9,8 +8,7 @@ from speechpipe.errors import NotReady, Unauthorized
 from speechpipe.review.queue import Reviewer
 from speechpipe.reviewing import Reviewing
 from speechpipe.service import Service
-
-ANONYMOUS = "anonymous"
+from speechpipe.tenants import ANONYMOUS, tenant_of
 
 
 def caller(authorization: str | None, keys: Sequence[str]) -> str:
@@ -29,7 +27,7 @@ def caller(authorization: str | None, keys: Sequence[str]) -> str:
     matches = [hmac.compare_digest(given.encode(), key.encode()) for key in keys]
     if not any(matches):
         raise Unauthorized("incorrect API key")
-    return digest(given)
+    return tenant_of(given)
 
 
 def reviewing(service: Service) -> Reviewing:
@@ -52,14 +50,9 @@ def reviewer(authorization: str | None, settings: Settings, name: str = "") -> R
     everybody = [*settings.reviewer_keys, *settings.operator_keys]
     caller_ = caller(authorization, [*settings.api_keys, *everybody] if settings.api_keys or everybody else [])
     shown = f"{name} ({caller_})" if name else caller_
-    if caller_ == ANONYMOUS or caller_ in {digest(key) for key in everybody}:
+    if caller_ == ANONYMOUS or caller_ in {tenant_of(key) for key in everybody}:
         return Reviewer(shown)
     return Reviewer(shown, caller_)
-
-
-def digest(key: str) -> str:
-    """Return what a key is called wherever it must be named."""
-    return "key-" + hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def of_socket(authorization: str | None, offered: Sequence[str]) -> tuple[str | None, str | None]:

@@ -13,6 +13,7 @@ from speechpipe.api.errors import shown_failure
 from speechpipe.errors import InvalidParameter
 from speechpipe.monitor.database import reachable
 from speechpipe.review.queue import Reviewer
+from speechpipe.reviewing import PolicyChange
 from speechpipe.service import Service
 
 DAYS = 90.0
@@ -25,6 +26,10 @@ class Change(BaseModel):
 
     reason: str = Field("", max_length=500)
     revision: int | None = Field(None, description="That which the change was made from; 409 if it is another now.")
+    force: bool = Field(False, description="Set it for a tenant of which nothing is known yet.")
+    confirm: bool = Field(
+        False, description="Needed to lower the degree of `default`; the 400 without says the effect."
+    )
 
 
 def router(service: Service) -> APIRouter:
@@ -53,22 +58,29 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 503)
     def panel(reviewer: Annotated[Reviewer, Depends(who)]) -> Response:
         desk = auth.reviewing(service).desk
+        base = desk.automation.base.degree
         with reachable():
             scopes = [review_document.policy(scope, item) for scope, item in sorted(desk.automation.policies().items())]
             lines = [review_document.entry(item) for item in desk.automation.history(20)]
         found = review_document.people(desk.people(service.clock() - DAYS * 86_400.0, tenant=reviewer.tenant))
-        return HTMLResponse(people_page.panel(scopes, lines, found, shown_failure(auth.reviewing(service).failure)))
+        return HTMLResponse(
+            people_page.panel(scopes, lines, found, (base, shown_failure(auth.reviewing(service).failure)))
+        )
 
     @routes.put("/{scope}")
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
     def change(
         scope: Annotated[str, Path(max_length=128)], body: Change, actor: Annotated[str, Depends(name)]
     ) -> dict[str, Any]:
-        """Say how much the machine may do alone, for a tenant or for `default`; new sessions follow at once."""
+        """Say how much the machine may do alone, for a tenant or for `default`; new sessions follow at once.
+
+        An API key as scope means its tenant. To lower the degree of `default` takes a `reason` and `confirm`.
+        """
         changes = body.model_extra or {}
         if not changes:
             raise InvalidParameter("say what is to change, such as degree", param="degree")
-        found = auth.reviewing(service).set(scope, changes, actor, body.reason.strip(), body.revision)
-        return review_document.policy(scope, found)
+        wanted = PolicyChange(changes, actor, body.reason, body.revision, body.force, body.confirm)
+        meant, found = auth.reviewing(service).change(scope, wanted)
+        return review_document.policy(meant, found)
 
     return routes

@@ -21,6 +21,11 @@ class Degree(StrEnum):
         order = list(Degree)
         return order[max(0, order.index(self) - 1)]
 
+    def lower_than(self, other: "Degree") -> bool:
+        """Whether the machine may do less alone than at `other`."""
+        order = list(Degree)
+        return order.index(self) < order.index(other)
+
     @property
     def waits(self) -> bool:
         """Whether every text needs a person first."""

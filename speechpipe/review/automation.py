@@ -4,16 +4,16 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from speechpipe.errors import InUse, InvalidParameter, SpeechpipeError
+from speechpipe.errors import BadInput, InUse, InvalidParameter, SpeechpipeError
 from speechpipe.monitor.schema import automation, automation_history
-from speechpipe.review import Degree
 from speechpipe.review.degrees import EVERYBODY, Policy
 from speechpipe.state_files import write_file
 
@@ -33,7 +33,7 @@ class Entry:
     revision: int
     at: float
     actor: str
-    action: str  # set | demote
+    action: str  # set | demote | restore
     degree: str
     was: str
     reason: str
@@ -52,13 +52,17 @@ class Scoped:
 class Automation:
     """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
 
-    def __init__(self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time, base: Policy | None = None
+    ) -> None:
+        """Prepare; `base` is what holds where nobody has said anything."""
+        self.engine = engine
         self._clock = clock
+        self.base = base or Policy()
 
     def policies(self) -> dict[str, Scoped]:
         """Return what was said, by scope."""
-        with self._engine().connect() as connection:
+        with self.engine().connect() as connection:
             rows = connection.execute(select(automation)).all()
         return {row.scope: Scoped(Policy().changed(row.document), row.revision, row.changed_at) for row in rows}
 
@@ -74,13 +78,13 @@ class Automation:
         if not scope or len(scope) > MOST_SCOPE or not scope.isprintable():
             raise InvalidParameter(f"a scope is a tenant, or {EVERYBODY!r}", param="scope")
         found = self.policies()
-        old = found.get(scope) or Scoped(found[EVERYBODY].policy if EVERYBODY in found else Policy(), 0, 0.0)
+        old = found.get(scope) or Scoped(found[EVERYBODY].policy if EVERYBODY in found else self.base, 0, 0.0)
         if revision is not None and revision != old.revision:
             raise InUse(f"{scope} was changed meanwhile: it has revision {old.revision}, not {revision}")
         return self._write(scope, old, old.policy.changed(changes), ("set", actor, reason))
 
     def demote(self, scope: str, actor: str, reason: str) -> Scoped | None:
-        """Take a scope down by one degree.
+        """Take a scope down by one degree; one that has no policy of its own begins at that of everybody.
 
         None if its policy does not want that, it is at *assist* or below, or it was demoted a moment ago: the alarms
         of one degradation come one after the other.
@@ -88,7 +92,8 @@ class Automation:
         Raises:
             InUse: somebody else has changed it meanwhile.
         """
-        old = self.policies().get(scope)
+        found = self.policies()
+        old = found.get(scope) or (Scoped(found[EVERYBODY].policy, 0, 0.0) if EVERYBODY in found else None)
         if old is None or not old.policy.demote or old.policy.degree.waits:
             return None  # below assist the machine says nothing that could be wrong
         last = next((entry for entry in self.history() if entry.scope == scope), None)
@@ -97,31 +102,27 @@ class Automation:
         new = old.policy.changed({"degree": old.policy.degree.below})
         return self._write(scope, old, new, ("demote", actor, reason))
 
-    def _write(self, scope: str, old: Scoped, policy: Policy, said: tuple[str, str, str]) -> Scoped:
+    def restore(self, known: Mapping[str, Scoped]) -> None:
+        """Write policies into a store that has lost all of them.
+
+        Raises:
+            InUse: somebody else is doing it.
+        """
+        said = ("restore", "speechpipe", "the store had lost it; from the copy that the server keeps")
+        with self.engine().begin() as connection:
+            for scope, item in known.items():
+                self._write(scope, Scoped(item.policy, 0, 0.0), item.policy, said, connection)
+
+    def _write(
+        self, scope: str, old: Scoped, policy: Policy, said: tuple[str, str, str], connection: Connection | None = None
+    ) -> Scoped:
         new = Scoped(policy, old.revision + 1, self._clock())
-        row = {"revision": new.revision, "document": policy.document(), "changed_at": new.changed_at}
-        action, actor, reason = said
         message = f"{scope} was changed by somebody else at the same time"
         try:
-            with self._engine().begin() as connection:
-                if old.revision == 0:
-                    connection.execute(insert(automation), {"scope": scope, **row})
-                else:
-                    mine = (automation.c.scope == scope) & (automation.c.revision == old.revision)
-                    if connection.execute(update(automation).where(mine).values(**row)).rowcount != 1:
-                        raise InUse(message)
-                line = {
-                    "scope": scope,
-                    "revision": new.revision,
-                    "at": new.changed_at,
-                    "actor": actor,
-                    "action": action,
-                    "degree": policy.degree,
-                    "was": old.policy.degree if old.revision else "",
-                    "reason": reason,
-                    "document": policy.document(),
-                }
-                connection.execute(insert(automation_history), line)
+            with nullcontext(connection) if connection is not None else self.engine().begin() as mine:
+                if not _changed(mine, scope, old, new):
+                    raise InUse(message)
+                mine.execute(insert(automation_history), _line(scope, old, new, said))
         except IntegrityError as error:
             raise InUse(message) from error
         return new
@@ -129,12 +130,37 @@ class Automation:
     def history(self, most: int = 200) -> list[Entry]:
         """Return what was said, the newest first."""
         query = select(automation_history).order_by(automation_history.c.id.desc()).limit(most)
-        with self._engine().connect() as connection:
+        with self.engine().connect() as connection:
             rows = connection.execute(query).all()
         return [
             Entry(row.scope, row.revision, row.at, row.actor, row.action, row.degree, row.was, row.reason, row.document)
             for row in rows
         ]
+
+
+def _changed(connection: Connection, scope: str, old: Scoped, new: Scoped) -> bool:
+    """Write a policy onto the revision that it was made from; False if that is not there any more."""
+    row = {"revision": new.revision, "document": new.policy.document(), "changed_at": new.changed_at}
+    if old.revision == 0:
+        connection.execute(insert(automation), {"scope": scope, **row})
+        return True
+    mine = (automation.c.scope == scope) & (automation.c.revision == old.revision)
+    return connection.execute(update(automation).where(mine).values(**row)).rowcount == 1
+
+
+def _line(scope: str, old: Scoped, new: Scoped, said: tuple[str, str, str]) -> dict[str, Any]:
+    action, actor, reason = said
+    return {
+        "scope": scope,
+        "revision": new.revision,
+        "at": new.changed_at,
+        "actor": actor,
+        "action": action,
+        "degree": new.policy.degree,
+        "was": old.policy.degree if old.revision else "",
+        "reason": reason,
+        "document": new.policy.document(),
+    }
 
 
 def resolve(policies: Mapping[str, Scoped], tenant: str) -> Policy | None:
@@ -151,16 +177,16 @@ def keep(path: Path, policies: Mapping[str, Scoped]) -> None:
         log.warning("the copy of the degrees of automation cannot be written: %s", error)
 
 
-def kept(path: Path) -> dict[str, Scoped]:
-    """Return the copy.
+def kept(path: Path) -> dict[str, Scoped] | None:
+    """Return the copy; None if there is none.
 
-    A copy that cannot be read asks a person for everything: it may have asked for that.
+    Raises:
+        BadInput: there is one, and it cannot be read.
     """
     try:
         found = json.loads(path.read_text())
         return {scope: Scoped(Policy().changed(document), 0, 0.0) for scope, document in found.items()}
     except FileNotFoundError:
-        return {}
+        return None
     except (OSError, ValueError, AttributeError, TypeError, SpeechpipeError) as error:
-        log.error("the copy of the degrees of automation cannot be read, people are asked for everything: %s", error)
-        return {EVERYBODY: Scoped(Policy(Degree.ASSIST), 0, 0.0)}
+        raise BadInput(f"the copy of the degrees of automation cannot be read: {error}") from error

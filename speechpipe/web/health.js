@@ -49,12 +49,19 @@ async function update() {
   if (form.elements.follow.checked) timer = setTimeout(update, EVERY_MS);
 }
 
+// Whether somebody has put something else into a field than the page had.
+function isChanged(field) {
+  if (field.type !== "select-one") return field.value !== field.defaultValue;
+  const preset = [...field.options].find((option) => option.defaultSelected) ?? field.options[0];
+  return field.value !== preset?.value;
+}
+
 // Panels above the report: places to act as well as to look.
 async function showPanel(selector, address) {
   const panel = document.querySelector(selector);
   if (!panel) return;
   const fields = [...panel.querySelectorAll("input, select")];
-  if (fields.some((field) => field === document.activeElement || (field.name !== "scope" && field.type !== "select-one" && field.value))) return; // somebody is about to act
+  if (fields.some((field) => field === document.activeElement || isChanged(field))) return; // somebody is about to act
   const open = [...panel.querySelectorAll("details")].map((item) => item.open);
   const answer = await fetch(address, { headers: headers() }).catch(() => null);
   if (!answer?.ok) return;
@@ -68,19 +75,43 @@ async function showRollout() {
   await showPanel("#people", "v1/automation/panel");
 }
 
-async function automate(form) {
-  const scope = form.elements.scope.value.trim();
-  const answer = await fetch(`v1/automation/${encodeURIComponent(scope)}`, {
+function setDegree(scope, wanted) {
+  return fetch(`v1/automation/${encodeURIComponent(scope)}`, {
     method: "PUT",
     headers: { ...headers(), "Content-Type": "application/json" },
-    body: JSON.stringify({ degree: form.elements.degree.value, reason: form.elements.why.value.trim() }),
+    body: JSON.stringify(wanted),
   }).catch(() => null);
-  const said = await answer?.json().catch(() => null);
-  status.textContent = answer?.ok ? `${scope}: ${said.degree.replace("_", " ")}` : said?.error?.message ?? "the server cannot be reached";
-  if (answer?.ok) form.elements.why.value = "";
+}
+
+// Less automation for everybody: the server says what follows, and a person must agree to that.
+async function automate(form) {
+  const scope = form.elements.scope.value.trim();
+  const wanted = { degree: form.elements.degree.value, reason: form.elements.why.value.trim() };
+  let answer = await setDegree(scope, wanted);
+  let said = await answer?.json().catch(() => null);
+  if (said?.error?.code === "unconfirmed") {
+    if (window.confirm(said.error.message)) {
+      answer = await setDegree(scope, { ...wanted, confirm: true });
+      said = await answer?.json().catch(() => null);
+    } else {
+      said = { error: { message: "nothing was changed" } };
+    }
+  }
+  const done = answer?.ok ? `${said.scope}: ${said.degree.replace("_", " ")}` : said?.error?.message ?? "the server cannot be reached";
+  status.textContent = done;
+  if (answer?.ok) form.reset();
+  else form.querySelector("output").textContent = done;
   document.activeElement?.blur();
   await showRollout();
 }
+
+// The degree that is offered is the one that holds.
+document.querySelector("#people")?.addEventListener("input", (event) => {
+  if (event.target.name !== "scope") return;
+  const held = JSON.parse(event.target.form.dataset.held);
+  const scope = event.target.value.trim();
+  event.target.form.elements.degree.value = Object.hasOwn(held, scope) ? held[scope] : held.default;
+});
 
 document.querySelector("#people")?.addEventListener("submit", (event) => {
   event.preventDefault();

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from speechpipe.monitor import Record
 from speechpipe.monitor.store import Store
 from speechpipe.review.queue import Reviewer
 from speechpipe.review_desk import ReviewDesk
+from speechpipe.tenants import tenant_of
 from tests.cli.test_rollout import speechpipe
 from tests.review.tasks import said, task
 
@@ -18,7 +20,10 @@ def test_degrees_are_set_and_shown_with_their_history(tmp_path: Path) -> None:
     assert (missing.returncode, "there is no store" in missing.stderr) == (2, True)
     first = speechpipe(tmp_path, "automation", "set", "default", "assist", "-r", "the pilot", "--by", "ann")
     assert (first.returncode, first.stdout) == (0, "default: assist\n")
-    second = speechpipe(tmp_path, "automation", "set", "acme", "partial", "--bound", "0.1", "--no-demote", "--json")
+    words = ["automation", "set", "acme", "partial", "--bound", "0.1", "--no-demote", "--json"]
+    unknown = speechpipe(tmp_path, *words)
+    assert (unknown.returncode, "no tenant of that name" in unknown.stderr) == (2, True)
+    second = speechpipe(tmp_path, *words, "--force")
     assert json.loads(second.stdout)["demote"] is False
     shown = speechpipe(tmp_path, "automation", "show").stdout
     assert "acme: partial; error of what is delivered unseen 10.0% at most; 2.0% drawn at random" in shown
@@ -29,6 +34,23 @@ def test_degrees_are_set_and_shown_with_their_history(tmp_path: Path) -> None:
         refused = speechpipe(tmp_path, "automation", "set", *words)
         assert (refused.returncode, bool(refused.stderr)) == (2, True)
     assert len(json.loads(speechpipe(tmp_path, "automation", "show", "--json").stdout)["history"]) == 2
+
+
+def test_the_tenant_of_a_key_is_printed_and_the_key_is_kept_nowhere(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'speechpipe.db'}")
+    store.open()
+    store.append(Record("session", "s", "s", 1.0, "upload", "b", "1", "ok", tenant=tenant_of("k-u2")))
+    store.close()
+    printed = speechpipe(tmp_path, "automation", "tenant", given="k-u2\n")
+    assert (printed.returncode, printed.stdout.strip()) == (0, tenant_of("k-u2"))
+    assert speechpipe(tmp_path, "automation", "tenant", given="\n").returncode == 2
+    done = speechpipe(tmp_path, "automation", "set", "k-u2", "assist")
+    assert (done.returncode, done.stdout.strip()) == (0, f"{tenant_of('k-u2')}: assist")
+    refused = speechpipe(tmp_path, "automation", "set", "k-u3", "assist")
+    assert refused.returncode == 2
+    assert "k-u3" not in refused.stdout + refused.stderr
+    assert b"k-u2" not in (tmp_path / "speechpipe.db").read_bytes()
+    assert "k-u2" not in speechpipe(tmp_path, "automation", "show", "--json").stdout
 
 
 @pytest.fixture

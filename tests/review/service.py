@@ -29,7 +29,8 @@ class Desk:
         self.http = httpx.Client(base_url=server.url, timeout=PATIENCE_S, headers=headers)
 
     def policy(self, scope: str = "default", **changes: object) -> httpx.Response:
-        return self.http.put(f"/v1/automation/{scope}", json=changes)
+        wanted = {"reason": "a test", "confirm": True, "force": True, **changes}
+        return self.http.put(f"/v1/automation/{scope}", json=wanted)
 
     def upload(self, data: bytes | None = None, **fields: str) -> httpx.Response:
         files = {"file": ("a.wav", wav() if data is None else data)}

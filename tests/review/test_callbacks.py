@@ -194,8 +194,10 @@ def test_the_signing_secret_is_made_once_or_set(tmp_path: Path) -> None:
     (tmp_path / "signing.key").write_text("\n")
     with pytest.raises(InvalidParameter, match="is empty"):
         signing_secret(Settings(state_dir=tmp_path))
+    (tmp_path / "signing.key").unlink()
+    (tmp_path / "signing.key").mkdir()
     with pytest.raises(InvalidParameter, match="SPEECHPIPE_SIGNING_SECRET"):
-        signing_secret(Settings(state_dir=tmp_path / "signing.key"))
+        signing_secret(Settings(state_dir=tmp_path))
 
 
 def test_a_listener_that_refuses_is_tried_again(house: House) -> None:

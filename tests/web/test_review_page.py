@@ -36,7 +36,12 @@ def upload(server: Server, name: str, **fields: str) -> str:
 
 
 def policy(server: Server, **changes: object) -> None:
-    assert httpx.put(f"{server.url}/v1/automation/default", json=changes).status_code == 200
+    assert (
+        httpx.put(
+            f"{server.url}/v1/automation/default", json={"reason": "a test", "confirm": True, **changes}
+        ).status_code
+        == 200
+    )
 
 
 def texts(page: Page) -> list[str]:

@@ -1,0 +1,70 @@
+"""Whether what an alarm tells of comes from one tenant alone."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from speechpipe.monitor import Record
+from speechpipe.monitor.alarms import Alarm, Condition
+from speechpipe.monitor.cascade import CascadeSpec, Metric, Worse
+from speechpipe.monitor.store import Store
+
+BEFORE_S = 900.0
+"""An alarm begins some time after what it tells of."""
+
+MOST = 5000
+LEAST_OTHERS = 20
+"""Values of all others that it takes to say that they are as they were."""
+
+
+def source(spec: CascadeSpec, store: Store, alarm: Alarm, now: float) -> str:
+    """Return the tenant without whose sessions the alarm would not stand; empty: it is not one tenant's.
+
+    A group in which there is one tenant only is that tenant's, and everybody's: empty, too.
+
+    Raises:
+        SQLAlchemyError, OSError: the store cannot be read.
+    """
+    condition = alarm.condition
+    metric = next((metric for metric in spec.metrics if metric.name == condition.metric), None)
+    label = condition.group.split()
+    bundle = next((part for part in label if "@" in part), "")
+    if metric is None or not bundle:
+        return ""
+    name, _, version = bundle.partition("@")
+    found = store.latest(MOST, alarm.pending_at - BEFORE_S, now + 1, name, version)
+    values = _by_tenant(metric, [record for record in found if {record.channel, record.arm} <= set(label)])
+    if len(values) < 2:
+        return ""
+    counts = {tenant: len(mine) for tenant, mine in values.items()}
+    everybody = _mean(values.values())
+    first = max(counts, key=lambda tenant: abs(everybody - _mean(_without(values, tenant))))
+    others = _without(values, first)
+    if sum(map(len, others)) < LEAST_OTHERS:  # they say nothing: what is known is known of one
+        return first if counts[first] >= LEAST_OTHERS else ""
+    return "" if _stands(condition, metric, everybody, _mean(others)) else first
+
+
+def _by_tenant(metric: Metric, records: Iterable[Record]) -> Mapping[str, Sequence[float]]:
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for record in records:
+        if (value := metric.read(record)) is not None:
+            found[record.tenant].append(float(value))
+    return found
+
+
+def _without(values: Mapping[str, Sequence[float]], tenant: str) -> list[Sequence[float]]:
+    return [mine for name, mine in values.items() if name != tenant]
+
+
+def _mean(parts: Iterable[Sequence[float]]) -> float:
+    found = [value for part in parts for value in part]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _stands(condition: Condition, metric: Metric, everybody: float, others: float) -> bool:
+    """Whether the alarm would stand with the sessions of the others alone."""
+    if condition.rule == "limit" and metric.limit is not None:
+        return others < metric.limit if metric.worse is Worse.DOWN else others > metric.limit
+    if condition.expected is None:
+        return True
+    return abs(others - condition.expected) >= abs(everybody - condition.expected) / 2
