@@ -70,16 +70,17 @@ def _pictures(stream: Any, seconds: float) -> list[Any]:
         frame = av.VideoFrame.from_ndarray(np.full((128, 160, 3), number % 256, np.uint8), format="rgb24")
         frame.pts, frame.time_base = number, Fraction(1, rate)
         packets += stream.encode(frame)
-    return packets + stream.encode(None)
+    packets += stream.encode(None)
+    return packets
 
 
 def _sound(track: Track, stream: Any, rate: int) -> list[Any]:
-    planar = np.ascontiguousarray(np.atleast_2d(track.samples.T), dtype=np.float32)
+    packed = np.ascontiguousarray(track.samples.reshape(1, -1), dtype=np.float32)
     context = stream.codec_context
     resampler = av.AudioResampler(
         format=context.format, layout=track.layout, rate=rate, frame_size=context.frame_size or 1024
     )
-    frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout=track.layout)
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=track.layout)
     frame.sample_rate, frame.time_base, frame.pts = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ), 0
     packets = []
     for part in [*resampler.resample(frame), *resampler.resample(None)]:

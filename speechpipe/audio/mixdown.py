@@ -153,11 +153,13 @@ class _Surround:
         """Decide from the (slices, channels) powers of a block."""
         if self.centre is None:
             return False
-        beside = [index for index in self.heard if index != self.centre]
+        beside = [index for index in self.heard if index != self.centre and self.weights[index] > 0]
         centre, others = float(self.levels[self.centre]), float(self.levels[beside].max(initial=0.0))
         if centre < CENTRE_POWER or others < AUDIBLE_POWER or centre < self.share * others:
             return False
         # Music goes on while somebody speaks. Others who speak when the centre does not are talkers of their own.
         speaks = powers[:, self.centre] > SPEAKS_SHARE * powers[:, self.centre].max()
+        if not speaks.any():
+            return self.centred
         bed = powers[:, beside].max(axis=1)
         return bool(speaks.all()) or float(bed[~speaks].mean()) < TALKERS_RATIO * float(bed[speaks].mean())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Server
+from tests.containers import Track, written
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES, encoded, encoded_by_ffmpeg, sample, tone
 
@@ -111,6 +112,51 @@ def test_a_wav_header_that_says_too_much_or_nothing(server: Server) -> None:
     assert less.json()["duration"] == pytest.approx(len(SPEECH) / 16_000, abs=0.01)
     assert warnings(less) == {"header_too_short"}
     assert less.json()["speechpipe"]["input"]["claimed_s"] == pytest.approx(1.0)
+
+
+def test_files_end_to_end_are_one_answer_and_every_sample_is_accounted_for(server: Server) -> None:
+    second = sample("sentence_awb")
+    response = post(server, encoded(SPEECH, form="MP3") + encoded(second, form="MP3"))
+    assert warnings(response) == {"several_recordings"}
+    answer = response.json()
+    seconds = (len(SPEECH) + len(second)) / 16_000
+    assert answer["duration"] == pytest.approx(seconds, abs=0.1)
+    spoken = sum(item["end"] - item["start"] for item in answer["segments"])
+    apart = [post(server, encoded(audio)).json()["segments"] for audio in (SPEECH, second)]
+    assert spoken > 0.9 * sum(item["end"] - item["start"] for items in apart for item in items)
+    assert answer["segments"][-1]["end"] == pytest.approx(len(SPEECH) / 16_000 + apart[1][-1]["end"], abs=0.15)
+    accounting = answer["speechpipe"]["accounting"]
+    parts = ("in_utterances", "dropped_by_vad", "dropped_by_overload", "pending")
+    assert accounting["received"] == sum(accounting[part] for part in parts)
+    assert accounting["received"] == pytest.approx(seconds * 16_000, abs=1600)
+
+
+def test_captions_stand_where_the_picture_is(server: Server) -> None:
+    film = written("matroska", "aac", Track(SPEECH, starts_s=3.0), video_s=8.0)
+    early = post(server, encoded(SPEECH)).json()
+    answer = post(server, film, **{"timestamp_granularities[]": "word"}).json()
+    assert {item["code"] for item in answer["speechpipe"]["warnings"]} == {"gap_filled"}
+    late = answer["speechpipe"]["segments"][0]["start"] - early["speechpipe"]["segments"][0]["start"]
+    assert late == pytest.approx(3.0, abs=0.15)
+    assert answer["words"][0]["start"] > 3.0
+    captions = post(server, film, response_format="srt").text
+    assert captions.splitlines()[1].startswith("00:00:03,")
+    accounting = answer["speechpipe"]["accounting"]
+    assert accounting["received"] == round(answer["duration"] * 16_000)
+
+
+def test_the_audio_track_can_be_chosen(server: Server) -> None:
+    two = written("mp4", "aac", Track(0 * SPEECH), Track(SPEECH))
+    first = post(server, two)
+    assert first.json()["text"] == ""
+    assert warnings(first) == {"audio_tracks", "very_quiet"}
+    second = post(server, two, track="1")
+    assert len(second.json()["segments"]) == 1
+    assert warnings(second) == set()
+    assert second.json()["speechpipe"]["input"]["tracks"] == 2
+    refused(server, post(server, two, track="2"), 400, "invalid_parameter")
+    assert "has 2" in post(server, two, track="2").json()["error"]["message"]
+    refused(server, post(server, two, track="-1"), 400, "invalid_parameter")
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"])
