@@ -296,7 +296,7 @@ PLAN = "/v1/rollout/start"
 TOML = "application/toml"
 
 FLOODS: dict[str, Flood] = {
-    "idle": lambda _, until: until.wait() and None,
+    "idle": lambda _, until: (until.wait(), None)[1],
     "big JSON, no key": posting("/v1/feedback", MANY, "application/json"),
     "big JSON": posting("/v1/feedback", MANY, "application/json", BAD),
     "TOML, 60 KB": posting(PLAN, ".".join(["a"] * 30_000).encode() + b"=1", TOML, BAD),

@@ -104,6 +104,12 @@ class Operation:
     shown: bool
 
 
+def also(*types: str) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that answers 200 with one of these media types, beside JSON."""
+    content = {kind: {"schema": {"type": "string"}} for kind in types}
+    return {200: {"description": "In the format that was asked for.", "content": content}}
+
+
 def operations_of(routers: Sequence[APIRouter]) -> list[Operation]:
     """Return every HTTP route, in the order in which paths are looked up.
 
@@ -120,6 +126,19 @@ def operations_of(routers: Sequence[APIRouter]) -> list[Operation]:
                     raise ValueError(f"{sorted(methods)} {route.path} declares no access")
                 found.append(Operation(route.path_regex, route.path_format, methods, declared, route.include_in_schema))
     return found
+
+
+def at_path(operations: Sequence[Operation], path: str) -> list[Operation]:
+    """Return the operations at a path: those that name it, else those whose template it fits."""
+    return [item for item in operations if item.template == path] or [
+        item for item in operations if item.pattern.match(path)
+    ]
+
+
+def allowed(operations: Sequence[Operation]) -> str:
+    """Return the methods of the operations at a path as an `Allow` header has them."""
+    methods = {method for item in operations for method in item.methods} | {"OPTIONS"}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def identify(role: Role, authorization: str | None, settings: Settings) -> Reviewer:

@@ -11,12 +11,13 @@ import re
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from speechpipe.api import errors
-from speechpipe.api.access import READING, Operation
+from speechpipe.api.access import READING, Operation, allowed, at_path
 from speechpipe.api.bodies import Stopping
 from speechpipe.api.gate import route_path
 from speechpipe.api.hosts import Hosts, Origins
@@ -77,6 +78,8 @@ class Edge:
             await self._app(scope, answer.receive, answer.send)
         except SpeechpipeError as error:
             await answer.fail(error, self._service)
+        except HTTPException as error:
+            await answer.give(errors.frameworks(error, self._service))
         except (WebSocketDisconnect, ConnectionError):
             pass  # the client has gone
         except asyncio.CancelledError:
@@ -115,12 +118,10 @@ class Edge:
             UnknownName: there is nothing at the path.
             Forbidden: the page's origin is not allowed.
         """
-        path = route_path(scope)
-        methods = {method for item in self._operations if item.pattern.match(path) for method in item.methods}
-        if not methods:
+        found = at_path(self._operations, route_path(scope))
+        if not found:
             raise UnknownName("there is nothing at this path", cause="not_found")
-        methods |= {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
-        allow = ", ".join(sorted(methods))
+        allow = allowed(found)
         if "access-control-request-method" not in headers:
             return Response(status_code=204, headers={"allow": allow})
         if not self._cors(headers):
@@ -166,10 +167,13 @@ class _Answer:
         await self._send(message)
 
     async def fail(self, error: SpeechpipeError, service: Service) -> None:
-        """Answer with an error; if an answer has begun already, end it."""
+        """Answer with an error."""
         service.refuse(error)
+        await self.give(errors.response(error, route_path(self._scope)))
+
+    async def give(self, response: Response) -> None:
+        """Send an answer; if one has begun already, end it."""
         if not self._begun:
-            response = errors.response(error, route_path(self._scope))
             await response(self._scope, self.receive, self.send)
         elif self._scope["type"] == "websocket":
             with contextlib.suppress(RuntimeError, OSError):  # it may be closed already

@@ -79,14 +79,19 @@ def unforeseen(error: Exception) -> SpeechpipeError:
     return SpeechpipeError("internal error")
 
 
+def frameworks(error: HTTPException, service: Service) -> Response:
+    """Return one of the framework's errors in the same shape, and count it."""
+    cause = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+    service.refuse(BadInput(str(error.detail), cause=cause))
+    return JSONResponse(body(str(error.detail), error.status_code, None, cause), error.status_code, error.headers)
+
+
 def install(app: FastAPI, service: Service) -> None:
     """Answer the framework's own errors in the same shape; all others reach `edge.py`."""
 
     @app.exception_handler(HTTPException)
-    def frameworks(_: Request, error: HTTPException) -> Response:
-        cause = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        service.refuse(BadInput(str(error.detail), cause=cause))
-        return JSONResponse(body(str(error.detail), error.status_code, None, cause), error.status_code, error.headers)
+    def of_framework(_: Request, error: HTTPException) -> Response:
+        return frameworks(error, service)
 
     @app.exception_handler(RequestValidationError)
     def validation(_: Request, error: RequestValidationError) -> Response:

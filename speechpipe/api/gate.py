@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from anyio import CapacityLimiter, to_thread
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from speechpipe.api.access import Access, Body, BodyRule, Operation, identify
+from speechpipe.api.access import Access, Body, BodyRule, Operation, allowed, at_path, identify
 from speechpipe.api.bodies import Arrivals, Pace, Stopping, check_text, read_json, read_whole, replayed, too_large
 from speechpipe.errors import ClientGone, UnknownName, WrongContentType
 from speechpipe.service import Service
@@ -42,6 +43,7 @@ class Gate:
 
         Raises:
             SpeechpipeError: the request is refused.
+            HTTPException: the path takes other methods.
         """
         if scope["type"] in ("http", "websocket"):
             check_address(scope)
@@ -56,10 +58,11 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _declared(self, scope: Scope) -> Access | None:
-        path, method = route_path(scope), scope["method"]
-        found = (item for item in self._operations if method in item.methods and item.pattern.match(path))
-        operation = next(found, None)
-        return None if operation is None else operation.access
+        found = at_path(self._operations, route_path(scope))
+        fitting = [item.access for item in found if scope["method"] in item.methods]
+        if found and not fitting:
+            raise HTTPException(405, "this path takes other methods", {"allow": allowed(found)})
+        return fitting[0] if fitting else None
 
     async def _document(self, rule: BodyRule, headers: Headers, receive: Receive) -> Receive:
         """Read a document and check it; return what gives it to the route."""

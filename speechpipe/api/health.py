@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from speechpipe import health_document, health_page, review_document
-from speechpipe.api.access import Body, Role, access, name, who
+from speechpipe.api.access import Body, Role, access, also, name, who
 from speechpipe.api.errors import shown_failure
 from speechpipe.api.pages import HEADERS
 from speechpipe.evaluation import edit_share
@@ -71,7 +71,7 @@ def router(service: Service) -> APIRouter:
     def report(asked: Annotated[Asked, Depends()]) -> Report:
         return service.monitoring.desk.report(asked.seconds, asked.filters)
 
-    @routes.get("/v1/health/report", response_model=None)
+    @routes.get("/v1/health/report", response_model=None, responses=also("text/html"))
     @access(Role.REVIEWER, 503)
     def health_report(
         found: Annotated[Report, Depends(report)],

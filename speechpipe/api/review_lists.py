@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from speechpipe import review_document
-from speechpipe.api.access import Body, Role, access
+from speechpipe.api.access import Body, Role, access, also
 from speechpipe.api.bodies import read_json_list
 from speechpipe.api.review_access import Desk, desk_of
 from speechpipe.monitor.database import reachable
@@ -45,7 +45,7 @@ def router(service: Service) -> APIRouter:
         found = mine.reviewing.desk.people(since, bound=policy.bound, delta=policy.delta, tenant=mine.who.tenant)
         return review_document.people(found)
 
-    @routes.get("/export", response_model=None)
+    @routes.get("/export", response_model=None, responses=also("application/x-ndjson"))
     @access(Role.REVIEWER, 503)
     def export(
         request: Request,

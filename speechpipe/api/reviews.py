@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe.api import auth
-from speechpipe.api.access import Body, Role, access
+from speechpipe.api.access import Body, Role, access, also
 from speechpipe.api.review_access import Desk, desk_of
 from speechpipe.errors import UnknownName
 from speechpipe.monitor.database import reachable
@@ -116,7 +116,7 @@ def router(service: Service) -> APIRouter:
 
 
 def _claiming(routes: APIRouter, service: Service) -> None:
-    @routes.post("/claim", response_model=None)
+    @routes.post("/claim", response_model=None, responses={204: {"description": "There is none."}})
     @access(Role.REVIEWER, 503, body=Body.JSON)
     def claim(body: Claim, request: Request) -> Any:
         """Hand out the most urgent task; 204 if there is none."""
@@ -132,7 +132,7 @@ def _claiming(routes: APIRouter, service: Service) -> None:
 def _hearing(routes: APIRouter, service: Service) -> None:
     Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
 
-    @routes.get("/{id_}/audio", response_model=None)
+    @routes.get("/{id_}/audio", response_class=FileResponse, response_model=None, responses=also("audio/flac"))
     @access(Role.REVIEWER, 404, 503)
     def audio(id_: Id, mine: Mine) -> Response:
         """Send the audio of a task: FLAC, 16 kHz, mono."""

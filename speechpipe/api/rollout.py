@@ -69,7 +69,7 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
             return {"history": [rollout_document.entry(entry) for entry in rollouts.desk.history()]}
 
     @routes.get("/plan")
-    @access(Role.READER)
+    @access(Role.READER, 404)
     def plan(candidate: Annotated[str, Query(min_length=1, max_length=97)], case: Case = "replace") -> dict[str, Any]:
         """Return a plan for a deployment case, as TOML to edit."""
         service.catalogue.bundle(candidate)  # UnknownName if there is none
@@ -84,7 +84,7 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
         return await to_thread.run_sync(_do, rollouts, lambda desk: desk.start(found, who))
 
     @routes.post("/{action}")
-    @access(Role.OPERATOR, 409, 503, body=Body.JSON)
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
     def act(action: str, said: Said, who: Actor) -> dict[str, Any]:
         """Do one of approve, pause, resume, promote, rollback."""
         reason = said.reason.strip()

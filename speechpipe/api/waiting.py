@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from speechpipe import review_document
 from speechpipe.api import auth
-from speechpipe.api.access import Role, access, name
+from speechpipe.api.access import Role, access, also, name
 from speechpipe.api.fields import UploadFields
 from speechpipe.errors import NotAnswered
 from speechpipe.review.jobs import DONE, FAILED, Job
@@ -47,7 +47,9 @@ def router(service: Service) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix=PREFIX)
 
-    @routes.get("/{id_}", response_model=None)
+    @routes.get(
+        "/{id_}", response_model=None, responses=also("text/plain", "text/vtt") | {202: {"description": "It waits."}}
+    )
     @access(Role.CALLER, 404, 410, 503)
     def status(id_: Annotated[str, Path(max_length=64)], tenant: Annotated[str, Depends(name)]) -> Response:
         """Answer with the text of an upload that waited for a person; 202 while it still does."""

@@ -191,3 +191,12 @@ def test_the_document_stands_under_the_prefix_of_a_proxy(client: TestClient) -> 
     for bad in ("//evil.example", "/a b", "/<script>", "asr", "/" + "a" * 300):
         assert "servers" not in client.get("/openapi.json", headers={"x-forwarded-prefix": bad}).json()
     assert "servers" not in client.get("/openapi.json").json()
+
+
+def test_a_path_that_a_route_names_fits_no_other_route(client: TestClient) -> None:
+    headers = {"authorization": f"Bearer {KEYS['operator']}"}
+    for method, path in (("GET", "/v1/reviews/claim"), ("PUT", "/v1/automation/history"), ("POST", "/v1/rollout/plan")):
+        answer = client.request(method, path, headers=headers, json={})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == client.options(path).headers["allow"]
+        assert method not in answer.headers["allow"].split(", ")
