@@ -48,11 +48,12 @@ READ_BYTES = 4096
 
 STARTS = re.compile(
     rb"(?P<matroska>\x1a\x45\xdf\xa3)|(?P<ogg>OggS\x00\x02)|(?P<flac>fLaC[\x00\x80]\x00\x00\x22)"
+    rb"|(?P<mp3>ID3[\x02-\x04][\x00-\x0f][\x00-\xff][\x00-\x7f]{4})"
     rb"|(?P<mp4>\x00\x00[\x00\x01][\x08-\xff]ftyp)|(?P<wav>RIFF.{4}WAVE)",
     re.DOTALL,
 )
 START_BYTES = 12
-GO_ON_ITSELF = {"ogg": ("ogg", "flac"), "matroska": ("matroska", "flac"), "flac": ("flac",), "wav": ()}
+GO_ON_ITSELF = {"mp3": ("mp3",), "ogg": ("ogg", "flac"), "matroska": ("matroska", "flac"), "flac": ("flac",), "wav": ()}
 """What FFmpeg reads on by itself where one recording follows another, or holds as a part (FLAC in Ogg and Matroska)."""
 
 
@@ -214,7 +215,7 @@ class FfmpegStream(FfmpegDecoder):
         try:
             self._open(self._pipe, name, options=dict(OPTIONS), buffer_size=READ_BYTES)
         except UndecodableAudio as error:
-            message = error.message.replace("End of file", f"{name} that ends before any sound")
+            message = f"{name} that ends before any sound" if error.message.endswith(ENDS) else error.message
             raise UndecodableAudio(f"{message}{HINT if name == 'mp4' else ''}") from error
         try:
             self._check()
@@ -323,6 +324,9 @@ class FfmpegStream(FfmpegDecoder):
             self._room.notify()
         return self._pipe.discard()
 
+
+ENDS = ("End of file", "Input/output error")
+"""What FFmpeg says of bytes that end in the header."""
 
 HINT = " (an mp4 whose index is at its end cannot be decoded as it arrives: send it as an upload, or fragmented)"
 

@@ -68,3 +68,57 @@ def test_goodbye_comes_last() -> None:
     assert texts(outbox.take(reader)) == ["final"]
     assert outbox.take(reader) == Goodbye(1000, "ok")
     assert outbox.drained
+
+
+def test_it_knows_since_when_nobody_reads() -> None:
+    outbox = Outbox()
+    assert outbox.detached_at is not None, "nobody has come yet"
+    first = outbox.attach(lambda: None)
+    assert outbox.detached_at is None
+    second = outbox.attach(lambda: None, after=0)
+    assert not outbox.detach(first), "the late end of the old connection"
+    assert outbox.detached_at is None
+    assert outbox.detach(second)
+    gone = outbox.detached_at
+    assert gone is not None
+    assert outbox.detach(second)
+    assert outbox.detached_at == gone, "it did not go a second time"
+
+
+def test_a_reader_that_is_replaced_is_woken() -> None:
+    outbox, woken = Outbox(), []
+    first = outbox.attach(lambda: woken.append(1))
+    outbox.attach(lambda: None, after=0)
+    assert woken == [1]
+    assert outbox.take(first) is None
+
+
+def test_an_impossible_resumption_changes_nothing() -> None:
+    outbox = Outbox()
+    reader = outbox.attach(lambda: None)
+    outbox.put({"text": "one"})
+    outbox.detach(reader)
+    gone = outbox.detached_at
+    with pytest.raises(InvalidParameter):
+        outbox.attach(lambda: None, after=7)
+    assert outbox.detached_at == gone
+    assert texts(outbox.take(outbox.attach(lambda: None, after=0))) == ["one"]
+
+
+def test_only_an_answered_goodbye_says_that_everything_arrived() -> None:
+    outbox = Outbox()
+    reader = outbox.attach(lambda: None)
+    outbox.confirm(reader)
+    assert not outbox.confirmed, "there was no goodbye"
+    outbox.put({"text": "final"})
+    outbox.close(Goodbye(1000, "ok"))
+    assert texts(outbox.take(reader)) == ["final"]
+    assert outbox.drained
+    assert not outbox.confirmed, "taken is not arrived"
+    outbox.detach(reader)
+    again = outbox.attach(lambda: None, after=0)
+    outbox.confirm(reader)
+    assert not outbox.confirmed, "another connection reads now"
+    assert texts(outbox.take(again)) == ["final"]
+    outbox.confirm(again)
+    assert outbox.confirmed
