@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from speechpipe.api.errors import public_text, response
+from speechpipe.api.errors import public_text, response, unforeseen
 from speechpipe.api.gate import route_path
 from speechpipe.api.websocket_protocol import EXTENSION, LimitedWebSocket
 from speechpipe.errors import CLOSE_CODE, SpeechpipeError, TooSlow, error_row
@@ -28,6 +28,9 @@ MOST_REASON = 123
 
 LARGE_MESSAGE = 64 * 1024
 """Characters above which a message is parsed on a thread, one at a time."""
+
+TELL_S = 2.0
+"""For a client to take the message that tells of an error."""
 
 LOOK_S = 0.5
 """A client that waits for room is looked after this often: it may have gone."""
@@ -101,46 +104,41 @@ async def serve(
         login: what it sent as Authorization, and the subprotocol to accept with.
     """
     authorization, chosen = login
+    connection: Connection | None = None
+    failure: SpeechpipeError | None = None
     try:
         await asyncio.to_thread(client.open, authorization)
-    except SpeechpipeError as error:
-        await _refuse(service, socket, client, error, chosen)
-        return
-    except Exception:
-        log.exception("a live session could not be opened")
-        await _refuse(service, socket, client, SpeechpipeError("internal error"), chosen)
-        return
-    connection = Connection(socket, hub, client, service.settings.live_send_timeout_s)
-    try:
+        connection = Connection(socket, hub, client, service.settings.live_send_timeout_s)
         await connection.open(chosen)
         await connection.run()
     except SpeechpipeError as error:
-        service.refuse(error)
-        await connection.fail(error)
-    except (WebSocketDisconnect, RuntimeError) as error:
-        if connection.connected:
-            log.error("a live session broke", exc_info=error)
-            await connection.fail(SpeechpipeError("internal error"))
-    except Exception:
-        log.exception("a live session broke")
-        service.refuse(SpeechpipeError("internal error"))
-        await connection.fail(SpeechpipeError("internal error"))
+        failure = error
+    except WebSocketDisconnect:
+        pass  # it left before it was greeted
+    except Exception as error:
+        if connection is None or not connection.left:
+            log.exception("a live session broke")
+            failure = unforeseen(error)
+    try:
+        if failure is not None:
+            service.refuse(failure)
+            await _tell(socket, client, failure, chosen)
     finally:
-        connection.release()
+        if connection is not None:
+            connection.release()
 
 
-async def _refuse(
-    service: Service, socket: WebSocket, client: Client, error: SpeechpipeError, subprotocol: str | None
-) -> None:
-    """Refuse an upgrade: with an HTTP status, or to a browser, whose scripts never see one, with a close code."""
-    service.refuse(error)
-    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it may have gone
-        if "origin" in socket.headers:
-            await socket.accept(subprotocol)
+async def _tell(socket: WebSocket, client: Client, error: SpeechpipeError, subprotocol: str | None) -> None:
+    """Tell a client of an error, if it is still there: by a message and a close code, or by refusing the upgrade."""
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+        async with asyncio.timeout(TELL_S):
+            if socket.application_state is WebSocketState.CONNECTING:
+                if "origin" not in socket.headers:
+                    await socket.send_denial_response(response(error, route_path(socket.scope)))
+                    return
+                await socket.accept(subprotocol)  # the scripts of a browser never see an HTTP status
             await socket.send_json(client.say(error))
             await socket.close(error_row(error, CLOSE_CODE), close_reason(public_text(error)))
-            return
-        await socket.send_denial_response(response(error, route_path(socket.scope)))
 
 
 class Connection:
@@ -168,11 +166,9 @@ class Connection:
             self._loop.call_soon_threadsafe(event.set)
 
     @property
-    def connected(self) -> bool:
-        """Whether messages can be sent."""
-        return self._socket.application_state is WebSocketState.CONNECTED and (
-            self._socket.client_state is WebSocketState.CONNECTED
-        )
+    def left(self) -> bool:
+        """Whether the client has gone: whatever is done with its socket then raises."""
+        return self._socket.client_state is WebSocketState.DISCONNECTED
 
     async def open(self, subprotocol: str | None) -> None:
         """Accept, become the stream's reader, and greet; what was said after `resumed_after` is said again.
@@ -195,12 +191,6 @@ class Connection:
                 self._stream.command(Finish("client_gone"))
         elif self._stream.outbox.detach(self._reader):
             self._hub.leave(self._stream)
-
-    async def fail(self, error: SpeechpipeError) -> None:
-        """Close an accepted socket because of an error, if it is still there to hear of it."""
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect, TooSlow):
-            await self._within(self._socket.send_json(self._client.say(error)), 1.0)
-            await self._within(self._socket.close(error_row(error, CLOSE_CODE), close_reason(public_text(error))), 1.0)
 
     async def run(self) -> None:
         """Pump until either side ends it."""
