@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from chaos_subject import Subject
+from chaos_subject import DRAIN_S, Subject
 
 FEW = 64
 AWAY_S = 60.0
+MOST_TO_END_S = DRAIN_S + 10.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,16 @@ def no_fork(subject: Subject, dice: random.Random) -> Iterator[None]:
 def server_killed(subject: Subject, dice: random.Random) -> Iterator[None]:
     time.sleep(dice.uniform(0, 1))
     subject.kill()
+    yield
+    subject.start()
+
+
+@contextlib.contextmanager
+def server_terminated(subject: Subject, dice: random.Random) -> Iterator[None]:
+    """End it as a service manager does: what runs is finished, what is known is written."""
+    time.sleep(dice.uniform(0, 1))
+    if (took_s := subject.stop()) > MOST_TO_END_S:
+        subject.deaths.append(f"ended {took_s:.0f} s after SIGTERM")
     yield
     subject.start()
 
@@ -183,6 +194,7 @@ FAULTS = {
     "workers stopped": Fault(workers_stopped),
     "no process can be forked": Fault(no_fork),
     "server killed": Fault(server_killed, kills=True),
+    "server terminated": Fault(server_terminated),
     "temporary folder full": Fault(temporary_folder_full, _mounted),
     "state folder full": Fault(state_folder_full, _mounted, kills=True),
     f"{FEW} descriptors": Fault(few_descriptors),

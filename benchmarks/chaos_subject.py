@@ -23,6 +23,8 @@ from speechpipe.bench.capacity import hand_on
 ALONE, FOLLOWED, OPERATOR = "chaos-alone-0123456789", "chaos-followed-0123456789", "chaos-operator-0123456789"
 """Keys: of a tenant that the machine answers, of one whose results people must see first (202), of the operator."""
 
+DRAIN_S = 10
+
 READY_S = 30.0
 """The server must be ready again so soon after the end of a fault."""
 
@@ -137,7 +139,7 @@ class Subject:
             "SPEECHPIPE_LIVE_WORKERS": "2",
             "SPEECHPIPE_LIVE_LOAD_LIMIT": "100",
             "SPEECHPIPE_SEGMENT_TIMEOUT_S": "20",
-            "SPEECHPIPE_DRAIN_TIMEOUT_S": "10",
+            "SPEECHPIPE_DRAIN_TIMEOUT_S": str(DRAIN_S),
             "SPEECHPIPE_API_KEYS": f'["{ALONE}", "{FOLLOWED}"]',
             "SPEECHPIPE_OPERATOR_KEYS": f'["{OPERATOR}"]',
             "TMPDIR": str(self.places.temporary),

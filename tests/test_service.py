@@ -9,10 +9,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from speechpipe.api import ops
+from speechpipe.api.app import create_app
+from speechpipe.assembly import build
 from speechpipe.background import BackgroundTask
 from speechpipe.config import Settings
 from speechpipe.errors import NotReady
 from speechpipe.fleet import Crew, Fleet
+from speechpipe.live.hub import Hub
+from speechpipe.probing import Probing
 from speechpipe.recipes import recognizer
 from speechpipe.service import Service
 from speechpipe.shadow_comparison import Copy
@@ -172,3 +176,20 @@ def test_the_workers_of_a_candidate_are_among_the_background_tasks(own: Service)
     bundle = own.catalogue.changed(own.champion, {"asr.cost": 0.001})
     own.fleet.warm(recognizer(bundle.asr))
     assert "candidate1-file-workers" in {status.name for status in own.tasks.statuses() if status.alive}
+
+
+def test_the_server_closes_every_part_though_one_raises(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = build(settings, live=True)
+    failures: list[BaseException] = []
+    app = create_app(service, Hub(service), failures.append)
+
+    def close(_: Probing) -> None:
+        raise LookupError("unforeseen")
+
+    monkeypatch.setattr(Probing, "close", close)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        workers = [worker for pool in service.fleet.first.pools for worker in pool._supervisor.workers]
+    assert not failures
+    assert all(worker._process.poll() is not None for worker in workers)
+    assert not [status.name for status in service.tasks.statuses() if status.name.endswith("-workers") and status.alive]

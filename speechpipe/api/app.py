@@ -61,7 +61,7 @@ def create_app(
     app = FastAPI(
         title="speechpipe",
         version=__version__,
-        lifespan=_lifespan(service, hub, on_failure, (probing, rollouts, retraining)),
+        lifespan=_lifespan(service, hub, on_failure, (probing, rollouts, retraining), stopping),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -104,9 +104,14 @@ def _lifespan(
     hub: Hub,
     on_failure: Callable[[BaseException], None],
     parts: tuple[Probing, Rollouts, Retraining],
+    stopping: Stopping,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Return what ties the service's life to the server's."""
+    """Return what ties the service's life to the server's: on SIGTERM everything is over `drain_timeout_s` later."""
     probing, rollouts, retraining = parts
+
+    def close_service() -> None:
+        since = stopping.since if stopping.since is not None else time.monotonic()
+        service.close(max(0.0, since + service.settings.drain_timeout_s - time.monotonic()))
 
     async def start() -> None:
         try:
@@ -135,10 +140,11 @@ def _lifespan(
         starting, watching = asyncio.create_task(start()), asyncio.create_task(watch_loop())
         yield
         watching.cancel()
-        await asyncio.to_thread(probing.close)
-        await asyncio.to_thread(retraining.close)
-        await asyncio.to_thread(rollouts.close)
-        await asyncio.to_thread(service.close, service.settings.drain_timeout_s)
+        for close in (probing.close, retraining.close, rollouts.close, close_service):
+            try:
+                await asyncio.to_thread(close)
+            except Exception:  # the others are closed all the same
+                log.exception("closing was not clean")
         await starting
 
     return lifespan

@@ -1,10 +1,12 @@
 """Running the application under uvicorn."""
 
 import asyncio
+import faulthandler
 import logging
 import os
 import socket
 import sys
+import threading
 import time
 
 import uvicorn
@@ -50,6 +52,16 @@ websocket has the query in it, and so the token that resumes somebody's session.
 TALKATIVE = ("uvicorn", "websockets", "httpx", "httpcore", "h11", "python_multipart", "asyncio")
 
 
+LAST_S = 20.0
+"""After SIGTERM the process ends by itself, whatever hangs, this long after `drain_timeout_s`."""
+
+
+def _end_at_once() -> None:
+    log.critical("not everything could be closed in time; the process ends now. What every thread does:")
+    faulthandler.dump_traceback()
+    os._exit(1)
+
+
 class _DrainingServer(uvicorn.Server):
     """Lets live sessions have their finals, and uploads their answers, before connections are closed."""
 
@@ -68,6 +80,9 @@ class _DrainingServer(uvicorn.Server):
         drain_s = self._settings.drain_timeout_s
         until = time.monotonic() + drain_s
         self._stopping.begin()
+        watchdog = threading.Timer(drain_s + LAST_S, _end_at_once)
+        watchdog.daemon = True
+        watchdog.start()
         await asyncio.to_thread(self._hub.close, drain_s)
         self.config.timeout_graceful_shutdown = max(1, round(until - time.monotonic()))
         await super().shutdown(sockets)

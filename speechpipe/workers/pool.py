@@ -49,6 +49,7 @@ class RecognizerPool:
 
         Raises:
             WorkerLoadFailed: a recognizer cannot be loaded, or not within `start_timeout_s`.
+            NotReady: the pool was closed meanwhile.
         """
         self._supervisor.wait_ready()
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from speechpipe.background import BackgroundTask
-from speechpipe.errors import WorkerLoadFailed
+from speechpipe.errors import NotReady, WorkerLoadFailed
 from speechpipe.workers import PoolOptions, RecognizerSpec
 from speechpipe.workers.messages import Load, Loaded, Reply
 from speechpipe.workers.process import WorkerProcess
@@ -102,15 +102,16 @@ class Supervisor:
         Raises:
             WorkerLoadFailed: a recognizer cannot be loaded, the processes die, or none became ready within
                 `start_timeout_s` after the one before.
+            NotReady: the pool was closed meanwhile.
         """
         limit_s = self.options.start_timeout_s
         with self._changed:
             before = -1
-            while before < self.ready < self.options.workers:
+            while before < self.ready < self.options.workers and not self._hopeless and not self.closing:
                 before = self.ready
-                self._changed.wait_for(lambda: self._hopeless or self.ready > before, limit_s)  # noqa: B023 - called here
-                if self._hopeless:
-                    break
+                self._changed.wait_for(lambda: self._hopeless or self.closing or self.ready > before, limit_s)  # noqa: B023 - called here
+            if self.closing:
+                raise NotReady("the recognizers are shutting down")
             if self.ready < self.options.workers:
                 raise WorkerLoadFailed("asr", self._hopeless or self.failure or f"no worker ready in {limit_s:g} s")
 

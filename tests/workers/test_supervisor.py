@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,6 +246,26 @@ def test_segments_wait_a_bounded_time_for_a_worker_that_cannot_be_had(starts: St
         until(lambda: one.ready)
         assert not one.unavailable
         assert result(submit(one, spec(), audio())).transcript.text
+
+
+def test_closing_ends_waiting_for_the_start(starts: Starts) -> None:
+    starts.failing = 10**6
+    made = RecognizerPool(PoolOptions(workers=1, start_timeout_s=1000), [spec()])
+    made.start()
+    raised: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            made.wait_ready()
+        except NotReady as error:
+            raised.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    until(lambda: made.status().failure)
+    made.close()
+    waiting.join(30)
+    assert raised
 
 
 def test_closing_is_quick_though_workers_hang_or_are_stopped() -> None:
