@@ -156,7 +156,7 @@ def order(subject: Subject, asked: argparse.Namespace, dice: random.Random) -> l
 def main() -> None:
     """Run the trial; exit 1 if anything was lost, hung, died or came back late."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("audio", nargs="?", type=Path, default=SAMPLES / "digits.flac")
+    parser.add_argument("audio", nargs="*", type=Path, default=[SAMPLES / "digits.flac"], help="the first is taken")
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", help="a kind of fault; may be repeated")
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--postgresql", action="store_true", help="keep the records in a PostgreSQL of its own")
     asked = parser.parse_args()
     dice = random.Random(asked.seed)
-    audio = soundfile.read(asked.audio, dtype="float32")[0]
+    audio = soundfile.read(asked.audio[0], dtype="float32")[0]
     postgres = Postgres() if asked.postgresql else None
     try:
         with places() as found:

@@ -48,9 +48,20 @@ class Places:
     root: Path
     mounted: str = ""  # why nothing could be mounted; empty if it was
 
-    state = property(lambda self: self.root / "state")
-    temporary = property(lambda self: self.root / "tmp")
-    no_fork = property(lambda self: self.root / "no-fork")
+    @property
+    def state(self) -> Path:
+        """The server's state directory."""
+        return self.root / "state"
+
+    @property
+    def temporary(self) -> Path:
+        """The server's TMPDIR."""
+        return self.root / "tmp"
+
+    @property
+    def no_fork(self) -> Path:
+        """While this file is there, the server can start no process."""
+        return self.root / "no-fork"
 
 
 @contextlib.contextmanager
@@ -102,9 +113,10 @@ class Postgres:
         self._run("pg_ctl", "-D", f"{self._folder}/data", "-l", f"{self._folder}/log", "-w", "-o", options, "start")
 
     def _run(self, program: str, *arguments: str) -> None:
-        user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+        user = "postgres" if os.getuid() == 0 else None
         command = [str(self._binaries / program), *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/tmp", **user)
+        quiet = subprocess.DEVNULL
+        subprocess.run(command, check=True, stdout=quiet, stderr=quiet, cwd="/tmp", user=user, group=user)
 
     def remove(self) -> None:
         """Stop it and delete everything."""

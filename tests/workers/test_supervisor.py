@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-import speechpipe.workers.marker as marker_module
 import speechpipe.workers.supervisor as supervisor_module
 from speechpipe import machine
 from speechpipe.errors import NotReady, WorkerLoadFailed
@@ -67,9 +66,14 @@ def kill_all(of: RecognizerPool) -> None:
 def test_a_start_that_fails_is_said_and_tried_again(starts: Starts, error: Callable[[], BaseException]) -> None:
     with pool(PoolOptions(workers=1), spec()) as one:
         starts.error, starts.failing = error, 3
-        reasons = set()
+        reasons: set[str] = set()
+
+        def started_again() -> bool:
+            reasons.add(one.status().failure)
+            return len(starts.made) == 2
+
         kill_all(one)
-        until(lambda: reasons.add(one.status().failure) or len(starts.made) == 2)
+        until(started_again)
         assert any(type(error()).__name__ in reason for reason in reasons)
         assert result(submit(one, spec(), audio())).transcript.text
         until(lambda: not one.status().failure)
@@ -124,7 +128,8 @@ def test_the_supervisor_goes_on_after_an_unforeseen_exception(monkeypatch: pytes
 
 def test_an_exception_on_a_workers_thread_costs_that_worker_only(monkeypatch: pytest.MonkeyPatch) -> None:
     with pool(PoolOptions(workers=1), spec()) as one:
-        plain, raised = one.on_reply, []
+        plain = one.on_reply
+        raised: list[Reply] = []
 
         def on_reply(worker: WorkerProcess, reply: Reply) -> None:
             if isinstance(reply, Progress) and not raised:
@@ -316,11 +321,8 @@ def test_without_memory_files_a_full_disk_is_an_error_and_not_a_signal(monkeypat
     marker.close()
     os.close(descriptor)
 
-    monkeypatch.setattr(
-        marker_module.tempfile,
-        "TemporaryFile",
-        lambda **_: open("/dev/full", "r+b", buffering=0),  # noqa: SIM115, PTH123
-    )
+    full = "/dev/full"
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open(full, "r+b", buffering=0))  # noqa: SIM115, PTH123
     with pytest.raises(OSError, match="No space left"):
         marker_descriptor()
 
