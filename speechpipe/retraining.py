@@ -1,4 +1,4 @@
-"""Retraining on a running server: a thread that follows the policy and the jobs in the store, one training at a time.
+"""Retraining on a running server: background tasks follow the policy, and the jobs in the store, one training at a time.
 
 The training itself is a process of its own at the lowest priority. It survives this server: whoever starts next on the
 same state directory goes on from its last checkpoint.
@@ -7,15 +7,16 @@ same state directory goes on from its last checkpoint.
 import logging
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from speechpipe.background import BackgroundTask
 from speechpipe.errors import BadInput, InUse, SpeechpipeError, said
 from speechpipe.monitor.archive import Archive
 from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk
-from speechpipe.monitor.database import STORE_ERRORS, reachable
+from speechpipe.monitor.database import reachable
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.monitor.reference import pinned
 from speechpipe.retrain import Job, Request, State
@@ -52,50 +53,45 @@ class Retraining:
         self.desk: RetrainDesk = retrain_desk(service, store, self._with_rollouts)
         self._run: tuple[Job, Run] | None = None
         self._lock = threading.RLock()
-        self._closing = threading.Event()
-        self._looked_at = -POLICY_EVERY_S
         self.decision = NOTHING
         self.counts: Counter[str] = Counter()
-        self.failure = ""
-        self._thread = threading.Thread(target=self._work, name="retraining", daemon=True)
+        self._working = BackgroundTask("retraining", self._work, every_s=TICK_S)
+        self._looking = BackgroundTask("retraining-policy", self._look, every_s=POLICY_EVERY_S)
+        service.tasks.add(self._working, self._looking)
         service.exposition.add_gauges(self._gauges())
 
     # ---- life ----
 
     def start(self) -> None:
         """Begin to follow."""
-        self._thread.start()
+        self._working.start()
+        self._looking.start()
 
     def close(self) -> None:
         """Stop; a training is interrupted at its last checkpoint, and goes on when a server starts again."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join(30.0)
+        self._looking.close()
+        self._working.close(30.0)
         if self._run is not None:
             self._run[1].stop()
 
     def _work(self) -> None:
-        while not self._closing.wait(TICK_S):
-            try:
-                self.tick()
-                self.failure = ""
-            except InUse:
-                pass  # another server was faster
-            except (SpeechpipeError, *STORE_ERRORS) as error:
-                self._fails(error)
-            except Exception as error:  # the last handler of retraining: nothing else depends on it
-                log.exception("retraining cannot be followed")
-                self._fails(error)
+        with suppress(InUse):  # another server was faster: the next look sees what it did
+            self.tick()
 
-    def _fails(self, error: Exception) -> None:
-        if not self.failure:
-            log.warning("retraining cannot be followed: %s", error)
-        self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
+    def _look(self) -> None:
+        with suppress(InUse):
+            self.look()
+
+    @property
+    def failure(self) -> str:
+        """Why retrainings, or the policy, cannot be followed now; empty: they are."""
+        failing = [task.last_failure for task in (self._working.status, self._looking.status) if task.failing]
+        return failing[0] if failing else ""
 
     # ---- the tick ----
 
     def tick(self) -> None:
-        """Follow the training that runs, take up one that waits, and look at the policy now and then.
+        """Follow the training that runs, or take up one that waits; start the rollout of a candidate that is ready.
 
         Raises:
             InUse: another server was faster.
@@ -110,9 +106,6 @@ class Retraining:
                 active = self._rollouts.state.active
                 if active is None or active.held:
                     self.desk.enter(job)
-        if time.monotonic() - self._looked_at >= POLICY_EVERY_S:
-            self._looked_at = time.monotonic()
-            self.look()
 
     def _next(self) -> Job | None:
         with reachable():

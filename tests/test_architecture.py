@@ -206,7 +206,6 @@ def test_broad_excepts_stand_only_where_the_house_allows() -> None:
         "ffmpeg_stream.py",  # reports to its stream what FFmpeg raised
         "monitoring.py",
         "shadowing.py",
-        "retraining.py",
         "process.py",  # whatever ends a thread of a worker ends that worker
         "supervisor.py",  # a start that fails, why ever, is counted and tried again
         "checkpoint.py",  # a broken file raises whatever its bytes make the reader raise

@@ -7,7 +7,7 @@ server says of itself stands in every case until it says something else.
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +74,8 @@ class _Open:
     """A session whose records are being collected."""
 
     session: Record | None = None
-    units: list[Record] | None = None
-    late: list[Record] | None = None
+    units: list[Record] = field(default_factory=list)
+    late: list[Record] = field(default_factory=list)
 
 
 def joined(spec: CascadeSpec, records: Iterable[Record]) -> Cases:
@@ -91,12 +91,12 @@ def joined(spec: CascadeSpec, records: Iterable[Record]) -> Cases:
         if record.kind == "session":
             mine.session = record
         elif record.kind == "unit":
-            mine.units = [*(mine.units or ()), record]
+            mine.units.append(record)
         elif record.kind == "feedback":
-            mine.late = [*(mine.late or ()), record]
+            mine.late.append(record)
     rows = sorted(
         (
-            (mine.session.at, _row(spec, metrics, mine.session, mine.units or [], mine.late or []))
+            (mine.session.at, _row(spec, metrics, mine.session, mine.units, mine.late))
             for mine in found.values()
             if mine.session is not None
         ),
