@@ -23,6 +23,7 @@ ENV PATH=/opt/speechpipe/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SPEECHPIPE_HOST=0.0.0.0 \
     SPEECHPIPE_STATE_DIR=/var/lib/speechpipe
+# It listens on all addresses, and so does not start without keys: docker run -e SPEECHPIPE_API_KEYS='["a-long-key"]' ...
 USER 10001
 WORKDIR /var/lib/speechpipe
 VOLUME /var/lib/speechpipe

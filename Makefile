@@ -46,7 +46,8 @@ bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about three 
 	for file in ctc_speed vad_fitting lm_adaptation; do $(BIN)/python benchmarks/$$file.py || status=1; done; \
 	$(BIN)/python tools/voices.py var/voices zero one two three four five six seven eight nine || status=1; \
 	$(BIN)/python benchmarks/new_speaker.py var/voices || status=1; \
-	for file in peer_server live_faults live_soak monitor_cost store_kill review_kill rollout_load chaos; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; exit $$status
+	for file in peer_server live_faults live_soak monitor_cost store_kill review_kill rollout_load chaos; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; \
+	$(BIN)/python benchmarks/floods.py || status=1; exit $$status
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from tests.web.proxy import proxy
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 WAIT_MS = 60_000
+PEOPLE_ONLY = {"degree": "human_only", "reason": "a test", "confirm": True}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_the_api_document_is_shown_without_a_network(behind: tuple[Server, str],
 
 def test_waiting_uploads_say_where_their_answers_will_be(behind: tuple[Server, str]) -> None:
     server, url = behind
-    assert httpx.put(f"{server.url}/v1/automation/default", json={"degree": "human_only"}).status_code == 200
+    assert httpx.put(f"{server.url}/v1/automation/default", json=PEOPLE_ONLY).status_code == 200
     from tests.sounds import EXPECTED, SAMPLES
 
     files = {"file": (SAMPLES / EXPECTED[SPOKEN[0]]["file"]).read_bytes()}
