@@ -23,6 +23,7 @@ from speechpipe.api import (
     review_lists,
     reviews,
     rollout,
+    runbook,
     upload,
     waiting,
 )
@@ -79,6 +80,7 @@ def create_app(
         rollout.router(service, rollouts),
         retrain.router(service, retraining),
         pages.router(),
+        runbook.router(),
         docs.router(app),
     ]
     operations = operations_of(routers)

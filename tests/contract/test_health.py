@@ -219,3 +219,11 @@ def test_a_full_disk_is_said_and_its_records_wait(start_server: StartServer) -> 
     until(lambda: report(server)["traffic"]["sessions"] >= 3)  # the one during the fault too
     until(lambda: not report(server)["server"]["store_failure"])
     assert server.metric("speechpipe_records_lost_total") == 0
+
+
+def test_links_of_alarms_lead_to_the_runbook(server: Server) -> None:
+    page = httpx.get(f"{server.url}/runbook")
+    assert page.status_code == 200
+    assert page.headers["content-security-policy"]
+    for metric in ("asr.null_share", "system.records_lost"):
+        assert f'id="{metric.replace(".", "")}"' in page.text
