@@ -36,9 +36,10 @@ class Catalogue:
             BadInput: a card is broken or names another that does not exist.
         """
         cards: dict[tuple[str, str], Card] = {}
+        own = self._directories[-1] if self._directories else None  # weights are fetched into this one
         for directory in self._directories:
             for path in sorted(directory.rglob("*.toml")) if directory.is_dir() else ():
-                card = read_card(path)
+                card = read_card(path, own if directory != own else None)
                 cards[card.kind, card.id] = card
                 # What was retrained is on trial: it is not what a bare name means.
                 if not card.parent or (card.kind, card.name) not in cards:

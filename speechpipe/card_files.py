@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import Card, read_card, shipped_models
-from speechpipe.errors import BadInput, InUse
+from speechpipe.errors import InUse
 from speechpipe.types import Bundle, Scalar
 
 
@@ -22,14 +22,12 @@ def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
         trial = Path(name) / "card.toml"
         trial.write_text(text, encoding="utf-8")
         card = read_card(trial)
-        for part in (card.name, card.version):
-            if not part or any(character in part for character in "/\\@") or part.startswith("."):
-                raise BadInput(f"{part!r} cannot be a name or a version")
         target = folder / card.kind / f"{card.name}-{card.version}.toml"
         known = [path for path in (target, _known(catalogue, card.kind, card.name, card.version)) if path is not None]
         for path in known:
             if path.is_file() and path.read_text(encoding="utf-8") != text:
-                raise InUse(f"{card.name} {card.version} is known already ({path}), and is another: raise its version")
+                message = f"{card.name} {card.version} is known already ({path}), and is another"
+                raise InUse(f"{message}: give it another version (--version, or `version` in the card)")
         # Everything is read as it will be: a card that breaks the others is not added.
         Catalogue([shipped_models(), folder, Path(name)])
     target.parent.mkdir(parents=True, exist_ok=True)

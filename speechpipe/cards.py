@@ -8,12 +8,31 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from speechpipe.errors import BadInput, InvalidParameter, said
 from speechpipe.types import ModelFile, Scalar
 
 KINDS = ("vad", "asr", "bundle")
 SHA256 = re.compile("[0-9a-f]{64}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+"""Names and versions of cards become names of files and folders, and stand in URLs, metrics and on the command line."""
+
+PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # nothing below another: looking for that one would import it
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def check_name(value: object, what: str) -> str:
+    """Return a name or a version.
+
+    Raises:
+        BadInput: it is none that can be one; `what` says whose it is.
+    """
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise BadInput(
+            f"{what} must be letters, digits and . _ + - (at most 100, the first a letter or digit), not {value!r}"
+        )
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +77,38 @@ class CardFile:
     package: str = ""
     url: str = ""
     role: str = ""
-    folder: Path | None = None  # of what is not in a package
+    folder: Path | None = None  # beside the card, of what is not in a package
+    kept: Path | None = None  # where what is fetched goes, if not there: a package's folder is not written to
 
     def __post_init__(self) -> None:
         if self.package and self.url:
             raise BadInput(f"the file {self.path!r} needs either a package or a url, or neither")
         if not SHA256.fullmatch(self.sha256) and (self.sha256 or not self.url):
             raise BadInput(f"the file {self.path!r} needs the sha256 of its bytes, 64 hexadecimal digits")
-        if Path(self.path).is_absolute() or ".." in Path(self.path).parts:
+        parts = Path(self.path).parts
+        if not parts or parts[0] == "/" or ".." in parts or not self.path.isprintable() or "\\" in self.path:
             raise BadInput(f"the file {self.path!r} must lie inside its folder")
+        if self.package and not PACKAGE.fullmatch(self.package):
+            raise BadInput(f"the file {self.path!r} names no package: {self.package!r}")
+        if self.url:
+            self._check_url()
+
+    def _check_url(self) -> None:
+        """Without a hash, whoever stands between could put anything in the file's place."""
+        try:
+            url = urlsplit(self.url)
+        except ValueError as error:
+            raise BadInput(f"the file {self.path!r} has no URL: {self.url!r}") from error
+        if url.scheme not in ("http", "https") or not url.hostname or not self.url.isprintable():
+            raise BadInput(f"the file {self.path!r} can be fetched from http or https only, not from {self.url!r}")
+        if not self.sha256 and url.scheme == "http" and url.hostname not in LOOPBACK:
+            raise BadInput(f"the file {self.path!r} needs a sha256, or a URL that begins with https")
 
     @property
     def target(self) -> Path | None:
         """Where a file that is not in a package belongs."""
-        return self.folder / self.path if self.folder is not None and not self.package else None
+        folder = self.kept if self.kept is not None and self.url else self.folder
+        return folder / self.path if folder is not None and not self.package else None
 
     @property
     def hash(self) -> str:
@@ -79,7 +116,7 @@ class CardFile:
         if self.sha256 or self.target is None:
             return self.sha256
         try:
-            found = first_seen(self.target).read_text(encoding="ascii").strip()
+            found = first_seen(self.locate() or self.target).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             return ""
         return found if SHA256.fullmatch(found) else ""
@@ -91,7 +128,8 @@ class CardFile:
     def locate(self) -> Path | None:
         """Return where the file is, without importing the package; None if it is not there."""
         if not self.package:
-            return self.target if self.target is not None and self.target.is_file() else None
+            beside = self.folder / self.path if self.folder is not None else None
+            return next((path for path in (self.target, beside) if path is not None and path.is_file()), None)
         spec = find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
             return None
@@ -159,8 +197,8 @@ class Card:
         }
 
 
-def read_card(path: Path) -> Card:
-    """Read one card.
+def read_card(path: Path, own: Path | None = None) -> Card:
+    """Read one card. `own` is the folder of models that its files are fetched into, if not beside the card.
 
     Raises:
         BadInput: not TOML, or a key is missing or wrong; the message names the file.
@@ -170,33 +208,47 @@ def read_card(path: Path) -> Card:
         kind = data["kind"]
         if kind not in KINDS:
             raise BadInput(f"{path}: kind must be one of {', '.join(KINDS)}")
+        name, version = check_name(data["name"], "name"), check_name(data["version"], "version")
+        if not isinstance(data["languages"], list) or not all(isinstance(item, str) for item in data["languages"]):
+            raise BadInput("languages must be a list of texts")
+        parent = str(data.get("parent", ""))
+        for part in parent.split("@", 1) if parent else ():
+            check_name(part, "parent")
+        own_files = f"files/{name}-{version}"
+        kept = own / kind / own_files if own is not None else None
         return Card(
             kind=kind,
-            name=str(data["name"]),
-            version=str(data["version"]),
+            name=name,
+            version=version,
             description=str(data["description"]),
             languages=tuple(data["languages"]),
             path=path,
-            implementation="" if kind == "bundle" else str(data["implementation"]),
+            implementation="" if kind == "bundle" else check_name(data["implementation"], "implementation"),
             source=str(data.get("source", "")),
             licence=str(data.get("licence", "")),
-            parent=str(data.get("parent", "")),
+            parent=parent,
             options={
                 name: OptionSpec(spec["default"], spec.get("min"), spec.get("max"))
                 for name, spec in data.get("options", {}).items()
             },
-            files=tuple(CardFile(**entry, folder=_fetched(path, data)) for entry in data.get("files", ())),
+            files=tuple(
+                CardFile(**_texts(entry), folder=path.parent / own_files, kept=kept) for entry in data.get("files", ())
+            ),
             body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
         )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BadInput(f"{path}: {said(error)}") from error
+    except BadInput as error:
+        raise BadInput(error.message if str(path) in error.message else f"{path}: {error.message}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: missing or wrong key {error}") from error
 
 
-def _fetched(card: Path, data: Mapping[str, Any]) -> Path:
-    """Return the folder of a card's own files: beside the card, one for each version."""
-    return card.parent / "files" / f"{data['name']}-{data['version']}"
+def _texts(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a card says of a file; where it lies is not for the card to say."""
+    if wrong := [name for name, value in entry.items() if name in ("folder", "kept") or not isinstance(value, str)]:
+        raise BadInput(f"wrong key {wrong[0]!r} of a file")
+    return dict(entry)
 
 
 def shipped_models() -> Path:

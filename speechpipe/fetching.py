@@ -1,5 +1,6 @@
 """Fetching weights by card: resumed where it was cut off, and refused if they are not what the card says."""
 
+import contextlib
 import hashlib
 import http.client
 import urllib.error
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from speechpipe.cards import CardFile, first_seen
-from speechpipe.errors import BadInput, FetchFailed
+from speechpipe.errors import BadInput, FetchFailed, said
 
 BLOCK = 1 << 20
 TIMEOUT_S = 30.0
@@ -33,11 +34,15 @@ def fetch(file: CardFile, progress: Progress = lambda _, __: None) -> bool:
     target = file.target
     if target is None or not file.url.startswith(("http://", "https://")):
         raise BadInput(f"{file.path}: there is nothing to fetch (url = {file.url!r})")
-    if target.is_file() and not file.problem():
+    if file.locate() is not None and not file.problem():
         return False
     part = target.with_name(target.name + ".part")
+    made: list[Path] = []
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        made = _folder_of(file, target)
+        for path in (target, part, first_seen(target)):
+            if path.is_symlink():  # what is written would land where the link leads
+                raise BadInput(f"{path} is a link; nothing is fetched into it")
         _download(file.url, part, progress)
         found = _sha256(part)
         if file.hash and found != file.hash:
@@ -48,8 +53,27 @@ def fetch(file: CardFile, progress: Progress = lambda _, __: None) -> bool:
             first_seen(target).write_text(found + "\n", encoding="ascii")
         part.replace(target)  # all or nothing: nobody ever loads half a file
     except OSError as error:
-        raise FetchFailed(f"{file.url}: {error}") from error
+        raise FetchFailed(f"{file.url}: cannot write {target}: {said(error)}") from error
+    finally:
+        for folder in reversed(made):  # what nothing came into is not left behind
+            with contextlib.suppress(OSError):
+                folder.rmdir()
     return True
+
+
+def _folder_of(file: CardFile, target: Path) -> list[Path]:
+    """Make the folder of a file; return the folders that were not there before, from the top.
+
+    Raises:
+        BadInput: a link in the way leads out of the folder of the card's files.
+        OSError: it cannot be made.
+    """
+    missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    root = file.kept if file.kept is not None and file.url else file.folder
+    if root is not None and not target.parent.resolve().is_relative_to(root.resolve()):
+        raise BadInput(f"{target} leads out of {root}: nothing is fetched into it")
+    return missing[::-1]
 
 
 def _download(url: str, part: Path, progress: Progress) -> None:
@@ -63,6 +87,11 @@ def _download(url: str, part: Path, progress: Progress) -> None:
             raise FetchFailed(f"{url}: the server answers {error.code} {error.reason}") from error
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             last = error
+    if not part.exists() or not part.stat().st_size:
+        target = part.with_name(part.name.removesuffix(".part"))
+        why = getattr(last, "reason", last)
+        message = f"{url} cannot be reached ({why}); without a network, put the file there yourself: {target}"
+        raise FetchFailed(message)
     raise FetchFailed(f"{url} broke off {ATTEMPTS} times ({last}); what came is kept, try again")
 
 

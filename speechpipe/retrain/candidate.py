@@ -10,7 +10,7 @@ from pathlib import Path
 
 from speechpipe.bundles import Catalogue
 from speechpipe.card_files import install, reference, table
-from speechpipe.cards import Card, CardFile, OptionSpec
+from speechpipe.cards import Card, CardFile, OptionSpec, check_name
 from speechpipe.retrain import Kind, Request
 from speechpipe.retrain.orders import CANDIDATE, Result
 from speechpipe.types import Bundle, Scalar
@@ -84,7 +84,8 @@ def place(card: Described, folder: Path, catalogue: Catalogue) -> Path:
         BadInput: the card does not fit the others.
         OSError: it cannot be written.
     """
-    target = folder / "asr" / "files" / f"{card.name}-{card.version}"
+    name, version = check_name(card.name, "name"), check_name(card.version, "version")
+    target = folder / "asr" / "files" / f"{name}-{version}"
     target.mkdir(parents=True, exist_ok=True)
     for path in card.files.values():
         if not (target / path.name).exists() or sha256(target / path.name) != sha256(path):
