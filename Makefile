@@ -34,7 +34,7 @@ serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:80
 	$(BIN)/speechpipe serve
 
 bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about three hours)
-	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli decoder_settings; do \
+	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli decoder_settings fuzz_files; do \
 		$(BIN)/python benchmarks/$$file.py || status=1; done; \
 	$(BIN)/speechpipe bench capacity $(SPEECH) || status=1; \
 	$(BIN)/speechpipe bench detectors || status=1; \

@@ -13,9 +13,10 @@ import numpy as np
 
 from speechpipe.audio import AudioInfo, Wish, block_frames
 from speechpipe.containers import Recording
+from speechpipe.containers.avi import units_of_chunks
 from speechpipe.containers.byte_range import ByteRange
 from speechpipe.containers.names import CONTAINERS, INDEXED, TIMED
-from speechpipe.containers.packets import gaps_at_page_ends, of_the_track
+from speechpipe.containers.packets import at_their_units, demuxed, gaps_at_page_ends, of_the_track
 from speechpipe.containers.timeline import MOST_S, Timeline
 from speechpipe.errors import InvalidParameter, UndecodableAudio
 from speechpipe.types import Notice, Samples
@@ -194,7 +195,10 @@ class FfmpegDecoder:
         """Yield the packets of the track; note how far the stamps of every stream go."""
         seen = [stream for stream in self._container.streams if stream.type in ("audio", "video")]
         own = self._track.index
-        packets = of_the_track(self._container.demux(*seen), own, self._ends_s)
+        packets = demuxed(self._container, seen)
+        if self._container.format.name == "avi" and isinstance(self._file, ByteRange):
+            packets = at_their_units(packets, own, units_of_chunks(self._file, own))
+        packets = of_the_track(packets, own, self._ends_s)
         return gaps_at_page_ends(packets) if self._container.format.name == "ogg" else packets
 
     def _convert(self, frame: av.AudioFrame | None) -> list[Samples]:

@@ -111,7 +111,7 @@ class AudioSource:
                 self._decoded_s += len(block) / decoder.info.rate_hz
                 if self._max_s is not None and self._decoded_s > self._max_s:
                     raise _too_long(self._decoded_s, self._max_s)
-                resampled = lane.feed(self._repair(block * lane.scale if lane.scale != 1.0 else block))
+                resampled = lane.feed(self._repair(block, lane.scale))
                 self._loudest.feed(resampled[0])
                 self.wall_s += time.perf_counter() - begun
                 yield resampled
@@ -131,12 +131,14 @@ class AudioSource:
         self.wall_s += time.perf_counter() - begun
         return _Scaled(decoder, scale.factor)
 
-    def _repair(self, block: Samples) -> Samples:
+    def _repair(self, block: Samples, scale: float) -> Samples:
         # Float files may hold anything; one NaN would poison the VAD's state for the rest of the session.
         finite = np.isfinite(block)
         if not finite.all():
             self._nonfinite += int(block.size - np.count_nonzero(finite))
             block = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0)
+        if scale != 1.0:
+            block = block * np.float32(scale)
         peak = float(np.abs(block).max(initial=0.0))
         if peak > OVER_FULL_SCALE:
             self._over_scale += int(np.count_nonzero(np.abs(block) > OVER_FULL_SCALE))

@@ -6,6 +6,20 @@ from typing import Any
 GAP_IN_PAGE_S = 0.1
 
 
+def demuxed(container: Any, streams: list[Any]) -> Iterator[Any]:
+    """Yield the packets of these streams to the end of the file.
+
+    A damaged file may bring streams that it did not announce; PyAV raises IndexError at each of their packets, which
+    are passed.
+    """
+    while True:
+        try:
+            yield from container.demux(*streams)
+            return
+        except IndexError:
+            continue
+
+
 def of_the_track(packets: Iterator[Any], own: int, ends_s: dict[int, float]) -> Iterator[Any]:
     """Yield the packets of the stream `own`; note in `ends_s` how far the stamps of every stream go."""
     for packet in packets:
@@ -16,6 +30,14 @@ def of_the_track(packets: Iterator[Any], own: int, ends_s: dict[int, float]) -> 
                 ends_s[index] = end
         if packet.stream_index == own:
             yield packet
+
+
+def at_their_units(packets: Iterator[Any], own: int, units: list[int]) -> Iterator[Any]:
+    """Put each packet of `own` where its chunk stands: `units` has the place of the n-th; empty leaves all as it is."""
+    for packet in packets:
+        if packet.stream_index == own and packet.pts is not None and 0 <= packet.pts < len(units):
+            packet.pts = packet.dts = units[packet.pts]
+        yield packet
 
 
 def gaps_at_page_ends(packets: Iterator[Any]) -> Iterator[Any]:

@@ -19,7 +19,8 @@ FIRST, SECOND = sample("sentence_slt"), sample("sentence_awb")
 BOTH = np.concatenate([FIRST, SECOND])
 HOLE_AT_S = len(FIRST) / 16_000
 VIDEO = [("mp4", "aac"), ("mov", "aac"), ("matroska", "aac"), ("matroska", "libopus"), ("webm", "libopus"),
-         ("mpegts", "aac"), ("flv", "aac"), ("nut", "aac")]  # fmt: skip
+         ("mpegts", "aac"), ("flv", "aac"), ("nut", "aac"),
+         ("avi", "libmp3lame"), ("avi", "ac3")]  # fmt: skip
 SOUND = [*VIDEO, ("ogg", "libopus"), ("matroska", "flac"), ("ipod", "aac")]
 
 
