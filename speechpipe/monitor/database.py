@@ -34,6 +34,7 @@ LIBPQ: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+MISSING = "the database lacks a table"
 TOLD = {
     "locked": "the database is locked",
     "disk is full": "the disk is full",
@@ -44,7 +45,8 @@ TOLD = {
     "not a database": "the database file is damaged",
     "malformed": "the database file is damaged",
     "disk i/o error": "the database file cannot be read or written",
-    "no such table": "the database lacks a table",
+    "no such table": MISSING,
+    "does not exist": MISSING,
     "connection": "the database cannot be reached",
     "timeout": "the database does not answer in time",
     "terminating": "the database is shutting down",

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from speechpipe.background import BackgroundTask
 from speechpipe.errors import StoreUnavailable
 from speechpipe.monitor import Record
-from speechpipe.monitor.database import STORE_ERRORS, Database, told
+from speechpipe.monitor.database import MISSING, STORE_ERRORS, Database, told
 from speechpipe.monitor.schema import about, records
 
 BATCH = 1000
@@ -157,6 +157,8 @@ class Store:
         except STORE_ERRORS as error:
             self._unknown = True
             self._failure = told(error)
+            if self._failure == MISSING:  # the database was made anew under the server: open it as at the start
+                self._database.close()
             raise StoreUnavailable(f"records wait for the store: {self._failure}") from error
         finally:
             self.cpu_s = time.thread_time()

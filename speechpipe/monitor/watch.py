@@ -85,7 +85,7 @@ class Watcher:
             SQLAlchemyError, OSError, StoreTooNew: the store fails; nothing is lost by trying again later.
             Exception: a sink, or the finding of a verdict, failed; the alarms are decided and stored before that.
         """
-        if self._seq < 0:
+        if self._seq < 0 or self._seq != self.archive.cursor_seq():  # another process, or another file, goes on
             self._begin(now)
         self._take_references()
         for _ in range(MOST_BATCHES):
@@ -152,6 +152,7 @@ class Watcher:
 
     def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()
+        self.blame.forget()
         self._take_references()
         self._drift.restore(state)
         recent = self.archive.windows(now - MOST_S, now + MOST_S)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, inspect, select, text
 from sqlalchemy.exc import OperationalError
 
 from speechpipe.errors import InvalidParameter, StoreUnavailable
@@ -21,8 +21,12 @@ from speechpipe.monitor import database
 from speechpipe.monitor.database import reachable
 from speechpipe.monitor.schema import about, records
 from speechpipe.monitor.store import ORDER, Store, _row
+from speechpipe.monitor.watch import Watcher
+from speechpipe.monitor.windows import together
 from tests.monitor.databases import DATABASES, POSTGRES, Database, Postgres
+from tests.monitor.records import SPEC, traffic
 from tests.monitor.test_store import eventually, record
+from tests.monitor.test_watch import OPTIONS, put
 from tests.patience import PATIENCE_S
 
 
@@ -322,3 +326,69 @@ def test_the_text_of_the_driver_is_for_the_log_only(caplog: pytest.LogCaptureFix
     assert store.failure == "the database cannot be reached"
     assert "127.0.0.1" not in store.failure + store.task.status.last_failure
     assert "127.0.0.1" in caplog.text
+
+
+def test_a_database_whose_tables_were_dropped_is_set_up_again(url: str) -> None:
+    store = Store(url)
+    store.open()
+    assert store.write(record(1), 60)
+    with store.engine.begin() as connection:
+        for table in inspect(connection).get_table_names():
+            connection.execute(text(f"DROP TABLE {table}" + ("" if "sqlite" in url else " CASCADE")))
+        if "sqlite" not in url:
+            for name in connection.execute(text("SELECT proname FROM pg_proc WHERE proname LIKE '%_refuse'")).scalars():
+                connection.execute(text(f"DROP FUNCTION {name} CASCADE"))
+    store.append(record(2))
+    assert store.flush(60)
+    assert [item.id for item in store.read()] == ["r2"]
+    store.close()
+
+
+def test_a_file_that_is_emptied_in_place_kills_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    store = Store(f"sqlite:///{path}")
+    store.open()
+    for number in range(500):
+        store.append(record(number))
+    assert store.flush(60)
+    os.truncate(path, 0)
+    for number in range(500, 600):
+        store.append(record(number))
+    eventually(lambda: bool(store.failure) or store.written == 600)
+    for name in ("a.db", "a.db-wal", "a.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    store.append(record(700))
+    assert store.flush(60)
+    assert "r700" in {item.id for item in store.read()}
+    assert store.task.status.alive
+    store.close()
+
+
+def test_a_deleted_number_ends_no_reading(url: str) -> None:
+    store = Store(url)
+    store.open()
+    for number in range(50):
+        store.append(record(number))
+    assert store.flush(60)
+    with store.engine.begin() as connection:
+        connection.execute(delete(records).where(records.c.seq == 20))
+    assert len(Store.after(store, 0, 1000)) == 49, "a reader that asks once has everything"
+    store.close()
+
+
+def test_the_watch_goes_on_in_the_file_that_is_there_now(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    store.open()
+    watcher = Watcher(SPEC, store, [], OPTIONS)
+    put(store, traffic(600))
+    watcher.tick(600)
+    (tmp_path / "a.db").unlink()
+    put(store, traffic(100, start=1000, first=1000))
+    watcher.tick(1100)
+    assert together(watcher.archive.windows(0, 10_000)).records == 100
+    assert watcher.archive.references() == []
+    put(store, traffic(500, start=1100, first=1100))
+    for now in (1600, 1700):
+        watcher.tick(now)
+    assert len(watcher.archive.references()) == 1
+    store.close()

@@ -44,6 +44,10 @@ class BlameDesk:
         self.archive = BlameArchive(lambda: self.store.engine)
         self._normals: dict[int, Normal | None] = {}
 
+    def forget(self) -> None:
+        """Read what is normal from the store again: it may have been replaced."""
+        self._normals.clear()
+
     def pin(self, reference: Reference) -> Cases | None:
         """Keep the cases of a reference, while its records are there; return them."""
         known = self.archive.cases(reference.id)
