@@ -26,6 +26,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage did
 	$(BIN)/speechpipe transcribe audio_samples/*.flac --stages
+	@echo; echo "The command is $(BIN)/speechpipe; after 'source $(BIN)/activate' it is speechpipe. Next: make serve"
 
 test: $(VENV)/.installed-dev ## Run all tests
 	$(BIN)/python -m pytest
