@@ -18,6 +18,10 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def speech() -> Samples:
+    return joined_speech()
+
+
+def joined_speech() -> Samples:
     """Return sentences without a pause between them."""
     slt, awb, long_pauses = (sample(name) for name in ("sentence_slt", "sentence_awb", "long_pauses"))
     parts = [slt[5280:57600], awb[5600:52000], long_pauses[32800:96000], long_pauses[145600:200000]]
