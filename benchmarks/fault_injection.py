@@ -18,7 +18,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
@@ -247,8 +249,14 @@ class Trial:
 
     def garbage(self) -> None:
         """Records that nobody should write."""
-        common = {"session_id": "s", "at": time.time(), "channel": "upload", "bundle": "b", "bundle_version": "1"}
-        strange = [
+        common: dict[str, Any] = {
+            "session_id": "s",
+            "at": time.time(),
+            "channel": "upload",
+            "bundle": "b",
+            "bundle_version": "1",
+        }
+        strange: list[dict[str, Any]] = [
             {"measures": {"x": object()}},
             {"measures": {1: 2}},
             {"session_id": "lone \ud800"},
@@ -256,7 +264,7 @@ class Trial:
             {"versions": {"vad": "\udfff"}},
             {"measures": None},
         ]
-        taken = [
+        taken: list[dict[str, Any]] = [
             {"measures": {"input.level_dbfs": "loud", "vad.segments": "many"}},
             {"measures": {"input.level_dbfs": float("nan"), "software.wall_s": float("inf")}},
             {"session_id": "nul \0", "outcome": "\0"},
@@ -266,7 +274,7 @@ class Trial:
         before = Counter(self.store.lost)
         for number, change in enumerate([*strange, *taken]):
             kind = change.pop("kind", "session")
-            self.store.append(Record(kind, f"garbage-{number}", **{**common, **change}))  # type: ignore[arg-type]
+            self.store.append(Record(kind, f"garbage-{number}", **{**common, **change}))
         flushed = self.store.flush(60)
         lost = Counter(self.store.lost) - before
         good = flushed and lost == Counter(unencodable=len(strange))
@@ -364,8 +372,8 @@ def main() -> int:
         for fault, answer in ANSWERS.items():
             trial.outgoing(
                 fault,
-                lambda answer=answer: setattr(receiver, "answer", answer),
-                lambda: setattr(receiver, "answer", OK),
+                partial(setattr, receiver, "answer", answer),
+                partial(setattr, receiver, "answer", OK),
             )
         trial.outgoing("refused", receiver.refuse, receiver.listen)
         trial.once()

@@ -25,7 +25,6 @@ MAY_START_THREADS = {
     "background.py": "the one place",
     "workers/process.py": "the two ends of one worker's pipe; they end with the process, which a supervisor replaces",
     "audio/ffmpeg_stream.py": "one live stream's decoder; ends with the stream",
-    "retraining.py": "a loop with a last handler of its own",
 }
 KNOWN = {
     *("store-writer", "monitor", "system-records", "housekeeping", "alarms-log", "alarms-webhook", "alarms-demotion"),
