@@ -222,6 +222,8 @@ class FfmpegDecoder:
         missing = [self._claimed_of_sound_s - self._timeline.frames / self.info.rate_hz]
         if self._duration_s is not None and self._ends_s:
             last = max(self._ends_s.values())
+            if self._container.format.name == "ogg" and len(self._ends_s) == 1 and not self._timeline.ignored:
+                last = min(last, (self._timeline.base_s or 0.0) + self._timeline.frames / self.info.rate_hz)
             base = self._timeline.base_s or 0.0
             # Some headers count from zero, some from the first stamp.
             missing.append(min(self._duration_s - last, self._duration_s - (last - base)))

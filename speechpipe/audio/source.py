@@ -59,7 +59,7 @@ class AudioSource:
         self._over_scale = 0
         self._cancelled_s = self._centred_s = 0.0
         self._scales: list[Notice] = []
-        self._loudest = Loudest()
+        self._loudest: list[Loudest] = []
         self._decoded_s = 0.0
         self.wall_s = 0.0  # spent in decoding, repair, mixing and resampling
         try:
@@ -68,6 +68,7 @@ class AudioSource:
             self._parts.close()
             raise
         self.sessions = self.info.channels if choice.multichannel else 1
+        self._loudest = [Loudest() for _ in range(self.sessions)]
 
     @property
     def info(self) -> AudioInfo:
@@ -112,7 +113,8 @@ class AudioSource:
                 if self._max_s is not None and self._decoded_s > self._max_s:
                     raise _too_long(self._decoded_s, self._max_s)
                 resampled = lane.feed(self._repair(block, lane.scale))
-                self._loudest.feed(resampled[0])
+                for loudest, channel in zip(self._loudest, resampled, strict=True):
+                    loudest.feed(channel)
                 self.wall_s += time.perf_counter() - begun
                 yield resampled
             yield lane.finish()
@@ -159,7 +161,8 @@ class AudioSource:
         if self._centred_s:
             message = f"surround sound: the centre channel alone was taken for {self._centred_s:.1f} s"
             notices.append(Notice("centre_channel", message))
-        return notices + self._loudest.notices
+        quiet = [loudest.notices for loudest in self._loudest]
+        return notices + (quiet[0] if all(quiet) else [])
 
     def close(self) -> None:
         """Release the file."""

@@ -13,6 +13,7 @@ def mp4_recording(file: ByteRange, start: int) -> Recording:
     """Walk the outer boxes from `start` to the next `ftyp` behind an index or sound."""
     at, size = start, len(file)
     seen: set[bytes] = set()
+    last = b""
     for _ in range(MAX_BOXES):
         if at >= size:
             return Recording("mp4", start, size)
@@ -22,16 +23,18 @@ def mp4_recording(file: ByteRange, start: int) -> Recording:
         if not name or end <= at:
             break
         seen.add(name)
+        last = name
         if end > size:  # cut off, or a length that lies; a second file may stand inside
             following = next_recording(file, at + 8, ["mp4"]) if b"moov" in seen else None
             return Recording("mp4", start, size if following is None else following, next_start=following)
         at = end
     following = next_recording(file, at)
     end = size if following is None else following
+    # Behind the sound may be more of it, if its box says too little: the index knows, so the decoder is given all.
+    if last == b"mdat" or not {b"moov", b"mdat"} <= seen:
+        return Recording("mp4", start, end, next_start=following)
     unread = 0 if is_ignored(file, at, end) else end - at
-    # The decoder is given the left-over too: it may know better; only a whole file has "bytes behind its end".
-    whole = {b"moov", b"mdat"} <= seen
-    return Recording("mp4", start, at if whole else end, next_start=following, unread=unread if whole else 0)
+    return Recording("mp4", start, at, next_start=following, unread=unread)
 
 
 def _box(file: ByteRange, at: int) -> tuple[bytes, int]:

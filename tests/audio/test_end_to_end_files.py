@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from speechpipe.containers.mpeg_audio import frame_header
+from speechpipe.containers.ogg import checksum
 from speechpipe.types import Samples
 from tests.audio.reading import read_whole
 from tests.containers import Track, end_to_end, written
@@ -193,6 +194,46 @@ def test_bytes_that_were_passed_over_are_told_and_the_rest_is_read(form: str, co
     read = read_whole(whole[:half] + np.random.default_rng(1).bytes(400) + whole[half:])
     assert "audio_damaged" in read.warnings
     assert read.seconds == pytest.approx(BOTH_S, abs=0.5)
+
+
+def pages_of(data: bytes) -> list[bytearray]:
+    pages, at = [], 0
+    while at < len(data):
+        segments = data[at + 26]
+        size = 27 + segments + sum(data[at + 27 : at + 27 + segments])
+        pages.append(bytearray(data[at : at + size]))
+        at += size
+    return pages
+
+
+def ogg_that_says(data: bytes, page: int, granule: int) -> bytes:
+    pages = pages_of(data)
+    pages[page][6:14] = granule.to_bytes(8, "little", signed=True)
+    pages[page][22:26] = bytes(4)
+    pages[page][22:26] = checksum(pages[page]).to_bytes(4, "little")
+    return b"".join(pages)
+
+
+@pytest.mark.parametrize("granule", [16_000, 1, 0, -1])
+def test_an_ogg_that_says_less_is_read_to_its_end(granule: int) -> None:
+    for data in (encoded(FIRST, form="OGG"), written("ogg", "libopus", Track(FIRST))):
+        read = read_whole(ogg_that_says(data, -1, granule))
+        assert read.seconds == pytest.approx(len(FIRST) / 16_000, abs=0.05)
+        assert "header_too_short" in read.warnings
+
+
+def test_an_ogg_that_says_more_is_told() -> None:
+    for data in (encoded(FIRST, form="OGG"), written("ogg", "libopus", Track(FIRST))):
+        read = read_whole(ogg_that_says(data, -1, 60 * 48_000))
+        assert read.seconds == pytest.approx(len(FIRST) / 16_000, abs=0.05)
+        assert set(read.warnings) == {"audio_truncated"}
+
+
+def test_a_lost_page_is_told_and_its_time_kept() -> None:
+    pages = pages_of(written("ogg", "libopus", Track(np.concatenate([FIRST, SECOND]))))
+    read = read_whole(b"".join(pages[:4] + pages[5:]))
+    assert read.seconds == pytest.approx(BOTH_S, abs=0.1)
+    assert set(read.warnings) == {"audio_damaged", "gap_filled"}
 
 
 def test_parts_are_counted_in_the_limit_of_seconds() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from speechpipe.audio.source import ChannelChoice
 from speechpipe.types import Samples
 from tests.audio.reading import read_whole
 from tests.containers import Track, written
@@ -62,3 +63,9 @@ def test_a_click_does_not_make_it_loud_and_a_pause_not_quiet() -> None:
     assert "very_quiet" in read_whole(encoded(clicked, subtype="PCM_24")).warnings
     assert read_whole(encoded(np.concatenate([np.zeros(16_000 * 60, np.float32), SPEECH]))).warnings == {}
     assert "digital silence" in read_whole(encoded(0 * SPEECH)).warnings["very_quiet"]
+
+
+def test_one_silent_channel_of_several_is_not_the_whole_recording() -> None:
+    both = encoded(np.stack([0 * SPEECH, SPEECH], axis=1))
+    assert read_whole(both, ChannelChoice(multichannel=True)).warnings == {}
+    assert "very_quiet" in read_whole(both, ChannelChoice(channel=0)).warnings
