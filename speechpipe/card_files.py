@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import Card, read_card, shipped_models
-from speechpipe.errors import InUse
+from speechpipe.errors import BadInput, InUse
 from speechpipe.types import Bundle, Scalar
 
 
@@ -21,7 +21,10 @@ def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
     with tempfile.TemporaryDirectory() as name:
         trial = Path(name) / "card.toml"
         trial.write_text(text, encoding="utf-8")
-        card = read_card(trial)
+        try:
+            card = read_card(trial)
+        except BadInput as error:
+            raise BadInput(error.message.removeprefix(f"{trial}: ")) from error
         target = folder / card.kind / f"{card.name}-{card.version}.toml"
         known = [path for path in (target, _known(catalogue, card.kind, card.name, card.version)) if path is not None]
         for path in known:

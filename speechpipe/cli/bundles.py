@@ -105,7 +105,10 @@ def add(
     version: Annotated[str, typer.Option(help="Of the variant.")] = "1.0.0",
     set_: Annotated[list[str] | None, typer.Option("--set", help="vad.NAME=value or asr.NAME=value.")] = None,
 ) -> None:
-    """Add a card to your own models; a version that is known never changes. Running servers find it when it is used."""
+    """Add a card to your own models; a version that is known never changes. Running servers find it when it is used.
+
+    Example: speechpipe bundles add --from default --name tuned --version 1.1.0 --set asr.maxwpf=8
+    """
     from speechpipe.card_files import derived, install
     from speechpipe.cli.options import parse_set, settings
     from speechpipe.errors import BadInput, said

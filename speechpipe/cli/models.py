@@ -25,8 +25,10 @@ def list_() -> None:
         table.add_column(title, overflow="fold")
     for kind in ("vad", "asr"):
         for card in catalogue.versions(kind):
-            problems = [problem for file in card.files if (problem := file.problem())]
-            state = problems[0] if problems else f"{len(card.files)} verified" if card.files else "none"
+            absent = any(file.url and file.locate() is None for file in card.files)
+            problems = [] if absent else [problem for file in card.files if (problem := file.problem())]
+            verified = f"{len(card.files)} verified" if card.files else "none"
+            state = "not fetched" if absent else problems[0] if problems else verified
             table.add_row(kind, card.name, card.version, card.licence, state, card.description)
     Console().print(table)
 
@@ -38,7 +40,10 @@ def pull(
     ] = "",
     everything: Annotated[bool, typer.Option("--all", help="All that miss files: gigabytes.")] = False,
 ) -> None:
-    """Fetch the weights that cards name by URL. Resumes what was cut off; refuses what has another hash."""
+    """Fetch the weights that cards name by URL into your own models (SPEECHPIPE_MODELS_DIR, else the state directory).
+
+    Resumes what was cut off; refuses what has another hash. Example: speechpipe models pull wav2vec2-base-960h
+    """
     import sys
 
     from speechpipe.cli.options import settings

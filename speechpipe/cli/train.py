@@ -44,12 +44,15 @@ def ctc(
     Stopped (Ctrl-C, a full disk), the same command goes on from the last epoch.
     """
     from speechpipe.acoustic import NetworkConfig
+    from speechpipe.cards import check_name
     from speechpipe.cli.options import settings
     from speechpipe.errors import InvalidParameter
     from speechpipe.retrain.ctc import CtcOptions
     from speechpipe.retrain.examples import read_examples
     from speechpipe.retrain.training import TrainOptions
 
+    check_name(name, "--name")
+    check_name(version, "--version")
     if device not in ("cpu", "cuda"):
         raise InvalidParameter(f"device must be cpu or cuda, not {device!r}", param="device")
     config = NetworkConfig()

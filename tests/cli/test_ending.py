@@ -156,6 +156,31 @@ def test_a_file_that_is_not_there_is_named_once(arguments: list[str], tmp_path: 
     assert b"Errno" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bundles", "add", "--from", "default", "--name", "../x"],
+        ["bundles", "add", "--from", "default", "--name", "x", "--version", "../1"],
+        ["train", "ctc", str(SAMPLES / "manifest.jsonl"), "--name", "../x"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_leads_elsewhere_is_refused(arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "../" in one_line(done.stderr)
+    assert "/tmp" not in one_line(done.stderr)
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_version_that_is_known_names_the_flag(tmp_path: Path) -> None:
+    add = ["bundles", "add", "--from", "default", "--name", "mine", "--set"]
+    assert run(*add, "asr.maxwpf=8", SPEECHPIPE_STATE_DIR=str(tmp_path)).returncode == 0
+    done = run(*add, "asr.maxwpf=9", SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "--version" in one_line(done.stderr)
+
+
 def test_silence_has_no_text_and_that_is_said() -> None:
     done = run("transcribe", str(SAMPLES / "silence.flac"), "-b", "scripted")
     assert (done.returncode, done.stdout) == (0, b"\n")
