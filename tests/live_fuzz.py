@@ -166,7 +166,7 @@ def case(number: int) -> Case:
         return name, table[name]
 
     none: dict[str, object] = {}
-    data = one(containers())[1]
+    data, raw = one(containers())[1], one(raws())[1]
     either = [none, RAW16][int(random.integers(0, 2))]
     kinds: list[Callable[[], Case]] = [
         lambda: Case("container", none, data, heard=True),
@@ -179,9 +179,9 @@ def case(number: int) -> Case:
         lambda: Case("container as something else", {"encoding": str(random.choice(["flac", "opus"]))}, data),
         lambda: Case("file that is not live", either, one(not_live())[1]),
         lambda: Case("file that is not live, mutated", none, mutated(one(not_live())[1], random)),
-        lambda: Case("raw", *reversed(one(raws())[1]), heard=True),
+        lambda: Case("raw", raw[1], raw[0], heard=True),
         lambda: Case("raw, mutated", RAW16, mutated(raws()["linear16"][0], random)),
-        lambda: Case("raw with junk between", *reversed(one(raws())[1]), junk=True, heard=True),
+        lambda: Case("raw with junk between", raw[1], raw[0], junk=True, heard=True),
         lambda: Case("raw of another kind", RAW16, one(misread())[1]),
         lambda: Case("random bytes", either, random.bytes(int(random.integers(1, 60_000)))),
         lambda: Case("a few bytes", either, random.bytes(int(random.integers(1, 40)))),
@@ -288,7 +288,7 @@ async def _read(socket: ClientConnection, outcome: Outcome, wanted: Case) -> Non
 def _answered(message: dict[str, Any]) -> bool:
     ends = ("transcription.completed", "transcription.failed")
     empty = message["type"] == "error" and message["error"]["code"] == "input_audio_buffer_commit_empty"
-    return empty or message["type"].endswith(ends)
+    return empty or str(message["type"]).endswith(ends)
 
 
 def _note(outcome: Outcome, message: dict[str, Any]) -> None:

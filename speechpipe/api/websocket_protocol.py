@@ -116,7 +116,7 @@ class LimitedWebSocket(SocketConnection):
         """Let the application find this object; from here on the path's limit holds."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            extensions: dict[Any, Any] = self.scope.setdefault("extensions", {})  # type: ignore[assignment]
+            extensions: dict[Any, Any] = self.scope.setdefault("extensions", {})
             extensions[EXTENSION] = self
             path = self.scope["path"]  # a proxy may have left its prefix in it
             limits = (limit for ending, limit in self.limits.items() if path.endswith(ending))

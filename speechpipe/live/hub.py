@@ -66,12 +66,17 @@ class Hub:
         self._ticker.start()
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Finish every stream as if its client had, wait for their finals for up to `drain_s` seconds, and stop."""
+        """Finish every stream as if its client had, wait for their finals for up to `drain_s` seconds, and stop.
+
+        Audio that waits of clients that are not connected is not worked on any more: they cannot come back for it.
+        """
         self._refusing = True
         with self._lock:
             streams = list(self._streams.values())
         for stream in streams:
             stream.hurry()
+            if stream.outbox.detached_at is not None:
+                self.counts["dropped_bytes"] += stream.drop_backlog()
             stream.command(Finish("shutdown"))
         until = time.monotonic() + drain_s
         while time.monotonic() < until and not all(stream.ended and self._was_told(stream) for stream in streams):

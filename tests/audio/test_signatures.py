@@ -1,5 +1,7 @@
 """What bytes are, whatever was said of them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -34,11 +36,11 @@ def int24(audio: Samples) -> bytes:
     return bytes((audio * (2**23 - 1)).astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes())
 
 
-WRONG = {
-    "32-bit floats": lambda audio: audio.astype("<f4").tobytes(),
+WRONG: dict[str, Callable[[Samples], bytes]] = {
+    "32-bit floats": lambda audio: bytes(audio.astype("<f4")),
     "24-bit integers": int24,
-    "32-bit integers": lambda audio: (audio * 2147483000).astype("<i4").tobytes(),
-    "16-bit big-endian": lambda audio: (audio * 32767).astype(">i2").tobytes(),
+    "32-bit integers": lambda audio: bytes((audio * 2147483000).astype("<i4")),
+    "16-bit big-endian": lambda audio: bytes((audio * 32767).astype(">i2")),
     "mulaw": lambda audio: by_law(audio, "mulaw"),
 }
 

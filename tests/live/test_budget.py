@@ -16,14 +16,12 @@ def test_who_holds_more_than_is_free_is_told_when_the_limit_is_passed() -> None:
     budget = ByteBudget(1000)
     first, second, small = budget.holder(), budget.holder(), budget.holder()
     first.set(FREE_BYTES + 900)
-    assert not first.too_much
+    assert [holder.too_much for holder in (first, second, small)] == [False, False, False]
     second.set(FREE_BYTES + 200)
     small.set(FREE_BYTES)
     assert budget.exhausted
-    assert first.too_much
-    assert second.too_much
-    assert not small.too_much
+    assert [holder.too_much for holder in (first, second, small)] == [True, True, False]
     first.set(0)
-    assert not second.too_much
+    assert [holder.too_much for holder in (first, second, small)] == [False, False, False]
     second.set(0)
     assert budget.held == 0

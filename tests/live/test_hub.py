@@ -130,7 +130,7 @@ def test_an_abandoned_session_is_counted_once_and_forgotten(hub: Hub, service: S
     until(lambda: time.monotonic() > before + 3 * RESUME_S)
     assert hub.counts["abandoned"] == 1
     assert not stream.command(Finish())
-    del stream.channels.collect  # type: ignore[method-assign]
+    del stream.channels.collect
     until(lambda: stream.ended)
     until(lambda: hub._streams == {})
     assert hub.counts["abandoned"] == 1
@@ -248,12 +248,12 @@ def test_a_dropped_connection_is_no_pause(hub: Hub, service: Service, monkeypatc
 
 def test_bytes_and_items_are_bounded_whatever_was_announced(hub: Hub, service: Service) -> None:
     wide = opened(hub, service, wire=WireFormat("linear16", 48_000, 8))
-    wide._schedule = lambda _: None  # type: ignore[method-assign]  # nothing is worked on
+    wide._schedule = lambda _: None  # nothing is worked on
     while wide.has_room:
         wide.offer(bytes(64 * 1024))
     assert wide._inbox.buffered_bytes <= 2**20 + 64 * 1024
     chatty = opened(hub, service)
-    chatty._schedule = lambda _: None  # type: ignore[method-assign]
+    chatty._schedule = lambda _: None
     while chatty.has_room:
         chatty.keep_alive()
         chatty.command(Finish()) if len(chatty._inbox) > 10**5 else chatty._inbox.put(_flush())
@@ -269,7 +269,7 @@ def _flush() -> Any:
 def test_when_all_hold_too_much_only_those_who_hold_much_must_wait(hub: Hub, service: Service) -> None:
     large, small = opened(hub, service), opened(hub, service)
     for stream in (large, small):
-        stream._schedule = lambda _: None  # type: ignore[method-assign]
+        stream._schedule = lambda _: None
     large.offer(bytes(100 * 1024))
     small.offer(np.zeros(1000, np.int16).tobytes())
     holder = hub.budget.holder()
