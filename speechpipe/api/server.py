@@ -38,6 +38,9 @@ SWITCH_S = 0.0005
 """A lane gives up Python's lock for every VAD call of a tenth of a millisecond; with the usual 5 ms until a busy thread
 must hand it back, lanes would mostly wait for it."""
 
+SHORT_KEY = 16
+"""Characters: 96 bits of a random key in base64."""
+
 UNTOLD = (
     '%s - "WebSocket',
     "connection ",
@@ -113,6 +116,8 @@ def _greet(settings: Settings, url: str) -> None:
     for what, path in (("dashboard", "/"), ("speak", "/live"), ("review", "/review"), ("API", "/docs")):
         log.info("%-9s %s%s", what, url, path)
     log.info("%s", check_address(settings))
+    if short := sum(len(key) < SHORT_KEY for key in settings.api_keys):
+        log.warning("%d of the API keys are shorter than %d characters: they can be guessed", short, SHORT_KEY)
     log.info("loading %s ...", ", ".join(settings.preloaded_bundles))
 
 

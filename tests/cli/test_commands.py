@@ -123,10 +123,16 @@ def test_channels_on_the_command_line() -> None:
     assert both["segments"][1]["text"] == right["text"]
 
 
-def test_a_terminal_sees_a_progress_bar() -> None:
+@pytest.mark.parametrize("command", ["transcribe", "evaluate"])
+def test_a_terminal_sees_a_progress_bar(command: str, tmp_path: Path) -> None:
+    file = SAMPLES / "long_pauses.flac"
+    if command == "evaluate":
+        row = json.dumps({"audio": str(file), **_labels("long_pauses")})
+        file = tmp_path / "manifest.jsonl"
+        file.write_text(row + "\n")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, "transcribe", str(SAMPLES / "long_pauses.flac"), "-b", "scripted", "--set", "asr.cost=0.1"],
+        [*COMMAND, command, str(file), "-b", "scripted", "--set", "asr.cost=0.1"],
         stdout=subprocess.PIPE,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
