@@ -311,18 +311,28 @@ class Reviewing:
                 self._look_twice(wanted, reason)
         return scope, self.set(scope, wanted.changes, wanted.actor, reason, wanted.revision)
 
+    def effect(self, scope: str, changes: Mapping[str, Any]) -> str:
+        """Return what a change does that must be confirmed; empty: it needs no confirmation.
+
+        Raises:
+            InvalidParameter, StoreUnavailable: a value means nothing; it cannot be known now.
+        """
+        if scope != EVERYBODY or "degree" not in changes:
+            return ""
+        with reachable():
+            before = self.desk.automation.policies().get(EVERYBODY)
+            was = before.policy.degree if before is not None else self.desk.automation.base.degree
+            degree = self.desk.automation.base.changed(changes).degree
+            return self._effect(was, degree) if degree.lower_than(was) else ""
+
     def _look_twice(self, wanted: PolicyChange, reason: str) -> None:
         """Have somebody say why, and that they mean it, before everybody's degree goes down."""
-        before = self.desk.automation.policies().get(EVERYBODY)
-        was = before.policy.degree if before is not None else self.desk.automation.base.degree
-        degree = self.desk.automation.base.changed(wanted.changes).degree if "degree" in wanted.changes else was
-        if not degree.lower_than(was):
-            return
-        if not reason:
+        effect = self.effect(EVERYBODY, wanted.changes)
+        if effect and not reason:
             message = "say why: everybody gets less automation"
             raise InvalidParameter(message, param="reason", cause="missing_reason")
-        if not wanted.confirm:
-            raise InvalidParameter(self._effect(was, degree), param="confirm", cause="unconfirmed")
+        if effect and not wanted.confirm:
+            raise InvalidParameter(effect, param="confirm", cause="unconfirmed")
 
     def _effect(self, was: Degree, degree: Degree) -> str:
         served = self.scopes.served(self._clock() - HOUR_S)

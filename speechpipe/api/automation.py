@@ -32,6 +32,13 @@ class Change(BaseModel):
     )
 
 
+class Effect(BaseModel):
+    """What a change does; `confirm`: it is made with a confirmation only."""
+
+    effect: str
+    confirm: bool
+
+
 def router(service: Service) -> APIRouter:
     """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
     routes = APIRouter(prefix="/v1/automation")
@@ -53,6 +60,13 @@ def router(service: Service) -> APIRouter:
         with reachable():
             found = auth.reviewing(service).desk.automation.history(most)
         return {"history": [review_document.entry(item) for item in found]}
+
+    @routes.get("/effect")
+    @access(Role.REVIEWER, 503)
+    def effect(scope: Annotated[str, Query(max_length=128)], degree: Annotated[str, Query(max_length=32)]) -> Effect:
+        """Say what a change of degree does, if it must be confirmed."""
+        found = auth.reviewing(service).effect(scope, {"degree": degree})
+        return Effect(effect=found, confirm=bool(found))
 
     @routes.get("/panel", include_in_schema=False)
     @access(Role.REVIEWER, 503)

@@ -75,32 +75,29 @@ async function showRollout() {
   await showPanel("#people", "v1/automation/panel");
 }
 
-function setDegree(scope, wanted) {
-  return fetch(`v1/automation/${encodeURIComponent(scope)}`, {
-    method: "PUT",
-    headers: { ...headers(), "Content-Type": "application/json" },
-    body: JSON.stringify(wanted),
-  }).catch(() => null);
-}
-
 // Less automation for everybody: the server says what follows, and a person must agree to that.
 async function automate(form) {
   const scope = form.elements.scope.value.trim();
-  const wanted = { degree: form.elements.degree.value, reason: form.elements.why.value.trim() };
-  let answer = await setDegree(scope, wanted);
-  let said = await answer?.json().catch(() => null);
-  if (said?.error?.code === "unconfirmed") {
-    if (window.confirm(said.error.message)) {
-      answer = await setDegree(scope, { ...wanted, confirm: true });
-      said = await answer?.json().catch(() => null);
-    } else {
-      said = { error: { message: "nothing was changed" } };
-    }
+  const degree = form.elements.degree.value;
+  const unreachable = { error: { message: "the server cannot be reached" } };
+  const asked = await fetch(`v1/automation/effect?${new URLSearchParams({ scope, degree })}`, { headers: headers() }).catch(() => null);
+  let said = (await asked?.json().catch(() => null)) ?? unreachable;
+  let done = false;
+  if (asked?.ok && said.confirm && !window.confirm(said.effect)) {
+    said = { error: { message: "nothing was changed" } };
+  } else if (asked?.ok) {
+    const answer = await fetch(`v1/automation/${encodeURIComponent(scope)}`, {
+      method: "PUT",
+      headers: { ...headers(), "Content-Type": "application/json" },
+      body: JSON.stringify({ degree, reason: form.elements.why.value.trim(), confirm: said.confirm }),
+    }).catch(() => null);
+    said = (await answer?.json().catch(() => null)) ?? unreachable;
+    done = Boolean(answer?.ok);
   }
-  const done = answer?.ok ? `${said.scope}: ${said.degree.replace("_", " ")}` : said?.error?.message ?? "the server cannot be reached";
-  status.textContent = done;
-  if (answer?.ok) form.reset();
-  else form.querySelector("output").textContent = done;
+  const text = done ? `${said.scope}: ${said.degree.replace("_", " ")}` : said.error.message;
+  status.textContent = text;
+  if (done) form.reset();
+  else form.querySelector("output").textContent = text;
   document.activeElement?.blur();
   await showRollout();
 }

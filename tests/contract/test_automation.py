@@ -42,6 +42,12 @@ def test_less_automation_for_everybody_takes_a_reason_and_a_second_look(
     assert "from full to human_only" in message
     assert re.search(r"[1-9]\d* uploads \(all wait for a person\) and \d+ live sessions \(refused\)", message)
     assert desk.upload().status_code == 200, "nothing was changed"
+    asked = operator.get("/v1/automation/effect", params={"scope": "default", "degree": "human_only"}).json()
+    assert asked["confirm"] is True
+    assert "from full to human_only" in asked["effect"]
+    calm = operator.get("/v1/automation/effect", params={"scope": "default", "degree": "full"}).json()
+    assert calm == {"effect": "", "confirm": False}
+    assert operator.get("/v1/automation/effect", params={"scope": "default", "degree": "alone"}).status_code == 400
     assert put(operator, "default", degree="human_only", reason="a drill", confirm=True)[0] == 200
     assert desk.upload().status_code == 202
     assert put(operator, "default", degree="full")[0] == 200, "more automation needs no second look"
