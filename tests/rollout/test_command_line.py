@@ -1,11 +1,15 @@
 """The command line and a server that was started with another bundle than the settings of the shell name."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 
 import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from tests.conftest import Server, StartServer
 from tests.patience import PATIENCE_S
@@ -61,3 +65,20 @@ def test_weights_that_are_not_here_are_said_at_once_on_an_upload(server: Server)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "weights_missing")
     assert str(server.state) not in answer.text
     assert "/models/" not in answer.text
+
+
+@pytest.mark.anyio
+async def test_weights_that_are_not_here_are_said_at_once_on_live_audio(server: Server) -> None:
+    url = server.url.replace("http", "ws")
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"{url}/v1/listen?model=wav2vec2&encoding=linear16&sample_rate=16000"):
+            pass
+    assert refused.value.response.status_code == 404
+    async with connect(f"{url}/v1/realtime?intent=transcription") as socket:
+        update = {"type": "transcription", "audio": {"input": {"transcription": {"model": "wav2vec2"}}}}
+        await socket.send(json.dumps({"type": "session.update", "session": update}))
+        async with asyncio.timeout(60):
+            while (message := json.loads(await socket.recv()))["type"] != "error":
+                pass
+    assert message["error"]["code"] == "weights_missing"
+    assert "/models/" not in json.dumps(message)
