@@ -55,14 +55,29 @@ EXPRESSIONS: Mapping[str, str] = {
 def alert_rules(spec: CascadeSpec) -> dict[str, Any]:
     """Return a Prometheus rule file: an alert for each metric that has a limit and an expression."""
     rules = [_rule(metric) for metric in spec.metrics if metric.limit is not None and metric.name in EXPRESSIONS]
-    down = {
-        "alert": "SpeechpipeDown",
-        "expr": 'up{job="speechpipe"} == 0',
-        "for": "2m",
-        "labels": {"severity": "page", "stage": "software"},
-        "annotations": {"summary": "speechpipe cannot be scraped"},
+    own = [
+        _own("Down", 'up{job="speechpipe"} == 0', "2m", "page", "speechpipe cannot be scraped"),
+        _own("StoreFailing", "speechpipe_store_failing == 1", "2m", "page", "records wait for the store"),
+        _own(
+            "BackgroundTaskFailing",
+            "speechpipe_background_task_failing == 1 or speechpipe_background_task_alive == 0",
+            "10m",
+            "investigate",
+            "the background task {{ $labels.task }} fails again and again",
+        ),
+    ]
+    return {"groups": [{"name": "speechpipe", "rules": [*own, *rules]}]}
+
+
+def _own(name: str, expression: str, for_: str, severity: str, summary: str) -> dict[str, Any]:
+    """Return a rule on the server itself, which has no row in the catalogue."""
+    return {
+        "alert": f"Speechpipe{name}",
+        "expr": expression,
+        "for": for_,
+        "labels": {"severity": severity, "stage": "software"},
+        "annotations": {"summary": summary},
     }
-    return {"groups": [{"name": "speechpipe", "rules": [down, *rules]}]}
 
 
 def _rule(metric: Metric) -> dict[str, Any]:

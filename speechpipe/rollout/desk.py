@@ -57,6 +57,7 @@ class RolloutDesk:
         self._clock = clock
         self.archive = RolloutArchive(lambda: store.engine, book.rates)
         self._ledger: Ledger | None = None
+        self._counted: tuple[int, int, float] = (0, 0, 0.0)  # id, step and its begin of what the ledger counts
         self._seq = 0
 
     # ---- reading ----
@@ -77,8 +78,9 @@ class RolloutDesk:
         if rollout is None:
             return None
         known = self._ledger
-        if known is None or (known.rollout, known.step) != (rollout.id, rollout.step):
-            plan = rollout.plan
+        of = (rollout.id, rollout.step, rollout.step_at)  # numbers begin anew in a store that was replaced
+        if known is None or self._counted != of:
+            plan, self._counted = rollout.plan, of
             known = self._ledger = Ledger(self._book, rollout.id, rollout.step, plan.slow_s, rollout.current.harm)
             self._seq = rollout.step_seq
         with reachable():

@@ -227,3 +227,11 @@ def test_links_of_alarms_lead_to_the_runbook(server: Server) -> None:
     assert page.headers["content-security-policy"]
     for metric in ("asr.null_share", "system.records_lost"):
         assert f'id="{metric.replace(".", "")}"' in page.text
+
+
+def test_what_the_server_keeps_is_for_its_user_only(start_server: StartServer) -> None:
+    server = start_server(bundle="scripted", workers="1", live_workers="1", keep_audio_hours="1")
+    upload(server, SPOKEN[0])
+    until(lambda: list(server.state.rglob("*.flac")) != [] and list(server.state.glob("*.db")) != [])
+    kept = [path for path in server.state.rglob("*") if path.stat().st_mode & 0o077]
+    assert kept == []
