@@ -93,7 +93,7 @@ def route_path(scope: Scope) -> str:
     """Return the path without the prefix of a proxy that leaves it in."""
     path: str = scope["path"]
     prefix: str = scope.get("root_path", "")
-    return path.removeprefix(prefix) if prefix and path.startswith(f"{prefix}/") else path
+    return path.removeprefix(prefix) if prefix and f"{path}/".startswith(f"{prefix}/") else path
 
 
 def check_address(scope: Scope) -> None:
