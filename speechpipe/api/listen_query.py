@@ -49,7 +49,9 @@ LISTS = ("tag", "extra")
 
 def _number_or_off(value: Any) -> Any:
     if isinstance(value, str):
-        return {"false": False, "true": True}.get(value, int(value) if value.isdigit() else value)
+        return {"false": False, "true": True}.get(
+            value, int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
+        )
     return value
 
 

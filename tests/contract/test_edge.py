@@ -422,6 +422,16 @@ def test_no_key_is_in_the_log_at_any_level(keyed: Server) -> None:
         assert secret not in log
 
 
+@pytest.mark.parametrize("value", ["\u00b2", "\u0663", "9" * 30, "9" * 5000, "-1", "1e5", "", "%00"])
+def test_numbers_of_a_websocket_that_are_none_are_refused_in_its_shape(server: Server, value: str) -> None:
+    url = server.url.replace("http", "ws")
+    for path, name in (("/v1/listen?endpointing=", "err_code"), ("/v1/realtime?resume=x&last_seq=", "error")):
+        with pytest.raises(InvalidStatus) as refused, connect(f"{url}{path}{value}"):
+            pass
+        assert 400 <= refused.value.response.status_code < 500
+        assert name in json.loads(refused.value.response.body or b"{}")
+
+
 # ---- probes ----
 
 
