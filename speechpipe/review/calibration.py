@@ -25,9 +25,6 @@ FIRST = 3
 LEAST = 20
 """Reviewed utterances below which nothing is promised."""
 
-FIRST_STAGE, GROWTH = 100, 2
-"""Reviewed utterances of the first promise, and how many times as many each further one takes."""
-
 
 @dataclass(frozen=True)
 class Calibration:
@@ -87,19 +84,6 @@ def calibration_error(confidence: Sequence[float], right: Sequence[float], bins:
         if mine.any():
             found += mine.mean() * abs(float(targets[mine].mean() - values[mine].mean()))
     return found
-
-
-def stage(reviewed: int, delta: float) -> tuple[int, float]:
-    """Return on how many utterances, the first reviewed, a promise is made now, and its chance to be broken.
-
-    A promise is made anew when there are twice as many reviews, not with every one, and each time with a part of
-    `delta` of its own: delta / ((k + 1)(k + 2)) for the k-th, from 0. All promises ever made are kept with probability
-    1 - delta, and every process that reads the same reviews makes the same. 0: too few for the first one.
-    """
-    if reviewed < FIRST_STAGE:
-        return 0, delta
-    number = int(math.log(reviewed / FIRST_STAGE, GROWTH) + 1e-9)
-    return FIRST_STAGE * GROWTH**number, delta / ((number + 1) * (number + 2))
 
 
 @dataclass(frozen=True)

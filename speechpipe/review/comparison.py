@@ -4,13 +4,13 @@ be promised. Pure functions of what was answered.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from speechpipe.review.agreement import evenly
-from speechpipe.review.calibration import Calibration, Promise, calibration_error, isotonic, promise, stage
+from speechpipe.review.calibration import Calibration, Promise, calibration_error, isotonic, promise
 from speechpipe.review.estimates import Rate, Reviewed, word_error_rate
 from speechpipe.review.tasks import Task
 
@@ -82,10 +82,6 @@ def standing(bundle: str, found: Sequence[Task], bound: float, delta: float) -> 
         days[(task.finished_at or 0.0) // DAY_S * DAY_S].append(_reviewed(task, unit))
     sure = [unit for task, unit in units if unit["confidence"] is not None and evenly(unit, task.draft.base)]
     before, after = _calibration_errors(sure)
-    used, chance = stage(len(sure), delta)  # in the order in which they were reviewed
-    promised = promise(
-        [unit["confidence"] for unit in sure[:used]], [wrong(unit) for unit in sure[:used]], bound, chance
-    )
     kinds = ("substitutions", "deletions", "insertions")
     return Standing(
         bundle=bundle,
@@ -100,7 +96,7 @@ def standing(bundle: str, found: Sequence[Task], bound: float, delta: float) -> 
         calibration=isotonic([unit["confidence"] for unit in sure], [1 - wrong(unit) for unit in sure]),
         error_before=before,
         error_after=after,
-        promise=replace(promised, delta=delta),
+        promise=promise([unit["confidence"] for unit in sure], [wrong(unit) for unit in sure], bound, delta),
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechpipe.review.calibration import calibration_error, isotonic, promise, stage
+from speechpipe.review.calibration import calibration_error, isotonic, promise
 
 
 def utterances(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -61,31 +61,3 @@ def test_what_cannot_be_promised_is_not() -> None:
     sure = promise(np.linspace(0, 1, 500).tolist(), [0.0] * 500, 0.05)
     assert sure.threshold == 0.0
     assert sure.share == 1.0
-
-
-def test_promises_that_are_made_anew_with_more_reviews_share_the_chance_to_be_broken() -> None:
-    stages = [stage(reviewed, 0.05) for reviewed in range(1, 20_000)]
-    assert stages[98] == (0, 0.05), "nothing is promised on 99"
-    assert stages[99] == stages[198] == (100, 0.025)
-    used, chance = stages[199]
-    assert used == 200
-    assert chance == pytest.approx(0.05 / 6)
-    assert all(used <= reviewed for reviewed, (used, _) in enumerate(stages, 1))
-    made = dict(stages[99:])  # one for each number of utterances, however often it is looked at
-    assert sum(made.values()) < 0.05
-    assert len(made) == 8
-
-
-def test_no_promise_of_a_growing_sample_is_broken_more_often_than_it_says() -> None:
-    confidence, wrong = utterances(50_000, 7)
-    random = np.random.default_rng(2)
-    broken = 0
-    for _ in range(60):
-        mine = random.integers(0, len(confidence), 1700)
-        for reviewed in (150, 250, 450, 900, 1700):
-            used, chance = stage(reviewed, 0.05)
-            found = promise(confidence[mine[:used]].tolist(), wrong[mine[:used]].tolist(), 0.1, chance)
-            if found.threshold is not None and wrong[confidence >= found.threshold].mean() > 0.1:
-                broken += 1
-                break
-    assert broken <= 3
