@@ -1,4 +1,4 @@
-"""Retraining on a running server: background tasks follow the policy, and the jobs in the store, one training at a time.
+"""Retraining on a running server: background tasks follow the policy and the jobs in the store, one at a time.
 
 The training itself is a process of its own at the lowest priority. It survives this server: whoever starts next on the
 same state directory goes on from its last checkpoint.
