@@ -17,6 +17,7 @@ from speechpipe.assembly import build
 from speechpipe.background import BackgroundTask
 from speechpipe.config import Settings
 from speechpipe.live.hub import Hub
+from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
 PACKAGE = Path(__file__).parents[1] / "speechpipe"
@@ -56,7 +57,7 @@ class Broken:
         return self.raised == TIMES and self.worked > 0
 
 
-def eventually(true: Callable[[], bool], said: Callable[[], object] = lambda: "", wait_s: float = 120.0) -> None:
+def eventually(true: Callable[[], bool], said: Callable[[], object] = lambda: "", wait_s: float = PATIENCE_S) -> None:
     until = time.monotonic() + wait_s
     while not true():
         assert time.monotonic() < until, said()

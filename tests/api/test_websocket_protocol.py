@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from speechpipe.api.connections import Connections, Limits, protocols
 from speechpipe.api.websocket_protocol import DEFAULT_MESSAGE_BYTES, EXTENSION, LimitedWebSocket, limited
 from speechpipe.live.budget import FREE_BYTES, ByteBudget
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 LARGE = 600_000
@@ -87,7 +88,7 @@ async def client(running: Running, path: str = "/large") -> AsyncIterator[Client
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.01)

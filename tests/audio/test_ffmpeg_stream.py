@@ -11,6 +11,7 @@ from speechpipe.audio import ffmpeg_stream
 from speechpipe.audio.ffmpeg_stream import DECODED_BYTES, UNHEARD_BYTES, WAITING_BYTES, FfmpegStream
 from speechpipe.errors import SpeechpipeError, StageFailed, UndecodableAudio
 from speechpipe.types import Samples
+from tests.patience import PATIENCE_S
 from tests.sounds import encoded, encoded_by_ffmpeg, tone
 
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -26,7 +27,7 @@ LOW, HIGH = 300, 900
 
 
 def waited(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.002)
@@ -35,7 +36,7 @@ def waited(condition: Callable[[], bool]) -> None:
 def decoded(name: str, data: bytes) -> tuple[list[int], FfmpegStream]:
     """Return the tone in each quarter of a second, and the stream."""
     stream, blocks = FfmpegStream(name, lambda: None), []
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     for at in range(0, len(data), 1000):
         stream.feed(data[at : at + 1000])
         while stream.full:
@@ -159,7 +160,7 @@ def test_a_packet_that_never_ends_is_given_up() -> None:
     block = b"\xa3\x08\x7f\xff\xff\xff"  # a SimpleBlock of 2 GiB, in a cluster without a length
     stream = FfmpegStream("matroska", lambda: None)
     stream.feed(head[:cluster] + b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff" + b"\xe7\x81\x00" + block)
-    sent, end = 0, time.monotonic() + 60
+    sent, end = 0, time.monotonic() + PATIENCE_S
     while not stream.has_samples and not stream.exhausted and time.monotonic() < end:
         if not stream.full:
             stream.feed(bytes(16 * 1024))

@@ -17,6 +17,7 @@ from speechpipe.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter, UndecodableAudio
 from speechpipe.types import Samples
 from tests.live_client import pcm
+from tests.patience import PATIENCE_S
 from tests.sounds import encoded_by_ffmpeg, tone
 
 
@@ -35,7 +36,7 @@ def decoded(wire: WireFormat, data: bytes, step: int) -> list[Samples]:
 def rest(decoder: WireDecoder) -> list[list[Samples] | None]:
     """Return what a container gives after the end of its bytes."""
     parts: list[list[Samples] | None] = []
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while not decoder.exhausted:
         assert time.monotonic() < until
         parts.append(decoder.take(0.5))

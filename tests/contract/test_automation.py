@@ -8,6 +8,7 @@ import pytest
 
 from speechpipe.tenants import tenant_of
 from tests.conftest import Server, StartServer
+from tests.patience import PATIENCE_S
 from tests.review.service import Desk
 
 
@@ -20,7 +21,9 @@ def running(start_server: StartServer) -> Server:
 
 @pytest.fixture
 def operator(running: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=running.url, timeout=60, headers={"Authorization": "Bearer operator-key"}) as client:
+    with httpx.Client(
+        base_url=running.url, timeout=PATIENCE_S, headers={"Authorization": "Bearer operator-key"}
+    ) as client:
         yield client
 
 

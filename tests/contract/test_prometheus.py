@@ -14,6 +14,7 @@ import pytest
 from speechpipe.prometheus_rules import EXPRESSIONS
 from tests.conftest import Server, StartServer
 from tests.contract.test_health import SPOKEN, until, upload
+from tests.patience import PATIENCE_S
 
 OPS = Path(__file__).parents[2] / "ops"
 LIVE = {"software.endpoint_to_final_s"}  # nobody speaks live here: the series are there, their ratio is 0 / 0
@@ -47,12 +48,12 @@ def prometheus(watched: Server, tmp_path_factory: pytest.TempPathFactory) -> Ite
         stderr=subprocess.STDOUT,
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
             until(lambda: ready(client))
             yield client
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_S)
         log.close()
 
 
@@ -108,7 +109,7 @@ def test_every_expression_has_a_value_on_healthy_traffic_and_moves_on_bad(
             f"{watched.url}/v1/audio/transcriptions",
             files={"file": ("x.wav", b"neither sound nor anything else")},
             data={"model": "default"},
-            timeout=30,
+            timeout=PATIENCE_S,
         )
         assert answer.status_code in (400, 415)
     until(lambda: value(prometheus, "input.undecodable_share") > 0.3)

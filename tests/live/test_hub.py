@@ -17,6 +17,7 @@ from speechpipe.live.outbox import Goodbye
 from speechpipe.live.stream import LiveStream
 from speechpipe.service import Service
 from tests.live_client import CLIPS, pcm, spoken
+from tests.patience import PATIENCE_S
 
 RESUME_S = 0.5
 SPEECH = pcm(spoken(CLIPS[0], gap_s=0.0))
@@ -60,7 +61,7 @@ def opened(hub: Hub, service: Service, **changes: Any) -> LiveStream:
     return hub.open(LiveRequest(**asked | {"tenant": "t"} | changes), Plain())
 
 
-def until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "it did not happen"

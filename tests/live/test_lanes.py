@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from speechpipe.live.lanes import Lanes, State
+from tests.patience import PATIENCE_S
 
 
 class Actor:
@@ -43,7 +44,7 @@ def test_an_actor_that_breaks_is_told_and_the_next_one_runs(lanes: Lanes) -> Non
     bad, good = Actor(failing=1), Actor()
     lanes.schedule(bad)
     lanes.schedule(good)
-    assert good.ran.wait(30)
+    assert good.ran.wait(PATIENCE_S)
     assert [str(error) for error in bad.told] == ["unforeseen"]
     assert lanes.failures == 1
 
@@ -52,11 +53,11 @@ def test_the_lane_survives_an_actor_that_cannot_even_be_told_and_runs_it_again(l
     bad, good = Actor(failing=1, and_when_told=True), Actor()
     lanes.schedule(bad)
     lanes.schedule(good)
-    assert good.ran.wait(30)
+    assert good.ran.wait(PATIENCE_S)
     (status,) = [task.status for task in lanes.tasks]
     assert (status.alive, status.failures) == (True, 1)
     lanes.schedule(bad)
-    assert bad.ran.wait(30), "it is not left as running for ever"
+    assert bad.ran.wait(PATIENCE_S), "it is not left as running for ever"
 
 
 def test_closing_ends_the_threads(lanes: Lanes) -> None:

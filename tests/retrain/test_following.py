@@ -12,10 +12,11 @@ from speechpipe.config import Settings
 from speechpipe.errors import InUse
 from speechpipe.retraining import Retraining
 from speechpipe.rollouts import Rollouts
+from tests.patience import PATIENCE_S
 
 
 def until(true: Callable[[], object]) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < limit
         time.sleep(0.02)

@@ -19,6 +19,7 @@ from speechpipe.review.queue import Reviewer
 from speechpipe.review_desk import ReviewDesk
 from speechpipe.reviewing import Reviewing
 from speechpipe.signing import signing_secret
+from tests.patience import PATIENCE_S
 from tests.review.tasks import said, task
 from tests.test_outgoing import OK, peer
 
@@ -26,7 +27,7 @@ ANSWER = [said(0, 0.9, "one two", "p0"), said(2, 2.9, "three for", "p2")]
 ALLOWED = ["http://127.0.0.1", "http://good.example", "http://slow.example"]
 
 
-def until(true: Callable[[], object], within_s: float = 60.0) -> None:
+def until(true: Callable[[], object], within_s: float = PATIENCE_S) -> None:
     limit = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < limit

@@ -25,7 +25,7 @@ def speechpipe(server: Server, *arguments: str, text: str = "") -> subprocess.Co
         input=text,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -77,7 +77,7 @@ async def test_weights_that_are_not_here_are_said_at_once_on_live_audio(server: 
     async with connect(f"{url}/v1/realtime?intent=transcription") as socket:
         update = {"type": "transcription", "audio": {"input": {"transcription": {"model": "wav2vec2"}}}}
         await socket.send(json.dumps({"type": "session.update", "session": update}))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while (message := json.loads(await socket.recv()))["type"] != "error":
                 pass
     assert message["error"]["code"] == "weights_missing"

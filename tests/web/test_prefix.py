@@ -9,6 +9,7 @@ from playwright.sync_api import Page, Route, expect, sync_playwright
 
 from tests.conftest import Server, StartServer
 from tests.contract.test_health import SPOKEN, upload
+from tests.patience import PATIENCE_S
 from tests.web.proxy import proxy
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -92,7 +93,7 @@ def test_waiting_uploads_say_where_their_answers_will_be(behind: tuple[Server, s
     from tests.sounds import EXPECTED, SAMPLES
 
     files = {"file": (SAMPLES / EXPECTED[SPOKEN[0]]["file"]).read_bytes()}
-    answer = httpx.post(f"{url}/v1/audio/transcriptions", data={"model": "default"}, files=files, timeout=60)
+    answer = httpx.post(f"{url}/v1/audio/transcriptions", data={"model": "default"}, files=files, timeout=PATIENCE_S)
     assert answer.status_code == 202
     assert answer.headers["location"] == answer.json()["status_url"]
     assert answer.json()["status_url"].startswith("/tools/asr/v1/audio/transcriptions/")
