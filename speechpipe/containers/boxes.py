@@ -28,6 +28,8 @@ def mp4_recording(file: ByteRange, start: int) -> Recording:
             following = next_recording(file, at + 8, ["mp4"]) if b"moov" in seen else None
             return Recording("mp4", start, size if following is None else following, next_start=following)
         at = end
+    else:
+        return Recording("mp4", start, size)
     following = next_recording(file, at)
     end = size if following is None else following
     # Behind the sound may be more of it, if its box says too little: the index knows, so the decoder is given all.

@@ -16,7 +16,7 @@ from speechpipe.containers.leftovers import is_ignored, is_text
 from speechpipe.containers.signatures import kind_at, next_recording
 from speechpipe.types import Notice
 
-MAX_CHUNKS = 10_000
+MAX_CHUNKS = 1_000
 STREAMED = 2**31 - 4096
 """A size from here on was written by somebody who did not know it (pipes), where sizes have 32 bits."""
 

@@ -8,6 +8,8 @@ from speechpipe.types import Notice
 
 BEGINS, ENDS = 2, 4
 MAX_RESYNCS = 2_000
+MAX_PAGES = 1_000_000
+"""Pages that are looked at: more than four hours of one packet of 20 ms a page."""
 
 
 @dataclass(slots=True)
@@ -30,7 +32,9 @@ def ogg_recording(file: ByteRange, start: int) -> Recording:
     at, size = start, len(file)
     link = _Link()
     piece, piece_at = b"", 0
-    while at < size:
+    pages = 0
+    while at < size and pages < MAX_PAGES:
+        pages += 1
         if not piece_at <= at <= piece_at + len(piece) - 27 - 255:
             piece_at, piece = at, file.at(at, PIECE)
         head = piece[at - piece_at : at - piece_at + 27 + 255]

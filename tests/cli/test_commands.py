@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from speechpipe.evaluation import rate, word_errors
+from tests.containers import Track, written
 from tests.patience import PATIENCE_S
-from tests.sounds import EXPECTED, SAMPLES, SHARED
+from tests.sounds import EXPECTED, SAMPLES, SHARED, sample
 
 COMMAND = [sys.executable, "-c", "from speechpipe.cli import main; main()"]
 
@@ -50,6 +51,22 @@ def test_samples_are_transcribed_by_the_embedded_default() -> None:
         assert {"text", "segments", "bundle", "accounting", "warnings", "duration"} <= set(line)
         for segment in line["segments"]:
             assert {"start", "end", "text", "words", "confidence", "null_cause"} <= set(segment)
+
+
+def test_an_audio_track_can_be_chosen(tmp_path: Path) -> None:
+    speech = sample("sentence_slt")
+    film = tmp_path / "film.mkv"
+    film.write_bytes(written("matroska", "aac", Track(0 * speech), Track(speech)))
+    first = run("transcribe", str(film), "--bundle", "scripted")
+    assert first.returncode == 0
+    assert first.stdout.strip() == b""
+    assert b"2 audio tracks; track 0" in first.stderr
+    second = run("transcribe", str(film), "--bundle", "scripted", "--track", "1")
+    assert second.stdout.strip()
+    assert second.stderr == b""
+    third = run("transcribe", str(film), "--bundle", "scripted", "--track", "2")
+    assert third.returncode == 1
+    assert b"track 2 does not exist; the file has 2" in third.stderr
 
 
 def test_one_bad_file_does_not_stop_the_rest(tmp_path: Path) -> None:
