@@ -235,3 +235,17 @@ def test_what_the_server_keeps_is_for_its_user_only(start_server: StartServer) -
     until(lambda: list(server.state.rglob("*.flac")) != [] and list(server.state.glob("*.db")) != [])
     kept = [path for path in server.state.rglob("*") if path.stat().st_mode & 0o077]
     assert kept == []
+
+
+def test_a_store_that_is_deleted_under_the_server_is_said_and_made_anew(start_server: StartServer) -> None:
+    server = start_server(bundle="scripted", workers="1", live_workers="1")
+    upload(server, SPOKEN[0])
+    until(lambda: report(server)["traffic"]["sessions"] == 1)
+    for path in server.state.glob("*.db*"):
+        path.unlink()
+    upload(server, SPOKEN[1])
+    until(lambda: server.metric("speechpipe_records_lost_total", cause="store_replaced") > 0)
+    until(lambda: report(server)["traffic"]["sessions"] == 1)  # the second
+    until(lambda: (report(server)["records_lost"] or 0) > 0)
+    assert report(server)["verdict"] == "failing"
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
