@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     live_max_speed: float = Field(4.0, ge=0, description="Audio seconds a second taken of one session; 0 = all.")
     live_max_buffer_s: float = Field(5.0, gt=0, description="Received of one session and not worked on.")
     live_max_held_bytes: int = Field(
-        64 * 2**20, gt=0, description="Messages and audio held for all sessions together, beyond 64 KiB each."
+        32 * 2**20, gt=0, description="Messages and audio held for all sessions together, beyond 64 KiB each."
     )
     live_pause_s: float = Field(
         1.5, gt=0, description="Without audio, on the wall clock, before an open segment is ended."

@@ -157,7 +157,7 @@ async def test_a_client_takes_its_session_over_while_its_old_connection_seems_op
 async def test_what_was_sent_last_can_be_had_again_if_the_connection_broke_then(limited: Server) -> None:
     async with listening(limited, resume=True) as client:
         token = (await client.until(of_type("Session")))["resume_token"]
-        client.socket.transport.pause_reading()  # type: ignore[attr-defined]  # the network is gone, nobody knows yet
+        client.socket.transport.pause_reading()  # the network is gone, nobody knows yet
         await client.send(TWO)
         await client.say("CloseStream")
         await until(lambda: limited.metric("speechpipe_live_ended_kept") >= 1)
