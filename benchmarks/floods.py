@@ -397,7 +397,8 @@ def main() -> int:
             "" if found.fine else "MISSED",
         )
         fine = fine and found.fine
-        Console(stderr=True).print(f"{name}: {'fine' if found.fine else 'MISSED'}")
+        said = f"{found.p99_ms:.0f} ms, {found.rss_mb / found.idle_mb:.2f} x idle, {found.done} served, {found.wrong}"
+        Console(stderr=True, width=160).print(f"{name}: {'fine' if found.fine else 'MISSED'} ({said})", markup=False)
     Console(width=160).print(table)
     return int(not fine)
 

@@ -24,7 +24,7 @@ OPENS = {
     Role.REVIEWER: {"api", "operator", "reviewer"},
     Role.OPERATOR: {"operator"},
 }
-PUBLIC = {"/", "/health", "/live", "/live/{name}", "/review", "/docs", "/docs/{name}", "/openapi.json"}
+PUBLIC = {"/", "/runbook", "/health", "/live", "/live/{name}", "/review", "/docs", "/docs/{name}", "/openapi.json"}
 PROBES = {"/livez", "/readyz", "/metrics"}
 
 
