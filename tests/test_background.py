@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from speechpipe.background import BackgroundTask, BackgroundTasks
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 
 
 class Body:
@@ -54,13 +54,11 @@ def test_a_failing_task_says_so_until_it_works_again() -> None:
     task = BackgroundTask("t", body, every_s=60, back_off_s=(0.005,))
     task.start()
     assert seen.wait(PATIENCE_S)
-    while not task.status.failing:
-        pass
+    until(lambda: task.status.failing)
     assert task.status.last_failure == "MemoryError: "
     go_on.set()
     assert worked.wait(PATIENCE_S)
-    while task.status.failing:
-        pass
+    until(lambda: not task.status.failing)
     task.close()
 
 
@@ -71,8 +69,7 @@ def test_a_thread_that_ended_by_itself_is_told_apart_from_one_that_was_closed() 
 
     task = BackgroundTask("t", body)
     task.start()
-    while not task.status.ended:
-        pass
+    until(lambda: task.status.ended)
     assert not task.status.alive
     task.close()
 
@@ -88,8 +85,7 @@ def test_wake_ends_the_wait_between_two_calls_and_close_the_pause_after_a_failur
     assert task.close(30)
     failing = BackgroundTask("t", Body(failing=10**9), back_off_s=(3600.0,))
     failing.start()
-    while not failing.status.failing:
-        pass
+    until(lambda: failing.status.failing)
     assert failing.close(30)
 
 
