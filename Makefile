@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 4
 SPEECH ?= $(or $(wildcard ../shared/data/read/*.flac),$(wildcard audio_samples/*.flac))
 MANIFEST ?= $(or $(wildcard ../shared/data/read/manifest.jsonl),audio_samples/manifest.jsonl)
 BIN := $(VENV)/bin
@@ -28,8 +29,8 @@ demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage d
 	$(BIN)/speechpipe transcribe audio_samples/*.flac --stages
 	@echo; echo "The command is $(BIN)/speechpipe; after 'source $(BIN)/activate' it is speechpipe. Next: make serve"
 
-test: $(VENV)/.installed-dev ## Run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev ## Run all tests, JOBS files at a time (most tests wait, few compute)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve
