@@ -12,9 +12,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from speechpipe.errors import DeliveryFailed, InvalidParameter
@@ -79,10 +80,10 @@ def _place(url: str) -> _Place:
         plain, decoded = segment, unquote(segment)
         while decoded != plain:  # %252e is a dot for a server that decodes twice
             plain, decoded = decoded, unquote(decoded)
-        if plain in (".", "..") or any(char in plain for char in "/\\") or not plain.isprintable():
+        if plain.partition(";")[0] in (".", "..") or any(char in plain for char in "/\\") or not plain.isprintable():
             raise ValueError("the path is not in its normal form")
     host = parts.hostname.rstrip(".")
-    if not host:
+    if not host or parts.port == 0:
         raise ValueError("not an absolute http or https URL")
     return _Place(parts.scheme, host, parts.port or DEFAULT_PORT[parts.scheme], tuple(segments))
 
@@ -160,7 +161,7 @@ class Sender:
         sent = {"Content-Type": "application/json", "User-Agent": "speechpipe", TIMESTAMP_HEADER: str(timestamp)}
         if self._secret:
             sent[SIGNATURE_HEADER] = signature(self._secret, timestamp, body)
-        status = asyncio.run(self._send(url, body, {**sent, **(headers or {})}))
+        status = _run(self._send(url, body, {**sent, **(headers or {})}))
         if 300 <= status < 400:
             raise DeliveryFailed(f"answered {status}; redirects are not followed", cause="redirect")
         if not 200 <= status < 300:
@@ -206,6 +207,19 @@ class Sender:
             return True
         public = address.is_global and not address.is_multicast
         return public or any(address in network for network in self._networks)
+
+
+def _run(sending: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on an event loop of its own.
+
+    As `asyncio.run`, which would wait for the thread of a name lookup that hangs, past the time limit.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(sending)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 def _told(error: Exception) -> str:

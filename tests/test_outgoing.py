@@ -107,6 +107,26 @@ def test_a_peer_that_trickles_is_ended_by_the_total_limit() -> None:
     listening.close()
 
 
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_name_lookup_that_hangs_costs_the_time_limit_and_no_more(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, returned = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        released.wait(PATIENCE_S)
+        returned.set()
+        raise socket.gaierror("too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    with pytest.raises(DeliveryFailed) as caught:
+        Sender(timeout_s=0.2, guarded=guarded).post("http://hooks.example.com/", b"{}")
+    assert caught.value.cause == "timeout"
+    assert not returned.is_set()  # nobody waited for the lookup
+    released.set()
+    assert returned.wait(PATIENCE_S)
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://127.0.0.1:1/", "http://no-such-host.invalid/", "http://[::1]:1/", "ftp://x/", "http://", "http://a b/"],
@@ -182,6 +202,11 @@ def test_what_lies_under_an_entry_is_allowed(url: str) -> None:
         "http://127.0.0.1:21390/hooks/%2e%2e/admin",
         "http://127.0.0.1:21390/hooks/%252e%252e/admin",
         "http://127.0.0.1:21390/hooks/..%5cadmin",
+        "http://127.0.0.1:21390/hooks/..;/admin",
+        "http://127.0.0.1:21390/hooks/..;a=b/admin",
+        "http://127.0.0.1:21390/hooks/%2e%2e;/admin",
+        "http://127.0.0.1:21390/hooks/..%3b/admin",
+        "https://hooks.example.com:0/x",
         "http://127.0.0.1:21390/",
         "http://127.0.0.1:21391/hooks",
         "https://127.0.0.1:21390/hooks",
