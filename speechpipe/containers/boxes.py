@@ -1,12 +1,23 @@
 """MP4 and its kin (boxes), and Matroska and WebM (elements): how far one file goes when another follows."""
 
 from speechpipe.containers import Recording
+from speechpipe.containers.beginnings import begins_at
 from speechpipe.containers.byte_range import ByteRange
 from speechpipe.containers.leftovers import is_ignored
-from speechpipe.containers.signatures import kind_at, next_recording
+from speechpipe.containers.signatures import next_recording
 
 MAX_BOXES = 100_000
+MAX_ELEMENTS = 2_000_000
 _SEGMENT = b"\x18\x53\x80\x67"
+_CLUSTER = b"\x1f\x43\xb6\x75"
+# By their width: the elements of a segment (seek head, info, tracks, cues, tags, chapters, attachments) and of a
+# cluster (time, position, blocks). RFC 9559, section 5.
+_ELEMENTS = {
+    4: {_SEGMENT, _CLUSTER, *map(bytes.fromhex, "114d9b74 1549a966 1654ae6b 1c53bb6b 1254c367 1043a770 1941a469".split())},
+    3: set[bytes](),
+    2: {b"\x58\x54"},
+    1: {b"\xe7", b"\xa7", b"\xab", b"\xa3", b"\xa0", b"\xaf", b"\xec", b"\xbf"},
+}
 
 
 def mp4_recording(file: ByteRange, start: int) -> Recording:
@@ -18,14 +29,14 @@ def mp4_recording(file: ByteRange, start: int) -> Recording:
         if at >= size:
             return Recording("mp4", start, size)
         name, end = _box(file, at)
-        if (not name or name == b"ftyp") and seen & {b"moov", b"mdat", b"moof"} and kind_at(file, at):
+        if name not in (b"moov", b"mdat", b"moof") and seen & {b"moov", b"mdat", b"moof"} and begins_at(file, at):
             return Recording("mp4", start, at, next_start=at)
         if not name or end <= at:
             break
         seen.add(name)
         last = name
         if end > size:  # cut off, or a length that lies; a second file may stand inside
-            following = next_recording(file, at + 8, ["mp4"]) if b"moov" in seen else None
+            following = next_recording(file, at + 8) if b"moov" in seen else None
             return Recording("mp4", start, size if following is None else following, next_start=following)
         at = end
     else:
@@ -52,16 +63,40 @@ def _box(file: ByteRange, at: int) -> tuple[bytes, int]:
 
 
 def matroska_recording(file: ByteRange, start: int) -> Recording:
-    """Return the range from `start` to the next EBML header that stands behind this file's segment."""
-    behind = start + 4
-    found = file.find(_SEGMENT, start, start + 4096)
-    if found >= 0:
-        size, width = _vint(file.at(found + 4, 8))
-        end = found + 4 + width + size
-        if size >= 0 and end <= len(file):
-            behind = end
-    following = next_recording(file, behind, ["matroska"])
-    return Recording("matroska", start, len(file) if following is None else following, next_start=following)
+    """Walk the elements from `start` to one that is no part of a segment: there this file ends.
+
+    A segment or a cluster whose size is not known (a live recording) is walked element by element. After a damaged
+    place the next cluster goes on, unless another recording begins before it.
+    """
+    at, size = start + 4 + _span(file.at(start + 4, 8)), len(file)
+    ended = False
+    for _ in range(MAX_ELEMENTS):
+        if at >= size:
+            return Recording("matroska", start, size)
+        head = file.at(at, 12)
+        width = next((width for width in (4, 3, 2, 1) if head[:width] in _ELEMENTS[width]), 0)
+        if width:
+            length, used = _vint(head[width:])
+            ended = length >= 0 and head[:width] not in (_SEGMENT, _CLUSTER)
+            # A segment is entered: what it holds says better than its size where it ends.
+            at += width + used + (0 if head[:width] == _SEGMENT else max(0, length))
+            continue
+        if begins_at(file, at):
+            return Recording("matroska", start, at, next_start=at)
+        following = next_recording(file, at)
+        cluster = file.find(_CLUSTER, at, following)
+        if cluster < 0:
+            end = size if following is None else following
+            unread = 0 if is_ignored(file, at, end) or not ended else end - at
+            return Recording("matroska", start, at if unread else end, next_start=following, unread=unread)
+        at = cluster
+    return Recording("matroska", start, size)
+
+
+def _span(data: bytes) -> int:
+    """Return how many bytes an element's size and its body take."""
+    length, used = _vint(data)
+    return used + max(0, length)
 
 
 def _vint(data: bytes) -> tuple[int, int]:

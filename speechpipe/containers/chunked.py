@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from speechpipe.containers import GOES_ON, TRIVIAL_S, Recording
+from speechpipe.containers.beginnings import begins_at
 from speechpipe.containers.byte_range import ByteRange
 from speechpipe.containers.leftovers import is_ignored, is_text
-from speechpipe.containers.signatures import kind_at, next_recording
+from speechpipe.containers.signatures import next_recording
 from speechpipe.types import Notice
 
 MAX_CHUNKS = 1_000
@@ -156,11 +157,11 @@ def _behind(walk: _Walk, data: Chunk, size: int) -> Recording:
     file, form, described = walk.file, walk.form, walk.described
     at = data.body + size
     padded = _padded(at, data.body, form)
-    if kind_at(file, at) or (_chunk(file, padded, form) is None and _chunk(file, at, form) is not None):
+    if begins_at(file, at) or (_chunk(file, padded, form) is None and _chunk(file, at, form) is not None):
         padded = at  # the writer left out the padding
     at = padded
     for _ in range(MAX_CHUNKS):
-        if kind_at(file, at):
+        if begins_at(file, at):
             return Recording(walk.kind, walk.start, at, next_start=at, mask=described.mask)
         chunk = _chunk(file, at, form)
         if chunk is None or not 0 <= chunk.size <= len(file) - chunk.body + 1:
@@ -224,6 +225,8 @@ def _au(file: ByteRange, start: int) -> Recording:
         more = size != AU_UNKNOWN and byte_rate > 0 and at - end >= TRIVIAL_S * byte_rate
         claimed_s = size / byte_rate if more else None
         return Recording("au", start, end, claimed_s=claimed_s, next_start=following)
+    if begins_at(file, at):
+        return Recording("au", start, at, next_start=at)
     if end == at or is_ignored(file, at, end) or end - at < TRIVIAL_S * byte_rate:
         return Recording("au", start, at, next_start=following)
     if is_text(file, at, end):

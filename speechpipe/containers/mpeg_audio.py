@@ -1,19 +1,19 @@
 """MPEG audio: the frames of mp3 (layers 1 to 3) and of ADTS (aac), one after the other.
 
 Finds what decoders pass over in silence: bytes that are no frame, a Xing header with a wrong number of frames, and
-where a second file begins. References: ISO 11172-3 2.4.1.3 (header), ISO 13818-7 6.2 (ADTS), Xing's and LAME's tag.
+where a second file begins. Reference: Xing's and LAME's tag.
 """
 
 import re
 import struct
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import NamedTuple
 
 from speechpipe.containers import GOES_ON, Recording
+from speechpipe.containers.beginnings import begins_at
 from speechpipe.containers.byte_range import PIECE, ByteRange
+from speechpipe.containers.frames import Header, frame_header, frames_at, id3_bytes
 from speechpipe.containers.leftovers import TAGS
-from speechpipe.containers.signatures import kind_at
+from speechpipe.containers.signatures import next_recording
 from speechpipe.types import Notice
 
 MAX_RESYNCS = 2_000
@@ -22,56 +22,7 @@ MAX_RESYNCS = 2_000
 MAX_TRIES = 50_000
 MAX_FRAMES = 600_000
 FRAMES_SLACK = 3
-_LAYER3 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_LAYER2 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
-_LAYER1 = (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448)
-_LOW1 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
-_LOW23 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_RATES = (44_100, 48_000, 32_000)
-_ADTS_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
-
-
-class Header(NamedTuple):
-    """One frame's header."""
-
-    bytes: int
-    samples: int
-    rate_hz: int
-    family: tuple[int, ...]  # what does not change within a stream
-
-
-def frame_header(data: bytes, at: int = 0) -> Header | None:
-    """Return the header of an mp3 or ADTS frame that begins at `at`; None if none does."""
-    if len(data) < at + 7 or data[at] != 0xFF or data[at + 1] & 0xE0 != 0xE0:
-        return None
-    second, third = data[at + 1], data[at + 2]
-    return _adts(data, at) if second & 0xF6 == 0xF0 else _mpeg(second, third)
-
-
-@lru_cache(maxsize=1024)
-def _mpeg(second: int, third: int) -> Header | None:
-    version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
-    bits, rate_index = third >> 4, third >> 2 & 3
-    if version == 1 or layer == 4 or bits in (0, 15) or rate_index == 3:
-        return None
-    rate = _RATES[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
-    table = (_LAYER1, _LAYER2, _LAYER3)[layer - 1] if version == 3 else _LOW1 if layer == 1 else _LOW23
-    padding = third >> 1 & 1
-    samples = {1: 384, 2: 1152}.get(layer, 1152 if version == 3 else 576)
-    size = samples // 8 * table[bits] * 1000 // rate + padding
-    if layer == 1:
-        size = (12 * table[bits] * 1000 // rate + padding) * 4
-    return Header(size, samples, rate, (version, layer, rate))
-
-
-def _adts(data: bytes, at: int) -> Header | None:
-    size = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
-    rate_index = data[at + 2] >> 2 & 15
-    if size < 8 or rate_index >= len(_ADTS_RATES):
-        return None
-    samples = 1024 * ((data[at + 6] & 3) + 1)
-    return Header(size, samples, _ADTS_RATES[rate_index], (9, rate_index))
 
 
 @dataclass(slots=True)
@@ -93,23 +44,11 @@ class _Walk:
         return self._piece[at - self._piece_at : at - self._piece_at + size]
 
 
-def frames_at(file: ByteRange, start: int) -> bool:
-    """Whether a stream begins at `start`: ID3, or two frames of one kind, one after the other."""
-    head = file.at(start, 10)
-    if head.startswith(b"ID3") and len(head) == 10 and head[3] in (2, 3, 4):
-        return frames_at(file, start + _id3_bytes(head))
-    first = frame_header(head)
-    if first is None:
-        return False
-    second = frame_header(file.at(start + first.bytes, 10))
-    return second is not None and second.family == first.family
-
-
 def mpeg_recording(file: ByteRange, start: int) -> Recording:
     """Walk the frames of the stream that begins at `start`, to its end or to where the next file begins."""
     walk = _Walk(file, start)
     if (head := file.at(start, 10)).startswith(b"ID3") and len(head) == 10:
-        walk.at += _id3_bytes(head)
+        walk.at += id3_bytes(head)
     first_at = walk.at
     first = frame_header(file.at(first_at, 10))
     kind = "aac" if first is not None and first.family[0] == 9 else "mp3"
@@ -127,11 +66,6 @@ def mpeg_recording(file: ByteRange, start: int) -> Recording:
             claimed = count * first.samples / first.rate_hz
             notices.append(Notice("header_too_short", GOES_ON.format(claimed)))
     return Recording(kind, start, end, patches, claimed, next_start=walk.next_start, notices=tuple(notices))
-
-
-def _id3_bytes(head: bytes) -> int:
-    size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-    return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
 def _xing(file: ByteRange, at: int, header: Header) -> tuple[int, int] | None:
@@ -176,15 +110,16 @@ def _pass(walk: _Walk, first: Header) -> bool:
     if data.startswith(b"APETAGEX") and len(data) == 16:
         walk.at += 32 + int.from_bytes(data[12:16], "little")
         return True
-    if kind_at(walk.file, walk.at):
-        walk.next_start = walk.at
-        return False
-    other = frame_header(data)
-    if other is not None and frames_at(walk.file, walk.at):
+    if begins_at(walk.file, walk.at):
         walk.next_start = walk.at
         return False
     begin = walk.at
     walk.at = _resync(walk, first)
+    following = next_recording(walk.file, begin, end=walk.at)
+    if following is not None:
+        walk.at = walk.next_start = following
+        walk.skipped.append((begin, following - begin))
+        return False
     walk.skipped.append((begin, walk.at - begin))
     return len(walk.skipped) <= MAX_RESYNCS
 

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field, replace
 
 from speechpipe.containers import Recording
+from speechpipe.containers.beginnings import begins_at
 from speechpipe.containers.byte_range import PIECE, ByteRange
+from speechpipe.containers.leftovers import is_ignored
+from speechpipe.containers.signatures import next_recording
 from speechpipe.types import Notice
 
 BEGINS, ENDS = 2, 4
@@ -41,6 +44,11 @@ def ogg_recording(file: ByteRange, start: int) -> Recording:
         if len(head) < 27 or head[:4] != b"OggS":
             following = file.find(b"OggS", at + 1) if link.places < MAX_RESYNCS else -1
             end = size if following < 0 else following
+            other = at if begins_at(file, at) else next_recording(file, at, end=end)
+            if other is not None and link.body:
+                if other > at and not is_ignored(file, at, other):
+                    link.skipped, link.places = link.skipped + other - at, link.places + 1
+                return _said(file, (start, other), link, other)
             if set(head) - {0}:
                 link.skipped, link.places = link.skipped + end - at, link.places + 1
             at = end

@@ -35,6 +35,10 @@ SIGNATURES: dict[str, tuple[bytes, int, re.Pattern[bytes]]] = {
         "wv": (b"wvpk", 0, rb"wvpk....[\x02-\x10]\x04.{6}\x00{4}.{5}" + _FIRST_BLOCK),
         "ape": (b"MAC ", 0, rb"MAC .[\x0e\x0f]\x00\x00\x34\x00\x00\x00"),
         "dsf": (b"DSD \x1c", 0, rb"DSD \x1c\x00{7}"),
+        "wtv": (b"\xb7\xd8\x00\x20\x37\x49\xda\x11", 0, rb"\xb7\xd8\x00\x20\x37\x49\xda\x11\xa6\x4e\x00\x07\xe9\x5e\xad\x8d"),
+        "nut": (b"nut/multimedia", 0, rb"nut/multimedia container\x00"),
+        "ast": (b"STRM", 0, rb"STRM....\x00[\x00\x01]\x00\x10\x00[\x01-\x10]\xff\xff"),
+        "sox": (b".SoX", 0, rb"\.SoX[\x1c-\xff]\x00\x00\x00.{16}[\x01-\x20]\x00\x00\x00"),
         "rm": (b".RMF\x00\x00\x00", 0, rb"\.RMF\x00\x00\x00"),
     }.items()
 }
@@ -46,13 +50,15 @@ def kind_at(file: ByteRange, offset: int) -> str:
     return next((kind for kind, (_, _, pattern) in SIGNATURES.items() if pattern.match(head)), "")
 
 
-def next_recording(file: ByteRange, start: int, kinds: Iterable[str] = tuple(SIGNATURES)) -> int | None:
-    """Return where the next header of one of these kinds begins, at or after `start`.
+def next_recording(
+    file: ByteRange, start: int, kinds: Iterable[str] = tuple(SIGNATURES), end: int | None = None
+) -> int | None:
+    """Return where the next header of one of these kinds begins, at or after `start` and before `end`.
 
     The work is bounded by the distance to it, whatever the bytes are: each piece is read once, and after
     `MAX_CANDIDATES` false starts of one kind in a piece the rest of the piece is passed.
     """
-    size, width = len(file), PIECE // 256
+    size, width = len(file) if end is None else min(end, len(file)), PIECE // 256
     while start < size:
         piece = file.at(start, width + LOOK)
         best: int | None = None
@@ -60,7 +66,7 @@ def next_recording(file: ByteRange, start: int, kinds: Iterable[str] = tuple(SIG
             at = _in_piece(piece, kind, len(piece) if best is None else best + LOOK)
             best = at if at is not None and (best is None or at < best) else best
         if best is not None:
-            return start + best
+            return start + best if start + best < size else None
         start += width
         width = min(PIECE, width * 4)
     return None

@@ -1,27 +1,19 @@
 """MPEG transport streams: packets of 188 bytes that begin with 0x47. Reference: ISO 13818-1, 2.4.3.2."""
 
 from speechpipe.containers import Recording
+from speechpipe.containers.beginnings import PACKET, SYNC, begins_at, in_step
 from speechpipe.containers.byte_range import PIECE, ByteRange
+from speechpipe.containers.signatures import next_recording
 from speechpipe.types import Notice
-
-PACKET = 188
-SYNC = 0x47
-SURE = 4
-"""Packets in a row that make a stream of it."""
 
 MAX_RESYNCS = 2_000
 WHOLE = PIECE // PACKET * PACKET
 
 
-def in_step(file: ByteRange, at: int) -> bool:
-    """Whether packets begin at `at`, at least as many as are left."""
-    data = file.at(at, SURE * PACKET)
-    return len(data) > PACKET and all(data[place] == SYNC for place in range(0, len(data), PACKET))
-
-
 def transport_recording(file: ByteRange, start: int) -> Recording:
-    """Return the stream, which goes on to the end of the file, and what was out of step in it."""
+    """Return the stream, to where another recording begins or the file ends, and what was out of step in it."""
     at, size = start, len(file)
+    following: int | None = None
     skipped = places = tried = 0
     while at < size and tried <= MAX_RESYNCS:
         data = file.at(at, WHOLE)
@@ -32,10 +24,16 @@ def transport_recording(file: ByteRange, start: int) -> Recording:
         begin = at + good
         at = _resync(file, begin + 1)
         tried += 1
-        skipped, places = skipped + at - begin, places + 1
+        following = begin if begins_at(file, begin) else next_recording(file, begin, end=at)
+        at = at if following is None else following
+        if at > begin:
+            skipped, places = skipped + at - begin, places + 1
+        if following is not None:
+            break
     where = "1 place" if places == 1 else f"{places} places"
     message = f"{skipped} bytes in {where} are no packets of the transport stream"
-    return Recording("mpegts", start, size, notices=(Notice("audio_damaged", message),) if skipped else ())
+    notices = (Notice("audio_damaged", message),) if skipped else ()
+    return Recording("mpegts", start, size if following is None else following, next_start=following, notices=notices)
 
 
 def _resync(file: ByteRange, start: int) -> int:

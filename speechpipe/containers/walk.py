@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from speechpipe.containers import Recording
+from speechpipe.containers.beginnings import begins_at, in_step
 from speechpipe.containers.boxes import matroska_recording, mp4_recording
 from speechpipe.containers.byte_range import ByteRange
 from speechpipe.containers.chunked import chunked_recording
+from speechpipe.containers.counted import counted_recording
 from speechpipe.containers.flac import flac_recording
-from speechpipe.containers.mpeg_audio import frames_at, mpeg_recording
+from speechpipe.containers.frames import frames_at
+from speechpipe.containers.mpeg_audio import mpeg_recording
 from speechpipe.containers.ogg import ogg_recording
 from speechpipe.containers.signatures import kind_at, next_recording
-from speechpipe.containers.transport import in_step, transport_recording
+from speechpipe.containers.transport import transport_recording
 
 CHUNKED = ("wav", "w64", "aiff", "caf", "au")
 WALKS: dict[str, Callable[[ByteRange, int], Recording]] = {
@@ -30,19 +33,17 @@ def recording_at(file: ByteRange, start: int) -> Recording:
     if kind in WALKS:
         return _settled(file, WALKS[kind](file, start))
     if kind:
-        following = next_recording(file, start + 1, [kind])
-        end = len(file) if following is None else following
-        cut = kind == "avi" and start + int.from_bytes(file.at(start + 4, 4), "little") > end
-        return Recording(kind, start, end, next_start=following, open_end=cut)
+        return counted_recording(file, start, kind)
     if in_step(file, start):
         return transport_recording(file, start)
     if frames_at(file, start):
         return mpeg_recording(file, start)
-    return Recording("", start, len(file))
+    following = next_recording(file, start + 1)
+    return Recording("", start, len(file) if following is None else following, next_start=following)
 
 
 def _settled(file: ByteRange, recording: Recording) -> Recording:
     """Take what stands behind the end for the next recording if it is a stream of frames, which has no signature."""
     end = recording.end
     loose = end < len(file) and recording.next_start != end and not file.at(end, 4).startswith(b"TAG")
-    return replace(recording, next_start=end, unread=0) if loose and frames_at(file, end) else recording
+    return replace(recording, next_start=end, unread=0) if loose and begins_at(file, end) else recording
