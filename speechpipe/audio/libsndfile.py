@@ -124,6 +124,8 @@ class LibsndfileDecoder:
         if claimed is not None and claimed - got > SLACK_S:
             message = f"the header says {claimed:.2f} s, the file holds {got:.2f} s"
             self.notices.append(Notice("audio_truncated", message))
+        elif self._recording.open_end:
+            self.notices.append(Notice("audio_truncated", "the stream has no end: the file was cut"))
 
     def close(self) -> None:
         """Release the file."""

@@ -17,6 +17,9 @@ MAX_PARTS = 1_000
 LEAST_UNREAD = 256
 """Fewer bytes are a line's end or an odd tag, not sound."""
 
+LEAST_BYTES_PER_S = 16
+"""Speech codecs that send least in silence need more; a header that claims more seconds exaggerates."""
+
 MAX_UNREADABLE = 16
 """Parts that no decoder reads; behind so many, the rest of the file is not looked at."""
 
@@ -62,6 +65,14 @@ class Parts:
             self._file.close()
             raise
         self.info = self._decoder.info
+
+    @property
+    def believed_s(self) -> float:
+        """Seconds that the first recording says it has, as far as its bytes can hold them."""
+        holds_s = self._recording.holds_s
+        if holds_s is None:
+            holds_s = (self._recording.end - self._recording.start) / LEAST_BYTES_PER_S
+        return min(self.info.claimed_s or 0.0, holds_s)
 
     def again(self) -> AudioDecoder:
         """Return the decoder of the recording whose turn it is, at its start again."""

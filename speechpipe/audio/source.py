@@ -90,9 +90,9 @@ class AudioSource:
         if self._choice.channel is not None and not 0 <= self._choice.channel < info.channels:
             message = f"channel {self._choice.channel} does not exist; the file has {info.channels} (0-based)"
             raise InvalidParameter(message, param="channel")
-        # A container that says it is too long is believed: refusing later would cost hours of decoding.
-        if self._max_s is not None and (info.claimed_s or 0.0) > self._max_s:
-            raise _too_long(info.claimed_s or 0.0, self._max_s)
+        # Believed as far as the bytes can hold it: refusing later would cost hours of decoding.
+        if self._max_s is not None and self._parts.believed_s > self._max_s:
+            raise _too_long(self._parts.believed_s, self._max_s)
 
     def blocks(self) -> Iterator[list[Samples]]:
         """Decode to the end, every recording that the file holds.

@@ -23,6 +23,7 @@ class Recording:
         kind: the family of the container (`wav`, `flac`, `ogg`, `mp3`, `mp4` ...); empty if it is not known here.
         patches: (offset within the recording, bytes) that correct what the header says.
         claimed_s: the header's word where it differs from what the file holds; None where a decoder knows it as well.
+        holds_s: seconds that the bytes can hold at most, whatever the header says; None where the kind does not tell.
         unknown_length: the header says that its writer did not know the length.
         next_start: where the next recording begins; None if there is none.
         unread: bytes behind the end that belong to no recording and are neither tags nor padding.
@@ -36,6 +37,7 @@ class Recording:
     end: int
     patches: tuple[tuple[int, bytes], ...] = ()
     claimed_s: float | None = None
+    holds_s: float | None = None
     unknown_length: bool = False
     next_start: int | None = None
     unread: int = 0

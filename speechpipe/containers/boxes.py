@@ -13,7 +13,11 @@ _CLUSTER = b"\x1f\x43\xb6\x75"
 # By their width: the elements of a segment (seek head, info, tracks, cues, tags, chapters, attachments) and of a
 # cluster (time, position, blocks). RFC 9559, section 5.
 _ELEMENTS = {
-    4: {_SEGMENT, _CLUSTER, *map(bytes.fromhex, "114d9b74 1549a966 1654ae6b 1c53bb6b 1254c367 1043a770 1941a469".split())},
+    4: {
+        _SEGMENT,
+        _CLUSTER,
+        *map(bytes.fromhex, ["114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1254c367", "1043a770", "1941a469"]),
+    },
     3: set[bytes](),
     2: {b"\x58\x54"},
     1: {b"\xe7", b"\xa7", b"\xab", b"\xa3", b"\xa0", b"\xaf", b"\xec", b"\xbf"},
@@ -69,13 +73,14 @@ def matroska_recording(file: ByteRange, start: int) -> Recording:
     place the next cluster goes on, unless another recording begins before it.
     """
     at, size = start + 4 + _span(file.at(start + 4, 8)), len(file)
-    ended = False
+    last, ended = at, False
     for _ in range(MAX_ELEMENTS):
-        if at >= size:
+        if at == size:
             return Recording("matroska", start, size)
         head = file.at(at, 12)
         width = next((width for width in (4, 3, 2, 1) if head[:width] in _ELEMENTS[width]), 0)
         if width:
+            last = at
             length, used = _vint(head[width:])
             ended = length >= 0 and head[:width] not in (_SEGMENT, _CLUSTER)
             # A segment is entered: what it holds says better than its size where it ends.
@@ -83,11 +88,12 @@ def matroska_recording(file: ByteRange, start: int) -> Recording:
             continue
         if begins_at(file, at):
             return Recording("matroska", start, at, next_start=at)
-        following = next_recording(file, at)
-        cluster = file.find(_CLUSTER, at, following)
-        if cluster < 0:
+        # An element that was cut off may reach into the next file, so the search begins where it begins.
+        cluster = file.find(_CLUSTER, at)
+        following = next_recording(file, last, end=size if cluster < 0 else cluster)
+        if cluster < 0 or following is not None:
             end = size if following is None else following
-            unread = 0 if is_ignored(file, at, end) or not ended else end - at
+            unread = end - at if ended and at < end and not is_ignored(file, at, end) else 0
             return Recording("matroska", start, at if unread else end, next_start=following, unread=unread)
         at = cluster
     return Recording("matroska", start, size)

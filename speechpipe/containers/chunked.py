@@ -8,7 +8,7 @@ References: Microsoft/IBM "Multimedia Programming Interface" (RIFF), EBU Tech 33
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from speechpipe.containers import GOES_ON, TRIVIAL_S, Recording
 from speechpipe.containers.beginnings import begins_at
@@ -18,6 +18,7 @@ from speechpipe.containers.signatures import next_recording
 from speechpipe.types import Notice
 
 MAX_CHUNKS = 1_000
+MAX_BETWEEN = 2**16
 STREAMED = 2**31 - 4096
 """A size from here on was written by somebody who did not know it (pipes), where sizes have 32 bits."""
 
@@ -78,9 +79,14 @@ def chunked_recording(file: ByteRange, start: int, kind: str) -> Recording:
     described = _Format()
     for chunk in _chunks(file, start + form.header, form):
         if chunk.name == form.data:
-            return _with_samples(_Walk(file, start, kind, form, described), chunk)
+            recording = _with_samples(_Walk(file, start, kind, form, described), chunk)
+            return replace(recording, holds_s=_seconds(recording.end - chunk.body, described.byte_rate))
         _describe(file, chunk, kind, described)
     return Recording(kind, start, len(file), mask=described.mask)
+
+
+def _seconds(size: int, byte_rate: float) -> float | None:
+    return size / byte_rate if byte_rate > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +165,25 @@ def _behind(walk: _Walk, data: Chunk, size: int) -> Recording:
     padded = _padded(at, data.body, form)
     if begins_at(file, at) or (_chunk(file, padded, form) is None and _chunk(file, at, form) is not None):
         padded = at  # the writer left out the padding
-    at = padded
+    at, more = padded, _More(data.body + size)
     for _ in range(MAX_CHUNKS):
         if begins_at(file, at):
-            return Recording(walk.kind, walk.start, at, next_start=at, mask=described.mask)
+            return _with_more(
+                walk, data, size, more, Recording(walk.kind, walk.start, at, next_start=at, mask=described.mask)
+            )
         chunk = _chunk(file, at, form)
         if chunk is None or not 0 <= chunk.size <= len(file) - chunk.body + 1:
             break
+        if chunk.name == form.data:
+            more.add(chunk, walk)
         at = _padded(chunk.body + chunk.size, chunk.body, form)
     following = next_recording(file, at)
     end = len(file) if following is None else following
     left = end - at
     whole = Recording(walk.kind, walk.start, at, next_start=following, mask=described.mask)
+    if more.between:
+        whole = _with_more(walk, data, size, more, whole)
+        return whole if left <= 0 or is_ignored(file, at, end) else replace(whole, unread=whole.unread + left)
     if left <= 0 or is_ignored(file, at, end):
         return whole
     first_is_sound = at == padded and described.byte_rate > 0
@@ -179,6 +192,45 @@ def _behind(walk: _Walk, data: Chunk, size: int) -> Recording:
     if left < TRIVIAL_S * described.byte_rate:
         return whole
     return _corrected(walk, data, size, end, following)
+
+
+@dataclass(slots=True)
+class _More:
+    """Further chunks of samples behind the first one: programs that append write them. Offsets within the file."""
+
+    end: int  # of the samples so far
+    between: list[tuple[int, int]] = field(default_factory=list)  # what stands between two chunks of samples
+    bytes: int = 0  # of samples in the further chunks
+
+    def add(self, chunk: Chunk, walk: "_Walk") -> None:
+        """Note one of them."""
+        offset = {"aiff": 8, "caf": 4}.get(walk.kind, 0)
+        self.between.append((self.end, chunk.body + offset))
+        self.end = min(chunk.body + chunk.size, len(walk.file))
+        self.bytes += max(0, self.end - chunk.body - offset)
+
+
+def _with_more(walk: _Walk, data: Chunk, size: int, more: _More, whole: Recording) -> Recording:
+    """Return `whole` with its further chunks of samples: read as one if each begins at a frame, else told as unread.
+
+    What stands between them (headers, at times a list of texts) is covered with the frame before it.
+    """
+    frame = walk.described.frame_bytes
+    if not more.between:
+        return whole
+    if (
+        not frame
+        or walk.described.byte_rate <= 0
+        or any((end - begin) % frame or not frame <= end - begin <= MAX_BETWEEN for begin, end in more.between)
+    ):
+        end = data.body + size
+        return replace(whole, end=end, unread=more.bytes)
+    joined = _corrected(walk, data, size, more.end, whole.next_start)
+    covers = [
+        (begin - walk.start, walk.file.at(begin - frame, frame) * ((end - begin) // frame))
+        for begin, end in more.between
+    ]
+    return replace(joined, patches=(*joined.patches, *covers))
 
 
 def _corrected(walk: _Walk, data: Chunk, size: int, end: int, following: int | None) -> Recording:
@@ -224,7 +276,8 @@ def _au(file: ByteRange, start: int) -> Recording:
     if size == AU_UNKNOWN or at >= end:
         more = size != AU_UNKNOWN and byte_rate > 0 and at - end >= TRIVIAL_S * byte_rate
         claimed_s = size / byte_rate if more else None
-        return Recording("au", start, end, claimed_s=claimed_s, next_start=following)
+        holds_s = _seconds(end - start - offset, byte_rate)
+        return Recording("au", start, end, claimed_s=claimed_s, holds_s=holds_s, next_start=following)
     if begins_at(file, at):
         return Recording("au", start, at, next_start=at)
     if end == at or is_ignored(file, at, end) or end - at < TRIVIAL_S * byte_rate:

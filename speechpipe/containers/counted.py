@@ -1,5 +1,6 @@
-"""Containers of which only the length is read here: avi, asf, voc, flv, wv, and kinds that do not say how long they are."""
+"""Containers of which only the length is read here: avi, asf, voc, flv, wv, tta, and kinds that do not say one."""
 
+import struct
 from collections.abc import Callable
 
 from speechpipe.containers import Recording
@@ -62,11 +63,37 @@ def _wv(file: ByteRange, start: int) -> int:
     for _ in range(MAX_BLOCKS):
         head = file.at(at, 8)
         if len(head) < 8 or head[:4] != b"wvpk":
-            return at
+            return _behind_tag(file, at)
         at += 8 + int.from_bytes(head[4:], "little")
     return -1
 
 
-ENDS: dict[str, Callable[[ByteRange, int], int]] = {"avi": _avi, "asf": _asf, "voc": _voc, "flv": _flv, "wv": _wv}
+def _tta(file: ByteRange, start: int) -> int:
+    head = file.at(start, 22)
+    if len(head) < 22:
+        return -1
+    rate, samples = int.from_bytes(head[10:14], "little"), int.from_bytes(head[14:18], "little")
+    frames = -(-samples // max(1, rate * 256 // 245))
+    if not 0 < frames <= MAX_BLOCKS:
+        return -1
+    table = file.at(start + 22, 4 * frames)
+    sizes = struct.unpack(f"<{len(table) // 4}I", table[: len(table) // 4 * 4])
+    return _behind_tag(file, start + 22 + 4 * frames + 4 + sum(sizes))
+
+
+def _behind_tag(file: ByteRange, at: int) -> int:
+    """Return where an APE tag at `at` ends; `at` if none stands there."""
+    head = file.at(at, 16)
+    return at + 32 + int.from_bytes(head[12:], "little") if head.startswith(b"APETAGEX") else at
+
+
+ENDS: dict[str, Callable[[ByteRange, int], int]] = {
+    "avi": _avi,
+    "asf": _asf,
+    "voc": _voc,
+    "flv": _flv,
+    "wv": _wv,
+    "tta": _tta,
+}
 TOLD = ("avi", "voc", "wv")
 """Kinds of which no decoder says that the file was cut."""

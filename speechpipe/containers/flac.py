@@ -7,11 +7,15 @@ import re
 from dataclasses import replace
 
 from speechpipe.containers import GOES_ON, Recording
-from speechpipe.containers.byte_range import ByteRange
+from speechpipe.containers.beginnings import begins_at
+from speechpipe.containers.byte_range import PIECE, ByteRange
 from speechpipe.containers.signatures import next_recording
 from speechpipe.types import Notice
 
 TAIL = 2**18
+MAX_FRAME = 2**18
+HEADER_BYTES = 16
+LEAST_FRAME = 8
 _SYNC = re.compile(rb"\xff[\xf8\xf9]", re.DOTALL)
 _SIZES = {1: 192} | {code: 576 << code - 2 for code in range(2, 6)} | {code: 256 << code - 8 for code in range(8, 16)}
 INFO_BYTES = 42
@@ -29,14 +33,21 @@ def flac_recording(file: ByteRange, start: int) -> Recording:
     largest = int.from_bytes(info[10:12], "big")
     bits = int.from_bytes(info[18:26], "big")
     rate, total = bits >> 44, bits & (1 << 36) - 1
-    real = _last_sample(file, max(_first_frame(file, start, end), end - TAIL), end, largest)
-    if not rate or not real or abs(real - total) <= largest:
+    first = _first_frame(file, start, end)
+    at, real = _last_frame(file, max(first, end - TAIL), end, largest)
+    if first < end - TAIL and abs(real - total) > largest:  # something else may stand behind it
+        at, real = _last_frame(file, first, end, largest)
+    if not rate or not real:
+        return plain
+    if (behind := _another_behind(file, at, end)) is not None:
+        plain = replace(plain, end=behind, next_start=behind)
+    if abs(real - total) <= largest:
         return plain
     patch = ((18, (bits >> 36 << 36 | real).to_bytes(8, "big")),)
     if not total:
         return replace(plain, patches=patch, unknown_length=True)
     notices = (Notice("header_too_short", GOES_ON.format(total / rate)),) if real > total else ()
-    return replace(plain, patches=patch, claimed_s=total / rate, notices=notices)
+    return replace(plain, patches=patch, claimed_s=total / rate, holds_s=real / rate, notices=notices)
 
 
 def _first_frame(file: ByteRange, start: int, end: int) -> int:
@@ -51,20 +62,32 @@ def _first_frame(file: ByteRange, start: int, end: int) -> int:
     return min(at, end)
 
 
-def _last_sample(file: ByteRange, start: int, end: int, largest: int) -> int:
-    """Return the number of the sample behind the last frame; 0 if none is found.
+def _last_frame(file: ByteRange, start: int, end: int, largest: int) -> tuple[int, int]:
+    """Return where the last frame begins and the number of the sample behind it; (start, 0) if none is found.
 
     Two bytes of sync and one of checksum also stand in sound now and then, so a frame counts if it begins where another
     one ends, or at sample 0.
     """
-    last, ends = 0, {0}
-    data = file.at(start, end - start)
-    for match in _SYNC.finditer(data):
-        begin, behind = _frame(data[match.start() : match.start() + 16], largest)
-        if behind and begin in ends:
-            last = behind
-        ends.add(behind)
-    return last
+    last, last_at, ends = 0, start, {0}
+    while start < end:
+        data = file.at(start, min(PIECE + HEADER_BYTES, end - start))
+        for match in _SYNC.finditer(data, 0, PIECE + 1):
+            begin, behind = _frame(data[match.start() : match.start() + HEADER_BYTES], largest)
+            if behind and begin in ends:
+                last, last_at = behind, start + match.start()
+            ends.add(behind)
+        start += PIECE
+    return last_at, last
+
+
+def _another_behind(file: ByteRange, frame_at: int, end: int) -> int | None:
+    """Return where another recording begins behind the frame at `frame_at`: only its checksum says where it ends."""
+    crc = 0
+    for count, byte in enumerate(file.at(frame_at, min(MAX_FRAME, end - frame_at)), 1):
+        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+        if not crc and count > LEAST_FRAME and begins_at(file, frame_at + count):
+            return frame_at + count
+    return None
 
 
 def _frame(head: bytes, largest: int) -> tuple[int, int]:
@@ -113,3 +136,13 @@ def _crc8(data: bytes) -> int:
         for _ in range(8):
             crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
     return crc
+
+
+def _crc16_of(byte: int) -> int:
+    crc = byte << 8
+    for _ in range(8):
+        crc = (crc << 1 ^ (0x8005 if crc & 0x8000 else 0)) & 0xFFFF
+    return crc
+
+
+_CRC16 = tuple(map(_crc16_of, range(256)))

@@ -9,6 +9,7 @@ LOOK = 64
 MAX_CANDIDATES = 1_000
 _MATROSKA_TYPE = rb"\x1a\x45\xdf\xa3[\x00-\xff]{1,48}?\x42\x82[\x00-\xff]{1,8}?(?:webm|matroska)"
 
+_WTV = b"\xb7\xd8\x00\x20\x37\x49\xda\x11\xa6\x4e\x00\x07\xe9\x5e\xad\x8d"
 _FIRST_BLOCK = b"[" + b"".join(b"\\x%02x" % byte for byte in range(256) if byte & 8) + b"]"  # of several channels
 
 # kind -> (rarest literal, how far into the header it stands, the whole header's pattern). Strict, because the search
@@ -35,7 +36,7 @@ SIGNATURES: dict[str, tuple[bytes, int, re.Pattern[bytes]]] = {
         "wv": (b"wvpk", 0, rb"wvpk....[\x02-\x10]\x04.{6}\x00{4}.{5}" + _FIRST_BLOCK),
         "ape": (b"MAC ", 0, rb"MAC .[\x0e\x0f]\x00\x00\x34\x00\x00\x00"),
         "dsf": (b"DSD \x1c", 0, rb"DSD \x1c\x00{7}"),
-        "wtv": (b"\xb7\xd8\x00\x20\x37\x49\xda\x11", 0, rb"\xb7\xd8\x00\x20\x37\x49\xda\x11\xa6\x4e\x00\x07\xe9\x5e\xad\x8d"),
+        "wtv": (_WTV, 0, re.escape(_WTV)),
         "nut": (b"nut/multimedia", 0, rb"nut/multimedia container\x00"),
         "ast": (b"STRM", 0, rb"STRM....\x00[\x00\x01]\x00\x10\x00[\x01-\x10]\xff\xff"),
         "sox": (b".SoX", 0, rb"\.SoX[\x1c-\xff]\x00\x00\x00.{16}[\x01-\x20]\x00\x00\x00"),

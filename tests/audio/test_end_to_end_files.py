@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechpipe.containers.mpeg_audio import frame_header
+from speechpipe.containers.frames import frame_header
 from speechpipe.containers.ogg import checksum
 from speechpipe.types import Samples
 from tests.audio.reading import read_whole
