@@ -33,15 +33,21 @@ LINGER_S = 5.0
 """After an answer that came before the request was whole, what the client still sends is thrown away for so long."""
 
 MOST_LINGERING = 32
-"""Connections that may do so at the same time, beside those that are counted."""
+"""Connections that may do so at the same time, beside those that are counted; fewer where few files may be open."""
+
+LEAST_RESERVED = 32
+"""Descriptors that are left for uploads, workers and the store; a quarter of all, where that is more."""
 
 SPARE_CONNECTIONS = 1000
 
 Refuse = Callable[[str], None]
 
 
-def most_connections(settings: Settings) -> int:
-    """Return how many connections may be open: as set, or as many as the limit of open files leaves room for."""
+def most_connections(settings: Settings) -> tuple[int, int]:
+    """Return how many connections may be open, and how many more may linger after their answer.
+
+    As set, or as many as the limit of open files leaves room for: both together never take what is reserved.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.max_connections or settings.live_max_sessions + SPARE_CONNECTIONS
     needed = 2 * wanted  # uploads, workers, the store
@@ -51,8 +57,10 @@ def most_connections(settings: Settings) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
             soft = more
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    return max(1, min(wanted, soft - max(32, soft // 4)))
+        return wanted, MOST_LINGERING
+    room = soft - max(LEAST_RESERVED, soft // 4)
+    lingering = max(1, min(MOST_LINGERING, room // 4))
+    return max(1, min(wanted, room - lingering)), lingering
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Limits:
     """Seconds and counts of `Connections`."""
 
     most: int
+    most_lingering: int
     most_per_address: int
     head_s: float
     send_s: float
@@ -73,7 +82,7 @@ class Connections:
         self.refuse = refuse
         self._open: dict[asyncio.Protocol, str] = {}
         self._of: Counter[str] = Counter()
-        self._lingering: set[HttpConnection] = set()
+        self._lingering: OrderedDict[asyncio.Protocol, tuple[asyncio.Transport, asyncio.TimerHandle]] = OrderedDict()
         self._strangers: OrderedDict[HttpConnection, None] = OrderedDict()  # never sent a whole head
         self._idle: OrderedDict[HttpConnection, None] = OrderedDict()  # between two requests
 
@@ -120,32 +129,52 @@ class Connections:
 
     def gone(self, connection: asyncio.Protocol) -> None:
         """Note that a connection has ended."""
+        self._leave(connection)
+        if (lingering := self._lingering.pop(connection, None)) is not None:
+            lingering[1].cancel()
+
+    def _leave(self, connection: asyncio.Protocol) -> None:
         if (address := self._open.pop(connection, None)) is not None:
             self._of[address] -= 1
             if not self._of[address]:
                 del self._of[address]
         if isinstance(connection, HttpConnection):
             self.busy(connection)
-            self._lingering.discard(connection)
 
-    def may_linger(self, connection: "HttpConnection") -> bool:
-        """Return whether a connection that has been answered may stay open for a while, which it then does."""
-        if len(self._lingering) >= MOST_LINGERING:
-            return False
-        self._lingering.add(connection)
-        return True
+    def linger(self, connection: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        """Close a connection that has its whole answer, after its client has had time to read it.
+
+        Until then what the client sends is read, and the connection throws it away: to close with data unread resets
+        the connection, and the client may never see its answer. The connection gives up its place among those that are
+        counted. Of too many that linger, the one that has had the most time is ended.
+        """
+        if connection in self._lingering:
+            return
+        self._leave(connection)
+        try:
+            transport.write_eof()
+            transport.resume_reading()
+        except (OSError, RuntimeError, NotImplementedError):
+            transport.close()
+            return
+        if len(self._lingering) >= self.limits.most_lingering:
+            _, (oldest, timer) = self._lingering.popitem(last=False)
+            timer.cancel()
+            oldest.abort()
+        timer = asyncio.get_running_loop().call_later(LINGER_S, transport.close)
+        self._lingering[connection] = (transport, timer)
 
 
 class _Transport:
-    """A transport whose `close` is its HTTP connection's."""
+    """A transport whose `close` is its connection's."""
 
-    def __init__(self, transport: asyncio.Transport, owner: "HttpConnection") -> None:
-        self._transport = transport
-        self.owner = owner
-        self.close = owner.close
+    def __init__(self, raw: asyncio.Transport, connection: "HttpConnection | SocketConnection") -> None:
+        self.raw = raw
+        self.connection = connection
+        self.close = connection.close
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+        return getattr(self.raw, name)
 
 
 class HttpConnection(H11Protocol):
@@ -158,7 +187,6 @@ class HttpConnection(H11Protocol):
         self._raw: asyncio.Transport
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
-        self._linger_timer: asyncio.TimerHandle | None = None
         self._deaf = False
         self._handed_over = False  # a websocket goes on with the connection
 
@@ -178,7 +206,7 @@ class HttpConnection(H11Protocol):
         """Forget it."""
         self._deaf = True
         self.registry.gone(self)
-        for timer in (self._head_timer, self._send_timer, self._linger_timer):
+        for timer in (self._head_timer, self._send_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -210,6 +238,8 @@ class HttpConnection(H11Protocol):
             self._turn_away(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request_too_long", text)
             return
         self._handed_over = True
+        if self._send_timer is not None:
+            self._send_timer.cancel()  # whether its client reads is the websocket's to watch
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
@@ -284,8 +314,8 @@ class HttpConnection(H11Protocol):
         self._linger()
 
     def close(self) -> None:
-        """Close; if the client is still sending, let it read its answer first: data unread resets a connection."""
-        if self.conn.their_state is h11.SEND_BODY and not self._deaf:
+        """Close; if the client is still sending, let it read its answer first. Also called for a websocket."""
+        if self.conn.their_state is h11.SEND_BODY and not self._deaf and not self._handed_over:
             self._linger()
         else:
             self._raw.close()
@@ -293,15 +323,7 @@ class HttpConnection(H11Protocol):
     def _linger(self) -> None:
         self._deaf = True
         self._expect_head(stop=True)
-        if not self.registry.may_linger(self):
-            self._raw.close()
-            return
-        with contextlib.suppress(OSError, RuntimeError, NotImplementedError):
-            self._raw.write_eof()
-            self.flow.resume_reading()
-            self._linger_timer = self.loop.call_later(LINGER_S, self._raw.close)
-            return
-        self._raw.close()
+        self.registry.linger(self, self._raw)
 
 
 class SocketConnection(WebSocketsSansIOProtocol):
@@ -309,16 +331,31 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
     registry: Connections
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._deaf = False  # closed by this side; what the client still sends is thrown away
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over from the HTTP connection."""
-        if isinstance(transport, _Transport):
-            self.registry.handed_over(transport.owner, self)
+        if isinstance(transport, _Transport) and isinstance(transport.connection, HttpConnection):
+            self.registry.handed_over(transport.connection, self)
+            transport = cast(asyncio.Transport, _Transport(transport.raw, self))
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self.registry.gone(self)
         super().connection_lost(exc)
+
+    def close(self) -> None:
+        """Close; a client that has not closed its side may be sending: let it read first why this side closes."""
+        transport = cast(Any, self.transport)
+        raw: asyncio.Transport = getattr(transport, "raw", transport)
+        if self.conn.close_rcvd is not None or self._deaf:
+            raw.close()
+            return
+        self._deaf = True
+        self.registry.linger(self, raw)
 
     async def send(self, message: Any) -> None:
         """As uvicorn does, which takes a refused handshake for one that was never answered, and logs it."""
@@ -328,6 +365,8 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn does, which does not see that the parser has refused a handshake: send its answer and close."""
+        if self._deaf:
+            return
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.registry.refuse("bad_http")

@@ -23,6 +23,16 @@ class UploadParser(MultiPartParser):
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None]) -> None:
         super().__init__(headers, stream, max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        self.whole = False  # the closing boundary has come
+
+    def on_end(self) -> None:
+        """Note the closing boundary."""
+        self.whole = True
+
+    def discard(self) -> None:
+        """Close the files of parts that were not whole."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
     def on_headers_finished(self) -> None:
         """Make a part named `file` a file, if there is none yet."""
@@ -52,11 +62,17 @@ async def parse(headers: Headers, stream: AsyncGenerator[bytes, None]) -> FormDa
     """Parse a body. The caller closes the form.
 
     Raises:
-        BadInput: it is no multipart body, or has too many parts.
+        BadInput: it is no multipart body, is cut off, or has too many parts.
         InvalidParameter: a field is too long.
     """
+    parser = UploadParser(headers, stream)
     try:
-        return await UploadParser(headers, stream).parse()
+        form = await parser.parse()
     except (MultiPartException, FormParserError) as error:
         text = getattr(error, "message", str(error))
         raise BadInput(f"broken multipart body: {text}", cause="broken_multipart") from error
+    if not parser.whole:
+        await form.close()
+        parser.discard()
+        raise BadInput("broken multipart body: it ended before its closing boundary", cause="broken_multipart")
+    return form

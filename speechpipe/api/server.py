@@ -168,8 +168,9 @@ def quiet_libraries() -> None:
 
 def _configured(app: FastAPI, service: Service, budget: ByteBudget) -> uvicorn.Config:
     settings = service.settings
-    most = most_connections(settings)
-    limits = Limits(most, settings.max_connections_per_address, settings.header_timeout_s, settings.send_timeout_s)
+    most, lingering = most_connections(settings)
+    per_address = settings.max_connections_per_address
+    limits = Limits(most, lingering, per_address, settings.header_timeout_s, settings.send_timeout_s)
     connections = Connections(limits, service.refuse_cause)
     service.exposition.add_gauges(
         [

@@ -48,22 +48,28 @@ class LimitedWebSocket(SocketConnection):
 
     def data_received(self, data: bytes) -> None:
         """Keep bytes; parse as many as there is a use for."""
+        if self._deaf:
+            return
         self._raw += data
         self._parse()
 
     def _parse(self) -> None:
-        while self._raw and not self.read_paused and not self.transport.is_closing():
+        while self._raw and not self.read_paused and not self._closing:
             part = bytes(self._raw[:SLICE_BYTES])
             del self._raw[:SLICE_BYTES]
             super().data_received(part)
-        if self.transport.is_closing():
+        if self._closing:
             self._raw.clear()
         self._account()
+
+    @property
+    def _closing(self) -> bool:
+        return self._deaf or self.transport.is_closing()
 
     def _account(self) -> None:
         fragments = sum(len(frame) for frame in self.frames)
         self._held.set(len(self._raw) + len(self.conn.reader.buffer) + fragments + self._queued)
-        if self._held.too_much and not self.close_sent and not self.transport.is_closing():
+        if self._held.too_much and not self.close_sent and not self._closing:
             self._refuse()
 
     def _refuse(self) -> None:
@@ -106,7 +112,7 @@ class LimitedWebSocket(SocketConnection):
             self._queued = 0
             self.read_paused = False
             self._parse()
-            if not self.read_paused and not self.transport.is_closing():
+            if not self.read_paused and not self._closing:
                 self.transport.resume_reading()
         return await self.queue.get()
 

@@ -57,7 +57,7 @@ class Running:
     def __init__(self) -> None:
         self.app, self.budget, self.refused = Application(), ByteBudget(10**6), list[int]()
         bounded = limited(self.budget, {"/large": 8 * 2**20}, lambda: self.refused.append(1))
-        registry = Connections(Limits(100, 0, 30.0, 30.0), lambda _: None)
+        registry = Connections(Limits(100, 8, 0, 30.0, 30.0), lambda _: None)
         http, sockets = protocols(registry, bounded)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"ws://127.0.0.1:{self._listening.getsockname()[1]}"

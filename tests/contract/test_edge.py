@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from tests.conftest import Server, StartServer
@@ -185,6 +185,45 @@ def test_the_answer_comes_while_the_client_goes_on_sending(keyed: Server) -> Non
         assert b"connection: close" in data.lower()
 
 
+def refused(server: Server, key: str) -> int:
+    """The status that an upload of 8 MiB gets, whose client reads no answer before it has sent all."""
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(2**23) + b"\r\n--b--\r\n"
+    with opened(server, head(key.encode(), len(body)).partition(b"--b")[0]) as connection:
+        connection.sendall(body)
+        return int(connection.recv(65536).split()[1])
+
+
+def joined(url: str) -> ClientConnection:
+    """A websocket, once there is room for its session."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return connect(url, additional_headers=KEY, open_timeout=PATIENCE_S)
+        except InvalidStatus as error:
+            if error.response.status_code != 503 or time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def test_websockets_that_have_ended_leave_the_answers_of_refused_uploads_alone(keyed: Server) -> None:
+    url = f"{keyed.url.replace('http', 'ws')}/v1/listen?encoding=linear16&sample_rate=16000"
+    for number in range(40):  # more than may linger
+        with joined(url) as socket_:
+            if number % 2:
+                socket_.send('{"type":"CloseStream"}')
+                for _ in socket_:
+                    pass
+    assert [refused(keyed, "wrong") for _ in range(3)] == [401] * 3
+
+
+def test_many_refused_uploads_at_once_leave_the_next_one_its_answer(keyed: Server) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(40):  # each is answered and goes on
+            connection = held.enter_context(opened(keyed, head(b"wrong")))
+            assert b" 401 " in connection.recv(65536)
+        assert refused(keyed, "wrong") == 401
+
+
 def test_nothing_of_a_body_without_a_key_is_parsed(keyed: Server) -> None:
     body = b"[" + b"[]," * 10_000_000 + b"[]]"
     import psutil
@@ -234,6 +273,7 @@ def test_half_uploads_hold_places_and_one_key_holds_half_of_them(keyed: Server) 
     with contextlib.ExitStack() as held:
         for _ in range(2):  # of four
             held.enter_context(opened(keyed, head()))
+        until(lambda: keyed.metric("speechpipe_uploads_arriving") == 2)
         until(lambda: answer(opened(keyed, head()))[0] == 429)
         files = {"file": ("a.wav", encoded(sample("sentence_slt")))}
         other = {"authorization": "Bearer open"}
@@ -241,6 +281,7 @@ def test_half_uploads_hold_places_and_one_key_holds_half_of_them(keyed: Server) 
         assert done.status_code == 200
         for _ in range(2):
             held.enter_context(opened(keyed, head(b"open")))
+        until(lambda: keyed.metric("speechpipe_uploads_arriving") == 4)
         until(lambda: answer(opened(keyed, head(b"open")))[0] == 503)
         assert httpx.get(f"{keyed.url}/readyz").status_code == 503
     until(lambda: httpx.get(f"{keyed.url}/readyz").status_code == 200)
@@ -344,6 +385,14 @@ def test_what_is_wrong_with_a_form_is_said(
     error = given.json()["error"]
     assert (given.status_code, error["code"], error["param"]) == (400, code, param), given.text
     assert said in error["message"]
+
+
+@pytest.mark.parametrize("parts", [part(b'; name="file"', b"RIFF"), part(b'; name="file"', b"RIFF") + MODEL, MODEL])
+def test_a_form_that_is_cut_off_is_called_so(server: Server, parts: bytes) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    error = httpx.post(server.url + URL, content=parts, headers=headers, timeout=PATIENCE_S).json()["error"]
+    assert error["code"] == "broken_multipart"
+    assert "before its closing boundary" in error["message"]
 
 
 # ---- hosts, origins, tenants ----
