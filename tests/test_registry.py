@@ -120,9 +120,9 @@ def test_a_server_that_has_it_not_or_is_not_there_is_said(weights: tuple[type[We
     _, url = weights
     with pytest.raises(FetchFailed, match="404"):
         fetch(CardFile("m", SHA, url=f"{url}/gone", folder=tmp_path))
-    with pytest.raises(FetchFailed, match="broke off"):
+    with pytest.raises(FetchFailed, match="cannot be reached"):
         fetch(card_file(tmp_path, "http://127.0.0.1:9"))
-    with pytest.raises(BadInput, match="nothing to fetch"):
+    with pytest.raises(BadInput, match="http or https only"):
         fetch(CardFile("m", SHA, url="file:///etc/passwd", folder=tmp_path))
 
 
@@ -154,7 +154,7 @@ def test_a_variant_is_added_and_differs_in_what_was_set(catalogue: Catalogue, tm
 def test_a_version_never_changes_and_two_can_be_there(catalogue: Catalogue, tmp_path: Path) -> None:
     bundle = catalogue.bundle("default")
     install(derived(catalogue, bundle, "mine", "1", {}), tmp_path, catalogue)
-    with pytest.raises(InUse, match="raise its version"):
+    with pytest.raises(InUse, match="give it another version"):
         install(derived(catalogue, bundle, "mine", "1", {"vad.threshold": 0.9}), tmp_path, catalogue)
     install(derived(catalogue, bundle, "mine", "2", {"vad.threshold": 0.9}), tmp_path, catalogue)
     catalogue.reload()
@@ -165,10 +165,10 @@ def test_a_version_never_changes_and_two_can_be_there(catalogue: Catalogue, tmp_
 def test_a_card_that_is_broken_is_not_added(catalogue: Catalogue, tmp_path: Path) -> None:
     good = derived(catalogue, catalogue.bundle("default"), "mine", "1", {})
     for text, message in [
-        ("kind = ", "card.toml"),
+        ("kind = ", "Invalid value"),
         (good.replace('card = "silero"', 'card = "nobody"'), "nobody"),
         (good.replace("threshold = 0.5", "threshold = 7"), "threshold"),
-        (good.replace('name = "mine"', 'name = "../mine"'), "cannot be a name"),
+        (good.replace('name = "mine"', 'name = "../mine"'), "name must be letters"),
     ]:
         with pytest.raises(BadInput, match=message):
             install(text, tmp_path, catalogue)

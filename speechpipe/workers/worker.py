@@ -31,6 +31,7 @@ from speechpipe.workers.messages import (
     Partial,
     Peek,
     Progress,
+    Request,
     Step,
 )
 from speechpipe.workers.schedule import Schedule
@@ -75,7 +76,7 @@ class Worker:
     def _take(self) -> None:
         """Take in what has arrived; wait for something if there is nothing to do."""
         while not self._schedule or self._connection.poll(0):
-            match request := self._connection.recv():
+            match request := self._receive():
                 case Load():
                     self._connection.send(self._load(request))
                 case Cancel(number):
@@ -86,6 +87,17 @@ class Worker:
                     self._connection.send(Cancelled(number))
                 case _:
                     self._schedule.add(request)
+
+    def _receive(self) -> Request:
+        """Wait for a request.
+
+        Raises:
+            EOFError: the server is gone, perhaps in the middle of a request.
+        """
+        try:
+            return self._connection.recv()
+        except OSError as error:
+            raise EOFError from error
 
     def _answer(self, request: Step | Peek) -> None:
         number = request.stream

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -153,8 +154,10 @@ def test_a_manifest_that_names_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_window_without_a_whole_minute_has_its_traffic(store: str) -> None:
-    # 48 seconds that begin and end in mid-minute, some three minutes ago
-    begin = math.floor((time.time() - 200) / 60) * 60 + 6.5
+    # 48 seconds that begin and end in mid-minute, while there was traffic
+    with closing(Store(f"sqlite:///{store}")) as opened:
+        last = max(record.at for record in opened.read("unit"))
+    begin = math.floor((last - 120) / 60) * 60 + 6.5
     times = [datetime.fromtimestamp(at, UTC).isoformat() for at in (begin, begin + 48)]
     done = run("blame", "--store", store, "--window", *times, "--format", "json")
     assert done.returncode == 0, done.stderr

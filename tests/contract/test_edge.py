@@ -75,6 +75,7 @@ def keyed(start_server: StartServer) -> Server:
         live_workers="1",
         api_keys='["sesame", "open"]',
         max_uploads="1",
+        upload_min_rate="0",  # half uploads stay as long as a test needs them
         header_timeout_s="2",
         max_connections="40",
         log_level="debug",
