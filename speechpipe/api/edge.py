@@ -20,7 +20,7 @@ from speechpipe.api import errors
 from speechpipe.api.access import READING, Operation, allowed, at_path
 from speechpipe.api.bodies import Stopping
 from speechpipe.api.gate import route_path
-from speechpipe.api.hosts import Hosts, Origins
+from speechpipe.api.hosts import Hosts, Origins, in_origin_form
 from speechpipe.errors import Forbidden, NotReady, SpeechpipeError, UnknownName
 from speechpipe.service import Service
 
@@ -65,6 +65,7 @@ class Edge:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        scope = in_origin_form(scope)
         headers = Headers(scope=scope)
         scope = dict(scope, root_path=self._prefix(headers))
         answer = _Answer(scope, receive, send, self._cors(headers))

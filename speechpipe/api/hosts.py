@@ -9,7 +9,9 @@ import ipaddress
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from starlette.types import Scope
 
 from speechpipe.config import Settings
 from speechpipe.errors import BadInput, Forbidden, Misdirected
@@ -18,7 +20,22 @@ LOOPBACK = "localhost"
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?")
 
+_ABSOLUTE = re.compile(rb"(?:https?|wss?)://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
+
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def in_origin_form(scope: Scope) -> Scope:
+    """Return the scope of a request whose target is a whole URL as if only the path had been sent.
+
+    A server must take such targets, and the host in one counts in place of the `Host` header (RFC 9112, 3.2.2).
+    """
+    match = _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")
+    if match is None:
+        return scope
+    host, path = match[1], match[2] or b"/"
+    others = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
+    return dict(scope, path=unquote(path.decode("ascii")), raw_path=path, headers=[(b"host", host), *others])
 
 
 def is_loopback(host: str) -> bool:

@@ -225,6 +225,30 @@ def test_many_refused_uploads_at_once_leave_the_next_one_its_answer(keyed: Serve
         assert refused(keyed, "wrong") == 401
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://localhost/v1/models?x=1", b"evil.example.com", 200),  # the host in the target counts
+        (b"HTTPS://127.0.0.1:1/v1/models", b"x", 200),
+        (b"http://localhost", b"x", 200),
+        (b"http://evil.example.com/v1/models", b"localhost", 421),
+        (b"http://a@localhost/v1/models", b"localhost", 400),
+        (b"http:///v1/models", b"localhost", 400),
+        (b"http://localhost/v1/nothing", b"localhost", 404),
+    ],
+)
+def test_a_target_may_be_a_whole_url(keyed: Server, target: bytes, host: bytes, status: int) -> None:
+    lines = b"GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer sesame\r\nConnection: close\r\n\r\n"
+    with opened(keyed, lines % (target, host)) as connection:
+        assert int(connection.recv(65536).split()[1]) == status
+
+
+def test_the_target_of_a_websocket_may_be_a_whole_url(keyed: Server) -> None:
+    request = b"GET http://localhost/v1/listen?encoding=linear16&sample_rate=16000 HTTP/1.1\r\n" + UPGRADE
+    with opened(keyed, request + b"\r\n") as connection:
+        assert connection.recv(65536).split()[1] == b"401"
+
+
 def test_nothing_of_a_body_without_a_key_is_parsed(keyed: Server) -> None:
     body = b"[" + b"[]," * 10_000_000 + b"[]]"
     import psutil
