@@ -87,7 +87,14 @@ class FfmpegDecoder:
     def _claimed_s(self) -> float | None:
         duration = self._container.duration
         indexed = self._container.format.name.startswith(INDEXED)
-        return duration / av.time_base if duration and duration > 0 and indexed else None
+        if not duration or duration <= 0 or not indexed:
+            return None
+        claimed_s = float(duration / av.time_base)
+        if self._container.format.name == "asf":  # FFmpeg adds the beginning of a late track; its streams say it right
+            streams = [stream for stream in self._container.streams if stream.duration and stream.time_base]
+            ends_s = [float(stream.duration * stream.time_base) for stream in streams]
+            return min(claimed_s, max(ends_s, default=claimed_s))
+        return claimed_s
 
     def _chosen(self, wanted: int | None) -> tuple[int, Any]:
         """Return (number among the audio tracks, track): the wanted, else the default, else the first.

@@ -52,7 +52,7 @@ def _flv(file: ByteRange, start: int) -> int:
     at = start + 13
     for _ in range(MAX_BLOCKS):
         head = file.at(at, 4)
-        if len(head) < 4 or head[0] & 0x1F not in (8, 9, 18):
+        if len(head) < 4 or head[0] not in (8, 9, 18):
             return at
         at += 15 + int.from_bytes(head[1:], "big")
     return -1
@@ -81,6 +81,11 @@ def _tta(file: ByteRange, start: int) -> int:
     return _behind_tag(file, start + 22 + 4 * frames + 4 + sum(sizes))
 
 
+def _sox(file: ByteRange, start: int) -> int:
+    head = file.at(start, 16)
+    return start + 4 + int.from_bytes(head[4:8], "little") + 4 * int.from_bytes(head[8:], "little")
+
+
 def _behind_tag(file: ByteRange, at: int) -> int:
     """Return where an APE tag at `at` ends; `at` if none stands there."""
     head = file.at(at, 16)
@@ -94,6 +99,7 @@ ENDS: dict[str, Callable[[ByteRange, int], int]] = {
     "flv": _flv,
     "wv": _wv,
     "tta": _tta,
+    "sox": _sox,
 }
 TOLD = ("avi", "voc", "wv")
 """Kinds of which no decoder says that the file was cut."""

@@ -38,7 +38,7 @@ SIGNATURES: dict[str, tuple[bytes, int, re.Pattern[bytes]]] = {
         "dsf": (b"DSD \x1c", 0, rb"DSD \x1c\x00{7}"),
         "wtv": (_WTV, 0, re.escape(_WTV)),
         "nut": (b"nut/multimedia", 0, rb"nut/multimedia container\x00"),
-        "ast": (b"STRM", 0, rb"STRM....\x00[\x00\x01]\x00\x10\x00[\x01-\x10]\xff\xff"),
+        "ast": (b"STRM", 0, rb"STRM....\x00[\x00\x01]\x00\x10\x00[\x01-\x10](?:\xff\xff|\x00\x00)\x00[\x00-\x02]"),
         "sox": (b".SoX", 0, rb"\.SoX[\x1c-\xff]\x00\x00\x00.{16}[\x01-\x20]\x00\x00\x00"),
         "rm": (b".RMF\x00\x00\x00", 0, rb"\.RMF\x00\x00\x00"),
     }.items()

@@ -100,6 +100,12 @@ def test_a_second_chunk_that_does_not_fit_is_told() -> None:
     assert "audio_truncated" in read.warnings
 
 
+@pytest.mark.parametrize("video_s", [0.0, 6.0])
+def test_a_late_track_of_a_wmv_is_no_loss(video_s: float) -> None:
+    read = read_whole(written("asf", "wmav2", Track(FIRST, starts_s=2.0), video_s=video_s))
+    assert "audio_truncated" not in read.warnings
+
+
 def test_a_cut_voc_is_told() -> None:
     data = encoded(FIRST, form="VOC")
     read = read_whole(data[: len(data) * 6 // 10])
