@@ -66,7 +66,7 @@ class Realtime:
             case Final():
                 messages = self._final(event)
             case Settled(flushed=True):
-                text = "the buffer holds no audio to commit"
+                text = "no speech was found in the audio since the last item, so there is nothing to commit"
                 messages = [error("input_audio_buffer_commit_empty", text)]
             case Cleared():
                 self._current = None

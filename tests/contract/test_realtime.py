@@ -99,6 +99,15 @@ async def test_manual_commits_cut_where_the_client_says(server: Server) -> None:
     assert first.item_id != second.item_id
 
 
+async def test_a_commit_of_silence_says_that_no_speech_was_found(server: Server) -> None:
+    async with connected(server) as connection:
+        await append(connection, bytes(96_000))
+        await connection.input_audio_buffer.commit()
+        error = (await until(connection, "error"))[-1].error
+    assert error.code == "input_audio_buffer_commit_empty"
+    assert "no speech was found" in error.message
+
+
 async def test_telephone_formats_and_parameters(server: Server) -> None:
     detection = {"type": "server_vad", "threshold": 0.6, "prefix_padding_ms": 200, "silence_duration_ms": 300}
     audio = {"format": {"type": "audio/pcmu"}, "turn_detection": detection}
