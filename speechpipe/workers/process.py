@@ -53,6 +53,7 @@ class WorkerProcess:
                         [sys.executable, "-m", "speechpipe.workers.worker", *map(str, descriptors), str(nice)],
                         pass_fds=descriptors,
                         stdin=subprocess.DEVNULL,
+                        process_group=0,  # Ctrl-C in a terminal is the server's: a worker that loads would die of it
                         env=machine.child_environment(SINGLE_THREADED),
                     )
                 finally:
