@@ -95,9 +95,10 @@ class Worker:
             EOFError: the server is gone, perhaps in the middle of a request.
         """
         try:
-            return self._connection.recv()
+            request: Request = self._connection.recv()
         except OSError as error:
             raise EOFError from error
+        return request
 
     def _answer(self, request: Step | Peek) -> None:
         number = request.stream
