@@ -145,8 +145,8 @@ def test_retraining_survives_kills_and_what_is_no_better_stays_at_shadow(place: 
         assert b"is running" in process.communicate()[1], "its owner is thought alive for a while"
         assert time.monotonic() < deadline
     assert place.run("retrain", "stop", "1", "--reason", "too loud").returncode == 0
-    _, said = process.communicate(timeout=PATIENCE_S)
-    assert b"retrain resume 1" in said
+    out, said = process.communicate(timeout=PATIENCE_S)
+    assert b"retrain resume 1" in said, (process.returncode, out, place.jobs())
     assert place.jobs()[0]["state"] == "stopped"
 
     done = place.run("retrain", "resume", "1")
