@@ -1,7 +1,12 @@
 """Bundles: VAD + recognizer + every parameter under one version, resolved from the cards and checked."""
 
+import asyncio
+import contextlib
 import hashlib
 import json
+import logging
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,8 +19,14 @@ from speechpipe.vad.segmenter import SegmenterOptions
 SEGMENTER_NAMES = frozenset(field.name for field in fields(SegmenterOptions))
 
 
+LOOK_S = 1.0
+"""Seconds between two looks for cards that have come: whoever asks for names that do not exist costs no more."""
+
+log = logging.getLogger(__name__)
+
+
 class Catalogue:
-    """All cards of some directories; later directories win over earlier ones."""
+    """All cards of some directories; later directories win over earlier ones. Thread-safe."""
 
     def __init__(self, directories: Sequence[Path]) -> None:
         """Read and check every card.
@@ -27,6 +38,9 @@ class Catalogue:
         self.cards: dict[tuple[str, str], Card] = {}  # by kind and name, and by kind and name@version
         self._bundles: dict[str, Bundle] = {}
         self._by_id: dict[str, tuple[Bundle, Card]] = {}
+        self._lock = threading.RLock()
+        self._seen: frozenset[tuple[str, int, int]] = frozenset()
+        self._looked_at = 0.0
         self.reload()
 
     def reload(self) -> None:
@@ -35,10 +49,43 @@ class Catalogue:
         Raises:
             BadInput: a card is broken or names another that does not exist.
         """
+        with self._lock:
+            self._looked_at, self._seen = time.monotonic(), self._files()
+            self._read()
+
+    def look_again(self) -> None:
+        """Read the cards again if their files have changed; at most once in `LOOK_S`. Blocks on the disk.
+
+        Broken cards are said in the log, once; those that are known stay.
+        """
+        with self._lock:
+            if time.monotonic() - self._looked_at < LOOK_S:
+                return
+            self._looked_at = time.monotonic()
+            if self._files() == self._seen:
+                return
+            try:
+                self.reload()
+            except BadInput as error:
+                log.warning("new cards are not taken, those known stay: %s", error)
+
+    def _paths(self, directory: Path) -> list[Path]:
+        return sorted(directory.rglob("*.toml")) if directory.is_dir() else []
+
+    def _files(self) -> frozenset[tuple[str, int, int]]:
+        """Return what tells whether a card has come, gone or changed."""
+        found = set()
+        for path in (path for directory in self._directories for path in self._paths(directory)):
+            with contextlib.suppress(OSError):  # gone since it was listed
+                stat = path.stat()
+                found.add((str(path), stat.st_mtime_ns, stat.st_size))
+        return frozenset(found)
+
+    def _read(self) -> None:
         cards: dict[tuple[str, str], Card] = {}
         own = self._directories[-1] if self._directories else None  # weights are fetched into this one
         for directory in self._directories:
-            for path in sorted(directory.rglob("*.toml")) if directory.is_dir() else ():
+            for path in self._paths(directory):
                 card = read_card(path, own if directory != own else None)
                 cards[card.kind, card.id] = card
                 # What was retrained is on trial: it is not what a bare name means.
@@ -67,12 +114,21 @@ class Catalogue:
         """Names of all bundles."""
         return sorted(self._bundles)
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a bundle of this name, as far as the cards were read."""
+        return name in self._by_id or name in self._bundles
+
     def bundle(self, name: str) -> Bundle:
         """Return a bundle by its name, or one version of it by `name@version`.
+
+        A name that is not known may have come: off an event loop, the cards are looked at again. On one, the caller
+        does that before, on a thread (`look_again`).
 
         Raises:
             UnknownName: the message lists those that exist.
         """
+        if not self.knows(name) and not _on_event_loop():
+            self.look_again()
         if name in self._by_id:
             return self._by_id[name][0]
         if name not in self._bundles:
@@ -206,6 +262,14 @@ class Catalogue:
         """Return what is wrong with the files of a bundle's components; empty when all hashes are right."""
         cards = (self.part("vad", bundle), self.part("asr", bundle))
         return [problem for card in cards for file in card.files if (problem := file.problem())]
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _component(card: Card, options: Mapping[str, Scalar], prefix: str) -> Component:

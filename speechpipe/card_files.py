@@ -8,6 +8,7 @@ from pathlib import Path
 from speechpipe.bundles import Catalogue
 from speechpipe.cards import Card, read_card, shipped_models
 from speechpipe.errors import BadInput, InUse
+from speechpipe.reading import read_text
 from speechpipe.types import Bundle, Scalar
 
 
@@ -28,7 +29,7 @@ def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
         target = folder / card.kind / f"{card.name}-{card.version}.toml"
         known = [path for path in (target, _known(catalogue, card.kind, card.name, card.version)) if path is not None]
         for path in known:
-            if path.is_file() and path.read_text(encoding="utf-8") != text:
+            if path.is_file() and read_text(path) != text:
                 message = f"{card.name} {card.version} is known already ({path}), and is another"
                 raise InUse(f"{message}: give it another version (--version, or `version` in the card)")
         # Everything is read as it will be: a card that breaks the others is not added.

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from speechpipe.errors import BadInput, InvalidParameter, said
+from speechpipe.reading import read_text
 from speechpipe.types import ModelFile, Scalar
 
 KINDS = ("vad", "asr", "bundle")
@@ -204,7 +205,7 @@ def read_card(path: Path, own: Path | None = None) -> Card:
         BadInput: not TOML, or a key is missing or wrong; the message names the file.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text(path))
         kind = data["kind"]
         if kind not in KINDS:
             raise BadInput(f"{path}: kind must be one of {', '.join(KINDS)}")
@@ -236,7 +237,7 @@ def read_card(path: Path, own: Path | None = None) -> Card:
             ),
             body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
         )
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path}: {said(error)}") from error
     except BadInput as error:
         raise BadInput(error.message if str(path) in error.message else f"{path}: {error.message}") from error

@@ -8,6 +8,7 @@ import numpy as np
 
 from speechpipe.audio.source import AudioSource, ChannelChoice
 from speechpipe.errors import BadInput
+from speechpipe.reading import MOST_LIST_BYTES, read_text
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
 MOST_CLIP_S = 15.0
@@ -35,7 +36,7 @@ def read_manifest(path: Path) -> list[Clip]:
         BadInput: a line is not such an object, or its audio cannot be read.
     """
     clips = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(path, MOST_LIST_BYTES).splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -13,12 +13,13 @@ from contextlib import suppress
 from typing import Any
 
 from speechpipe.background import BackgroundTask
-from speechpipe.errors import BadInput, InUse, SpeechpipeError, said
+from speechpipe.errors import InUse, SpeechpipeError
 from speechpipe.monitor.archive import Archive
 from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk
 from speechpipe.monitor.database import reachable
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.monitor.reference import pinned
+from speechpipe.reading import read_text
 from speechpipe.retrain import Job, Request, State
 from speechpipe.retrain.desk import RetrainDesk
 from speechpipe.retrain.policy import Decision, Facts, Firing, Policy, decide, parse
@@ -175,10 +176,7 @@ class Retraining:
         path = self._service.settings.retrain_policy
         if path is None:
             return None
-        try:
-            return parse(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: {said(error)}", cause="bad_policy") from error
+        return parse(read_text(path, cause="bad_policy"))
 
     def _ask(self, policy: Policy, decision: Decision) -> None:
         assert decision.begin is not None

@@ -10,14 +10,13 @@ import queue
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from speechpipe.audio.kept import Keeping, KeptAudio
 from speechpipe.background import BackgroundTask
 from speechpipe.callbacks import Callbacks
 from speechpipe.config import Settings
-from speechpipe.errors import InvalidParameter, SpeechpipeError, StoreUnavailable
+from speechpipe.errors import SpeechpipeError, StoreUnavailable
 from speechpipe.listened import Listened
 from speechpipe.monitor import Record
 from speechpipe.monitor.database import STORE_ERRORS, reachable
@@ -26,7 +25,8 @@ from speechpipe.monitor.store import Store
 from speechpipe.outgoing import Sender
 from speechpipe.review import Degree, TaskState, Why
 from speechpipe.review.automation import Scoped
-from speechpipe.review.degrees import EVERYBODY, Terms
+from speechpipe.review.changes import ChangeChecks, PolicyChange
+from speechpipe.review.degrees import Terms
 from speechpipe.review.draw import Drawn, disagreeing, drawn
 from speechpipe.review.jobs import Job
 from speechpipe.review.scopes import Scopes
@@ -52,27 +52,6 @@ DISAGREES = 0.25
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PolicyChange:
-    """What somebody wants to hold for a scope.
-
-    Attributes:
-        changes: of the policy, by field.
-        actor: who wants it.
-        reason: why; needed where everybody gets less automation.
-        revision: the policy's from which the change was made; None: whatever it is.
-        force: a tenant of which nothing is known is meant.
-        confirm: the effect is known, for a change that takes automation from everybody.
-    """
-
-    changes: Mapping[str, Any]
-    actor: str
-    reason: str = ""
-    revision: int | None = None
-    force: bool = False
-    confirm: bool = False
-
-
 class Reviewing:
     """Thread-safe. Started and closed with the service."""
 
@@ -88,7 +67,8 @@ class Reviewing:
         degree = Degree(settings.default_degree)
         self.book = TermsBook(self.desk, settings.state_dir / "automation.json", clock, degree)
         keys = {*settings.api_keys, *settings.operator_keys, *settings.reviewer_keys}
-        self.scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
+        scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
+        self._checks = ChangeChecks(self.desk.automation, scopes, clock)
         self._pending: OrderedDict[str, tuple[Listened, Terms]] = OrderedDict()  # may still disagree
         self._spoken: queue.Queue[tuple[Sequence[Listened], Terms, bool]] = queue.Queue(MOST_SPOKEN)
         self._lock = threading.Lock()
@@ -303,13 +283,9 @@ class Reviewing:
                 was not confirmed: the message says what follows.
             InUse, StoreUnavailable: it cannot be now.
         """
-        reason = wanted.reason.strip()
         with reachable():
-            self.scopes.check(reason)
-            scope = self.scopes.resolve(scope.strip(), force=wanted.force)
-            if scope == EVERYBODY:
-                self._look_twice(wanted, reason)
-        return scope, self.set(scope, wanted.changes, wanted.actor, reason, wanted.revision)
+            scope = self._checks.scope(scope, wanted)
+        return scope, self.set(scope, wanted.changes, wanted.actor, wanted.reason.strip(), wanted.revision)
 
     def effect(self, scope: str, changes: Mapping[str, Any]) -> str:
         """Return what a change does that must be confirmed; empty: it needs no confirmation.
@@ -317,33 +293,8 @@ class Reviewing:
         Raises:
             InvalidParameter, StoreUnavailable: a value means nothing; it cannot be known now.
         """
-        if scope != EVERYBODY or "degree" not in changes:
-            return ""
         with reachable():
-            before = self.desk.automation.policies().get(EVERYBODY)
-            was = before.policy.degree if before is not None else self.desk.automation.base.degree
-            degree = self.desk.automation.base.changed(changes).degree
-            return self._effect(was, degree) if degree.lower_than(was) else ""
-
-    def _look_twice(self, wanted: PolicyChange, reason: str) -> None:
-        """Have somebody say why, and that they mean it, before everybody's degree goes down."""
-        effect = self.effect(EVERYBODY, wanted.changes)
-        if effect and not reason:
-            message = "say why: everybody gets less automation"
-            raise InvalidParameter(message, param="reason", cause="missing_reason")
-        if effect and not wanted.confirm:
-            raise InvalidParameter(effect, param="confirm", cause="unconfirmed")
-
-    def _effect(self, was: Degree, degree: Degree) -> str:
-        served = self.scopes.served(self._clock() - HOUR_S)
-        uploads = served.pop("upload", 0)
-        found = [f"default goes from {was} to {degree}. In the last hour that would have concerned {uploads} uploads"]
-        follows = (
-            "all wait for a person" if degree.waits else "those wait for a person of which the machine is not sure"
-        )
-        found.append(f"({follows}) and {sum(served.values())} live sessions")
-        found.append("(refused)." if degree in (Degree.HUMAN_ONLY, Degree.SHADOW) else "(their finals are drafts).")
-        return " ".join([*found, "Confirm to do it."])
+            return self._checks.effect(scope, changes)
 
     def gauges(self) -> tuple[GaugeRow, ...]:
         """Return the rows of the exposition."""

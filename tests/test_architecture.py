@@ -57,7 +57,7 @@ ROWS: list[list[str]] = [
     ["config", "audio"],
     ["containers"],
     ["registry"],
-    ["background", "outgoing"],
+    ["background", "outgoing", "reading"],
     ["types", "errors", "machine", "state_files", "tenants", "torchaudio_import"],
 ]
 READERS = {"source", "wire", "wav_stream", "ffmpeg_stream", "signatures"}  # of audio

@@ -1,12 +1,16 @@
 """Cards and bundles: what is shipped is whole, what is broken says where."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from speechpipe.bundles import Catalogue
+from speechpipe.card_files import derived, install
 from speechpipe.cards import shipped_models
 from speechpipe.errors import BadInput, InvalidParameter, UnknownName
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +134,72 @@ def test_a_file_with_another_hash_is_told(tmp_path: Path) -> None:
     (problem,) = catalogue.problems(catalogue.bundle("default"))
     assert digest in problem
     assert "0" * 64 in problem
+
+
+def added(folder: Path, name: str, catalogue: Catalogue) -> Path:
+    """Add a variant as another process does: this catalogue is not told."""
+    return install(derived(catalogue, catalogue.bundle("scripted"), name, "1.0.0", {}), folder, catalogue)
+
+
+def eventually_known(catalogue: Catalogue, name: str) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            return catalogue.bundle(name).name == name
+        except UnknownName:
+            time.sleep(0.1)
+    return False
+
+
+def test_a_card_that_came_later_is_found_when_its_name_is_asked_for(tmp_path: Path) -> None:
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    added(tmp_path, "late1", catalogue)
+    assert eventually_known(catalogue, "late1")
+    broken = tmp_path / "bundle" / "broken.toml"
+    broken.write_text("kind =")
+    for _ in range(3):
+        with pytest.raises(UnknownName):
+            catalogue.bundle("late2")
+    broken.unlink()
+    added(tmp_path, "late2", catalogue)
+    assert eventually_known(catalogue, "late2")
+    assert catalogue.knows("late1")
+
+
+def test_unknown_names_cost_one_look_a_second_and_read_only_what_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue([tmp_path])
+    now, looks, reads = [time.monotonic()], [0], [0]
+    files, read = catalogue._files, catalogue._read
+
+    def counted_files() -> frozenset[tuple[str, int, int]]:
+        looks[0] += 1
+        return files()
+
+    def counted_read() -> None:
+        reads[0] += 1
+        read()
+
+    monkeypatch.setattr(catalogue, "_files", counted_files)
+    monkeypatch.setattr(catalogue, "_read", counted_read)
+    monkeypatch.setattr("speechpipe.bundles.time.monotonic", lambda: now[0])
+    now[0] += 2.0
+    for _ in range(100):
+        with pytest.raises(UnknownName):
+            catalogue.bundle("nobody")
+    assert (looks[0], reads[0]) == (1, 0)
+
+
+def test_on_an_event_loop_no_card_is_read(tmp_path: Path) -> None:
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    added(tmp_path, "late1", catalogue)
+    catalogue._looked_at = 0.0
+
+    async def ask() -> None:
+        with pytest.raises(UnknownName):
+            catalogue.bundle("late1")
+        await asyncio.to_thread(catalogue.look_again)
+        assert catalogue.bundle("late1").name == "late1"
+
+    asyncio.run(ask())

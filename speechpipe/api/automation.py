@@ -12,8 +12,8 @@ from speechpipe.api.access import Body, Role, access, name, who
 from speechpipe.api.errors import shown_failure
 from speechpipe.errors import InvalidParameter
 from speechpipe.monitor.database import reachable
+from speechpipe.review.changes import PolicyChange
 from speechpipe.review.queue import Reviewer
-from speechpipe.reviewing import PolicyChange
 from speechpipe.service import Service
 
 DAYS = 90.0

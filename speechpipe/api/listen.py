@@ -97,6 +97,9 @@ class Listening:
         """Return the type of a message, and the message; audio has none."""
         return (None if isinstance(message, bytes) else _kind(message)), message
 
+    def before(self, parsed: tuple[str | None, str | bytes]) -> None:
+        """Nothing: no message names a model."""
+
     def obey(self, parsed: tuple[str | None, str | bytes]) -> None:
         """Take one message of the client."""
         kind, message = parsed

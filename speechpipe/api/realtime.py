@@ -19,6 +19,7 @@ from speechpipe.errors import BadInput, InvalidParameter, SpeechpipeError
 from speechpipe.live import Change, Clear, Fail, Flush, LiveRequest, Message, Restart
 from speechpipe.live.hub import Hub
 from speechpipe.live.stream import LiveStream
+from speechpipe.routing import CHAMPION_NAMES
 from speechpipe.service import Service
 from speechpipe.session_request import new_session_id
 
@@ -137,6 +138,18 @@ class Talking:
             return Parsed(event, _audio(event))
         except SpeechpipeError as wrong:
             return Parsed(event, (), wrong)
+
+    def before(self, parsed: Parsed) -> Callable[[], None] | None:
+        """Return the look for new cards, if an update names a model that is not known."""
+        if parsed.event.get("type") != "session.update":
+            return None
+        try:
+            transcription = self._session.updated(parsed.event.get("session")).input.transcription
+        except SpeechpipeError:  # `obey` says what is wrong
+            return None
+        name = (transcription.model if transcription is not None else None) or "default"
+        catalogue = self._service.catalogue
+        return None if name in CHAMPION_NAMES or catalogue.knows(name) else catalogue.look_again
 
     def obey(self, parsed: Parsed) -> None:
         """Take one event of the client; what is wrong with it is answered, and the session goes on."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from fastapi import WebSocket
@@ -66,6 +66,9 @@ class Client(Protocol):
     def parse(self, message: str | bytes) -> Any:
         """Return what a message means; changes nothing. On a thread where the message is large."""
         ...
+
+    def before(self, parsed: Any) -> Callable[[], None] | None:
+        """Return what must be done on a thread before `obey`: it blocks. None: nothing."""
 
     def obey(self, parsed: Any) -> None:
         """Do what was parsed; on the event loop."""
@@ -219,6 +222,8 @@ class Connection:
             del message, data
             if not self._stream.outbox.is_reader(self._reader):
                 return  # resumed elsewhere: audio still on its way here is sent again there
+            if (before := self._client.before(parsed)) is not None:
+                await asyncio.to_thread(before)
             self._client.obey(parsed)
             del parsed
             if self._protocol is not None:

@@ -221,6 +221,8 @@ def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRoute
             with arrivals.place(tenant):
                 file, fields = await read_form(request, service.settings, stopping)
             held.push_async_callback(file.close)
+            if fields.model not in CHAMPION_NAMES and not service.catalogue.knows(fields.model):
+                await to_thread.run_sync(service.catalogue.look_again)  # its card may have come since
             upload = Upload(service, request, fields, tenant)
             held.enter_context(service.admission.admitted(tenant))
             if fields.stream and upload.asked.terms.degree is Degree.FULL:

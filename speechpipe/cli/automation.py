@@ -4,11 +4,14 @@ import getpass
 import json
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from speechpipe.cli import app
+from speechpipe.reading import standard_input
 
 group = typer.Typer(help="Degrees of automation: who writes the text, for whom.", no_args_is_help=True)
 app.add_typer(group, name="automation")
@@ -68,19 +71,24 @@ def set_(
         float | None, typer.Option(help="Of the sessions that shadow hears otherwise, for review.")
     ] = None,
     demote: Annotated[bool | None, typer.Option(help="By one degree when an alarm fires.")] = None,
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why.")] = "",
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; needed to lower the degree of `default`.")] = "",
     by: Annotated[str, typer.Option(help="Who does it; without: the user of this machine.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Also for a tenant of which nothing is known yet.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Lower that of `default` without being asked.")] = False,
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say how much the machine may do alone. Running servers follow within two seconds."""
+    """Say how much the machine may do alone. Running servers follow within two seconds.
+
+    To lower the degree of `default` takes a --reason, and a confirmation: its effect is stated and asked for, or --yes.
+    """
     from speechpipe import review_document
     from speechpipe.cli.options import settings
     from speechpipe.cli.watching import review_desk
     from speechpipe.errors import InvalidParameter
     from speechpipe.monitor.database import reachable
     from speechpipe.review import Degree
+    from speechpipe.review.changes import ChangeChecks, PolicyChange
     from speechpipe.review.degrees import Policy
     from speechpipe.review.scopes import Scopes
 
@@ -102,12 +110,35 @@ def set_(
     desk.automation.base = Policy(Degree(config.default_degree))
     keys = {*config.api_keys, *config.operator_keys, *config.reviewer_keys}
     scopes = Scopes(desk.automation.engine, keys, config.enterprise_tenants)
+    checks = ChangeChecks(desk.automation, scopes, time.time)
+    wanted = PolicyChange(changes, by or getpass.getuser(), reason.strip(), force=force, confirm=yes)
     with reachable():
-        scopes.check(reason)
-        meant = scopes.resolve(scope.strip(), force=force)
-        found = desk.automation.set(meant, changes, by or getpass.getuser(), reason)
+        meant = _confirmed(lambda confirmed: checks.scope(scope, replace(wanted, confirm=confirmed)), yes)
+        found = desk.automation.set(meant, wanted.changes, wanted.actor, wanted.reason)
     document = review_document.policy(meant, found)
     typer.echo(json.dumps(document) if as_json else f"{meant}: {document['degree']}")
+
+
+def _terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _confirmed(check: Callable[[bool], str], yes: bool) -> str:
+    """Return what `check` returns; what it wants confirmed is asked of the person at the terminal, if there is one."""
+    from speechpipe.errors import InvalidParameter
+
+    try:
+        return check(yes)
+    except InvalidParameter as error:
+        if error.cause == "missing_reason":
+            raise InvalidParameter(f"{error.message} (--reason)", param="reason", cause=error.cause) from error
+        if error.cause != "unconfirmed":
+            raise
+        if not _terminal():
+            raise InvalidParameter(f"{error.message} (--yes)", param="yes", cause=error.cause) from error
+        typer.confirm(error.message, err=True, abort=True)
+    return check(True)
 
 
 @group.command()
@@ -116,7 +147,7 @@ def tenant() -> None:
     from speechpipe.errors import InvalidParameter
     from speechpipe.tenants import tenant_of
 
-    typed = getpass.getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline()
+    typed = getpass.getpass("API key: ") if _terminal() else standard_input().readline(4096).decode(errors="replace")
     key = typed.strip()
     if not key:
         raise InvalidParameter("no key was given", param="key")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import tempfile
 import threading
 from collections import Counter, deque
@@ -17,6 +16,7 @@ from speechpipe import captions, documents
 from speechpipe.cli.flags import Format
 from speechpipe.cli.progress import Progress
 from speechpipe.errors import SpeechpipeError, said
+from speechpipe.reading import standard_input
 from speechpipe.service import Service
 from speechpipe.transcription import Result, Transcription, TranscriptionRequest
 
@@ -145,5 +145,5 @@ def _opened(file: str) -> Iterator[BinaryIO]:
             yield stream
         return
     with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
+        shutil.copyfileobj(standard_input(), copy)
         yield copy

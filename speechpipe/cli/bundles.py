@@ -111,7 +111,8 @@ def add(
     """
     from speechpipe.card_files import derived, install
     from speechpipe.cli.options import parse_set, settings
-    from speechpipe.errors import BadInput, said
+    from speechpipe.errors import BadInput
+    from speechpipe.reading import read_text
     from speechpipe.service import Service
 
     found = settings()
@@ -119,10 +120,7 @@ def add(
     if (card is None) == (not derive):
         raise BadInput("give either a card, or --from BUNDLE with --name and --set")
     if card is not None:
-        try:
-            text = card.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{card}: {said(error)}") from error
+        text = read_text(card)
     else:
         if not name:
             raise BadInput("the variant needs a --name")

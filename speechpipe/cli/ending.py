@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -18,11 +19,31 @@ TRACEBACK_FLAG = "--traceback"
 
 def run(command: Callable[[], object]) -> None:
     """Run `command` and end the process."""
+    _replace_closed()
     # Registered before the command loads anything, so that it is the last of what Python does at exit.
     ending = _Ending()
     atexit.register(ending)
     ending.code = _code_of(command)
     sys.exit(ending.code)
+
+
+def _replace_closed() -> None:
+    """Give what was closed by whoever started the process (`>&-`) a descriptor again.
+
+    Else the next file that is opened, such as the store, gets its number, and what a library prints lands in it. What
+    is read from such an input or written to such an output fails; nobody reads standard error then, so it takes all.
+    """
+    flags = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)
+    for number, (name, flag) in enumerate(zip(("stdin", "stdout", "stderr"), flags, strict=True)):
+        if getattr(sys, name) is not None:
+            continue
+        found = os.open(os.devnull, flag)
+        if found != number:  # it is taken: Python opened something since
+            os.close(found)
+            continue
+        os.set_inheritable(number, True)
+        opened = open(number, "r" if name == "stdin" else "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+        setattr(sys, name, opened)
 
 
 class _Ending:
@@ -50,7 +71,7 @@ class _Ending:
                 if self.code == GOOD:
                     self.code = FAILED
                     with contextlib.suppress(OSError):
-                        os.write(2, f"speechpipe: the output is not complete: {error.strerror}\n".encode())
+                        os.write(2, f"speechpipe: the output is not complete: {words(error)}\n".encode())
         os._exit(self.code)
 
 
@@ -62,6 +83,8 @@ def say(text: str) -> None:
 
 def words(error: OSError) -> str:
     """Return what the operating system refused, with the name of the file once."""
+    if error.errno == errno.EBADF and error.filename is None:
+        return "standard input or output is closed"
     if error.filename is None:
         return error.strerror or str(error) or type(error).__name__
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes | str) else str(error.filename)

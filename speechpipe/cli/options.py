@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from speechpipe.config import Settings, load
-from speechpipe.errors import BadInput, InvalidParameter, said
+from speechpipe.errors import BadInput, InvalidParameter
+from speechpipe.reading import MOST_LIST_BYTES, read_text
 from speechpipe.service import Service
 from speechpipe.types import Bundle, Scalar
 
@@ -51,11 +52,7 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
         BadInput: a line is not an object with `audio`; the message names the line.
     """
     rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: {said(error)}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, MOST_LIST_BYTES).splitlines(), 1):
         if not line.strip():
             continue
         try:

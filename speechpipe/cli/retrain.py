@@ -222,13 +222,10 @@ def policy(file: Annotated[Path, typer.Argument(help="A policy, as TOML.")]) -> 
     """Check a policy and print it whole; SPEECHPIPE_RETRAIN_POLICY names it to the server."""
     from dataclasses import asdict
 
-    from speechpipe.errors import BadInput, said
+    from speechpipe.reading import read_text
     from speechpipe.retrain.policy import parse
 
-    try:
-        found = parse(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {said(error)}", cause="bad_policy") from error
+    found = parse(read_text(file, cause="bad_policy"))
     for name, value in asdict(found).items():
         typer.echo(f"{name} = {json.dumps(value)}")
 

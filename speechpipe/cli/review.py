@@ -118,12 +118,13 @@ def import_(
     """Take answers back from Label Studio; each is taken or refused with its cause."""
     from speechpipe.cli.watching import review_desk
     from speechpipe.errors import BadInput, said
+    from speechpipe.reading import MOST_LIST_BYTES, read_text
     from speechpipe.review.queue import Reviewer
     from speechpipe.review_exchange import imported
 
     try:
-        given = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        given = json.loads(read_text(file, MOST_LIST_BYTES, cause="not_label_studio"))
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{file}: {said(error)}", cause="not_label_studio") from error
     outcome = imported(review_desk(store), given, Reviewer("label-studio"))
     typer.echo(json.dumps({"counts": dict(outcome.counts), "refused": outcome.refused}))

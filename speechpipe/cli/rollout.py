@@ -63,10 +63,11 @@ def start(
     by: ByOption = "",
 ) -> None:
     """Begin a rollout. Running servers take it up within a second."""
+    from speechpipe.reading import decoded, read_text, standard_input
     from speechpipe.rollout.plan import parse
     from speechpipe.rollout_guards import GUARDS
 
-    text = sys.stdin.read() if str(file) == "-" else _text(file)
+    text = decoded(standard_input(), "standard input") if str(file) == "-" else read_text(file)
     desk = rollout_desk(store, create=True)
     _say(desk, desk.start(parse(text, GUARDS.rates), by or getpass.getuser()))
 
@@ -140,15 +141,6 @@ def history(
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry.at))
         table.add_row(when, entry.actor, entry.action, str(entry.rollout), entry.bundle, entry.reason)
     Console().print(table)
-
-
-def _text(file: Path) -> str:
-    from speechpipe.errors import BadInput, said
-
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {said(error)}") from error
 
 
 def _say(desk: "RolloutDesk", state: "RouteState", *, as_json: bool = False) -> None:

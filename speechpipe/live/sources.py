@@ -1,7 +1,6 @@
 """Sound from this machine as a live stream's bytes: files, paced or not, and standard input."""
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from speechpipe.audio.source import AudioSource, ChannelChoice
 from speechpipe.audio.wire_format import WireFormat
 from speechpipe.errors import BadInput
+from speechpipe.reading import standard_input
 from speechpipe.types import SAMPLE_RATE_HZ
 
 STEP_S = 0.1
@@ -41,7 +41,8 @@ def file_blocks(file: str, raw: WireFormat | None, pace: Pace) -> tuple[WireForm
     """
     if file == "-":
         # As it arrives: whoever writes it sets the pace.
-        return raw or WireFormat(), iter(lambda: os.read(sys.stdin.fileno(), STEP_BYTES), b"")
+        descriptor = standard_input().fileno()
+        return raw or WireFormat(), iter(lambda: os.read(descriptor, STEP_BYTES), b"")
     if raw is not None:
         assert raw.rate is not None
         return raw, pace.apply(_raw_file(Path(file), round(raw.rate * STEP_S) * 2))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speechpipe.bundles import Catalogue
-from speechpipe.errors import BadInput, InUse, SpeechpipeError
+from speechpipe.errors import InUse, SpeechpipeError
 from speechpipe.monitor.database import reachable
 from speechpipe.monitor.store import Store
+from speechpipe.reading import read_text
 from speechpipe.retrain import Job, Judgement, Request, State
 from speechpipe.retrain.archive import Retrainings
 from speechpipe.retrain.candidate import release
@@ -155,10 +156,7 @@ class RetrainDesk:
         if not request.plan:
             plan = parse(template("replace", candidate, self._guards), self._guards)
             return replace(plan, approval=request.approval)
-        try:
-            text = Path(request.plan).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"the plan cannot be read: {error}", cause="bad_plan") from error
+        text = read_text(Path(request.plan), cause="bad_plan")
         return replace(parse(text, self._guards), candidate=candidate)
 
     def waiting(self) -> list[Job]:

@@ -13,6 +13,7 @@ import numpy as np
 from speechpipe.audio.source import AudioSource, ChannelChoice
 from speechpipe.errors import BadInput, SpeechpipeError, said
 from speechpipe.evaluation import normalise
+from speechpipe.reading import MOST_LIST_BYTES, read_text
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
 LEAST_S, MOST_S = 0.05, 20.0
@@ -104,11 +105,7 @@ def manifest_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     Raises:
         BadInput: it cannot be read, or a line is no JSON object that names audio.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: {said(error)}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, MOST_LIST_BYTES).splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from speechpipe.errors import BadInput
+from speechpipe.reading import MOST_LIST_BYTES, read_text
 
 LEARNT_FROM = 30_000
 """Words; of more nothing is learnt that would show."""
@@ -38,16 +39,15 @@ class Dictionary:
         """Read it.
 
         Raises:
-            BadInput: it is no such file.
-            OSError: it cannot be read.
+            BadInput: it cannot be read, or is no such file.
         """
         self.words: dict[str, Phones] = {}
         try:
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in read_text(path, MOST_LIST_BYTES).splitlines():
                 word, *phones = line.split()
                 if "(" not in word:
                     self.words[word] = tuple(phones)
-        except (UnicodeDecodeError, ValueError) as error:
+        except ValueError as error:
             raise BadInput(f"{path} is no pronouncing dictionary: {error}") from error
 
     def __contains__(self, word: str) -> bool:

@@ -48,6 +48,9 @@ class FakeClient:
         self._at("parse")
         return message
 
+    def before(self, parsed: Any) -> None:
+        pass
+
     def obey(self, parsed: Any) -> None:
         self._at("obey")
         self.taken.append(parsed)

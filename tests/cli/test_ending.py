@@ -221,3 +221,65 @@ def test_the_help_of_every_command_shows_all_of_its_text() -> None:
         for text in texts:
             assert not re.search(r"\[/?[a-z#@]", text), f"{command.name}: {text}"
     assert seen > 40
+
+
+def closed(shell: str, *words: str, state: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with a redirection that closes one of its standard streams."""
+    line = f'exec "$@" {shell}'
+    environment = {**os.environ, "SPEECHPIPE_STATE_DIR": str(state)}
+    command = ["sh", "-c", line, "sh", *COMMAND, *words]
+    return subprocess.run(command, capture_output=True, env=environment, timeout=PATIENCE_S, check=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("transcribe", "--bundle", "scripted", "-"),
+        ("stream", "--bundle", "scripted", "-"),
+        ("rollout", "start", "-"),
+        ("automation", "tenant"),
+    ],
+)
+def test_a_closed_standard_input_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = closed("<&-", *words, state=tmp_path)
+    assert done.returncode in (1, 2)
+    assert "standard input is closed" in one_line(done.stderr)
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "words", [("bundles", "list"), ("bundles", "list", "--json"), ("rollout", "plan", "default"), ("--version",)]
+)
+def test_a_closed_standard_output_is_one_line_and_no_success(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = closed(">&-", *words, state=tmp_path)
+    assert done.returncode == 1
+    assert "output is closed" in one_line(done.stderr)
+    assert closed(">&- 2>&-", *words, state=tmp_path).returncode == 1
+
+
+def test_a_closed_standard_error_changes_no_result(tmp_path: Path) -> None:
+    assert closed("2>&-", "--version", state=tmp_path).stdout.startswith(b"speechpipe ")
+    refused = closed("2>&-", "bundles", "show", "nope", state=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bundles", "add"),
+        ("rollout", "start"),
+        ("retrain", "policy"),
+        ("review", "import"),
+        ("evaluate", "--bundle", "scripted"),
+    ],
+)
+def test_a_device_in_place_of_a_file_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = run(*words, "/dev/zero", SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "/dev/zero: not a regular file" in one_line(done.stderr)
+
+
+def test_a_plan_without_end_on_standard_input_is_one_line(tmp_path: Path) -> None:
+    done = closed("< /dev/zero", "rollout", "start", "-", state=tmp_path)
+    assert done.returncode == 2
+    assert "standard input: longer than 1 MiB" in one_line(done.stderr)

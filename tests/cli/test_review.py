@@ -1,6 +1,9 @@
 """`speechpipe automation` and `speechpipe review` on a store file: what an operator types at night."""
 
 import json
+import os
+import pty
+import subprocess
 import wave
 from pathlib import Path
 
@@ -11,14 +14,16 @@ from speechpipe.monitor.store import Store
 from speechpipe.review.queue import Reviewer
 from speechpipe.review_desk import ReviewDesk
 from speechpipe.tenants import tenant_of
+from tests.cli.test_commands import COMMAND
 from tests.cli.test_rollout import speechpipe
+from tests.patience import PATIENCE_S
 from tests.review.tasks import said, task
 
 
 def test_degrees_are_set_and_shown_with_their_history(tmp_path: Path) -> None:
     missing = speechpipe(tmp_path, "automation", "show")
     assert (missing.returncode, "there is no store" in missing.stderr) == (2, True)
-    first = speechpipe(tmp_path, "automation", "set", "default", "assist", "-r", "the pilot", "--by", "ann")
+    first = speechpipe(tmp_path, "automation", "set", "default", "assist", "-r", "the pilot", "--by", "ann", "--yes")
     assert (first.returncode, first.stdout) == (0, "default: assist\n")
     words = ["automation", "set", "acme", "partial", "--bound", "0.1", "--no-demote", "--json"]
     unknown = speechpipe(tmp_path, *words)
@@ -34,6 +39,39 @@ def test_degrees_are_set_and_shown_with_their_history(tmp_path: Path) -> None:
         refused = speechpipe(tmp_path, "automation", "set", *words)
         assert (refused.returncode, bool(refused.stderr)) == (2, True)
     assert len(json.loads(speechpipe(tmp_path, "automation", "show", "--json").stdout)["history"]) == 2
+
+
+def test_less_automation_for_everybody_takes_a_reason_and_a_confirmation(tmp_path: Path) -> None:
+    lower = ["automation", "set", "default", "assist"]
+    silent = speechpipe(tmp_path, *lower)
+    assert (silent.returncode, "--reason" in silent.stderr) == (2, True)
+    unconfirmed = speechpipe(tmp_path, *lower, "-r", "the pilot", given="y\n")  # no terminal: nobody has read it
+    assert unconfirmed.returncode == 2
+    assert "default goes from full to assist" in unconfirmed.stderr
+    assert "(--yes)" in unconfirmed.stderr
+    assert speechpipe(tmp_path, *lower, "--yes").returncode == 2, "--yes is no reason"
+    assert json.loads(speechpipe(tmp_path, "automation", "show", "--json").stdout)["scopes"] == []
+    assert speechpipe(tmp_path, *lower, "-r", "the pilot", "--yes").stdout == "default: assist\n"
+    assert speechpipe(tmp_path, "automation", "set", "default", "full").returncode == 0, "more needs neither"
+
+
+@pytest.mark.parametrize(("typed", "code", "scopes"), [(b"y\n", 0, 1), (b"n\n", 1, 0), (b"\n", 1, 0)])
+def test_at_a_terminal_the_effect_is_stated_and_asked_for(tmp_path: Path, typed: bytes, code: int, scopes: int) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "SPEECHPIPE_STATE_DIR": str(tmp_path)}
+    words = [*COMMAND, "automation", "set", "default", "human_only", "-r", "a drill"]
+    os.write(ours, typed)
+    try:
+        done = subprocess.run(
+            words, env=environment, stdin=theirs, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "default goes from full to human_only" in done.stderr
+    assert done.returncode == code
+    shown = json.loads(speechpipe(tmp_path, "automation", "show", "--json").stdout)
+    assert len(shown["scopes"]) == scopes
 
 
 def test_the_tenant_of_a_key_is_printed_and_the_key_is_kept_nowhere(tmp_path: Path) -> None:

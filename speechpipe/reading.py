@@ -1,0 +1,69 @@
+"""Files and standard input as people name them: a device, a pipe or a file without end is refused, not read."""
+
+import fcntl
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from speechpipe.errors import BadInput, said
+
+MOST_CARD_BYTES = 2**20
+"""Of a card, a plan or a policy: people write these by hand."""
+
+MOST_LIST_BYTES = 2**28
+"""Of a manifest, a dictionary or an export: one line for each of many recordings or words."""
+
+
+def read_text(path: Path, most_bytes: int = MOST_CARD_BYTES, *, cause: str = "bad_input") -> str:
+    """Return the text of a regular file.
+
+    Raises:
+        BadInput: it cannot be read, is a device, a pipe or a folder, is longer than `most_bytes`, or is not UTF-8; the
+            message names the file.
+    """
+    try:
+        # Without O_NONBLOCK, to open a pipe that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise BadInput(f"{path}: not a regular file", cause=cause)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return decoded(file, str(path), most_bytes, cause=cause)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise BadInput(f"{path}: {said(error)}", cause=cause) from error
+
+
+def decoded(file: BinaryIO, name: str, most_bytes: int = MOST_CARD_BYTES, *, cause: str = "bad_input") -> str:
+    """Return what `file` holds as text, whatever ends its lines.
+
+    Raises:
+        BadInput: it is longer than `most_bytes`, or is not UTF-8; the message begins with `name`.
+        OSError: it cannot be read.
+    """
+    data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise BadInput(f"{name}: longer than {most_bytes // 2**20} MiB", cause=cause)
+    try:
+        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name}: {error}", cause=cause) from error
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input.
+
+    Raises:
+        BadInput: it is closed, or can only be written to.
+    """
+    try:
+        closed = sys.stdin is None or sys.stdin.closed
+        closed = closed or fcntl.fcntl(sys.stdin.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    except (OSError, ValueError):
+        closed = True
+    if closed:
+        raise BadInput("standard input is closed", cause="unreadable_file")
+    return sys.stdin.buffer
