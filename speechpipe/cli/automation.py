@@ -6,12 +6,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speechpipe.cli import app
 from speechpipe.reading import standard_input
+
+if TYPE_CHECKING:
+    from speechpipe.review.automation import Scoped
+    from speechpipe.review.changes import PolicyChange
 
 group = typer.Typer(help="Degrees of automation: who writes the text, for whom.", no_args_is_help=True)
 app.add_typer(group, name="automation")
@@ -83,14 +87,8 @@ def set_(
     To lower the degree of `default` takes a --reason, and a confirmation: its effect is stated and asked for, or --yes.
     """
     from speechpipe import review_document
-    from speechpipe.cli.options import settings
-    from speechpipe.cli.watching import review_desk
     from speechpipe.errors import InvalidParameter
-    from speechpipe.monitor.database import reachable
-    from speechpipe.review import Degree
-    from speechpipe.review.changes import ChangeChecks, PolicyChange
-    from speechpipe.review.degrees import Policy
-    from speechpipe.review.scopes import Scopes
+    from speechpipe.review.changes import PolicyChange
 
     named = {
         "degree": degree or None,
@@ -105,18 +103,32 @@ def set_(
     changes = {name: value for name, value in named.items() if value is not None}
     if not changes:
         raise InvalidParameter("say what is to change, such as the degree", param="degree")
-    config = settings()
-    desk = review_desk(store, create=True)
-    desk.automation.base = Policy(Degree(config.default_degree))
-    keys = {*config.api_keys, *config.operator_keys, *config.reviewer_keys}
-    scopes = Scopes(desk.automation.engine, keys, config.enterprise_tenants)
-    checks = ChangeChecks(desk.automation, scopes, time.time)
     wanted = PolicyChange(changes, by or getpass.getuser(), reason.strip(), force=force, confirm=yes)
-    with reachable():
-        meant = _confirmed(lambda confirmed: checks.scope(scope, replace(wanted, confirm=confirmed)), yes)
-        found = desk.automation.set(meant, wanted.changes, wanted.actor, wanted.reason)
+    meant, found = _changed(store, scope, wanted)
     document = review_document.policy(meant, found)
     typer.echo(json.dumps(document) if as_json else f"{meant}: {document['degree']}")
+
+
+def _changed(store: str, scope: str, wanted: "PolicyChange") -> "tuple[str, Scoped]":
+    """Make a change after the checks that the server makes, too; return the scope that was meant, and it."""
+    from speechpipe.cli.options import settings
+    from speechpipe.cli.watching import review_desk
+    from speechpipe.monitor.database import reachable
+    from speechpipe.review import Degree
+    from speechpipe.review.changes import ChangeChecks
+    from speechpipe.review.degrees import Policy
+    from speechpipe.review.scopes import Scopes
+
+    config = settings()
+    automation = review_desk(store, create=True).automation
+    automation.base = Policy(Degree(config.default_degree))
+    keys = {*config.api_keys, *config.operator_keys, *config.reviewer_keys}
+    checks = ChangeChecks(automation, Scopes(automation.engine, keys, config.enterprise_tenants), time.time)
+    with reachable():
+        meant = _confirmed(
+            lambda confirmed: checks.scope(scope, replace(wanted, confirm=confirmed)), yes=wanted.confirm
+        )
+        return meant, automation.set(meant, wanted.changes, wanted.actor, wanted.reason)
 
 
 def _terminal() -> bool:
@@ -124,7 +136,7 @@ def _terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _confirmed(check: Callable[[bool], str], yes: bool) -> str:
+def _confirmed(check: Callable[[bool], str], *, yes: bool) -> str:
     """Return what `check` returns; what it wants confirmed is asked of the person at the terminal, if there is one."""
     from speechpipe.errors import InvalidParameter
 
