@@ -16,7 +16,7 @@ MOST_LIST_BYTES = 2**28
 """Of a manifest, a dictionary or an export: one line for each of many recordings or words."""
 
 
-def read_text(path: Path, most_bytes: int = MOST_CARD_BYTES, *, cause: str = "bad_input") -> str:
+def read_text(path: Path, most_bytes: int = MOST_CARD_BYTES, *, cause: str = BadInput.cause) -> str:
     """Return the text of a regular file.
 
     Raises:
@@ -37,7 +37,7 @@ def read_text(path: Path, most_bytes: int = MOST_CARD_BYTES, *, cause: str = "ba
         raise BadInput(f"{path}: {said(error)}", cause=cause) from error
 
 
-def decoded(file: BinaryIO, name: str, most_bytes: int = MOST_CARD_BYTES, *, cause: str = "bad_input") -> str:
+def decoded(file: BinaryIO, name: str, most_bytes: int = MOST_CARD_BYTES, *, cause: str = BadInput.cause) -> str:
     """Return what `file` holds as text, whatever ends its lines.
 
     Raises:
@@ -65,5 +65,5 @@ def standard_input() -> BinaryIO:
     except (OSError, ValueError):
         closed = True
     if closed:
-        raise BadInput("standard input is closed", cause="unreadable_file")
+        raise BadInput("standard input is closed")
     return sys.stdin.buffer
