@@ -94,7 +94,10 @@ class LimitedWebSocket(SocketConnection):
             self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
-        """Queue a whole message."""
+        """Queue a whole message, unless the budget has no room for it."""
+        self._account()
+        if self._closing:
+            return
         size = sum(len(frame) for frame in self.frames)
         super().send_receive_event_to_app()
         if self.read_paused:
@@ -127,6 +130,13 @@ class LimitedWebSocket(SocketConnection):
             path = self.scope["path"]  # a proxy may have left its prefix in it
             limits = (limit for ending, limit in self.limits.items() if path.endswith(ending))
             self.conn.max_message_size = next(limits, DEFAULT_MESSAGE_BYTES)
+
+    def keepalive_timeout(self) -> None:
+        """Wait on where the answer may lie unread because the application has not asked for the next message."""
+        if self.read_paused and not self.peer_gone:
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+        else:
+            super().keepalive_timeout()
 
     def handle_close(self, event: Any) -> None:
         """Note that the peer has answered the close: it has had everything that was sent before."""

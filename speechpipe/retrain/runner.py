@@ -36,6 +36,7 @@ class Run:
         """Start it; in a folder where one was before it goes on."""
         self.folder = folder
         self.started_at = time.monotonic()
+        self._stopping = False
         with (folder / LOG).open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "speechpipe.retrain.work", str(folder), str(os.getpid())],
@@ -64,10 +65,15 @@ class Run:
         code = self._process.poll()
         if code is None:
             return None
-        return Ended(read_result(self.folder), code in (STOPPED, -signal.SIGTERM), self._said())
+        stopped = self._stopping or code in (STOPPED, -signal.SIGTERM)
+        return Ended(read_result(self.folder), stopped, self._said())
 
     def stop(self) -> None:
-        """Have it stop at the next step, and wait for that; it can go on later."""
+        """Have it stop at the next step, and wait for that; it can go on later.
+
+        One whose step is longer than `STOP_S` is killed: it goes on from its last checkpoint all the same.
+        """
+        self._stopping = True
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:

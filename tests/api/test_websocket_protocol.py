@@ -134,6 +134,19 @@ async def test_all_connections_share_a_budget_and_who_goes_over_it_is_closed(run
         await until(lambda: running.budget.held == 0)
         await first.send(bytes(LARGE))
         await until(lambda: len(running.app.messages) == 3)
+    assert [len(message) for message in running.app.messages].count(LARGE) == 2, "the refused one was not handed over"
+
+
+async def test_a_peer_that_waits_for_the_application_is_not_taken_for_dead(running: Running) -> None:
+    async with client(running) as ws:
+        for _ in range(50):
+            await ws.send(bytes(20_000))
+        await until(lambda: len(running.app.messages) == 1)
+        (protocol,) = running.app.protocols
+        for call in (protocol.send_keepalive_ping, protocol.keepalive_timeout):
+            protocol.loop.call_soon_threadsafe(call)  # as if the pong, which lies behind the messages, were late
+        running.app.go_on.set()
+        await until(lambda: len(running.app.messages) == 50)
 
 
 async def test_half_a_message_counts_and_is_let_go_with_its_connection(running: Running) -> None:

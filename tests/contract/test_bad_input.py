@@ -282,7 +282,8 @@ def test_no_file_and_no_multipart(server: Server) -> None:
     headers = {"content-type": "multipart/form-data"}
     refused(server, httpx.post(server.url + URL, content=b"x", headers=headers), 400, "broken_multipart")
     headers = {"content-type": "multipart/form-data; boundary=b"}
-    refused(server, httpx.post(server.url + URL, content=b"--b\r\nrubbish", headers=headers), 400, "missing_file")
+    refused(server, httpx.post(server.url + URL, content=b"--b\r\nrubbish", headers=headers), 400, "broken_multipart")
+    refused(server, httpx.post(server.url + URL, content=b"--b--\r\n", headers=headers), 400, "missing_file")
 
 
 def test_unknown_paths_and_methods_have_the_same_shape(server: Server) -> None:
