@@ -3,7 +3,7 @@
 from typing import BinaryIO
 
 from speechpipe.audio.source import AudioSource
-from speechpipe.errors import EmptyAudio, SpeechpipeError, StoreUnavailable
+from speechpipe.errors import SpeechpipeError, StoreUnavailable
 from speechpipe.listened import Listened
 from speechpipe.review.jobs import Job
 from speechpipe.service import Service
@@ -31,8 +31,7 @@ def hand_over(service: Service, file: BinaryIO, asked: TranscriptionRequest, job
             for channel, block in enumerate(blocks):
                 keepers[channel].feed(block)  # type: ignore[union-attr]
                 samples[channel] += len(block)
-        if not samples[0]:
-            raise EmptyAudio("the file holds no audio samples", cause="no_samples")
+        source.check_not_empty()
     except SpeechpipeError:
         _close(keepers)
         reviewing.discard(ids)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from speechpipe.asr import DecodeOptions
 from speechpipe.audio import AudioInfo
 from speechpipe.audio.source import AudioSource, ChannelChoice
-from speechpipe.errors import ClientGone, EmptyAudio, NotReady, SpeechpipeError, StageFailed
+from speechpipe.errors import ClientGone, NotReady, SpeechpipeError, StageFailed
 from speechpipe.hearing import text_notices
 from speechpipe.listened import Listened, automation
 from speechpipe.monitor import Measure
@@ -160,8 +160,7 @@ class Transcription:
                     yield from self._kept(channel, session.feed(samples))
             for channel, session in enumerate(self._sessions):
                 yield from self._kept(channel, session.finish())
-            if self._sessions[0].accounting.received == 0:
-                raise EmptyAudio("the file holds no audio samples", cause="no_samples")
+            self.source.check_not_empty()
             for channel, session in enumerate(self._sessions):
                 while not session.done:
                     self._check_cancelled()

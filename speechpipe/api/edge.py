@@ -119,6 +119,8 @@ class Edge:
             UnknownName: there is nothing at the path.
             Forbidden: the page's origin is not allowed.
         """
+        if scope["path"] == "*":  # RFC 9110, 9.3.7: about the server as a whole
+            return Response(status_code=204, headers={"allow": allowed(self._operations)})
         found = at_path(self._operations, route_path(scope))
         if not found:
             raise UnknownName("there is nothing at this path", cause="not_found")

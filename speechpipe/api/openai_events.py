@@ -8,7 +8,7 @@ from typing import Any
 
 from speechpipe import documents
 from speechpipe.api.deepgram import stages
-from speechpipe.api.realtime_session import Session
+from speechpipe.api.realtime_session import MIN_COMMIT_S, Session
 from speechpipe.live import (
     Cleared,
     Ended,
@@ -54,6 +54,8 @@ class Realtime:
         self._current: _Item | None = None
         self._previous: str | None = None
         self._quiet_since_s = 0.0
+        self._committed_s = 0.0  # up to here the audio belongs to an item, or was cleared
+        self._silent_items = itertools.count(1)
 
     def render(self, event: Event) -> list[Message]:
         """Return OpenAI's messages for an event."""
@@ -66,10 +68,10 @@ class Realtime:
             case Final():
                 messages = self._final(event)
             case Settled(flushed=True):
-                text = "no speech was found in the audio since the last item, so there is nothing to commit"
-                messages = [error("input_audio_buffer_commit_empty", text)]
+                messages = self._silent(event)
             case Cleared():
                 self._current = None
+                self._committed_s = event.now_s
                 messages = [{"type": f"{INPUT}.cleared"}]
             case Ended() if event.error is not None:
                 messages = [error(event.error.cause, event.error.message, param=event.error.param)]
@@ -106,25 +108,43 @@ class Realtime:
         if not item.manual:
             stopped = {"type": f"{INPUT}.speech_stopped", "item_id": item.id}
             messages.append(stopped | {"audio_end_ms": round(event.end_s * 1000)})
-        committed = {"item_id": item.id, "previous_item_id": self._previous}
+        return messages + self._committed(item.id)
+
+    def _committed(self, identity: str) -> list[Message]:
+        """Say that audio has become an item."""
+        committed = {"item_id": identity, "previous_item_id": self._previous}
         added = {
-            "id": item.id,
+            "id": identity,
             "object": "realtime.item",
             "type": "message",
             "role": "user",
             "status": "completed",
             "content": [{"type": "input_audio", "transcript": None}],
         }
-        messages.append({"type": f"{INPUT}.committed"} | committed)
         of_item = {"previous_item_id": self._previous, "item": added}
-        messages += [{"type": f"conversation.item.{kind}"} | of_item for kind in ("added", "done")]
-        self._previous = item.id
-        return messages
+        self._previous = identity
+        return [
+            {"type": f"{INPUT}.committed"} | committed,
+            *({"type": f"conversation.item.{kind}"} | of_item for kind in ("added", "done")),
+        ]
+
+    def _silent(self, event: Settled) -> list[Message]:
+        """Answer a commit of audio without speech: an item without text; of no audio worth the name: an error."""
+        seconds = event.now_s - self._committed_s
+        if seconds < MIN_COMMIT_S:
+            text = f"{1000 * max(0.0, seconds):.0f} ms of audio came since the last item; a commit needs 100 ms"
+            return [error("input_audio_buffer_commit_empty", text)]
+        self._committed_s = event.now_s
+        identity = f"item_{self._request.id[:16]}_s{next(self._silent_items)}"
+        usage = {"type": "duration", "seconds": round(seconds, 3)}
+        done = {"item_id": identity, "content_index": 0, "transcript": "", "usage": usage}
+        return [*self._committed(identity), {"type": f"{TRANSCRIPTION}.completed"} | done]
 
     def _final(self, event: Final) -> list[Message]:
         utterance = event.utterance
         item = self._items.pop(utterance.index)
         self._quiet_since_s = event.until_s
+        self._committed_s = max(self._committed_s, event.until_s)
         transcript = utterance.transcript
         item.audio_s += utterance.segment.duration_s
         messages: list[Message] = []

@@ -13,7 +13,7 @@ from speechpipe.api import auth
 from speechpipe.api.errors import public_text
 from speechpipe.api.openai_events import Realtime
 from speechpipe.api.openai_events import error as error_event
-from speechpipe.api.realtime_session import Session
+from speechpipe.api.realtime_session import MIN_COMMIT_S, Session
 from speechpipe.api.sockets import serve, subprotocols, user
 from speechpipe.errors import BadInput, InvalidParameter, SpeechpipeError
 from speechpipe.live import Change, Clear, Fail, Flush, LiveRequest, Message, Restart
@@ -29,7 +29,6 @@ PIECE = 256 * 1024
 """Characters of base64 decoded at once: other threads get their turn in between."""
 
 MOST_DIGITS = 18
-MIN_COMMIT_S = 0.1
 MAX_MISTAKES = 100
 QUERY = ("intent", "model", "resume", "last_seq", "user")
 

@@ -13,6 +13,8 @@ from speechpipe.transcription import TranscriptionRequest
 from speechpipe.types import Notice
 
 PCM_RATE_HZ = 24_000
+MIN_COMMIT_S = 0.1
+"""A commit of less audio is an error, as OpenAI has it."""
 
 
 class _Part(BaseModel):

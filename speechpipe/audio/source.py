@@ -13,7 +13,7 @@ from speechpipe.audio.mixdown import Mixdown
 from speechpipe.audio.parts import Parts
 from speechpipe.audio.resample import Resampler
 from speechpipe.audio.scale import FLOAT_CODECS, scale_of
-from speechpipe.errors import InvalidParameter, TooLarge
+from speechpipe.errors import EmptyAudio, InvalidParameter, TooLarge
 from speechpipe.types import Notice, Samples
 
 OVER_FULL_SCALE = 1.0
@@ -163,6 +163,16 @@ class AudioSource:
             notices.append(Notice("centre_channel", message))
         quiet = [loudest.notices for loudest in self._loudest]
         return notices + (quiet[0] if all(quiet) else [])
+
+    def check_not_empty(self) -> None:
+        """Look at what came, once `blocks` has ended.
+
+        Raises:
+            EmptyAudio: no sample came; the message says what is wrong with the file, if that is known.
+        """
+        if not self._decoded_s:
+            why = "; ".join(notice.message for notice in self._parts.notices)
+            raise EmptyAudio("the file holds no audio samples" + (f": {why}" if why else ""), cause="no_samples")
 
     def close(self) -> None:
         """Release the file."""

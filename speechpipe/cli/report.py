@@ -2,9 +2,6 @@
 
 import json
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,28 +70,39 @@ def _read(store: str, seconds: float, until: str, query: dict[str, str], format_
 
 
 def _ask(url: str, query: dict[str, str], format_: Format, key: str) -> tuple[str, str]:
+    import httpx
+
     from speechpipe.errors import BadInput, SpeechpipeError
 
     asked = {name: value for name, value in query.items() if value}
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"{url!r} is not the URL of a server")
 
-    def get(**more: str) -> bytes:
-        address = f"{url.rstrip('/')}/v1/health/report?{urllib.parse.urlencode(asked | more)}"
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        request = urllib.request.Request(address, headers=headers)  # noqa: S310 - checked above
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return bytes(answer.read())
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def get(**more: str) -> httpx.Response:
+        answer = httpx.get(
+            f"{url.rstrip('/')}/v1/health/report", params=asked | more, headers=headers, timeout=60, trust_env=False
+        )
+        if answer.is_success:
+            return answer
+        try:
+            said = str(answer.json()["error"]["message"])
+        except (ValueError, KeyError, TypeError):  # a proxy, or no speechpipe
+            said = answer.reason_phrase
+        raise BadInput(f"{url} answers {answer.status_code}: {said}")
 
     try:
-        data = json.loads(get())
-        page = get(format="html").decode() if format_ is Format.HTML else ""
-    except urllib.error.HTTPError as error:
-        said = json.loads(error.read() or b"{}").get("error", {}).get("message", "")
-        raise BadInput(f"{url} answers {error.code}: {said}") from error
-    except (OSError, ValueError) as error:
-        raise SpeechpipeError(f"{url} cannot be asked: {error}") from error
-    return page or _written(data, format_), data["verdict"]
+        data = get().json()
+        verdict = str(data["verdict"])
+        page = get(format="html").text if format_ is Format.HTML else ""
+    except httpx.TimeoutException as error:
+        raise SpeechpipeError(f"{url} cannot be asked: no answer for 60 s") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise SpeechpipeError(f"{url} cannot be asked: {error or type(error).__name__}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"what {url} answers is no health report; is it a speechpipe server?") from error
+    return page or _written(data, format_), verdict
 
 
 def _written(data: dict[str, Any], format_: Format) -> str:

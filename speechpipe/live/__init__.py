@@ -146,7 +146,9 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What was open is forgotten."""
+    """What was open is forgotten, up to `now_s` on the audio clock."""
+
+    now_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ class LiveStream:
                 self.channels.flush()
             case Clear():
                 self.channels.clear()
-                self._emit(Cleared())
+                self._emit(Cleared(self.channels.audio_s))
             case Change():
                 self.channels.change(command)
             case Restart():

@@ -5,8 +5,11 @@ import os
 import pty
 import select
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +248,43 @@ def test_bundles_and_doctor() -> None:
     assert healthy.returncode == 0, healthy.stdout
     assert b"accounting balanced" in healthy.stdout
     assert b"speechpipe 0." in run("--version").stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, b"<html>welcome</html>", "is no health report"),
+        (200, b'{"hello": 1}', "is no health report"),
+        (502, b"<html>bad gateway</html>", "answers 502: Bad Gateway"),
+        (403, b'{"error": {"message": "not with this key"}}', "answers 403: not with this key"),
+        (500, b"[1]", "answers 500: Internal Server Error"),
+    ],
+)
+def test_a_report_of_what_is_no_server_of_ours_is_one_line(status: int, body: bytes, said: str) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as peer:
+        thread = threading.Thread(target=peer.serve_forever, daemon=True)
+        thread.start()
+        done = run("report", "--url", f"http://127.0.0.1:{peer.server_port}")
+        peer.shutdown()
+    assert done.returncode != 0
+    (line,) = done.stderr.decode().splitlines()
+    assert said in line
+
+
+def test_a_report_of_a_server_that_is_not_there_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    done = run("report", "--url", f"http://127.0.0.1:{port}")
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert "cannot be asked" in line
+    assert "urlopen" not in line

@@ -273,6 +273,14 @@ def test_wrong_and_repeated_fields(server: Server, fields: list[tuple[str, str]]
     assert response.json()["error"]["param"] == param
 
 
+def test_a_file_that_was_cut_before_its_first_sample_says_so(server: Server) -> None:
+    whole = encoded_by_ffmpeg(sample("sentence_slt")[:8000], "wv", "wavpack", rate=16_000)
+    assert whole.count(b"wvpk") == 1, "one block"
+    answer = post(server, whole[: len(whole) // 2], "a.wv")
+    refused(server, answer, 400, "no_samples")
+    assert "the file was cut" in answer.json()["error"]["message"]
+
+
 def test_no_file_and_no_multipart(server: Server) -> None:
     missing = httpx.post(server.url + URL, files={"model": (None, "default")})
     refused(server, missing, 400, "missing_file")

@@ -434,6 +434,11 @@ def test_websockets_of_foreign_pages_are_refused_before_they_are_accepted(server
         pass
 
 
+def test_options_of_the_server_as_a_whole(server: Server) -> None:
+    status, _ = answer(opened(server, b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    assert status == 204
+
+
 def test_listed_origins_and_hosts_are_served(start_server: StartServer) -> None:
     server = start_server(
         bundle="scripted",

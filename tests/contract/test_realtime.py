@@ -99,13 +99,21 @@ async def test_manual_commits_cut_where_the_client_says(server: Server) -> None:
     assert first.item_id != second.item_id
 
 
-async def test_a_commit_of_silence_says_that_no_speech_was_found(server: Server) -> None:
+async def test_a_commit_of_silence_is_an_item_without_text(server: Server) -> None:
     async with connected(server) as connection:
         await append(connection, bytes(96_000))
         await connection.input_audio_buffer.commit()
-        error = (await until(connection, "error"))[-1].error
-    assert error.code == "input_audio_buffer_commit_empty"
-    assert "no speech was found" in error.message
+        events = await until(connection, COMPLETED)
+        (committed,) = [event for event in events if event.type == "input_audio_buffer.committed"]
+        assert events[-1].item_id == committed.item_id
+        assert events[-1].transcript == ""
+        assert events[-1].usage.seconds == pytest.approx(2.0, abs=0.1)
+        await connection.input_audio_buffer.commit()
+        assert (await until(connection, "error"))[-1].error.code == "input_audio_buffer_commit_empty"
+        await append(connection, bytes(96_000))
+        await connection.input_audio_buffer.clear()
+        await connection.input_audio_buffer.commit()
+        assert (await until(connection, "error"))[-1].error.code == "input_audio_buffer_commit_empty"
 
 
 async def test_telephone_formats_and_parameters(server: Server) -> None:
