@@ -109,12 +109,17 @@ class Server:
 StartServer = Callable[..., Server]
 
 
-@pytest.fixture(scope="session")
-def start_server() -> Iterator[StartServer]:
-    """Start servers on ports of their own; each is ended with SIGTERM and must leave cleanly."""
-    servers: list[Server] = []
+class Servers:
+    """Starts servers on ports of their own; each is ended with SIGTERM and must leave cleanly."""
 
-    def start(wait: bool = True, **environment: str) -> Server:
+    def __init__(self) -> None:
+        self._started: list[Server] = []
+
+    def __len__(self) -> int:
+        return len(self._started)
+
+    def start(self, wait: bool = True, **environment: str) -> Server:
+        """Start one with these settings; return once it is ready, or with `wait=False` once it listens."""
         state = Path(tempfile.mkdtemp(prefix="speechpipe-test-"))
         variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in environment.items()}
         process = subprocess.Popen(
@@ -142,29 +147,59 @@ def start_server() -> Iterator[StartServer]:
             listening.set()
 
         threading.Thread(target=read, daemon=True).start()
+        server = Server("", process, log, state)
+        self._started.append(server)
         assert listening.wait(PATIENCE_S), "".join(log)
         assert found, "".join(log)
+        server.url = found[0]
         if wait:
             assert ready.wait(PATIENCE_S), "".join(log)
             assert process.poll() is None, "".join(log)
-        server = Server(found[0], process, log, state)
-        servers.append(server)
         return server
 
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.process.send_signal(signal.SIGTERM)
-    for server in servers:
-        assert server.process.wait(PATIENCE_S) in (0, 1, -signal.SIGTERM, -signal.SIGKILL), "".join(server.log)
-        assert server.process.stdout is not None
-        server.process.stdout.close()
+    def end(self, keep: int = 0) -> None:
+        """End all but the first `keep`: one that waits for nothing still takes time from the tests that follow."""
+        ending = self._started[keep:]
+        del self._started[keep:]
+        for server in ending:
+            if server.process.poll() is None:
+                server.process.send_signal(signal.SIGTERM)
+        for server in ending:
+            code = server.process.wait(PATIENCE_S)
+            assert server.process.stdout is not None
+            server.process.stdout.close()
+            assert code in (0, 1, -signal.SIGTERM, -signal.SIGKILL), "".join(server.log)
+
+
+@pytest.fixture(scope="module")
+def _servers() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    servers.end()
+
+
+@pytest.fixture(scope="module")
+def start_server(_servers: Servers) -> StartServer:
+    """Starts servers that end with the test that started them, or with the module if a fixture of it did."""
+    return _servers.start
+
+
+@pytest.fixture(autouse=True)
+def _end_servers(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "_servers" not in request.fixturenames:
+        yield
+        return
+    servers: Servers = request.getfixturevalue("_servers")
+    before = len(servers)
+    yield
+    servers.end(before)
 
 
 @pytest.fixture(scope="session")
-def server(start_server: StartServer) -> Server:
+def server() -> Iterator[Server]:
     """One server for all tests that leave it as they found it: scripted champion, small limits."""
-    return start_server(
+    servers = Servers()
+    yield servers.start(
         bundle="scripted",
         workers="2",
         live_workers="2",
@@ -173,3 +208,4 @@ def server(start_server: StartServer) -> Server:
         max_upload_bytes=str(26 * 2**20),
         max_audio_s="600",
     )
+    servers.end()
