@@ -121,7 +121,7 @@ class Realtime:
             "status": "completed",
             "content": [{"type": "input_audio", "transcript": None}],
         }
-        of_item = {"previous_item_id": self._previous, "item": added}
+        of_item: Message = {"previous_item_id": self._previous, "item": added}
         self._previous = identity
         return [
             {"type": f"{INPUT}.committed"} | committed,

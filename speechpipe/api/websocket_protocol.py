@@ -134,7 +134,7 @@ class LimitedWebSocket(SocketConnection):
     def keepalive_timeout(self) -> None:
         """Wait on where the answer may lie unread because the application has not asked for the next message."""
         if self.read_paused and not self.peer_gone:
-            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            self.pong_timer = self.loop.call_later(self.ping_timeout or 0.0, self.keepalive_timeout)
         else:
             super().keepalive_timeout()
 

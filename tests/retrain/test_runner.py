@@ -1,5 +1,6 @@
 """Running a training process."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def test_a_training_in_a_long_step_that_must_be_killed_is_stopped_not_broken(
     stubborn = tmp_path / "stubborn"
     stubborn.write_text("#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do sleep 0.1; done\n")
     stubborn.chmod(0o755)
-    monkeypatch.setattr(runner.sys, "executable", str(stubborn))
+    monkeypatch.setattr(sys, "executable", str(stubborn))
     monkeypatch.setattr(runner, "STOP_S", 0.1)
     run = runner.Run(tmp_path)
     end = time.monotonic() + PATIENCE_S
