@@ -36,6 +36,11 @@ _waits = httpx._config.DEFAULT_TIMEOUT_CONFIG
 _waits.connect = _waits.read = _waits.write = _waits.pool = PATIENCE_S
 
 
+# Ignored where a shell started the tests in the background, and what they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs recordings that are not part of the project, and only that."""
     if SHARED.exists():
