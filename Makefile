@@ -30,7 +30,7 @@ demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage d
 	@echo; echo "The command is $(BIN)/speechpipe; after 'source $(BIN)/activate' it is speechpipe. Next: make serve"
 
 test: $(VENV)/.installed-dev ## Run all tests, JOBS files at a time (most tests wait, few compute)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve

@@ -41,8 +41,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG_FILES = (
+    "rollout/test_real.py",
+    "cli/test_retrain.py",
+    "cli/test_blame.py",
+    "e2e/test_retraining_service.py",
+    "rollout/test_serving.py",
+    "cli/test_commands.py",
+    "e2e/test_retraining_loop.py",
+    "e2e/test_service_life.py",
+    "contract/test_edge.py",
+    "monitor/test_telling.py",
+    "contract/test_openai.py",
+    "workers/test_supervisor.py",
+    "asr/test_door.py",
+    "contract/test_health.py",
+)
+"""Files that take longest, by what `--durations=0` says; tests that run beside each other begin with them."""
+
+
+def _place(item: pytest.Item) -> int:
+    name = item.path.relative_to(Path(__file__).parent).as_posix()
+    return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs recordings that are not part of the project, and only that."""
+    """Long files first. Skip what needs recordings that are not part of the project, and only that."""
+    items.sort(key=_place)
     if SHARED.exists():
         return
     for item in items:

@@ -72,6 +72,7 @@ SAME_PART = {
     "sqlalchemy": {"monitor", "rollout", "review", "retrain"},  # one store, tables in `monitor/schema.py`
     "alembic": {"monitor"},
     "orjson": {"monitor"},
+    "httpx": {"outgoing", "cli"},  # `report --url` asks a server
     "soundfile": {"audio"},
     "torch": {"acoustic", "asr", "retrain"},
     "safetensors": {"acoustic"},
