@@ -8,10 +8,10 @@ MANIFEST ?= $(or $(wildcard ../shared/data/read/manifest.jsonl),audio_samples/ma
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test serve bench lint format samples clean
+.PHONY: help demo test test-all serve bench lint format samples clean
 
 help: ## Show this help
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "speechpipe needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
@@ -29,8 +29,11 @@ demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage d
 	$(BIN)/speechpipe transcribe audio_samples/*.flac --stages
 	@echo; echo "The command is $(BIN)/speechpipe; after 'source $(BIN)/activate' it is speechpipe. Next: make serve"
 
-test: $(VENV)/.installed-dev ## Run all tests, JOBS files at a time (most tests wait, few compute)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.installed-dev ## Run the tests, JOBS files at a time (most tests wait, few compute)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-all: test ## Run the long ones too: real rollouts, trainings, the fault benchmark
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m long
 
 serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve

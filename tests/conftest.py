@@ -42,16 +42,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 
 
 LONG_FILES = (
-    "rollout/test_real.py",
     "cli/test_retrain.py",
-    "cli/test_blame.py",
-    "e2e/test_retraining_service.py",
     "rollout/test_serving.py",
     "cli/test_commands.py",
-    "e2e/test_retraining_loop.py",
     "e2e/test_service_life.py",
     "contract/test_edge.py",
-    "monitor/test_telling.py",
     "contract/test_openai.py",
     "workers/test_supervisor.py",
     "asr/test_door.py",

@@ -126,6 +126,7 @@ def test_replay_says_what_each_stage_did(tmp_path: Path) -> None:
     assert "KEEP_AUDIO_HOURS" in nothing.stderr.decode()
 
 
+@pytest.mark.long
 def test_the_fault_benchmark_prints_one_object_and_a_picture(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     names = ("sentence_slt", "sentence_awb")

@@ -221,6 +221,7 @@ def test_evaluate_counts_a_file_that_fails(tmp_path: Path) -> None:
     assert b"manifest.jsonl:1" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.shared_data
 def test_read_speech_is_recognised() -> None:
     done = run("evaluate", str(SHARED / "read" / "manifest.jsonl"), "--json")

@@ -124,6 +124,7 @@ def test_a_manifest_to_learn_nothing_from_is_refused(place: Place, rows: list[di
     assert not (place.models / "asr" / "bad-1.0.0.toml").exists()
 
 
+@pytest.mark.long
 def test_retraining_survives_kills_and_what_is_no_better_stays_at_shadow(place: Place) -> None:
     served(place.folder / "state", "tones")
     source = str(place.folder / "learn" / "manifest.jsonl")
@@ -183,6 +184,7 @@ def test_what_cannot_be_retrained_is_said_and_nothing_is_written(place: Place) -
         assert said in done.stderr.decode(), arguments
 
 
+@pytest.mark.long
 def test_a_language_model_is_adapted_to_texts_and_used(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.variables["SPEECHPIPE_BUNDLE"] = "default"

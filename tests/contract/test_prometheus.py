@@ -79,6 +79,7 @@ def rules(client: httpx.Client) -> list[dict[str, str]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+@pytest.mark.long
 def test_every_expression_has_a_value_on_healthy_traffic_and_moves_on_bad(
     watched: Server, prometheus: httpx.Client
 ) -> None:

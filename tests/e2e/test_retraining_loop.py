@@ -186,6 +186,7 @@ def sure(sessions: list[dict[str, Any]]) -> float:
     return float(sum(known) / len(known))
 
 
+@pytest.mark.long
 @pytest.mark.shared_data
 def test_drift_is_noticed_blamed_retrained_rolled_out_and_over(start_server: StartServer, tmp_path: Path) -> None:
     models = narrow_models(tmp_path / "models")

@@ -55,6 +55,7 @@ def state(server: Server) -> str:
     return found
 
 
+@pytest.mark.long
 def test_a_training_outlives_the_server_that_began_it(start_server: StartServer, place: Place) -> None:
     server = start(start_server, place)
     asked = place.run("retrain", "ctc", "--from", str(place.folder / "learn" / "manifest.jsonl"), "--detach")

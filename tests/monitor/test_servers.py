@@ -77,6 +77,7 @@ def test_late_windows_are_not_lost_to_compaction(store: Store, monkeypatch: pyte
     assert len(archive.windows(0, 1e9)) == 1
 
 
+@pytest.mark.long
 def test_more_windows_than_a_statement_takes_variables(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'a.db'}")
     archive = Archive(lambda: store.engine)

@@ -171,6 +171,7 @@ WRONG: list[bytes | None] = [
 ]
 
 
+@pytest.mark.long
 def test_a_webhook_that_answers_nonsense_or_hangs_is_told_once_when_it_answers(tmp_path: Path) -> None:
     peer = Peer(list(WRONG))
     store = Store(f"sqlite:///{tmp_path / 'a.db'}")

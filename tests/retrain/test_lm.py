@@ -125,6 +125,7 @@ def test_too_few_texts_are_refused_with_their_causes(tmp_path: Path) -> None:
         adapt(["one", "two", "three", "", "press 4"], *model_files(), tmp_path, LmOptions())
 
 
+@pytest.mark.long
 def test_an_adapted_recognizer_expects_what_people_said(tmp_path: Path) -> None:
     """The digits of a voice, of which the general model makes other words."""
     texts = ["one two three four five", "six seven eight nine zero"] * 4 + ["five four", "one two", "nine six"] * 2

@@ -25,6 +25,7 @@ from tests.conftest import Server, StartServer
 from tests.patience import PATIENCE_S
 from tests.rollout.test_serving import SHADOW, TOML, canary, plan
 
+pytestmark = pytest.mark.long
 SAMPLES = Path(__file__).parents[2] / "audio_samples"
 RATE = 16_000
 TOGETHER = 4

@@ -164,6 +164,7 @@ def test_a_candidate_that_cannot_be_loaded_never_gets_a_session(client: Client) 
     assert set(served) == {"scripted@1.0.0"}
 
 
+@pytest.mark.long
 def test_a_slow_candidate_is_shed_in_shadow_and_counted(client: Client) -> None:
     client.start(plan("slow", SHADOW.replace("least_sessions = 10", "least_sessions = 100000"), canary(0.5)))
     client.warm("slow@1.0.0")
