@@ -73,13 +73,4 @@ def earliest(normal: Normal, cases: Cases, random: np.random.Generator) -> Answe
     return Answer((*moved, *rest) if moved else ("none", *rest))
 
 
-def dowhy() -> Baseline | None:
-    """Return the baseline of the library DoWhy, if it is installed (extra `bench`)."""
-    try:
-        from speechpipe.bench.dowhy_baseline import distribution_change
-    except ImportError:
-        return None
-    return distribution_change
-
-
 BASELINES: Mapping[str, Baseline] = {"random": at_random, "largest z": largest_z, "earliest": earliest}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speechpipe.bench.baselines import BASELINES, dowhy
+from speechpipe.bench.baselines import BASELINES, Baseline
 from speechpipe.bench.episodes import PROBE_EVERY, SHIFTS, Answers, Episode, Plan, Pool, episode, pools
 from speechpipe.bench.laboratory import HEALTHY, Condition, Heard
 from speechpipe.faults import SEVERITIES, Fault, Level
@@ -40,6 +40,15 @@ LABELS = (*(level.value for level in Level), "none")
 
 SILENT = {"wrong": 0.03, "null": 0.02, "people": 0.03, "wait": 1.5}
 """A fault whose severe form moves less than this is silent: nobody who uses the service notices."""
+
+
+def dowhy() -> Baseline | None:
+    """Return the baseline of the library DoWhy, if it is installed (extra `bench`)."""
+    try:
+        from speechpipe.bench.dowhy_baseline import distribution_change
+    except ImportError:
+        return None
+    return distribution_change
 
 
 @dataclass(frozen=True)

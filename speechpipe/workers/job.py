@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -12,10 +12,6 @@ from speechpipe.asr import DecodeOptions
 from speechpipe.types import SAMPLE_RATE_HZ, DecodeStats, NullCause, Samples, Transcript
 from speechpipe.workers import Decoded, Hypothesis, RecognizerSpec
 from speechpipe.workers.messages import Feed, Finish, Open, Request
-
-if TYPE_CHECKING:
-    from speechpipe.workers.pool import RecognizerPool
-    from speechpipe.workers.process import WorkerProcess
 
 AGAIN_S = 1.0
 """Audio that is fed again goes in pieces of this length, so that the streams beside it get their turns."""
@@ -25,15 +21,37 @@ def _ignore(_: Hypothesis) -> None:
     return None
 
 
+class JobOwner(Protocol):
+    """The pool as its jobs see it; every method may be called from any thread."""
+
+    def feed(self, job: "Job", samples: Samples, *, pausing: bool) -> None:
+        """Take (n,) float32 samples of a job."""
+        ...
+
+    def finish(self, job: "Job") -> None:
+        """Note that the segment has ended."""
+        ...
+
+    def peek(self, job: "Job") -> bool:
+        """Ask for a partial result; False if none can be had now."""
+        ...
+
+    def cancel(self, job: "Job") -> None:
+        """Drop a job."""
+        ...
+
+    def give_up(self, job: "Job", cause: NullCause, detail: str) -> None:
+        """End a job without a text if it has no terminal answer yet."""
+        ...
+
+
 class Job:
     """Handed out by `RecognizerPool.open`; its methods may be called from any thread.
 
     `future` gets exactly one `Decoded`, never an exception: a failure is a null transcript with its cause.
     """
 
-    def __init__(
-        self, pool: "RecognizerPool", number: int, session: str, spec: RecognizerSpec, options: DecodeOptions
-    ) -> None:
+    def __init__(self, pool: JobOwner, number: int, session: str, spec: RecognizerSpec, options: DecodeOptions) -> None:
         self.number = number
         self.session = session
         self.spec = spec
@@ -42,7 +60,6 @@ class Job:
         self.on_partial: Callable[[Hypothesis], None] = _ignore
         self._pool = pool
         # Below: guarded by the pool's lock.
-        self.worker: WorkerProcess | None = None
         self.audio: list[Samples] = []
         self.samples = 0
         self.worked_on = 0  # samples that the worker has said it is done with
@@ -95,9 +112,8 @@ class Job:
             carried = before.future.result().carried or carried
         self.options = replace(self.options, carried=carried)
 
-    def begin(self, worker: "WorkerProcess") -> list[Request]:
+    def begin(self) -> list[Request]:
         """Return the requests that bring a worker up to date, and count the attempt."""
-        self.worker = worker
         self.attempts += 1
         self.worked_on, self.peeking = 0, False
         self.dispatched_at = time.monotonic()

@@ -133,10 +133,11 @@ class RecognizerPool:
     def peek(self, job: Job) -> bool:
         """Ask for a partial result (see `Job.peek`)."""
         with self._lock:
-            if job.worker is None or job.peeking or job.finished or job.future.done():
+            worker = self._worker_of(job)
+            if worker is None or job.peeking or job.finished or job.future.done():
                 return False
             job.peeking = True
-            job.worker.send(Peek(job.number))
+            worker.send(Peek(job.number))
             return True
 
     def cancel(self, job: Job) -> None:
@@ -155,18 +156,21 @@ class RecognizerPool:
         finally:
             self._resolve(job, job.failed(cause, detail))
 
+    def _worker_of(self, job: Job) -> WorkerProcess | None:
+        """Return who has a job; None if it waits or is over. Call with the lock held."""
+        return next((worker for worker in self._supervisor.holding if job.number in worker.jobs), None)
+
     def _take_back(self, job: Job) -> None:
         with self._lock:
-            worker = job.worker
-            if worker is not None and worker.jobs.pop(job.number, None) is not None:
+            if (worker := self._worker_of(job)) is not None:
+                del worker.jobs[job.number]
                 worker.cancel(job.number)
                 self._supervisor.after_job(worker)
             else:
                 self._queue.remove(job)
 
     def _forward(self, job: Job, request: Feed | Finish) -> None:
-        worker = job.worker
-        if worker is not None:
+        if (worker := self._worker_of(job)) is not None:
             if job.outstanding == 0 and not worker.owes:
                 worker.replied()
             job.outstanding += 1
@@ -187,7 +191,7 @@ class RecognizerPool:
             if not worker.owes:
                 worker.replied()
             worker.jobs[job.number] = job
-            for request in job.begin(worker):
+            for request in job.begin():
                 worker.send(request)
 
     def _resolve(self, job: Job, decoded: Decoded) -> None:
@@ -247,7 +251,6 @@ class RecognizerPool:
         given_up = []
         with self._lock:
             for job in reversed(worker.jobs.values()):
-                job.worker = None
                 job.strikes += job.number == in_hand and worker.retiring != "stopped"
                 if job.strikes >= self.options.attempts:
                     given_up.append(job)

@@ -73,6 +73,7 @@ class Supervisor:
     ) -> None:
         self.options = options
         self.workers: list[WorkerProcess] = []
+        self._buried: list[WorkerProcess] = []  # gone, and their jobs are not handed back yet
         self.restarts: Counter[str] = Counter()
         self.failure = ""  # why the last start failed; empty once one has succeeded since
         self.closing = False
@@ -206,6 +207,11 @@ class Supervisor:
             worker.retiring = worker.expired
             self._leave_if_idle(worker)
 
+    @property
+    def holding(self) -> list[WorkerProcess]:
+        """Workers that may have jobs, those that are gone included; call with the lock held."""
+        return [*self.workers, *self._buried]
+
     def _leave_if_idle(self, worker: WorkerProcess) -> None:
         if worker.retiring and not worker.jobs:
             worker.kill()
@@ -231,13 +237,18 @@ class Supervisor:
                 if self.closing:
                     return
                 self.workers.remove(worker)
+                self._buried.append(worker)
                 self._note_readiness(worker)
             in_hand, code = worker.in_hand, None
             try:
                 code = worker.reap(REAP_S)
                 self._count_end(worker, code)
             finally:  # its jobs belong to nobody any more: whatever happens, they go elsewhere
-                self._employer.on_end(worker, in_hand, code)
+                try:
+                    self._employer.on_end(worker, in_hand, code)
+                finally:
+                    with self._changed:
+                        self._buried.remove(worker)
 
     def _count_end(self, worker: WorkerProcess, code: int | None) -> None:
         with self._changed:
