@@ -13,8 +13,8 @@ import soundfile
 from measure import BUNDLE, RATE, TUNED, BareDecoder, Board, Recording, measured, noises, read_speech, wer
 
 from speechpipe.config import Settings
-from speechpipe.service import Service
-from speechpipe.transcription import Result, Transcription, TranscriptionRequest
+from speechpipe.serving.engine import Service
+from speechpipe.serving.transcription.transcriber import Result, Transcription, TranscriptionRequest
 from speechpipe.types import Samples
 
 CLIPS_PER_FILE = 6

@@ -18,7 +18,7 @@ import psutil
 import sqlalchemy as sa
 
 from speechpipe.bench.capacity import hand_on
-from speechpipe.tenants import tenant_of
+from speechpipe.foundation.tenants import tenant_of
 
 ALONE, FOLLOWED, OPERATOR = "chaos-alone-0123456789", "chaos-followed-0123456789", "chaos-operator-0123456789"
 """Keys: of a tenant that the machine answers, of one whose results people must see first (202), of the operator."""
@@ -159,7 +159,7 @@ class Subject:
         }
         if self.postgres is not None:
             variables["SPEECHPIPE_STORE_URL"] = self.postgres.url
-        command = [sys.executable, "-m", "speechpipe.cli", "serve"]
+        command = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
         self.process = subprocess.Popen(command, env=hand_on(variables), stdout=self.log, stderr=self.log)
 
     def kill(self) -> None:

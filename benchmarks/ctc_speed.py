@@ -13,11 +13,11 @@ from measure import SHARED, Board
 from new_speaker import DIGITS, TEST_TAKES, take
 from pocketsphinx import Decoder
 
-from speechpipe.asr.ctc import CtcRecognizer
-from speechpipe.bundles import Catalogue
-from speechpipe.cards import shipped_models
-from speechpipe.evaluation import rate, word_errors
-from speechpipe.retrain.examples import Example, read_examples
+from speechpipe.cascade.asr.ctc import CtcRecognizer
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.cards import shipped_models
+from speechpipe.cascade.evaluation.scores import rate, word_errors
+from speechpipe.control.training.examples import Example, read_examples
 
 GRAMMAR = f"#JSGF V1.0;\ngrammar digits;\npublic <digits> = ( {' | '.join(DIGITS)} )+;\n"
 BATCH, ROUNDS = 32, 3

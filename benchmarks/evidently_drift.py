@@ -48,9 +48,9 @@ def table(rows: int, seed: int, *, shifted: bool) -> Table:
 
 
 def ours(reference: Table, current: Table) -> set[str]:
-    from speechpipe.monitor.cascade import Metric, Shape
+    from speechpipe.foundation.stats.sketch import Distribution
     from speechpipe.monitor.comparison import Grade, compare, drift
-    from speechpipe.monitor.sketch import Distribution
+    from speechpipe.monitor.spec import Metric, Shape
 
     found = set()
     for name in reference:

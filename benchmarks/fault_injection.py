@@ -25,21 +25,22 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
-from speechpipe.api.app import create_app
-from speechpipe.assembly import build
-from speechpipe.background import BackgroundTask
+from speechpipe.app import build
 from speechpipe.config import Settings
-from speechpipe.live.hub import Hub
-from speechpipe.monitor import Record
+from speechpipe.control.review import PRIORITY, Why
+from speechpipe.control.review.job_repository import Job
+from speechpipe.control.review.service import reviewing_of
+from speechpipe.control.review.task_repository import Reviewer
+from speechpipe.control.review.tasks import Draft, Piece, Task
+from speechpipe.foundation.background import BackgroundTask
+from speechpipe.foundation.storage.database import Database
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.interfaces.api.app import create_app
 from speechpipe.monitor.alarms import Condition, step
-from speechpipe.monitor.archive import Archive
-from speechpipe.monitor.database import Database
-from speechpipe.monitor.store import Store
-from speechpipe.review import PRIORITY, Why
-from speechpipe.review.jobs import Job
-from speechpipe.review.queue import Reviewer
-from speechpipe.review.tasks import Draft, Piece, Task
-from speechpipe.service import Service
+from speechpipe.monitor.repository import Archive
+from speechpipe.serving.engine import Service
+from speechpipe.serving.live.manager import Hub
 
 SAMPLES = Path(__file__).parents[1] / "audio_samples"
 PATIENCE_S = 180.0
@@ -183,7 +184,7 @@ class Trial:
     def callback(self, fault: str) -> None:
         """Have a person answer what a client waits for."""
         self.count += 1
-        reviewing, name, now = self.service.reviewing, f"job-{self.count}", time.time()
+        reviewing, name, now = reviewing_of(self.service), f"job-{self.count}", time.time()
         assert reviewing is not None
         piece = Piece("p0", 0.0, 0.9, "one", words=[], confidence=0.8, chance=1.0)
         task = Task(

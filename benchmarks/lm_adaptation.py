@@ -16,10 +16,10 @@ import av
 import numpy as np
 from measure import BUNDLE, Board, read_speech
 
-from speechpipe.asr import DecodeOptions, load_recognizer
-from speechpipe.asr.pocketsphinx import model_files
-from speechpipe.evaluation import Errors, normalise, rate, word_errors
-from speechpipe.retrain.lm import LmOptions, adapt
+from speechpipe.cascade.asr import DecodeOptions, load_recognizer
+from speechpipe.cascade.asr.pocketsphinx import model_files
+from speechpipe.cascade.evaluation.scores import Errors, normalise, rate, word_errors
+from speechpipe.control.training.lm.adaptation import LmOptions, adapt
 from speechpipe.types import ModelFile, Samples
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")

@@ -16,7 +16,7 @@ import soundfile
 from rich.console import Console
 from rich.table import Table
 
-from speechpipe.evaluation import Errors, rate, word_errors
+from speechpipe.cascade.evaluation.scores import Errors, rate, word_errors
 from speechpipe.types import Samples
 
 RATE = 16_000

@@ -10,10 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from speechpipe.assembly import build
+from speechpipe.app import build
 from speechpipe.config import Settings
-from speechpipe.monitor import Record
-from speechpipe.transcription import Transcription, TranscriptionRequest
+from speechpipe.foundation.storage.record import Record
+from speechpipe.serving.health.service import monitoring_of
+from speechpipe.serving.transcription.transcriber import Transcription, TranscriptionRequest
 
 
 def main() -> None:
@@ -41,9 +42,9 @@ def main() -> None:
                         for _ in Transcription(service, file, TranscriptionRequest(service.champion)).run():
                             pass
             service.store.flush()
-            service.monitoring.tick()
+            monitoring_of(service).tick()
             own, workers = time.process_time() - own, service.pool.status().cpu_s - workers
-            watching = service.store.cpu_s + service.monitoring.cpu_s + sum(waited)
+            watching = service.store.cpu_s + monitoring_of(service).cpu_s + sum(waited)
             written = service.store.written
     print(f"{written} records; cascade {own + workers:.1f} CPU-s, of which watching {watching:.3f}:", end=" ")
     print(f"{watching / (own + workers):.2%}")

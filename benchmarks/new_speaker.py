@@ -13,11 +13,11 @@ from pathlib import Path
 
 from measure import SHARED, Board
 
-from speechpipe.acoustic import ALPHABET
-from speechpipe.evaluation import Errors
-from speechpipe.retrain.ctc import FINE, WEIGHTS, CtcOptions, teach, train
-from speechpipe.retrain.examples import Example, read_examples
-from speechpipe.retrain.training import TrainOptions
+from speechpipe.cascade.asr.acoustic import ALPHABET
+from speechpipe.cascade.evaluation.scores import Errors
+from speechpipe.control.training.ctc.adaptation import FINE, WEIGHTS, CtcOptions, teach, train
+from speechpipe.control.training.ctc.training import TrainOptions
+from speechpipe.control.training.examples import Example, read_examples
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_TAKES, VALID_TAKES, REVIEWED_TAKES = range(5), range(5, 6), range(6, 10)
@@ -65,9 +65,9 @@ def hold_out(job: Job) -> Outcome:
     """Train without a speaker, then teach the network 40 clips of theirs."""
     import torch
 
-    from speechpipe.acoustic.lattice import Lexicon
-    from speechpipe.acoustic.weights import load
-    from speechpipe.retrain.training import word_error_counts
+    from speechpipe.cascade.asr.acoustic.lattice import Lexicon
+    from speechpipe.cascade.asr.acoustic.weights import load
+    from speechpipe.control.training.ctc.training import word_error_counts
 
     os.nice(5)
     torch.set_num_threads(1)

@@ -25,7 +25,7 @@ ROUNDS = 1  # of two minutes each; more where there is time
 def command(path: Path, workers: int, core: int | None = None) -> list[str]:
     """`speechpipe transcribe`, pinned with its workers to one core if asked."""
     pin = f"import os; os.sched_setaffinity(0, {{{core}}}); " if core is not None else ""
-    program = f"{pin}from speechpipe.cli import main; main()"
+    program = f"{pin}from speechpipe.interfaces.cli import main; main()"
     return [sys.executable, "-c", program, "transcribe", str(path), "--format", "json", "--workers", str(workers)]
 
 

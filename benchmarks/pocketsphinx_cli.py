@@ -20,7 +20,7 @@ from cascade_quality import set_into_non_speech, with_noise
 from measure import RATE, TUNED, Board, noises, read_speech, wer
 
 CACHE = Path(__file__).parents[1] / ".cache" / "pocketsphinx"
-COMMAND = [sys.executable, "-c", "from speechpipe.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()"]
 TUNING = [flag for name, value in TUNED.items() if name != "loglevel" for flag in (f"-{name}", str(value).lower())]
 
 

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from speechpipe.asr import DecodeOptions
+from speechpipe.cascade.asr import DecodeOptions
+from speechpipe.cascade.evaluation.manifest import read_manifest
+from speechpipe.cascade.evaluation.scores import word_errors
+from speechpipe.cascade.request import SessionRequest
 from speechpipe.config import Settings
-from speechpipe.evaluation import word_errors
-from speechpipe.listened import Listened
-from speechpipe.recordings import read_manifest
-from speechpipe.review.calibration import calibration_error, isotonic, promise
-from speechpipe.review.degrees import Policy
-from speechpipe.review.draw import review_chance
-from speechpipe.review.estimates import Reviewed, word_error_rate
-from speechpipe.service import Service
-from speechpipe.session_request import SessionRequest
+from speechpipe.control.review.drafts import draft
+from speechpipe.control.review.estimates import Reviewed, word_error_rate
+from speechpipe.control.review.sampling import review_chance
+from speechpipe.foundation.stats.calibration import calibration_error, isotonic, promise
+from speechpipe.serving.automation.policy import Policy
+from speechpipe.serving.completed import Listened
+from speechpipe.serving.engine import Service
 
 REVIEWS = 600
 BOUNDS = (0.05, 0.1, 0.5, 0.7)
@@ -55,7 +56,7 @@ def heard(manifests: list[Path], bundle: str) -> Answers:
                 utterances = [*session.feed(clip.samples), *session.finish()]
                 while not session.done:
                     utterances += session.wait()
-                pieces = Listened("", "", "upload", service.champion, clip.duration_s, utterances).pieces
+                pieces = draft(Listened("", "", "upload", service.champion, clip.duration_s, utterances))
                 known = [(piece.confidence, len(piece.words)) for piece in pieces if piece.confidence is not None]
                 total = sum(words for _, words in known)
                 confidence = sum(value * words for value, words in known) / total if total else 0.0

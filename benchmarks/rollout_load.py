@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from speechpipe import machine
-from speechpipe import rollout_guards as guards
 from speechpipe.bench import capacity
 from speechpipe.bench.clients import STEP_BYTES, STEP_S, Speaker, Tally
 from speechpipe.bench.recordings import joined
+from speechpipe.control.rollout import speech_guards as guards
+from speechpipe.foundation import system
 
 SESSION_S = 12.0
 PHASE_S = 60.0
@@ -228,14 +228,14 @@ def main() -> None:
                 "SPEECHPIPE_LIVE_WARM_STREAMS": str(seats // 2 + 2),
             }
             add = ["bundles", "add", "--from", "default", "--name", "tuned", "--set", "asr.maxwpf=11"]
-            speechpipe = [sys.executable, "-m", "speechpipe.cli"]
+            speechpipe = [sys.executable, "-m", "speechpipe.interfaces.cli"]
             subprocess.run([*speechpipe, *add], env=capacity.hand_on(variables), check=True, stdout=subprocess.DEVNULL)
             with capacity.served([*speechpipe, "serve"], **variables) as (url, _):
                 load = Load(url.replace("http", "ws") + capacity.QUERY + "default", pcm)
-                stolen = machine.stolen_s()
+                stolen = system.stolen_s()
                 print(f"{what.__name__}: {seats} live sessions at once")
                 good &= asyncio.run(what(url, load, seats))
-                print(f"{machine.stolen_s() - stolen:.0f} CPU seconds were stolen", flush=True)
+                print(f"{system.stolen_s() - stolen:.0f} CPU seconds were stolen", flush=True)
     sys.exit(not good)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from measure import Board, write_long
 
-COMMAND = [sys.executable, "-c", "from speechpipe.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()"]
 SAMPLE_S = 0.02
 PAUSE_S = 6.0
 

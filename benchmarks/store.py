@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from speechpipe.health_desk import HealthDesk
-from speechpipe.monitor import Record
-from speechpipe.monitor.store import Store
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.watch import Watcher
-from speechpipe.speech_cascade import CASCADE
+from speechpipe.serving.health.operations import HealthDesk
+from speechpipe.serving.telemetry.cascade import CASCADE
 
 DAY_S = 86_400.0
 START = 1_700_000_000.0

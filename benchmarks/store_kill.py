@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from speechpipe.bench.capacity import hand_on
-from speechpipe.monitor.store import Store
+from speechpipe.foundation.storage.writer import Store
 
 
 def port_of(process: "subprocess.Popen[str]") -> str:
@@ -62,7 +62,7 @@ def main() -> None:
         variables = {"SPEECHPIPE_STATE_DIR": state, "SPEECHPIPE_PORT": "0", "SPEECHPIPE_BUNDLE": "scripted"}
         variables |= {"SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_LIVE_WORKERS": "1"}
         for number in range(asked.kills):
-            command = [sys.executable, "-m", "speechpipe.cli", "serve"]
+            command = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
             process = subprocess.Popen(command, env=hand_on(variables), stderr=subprocess.PIPE, text=True)
             url, stop = port_of(process), threading.Event()
             threading.Thread(target=lambda p=process: p.stderr.read(), daemon=True).start()

@@ -8,11 +8,11 @@ from itertools import combinations
 import soundfile
 from measure import SHARED, Board
 
-from speechpipe.bundles import Catalogue
-from speechpipe.cards import shipped_models
-from speechpipe.retrain.vad import Frames, Marked, fit, measure
-from speechpipe.vad import load_vad
-from speechpipe.vad.segmenter import SegmenterOptions
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.cards import shipped_models
+from speechpipe.cascade.vad import load_vad
+from speechpipe.cascade.vad.segmenter import SegmenterOptions
+from speechpipe.control.training.vad_fit import Frames, Marked, fit, measure
 
 
 def mean(values: list[float]) -> float:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from measure import Board, long_audio
 
-from speechpipe.audio.features import frame_levels_db
+from speechpipe.cascade.audio.features import frame_levels_db
+from speechpipe.cascade.vad import load_vad
+from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
 from speechpipe.types import Samples
-from speechpipe.vad import load_vad
-from speechpipe.vad.segmenter import Segmenter, SegmenterOptions
 
 ROUNDS = 5
 MINUTES = 5.0

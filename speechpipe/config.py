@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from speechpipe.errors import BadInput, said
-from speechpipe.state_files import make_folder
+from speechpipe.foundation.state_files import make_folder
 
 PREFIX = "SPEECHPIPE_"
 

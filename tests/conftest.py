@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from speechpipe.config import Settings
-from speechpipe.service import Service
+from speechpipe.serving.engine import Service
+from tests.databases import POSTGRES
 from tests.patience import PATIENCE_S
 from tests.sounds import SHARED
 
@@ -98,6 +99,12 @@ def service() -> Iterator[Service]:
         yield running
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _postgres() -> Iterator[None]:
+    yield
+    POSTGRES.stop()
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Asynchronous tests run on asyncio only."""
@@ -148,7 +155,7 @@ class Servers:
         state = Path(tempfile.mkdtemp(prefix="speechpipe-test-"))
         variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in environment.items()}
         process = subprocess.Popen(
-            [sys.executable, "-c", "from speechpipe.cli import main; main()", "serve", "--port", "0"],
+            [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()", "serve", "--port", "0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

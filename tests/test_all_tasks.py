@@ -12,11 +12,11 @@ import pytest
 import soundfile
 from starlette.testclient import TestClient
 
-from speechpipe.api.app import create_app
-from speechpipe.assembly import build
-from speechpipe.background import BackgroundTask
+from speechpipe.app import build
 from speechpipe.config import Settings
-from speechpipe.live.hub import Hub
+from speechpipe.foundation.background import BackgroundTask
+from speechpipe.interfaces.api.app import create_app
+from speechpipe.serving.live.manager import Hub
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 

@@ -1,96 +1,89 @@
-"""The rules of the house, held: import order, one importing file per library, sizes, no work at import."""
+"""The architecture, held by tests: layers, circles, where libraries stand, sizes, what imports cost."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "speechpipe"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "migrations" not in path.parts)
 
-# Top to bottom: a module imports only rows below its own; modules of one row may import each other only where
-# they belong to one part. Siblings in a row are blind to each other.
-ROWS: list[list[str]] = [
-    ["cli"],
-    ["bench"],
-    ["api"],
-    ["health_page"],
-    ["people_page"],
-    ["templates"],
-    ["documents", "health_document", "plots", "blame_picture", "rollout_document", "retrain_document"],
-    ["retraining"],
-    ["retrain_desk"],
-    ["rollouts", "assembly", "handing_over"],
-    ["transcription", "live", "probing", "replay", "shadowing"],
-    ["service"],
-    ["reviewing"],
-    ["retrain"],
-    ["terms_book", "monitoring", "admission", "failure_modes", "prometheus_rules", "tracing"],
-    ["shadow_comparison"],
-    ["session_request"],
-    ["fleet", "routing", "rollout_guards", "card_files", "fetching"],
-    ["review_document", "review_exchange"],
-    ["health_desk", "review_desk"],
-    [
-        "pipeline",
-        "bundles",
-        "cards",
-        "speech_metrics",
-        "speech_cascade",
-        "gauges",
-        "evaluation",
-        "recipes",
-        "recordings",
-        "faults",
-        "callbacks",
-        "demotion",
-        "listened",
-        "captions",
-    ],
-    ["review"],
-    ["hearing", "rollout"],
-    ["workers"],
-    ["vad", "asr", "monitor", "probes"],
-    ["acoustic", "signing"],
-    ["config", "audio"],
-    ["containers"],
-    ["registry"],
-    ["background", "outgoing", "reading"],
-    ["types", "errors", "machine", "state_files", "tenants", "torchaudio_import"],
-]
-READERS = {"source", "wire", "wav_stream", "ffmpeg_stream", "signatures"}  # of audio
-MAY_IMPORT_SIDEWAYS = {("bundles", "cards")}
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("types", "errors"),
+    ("foundation",),
+    ("config",),
+    ("monitor",),
+    ("cascade",),
+    ("serving",),
+    ("control",),
+    ("app",),
+    ("bench",),
+    ("interfaces",),
+    ("__main__",),
+)
+"""Bottom first. A module imports its own layer and those below, wherever in the file the import stands."""
+
+INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "foundation": (
+        ("background", "registry", "state_files", "stats", "system", "tenants", "text_files"),
+        ("outgoing", "storage"),
+    ),
+    "cascade": (
+        ("audio", "asr", "vad"),
+        ("workers",),
+        ("catalog", "evaluation"),
+        ("recognition",),
+        ("session",),
+        ("request",),
+    ),
+    "serving": (
+        ("admission", "assignment", "automation", "gauges", "pools", "signing", "telemetry"),
+        ("completed", "routing"),
+        ("hooks",),
+        ("engine",),
+        ("health", "live", "transcription"),
+    ),
+    "control": (("review", "rollout"), ("training",)),
+    "interfaces": (("web",), ("api",), ("cli",)),
+}
+"""The same inside a wing: its subjects and modules, bottom first."""
+
+READERS = {"source", "stream_decoder", "wav_stream", "ffmpeg_stream", "signatures", "parts", "ffmpeg", "libsndfile"}
+"""Modules of `audio` that are made of the others."""
+
 FREE = {"numpy", "fastapi", "pydantic", "pydantic_settings", "starlette"}  # used wherever their part is
 SAME_PART = {
-    "rich": {"cli"},
-    "typer": {"cli"},
+    "rich": {"interfaces.cli"},
+    "typer": {"interfaces.cli"},
     "prometheus_client": {"monitor"},
-    "anyio": {"api"},
-    "uvicorn": {"api"},
-    "sqlalchemy": {"monitor", "rollout", "review", "retrain"},  # one store, tables in `monitor/schema.py`
-    "alembic": {"monitor"},
-    "orjson": {"monitor"},
-    "httpx": {"outgoing", "cli"},  # `report --url` asks a server
-    "soundfile": {"audio"},
-    "torch": {"acoustic", "asr", "retrain"},
-    "safetensors": {"acoustic"},
+    "anyio": {"interfaces.api"},
+    "uvicorn": {"interfaces.api"},
+    "jinja2": {"interfaces.web"},
+    # One store: its tables are in `foundation/storage/schema.py`, what each subject asks of them in its repositories.
+    "sqlalchemy": {"foundation.storage", "monitor", "control.rollout", "control.review", "control.training"},
+    "alembic": {"foundation.storage"},
+    "orjson": {"foundation.storage", "monitor"},
+    "httpx": {"foundation.outgoing", "interfaces.cli"},  # `report --url` asks a server
+    "soundfile": {"cascade.audio"},
+    "torch": {"cascade.asr", "control.training"},
+    "safetensors": {"cascade.asr"},
 }
+"""Libraries that several files of one subject use."""
 
 
-def part(path: Path) -> str:
-    """`speechpipe/vad/silero.py` -> `vad`; `speechpipe/pipeline.py` -> `pipeline`."""
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
+def dotted(path: Path) -> str:
+    """`speechpipe/cascade/vad/silero.py` -> `cascade.vad.silero`; of a package its own name."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
 
 
-def row(name: str) -> int:
-    return next(index for index, names in enumerate(ROWS) if name in names)
+NAMES = {dotted(path): path for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in the file."""
+    """Every module that a file imports, wherever in the file, and however: `if TYPE_CHECKING` is no back door."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -100,82 +93,130 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def imported_parts(path: Path) -> set[str]:
-    names = {name.split(".")[1] for name in imports(path) if name.startswith("speechpipe.")}
-    return {name for name in names if any(name in row_ for row_ in ROWS)}
+def own_imports(path: Path) -> set[str]:
+    """The modules of speechpipe that a file imports, by dotted name; a package only if something of itself is meant."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("speechpipe.") for alias in node.names if "speechpipe." in alias.name}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "speechpipe":
+            base = (node.module or "").removeprefix("speechpipe").lstrip(".")
+            for alias in node.names:
+                full = f"{base}.{alias.name}".lstrip(".")
+                found.add(full if full in NAMES else base)
+    return {name for name in found if name in NAMES and name}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_rows_below_its_own(path: Path) -> None:
-    own = part(path)
-    if own == "__init__":
-        assert not imported_parts(path)
+def layer(name: str) -> int:
+    """Return the number of a module's layer."""
+    return next(number for number, names in enumerate(LAYERS) if name.split(".", maxsplit=1)[0] in names)
+
+
+def place_inside(name: str) -> int | None:
+    """Return the number of a module's row inside its wing; None for the wing's own face."""
+    wing, _, rest = name.partition(".")
+    if not rest:
+        return None
+    return next(number for number, names in enumerate(INSIDE[wing]) if rest.split(".")[0] in names)
+
+
+def subject(name: str) -> str:
+    """`cascade.vad.silero` -> `cascade.vad`; `monitor.watch` -> `monitor`, which is one subject."""
+    parts = name.split(".")
+    return parts[0] if parts[0] in ("monitor", "bench") else ".".join(parts[:2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_module_imports_only_what_is_not_above_it(name: str) -> None:
+    if not name:  # the package itself
+        assert not own_imports(NAMES[name])
         return
-    for other in imported_parts(path) - {own}:
-        allowed = row(other) > row(own) or (own, other) in MAY_IMPORT_SIDEWAYS
-        assert allowed, f"{path.name} ({own}) imports {other}, which is not below it"
+    for other in own_imports(NAMES[name]):
+        assert layer(other) <= layer(name), f"{name} imports {other}, which is above it"
+        wing = name.split(".", maxsplit=1)[0]
+        if other.split(".")[0] == wing and wing in INSIDE and subject(other) != subject(name):
+            own, others = place_inside(name), place_inside(other)
+            if own is not None and others is not None:
+                assert others < own, f"{name} imports {other}, which is not below it in `{wing}`"
 
 
-def test_every_module_has_a_row() -> None:
-    known = {name for names in ROWS for name in names}
-    assert {part(path) for path in MODULES} - known == {"__init__"}
+def test_every_module_has_a_layer() -> None:
+    tops = {name.split(".")[0] for name in NAMES if name}
+    assert tops == {name for names in LAYERS for name in names}
+    for wing, rows in INSIDE.items():
+        inside = {name.split(".")[1] for name in NAMES if name.startswith(f"{wing}.")}
+        assert inside == {name for names in rows for name in names}, wing
 
 
-@pytest.mark.parametrize("door", ["vad", "asr", "audio"])
-def test_inhabitants_of_a_door_do_not_import_each_other(door: str) -> None:
-    inhabitants = {path.stem for path in (PACKAGE / door).glob("*.py")} - {"__init__"}
-    shared = {"audio": READERS}.get(door, set())  # readers compose the others
-    for path in (PACKAGE / door).glob("*.py"):
-        if path.stem == "__init__" or path.stem in shared:
+def test_the_top_is_read_in_ten_seconds() -> None:
+    modules = [path for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
+    folders = [path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
+    assert len(modules) <= 10
+    assert len(folders) <= 10
+
+
+@pytest.mark.parametrize("door", ["cascade.vad", "cascade.asr", "cascade.audio"])
+def test_implementations_of_one_contract_do_not_import_each_other(door: str) -> None:
+    implementations = {name for name in NAMES if name.rpartition(".")[0] == door}
+    for name in implementations:
+        if name.rpartition(".")[2] in READERS:
             continue
-        siblings = {name.split(".")[2] for name in imports(path) if name.startswith(f"speechpipe.{door}.")}
-        assert not siblings & inhabitants - {path.stem}, f"{path.name} imports {siblings}"
+        siblings = own_imports(NAMES[name]) & implementations - {name}
+        assert not siblings or door == "cascade.audio" or siblings <= SHARED_BY_ASR, f"{name} imports {siblings}"
+
+
+SHARED_BY_ASR = {"cascade.asr.torchaudio_import"}
 
 
 def test_the_monitor_knows_nothing_of_speech() -> None:
-    for path in (PACKAGE / "monitor").glob("*.py"):
-        assert imported_parts(path) <= {"monitor", "errors", "background", "outgoing", "state_files"}, path.name
+    for name, path in NAMES.items():
+        if name.split(".")[0] == "monitor":
+            assert {other.split(".")[0] for other in own_imports(path)} <= {"monitor", "errors", "foundation"}, name
 
 
 def test_a_third_party_library_has_one_importing_file() -> None:
-    users: dict[str, set[Path]] = {}
-    for path in MODULES:
+    users: dict[str, set[str]] = {}
+    for name, path in NAMES.items():
         if path.name == "doctor.py":  # it makes its own test sound
             continue
-        for name in {item.split(".")[0] for item in imports(path)}:
-            if name not in sys.stdlib_module_names and name != "speechpipe":
-                users.setdefault(name, set()).add(path)
-    for name, paths in users.items():
-        if name in SAME_PART:
-            assert {part(path) for path in paths} == SAME_PART[name], name
-        elif name not in FREE:
-            files = {path.name for path in paths}
-            assert len(files) <= 1 or name == "python_multipart", f"{name} is imported by {sorted(files)}"
+        for library in {item.split(".")[0] for item in imports(path)}:
+            if library not in sys.stdlib_module_names and library != "speechpipe":
+                users.setdefault(library, set()).add(name)
+    for library, names in users.items():
+        if library in SAME_PART:
+            assert {subject(name) for name in names} == SAME_PART[library], library
+        elif library not in FREE:
+            assert len(names) <= 1 or library == "python_multipart", f"{library} is imported by {sorted(names)}"
 
 
-def test_no_circle_of_imports() -> None:
-    graph = {path: set[Path]() for path in MODULES}
-    by_name = {".".join(("speechpipe", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
-    by_name |= {name.removesuffix(".__init__"): path for name, path in by_name.items()}
-    for path in MODULES:
-        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        for node in top:
-            if isinstance(node, ast.ImportFrom) and node.module in by_name:
-                for alias in node.names:
-                    graph[path].add(by_name.get(f"{node.module}.{alias.name}", by_name[node.module]))
-    state: dict[Path, int] = {}
+def circles(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return a circle of a graph, if there is one."""
+    state: dict[str, int] = {}
 
-    def visit(path: Path, trail: tuple[Path, ...]) -> None:
-        assert state.get(path) != 1, " -> ".join(item.stem for item in (*trail, path))
-        if path in state:
-            return
-        state[path] = 1
-        for other in graph[path] - {path}:
-            visit(other, (*trail, path))
-        state[path] = 2
+    def visit(name: str, trail: tuple[str, ...]) -> list[str]:
+        if state.get(name) == 1:
+            return [*trail[trail.index(name) :], name]
+        if name in state:
+            return []
+        state[name] = 1
+        for other in graph[name]:
+            if found := visit(other, (*trail, name)):
+                return found
+        state[name] = 2
+        return []
 
-    for path in MODULES:
-        visit(path, ())
+    return next((found for name in graph if (found := visit(name, ()))), [])
+
+
+def test_no_circle_of_imports_between_files_or_subjects() -> None:
+    files = {name: own_imports(path) - {name} for name, path in NAMES.items()}
+    # A package's face is loaded with every module in it: what it imports of its own modules is no circle.
+    files = {name: {other for other in found if not name.startswith(f"{other}.")} for name, found in files.items()}
+    assert circles(files) == []
+    subjects: dict[str, set[str]] = {}
+    for name, found in files.items():
+        subjects.setdefault(subject(name), set()).update(subject(other) for other in found)
+    assert circles({name: found - {name} for name, found in subjects.items()}) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -189,24 +230,24 @@ def test_sizes(path: Path) -> None:
 
 def test_only_the_settings_read_the_environment() -> None:
     readers = {path.name for path in MODULES if "os.environ" in path.read_text()}
-    assert readers <= {"config.py", "process.py", "capacity.py", "machine.py"}  # the others hand it on to others
+    assert readers <= {"config.py", "process.py", "capacity.py", "system.py"}  # the others hand it on to others
 
 
 def test_broad_excepts_stand_only_where_the_house_allows() -> None:
     allowed = {
         "background.py",
-        "pipeline.py",
+        "session.py",
         "worker.py",
         "app.py",
         "doctor.py",  # a broken library fails in any way
         "edge.py",  # the last handler of a request
         "ending.py",  # one line for people, whatever broke
-        "lanes.py",
+        "executor.py",
         "sockets.py",  # the last handler of a websocket: its client is told in its protocol
-        "hub.py",  # a defect in one stream must not stop the tick of the others
+        "manager.py",  # a defect in one stream must not stop the tick of the others
         "ffmpeg_stream.py",  # reports to its stream what FFmpeg raised
-        "monitoring.py",
-        "shadowing.py",
+        "service.py",
+        "shadow.py",
         "process.py",  # whatever ends a thread of a worker ends that worker
         "supervisor.py",  # a start that fails, why ever, is counted and tried again
         "checkpoint.py",  # a broken file raises whatever its bytes make the reader raise
@@ -221,8 +262,8 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     heavy = ["torch", "torchaudio", "onnxruntime", "pocketsphinx", "av", "soundfile", "numpy", "sqlalchemy", "fastapi"]
     families = ["transcribe", "stream", "evaluate", "serve", "bundles", "bench", "doctor"]
     code = (
-        "import sys, speechpipe.cli\n"
-        + "".join(f"import speechpipe.cli.{family}\n" for family in families)
+        "import sys, speechpipe.interfaces.cli\n"
+        + "".join(f"import speechpipe.interfaces.cli.{family}\n" for family in families)
         + f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -231,8 +272,9 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
 
 def test_the_server_process_never_imports_a_recognizer() -> None:
     code = (
-        "import sys, speechpipe.api.server\n"
-        "print([name for name in ('pocketsphinx', 'torch', 'speechpipe.asr.pocketsphinx') if name in sys.modules])"
+        "import sys, speechpipe.interfaces.api.server\n"
+        "names = ('pocketsphinx', 'torch', 'speechpipe.cascade.asr.pocketsphinx')\n"
+        "print([name for name in names if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

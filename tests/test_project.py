@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from speechpipe.api.errors import TYPES
+from speechpipe.cascade.vad.segmenter import BOUNDS
 from speechpipe.config import Settings
 from speechpipe.errors import HTTP_STATUS, SpeechpipeError
-from speechpipe.vad.segmenter import BOUNDS
+from speechpipe.interfaces.api.errors import TYPES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -60,7 +60,7 @@ def test_the_dockerfile_copies_what_exists_and_what_the_context_lets_through() -
     entry = json.loads((re.search(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE) or [""])[1])
     assert entry == list(PROJECT["project"]["scripts"])
     done = subprocess.run(
-        [sys.executable, "-m", "speechpipe.cli", *command, "--help"], capture_output=True, check=False
+        [sys.executable, "-m", "speechpipe.interfaces.cli", *command, "--help"], capture_output=True, check=False
     )
     assert done.returncode == 0
     for name in re.findall(r"SPEECHPIPE_(\w+)=", text):

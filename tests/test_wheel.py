@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cascade.asr.test_torchaudio_import import broken  # noqa: F401 - a fixture
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
-from tests.test_torchaudio_import import broken  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = Path("/proc")
@@ -77,7 +77,10 @@ def test_its_command_says_what_it_can(installed: Installed) -> None:
 
 
 def test_its_own_code_and_models_are_used(installed: Installed) -> None:
-    code = "import speechpipe.cards; print(speechpipe.__file__, speechpipe.cards.shipped_models())"
+    code = (
+        "import speechpipe; from speechpipe.cascade.catalog import cards;"
+        " print(speechpipe.__file__, cards.shipped_models())"
+    )
     python = installed.folder / "bin" / "python"
     done = subprocess.run([python, "-c", code], cwd="/", env={}, capture_output=True, text=True, check=True)
     assert all(path.startswith(str(installed.folder)) for path in done.stdout.split()), done.stdout

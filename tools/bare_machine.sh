@@ -6,7 +6,7 @@
 #   tools/bare_machine.sh                    # clone, `make demo`, `make test`
 #   tools/bare_machine.sh demo               # only these targets
 #   BUSY=2 tools/bare_machine.sh             # beside two busy loops
-#   PYTEST_ADDOPTS="tests/audio" tools/bare_machine.sh test
+#   PYTEST_ADDOPTS="tests/cascade/audio" tools/bare_machine.sh test
 #   FOLDER=/tmp/bare tools/bare_machine.sh   # in this folder, which is kept, and used again with what is installed in it
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -16,10 +16,10 @@ import numpy as np
 
 from examples.recommender.cascade import CASCADE
 from examples.recommender.shop import FAULTS, SEVERITIES, Shop
-from speechpipe.health_desk import HealthDesk
-from speechpipe.health_page import whole
-from speechpipe.monitor.store import Store
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.interfaces.web.health import whole
 from speechpipe.monitor.watch import Watcher
+from speechpipe.serving.health.operations import HealthDesk
 
 START = 1_700_000_000.0
 DAY_S = 86_400.0

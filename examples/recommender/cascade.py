@@ -1,7 +1,7 @@
 """The recommender cascade in the monitor's terms. This, and records, is all that the monitor is given."""
 
-from speechpipe.monitor import Record
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Read, Shape, Stage, Tier, Worse
+from speechpipe.foundation.storage.record import Record
+from speechpipe.monitor.spec import CascadeSpec, Metric, Read, Shape, Stage, Tier, Worse
 
 STAGES = (
     Stage("user", "User data"),

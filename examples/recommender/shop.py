@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from speechpipe.monitor import Record
+from speechpipe.foundation.storage.record import Record
 
 CATEGORIES = 8
 ITEMS = 200

@@ -7,8 +7,8 @@ import numpy as np
 
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.verdict import label_of
-from speechpipe.monitor.cascade import Shape
 from speechpipe.monitor.cases import Cases
+from speechpipe.monitor.spec import Shape
 
 LEAST_Z = 8.0
 """Tuned like our own thresholds, on the same half of the faults: below it these name nobody."""

@@ -16,9 +16,10 @@ import numpy as np
 
 from speechpipe.bench.baselines import BASELINES, Baseline
 from speechpipe.bench.episodes import PROBE_EVERY, SHIFTS, Answers, Episode, Plan, Pool, episode, pools
+from speechpipe.bench.faults import SEVERITIES, Fault, Level
+from speechpipe.bench.faults.table import BY_NAME, FAULTS
 from speechpipe.bench.laboratory import HEALTHY, Condition, Heard
-from speechpipe.faults import SEVERITIES, Fault, Level
-from speechpipe.faults.table import BY_NAME, FAULTS
+from speechpipe.cascade.evaluation.manifest import Clip
 from speechpipe.monitor.blame.normal import fit
 from speechpipe.monitor.blame.verdict import blame
 from speechpipe.monitor.cases import Cases
@@ -26,8 +27,7 @@ from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.windows import Group, Grouping, Window, summed_up
-from speechpipe.recordings import Clip
-from speechpipe.speech_cascade import CASCADE
+from speechpipe.serving.telemetry.cascade import CASCADE
 
 UTTERANCES_A_DAY = 10_000
 RESAMPLES = 1_000

@@ -26,8 +26,8 @@ from speechpipe.bench.blame import (
     level_of,
     score,
 )
+from speechpipe.bench.faults import SEVERITIES
 from speechpipe.errors import BadInput, said
-from speechpipe.faults import SEVERITIES
 
 CELL = 64
 

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from speechpipe import machine
-from speechpipe.asr import DecodeOptions, load_recognizer
 from speechpipe.bench.clients import Tally
+from speechpipe.cascade.asr import DecodeOptions, load_recognizer
+from speechpipe.cascade.vad import Closed
+from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
 from speechpipe.config import Settings
-from speechpipe.service import Service
+from speechpipe.foundation import system
+from speechpipe.serving.engine import Service
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Samples
-from speechpipe.vad import Closed
-from speechpipe.vad.segmenter import Segmenter, SegmenterOptions
 
 QUERY = "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true&model="
 LIVE_FRAMES = 3  # scored in one call when a tenth of a second arrives
@@ -148,9 +148,9 @@ def trial(url: str, sessions: int, seconds: float, warm_s: float, pcm: Path) -> 
         str(warm_s),
         str(pcm),
     ]
-    stolen_s, begun = machine.stolen_s(), time.monotonic()
+    stolen_s, begun = system.stolen_s(), time.monotonic()
     done = subprocess.run(command, capture_output=True, check=True)
-    stolen = (machine.stolen_s() - stolen_s) / ((time.monotonic() - begun) * (os.cpu_count() or 1))
+    stolen = (system.stolen_s() - stolen_s) / ((time.monotonic() - begun) * (os.cpu_count() or 1))
     return Tally(**json.loads(done.stdout)), stolen
 
 

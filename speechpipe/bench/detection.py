@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.monitor.detectors import make
-from speechpipe.monitor.sketch import Distribution
 
 BASE = 0.02
 RUN_LENGTH = 10_000.0

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from speechpipe.bench.faults import SEVERITIES, Fault, Level, behaviour, operation
+from speechpipe.bench.faults.table import BY_NAME
 from speechpipe.bench.laboratory import HEALTHY, Condition, Heard
-from speechpipe.faults import SEVERITIES, Fault, Level, behaviour, operation
-from speechpipe.faults.table import BY_NAME
-from speechpipe.monitor import Measure, Record
+from speechpipe.cascade.evaluation.manifest import Clip
+from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.monitor.blame.evidence import ProbeResult
-from speechpipe.monitor.cascade import CascadeSpec
 from speechpipe.monitor.cases import Cases, joined
-from speechpipe.probes import answers_differ, segments_differ
-from speechpipe.recordings import Clip
-from speechpipe.speech_metrics import feedback_record
+from speechpipe.monitor.spec import CascadeSpec
+from speechpipe.serving.health.probes import answers_differ, segments_differ
+from speechpipe.serving.telemetry.records import feedback_record
 
 POOL = 1000
 """Cases of a condition, at least: every session is told so often, each time with other timings and other people."""

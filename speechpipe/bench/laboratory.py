@@ -15,19 +15,19 @@ from typing import cast
 
 import numpy as np
 
-from speechpipe.asr import DecodeOptions, Recognizer, load_recognizer
-from speechpipe.evaluation import edit_share
-from speechpipe.faults import SEVERITIES, Fault, Level, audio, detection, recognition
-from speechpipe.monitor import Record
-from speechpipe.pipeline import Session, SessionOptions
-from speechpipe.probes import AnswerSeen, SegmentSeen, answer_seen, segment_seen
-from speechpipe.recipes import segmenter
-from speechpipe.recordings import Clip
-from speechpipe.speech_metrics import Context, InputFacts, session_record, utterance_record
+from speechpipe.bench.faults import SEVERITIES, Fault, Level, audio, detection, recognition
+from speechpipe.cascade.asr import DecodeOptions, Recognizer, load_recognizer
+from speechpipe.cascade.catalog.factories import segmenter
+from speechpipe.cascade.evaluation.manifest import Clip
+from speechpipe.cascade.evaluation.scores import edit_share
+from speechpipe.cascade.session import Session, SessionOptions
+from speechpipe.cascade.vad import Vad, load_vad
+from speechpipe.cascade.workers import Decoded
+from speechpipe.cascade.workers.job import Job
+from speechpipe.foundation.storage.record import Record
+from speechpipe.serving.health.probes import AnswerSeen, SegmentSeen, answer_seen, segment_seen
+from speechpipe.serving.telemetry.records import Context, InputFacts, session_record, utterance_record
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, DecodeStats, Samples, Scalar, Utterance
-from speechpipe.vad import Vad, load_vad
-from speechpipe.workers import Decoded
-from speechpipe.workers.job import Job
 
 ROOM_S = (0.4, 1.0)
 GAIN_DB = 4.0

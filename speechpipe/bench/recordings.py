@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speechpipe.audio.source import AudioSource, ChannelChoice
+from speechpipe.cascade.audio.source import AudioSource, ChannelChoice
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
 PAUSE_S = 1.0

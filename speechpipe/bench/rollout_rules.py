@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from speechpipe.rollout.evidence import log_e_below, log_e_not_inferior, log_e_worse
+from speechpipe.foundation.stats.eprocess import log_e_below, log_e_not_inferior, log_e_worse
 
 INTERVAL = 100
 """Canary sessions in one interval: what Flagger and Kayenta look at once."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
-from speechpipe.monitor.sketch import Distribution
+from speechpipe.foundation.stats.sketch import Distribution
+from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
 from speechpipe.monitor.windows import Window
 
 

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from speechpipe.monitor import Record
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.alarms import Alarm, Condition
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Worse
-from speechpipe.monitor.store import Store
+from speechpipe.monitor.spec import CascadeSpec, Metric, Worse
 
 BEFORE_S = 900.0
 """An alarm begins some time after what it tells of."""

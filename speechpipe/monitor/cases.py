@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from speechpipe.monitor import Record
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
+from speechpipe.foundation.storage.record import Record
+from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
 
 Column = npt.NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 
-from speechpipe.monitor.cascade import Metric, Shape, Worse
-from speechpipe.monitor.sketch import Distribution
+from speechpipe.foundation.stats.sketch import Distribution
+from speechpipe.monitor.spec import Metric, Shape, Worse
 
 SURE = 4.0
 """Standard errors: about one in ten thousand by chance, because a report compares some fifty metrics."""

@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from speechpipe.monitor import Record
+from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.alarms import Condition
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
 from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES, Detector, Verdict, make
 from speechpipe.monitor.profiles import Budget, down_share, is_watched, profile_of
 from speechpipe.monitor.reference import Reference, reference_for
+from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
 from speechpipe.monitor.windows import Group, metrics_by_kind, reading
 
 RELEASE = 0.5

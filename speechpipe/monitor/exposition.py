@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from speechpipe.monitor import Record
+from speechpipe.foundation.storage.record import Record
 
 PREFIX = "speechpipe_"
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from speechpipe.monitor.alarms import Condition
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape, Worse
 from speechpipe.monitor.profiles import profile_of
+from speechpipe.monitor.spec import CascadeSpec, Metric, Shape, Worse
 from speechpipe.monitor.windows import Group, Window
 
 LEAST_VALUES = 20

@@ -6,7 +6,7 @@ an average run length for each detector by how many values a day it sees.
 
 from dataclasses import dataclass
 
-from speechpipe.monitor.cascade import Metric, Shape, Tier, Worse
+from speechpipe.monitor.spec import Metric, Shape, Tier, Worse
 
 DAY_S = 86_400.0
 LEAST_RUN_LENGTH = 200.0

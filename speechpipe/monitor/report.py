@@ -6,13 +6,13 @@ Windows, references, alarms and what the server says of itself go in; a report c
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.arms import ArmRow, arms, value_of
-from speechpipe.monitor.blame.archive import StoredVerdict
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape, Stage
+from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
 from speechpipe.monitor.reference import Progress, Reference, reference_for
-from speechpipe.monitor.sketch import Distribution
+from speechpipe.monitor.spec import CascadeSpec, Metric, Shape, Stage
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Window, merged, together
 
 POINTS = 60

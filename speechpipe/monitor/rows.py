@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, insert
 
+from speechpipe.foundation.stats.sketch import Distribution
+from speechpipe.foundation.storage.schema import windows
 from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.reference import Reference
-from speechpipe.monitor.schema import windows
-from speechpipe.monitor.sketch import Distribution
 from speechpipe.monitor.windows import Group, Window
 
 _LENGTH = struct.Struct("<I")

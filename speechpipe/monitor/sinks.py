@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from speechpipe.foundation.outgoing import Sender
 from speechpipe.monitor.alarms import Alarm
-from speechpipe.outgoing import Sender
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, and_, exists, or_, select, update
 
+from speechpipe.foundation.storage.schema import alarm_notices as notices
+from speechpipe.foundation.storage.schema import alarms
 from speechpipe.monitor.alarms import Alarm, as_told
 from speechpipe.monitor.rows import alarm_of
-from speechpipe.monitor.schema import alarm_notices as notices
-from speechpipe.monitor.schema import alarms
 from speechpipe.monitor.sinks import Sink
 
 MOST_AGE_S = 86_400.0

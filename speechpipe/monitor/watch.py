@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from speechpipe.monitor import Record
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.alarms import Alarm, step
-from speechpipe.monitor.archive import Archive, Stale
-from speechpipe.monitor.blame.desk import LOOKBACK_S, BlameDesk
+from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameDesk
 from speechpipe.monitor.calendar import successors, suppressed
-from speechpipe.monitor.cascade import CascadeSpec
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import PROPOSED_ARMS, Reference, pinned, proposed, reference_for
+from speechpipe.monitor.repository import Archive, Stale
 from speechpipe.monitor.sinks import Sink
-from speechpipe.monitor.store import Store
+from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, summed_up
 

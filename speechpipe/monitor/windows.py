@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from speechpipe.monitor import Record
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
-from speechpipe.monitor.sketch import Distribution
+from speechpipe.foundation.stats.sketch import Distribution
+from speechpipe.foundation.storage.record import Record
+from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
 
 WIDTH_S = 60
 MAX_TENANTS = 50

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from speechpipe.tenants import tenant_of
+from speechpipe.foundation.tenants import tenant_of
 from tests.conftest import Server, StartServer
+from tests.control.review.service import Desk
 from tests.patience import PATIENCE_S
-from tests.review.service import Desk
 
 
 @pytest.fixture(scope="module")

@@ -544,7 +544,7 @@ def test_head_answers_as_get_does(server: Server, path: str) -> None:
 def started(**settings: str) -> subprocess.Popen[str]:
     variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in settings.items()}
     return subprocess.Popen(
-        [sys.executable, "-c", "from speechpipe.cli import main; main()", "serve", "--port", "0"],
+        [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()", "serve", "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -586,7 +586,7 @@ def test_the_start_says_whether_authentication_is_on(
 @pytest.fixture(scope="module")
 def proxied(server: Server) -> Iterator[str]:
     """The server behind a proxy that strips `/asr/`, as `location /asr/ { proxy_pass http://server/; }` does."""
-    from tests.web.proxy import proxy
+    from tests.interfaces.web.proxy import proxy
 
     with proxy(server.url, "/asr") as url:
         yield url

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.cli.test_commands import run
 from tests.conftest import Server, StartServer
+from tests.interfaces.cli.test_commands import run
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 

@@ -7,16 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Server
-from tests.live_client import (
-    CLIPS,
-    TWO,
-    is_final,
-    listening,
-    pcm,
-    spoken,
-    transcript,
-    whole,
-)
+from tests.live_client import CLIPS, TWO, is_final, listening, pcm, spoken, transcript, whole
 from tests.sounds import encoded, encoded_by_ffmpeg
 
 pytestmark = pytest.mark.anyio

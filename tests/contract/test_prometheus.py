@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from speechpipe.prometheus_rules import EXPRESSIONS
+from speechpipe.serving.telemetry.prometheus_rules import EXPRESSIONS
 from tests.conftest import Server, StartServer
 from tests.contract.test_health import SPOKEN, until, upload
 from tests.patience import PATIENCE_S

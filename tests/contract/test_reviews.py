@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from tests.conftest import Server, StartServer
+from tests.control.review.service import SAMPLE, Desk, wav
 from tests.live_client import whole
 from tests.patience import PATIENCE_S
-from tests.review.service import SAMPLE, Desk, wav
 
 
 def until(reached: Callable[[], Any]) -> Any:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
-from tests.asr.test_cut_speech import joined_speech
+from tests.cascade.asr.test_cut_speech import joined_speech
 from tests.conftest import Server, StartServer
 from tests.live_client import Client, pcm, transcript, whole
 from tests.patience import PATIENCE_S

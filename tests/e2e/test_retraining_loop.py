@@ -20,9 +20,9 @@ from typing import Any
 import httpx
 import pytest
 
-from speechpipe.bundles import Catalogue
-from speechpipe.cards import shipped_models
-from speechpipe.evaluation import word_errors
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.cards import shipped_models
+from speechpipe.cascade.evaluation.scores import word_errors
 from tests.conftest import Server, StartServer
 from tests.patience import PATIENCE_S
 from tests.sounds import SHARED
@@ -160,7 +160,7 @@ class Shop:
 
     def command(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "speechpipe.cli", *arguments],
+            [sys.executable, "-m", "speechpipe.interfaces.cli", *arguments],
             env={"PATH": "/usr/bin:/bin", "SPEECHPIPE_STATE_DIR": str(self.server.state), **environment},
             capture_output=True,
             text=True,

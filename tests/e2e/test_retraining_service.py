@@ -10,11 +10,11 @@ import httpx
 import psutil
 import pytest
 
-from tests.cli.test_commands import run
-from tests.cli.test_retrain import Place
 from tests.conftest import Server, StartServer
+from tests.control.training.tones import manifest
+from tests.interfaces.cli.test_commands import run
+from tests.interfaces.cli.test_retrain import Place
 from tests.patience import PATIENCE_S
-from tests.retrain.tones import manifest
 
 
 def until(what: Callable[[], Any]) -> Any:
@@ -63,7 +63,7 @@ def test_a_training_outlives_the_server_that_began_it(start_server: StartServer,
     until(lambda: "epoch 3" in place.progress(1).get("what", ""))
     assert listed(server)["running"]["id"] == 1
     assert server.metric("speechpipe_retraining_running") == 1
-    (trainer,) = [one for one in server.workers() if "speechpipe.retrain.work" in " ".join(one.cmdline())]
+    (trainer,) = [one for one in server.workers() if "speechpipe.control.training.process" in " ".join(one.cmdline())]
     server.process.send_signal(signal.SIGKILL)
     server.process.wait(PATIENCE_S)
     until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)

@@ -9,26 +9,26 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from speechpipe.blame_picture import picture
 from speechpipe.errors import InvalidParameter, UnknownName
-from speechpipe.health_desk import HealthDesk
-from speechpipe.health_page import whole
-from speechpipe.monitor import Measure, Record
+from speechpipe.foundation.stats.shapley import cells, shapley
+from speechpipe.foundation.storage.record import Measure, Record
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.interfaces.web.blame import picture
+from speechpipe.interfaces.web.health import whole
 from speechpipe.monitor.alarms import Alarm
-from speechpipe.monitor.blame.desk import BlameDesk, ReferenceMismatch
-from speechpipe.monitor.blame.document import document
+from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import ProbeResult, probe_results
 from speechpipe.monitor.blame.normal import ReferenceTooSmall, fit
 from speechpipe.monitor.blame.onset import onset
+from speechpipe.monitor.blame.operations import BlameDesk, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import Verdict, blame
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape, Stage, Worse
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import Reference
-from speechpipe.monitor.shapley import cells, shapley
-from speechpipe.monitor.store import Store
+from speechpipe.monitor.spec import CascadeSpec, Metric, Shape, Stage, Worse
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.monitor.windows import Group, Window
+from speechpipe.serving.health.operations import HealthDesk
 
 
 def of(name: str):  # type: ignore[no-untyped-def]

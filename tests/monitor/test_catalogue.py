@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from speechpipe.failure_modes import FAULTS, failure_modes
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Stage
 from speechpipe.monitor.exposition import Exposition
-from speechpipe.prometheus_rules import EXPRESSIONS
-from speechpipe.speech_cascade import CASCADE
-from speechpipe.speech_metrics import ROWS
+from speechpipe.monitor.spec import CascadeSpec, Metric, Stage
+from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.failure_modes import FAULTS, failure_modes
+from speechpipe.serving.telemetry.prometheus_rules import EXPRESSIONS
+from speechpipe.serving.telemetry.records import ROWS
 from tests.conftest import Server
 from tools.generate import files
 

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.monitor.detectors import DETECTORS, Detector, make
-from speechpipe.monitor.sketch import Distribution
 
 Values = npt.NDArray[np.float64]
 RUN_LENGTH = 2_000.0

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from speechpipe.monitor import Record
+from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.exposition import CounterRow, Exposition, GaugeRow, HistogramRow
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from speechpipe.config import Settings
 from speechpipe.errors import StoreUnavailable, UnknownName
-from speechpipe.monitor import Record
-from speechpipe.monitor.store import Store
-from speechpipe.monitoring import Feedback, Monitoring
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.serving.health.service import Feedback, Monitoring
 
 
 @pytest.fixture

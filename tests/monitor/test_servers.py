@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-import speechpipe.monitor.archive as archive_module
-from speechpipe.monitor.archive import Archive
+import speechpipe.monitor.repository as archive_module
+from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.reference import pinned
-from speechpipe.monitor.store import Store
+from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.watch import Watcher
 from speechpipe.monitor.windows import Group, Window, merged, together
-from tests.monitor.databases import DATABASES, Database
-from tests.monitor.records import SPEC, traffic, unit
+from tests.databases import DATABASES, Database
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
+from tests.records import SPEC, traffic, unit
 
 GROUP = Group("consumer", "", "upload", "b@1", "champion")
 

@@ -13,18 +13,18 @@ from sqlalchemy.exc import OperationalError
 
 from speechpipe.config import Settings
 from speechpipe.errors import UnknownName
+from speechpipe.foundation.outgoing import Sender
+from speechpipe.foundation.storage.leases import Lease
+from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.alarms import Alarm, Condition, step
-from speechpipe.monitor.leases import Lease
 from speechpipe.monitor.sinks import WebhookSink
-from speechpipe.monitor.store import Store
 from speechpipe.monitor.telling import CLAIM_S, MOST_AGE_S, Teller
 from speechpipe.monitor.watch import BLAME_WAIT_S, Watcher
-from speechpipe.monitoring import Monitoring
-from speechpipe.outgoing import Sender
-from tests.monitor.databases import DATABASES, Database
-from tests.monitor.records import SPEC, traffic
-from tests.monitor.test_store import eventually
+from speechpipe.serving.health.service import Monitoring
+from tests.databases import DATABASES, Database
+from tests.foundation.storage.test_writer import eventually
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
+from tests.records import SPEC, traffic
 
 
 @pytest.fixture(params=DATABASES, ids=str)

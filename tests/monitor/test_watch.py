@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from speechpipe.monitor import Record
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.report import Facts, Filters, health_report
-from speechpipe.monitor.store import Store
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.monitor.windows import Grouping, together
-from tests.monitor.databases import DATABASES, Database
-from tests.monitor.records import SPEC, traffic, unit
+from tests.databases import DATABASES, Database
+from tests.records import SPEC, traffic, unit
 
 OPTIONS = WatchOptions(Budget(page=10.0, investigate=10.0))
 

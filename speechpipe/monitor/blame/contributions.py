@@ -11,8 +11,8 @@ import numpy as np
 
 from speechpipe.monitor.blame.evidence import Finding
 from speechpipe.monitor.blame.normal import Normal, predictor
-from speechpipe.monitor.cascade import Stage
 from speechpipe.monitor.cases import Cases, Column
+from speechpipe.monitor.spec import Stage
 
 RESAMPLES = 400
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speechpipe.monitor import Record
+from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.blame.normal import WINSOR, Normal, NormalMetric
-from speechpipe.monitor.cascade import CascadeSpec, Shape, Worse
 from speechpipe.monitor.cases import Cases, Column
+from speechpipe.monitor.spec import CascadeSpec, Shape, Worse
 
 
 @dataclass(frozen=True, slots=True)

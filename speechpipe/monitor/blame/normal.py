@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speechpipe.monitor.cascade import CascadeSpec, Metric, Shape
 from speechpipe.monitor.cases import Cases, Column, case_metrics
+from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
 
 Matrix = npt.NDArray[np.float64]
 

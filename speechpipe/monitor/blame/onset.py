@@ -7,8 +7,8 @@ sequence of random variables", Biometrika 57, 1970), for each metric; the metric
 import numpy as np
 
 from speechpipe.monitor.blame.normal import WINSOR, Matrix, Normal
-from speechpipe.monitor.cascade import Shape
 from speechpipe.monitor.cases import Cases
+from speechpipe.monitor.spec import Shape
 
 MOST_SHARE = 8.0
 LEAST_AFTER = 20

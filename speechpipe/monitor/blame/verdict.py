@@ -9,19 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from speechpipe.monitor.blame.contributions import Contribution, contributions
-from speechpipe.monitor.blame.evidence import (
-    DEFAULTS,
-    Finding,
-    ProbeResult,
-    Thresholds,
-    by_stage,
-    findings,
-    symptoms,
-)
+from speechpipe.monitor.blame.evidence import DEFAULTS, Finding, ProbeResult, Thresholds, by_stage, findings, symptoms
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.onset import onset
-from speechpipe.monitor.cascade import CascadeSpec, Stage
 from speechpipe.monitor.cases import Cases
+from speechpipe.monitor.spec import CascadeSpec, Stage
 
 NOBODY = "none"
 SHOWN = 8

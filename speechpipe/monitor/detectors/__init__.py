@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from speechpipe.monitor.sketch import Distribution
-from speechpipe.registry import Registry
+from speechpipe.foundation.registry import Registry
+from speechpipe.foundation.stats.sketch import Distribution
 
 
 @dataclass(frozen=True, slots=True)

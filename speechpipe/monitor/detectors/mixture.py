@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.monitor.detectors import Verdict
 from speechpipe.monitor.detectors.bernoulli import cautious_share
-from speechpipe.monitor.sketch import Distribution
 
 RATIOS = np.array([1.5, 2.0, 3.0, 5.0, 10.0, 20.0])
 WEIGHTS = np.array([0.1, 0.2, 0.35, 0.2, 0.1, 0.05])

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from speechpipe.foundation.stats.run_length import average_run_length, threshold_for
+from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.monitor.detectors import Verdict
-from speechpipe.monitor.detectors.run_length import average_run_length, threshold_for
-from speechpipe.monitor.sketch import Distribution
 
 LEAST_REFERENCE = 30
 ATOMS = 200

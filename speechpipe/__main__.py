@@ -1,0 +1,5 @@
+"""`python -m speechpipe`: the command line."""
+
+from speechpipe.interfaces.cli import main
+
+main()

@@ -1,0 +1,37 @@
+"""Whether a recording begins at a place: with a header, or as a stream of frames or packets, which has none."""
+
+from speechpipe.cascade.audio.containers.byte_range import ByteRange
+from speechpipe.cascade.audio.containers.frames import frames_at
+from speechpipe.cascade.audio.containers.signatures import kind_at
+
+PACKET = 188
+SYNC = 0x47
+SURE = 4
+"""Packets in a row that make a stream of it."""
+
+AC3 = b"\x0b\x77"
+AC3_BYTES = 4096
+DTS = b"\x7f\xfe\x80\x01"
+PACK = b"\x00\x00\x01\xba"
+
+
+def begins_at(file: ByteRange, at: int) -> bool:
+    """Whether any recording that is known here begins exactly at `at`."""
+    if kind_at(file, at) or in_step(file, at) or frames_at(file, at):
+        return True
+    head = file.at(at, 2 * AC3_BYTES)
+    return head.startswith((DTS, PACK)) or _ac3(head)
+
+
+def _ac3(head: bytes) -> bool:
+    """Whether three frames of AC-3 or E-AC-3 stand in a row; their lengths may differ by one word."""
+    if not head.startswith(AC3):
+        return False
+    length = head.find(AC3, 64)
+    return length > 0 and any(head[2 * length + more :].startswith(AC3) for more in (-2, 0, 2))
+
+
+def in_step(file: ByteRange, at: int) -> bool:
+    """Whether packets begin at `at`, at least as many as are left."""
+    data = file.at(at, SURE * PACKET)
+    return len(data) > PACKET and all(data[place] == SYNC for place in range(0, len(data), PACKET))

@@ -1,0 +1,290 @@
+"""Files made of chunks: wav (also RIFX, RF64, BW64), w64, aiff, caf, and au, which is one header and one chunk.
+
+The chunk with the samples says how long it is. That may be too little (the writer was killed before it corrected its
+header, or stopped counting): what follows is then neither a chunk nor another recording, and is read as more sound.
+References: Microsoft/IBM "Multimedia Programming Interface" (RIFF), EBU Tech 3306 (RF64), Apple's AIFF-C draft and
+"Apple Core Audio Format Specification", Sony's "Sound Forge Wave 64" note.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from speechpipe.cascade.audio.containers import GOES_ON, TRIVIAL_S, Recording
+from speechpipe.cascade.audio.containers.beginnings import begins_at
+from speechpipe.cascade.audio.containers.byte_range import ByteRange
+from speechpipe.cascade.audio.containers.leftovers import is_ignored, is_text
+from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.types import Notice
+
+MAX_CHUNKS = 1_000
+MAX_BETWEEN = 2**16
+STREAMED = 2**31 - 4096
+"""A size from here on was written by somebody who did not know it (pipes), where sizes have 32 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one family writes its chunks."""
+
+    header: int  # bytes before the first chunk
+    id_bytes: int
+    size: str  # struct format of a size
+    data: bytes  # the id of the chunk that holds the samples
+    align: int
+    whole: bool  # a size counts the chunk's own header
+    total_at: int = 4  # where the size of the whole stands; -1: nowhere
+    before: int = 8  # bytes of the file that the size of the whole does not count
+
+
+RIFF = Form(12, 4, "<I", b"data", 2, whole=False)
+FORMS = {
+    b"RIFF": RIFF,
+    b"RF64": RIFF,
+    b"BW64": RIFF,
+    b"RIFX": Form(12, 4, ">I", b"data", 2, whole=False),
+    b"FORM": Form(12, 4, ">I", b"SSND", 2, whole=False),
+    b"caff": Form(8, 4, ">q", b"data", 1, whole=False, total_at=-1),
+    b"riff": Form(40, 16, "<Q", b"data", 8, whole=True, total_at=16, before=0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk; offsets within the file, `size` of its body as it says."""
+
+    name: bytes
+    size_at: int
+    body: int
+    size: int
+
+
+@dataclass(slots=True)
+class _Format:
+    """What the chunks before the samples say."""
+
+    byte_rate: float = 0.0
+    frame_bytes: int = 0
+    frames_at: int = -1
+    mask: int = 0
+    long_size: int = -1
+    long_at: int = -1
+
+
+def chunked_recording(file: ByteRange, start: int, kind: str) -> Recording:
+    """Return the extent of the recording at `start`, and its corrected header."""
+    if kind == "au":
+        return _au(file, start)
+    form = FORMS[file.at(start, 4)]
+    described = _Format()
+    for chunk in _chunks(file, start + form.header, form):
+        if chunk.name == form.data:
+            recording = _with_samples(_Walk(file, start, kind, form, described), chunk)
+            return replace(recording, holds_s=_seconds(recording.end - chunk.body, described.byte_rate))
+        _describe(file, chunk, kind, described)
+    return Recording(kind, start, len(file), mask=described.mask)
+
+
+def _seconds(size: int, byte_rate: float) -> float | None:
+    return size / byte_rate if byte_rate > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    file: ByteRange
+    start: int
+    kind: str
+    form: Form
+    described: _Format
+
+
+def _chunk(file: ByteRange, at: int, form: Form) -> Chunk | None:
+    width = struct.calcsize(form.size)
+    head = file.at(at, form.id_bytes + width)
+    if len(head) < form.id_bytes + width or not all(32 <= byte < 127 for byte in head[:4]):
+        return None
+    (size,) = struct.unpack(form.size, head[form.id_bytes :])
+    body = at + len(head)
+    return Chunk(head[:4], at + form.id_bytes, body, size - len(head) if form.whole else size)
+
+
+def _chunks(file: ByteRange, at: int, form: Form) -> Iterator[Chunk]:
+    for _ in range(MAX_CHUNKS):
+        chunk = _chunk(file, at, form)
+        if chunk is None or chunk.size < -1:
+            return
+        yield chunk
+        at = _padded(chunk.body + max(0, chunk.size), at, form)
+
+
+def _padded(end: int, begin: int, form: Form) -> int:
+    return end + (begin - end) % form.align  # chunks are aligned to each other, wherever the file begins
+
+
+def _describe(file: ByteRange, chunk: Chunk, kind: str, described: _Format) -> None:
+    body = file.at(chunk.body, 64)
+    if chunk.name == b"ds64" and len(body) >= 16:
+        described.long_size, described.long_at = struct.unpack_from("<Q", body, 8)[0], chunk.body
+    elif chunk.name == b"fmt " and kind in ("wav", "w64") and len(body) >= 16:
+        big = file.at(0, 4) == b"RIFX"
+        tag, _, _, rate, described.frame_bytes, _ = struct.unpack_from(">HHIIHH" if big else "<HHIIHH", body)
+        described.byte_rate = float(rate)
+        if tag == 0xFFFE and len(body) >= 24:
+            (described.mask,) = struct.unpack_from(">I" if big else "<I", body, 20)
+    elif chunk.name == b"COMM" and len(body) >= 18:
+        channels, _, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", body)
+        if len(body) < 22 or body[18:22] in (b"NONE", b"sowt", b"twos") or file.at(8, 4) == b"AIFF":
+            described.frames_at = chunk.body + 2  # compressed kinds count packets there
+        described.frame_bytes = channels * ((bits + 7) // 8)
+        rate = mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63) if exponent & 0x7FFF < 16500 else 0.0
+        described.byte_rate = rate * described.frame_bytes
+    elif chunk.name == b"desc" and len(body) >= 32:
+        rate, _, _, packet_bytes, packet_frames = struct.unpack_from(">d4sIII", body)
+        described.frame_bytes = packet_bytes
+        described.byte_rate = rate * packet_bytes / packet_frames if packet_frames else 0.0
+
+
+def _with_samples(walk: _Walk, data: Chunk) -> Recording:
+    file, described = walk.file, walk.described
+    size = described.long_size if data.size == 0xFFFFFFFF and described.long_size >= 0 else data.size
+    unknown = size < 0 or (walk.kind == "wav" and described.long_size < 0 and (size == 0 or size >= STREAMED))
+    if unknown or data.body + size >= len(file):
+        following = next_recording(file, data.body) if unknown or data.body + size > len(file) + 1 else None
+        end = len(file) if following is None else following
+        whole = Recording(walk.kind, walk.start, end, next_start=following, mask=described.mask)
+        if unknown or described.byte_rate <= 0 or data.body + size - end < TRIVIAL_S * described.byte_rate:
+            return whole
+        return replace(whole, claimed_s=size / described.byte_rate)
+    return _behind(walk, data, size)
+
+
+def _behind(walk: _Walk, data: Chunk, size: int) -> Recording:
+    """Look at what stands behind the samples: chunks, another recording, or more samples."""
+    file, form, described = walk.file, walk.form, walk.described
+    at = data.body + size
+    padded = _padded(at, data.body, form)
+    if begins_at(file, at) or (_chunk(file, padded, form) is None and _chunk(file, at, form) is not None):
+        padded = at  # the writer left out the padding
+    at, more = padded, _More(data.body + size)
+    for _ in range(MAX_CHUNKS):
+        if begins_at(file, at):
+            return _with_more(
+                walk, data, size, more, Recording(walk.kind, walk.start, at, next_start=at, mask=described.mask)
+            )
+        chunk = _chunk(file, at, form)
+        if chunk is None or not 0 <= chunk.size <= len(file) - chunk.body + 1:
+            break
+        if chunk.name == form.data:
+            more.add(chunk, walk)
+        at = _padded(chunk.body + chunk.size, chunk.body, form)
+    following = next_recording(file, at)
+    end = len(file) if following is None else following
+    left = end - at
+    whole = Recording(walk.kind, walk.start, at, next_start=following, mask=described.mask)
+    if more.between:
+        whole = _with_more(walk, data, size, more, whole)
+        return whole if left <= 0 or is_ignored(file, at, end) else replace(whole, unread=whole.unread + left)
+    if left <= 0 or is_ignored(file, at, end):
+        return whole
+    first_is_sound = at == padded and described.byte_rate > 0
+    if not first_is_sound or is_text(file, at, end):
+        return replace(whole, unread=left)
+    if left < TRIVIAL_S * described.byte_rate:
+        return whole
+    return _corrected(walk, data, size, end, following)
+
+
+@dataclass(slots=True)
+class _More:
+    """Further chunks of samples behind the first one: programs that append write them. Offsets within the file."""
+
+    end: int  # of the samples so far
+    between: list[tuple[int, int]] = field(default_factory=list)  # what stands between two chunks of samples
+    bytes: int = 0  # of samples in the further chunks
+
+    def add(self, chunk: Chunk, walk: "_Walk") -> None:
+        """Note one of them."""
+        offset = {"aiff": 8, "caf": 4}.get(walk.kind, 0)
+        self.between.append((self.end, chunk.body + offset))
+        self.end = min(chunk.body + chunk.size, len(walk.file))
+        self.bytes += max(0, self.end - chunk.body - offset)
+
+
+def _with_more(walk: _Walk, data: Chunk, size: int, more: _More, whole: Recording) -> Recording:
+    """Return `whole` with its further chunks of samples: read as one if each begins at a frame, else told as unread.
+
+    What stands between them (headers, at times a list of texts) is covered with the frame before it.
+    """
+    frame = walk.described.frame_bytes
+    if not more.between:
+        return whole
+    if (
+        not frame
+        or walk.described.byte_rate <= 0
+        or any((end - begin) % frame or not frame <= end - begin <= MAX_BETWEEN for begin, end in more.between)
+    ):
+        end = data.body + size
+        return replace(whole, end=end, unread=more.bytes)
+    joined = _corrected(walk, data, size, more.end, whole.next_start)
+    covers = [
+        (begin - walk.start, walk.file.at(begin - frame, frame) * ((end - begin) // frame))
+        for begin, end in more.between
+    ]
+    return replace(joined, patches=(*joined.patches, *covers))
+
+
+def _corrected(walk: _Walk, data: Chunk, size: int, end: int, following: int | None) -> Recording:
+    form, described, start = walk.form, walk.described, walk.start
+    real = end - data.body
+    if described.frame_bytes > 0:
+        offset = 8 if data.name == b"SSND" else 4 if walk.kind == "caf" else 0
+        real -= (real - offset) % described.frame_bytes
+    patches = []
+    if described.long_size >= 0:
+        patches.append((described.long_at - start, struct.pack("<QQ", end - start - 8, real)))
+    else:
+        width = struct.calcsize(form.size)
+        most = 2 ** (8 * width - 1) - 1
+        body = real + (data.body - data.size_at + form.id_bytes if form.whole else 0)
+        patches.append((data.size_at - start, struct.pack(form.size, min(body, most))))
+        if form.total_at >= 0:
+            patches.append((form.total_at, struct.pack(form.size, min(end - start - form.before, most))))
+    if described.frames_at >= 0 and described.frame_bytes > 0:
+        patches.append((described.frames_at - start, struct.pack(">I", (real - 8) // described.frame_bytes)))
+    longer = Recording(walk.kind, start, end, tuple(patches), next_start=following, mask=described.mask)
+    return _goes_on(longer, size / described.byte_rate)
+
+
+def _goes_on(recording: Recording, claimed_s: float) -> Recording:
+    notice = Notice("header_too_short", GOES_ON.format(claimed_s))
+    return replace(recording, claimed_s=claimed_s, notices=(notice,))
+
+
+AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+AU_UNKNOWN = 0xFFFFFFFF
+
+
+def _au(file: ByteRange, start: int) -> Recording:
+    head = file.at(start, 24)
+    if len(head) < 24:
+        return Recording("au", start, len(file))
+    offset, size, encoding, rate, channels = struct.unpack(">IIIII", head[4:])
+    at = start + offset + size
+    byte_rate = float(AU_BYTES.get(encoding, 1) * rate * channels)
+    following = next_recording(file, start + 24 if size == AU_UNKNOWN or at > len(file) else at)
+    end = len(file) if following is None else following
+    if size == AU_UNKNOWN or at >= end:
+        more = size != AU_UNKNOWN and byte_rate > 0 and at - end >= TRIVIAL_S * byte_rate
+        claimed_s = size / byte_rate if more else None
+        holds_s = _seconds(end - start - offset, byte_rate)
+        return Recording("au", start, end, claimed_s=claimed_s, holds_s=holds_s, next_start=following)
+    if begins_at(file, at):
+        return Recording("au", start, at, next_start=at)
+    if end == at or is_ignored(file, at, end) or end - at < TRIVIAL_S * byte_rate:
+        return Recording("au", start, at, next_start=following)
+    if is_text(file, at, end):
+        return Recording("au", start, at, next_start=following, unread=end - at)
+    real = end - start - offset
+    patch = ((8, struct.pack(">I", real)),)
+    longer = Recording("au", start, end, patch, next_start=following)
+    return _goes_on(longer, size / byte_rate if byte_rate else 0.0)

@@ -1,0 +1,105 @@
+"""Containers of which only the length is read here: avi, asf, voc, flv, wv, tta, and kinds that do not say one."""
+
+import struct
+from collections.abc import Callable
+
+from speechpipe.cascade.audio.containers import Recording
+from speechpipe.cascade.audio.containers.beginnings import begins_at
+from speechpipe.cascade.audio.containers.byte_range import ByteRange
+from speechpipe.cascade.audio.containers.signatures import next_recording
+
+MAX_BLOCKS = 1_000_000
+ASF_PROPERTIES = b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65"
+
+
+def counted_recording(file: ByteRange, start: int, kind: str) -> Recording:
+    """Return the range to where the next recording of any kind begins; `open_end` if the file ends before it should."""
+    stated = ENDS[kind](file, start) if kind in ENDS else -1
+    if start < stated < len(file) and begins_at(file, stated):
+        return Recording(kind, start, stated, next_start=stated)
+    following = next_recording(file, start + 1)
+    end = len(file) if following is None else following
+    return Recording(kind, start, end, next_start=following, open_end=kind in TOLD and stated > end)
+
+
+def _avi(file: ByteRange, start: int) -> int:
+    at = start
+    for _ in range(MAX_BLOCKS):
+        head = file.at(at, 12)
+        if head[:4] != b"RIFF" or (at > start and head[8:] != b"AVIX"):
+            break
+        size = int.from_bytes(head[4:8], "little")
+        at += 8 + size + size % 2
+    return at
+
+
+def _asf(file: ByteRange, start: int) -> int:
+    at = file.find(ASF_PROPERTIES, start, start + 4096)
+    return -1 if at < 0 else start + int.from_bytes(file.at(at + 40, 8), "little")
+
+
+def _voc(file: ByteRange, start: int) -> int:
+    at = start + int.from_bytes(file.at(start + 20, 2), "little")
+    for _ in range(MAX_BLOCKS):
+        head = file.at(at, 4)
+        if not head or not head[0]:
+            return at + len(head[:1])
+        at += 4 + int.from_bytes(head[1:], "little")
+    return -1
+
+
+def _flv(file: ByteRange, start: int) -> int:
+    at = start + 13
+    for _ in range(MAX_BLOCKS):
+        head = file.at(at, 4)
+        if len(head) < 4 or head[0] not in (8, 9, 18):
+            return at
+        at += 15 + int.from_bytes(head[1:], "big")
+    return -1
+
+
+def _wv(file: ByteRange, start: int) -> int:
+    at = start
+    for _ in range(MAX_BLOCKS):
+        head = file.at(at, 8)
+        if len(head) < 8 or head[:4] != b"wvpk":
+            return _behind_tag(file, at)
+        at += 8 + int.from_bytes(head[4:], "little")
+    return -1
+
+
+def _tta(file: ByteRange, start: int) -> int:
+    head = file.at(start, 22)
+    if len(head) < 22:
+        return -1
+    rate, samples = int.from_bytes(head[10:14], "little"), int.from_bytes(head[14:18], "little")
+    frames = -(-samples // max(1, rate * 256 // 245))
+    if not 0 < frames <= MAX_BLOCKS:
+        return -1
+    table = file.at(start + 22, 4 * frames)
+    sizes = struct.unpack(f"<{len(table) // 4}I", table[: len(table) // 4 * 4])
+    return _behind_tag(file, start + 22 + 4 * frames + 4 + sum(sizes))
+
+
+def _sox(file: ByteRange, start: int) -> int:
+    head = file.at(start, 16)
+    return start + 4 + int.from_bytes(head[4:8], "little") + 4 * int.from_bytes(head[8:], "little")
+
+
+def _behind_tag(file: ByteRange, at: int) -> int:
+    """Return where an APE tag at `at` ends; `at` if none stands there."""
+    head = file.at(at, 16)
+    return at + 32 + int.from_bytes(head[12:], "little") if head.startswith(b"APETAGEX") else at
+
+
+ENDS: dict[str, Callable[[ByteRange, int], int]] = {
+    "avi": _avi,
+    "asf": _asf,
+    "voc": _voc,
+    "flv": _flv,
+    "wv": _wv,
+    "tta": _tta,
+    "sox": _sox,
+}
+TOLD = ("avi", "voc", "wv")
+"""Kinds of which no decoder says that the file was cut."""

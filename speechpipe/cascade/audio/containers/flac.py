@@ -1,0 +1,148 @@
+"""FLAC: what its header says of its length, and what the number in its last frame says.
+
+Reference: RFC 9639 (sections 8.2 STREAMINFO, 9.1 frame header).
+"""
+
+import re
+from dataclasses import replace
+
+from speechpipe.cascade.audio.containers import GOES_ON, Recording
+from speechpipe.cascade.audio.containers.beginnings import begins_at
+from speechpipe.cascade.audio.containers.byte_range import PIECE, ByteRange
+from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.types import Notice
+
+TAIL = 2**18
+MAX_FRAME = 2**18
+HEADER_BYTES = 16
+LEAST_FRAME = 8
+_SYNC = re.compile(rb"\xff[\xf8\xf9]", re.DOTALL)
+_SIZES = {1: 192} | {code: 576 << code - 2 for code in range(2, 6)} | {code: 256 << code - 8 for code in range(8, 16)}
+INFO_BYTES = 42
+MAX_BLOCKS = 1_000
+
+
+def flac_recording(file: ByteRange, start: int) -> Recording:
+    """Return the extent of the stream at `start`; its total is corrected to what the last frames say."""
+    following = next_recording(file, start + INFO_BYTES)
+    end = len(file) if following is None else following
+    info = file.at(start, INFO_BYTES)
+    plain = Recording("flac", start, end, next_start=following)
+    if len(info) < INFO_BYTES:
+        return plain
+    largest = int.from_bytes(info[10:12], "big")
+    bits = int.from_bytes(info[18:26], "big")
+    rate, total = bits >> 44, bits & (1 << 36) - 1
+    first = _first_frame(file, start, end)
+    at, real = _last_frame(file, max(first, end - TAIL), end, largest)
+    if first < end - TAIL and abs(real - total) > largest:  # something else may stand behind it
+        at, real = _last_frame(file, first, end, largest)
+    if not rate or not real:
+        return plain
+    if (behind := _another_behind(file, at, end)) is not None:
+        plain = replace(plain, end=behind, next_start=behind)
+    if abs(real - total) <= largest:
+        return plain
+    patch = ((18, (bits >> 36 << 36 | real).to_bytes(8, "big")),)
+    if not total:
+        return replace(plain, patches=patch, unknown_length=True)
+    notices = (Notice("header_too_short", GOES_ON.format(total / rate)),) if real > total else ()
+    return replace(plain, patches=patch, claimed_s=total / rate, holds_s=real / rate, notices=notices)
+
+
+def _first_frame(file: ByteRange, start: int, end: int) -> int:
+    at = start + 4
+    for _ in range(MAX_BLOCKS):
+        head = file.at(at, 4)
+        if len(head) < 4 or at >= end:
+            break
+        at += 4 + int.from_bytes(head[1:], "big")
+        if head[0] & 0x80:
+            break
+    return min(at, end)
+
+
+def _last_frame(file: ByteRange, start: int, end: int, largest: int) -> tuple[int, int]:
+    """Return where the last frame begins and the number of the sample behind it; (start, 0) if none is found.
+
+    Two bytes of sync and one of checksum also stand in sound now and then, so a frame counts if it begins where another
+    one ends, or at sample 0.
+    """
+    last, last_at, ends = 0, start, {0}
+    while start < end:
+        data = file.at(start, min(PIECE + HEADER_BYTES, end - start))
+        for match in _SYNC.finditer(data, 0, PIECE + 1):
+            begin, behind = _frame(data[match.start() : match.start() + HEADER_BYTES], largest)
+            if behind and begin in ends:
+                last, last_at = behind, start + match.start()
+            ends.add(behind)
+        start += PIECE
+    return last_at, last
+
+
+def _another_behind(file: ByteRange, frame_at: int, end: int) -> int | None:
+    """Return where another recording begins behind the frame at `frame_at`: only its checksum says where it ends."""
+    crc = 0
+    for count, byte in enumerate(file.at(frame_at, min(MAX_FRAME, end - frame_at)), 1):
+        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+        if not crc and count > LEAST_FRAME and begins_at(file, frame_at + count):
+            return frame_at + count
+    return None
+
+
+def _frame(head: bytes, largest: int) -> tuple[int, int]:
+    """Return (first sample, the sample behind it) of the frame with this header; (0, 0) if it is none."""
+    if len(head) < 7:
+        return 0, 0
+    size_code = head[2] >> 4
+    number, used = _coded_number(head[4:11])
+    if number < 0 or not size_code or head[3] & 1 or head[3] >> 4 > 10:
+        return 0, 0
+    at = 4 + used
+    size = _SIZES.get(size_code, 0)
+    if size_code in (6, 7):
+        width = size_code - 5
+        size = int.from_bytes(head[at : at + width], "big") + 1
+        at += width
+    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if len(head) <= at or _crc8(head[:at]) != head[at]:
+        return 0, 0
+    begin = number if head[1] & 1 else number * largest
+    return begin, begin + size
+
+
+def _coded_number(data: bytes) -> tuple[int, int]:
+    """Return (number, bytes used) of the UTF-8 like code; (-1, 0) if it is none."""
+    first = data[0]
+    if first < 0x80:
+        return first, 1
+    count = 0
+    while first & 0x80 >> count and count < 8:
+        count += 1
+    if not 2 <= count <= 7 or len(data) < count:
+        return -1, 0
+    value = first & (0x7F >> count)
+    for byte in data[1:count]:
+        if byte & 0xC0 != 0x80:
+            return -1, 0
+        value = value << 6 | byte & 0x3F
+    return value, count
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
+    return crc
+
+
+def _crc16_of(byte: int) -> int:
+    crc = byte << 8
+    for _ in range(8):
+        crc = (crc << 1 ^ (0x8005 if crc & 0x8000 else 0)) & 0xFFFF
+    return crc
+
+
+_CRC16 = tuple(map(_crc16_of, range(256)))

@@ -1,0 +1,158 @@
+"""MPEG audio: the frames of mp3 (layers 1 to 3) and of ADTS (aac), one after the other.
+
+Finds what decoders pass over in silence: bytes that are no frame, a Xing header with a wrong number of frames, and
+where a second file begins. Reference: Xing's and LAME's tag.
+"""
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+from speechpipe.cascade.audio.containers import GOES_ON, Recording
+from speechpipe.cascade.audio.containers.beginnings import begins_at
+from speechpipe.cascade.audio.containers.byte_range import PIECE, ByteRange
+from speechpipe.cascade.audio.containers.frames import Header, frame_header, frames_at, id3_bytes
+from speechpipe.cascade.audio.containers.leftovers import TAGS
+from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.types import Notice
+
+MAX_RESYNCS = 2_000
+"""Broken places that are looked at; beyond, the rest counts as not looked at (and is still decoded)."""
+
+MAX_TRIES = 50_000
+MAX_FRAMES = 600_000
+FRAMES_SLACK = 3
+_SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
+
+
+@dataclass(slots=True)
+class _Walk:
+    file: ByteRange
+    at: int
+    frames: int = 0
+    seconds: float = 0.0
+    skipped: list[tuple[int, int]] = field(default_factory=list)
+    next_start: int | None = None
+    tried: int = 0
+    _piece: bytes = b""
+    _piece_at: int = 0
+
+    def bytes_at(self, at: int, size: int) -> bytes:
+        """Return a few bytes, from the piece that was read last where they are in it."""
+        if not self._piece_at <= at <= self._piece_at + len(self._piece) - size:
+            self._piece_at, self._piece = at, self.file.at(at, PIECE)
+        return self._piece[at - self._piece_at : at - self._piece_at + size]
+
+
+def mpeg_recording(file: ByteRange, start: int) -> Recording:
+    """Walk the frames of the stream that begins at `start`, to its end or to where the next file begins."""
+    walk = _Walk(file, start)
+    if (head := file.at(start, 10)).startswith(b"ID3") and len(head) == 10:
+        walk.at += id3_bytes(head)
+    first_at = walk.at
+    first = frame_header(file.at(first_at, 10))
+    kind = "aac" if first is not None and first.family[0] == 9 else "mp3"
+    xing = None if first is None or kind == "aac" else _xing(file, first_at, first)
+    complete = first is None or _walk(walk, first, after_xing=xing is not None)
+    end = walk.next_start if walk.next_start is not None else len(file)
+    notices = [] if first is None else _damage(walk)
+    patches: tuple[tuple[int, bytes], ...] = ()
+    claimed = None
+    if first is not None and xing is not None and complete:
+        count_at, count = xing
+        real = walk.frames - 1  # the frame with the tag holds no sound
+        if real > count + FRAMES_SLACK:
+            patches = ((count_at - start, struct.pack(">I", real)),)
+            claimed = count * first.samples / first.rate_hz
+            notices.append(Notice("header_too_short", GOES_ON.format(claimed)))
+    return Recording(kind, start, end, patches, claimed, next_start=walk.next_start, notices=tuple(notices))
+
+
+def _xing(file: ByteRange, at: int, header: Header) -> tuple[int, int] | None:
+    """Return (where the number of frames stands, the number) of a Xing or Info tag in this frame."""
+    body = file.at(at, min(header.bytes, 64))
+    for tag in (b"Xing", b"Info"):
+        where = body.find(tag)
+        if 4 <= where <= 40 and len(body) >= where + 12 and body[where + 7] & 1:
+            return at + where + 8, int.from_bytes(body[where + 8 : where + 12], "big")
+    return None
+
+
+def _walk(walk: _Walk, first: Header, after_xing: bool) -> bool:
+    """Step from frame to frame; return whether all of the file was looked at."""
+    size = len(walk.file)
+    while walk.at < size:
+        if walk.frames >= MAX_FRAMES:
+            return False
+        data = walk.bytes_at(walk.at, 10)
+        header = frame_header(data)
+        if header is not None and header.family == first.family:
+            if walk.frames and after_xing and _xing(walk.file, walk.at, header) is not None:
+                walk.next_start = walk.at
+                return True
+            walk.frames += 1
+            walk.seconds += header.samples / header.rate_hz
+            walk.at += header.bytes
+        elif not _pass(walk, first):
+            return walk.next_start is not None or walk.at >= size
+    return True
+
+
+def _pass(walk: _Walk, first: Header) -> bool:
+    """Pass what is no frame of this stream; return False at the next file, or where looking on is too much."""
+    data = walk.bytes_at(walk.at, 16)
+    if data.startswith(b"ID3") and len(data) >= 10 and frames_at(walk.file, walk.at):
+        walk.next_start = walk.at
+        return False
+    if data.startswith(b"TAG"):
+        walk.at += 128
+        return True
+    if data.startswith(b"APETAGEX") and len(data) == 16:
+        walk.at += 32 + int.from_bytes(data[12:16], "little")
+        return True
+    if begins_at(walk.file, walk.at):
+        walk.next_start = walk.at
+        return False
+    begin = walk.at
+    walk.at = _resync(walk, first)
+    following = next_recording(walk.file, begin, end=walk.at)
+    if following is not None:
+        walk.at = walk.next_start = following
+        walk.skipped.append((begin, following - begin))
+        return False
+    walk.skipped.append((begin, walk.at - begin))
+    return len(walk.skipped) <= MAX_RESYNCS
+
+
+def _resync(walk: _Walk, first: Header) -> int:
+    """Return where the next frame of this stream begins after a broken place; the end of the file if none does."""
+    at, size = walk.at + 1, len(walk.file)
+    while at < size and walk.tried < MAX_TRIES:
+        data = walk.file.at(at, PIECE)
+        for match in _SYNC.finditer(data):
+            header = frame_header(data[match.start() : match.start() + 10])
+            if header is None or header.family != first.family:
+                continue
+            walk.tried += 1
+            place = at + match.start()
+            second = frame_header(walk.file.at(place + header.bytes, 10))
+            if place + header.bytes >= size or (second is not None and second.family == first.family):
+                return place
+            if walk.tried >= MAX_TRIES:
+                break
+        at += max(1, len(data) - 1)
+    return size
+
+
+def _damage(walk: _Walk) -> list[Notice]:
+    """Say how much was passed over; a cut last frame and padding are no damage."""
+    count = places = 0
+    for begin, size in walk.skipped:
+        data = walk.file.at(begin, 4096)
+        if data.startswith(TAGS) or len(set(data[:size])) <= 1:
+            continue
+        count, places = count + size, places + 1
+    if not count:
+        return []
+    where = "1 place" if places == 1 else f"{places} places"
+    return [Notice("audio_damaged", f"{count} bytes in {where} are no frames of sound and were passed over")]

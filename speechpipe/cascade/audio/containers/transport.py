@@ -1,0 +1,49 @@
+"""MPEG transport streams: packets of 188 bytes that begin with 0x47. Reference: ISO 13818-1, 2.4.3.2."""
+
+from speechpipe.cascade.audio.containers import Recording
+from speechpipe.cascade.audio.containers.beginnings import PACKET, SYNC, begins_at, in_step
+from speechpipe.cascade.audio.containers.byte_range import PIECE, ByteRange
+from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.types import Notice
+
+MAX_RESYNCS = 2_000
+WHOLE = PIECE // PACKET * PACKET
+
+
+def transport_recording(file: ByteRange, start: int) -> Recording:
+    """Return the stream, to where another recording begins or the file ends, and what was out of step in it."""
+    at, size = start, len(file)
+    following: int | None = None
+    skipped = places = tried = 0
+    while at < size and tried <= MAX_RESYNCS:
+        data = file.at(at, WHOLE)
+        good = next((place for place in range(0, len(data), PACKET) if data[place] != SYNC), None)
+        if good is None:
+            at += len(data)
+            continue
+        begin = at + good
+        at = _resync(file, begin + 1)
+        tried += 1
+        following = begin if begins_at(file, begin) else next_recording(file, begin, end=at)
+        at = at if following is None else following
+        if at > begin:
+            skipped, places = skipped + at - begin, places + 1
+        if following is not None:
+            break
+    where = "1 place" if places == 1 else f"{places} places"
+    message = f"{skipped} bytes in {where} are no packets of the transport stream"
+    notices = (Notice("audio_damaged", message),) if skipped else ()
+    return Recording("mpegts", start, size if following is None else following, next_start=following, notices=notices)
+
+
+def _resync(file: ByteRange, start: int) -> int:
+    """Return where packets begin again within the next piece; the end of the piece if they do not."""
+    data = file.at(start, PIECE)
+    at = -1
+    for _ in range(MAX_RESYNCS):
+        at = data.find(b"\x47", at + 1)
+        if at < 0:
+            break
+        if in_step(file, start + at):
+            return start + at
+    return start + len(data)

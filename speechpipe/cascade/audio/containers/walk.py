@@ -1,0 +1,49 @@
+"""One recording after the other in a file."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from speechpipe.cascade.audio.containers import Recording
+from speechpipe.cascade.audio.containers.beginnings import begins_at, in_step
+from speechpipe.cascade.audio.containers.boxes import matroska_recording, mp4_recording
+from speechpipe.cascade.audio.containers.byte_range import ByteRange
+from speechpipe.cascade.audio.containers.chunked import chunked_recording
+from speechpipe.cascade.audio.containers.counted import counted_recording
+from speechpipe.cascade.audio.containers.flac import flac_recording
+from speechpipe.cascade.audio.containers.frames import frames_at
+from speechpipe.cascade.audio.containers.mpeg_audio import mpeg_recording
+from speechpipe.cascade.audio.containers.ogg import ogg_recording
+from speechpipe.cascade.audio.containers.signatures import kind_at, next_recording
+from speechpipe.cascade.audio.containers.transport import transport_recording
+
+CHUNKED = ("wav", "w64", "aiff", "caf", "au")
+WALKS: dict[str, Callable[[ByteRange, int], Recording]] = {
+    "flac": flac_recording,
+    "ogg": ogg_recording,
+    "mp4": mp4_recording,
+    "matroska": matroska_recording,
+}
+
+
+def recording_at(file: ByteRange, start: int) -> Recording:
+    """Return the recording that begins at `start`, whatever it is: its walk reads headers, never the sound."""
+    kind = kind_at(file, start)
+    if kind in CHUNKED:
+        return _settled(file, chunked_recording(file, start, kind))
+    if kind in WALKS:
+        return _settled(file, WALKS[kind](file, start))
+    if kind:
+        return counted_recording(file, start, kind)
+    if in_step(file, start):
+        return transport_recording(file, start)
+    if frames_at(file, start):
+        return mpeg_recording(file, start)
+    following = next_recording(file, start + 1)
+    return Recording("", start, len(file) if following is None else following, next_start=following)
+
+
+def _settled(file: ByteRange, recording: Recording) -> Recording:
+    """Take what stands behind the end for the next recording if it is a stream of frames, which has no signature."""
+    end = recording.end
+    loose = end < len(file) and recording.next_start != end and not file.at(end, 4).startswith(b"TAG")
+    return replace(recording, next_start=end, unread=0) if loose and begins_at(file, end) else recording

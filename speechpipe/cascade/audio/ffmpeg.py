@@ -1,0 +1,270 @@
+"""What only FFmpeg reads: m4a, mp4, webm, mkv, ogg, aac, wma, amr, mxf, dts and anything else with an audio track.
+
+`FfmpegDecoder` reads a file; what arrives while it is being spoken is read by `ffmpeg_stream.py`.
+"""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import av
+import numpy as np
+
+from speechpipe.cascade.audio import AudioInfo, Wish, block_frames
+from speechpipe.cascade.audio.containers import Recording
+from speechpipe.cascade.audio.containers.avi import units_of_chunks
+from speechpipe.cascade.audio.containers.byte_range import ByteRange
+from speechpipe.cascade.audio.containers.names import CONTAINERS, INDEXED, TIMED
+from speechpipe.cascade.audio.containers.packets import at_their_units, demuxed, gaps_at_page_ends, of_the_track
+from speechpipe.cascade.audio.containers.timeline import MOST_S, Timeline
+from speechpipe.errors import InvalidParameter, UndecodableAudio
+from speechpipe.types import Notice, Samples
+
+DEFAULT_TRACK = 0x1
+ATTACHED_PICTURE = 0x400
+
+SLACK_S = 0.3
+MAX_DAMAGED_PACKETS = 50
+"""After so many packets in a row that do not decode, what follows is not this recording."""
+
+
+class FfmpegDecoder:
+    """Decodes one audio track; of video only the time stamps are looked at."""
+
+    gave_up_after: int | None = None
+
+    def __init__(self, file: ByteRange, recording: Recording, wish: Wish, given: int = 0) -> None:
+        """Open `recording` at its start; the first `given` frames will be left out.
+
+        Raises:
+            UndecodableAudio: no allowed container, no audio track, or a track without a decoder.
+            InvalidParameter: the track that is wished for does not exist.
+        """
+        self._open(file.window(recording.start, recording.end, recording.patches), wish=wish)
+        self._open_end = recording.open_end
+        self._given = given
+        if recording.claimed_s is not None:
+            self.info: AudioInfo = replace(self.info, claimed_s=recording.claimed_s)
+            self._claimed_of_sound_s = recording.claimed_s
+
+    def _open(self, file: Any, container: str | None = None, wish: Wish | None = None, **arguments: Any) -> None:
+        self.notices: list[Notice] = []
+        self._file = file
+        self._open_end = False
+        self._given = 0
+        self._claimed_of_sound_s = 0.0
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"} | arguments.pop("options", {})
+        try:
+            self._container = av.open(file, mode="r", format=container, options=options, **arguments)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            self._file.close()
+            raise UndecodableAudio(f"ffmpeg: {_reason(error)}") from error
+        try:
+            number, self._track = self._chosen(None if wish is None else wish.track)
+        except BaseException:
+            self.close()
+            raise
+        self._layout = self._track.layout.name  # as announced; the track's own follows the stream
+        self._converter: av.AudioResampler | None = None
+        self._shape: tuple[str, str, int] | None = None
+        self._ends_s: dict[int, float] = {}  # by stream: the latest end that a packet's stamps say
+        self._track.codec_context.thread_count = 1
+        self._duration_s = self._claimed_s()
+        places = tuple(channel.name for channel in self._track.layout.channels)
+        self.info = AudioInfo(
+            container=self._container.format.name,
+            codec=self._track.codec_context.name,
+            rate_hz=self._track.rate,
+            channels=self._track.channels,
+            claimed_s=self._duration_s,
+            layout=None if "NONE" in places else places,
+            tracks=len(self._container.streams.audio),
+            track=number,
+        )
+        self._timeline = self._new_timeline(None if wish is None else wish.max_s)
+
+    def _claimed_s(self) -> float | None:
+        duration = self._container.duration
+        indexed = self._container.format.name.startswith(INDEXED)
+        if not duration or duration <= 0 or not indexed:
+            return None
+        claimed_s = float(duration / av.time_base)
+        if self._container.format.name == "asf":  # FFmpeg adds the beginning of a late track; its streams say it right
+            streams = [stream for stream in self._container.streams if stream.duration and stream.time_base]
+            ends_s = [float(stream.duration * stream.time_base) for stream in streams]
+            return min(claimed_s, max(ends_s, default=claimed_s))
+        return claimed_s
+
+    def _chosen(self, wanted: int | None) -> tuple[int, Any]:
+        """Return (number among the audio tracks, track): the wanted, else the default, else the first.
+
+        Raises:
+            UndecodableAudio: there is none that can be decoded.
+            InvalidParameter: the wanted one does not exist.
+        """
+        tracks = list(self._container.streams.audio)
+        if not tracks:
+            raise UndecodableAudio("ffmpeg: no audio track in this file")
+        if wanted is not None:
+            if wanted >= len(tracks):
+                message = f"track {wanted} does not exist; the file has {len(tracks)} (0-based)"
+                raise InvalidParameter(message, param="track")
+            if not _decodable(tracks[wanted]):
+                raise UndecodableAudio(f"audio track {wanted} cannot be decoded", cause="undecodable_track")
+            return wanted, tracks[wanted]
+        known = [(number, track) for number, track in enumerate(tracks) if _decodable(track)]
+        if not known:
+            raise UndecodableAudio("ffmpeg: no audio track that can be decoded")
+        chosen = next((item for item in known if item[1].disposition & DEFAULT_TRACK), known[0])
+        if len(tracks) > 1:
+            message = f"{len(tracks)} audio tracks; track {chosen[0]} (0-based) was taken, `track` chooses another"
+            self.notices.append(Notice("audio_tracks", message))
+        return chosen
+
+    def _new_timeline(self, max_s: float | None) -> Timeline:
+        """Second 0 is where the first stream of the file begins, be it sound or picture."""
+        timeline = Timeline(self.info.rate_hz, most_s=MOST_S if max_s is None else max_s, end_s=self._duration_s)
+        if not self._timed:
+            return timeline
+        beginnings = [
+            float(stream.start_time * stream.time_base)
+            for stream in self._container.streams
+            if stream.type in ("audio", "video") and not stream.disposition & ATTACHED_PICTURE and stream.time_base
+            if stream.start_time is not None
+        ]
+        if beginnings:
+            timeline.base_s = min(beginnings)
+            timeline.other_streams = len(beginnings) > 1
+        return timeline
+
+    @property
+    def _timed(self) -> bool:
+        return any(name in TIMED for name in self._container.format.name.split(","))
+
+    def blocks(self) -> Iterator[Samples]:
+        """Yield blocks of shape (frames, channels) until the end or damage that does not pass."""
+        size = block_frames(self.info.rate_hz, self.info.channels)
+        waiting: list[Samples] = []
+        held = read = 0
+        for frame in self._frames():
+            waiting.append(frame)
+            held += len(frame)
+            if held >= size:
+                read += held
+                yield np.concatenate(waiting)
+                waiting, held = [], 0
+        if held:
+            read += held
+            yield np.concatenate(waiting)
+        self._compare_with_header()
+
+    def _frames(self) -> Iterator[Samples]:
+        """Yield the decoded pieces, (frames, channels), with silence where the time stamps say so."""
+        for at_s, samples in self._decoded_pieces():
+            left_out = min(self._given, len(samples))
+            self._given -= left_out
+            self._timeline.frames += left_out
+            yield from self._timeline.feed(at_s, samples[left_out:])
+        yield from self._timeline.finish()
+        self.notices += self._timeline.notices
+
+    def _decoded_pieces(self) -> Iterator[tuple[float | None, Samples]]:
+        damaged = in_a_row = 0
+        corrupt = False
+        packets = self._packets()
+        timed = self._timed
+        while in_a_row <= MAX_DAMAGED_PACKETS:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    break
+                if packet.size:  # the last packet of a cut file is only short
+                    damaged += corrupt
+                    corrupt = packet.is_corrupt
+                frames = [(_seconds(frame) if timed else None, frame) for frame in packet.decode()]
+                converted = [(at_s, samples) for at_s, frame in frames for samples in self._convert(frame)]
+            except av.EOFError:
+                break
+            except (av.FFmpegError, OSError, ValueError):
+                damaged, in_a_row = damaged + 1, in_a_row + 1
+                continue
+            in_a_row = 0
+            yield from converted
+        try:
+            yield from ((None, samples) for samples in self._convert(None))
+        except (av.FFmpegError, ValueError):
+            damaged += 1
+        if damaged:
+            self.notices.append(Notice("audio_damaged", f"{damaged} packets could not be decoded"))
+
+    def _packets(self) -> Iterator[Any]:
+        """Yield the packets of the track; note how far the stamps of every stream go."""
+        seen = [stream for stream in self._container.streams if stream.type in ("audio", "video")]
+        own = self._track.index
+        packets = demuxed(self._container, seen)
+        if self._container.format.name == "avi" and isinstance(self._file, ByteRange):
+            packets = at_their_units(packets, own, units_of_chunks(self._file, own))
+        packets = of_the_track(packets, own, self._ends_s)
+        return gaps_at_page_ends(packets) if self._container.format.name == "ogg" else packets
+
+    def _convert(self, frame: av.AudioFrame | None) -> list[Samples]:
+        """Bring a frame to the announced rate and layout; None gets what the converter still holds."""
+        converted: list[Samples] = []
+        shape = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape != self._shape:  # a stream may change its shape on the way; the converter may not
+            if self._converter is not None:
+                converted = [_interleaved(item, self.info.channels) for item in self._converter.resample(None)]
+            self._converter = av.AudioResampler(format="flt", layout=self._layout, rate=self.info.rate_hz)
+            self._shape = shape
+        if frame is not None and self._converter is not None:
+            frame.pts = None  # the timeline decides what is filled, not the converter
+            converted += [_interleaved(item, self.info.channels) for item in self._converter.resample(frame)]
+        return converted
+
+    def _compare_with_header(self) -> None:
+        """Tell a file that ends before its header says so. Sound that ends before the picture is whole."""
+        if any(item.code == "audio_damaged" for item in self.notices):
+            return
+        missing = [self._claimed_of_sound_s - self._timeline.frames / self.info.rate_hz]
+        if self._duration_s is not None and self._ends_s:
+            last = max(self._ends_s.values())
+            if self._container.format.name == "ogg" and len(self._ends_s) == 1 and not self._timeline.ignored:
+                last = min(last, (self._timeline.base_s or 0.0) + self._timeline.frames / self.info.rate_hz)
+            base = self._timeline.base_s or 0.0
+            # Some headers count from zero, some from the first stamp.
+            missing.append(min(self._duration_s - last, self._duration_s - (last - base)))
+            own = self._ends_s.get(self._track.index, 0.0)
+            if self._container.format.name.startswith("mov") and self._track.duration:
+                begin = self._track.start_time or 0
+                missing.append(float((begin + self._track.duration) * self._track.time_base) - own)
+        elif self._duration_s is not None:
+            missing.append(self._duration_s)
+        if max(missing) > SLACK_S:
+            message = f"the header says that there are {max(missing):.2f} s more than the file holds"
+            self.notices.append(Notice("audio_truncated", message))
+        elif self._open_end:
+            self.notices.append(Notice("audio_truncated", "the stream has no end: the file was cut"))
+
+    def close(self) -> None:
+        """Release the file."""
+        self._container.close()
+        self._file.close()
+
+
+def _interleaved(frame: av.AudioFrame, channels: int) -> Samples:
+    return frame.to_ndarray().astype(np.float32, copy=False).reshape(-1, channels)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.FFmpegError) and error.errno in (errno.EINVAL, errno.ENOENT):
+        return "unknown container"  # FFmpeg's words are of files and arguments
+    return str(getattr(error, "strerror", None) or error).rstrip(".")
+
+
+def _decodable(track: Any) -> bool:
+    return track.codec_context is not None and bool(track.rate) and bool(track.channels)
+
+
+def _seconds(frame: av.AudioFrame) -> float | None:
+    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)

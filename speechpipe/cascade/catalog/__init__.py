@@ -1,0 +1,1 @@
+"""What is released: cards of components, bundles of them, weights on this machine."""

@@ -1,0 +1,259 @@
+"""Cards: TOML files that say what a VAD, a recognizer or a bundle is, where it comes from and what may be set."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from speechpipe.errors import BadInput, InvalidParameter, said
+from speechpipe.foundation.text_files import read_text
+from speechpipe.types import ModelFile, Scalar
+
+KINDS = ("vad", "asr", "bundle")
+SHA256 = re.compile("[0-9a-f]{64}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+"""Names and versions of cards become names of files and folders, and stand in URLs, metrics and on the command line."""
+
+PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # nothing below another: looking for that one would import it
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def check_name(value: object, what: str) -> str:
+    """Return a name or a version.
+
+    Raises:
+        BadInput: it is none that can be one; `what` says whose it is.
+    """
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise BadInput(
+            f"{what} must be letters, digits and . _ + - (at most 100, the first a letter or digit), not {value!r}"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSpec:
+    """One option of an implementation: its default, and its bounds where it is a number."""
+
+    default: Scalar
+    least: float | None = None
+    most: float | None = None
+
+    def check(self, name: str, value: Scalar) -> Scalar:
+        """Return `value` in the type of the default.
+
+        Raises:
+            InvalidParameter: another type, or out of bounds.
+        """
+        if isinstance(self.default, bool):
+            if not isinstance(value, bool):
+                raise InvalidParameter(f"{name} must be true or false, not {value!r}", param=name)
+            return value
+        if isinstance(self.default, str):
+            return str(value)
+        if isinstance(value, bool | str) or (isinstance(self.default, int) and float(value) != int(value)):
+            kind = "a whole number" if isinstance(self.default, int) else "a number"
+            raise InvalidParameter(f"{name} must be {kind}, not {value!r}", param=name)
+        least = self.least if self.least is not None else float("-inf")
+        most = self.most if self.most is not None else float("inf")
+        if not least <= value <= most:
+            raise InvalidParameter(f"{name} must be in {least:g}..{most:g}, not {value!r}", param=name)
+        return type(self.default)(value)
+
+
+@dataclass(frozen=True, slots=True)
+class CardFile:
+    """A file of weights, with its hash: inside an installed package, beside its card, or fetched by `models pull`.
+
+    A file with a `role` is handed to the implementation; the others are only checked.
+    """
+
+    path: str
+    sha256: str = ""
+    package: str = ""
+    url: str = ""
+    role: str = ""
+    folder: Path | None = None  # beside the card, of what is not in a package
+    kept: Path | None = None  # where what is fetched goes, if not there: a package's folder is not written to
+
+    def __post_init__(self) -> None:
+        if self.package and self.url:
+            raise BadInput(f"the file {self.path!r} needs either a package or a url, or neither")
+        if not SHA256.fullmatch(self.sha256) and (self.sha256 or not self.url):
+            raise BadInput(f"the file {self.path!r} needs the sha256 of its bytes, 64 hexadecimal digits")
+        parts = Path(self.path).parts
+        if not parts or parts[0] == "/" or ".." in parts or not self.path.isprintable() or "\\" in self.path:
+            raise BadInput(f"the file {self.path!r} must lie inside its folder")
+        if self.package and not PACKAGE.fullmatch(self.package):
+            raise BadInput(f"the file {self.path!r} names no package: {self.package!r}")
+        if self.url:
+            self._check_url()
+
+    def _check_url(self) -> None:
+        """Without a hash, whoever stands between could put anything in the file's place."""
+        try:
+            url = urlsplit(self.url)
+        except ValueError as error:
+            raise BadInput(f"the file {self.path!r} has no URL: {self.url!r}") from error
+        if url.scheme not in ("http", "https") or not url.hostname or not self.url.isprintable():
+            raise BadInput(f"the file {self.path!r} can be fetched from http or https only, not from {self.url!r}")
+        if not self.sha256 and url.scheme == "http" and url.hostname not in LOOPBACK:
+            raise BadInput(f"the file {self.path!r} needs a sha256, or a URL that begins with https")
+
+    @property
+    def target(self) -> Path | None:
+        """Where a file that is not in a package belongs."""
+        folder = self.kept if self.kept is not None and self.url else self.folder
+        return folder / self.path if folder is not None and not self.package else None
+
+    @property
+    def hash(self) -> str:
+        """The sha256 that the file must have; empty: nobody has published one and it was never fetched."""
+        if self.sha256 or self.target is None:
+            return self.sha256
+        try:
+            found = first_seen(self.locate() or self.target).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return found if SHA256.fullmatch(found) else ""
+
+    def given(self) -> ModelFile:
+        """Return what the implementation is handed; a file that is missing is missed when it is loaded."""
+        return ModelFile(self.role, self.locate() or self.target or Path(self.path), self.hash)
+
+    def locate(self) -> Path | None:
+        """Return where the file is, without importing the package; None if it is not there."""
+        if not self.package:
+            beside = self.folder / self.path if self.folder is not None else None
+            return next((path for path in (self.target, beside) if path is not None and path.is_file()), None)
+        spec = find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        path = Path(spec.submodule_search_locations[0]) / self.path
+        return path if path.is_file() else None
+
+    def problem(self) -> str:
+        """Return what is wrong with the file, or nothing."""
+        path = self.locate()
+        if path is None:
+            if self.url:
+                return f"{self.path} (from {self.url}) is missing; `speechpipe models pull` fetches it"
+            return f"{self.package}:{self.path} is missing" if self.package else f"{self.target} is missing"
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not self.hash:
+            return f"{path} was never checked; `speechpipe models pull` fetches it"
+        who = "the card says" if self.sha256 else "when it was first fetched it was"
+        return "" if found == self.hash else f"{path} has sha256 {found}, {who} {self.hash}"
+
+
+def first_seen(target: Path) -> Path:
+    """Return where the sha256 of a fetched file is kept whose publisher says none: what came first is what it is."""
+    return target.with_name(target.name + ".sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One card, checked."""
+
+    kind: str
+    name: str
+    version: str
+    description: str
+    languages: tuple[str, ...]
+    path: Path
+    implementation: str = ""
+    source: str = ""
+    licence: str = ""
+    parent: str = ""  # name@version of what it was retrained from: then it is used only where its version is named
+    options: Mapping[str, OptionSpec] = field(default_factory=dict)
+    files: tuple[CardFile, ...] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)  # of a bundle: its [vad] and [asr] tables
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+    def resolve(self, changes: Mapping[str, Scalar], prefix: str) -> dict[str, Scalar]:
+        """Return every option with `changes` applied.
+
+        Raises:
+            InvalidParameter: an option that the card does not name, or a value out of its bounds.
+        """
+        for name in changes:
+            if name not in self.options:
+                known = ", ".join(sorted(self.options)) or "none"
+                raise InvalidParameter(
+                    f"unknown parameter {prefix}.{name}; {self.name} has: {known}", param=f"{prefix}.{name}"
+                )
+        return {
+            name: spec.check(f"{prefix}.{name}", changes[name]) if name in changes else spec.default
+            for name, spec in self.options.items()
+        }
+
+
+def read_card(path: Path, own: Path | None = None) -> Card:
+    """Read one card. `own` is the folder of models that its files are fetched into, if not beside the card.
+
+    Raises:
+        BadInput: not TOML, or a key is missing or wrong; the message names the file.
+    """
+    try:
+        data = tomllib.loads(read_text(path))
+        kind = data["kind"]
+        if kind not in KINDS:
+            raise BadInput(f"{path}: kind must be one of {', '.join(KINDS)}")
+        name, version = check_name(data["name"], "name"), check_name(data["version"], "version")
+        if not isinstance(data["languages"], list) or not all(isinstance(item, str) for item in data["languages"]):
+            raise BadInput("languages must be a list of texts")
+        parent = str(data.get("parent", ""))
+        for part in parent.split("@", 1) if parent else ():
+            check_name(part, "parent")
+        own_files = f"files/{name}-{version}"
+        kept = own / kind / own_files if own is not None else None
+        return Card(
+            kind=kind,
+            name=name,
+            version=version,
+            description=str(data["description"]),
+            languages=tuple(data["languages"]),
+            path=path,
+            implementation="" if kind == "bundle" else check_name(data["implementation"], "implementation"),
+            source=str(data.get("source", "")),
+            licence=str(data.get("licence", "")),
+            parent=parent,
+            options={
+                name: OptionSpec(spec["default"], spec.get("min"), spec.get("max"))
+                for name, spec in data.get("options", {}).items()
+            },
+            files=tuple(
+                CardFile(**_texts(entry), folder=path.parent / own_files, kept=kept) for entry in data.get("files", ())
+            ),
+            body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
+        )
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path}: {said(error)}") from error
+    except BadInput as error:
+        raise BadInput(error.message if str(path) in error.message else f"{path}: {error.message}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path}: missing or wrong key {error}") from error
+
+
+def _texts(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a card says of a file; where it lies is not for the card to say."""
+    if wrong := [name for name, value in entry.items() if name in ("folder", "kept") or not isinstance(value, str)]:
+        raise BadInput(f"wrong key {wrong[0]!r} of a file")
+    return dict(entry)
+
+
+def shipped_models() -> Path:
+    """Return the directory of the package's own cards: inside a wheel, or beside the package in a checkout."""
+    package = Path(__file__).parents[2]
+    inside = package / "_models"
+    return inside if inside.is_dir() else package.parent / "models"

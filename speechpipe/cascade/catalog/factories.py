@@ -1,0 +1,66 @@
+"""From settings and bundles to the options of the parts that a service is made of."""
+
+from dataclasses import replace
+
+from speechpipe.cascade.audio.retention import KeptAudio
+from speechpipe.cascade.vad import Segmenting
+from speechpipe.cascade.vad.fixed import FixedSegments, ManualSegments
+from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
+from speechpipe.cascade.workers import PoolOptions, RecognizerSpec
+from speechpipe.config import Settings
+from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component
+
+
+def segmenter(
+    bundle: Bundle,
+    frame_samples: int,
+    *,
+    start: int = 0,
+    spans_s: tuple[tuple[float, float], ...] | None = None,
+    manual: bool = False,
+) -> Segmenting:
+    """Return what cuts a session of `bundle` into segments, from sample `start` on."""
+    options = SegmenterOptions().changed(bundle.segmenter)
+    if spans_s is not None:
+        spans = [(round(start * SAMPLE_RATE_HZ), round(end * SAMPLE_RATE_HZ)) for start, end in spans_s]
+        return FixedSegments(spans, frame_samples)
+    if manual:
+        return ManualSegments(frame_samples, options.max_segment_s, start)
+    return Segmenter(options, frame_samples, start)
+
+
+def file_pool(settings: Settings) -> PoolOptions:
+    """Return the workers for uploads and files: one whole segment each."""
+    return PoolOptions(
+        workers=settings.worker_count,
+        nice=settings.worker_nice,
+        max_jobs=settings.worker_max_jobs,
+        max_rss_mb=settings.worker_max_rss_mb,
+        segment_timeout_s=settings.segment_timeout_s,
+        attempts=settings.segment_attempts,
+        start_timeout_s=settings.start_timeout_s,
+        wait_s=settings.worker_wait_s,
+    )
+
+
+def live_pool(settings: Settings) -> PoolOptions:
+    """Return the workers for live audio: many segments each, at a higher priority."""
+    return replace(
+        file_pool(settings),
+        workers=settings.live_worker_count,
+        slots=settings.live_slots,
+        warm_streams=settings.live_warm_streams,
+        live=True,
+        nice=settings.live_worker_nice,
+        max_rss_mb=settings.live_worker_max_rss_mb,
+    )
+
+
+def kept_audio(settings: Settings) -> KeptAudio:
+    """Return where the audio of sessions is kept, if it is."""
+    return KeptAudio(settings.state_dir / "audio", settings.keep_audio_hours, settings.keep_audio_share)
+
+
+def recognizer(component: Component) -> RecognizerSpec:
+    """Return what a worker must load for this component."""
+    return RecognizerSpec(component.implementation, component.options, component.files)

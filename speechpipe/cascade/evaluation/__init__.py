@@ -1,0 +1,1 @@
+"""How good a cascade is: scores against references, manifests of labelled audio, captions."""

@@ -1,0 +1,213 @@
+"""From scores to segments: the decision machine of the cascade, the same for every VAD.
+
+    idle --score >= threshold--> candidate --speech >= min_speech--> open --silence >= min_silence--> idle
+                                     |                                 |
+                                     +--silence >= min_silence--> idle +--length >= max_segment--> cut, stay open
+
+It works on line: whatever it says of a sample it never takes back, so an upload and a live stream of the same
+audio get the same segments. Positions are samples on the session's audio clock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from speechpipe.cascade.vad import Closed, Opened
+from speechpipe.errors import InvalidParameter
+from speechpipe.types import SAMPLE_RATE_HZ, Samples, Segment
+
+CUT_WINDOW_S = 4.0
+"""A cut at the maximum length falls on the quietest frame of the last so many seconds."""
+
+PAUSE_S = 0.09
+"""Three frames: longer than the closure of a plosive, much shorter than any sensible `min_silence_s`."""
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "threshold": (0.01, 0.99),
+    "negative_threshold": (0.0, 0.99),
+    "min_speech_s": (0.0, 2.0),
+    "min_silence_s": (0.03, 5.0),
+    "pre_roll_s": (0.0, 2.0),
+    "padding_s": (0.0, 2.0),
+    "max_segment_s": (2.0, 60.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterOptions:
+    """Every parameter of the decision machine; all may be set per request within `BOUNDS`."""
+
+    threshold: float = 0.5
+    negative_threshold: float | None = None  # None: threshold - 0.15, as Silero's own segmentation has it
+    min_speech_s: float = 0.1
+    min_silence_s: float = 0.5
+    pre_roll_s: float = 0.3
+    padding_s: float = 0.3
+    max_segment_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in BOUNDS.items():
+            value = getattr(self, name)
+            if value is None and name == "negative_threshold":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise InvalidParameter(
+                    f"vad.{name} must be a number in {low}..{high}, not {value!r}", param=f"vad.{name}"
+                )
+        if self.exit_threshold > self.threshold:
+            message = f"vad.negative_threshold {self.exit_threshold} is above vad.threshold {self.threshold}"
+            raise InvalidParameter(message, param="vad.negative_threshold")
+
+    @property
+    def exit_threshold(self) -> float:
+        """The score below which a frame counts as silence."""
+        if self.negative_threshold is not None:
+            return self.negative_threshold
+        return max(self.threshold - 0.15, 0.01)
+
+    def changed(self, changes: Mapping[str, float]) -> "SegmenterOptions":
+        """Return these options with `changes`.
+
+        Raises:
+            InvalidParameter: an unknown name, or a value out of bounds.
+        """
+        known = {field.name for field in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise InvalidParameter(
+                    f"unknown parameter vad.{name}; known: {', '.join(sorted(known))}", param=f"vad.{name}"
+                )
+        return replace(self, **changes)
+
+
+class Segmenter:
+    """State of one session. Feed scores in order, then `finish` once."""
+
+    def __init__(self, options: SegmenterOptions, frame_samples: int, start: int = 0) -> None:
+        """Begin at sample `start` of the session."""
+        self.options = options
+        self._frame = frame_samples
+        self._min_speech = options.min_speech_s * SAMPLE_RATE_HZ
+        self._min_silence = options.min_silence_s * SAMPLE_RATE_HZ
+        self._pre_roll = round(options.pre_roll_s * SAMPLE_RATE_HZ)
+        self._padding = round(options.padding_s * SAMPLE_RATE_HZ)
+        self._max = round(options.max_segment_s * SAMPLE_RATE_HZ)
+        self._hold = self._max - round(min(CUT_WINDOW_S, options.max_segment_s / 2) * SAMPLE_RATE_HZ)
+        self._now = start  # samples scored
+        self._free = start  # end of the last segment: the next one starts no earlier
+        self._speech_start: int | None = None
+        self._speech_end = 0  # end of the last frame of speech
+        self._start: int | None = None  # set while open
+        self._scores: list[float] = []  # of the frames since the speech began
+        self._levels: list[float] = []
+        self.flips = 0  # how often a score crossed from silence to speech
+        self.speech_samples = 0  # scored as speech and kept in a segment
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a segment is being spoken."""
+        return self._start is not None
+
+    @property
+    def settled(self) -> int:
+        """Samples before this position will not be needed again, unless a segment is open."""
+        if self._speech_start is not None:
+            return max(self._free, self._speech_start - self._pre_roll)
+        return max(self._free, self._now - self._pre_roll)
+
+    @property
+    def certain_end(self) -> int:
+        """While open: samples up to here belong to the segment whatever comes next.
+
+        Silence beyond the padding is held back, and so is what a cut at the maximum length may still move to
+        the next segment: a recognizer never hears audio that is not its segment's.
+        """
+        if self._start is None:
+            return self._free
+        return min(self._now, self._speech_end + self._padding, max(self._start + self._hold, self._start))
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether the open segment may end soon: nothing was said for a moment."""
+        return self._start is not None and self._now - self._speech_end >= PAUSE_S * SAMPLE_RATE_HZ
+
+    def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
+        """Take the (n,) scores and levels of the next frames; return what was decided, in order."""
+        events: list[Opened | Closed] = []
+        options = self.options
+        enter, leave = options.threshold, options.exit_threshold
+        for score, level in zip(scores.tolist(), levels_db.tolist(), strict=True):
+            frame_start = self._now
+            self._now += self._frame
+            if self._speech_start is None:
+                if score < enter:
+                    continue
+                self._speech_start, self._speech_end = frame_start, self._now
+                self.flips += 1
+            elif score >= leave:
+                self._speech_end = self._now
+            self._scores.append(score)
+            self._levels.append(level)
+            if self._start is None and self._speech_end - self._speech_start >= self._min_speech:
+                self._start = max(self._free, self._speech_start - self._pre_roll)
+                events.append(Opened(self._start, self._now, self._speech_start))
+            if self._now - self._speech_end >= self._min_silence:
+                self._end_of_speech(events)
+            elif self._start is not None and self._now - self._start >= self._max:
+                self._cut(events)
+        return events
+
+    def finish(self, received: int) -> list[Opened | Closed]:
+        """End the session at sample `received` (the last frame may be padded beyond it)."""
+        events: list[Opened | Closed] = []
+        self._now = min(self._now, received)
+        self._speech_end = min(self._speech_end, received)
+        if self._speech_start is not None:
+            self._end_of_speech(events)
+        self._free = received
+        return events
+
+    def flush(self) -> list[Opened | Closed]:
+        """End the speech now, as if enough silence had passed; what comes next is heard afresh."""
+        events: list[Opened | Closed] = []
+        self._end_of_speech(events)
+        return events
+
+    def clear(self) -> None:
+        """Forget the speech that is not closed yet."""
+        self._free = max(self._free, self._now)
+        self._start = self._speech_start = None
+        self._scores, self._levels = [], []
+
+    def _end_of_speech(self, events: list[Opened | Closed]) -> None:
+        if self._start is not None:
+            spoken = -(-(self._speech_end - (self._speech_start or 0)) // self._frame)
+            self._close(min(self._speech_end + self._padding, self._now), self._speech_end, spoken, events)
+        self._start = self._speech_start = None
+        self._scores, self._levels = [], []
+
+    def _cut(self, events: list[Opened | Closed]) -> None:
+        """Split a segment that has become too long where it is quietest, and go on with the rest."""
+        window = min(len(self._levels) - 1, (self._max - self._hold) // self._frame)
+        recent = np.array(self._levels[-window:])
+        # Three frames together: one quiet frame inside a plosive is no pause.
+        smooth = np.convolve(np.pad(recent, 1, mode="edge"), np.ones(3) / 3, mode="valid")
+        kept = len(self._levels) - window + int(smooth.argmin())
+        at = self._now - (len(self._levels) - kept) * self._frame + self._frame // 2
+        if at >= self._speech_end:  # the quietest place is the silence that is not yet long enough
+            self._end_of_speech(events)
+            return
+        self._close(at, at, kept, events, cut=True)
+        self._scores, self._levels = self._scores[kept:], self._levels[kept:]
+        self._start = self._speech_start = at
+        events.append(Opened(at, self._now, at, continued=True))
+
+    def _close(self, end: int, speech_end: int, frames: int, events: list[Opened | Closed], cut: bool = False) -> None:
+        assert self._start is not None
+        assert self._speech_start is not None
+        self._free = end
+        self.speech_samples += speech_end - self._speech_start
+        mean = sum(self._scores[:frames]) / max(frames, 1)
+        segment = Segment(self._start, end, self._speech_start, speech_end, mean, cut)
+        events.append(Closed(segment, self._now))

@@ -1,0 +1,55 @@
+"""Jobs that wait for a worker: first come first served within a session, round robin between sessions."""
+
+from collections import OrderedDict, deque
+
+from speechpipe.cascade.workers.job import Job
+
+
+class FairQueue:
+    """Not locked: the pool's lock guards it. One long upload cannot starve a short one."""
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[str, deque[Job]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(len(jobs) for jobs in self._sessions.values())
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio that wait."""
+        return sum(job.audio_s for jobs in self._sessions.values() for job in jobs)
+
+    def push(self, job: Job) -> None:
+        """Put a job behind those of its session."""
+        self._sessions.setdefault(job.session, deque()).append(job)
+
+    def push_front(self, job: Job) -> None:
+        """Put a job that lost its worker before all others: somebody has waited for it already."""
+        self._sessions.setdefault(job.session, deque()).appendleft(job)
+        self._sessions.move_to_end(job.session, last=False)
+
+    def pop(self) -> Job | None:
+        """Take the first job of the session whose turn it is."""
+        if not self._sessions:
+            return None
+        session, jobs = self._sessions.popitem(last=False)
+        job = jobs.popleft()
+        if jobs:
+            self._sessions[session] = jobs  # to the back of the line
+        return job
+
+    def remove(self, job: Job) -> bool:
+        """Take a job out; return whether it was waiting."""
+        jobs = self._sessions.get(job.session)
+        if jobs is None or job not in jobs:
+            return False
+        jobs.remove(job)
+        if not jobs:
+            del self._sessions[job.session]
+        return True
+
+    def drain(self) -> list[Job]:
+        """Take all jobs out."""
+        jobs = [job for waiting in self._sessions.values() for job in waiting]
+        self._sessions.clear()
+        return jobs

@@ -1,0 +1,1 @@
+"""What is changed while the cascade serves: rollouts, review by people, training."""

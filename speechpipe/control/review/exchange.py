@@ -1,0 +1,87 @@
+"""Reviews out to other tools and back in: what each came to, one by one, so that nothing is lost silently."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from speechpipe.control.review import TaskState, label_studio, training_manifest
+from speechpipe.control.review.operations import ReviewDesk
+from speechpipe.control.review.task_repository import Reviewer
+from speechpipe.control.review.tasks import Task
+from speechpipe.errors import InvalidParameter, SpeechpipeError, UnknownName
+
+FORMATS = ("label-studio", "manifest")
+
+
+@dataclass
+class Outcome:
+    """What became of an import."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    refused: list[dict[str, str]] = field(default_factory=list)
+
+
+def exported(
+    desk: ReviewDesk, form: str, audio_of: "AudioOf", tenant: str | None = None, since: float = 0.0
+) -> Iterator[dict[str, Any]]:
+    """Yield what is answered (and, for Label Studio, what is open) while others go on reviewing.
+
+    Raises:
+        InvalidParameter: no such format.
+        StoreUnavailable: the store cannot be read.
+    """
+    if form not in FORMATS:
+        raise InvalidParameter(f"format must be one of {', '.join(FORMATS)}", param="format")
+    if form == "label-studio":
+        for task in desk.shelf.listed([TaskState.OPEN], tenant, most=10_000):
+            yield label_studio.exported(task, audio_of(task))
+    for task in desk.shelf.finished(since, tenant=tenant):
+        if form == "label-studio":
+            yield label_studio.exported(task, audio_of(task))
+        else:
+            yield from training_manifest.lines(task, audio_of(task))
+
+
+class AudioOf:
+    """Names the audio of a task: below a URL, or below a folder."""
+
+    def __init__(self, base: str, suffix: str) -> None:
+        self._base = base
+        self._suffix = suffix
+
+    def __call__(self, task: Task) -> str:
+        """Return the name."""
+        return f"{self._base}{task.id}{self._suffix}"
+
+
+def imported(desk: ReviewDesk, given: Any, reviewer: Reviewer) -> Outcome:
+    """Take answers from Label Studio; each is taken whole or refused with its cause, whatever becomes of the others.
+
+    Raises:
+        BadInput: it is no export of Label Studio.
+        StoreUnavailable: the store cannot be used; what was taken until then stays.
+    """
+    outcome = Outcome()
+    for found in label_studio.read(given):
+        try:
+            task = desk.task(found.id, reviewer)
+            if task.state.over:
+                raise InvalidParameter(f"it is {task.state} already", cause="repeated")
+            if found.audio_hash != task.audio_hash:
+                raise InvalidParameter("its audio is not the one that was exported", cause="audio_altered")
+            desk.put(task, found.by, label_studio.answer(task, found))
+        except UnknownName:
+            _refuse(outcome, found.id, "unknown_id", "there is no such review")
+        except SpeechpipeError as error:
+            if error.cause == "store_unavailable":
+                raise
+            _refuse(outcome, found.id, error.cause, error.message)
+        else:
+            outcome.counts["imported"] += 1
+    return outcome
+
+
+def _refuse(outcome: Outcome, id_: str, cause: str, message: str) -> None:
+    outcome.counts[cause] += 1
+    outcome.refused.append({"id": id_, "cause": cause, "message": message})

@@ -1,0 +1,179 @@
+"""What is done with reviews: hand them out, take answers, compare, answer the clients that wait. A store, no server."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from speechpipe.cascade.evaluation.scores import align
+from speechpipe.control.review import TaskState
+from speechpipe.control.review.agreement import compare, evenly
+from speechpipe.control.review.comparison import People, people
+from speechpipe.control.review.job_repository import Job, Jobs
+from speechpipe.control.review.policy_repository import Automation
+from speechpipe.control.review.task_repository import Reviewer, ReviewQueue
+from speechpipe.control.review.task_stats import Shelf
+from speechpipe.control.review.tasks import Kind, Said, Task, read_answer
+from speechpipe.errors import UnknownName
+from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.serving.automation import Author, Degree
+from speechpipe.serving.automation.policy import Policy
+from speechpipe.serving.telemetry.records import feedback_record
+
+DEFAULT = Policy()
+
+CACHED_S = 60.0
+MOST_CACHED = 8
+
+
+class ReviewDesk:
+    """Thread-safe. Every method raises `StoreUnavailable` if the store cannot be used."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self.automation = Automation(lambda: store.engine, clock)
+        self.queue = ReviewQueue(lambda: store.engine, clock)
+        self.shelf = Shelf(lambda: store.engine)
+        self.jobs = Jobs(lambda: store.engine, clock)
+        self._known: dict[tuple[object, ...], People] = {}  # a dashboard asks every few seconds
+        self.on_done: Callable[[Task], None] = lambda _: None
+
+    def add(self, tasks: Sequence[Task], job: Job | None) -> None:
+        """Add tasks, and who waits for them; all or nothing."""
+        with reachable(), self._store.engine.begin() as connection:
+            if job is not None:
+                self.jobs.add(job, connection)
+            self.queue.add(tasks, connection)
+
+    # ---- answers ----
+
+    def submit(self, id_: str, reviewer: Reviewer, lease: str, given: Any, step_s: float) -> Task:
+        """Take a person's answer; it is in the store when this returns.
+
+        Raises:
+            UnknownName: no such task of theirs.
+            InvalidParameter: something in it means nothing.
+            InUse: it is somebody else's now.
+        """
+        with reachable():
+            said = read_answer(self.task(id_, reviewer), given)
+            done, fresh = self.queue.submit(id_, lease, said, _compare, step_s)
+        if fresh:
+            self.on_done(done)
+        return done
+
+    def put(self, task: Task, by: str, said: Sequence[Said]) -> Task:
+        """Take an answer that was given elsewhere.
+
+        Raises:
+            InUse: it is answered, or somebody works on it.
+        """
+        with reachable():
+            done = self.queue.put(task.id, by, said, _compare)
+        self.on_done(done)
+        return done
+
+    def task(self, id_: str, reviewer: Reviewer) -> Task:
+        """Return a task that this person may see.
+
+        Raises:
+            UnknownName: there is none; another tenant's is none.
+        """
+        with reachable():
+            found = self.queue.task(id_)
+        if reviewer.tenant is not None and found.tenant != reviewer.tenant:
+            raise UnknownName(f"there is no review {id_!r}", cause="not_found")
+        return found
+
+    def feedback(self, task: Task) -> Record | None:
+        """Return what a review says to the monitor; None if it is no fair sample, or the session is not known."""
+        units = [unit for unit in task.compared.get("units", ()) if evenly(unit, task.draft.base)]
+        words = sum(unit["words"] for unit in units)
+        with reachable():
+            found = self._store.find(session_id=task.id)
+        of = next((record for record in found if record.kind in ("unit", "session")), None)
+        if of is None or not words:
+            return None
+        wer = sum(unit["edits"] for unit in units) / words
+        return feedback_record(of, "review", f"review-{uuid.uuid4().hex}", self._clock(), {"people.wer": wer})
+
+    # ---- for clients that wait ----
+
+    def told(self, job: Job) -> dict[str, object]:
+        """Return what a client is called with: that it is over, and where the text is. Never the text."""
+        return {
+            "id": job.id,
+            "status": job.state,
+            "cause": job.cause or None,
+            "status_url": job.document.get("status_url", ""),
+        }
+
+    def waiting(self, id_: str, tenant: str | None) -> tuple[Job, list[Task]]:
+        """Return what a client waits for.
+
+        Raises:
+            UnknownName: there is nothing of theirs.
+        """
+        with reachable():
+            return self.jobs.job(id_, tenant), self.queue.of_job(id_)
+
+    # ---- what reviews say ----
+
+    def people(
+        self,
+        since: float = 0.0,
+        *,
+        bound: float = DEFAULT.bound,
+        delta: float = DEFAULT.delta,
+        tenant: str | None = None,
+    ) -> People:
+        """Return how the bundles stand with the people."""
+        with reachable():
+            waiting = self.shelf.counts(tenant)
+            key = (since // CACHED_S, bound, delta, tenant, self.shelf.newest())
+            known = self._known.get(key)
+            if known is None:
+                known = people(self.shelf.finished(since, tenant=tenant), bound, delta)
+                self._known = dict([*self._known.items(), (key, known)][-MOST_CACHED:])
+            return replace(known, waiting=waiting)
+
+
+def _compare(task: Task, said: Sequence[Said]) -> Mapping[str, Any]:
+    if not task.bundle:
+        return {"units": [], "pairs": []}  # the machine was not asked
+    return compare(task, said, align)
+
+
+def author(task: Task) -> Author:
+    """Return who a task's answered text is from."""
+    if task.state is not TaskState.DONE:
+        return Author.MACHINE
+    drafted = any(piece.text for piece in task.draft.pieces) and not task.draft.blind
+    return Author.BOTH if drafted and task.degree not in (Degree.HUMAN_ONLY, Degree.SHADOW) else Author.HUMAN
+
+
+def segments(task: Task) -> list[dict[str, Any]]:
+    """Return a task's text as it is delivered: what people said, and what was accepted without them."""
+    answered = {name for said in task.work for name in said.of}
+    by = author(task)
+    found = [
+        {"start": said.start_s, "end": said.end_s, "text": said.text, "author": by, "kind": said.kind.value}
+        for said in task.work
+        if said.kind is not Kind.NO_SPEECH
+    ]
+    found += [
+        {
+            "start": piece.start_s,
+            "end": piece.end_s,
+            "text": piece.text,
+            "author": Author.MACHINE,
+            "kind": Kind.SPEECH.value,
+        }
+        for piece in task.draft.pieces
+        if piece.accepted and piece.id not in answered and piece.text
+    ]
+    return sorted(found, key=lambda item: (item["start"], item["end"]))

@@ -1,0 +1,192 @@
+"""Degrees of automation in the store, with their history. A change is written only onto the revision it came from."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from speechpipe.errors import BadInput, InUse, InvalidParameter, SpeechpipeError
+from speechpipe.foundation.state_files import write_file
+from speechpipe.foundation.storage.schema import automation, automation_history
+from speechpipe.serving.automation.policy import EVERYBODY, Policy
+
+log = logging.getLogger(__name__)
+
+MOST_SCOPE = 128
+
+DEMOTE_AGAIN_S = 3600.0
+"""What one degree less has not mended by then is worth another."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the history."""
+
+    scope: str
+    revision: int
+    at: float
+    actor: str
+    action: str  # set | demote | restore
+    degree: str
+    was: str
+    reason: str
+    policy: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scoped:
+    """A policy as it stands."""
+
+    policy: Policy
+    revision: int
+    changed_at: float
+
+
+class Automation:
+    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+
+    def __init__(
+        self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time, base: Policy | None = None
+    ) -> None:
+        """Prepare; `base` is what holds where nobody has said anything."""
+        self.engine = engine
+        self._clock = clock
+        self.base = base or Policy()
+
+    def policies(self) -> dict[str, Scoped]:
+        """Return what was said, by scope."""
+        with self.engine().connect() as connection:
+            rows = connection.execute(select(automation)).all()
+        return {row.scope: Scoped(Policy().changed(row.document), row.revision, row.changed_at) for row in rows}
+
+    def set(
+        self, scope: str, changes: Mapping[str, Any], actor: str, reason: str, *, revision: int | None = None
+    ) -> Scoped:
+        """Change the policy of a scope; what is not named stays. `revision`: that which the change was made from.
+
+        Raises:
+            InvalidParameter: a value that means nothing.
+            InUse: somebody else has changed it meanwhile.
+        """
+        if not scope or len(scope) > MOST_SCOPE or not scope.isprintable():
+            raise InvalidParameter(f"a scope is a tenant, or {EVERYBODY!r}", param="scope")
+        found = self.policies()
+        old = found.get(scope) or Scoped(found[EVERYBODY].policy if EVERYBODY in found else self.base, 0, 0.0)
+        if revision is not None and revision != old.revision:
+            raise InUse(f"{scope} was changed meanwhile: it has revision {old.revision}, not {revision}")
+        return self._write(scope, old, old.policy.changed(changes), ("set", actor, reason))
+
+    def demote(self, scope: str, actor: str, reason: str) -> Scoped | None:
+        """Take a scope down by one degree; one that has no policy of its own begins at that of everybody.
+
+        None if its policy does not want that, it is at *assist* or below, or it was demoted a moment ago: the alarms
+        of one degradation come one after the other.
+
+        Raises:
+            InUse: somebody else has changed it meanwhile.
+        """
+        found = self.policies()
+        old = found.get(scope) or (Scoped(found[EVERYBODY].policy, 0, 0.0) if EVERYBODY in found else None)
+        if old is None or not old.policy.demote or old.policy.degree.waits:
+            return None  # below assist the machine says nothing that could be wrong
+        last = next((entry for entry in self.history() if entry.scope == scope), None)
+        if last is not None and last.action == "demote" and self._clock() - last.at < DEMOTE_AGAIN_S:
+            return None
+        new = old.policy.changed({"degree": old.policy.degree.below})
+        return self._write(scope, old, new, ("demote", actor, reason))
+
+    def restore(self, known: Mapping[str, Scoped]) -> None:
+        """Write policies into a store that has lost all of them.
+
+        Raises:
+            InUse: somebody else is doing it.
+        """
+        said = ("restore", "speechpipe", "the store had lost it; from the copy that the server keeps")
+        with self.engine().begin() as connection:
+            for scope, item in known.items():
+                self._write(scope, Scoped(item.policy, 0, 0.0), item.policy, said, connection)
+
+    def _write(
+        self, scope: str, old: Scoped, policy: Policy, said: tuple[str, str, str], connection: Connection | None = None
+    ) -> Scoped:
+        new = Scoped(policy, old.revision + 1, self._clock())
+        message = f"{scope} was changed by somebody else at the same time"
+        try:
+            with nullcontext(connection) if connection is not None else self.engine().begin() as mine:
+                if not _changed(mine, scope, old, new):
+                    raise InUse(message)
+                mine.execute(insert(automation_history), _line(scope, old, new, said))
+        except IntegrityError as error:
+            raise InUse(message) from error
+        return new
+
+    def history(self, most: int = 200) -> list[Entry]:
+        """Return what was said, the newest first."""
+        query = select(automation_history).order_by(automation_history.c.id.desc()).limit(most)
+        with self.engine().connect() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Entry(row.scope, row.revision, row.at, row.actor, row.action, row.degree, row.was, row.reason, row.document)
+            for row in rows
+        ]
+
+
+def _changed(connection: Connection, scope: str, old: Scoped, new: Scoped) -> bool:
+    """Write a policy onto the revision that it was made from; False if that is not there any more."""
+    row = {"revision": new.revision, "document": new.policy.document(), "changed_at": new.changed_at}
+    if old.revision == 0:
+        connection.execute(insert(automation), {"scope": scope, **row})
+        return True
+    mine = (automation.c.scope == scope) & (automation.c.revision == old.revision)
+    return connection.execute(update(automation).where(mine).values(**row)).rowcount == 1
+
+
+def _line(scope: str, old: Scoped, new: Scoped, said: tuple[str, str, str]) -> dict[str, Any]:
+    action, actor, reason = said
+    return {
+        "scope": scope,
+        "revision": new.revision,
+        "at": new.changed_at,
+        "actor": actor,
+        "action": action,
+        "degree": new.policy.degree,
+        "was": old.policy.degree if old.revision else "",
+        "reason": reason,
+        "document": new.policy.document(),
+    }
+
+
+def resolve(policies: Mapping[str, Scoped], tenant: str) -> Policy | None:
+    """Return the policy of a tenant: its own, or that of everybody; None if nobody has said anything."""
+    found = policies.get(tenant) or policies.get(EVERYBODY)
+    return found.policy if found is not None else None
+
+
+def keep(path: Path, policies: Mapping[str, Scoped]) -> None:
+    """Keep a copy beside the store: a server that starts without it does not become more automatic than it was."""
+    try:
+        write_file(path, json.dumps({scope: found.policy.document() for scope, found in policies.items()}).encode())
+    except OSError as error:
+        log.warning("the copy of the degrees of automation cannot be written: %s", error)
+
+
+def kept(path: Path) -> dict[str, Scoped] | None:
+    """Return the copy; None if there is none.
+
+    Raises:
+        BadInput: there is one, and it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text())
+        return {scope: Scoped(Policy().changed(document), 0, 0.0) for scope, document in found.items()}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, TypeError, SpeechpipeError) as error:
+        raise BadInput(f"the copy of the degrees of automation cannot be read: {error}") from error

@@ -1,0 +1,46 @@
+"""Tasks as rows of the store, and back."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Row, Select
+
+from speechpipe.control.review import TaskState
+from speechpipe.control.review.tasks import Draft, Kind, Piece, Said, Task
+from speechpipe.foundation.storage.schema import review_tasks
+
+
+def said_row(said: Said) -> dict[str, Any]:
+    """Return a person's segment as data."""
+    return {"start": said.start_s, "end": said.end_s, "text": said.text, "kind": said.kind.value, "of": list(said.of)}
+
+
+def task_row(task: Task) -> dict[str, Any]:
+    """Return a task as a row."""
+    plain = ("id", "job", "tenant", "channel", "bundle", "degree", "why", "priority", "state", "revision")
+    rest = ("created_at", "duration_s", "audio_hash", "lease", "reviewer", "leased_until", "work_s", "finished_at")
+    return {
+        **{name: getattr(task, name) for name in (*plain, *rest)},
+        "state": task.state.value,
+        "draft": asdict(task.draft),
+        "work": [said_row(said) for said in task.work],
+        "compared": dict(task.compared),
+        "skips": list(task.skips),
+    }
+
+
+def read_task(row: Row[Any]) -> Task:
+    """Return the task of a row."""
+    values = dict(row._mapping)
+    draft = values.pop("draft")
+    pieces = tuple(Piece(**piece) for piece in draft.pop("pieces"))
+    work = tuple(
+        Said(item["start"], item["end"], item["text"], Kind(item["kind"]), tuple(item["of"]))
+        for item in values.pop("work")
+    )
+    return Task(**{**values, "state": TaskState(values["state"]), "draft": Draft(pieces, **draft), "work": work})
+
+
+def of_tenant(query: Select[Any], tenant: str | None) -> Select[Any]:
+    """Return a query of tasks for one tenant; for all if None."""
+    return query if tenant is None else query.where(review_tasks.c.tenant == tenant)

@@ -1,0 +1,133 @@
+"""Which results a person looks at, and with what chance: the chances are what makes all estimates unbiased."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from speechpipe.control.review import PRIORITY, WAITED_FOR, Why
+from speechpipe.control.review.tasks import Draft, Piece
+from speechpipe.serving.automation import Degree
+from speechpipe.serving.automation.policy import Policy, Terms
+
+Draw = Callable[[], float]
+"""A number in [0, 1), evenly."""
+
+
+MOST_TIMES = 5.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is to be done with one session. `why` None: nobody looks at it."""
+
+    draft: Draft
+    why: Why | None
+    waits: bool = False  # its client gets nothing before a person has answered
+
+    @property
+    def priority(self) -> float:
+        """The more urgent, the higher; of two alike the less confident first."""
+        if self.why is None:
+            return 0.0
+        known = [piece.confidence for piece in self.draft.pieces if piece.confidence is not None and piece.needs]
+        doubt = 1.0 - sum(known) / len(known) if known else 1.0
+        return PRIORITY[self.why] + doubt + (WAITED_FOR if self.waits else 0.0)
+
+
+def drawn(pieces: Sequence[Piece], terms: Terms, *, live: bool, draw: Draw = random.random) -> Drawn:
+    """Return which pieces a person looks at, after the machine has spoken. Nobody waits for what was spoken live."""
+    policy = terms.policy
+    if not terms.followed:
+        return Drawn(Draft(tuple(pieces)), None)
+    if policy.degree.waits:
+        blind = policy.degree is not Degree.ASSIST or draw() < policy.audit_share
+        sure = tuple(replace(piece, needs=True, chance=1.0) for piece in pieces)
+        return Drawn(Draft(sure, blind, whole=1.0, base=1.0), Why.DEGREE, waits=not live)
+    audited = draw() < audit_chance(pieces, policy)
+    if policy.degree is Degree.PARTIAL:
+        return _partial(pieces, terms, audited=audited, live=live)
+    doubtful = _doubtful(pieces, policy)
+    picked = doubtful and draw() < policy.doubtful_share
+    if not (audited or picked):
+        return Drawn(_looked_at(pieces, None, policy.audit_share, blind=False), None)
+    chance = review_chance(pieces, policy)
+    draft = _looked_at(pieces, chance, policy.audit_share, blind=audited)
+    return Drawn(draft, Why.AUDIT if audited else Why.DOUBTFUL)
+
+
+def _partial(pieces: Sequence[Piece], terms: Terms, *, audited: bool, live: bool) -> Drawn:
+    share, base = audit_chance(pieces, terms.policy), terms.policy.audit_share
+    found, unsure = [], False
+    for piece in pieces:
+        if terms.accepts(piece.confidence):
+            found.append(replace(piece, accepted=True, needs=audited, chance=share if audited else None))
+        else:
+            unsure = True
+            found.append(replace(piece, needs=True, chance=1.0))
+    draft = Draft(tuple(found), blind=audited and not unsure, whole=share if audited else None, base=base)
+    if unsure:
+        return Drawn(draft, Why.UNSURE, waits=not live)
+    return Drawn(draft, Why.AUDIT if audited else None)
+
+
+def disagreeing(pieces: Sequence[Piece], terms: Terms, draw: Draw = random.random) -> Drawn:
+    """Return what is done with a session that nobody looks at, after another bundle has heard something else."""
+    policy = terms.policy
+    if draw() >= policy.disagreement_share:
+        return Drawn(Draft(tuple(pieces)), None)
+    chance = combined(review_chance(pieces, policy), policy.disagreement_share)
+    return Drawn(_looked_at(pieces, chance, policy.audit_share, blind=False), Why.DISAGREEMENT)
+
+
+def _doubtful(pieces: Sequence[Piece], policy: Policy) -> bool:
+    return any(piece.confidence is not None and piece.confidence < policy.doubt for piece in pieces)
+
+
+def audit_chance(pieces: Sequence[Piece], policy: Policy) -> float:
+    """Return the chance of being drawn at random: the more words, the more is learnt of the word error rate.
+
+    With the square root of the words, for so grows the spread of a session's errors (Neyman, 1934); up to `MOST_TIMES`:
+    a session of an hour is an hour's work.
+    """
+    words = sum(len(piece.text.split()) for piece in pieces)
+    return min(1.0, policy.audit_share * min(MOST_TIMES, math.sqrt(max(words, 1))))
+
+
+def review_chance(pieces: Sequence[Piece], policy: Policy) -> float:
+    """Return the chance of being looked at for what the machine alone says, where nobody waits for it."""
+    doubtful = policy.degree is Degree.FULL and _doubtful(pieces, policy)
+    return combined(audit_chance(pieces, policy), policy.doubtful_share if doubtful else 0.0)
+
+
+def combined(first: float, second: float) -> float:
+    """Return the chance of being drawn by either of two."""
+    return 1 - (1 - first) * (1 - second)
+
+
+def _looked_at(pieces: Sequence[Piece], chance: float | None, base: float, *, blind: bool) -> Draft:
+    found = tuple(replace(piece, accepted=True, needs=chance is not None, chance=chance) for piece in pieces)
+    return Draft(found, blind, whole=chance, base=base)
+
+
+def shown(task_draft: Draft, doubt: float) -> list[dict[str, Any]]:
+    """Return the pieces as a person sees them: without texts if the task is blind, doubtful words marked if not."""
+    return [
+        {
+            "id": piece.id,
+            "start": piece.start_s,
+            "end": piece.end_s,
+            "text": "" if task_draft.blind else piece.text,
+            "words": [] if task_draft.blind else [_word(word, doubt) for word in piece.words],
+            "confidence": None if task_draft.blind else piece.confidence,
+            "needs": piece.needs,
+            "accepted": piece.accepted,
+        }
+        for piece in task_draft.pieces
+    ]
+
+
+def _word(word: Any, doubt: float) -> dict[str, Any]:
+    confidence = word.get("confidence")
+    return {**word, "doubtful": confidence is not None and confidence < doubt}

@@ -1,0 +1,323 @@
+"""People in the loop of a running service: what holds for whom, which sessions they look at, and what they answer.
+
+Made by the service, beside its monitoring. A store that is down asks nobody less than before: the last known policies
+hold. What must wait for a person is either in the store or refused.
+"""
+
+import hashlib
+import logging
+import queue
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from speechpipe.cascade.audio.retention import Keeping, KeptAudio
+from speechpipe.config import Settings
+from speechpipe.control.review import TaskState, Why
+from speechpipe.control.review.callbacks import Callbacks
+from speechpipe.control.review.changes import ChangeChecks, PolicyChange
+from speechpipe.control.review.drafts import draft
+from speechpipe.control.review.job_repository import Job
+from speechpipe.control.review.operations import ReviewDesk
+from speechpipe.control.review.policy_cache import TermsBook
+from speechpipe.control.review.policy_repository import Scoped
+from speechpipe.control.review.sampling import Drawn, disagreeing, drawn
+from speechpipe.control.review.scopes import Scopes
+from speechpipe.control.review.tasks import Draft, Task
+from speechpipe.errors import NotReady, SpeechpipeError, StoreUnavailable
+from speechpipe.foundation.background import BackgroundTask
+from speechpipe.foundation.outgoing import Sender
+from speechpipe.foundation.storage.database import STORE_ERRORS, reachable
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.monitor.exposition import GaugeRow, by_cause
+from speechpipe.serving.automation import Degree
+from speechpipe.serving.automation.policy import Terms
+from speechpipe.serving.completed import Listened
+from speechpipe.serving.engine import Service
+from speechpipe.serving.signing import signing_secret
+
+LOOK_S = 1.0
+JUDGE_EVERY_S = 15.0
+SWEEP_EVERY_S = 60.0
+HOUR_S = 3600.0
+ABANDONED_S = 3600.0
+"""Audio that was kept for a decision that never came (the process was killed) is deleted after so long."""
+
+MOST_PENDING = 500
+MOST_SPOKEN = 1000
+"""Live sessions that are over and wait for the decision who looks at them; more are counted and not reviewed."""
+
+DISAGREES = 0.25
+"""Share of the words that must differ for a shadowing bundle to disagree."""
+
+log = logging.getLogger(__name__)
+
+
+class Reviewing:
+    """Thread-safe. Started and closed with the service."""
+
+    def __init__(self, settings: Settings, store: Store, emit: Callable[[Record], None], clock: Callable[[], float]):
+        """Prepare; the policies are those of the copy beside the store until the store has been read."""
+        self.desk = ReviewDesk(store, clock)
+        self.desk.on_done = self._done
+        self.audio = KeptAudio(settings.state_dir / "reviews", settings.keep_review_audio_days * 24.0, clock=clock)
+        self._settings = settings
+        self._store = store
+        self._emit = emit
+        self._clock = clock
+        degree = Degree(settings.default_degree)
+        self.book = TermsBook(self.desk, settings.state_dir / "automation.json", clock, degree)
+        keys = {*settings.api_keys, *settings.operator_keys, *settings.reviewer_keys}
+        scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
+        self._checks = ChangeChecks(self.desk.automation, scopes, clock)
+        self._pending: OrderedDict[str, tuple[Listened, Terms]] = OrderedDict()  # may still disagree
+        self._spoken: queue.Queue[tuple[Sequence[Listened], Terms, bool]] = queue.Queue(MOST_SPOKEN)
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+        sender = Sender(
+            signing_secret(settings) if settings.callbacks else b"", guarded=True, networks=settings.callback_networks
+        )
+        self.callbacks = Callbacks(self.desk.jobs, self.desk.told, settings.callbacks, sender)
+        self._following = BackgroundTask("reviews", self._follow, every_s=LOOK_S)
+        self._judging = BackgroundTask("review-calibration", self.book.judge, every_s=JUDGE_EVERY_S)
+        self._sweeping = BackgroundTask("review-retention", self.sweep, every_s=SWEEP_EVERY_S)
+        self.tasks = (self._following, self._judging, self._sweeping, self.callbacks.task)
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Read the policies, then follow them."""
+        try:
+            self.book.refresh()
+        except (SpeechpipeError, *STORE_ERRORS) as error:
+            log.warning("the degrees of automation cannot be read, those known hold: %s", error)
+        for task in self.tasks:
+            task.start()
+
+    def close(self) -> None:
+        """Decide on the sessions that are over, and stop."""
+        for task in self.tasks:
+            task.close()
+        while not self._spoken.empty():
+            try:
+                self._take_spoken()
+            except (SpeechpipeError, *STORE_ERRORS) as error:
+                log.warning("a live session is not reviewed: %s", error)
+
+    def _follow(self) -> None:
+        self._take_spoken()
+        self.book.refresh()
+
+    @property
+    def failure(self) -> str:
+        """Why the policies cannot be followed now; those known hold meanwhile. Empty: they are followed."""
+        status = self._following.status
+        return status.last_failure if status.failing else ""
+
+    def sweep(self) -> None:
+        """Delete what nobody needs any more, and say of tasks without audio that they are over."""
+        now = self._clock()
+        quiet = self.audio.quiet(ABANDONED_S)
+        with self._lock:
+            pending = set(self._pending)
+        for start in range(0, len(quiet), 500):
+            some = quiet[start : start + 500]
+            known = self.desk.shelf.known(some)
+            for session_id in set(some) - known - pending:
+                self.audio.drop(session_id)
+                self.counts["audio_abandoned"] += 1
+        self.audio.sweep()
+        for task in self.desk.shelf.listed([TaskState.OPEN], most=10_000):
+            if self.audio.path(task.id) is None:
+                self.desk.queue.expire(task)
+        before = now - self._settings.keep_reviews_days * 86_400.0
+        self.desk.shelf.forget(before)
+        self.desk.jobs.forget(before)
+
+    # ---- before a session ----
+
+    def terms(self, tenant: str, bundle_id: str) -> Terms:
+        """Return how much the machine may do alone in a new session; from memory."""
+        return self.book.terms(tenant, bundle_id)
+
+    def hold(self, session_id: str) -> Keeping | None:
+        """Return what keeps a session's audio until it is known whether somebody must hear it."""
+        return self.audio.open(session_id)
+
+    # ---- after a session ----
+
+    def take(self, sessions: Sequence[Listened], terms: Terms, job: Job | None = None, *, shadowed: bool) -> bool:
+        """Decide who looks at an upload's sessions, or at one live session (no `job`); return whether it must wait.
+
+        Args:
+            sessions: one for each channel.
+            terms: that held when they began.
+            job: how to answer when a person has.
+            shadowed: another bundle hears them too, and may disagree.
+
+        Raises:
+            StoreUnavailable: it must wait for a person and cannot be written down.
+        """
+        found = [(session, drawn(draft(session), terms, live=job is None)) for session in sessions]
+        waits = any(one.waits for _, one in found)
+        picked = [(session, one) for session, one in found if waits or one.why is not None]
+        left = [session for session, _ in found if session.id not in {mine.id for mine, _ in picked}]
+        for session in left:
+            self._leave(session, terms, shadowed=shadowed)
+        if not picked:
+            return False
+        try:
+            tasks = [self._task(session, one, terms, job if waits else None) for session, one in picked]
+            self.desk.add(tasks, job if waits else None)
+        except (StoreUnavailable, OSError) as error:
+            for session in sessions:
+                self.audio.drop(session.id)
+            self.counts["not_stored"] += 1
+            if waits:
+                raise StoreUnavailable(f"a person must look at this, and it cannot be stored: {error}") from error
+            return False
+        for task in tasks:
+            if task.state is TaskState.UNASKED:
+                self.audio.drop(task.id)
+            else:
+                self.counts[task.why] += 1
+        return waits
+
+    def spoken(self, sessions: Sequence[Listened], terms: Terms, *, shadowed: bool) -> None:
+        """Decide who looks at live sessions, soon and on another thread: nobody waits for that."""
+        try:
+            self._spoken.put_nowait((sessions, terms, shadowed))
+        except queue.Full:
+            self.counts["queue_full"] += 1
+            self.discard([session.id for session in sessions])
+
+    def _take_spoken(self) -> None:
+        while True:
+            try:
+                sessions, terms, shadowed = self._spoken.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self.take(sessions, terms, shadowed=shadowed)
+            except BaseException:
+                self.counts["not_stored"] += 1
+                self.discard([session.id for session in sessions])
+                raise
+
+    def _leave(self, session: Listened, terms: Terms, *, shadowed: bool) -> None:
+        if not shadowed or not terms.followed:
+            self.audio.drop(session.id)
+            return
+        with self._lock:
+            self._pending[session.id] = (session, terms)
+            old = self._pending.popitem(last=False)[0] if len(self._pending) > MOST_PENDING else None
+        if old is not None:
+            self.audio.drop(old)
+
+    def discard(self, session_ids: Sequence[str]) -> None:
+        """Forget the audio of sessions that came to nothing."""
+        for session_id in session_ids:
+            self.audio.drop(session_id)
+
+    def compared(self, record: Record) -> None:
+        """Take what a shadowing bundle made of a session; where it disagrees, a person may look."""
+        with self._lock:
+            session, terms = self._pending.pop(record.session_id, (None, None))
+        disagrees = record.number("shadow.difference") > DISAGREES
+        try:
+            if session is None or terms is None:
+                known = self.book.terms(record.tenant)
+                if disagrees and known.followed:
+                    self.desk.queue.raise_chance(record.session_id, known.policy.disagreement_share)
+                return
+            found = disagreeing(draft(session), terms) if disagrees else Drawn(Draft(), None)
+            if found.why is None:
+                self.audio.drop(session.id)
+                return
+            self.desk.add([self._task(session, found, terms, None)], None)
+            self.counts[Why.DISAGREEMENT] += 1
+        except (SpeechpipeError, *STORE_ERRORS) as error:
+            self.counts["not_stored"] += 1
+            log.warning("a disagreement cannot be written down: %s", error)
+
+    def _task(self, session: Listened, found: Drawn, terms: Terms, job: Job | None) -> Task:
+        path = self.audio.path(session.id)
+        if path is None:
+            raise OSError(f"the audio of {session.id} could not be kept")
+        return Task(
+            id=session.id,
+            job=job.id if job is not None else "",
+            tenant=session.tenant,
+            channel=session.channel,
+            bundle=session.bundle.id if session.bundle is not None else "",
+            degree=terms.degree,
+            why=found.why or Why.DEGREE,
+            priority=found.priority,
+            state=TaskState.OPEN if found.why is not None else TaskState.UNASKED,
+            created_at=self._clock(),
+            duration_s=session.duration_s,
+            audio_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+            draft=found.draft,
+        )
+
+    # ---- people ----
+
+    def _done(self, task: Task) -> None:
+        """Tell the monitor how wrong the machine was, and the client that waits."""
+        self.callbacks.nudge()
+        if (record := self.desk.feedback(task)) is not None:
+            self._emit(record)
+
+    def set(self, scope: str, changes: Mapping[str, Any], actor: str, reason: str, revision: int | None) -> Scoped:
+        """Change a policy; it holds for new sessions when this returns.
+
+        Raises:
+            InvalidParameter, InUse, StoreUnavailable: it cannot be.
+        """
+        with reachable():
+            found = self.desk.automation.set(scope, changes, actor, reason, revision=revision)
+            self.book.refresh()
+        return found
+
+    def change(self, scope: str, wanted: PolicyChange) -> tuple[str, Scoped]:
+        """Change a policy as somebody at a page or a client asks for it; return the scope that was meant, and it.
+
+        Raises:
+            UnknownName: no such tenant is known.
+            InvalidParameter: a value means nothing; a reason is missing, or holds a key; less automation for everybody
+                was not confirmed: the message says what follows.
+            InUse, StoreUnavailable: it cannot be now.
+        """
+        with reachable():
+            scope = self._checks.scope(scope, wanted)
+        return scope, self.set(scope, wanted.changes, wanted.actor, wanted.reason.strip(), wanted.revision)
+
+    def effect(self, scope: str, changes: Mapping[str, Any]) -> str:
+        """Return what a change does that must be confirmed; empty: it needs no confirmation.
+
+        Raises:
+            InvalidParameter, StoreUnavailable: a value means nothing; it cannot be known now.
+        """
+        with reachable():
+            return self._checks.effect(scope, changes)
+
+    def gauges(self) -> tuple[GaugeRow, ...]:
+        """Return the rows of the exposition."""
+        return (
+            by_cause("reviews_total", "Reviews asked for, by why, and what could not be.", self.counts),
+            by_cause("callbacks_total", "Calls to clients: sent, or why they failed.", self.callbacks.counts),
+            by_cause("review_audio_failures_total", "Audio of reviews that could not be kept.", self.audio.failed),
+        )
+
+
+def reviewing_of(service: Service) -> Reviewing:
+    """Return who reviews a service's results.
+
+    Raises:
+        NotReady: nobody does.
+    """
+    if not isinstance(service.reviewing, Reviewing):
+        raise NotReady("nobody reviews the results of this service")
+    return service.reviewing

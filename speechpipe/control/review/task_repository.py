@@ -1,0 +1,276 @@
+"""The queue of reviews in the store: durable, leased with a time-out, by priority.
+
+A task is handed to one person at a time: every change is written only onto the revision that it was made from, so of
+two who reach for a task, in whatever processes, one gets it. Who leaves loses nothing: work in progress is kept with
+the task, and the lease ends by itself.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, or_, select, update
+
+from speechpipe.control.review import TaskState
+from speechpipe.control.review.job_repository import finish_job
+from speechpipe.control.review.rows import of_tenant, read_task, said_row, task_row
+from speechpipe.control.review.tasks import Said, Task
+from speechpipe.errors import InUse, InvalidParameter, UnknownName
+from speechpipe.foundation.storage.schema import review_tasks as tasks
+
+LEASE_S = 120.0
+LOOK_AT = 50
+"""Tasks that are looked at for one claim, the most urgent first."""
+
+SKIPS = 3
+"""People who may say that they cannot do a task before nobody is asked any more."""
+
+MOST_STEP_S = 3600.0
+"""More working time than that in one step is a clock that jumped."""
+
+REASONS = ("audio_broken", "other_language", "cannot_understand", "not_mine", "other")
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """Somebody who reviews: for whom, if not for everybody."""
+
+    name: str
+    tenant: str | None = None
+
+
+class ReviewQueue:
+    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+
+    def __init__(self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # ---- in ----
+
+    def add(self, found: Sequence[Task], connection: Connection | None = None) -> None:
+        """Add tasks; all or none."""
+        if connection is not None:
+            connection.execute(insert(tasks), [task_row(task) for task in found])
+            return
+        with self._engine().begin() as begun:
+            self.add(found, begun)
+
+    # ---- work ----
+
+    def claim(self, reviewer: Reviewer, has_audio: Callable[[str], bool], lease_s: float = LEASE_S) -> Task | None:
+        """Hand the most urgent task to somebody; None if there is none for them. A task without audio expires."""
+        now = self._clock()
+        free = or_(tasks.c.state == TaskState.OPEN, _left(now))
+        query = of_tenant(select(tasks).where(free), reviewer.tenant)
+        query = query.order_by(tasks.c.priority.desc(), tasks.c.created_at, tasks.c.id)
+        rows: Sequence[Row[Any]] = ()
+        while True:
+            page = query.where(_behind(rows[-1])) if rows else query  # by key: tasks leave the set while it is read
+            with self._engine().connect() as connection:
+                rows = connection.execute(page.limit(LOOK_AT)).all()
+            for task in map(read_task, rows):
+                if any(skip["by"] == reviewer.name for skip in task.skips):
+                    continue
+                if not has_audio(task.id):
+                    self.expire(task)
+                    continue
+                lease = secrets.token_hex(16)
+                change = {"state": TaskState.LEASED.value, "lease": lease, "reviewer": reviewer.name}
+                if self._change(task, {**change, "leased_until": now + lease_s}):
+                    return self.task(task.id)
+            if len(rows) < LOOK_AT:
+                return None
+
+    def renew(
+        self, id_: str, lease: str, work: Sequence[Said] | None, step_s: float = 0.0, lease_s: float = LEASE_S
+    ) -> float:
+        """Keep a lease for longer, and work in progress; return until when.
+
+        Raises:
+            UnknownName, InUse: no such task; the lease is over and somebody else has it, or it is done.
+        """
+        until = self._clock() + lease_s
+        task = self._mine(id_, lease)
+        change: dict[str, Any] = {"leased_until": until, "work_s": task.work_s + _step(step_s)}
+        if work is not None:
+            change["work"] = [said_row(said) for said in work]
+        self._must(task, change)
+        return until
+
+    def release(self, id_: str, lease: str) -> None:
+        """Give a task back; what was done is kept for whoever comes next.
+
+        Raises:
+            UnknownName, InUse: as `renew`.
+        """
+        task = self._mine(id_, lease)
+        self._must(task, {"state": TaskState.OPEN.value, "lease": "", "leased_until": 0.0})
+
+    def skip(self, id_: str, lease: str, reason: str, note: str = "") -> Task:
+        """Say that one cannot do a task: it goes to others, and to nobody when several could not.
+
+        Raises:
+            UnknownName, InUse: as `renew`.
+            InvalidParameter: no such reason.
+        """
+        if reason not in REASONS:
+            raise InvalidParameter(f"reason must be one of {', '.join(REASONS)}", param="reason")
+        task = self._mine(id_, lease)
+        now = self._clock()
+        skips = [*task.skips, {"by": task.reviewer, "reason": reason, "note": note[:500], "at": now}]
+        change: dict[str, Any] = {"skips": skips, "lease": "", "leased_until": 0.0, "state": TaskState.OPEN.value}
+        with self._engine().begin() as connection:
+            if len({skip["by"] for skip in skips}) >= SKIPS:
+                change |= {"state": TaskState.SKIPPED.value, "finished_at": now}
+            self._must(task, change, connection)
+            if change["state"] == TaskState.SKIPPED:
+                finish_job(connection, task.job, now)
+        return self.task(id_)
+
+    def submit(
+        self,
+        id_: str,
+        lease: str,
+        said: Sequence[Said],
+        compare: Callable[[Task, Sequence[Said]], Mapping[str, Any]],
+        step_s: float = 0.0,
+    ) -> tuple[Task, bool]:
+        """Take an answer; it is in the store when this returns, with whether it is new.
+
+        Saying it again under the same lease changes nothing.
+
+        Raises:
+            UnknownName, InUse: as `renew`.
+        """
+        task = self.task(id_)
+        if task.state is TaskState.DONE and lease and task.lease == lease:
+            return task, False  # the first answer was written and its acknowledgement lost
+        return self._finish(self._mine(id_, lease), said, compare, step_s), True
+
+    def put(
+        self,
+        id_: str,
+        by: str,
+        said: Sequence[Said],
+        compare: Callable[[Task, Sequence[Said]], Mapping[str, Any]],
+    ) -> Task:
+        """Take an answer that was given elsewhere.
+
+        Raises:
+            UnknownName: no such task.
+            InUse: it is answered already, or somebody works on it.
+        """
+        task = self.task(id_)
+        if task.state.over:
+            raise InUse(f"{id_} is {task.state} already", cause="review_over")
+        if task.state is TaskState.LEASED and task.leased_until >= self._clock():
+            raise InUse(f"{task.reviewer} works on {id_}", cause="review_leased")
+        return self._finish(replace(task, reviewer=by), said, compare, 0.0)
+
+    def _finish(
+        self,
+        task: Task,
+        said: Sequence[Said],
+        compare: Callable[[Task, Sequence[Said]], Mapping[str, Any]],
+        step_s: float,
+    ) -> Task:
+        now = self._clock()
+        change = {
+            "state": TaskState.DONE.value,
+            "reviewer": task.reviewer,
+            "work": [said_row(one) for one in said],
+            "compared": dict(compare(task, said)),
+            "work_s": task.work_s + _step(step_s),
+            "finished_at": now,
+        }
+        with self._engine().begin() as connection:
+            self._must(task, change, connection)
+            finish_job(connection, task.job, now)
+        return self.task(task.id)
+
+    def expire(self, task: Task) -> None:
+        """Note that nobody can do a task any more: its audio is gone."""
+        now = self._clock()
+        with self._engine().begin() as connection:
+            if self._change(task, {"state": TaskState.EXPIRED.value, "finished_at": now}, connection):
+                finish_job(connection, task.job, now)
+
+    def raise_chance(self, id_: str, chance: float) -> bool:
+        """Note that a task would have come to be looked at with another chance too; False if there is no such task."""
+        try:
+            task = self.task(id_)
+        except UnknownName:
+            return False
+        if task.draft.whole is None:
+            return True
+        whole = 1 - (1 - task.draft.whole) * (1 - chance)
+        pieces = tuple(replace(piece, chance=max(whole, piece.chance or 0.0)) for piece in task.draft.pieces)
+        return self._change(task, {"draft": asdict(replace(task.draft, whole=whole, pieces=pieces))})
+
+    # ---- out ----
+
+    def task(self, id_: str) -> Task:
+        """Return a task.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        with self._engine().connect() as connection:
+            row = connection.execute(select(tasks).where(tasks.c.id == id_)).first()
+        if row is None:
+            raise UnknownName(f"there is no review {id_!r}", cause="not_found")
+        return read_task(row)
+
+    def held(self, task: Task, lease: str) -> Task:
+        """Return a task as whoever holds it left it.
+
+        Raises:
+            InUse: somebody else has it, or it is over.
+        """
+        return self._mine(task.id, lease)
+
+    def of_job(self, job: str) -> list[Task]:
+        """Return the tasks of a job."""
+        query = select(tasks).where(tasks.c.job == job).order_by(tasks.c.id)
+        with self._engine().connect() as connection:
+            return [read_task(row) for row in connection.execute(query)]
+
+    # ---- helpers ----
+
+    def _mine(self, id_: str, lease: str) -> Task:
+        task = self.task(id_)
+        if task.state.over:
+            raise InUse(f"{id_} is {task.state} already", cause="review_over")
+        # A lease that has run out and that nobody else took is still good: it was a slow hand, not another one.
+        if task.state is not TaskState.LEASED or not lease or not secrets.compare_digest(task.lease, lease):
+            raise InUse(f"{id_} is not yours any more: the lease ran out and somebody else took it", cause="lease_lost")
+        return task
+
+    def _must(self, task: Task, change: Mapping[str, Any], connection: Connection | None = None) -> None:
+        if not self._change(task, change, connection):
+            raise InUse(f"{task.id} was changed by somebody else at the same time", cause="lease_lost")
+
+    def _change(self, task: Task, change: Mapping[str, Any], connection: Connection | None = None) -> bool:
+        if connection is None:
+            with self._engine().begin() as begun:
+                return self._change(task, change, begun)
+        mine = and_(tasks.c.id == task.id, tasks.c.revision == task.revision)
+        values = {**change, "revision": task.revision + 1}
+        return connection.execute(update(tasks).where(mine).values(**values)).rowcount == 1
+
+
+def _left(now: float) -> Any:
+    return and_(tasks.c.state == TaskState.LEASED, tasks.c.leased_until < now)
+
+
+def _behind(row: Row[Any]) -> ColumnElement[bool]:
+    """Tasks that come after this one in the order in which they are handed out."""
+    older = or_(tasks.c.created_at > row.created_at, and_(tasks.c.created_at == row.created_at, tasks.c.id > row.id))
+    return or_(tasks.c.priority < row.priority, and_(tasks.c.priority == row.priority, older))
+
+
+def _step(seconds: float) -> float:
+    return min(max(seconds, 0.0), MOST_STEP_S)

@@ -1,0 +1,246 @@
+"""From counts to a judgement: roll back, promote, or hold and say how many more sessions are needed."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from speechpipe.control.rollout import Judgement, Mode
+from speechpipe.control.rollout.plan import Plan, Step
+from speechpipe.control.rollout.tally import Ledger
+from speechpipe.foundation.stats.eprocess import (
+    Values,
+    log_e_above,
+    log_e_below,
+    log_e_not_inferior,
+    log_e_unequal,
+    log_e_worse,
+)
+from speechpipe.serving.assignment import CANARY, CHAMPION
+
+SAMPLE_RATIO_ALPHA = 1e-4
+FARTHEST = 1e7
+"""Sessions; who would need more never gets there."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The evidence on one guard. `harm` and `fine` are log E over what is needed: 1 and more is enough."""
+
+    guard: str
+    help: str
+    champion: tuple[int, int]  # events, units
+    candidate: tuple[int, int]
+    harm: float
+    fine: float
+    more: int | None  # sessions that `fine` still needs at the rates seen so far, all arms; None: no end in sight
+
+    @property
+    def judgement(self) -> Judgement:
+        """What this guard alone says."""
+        if self.harm >= 1:
+            return Judgement.ROLL_BACK
+        return Judgement.PROMOTE if self.fine >= 1 else Judgement.HOLD
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence of a step."""
+
+    judgement: Judgement
+    reason: str
+    rows: tuple[Row, ...]
+    more: int | None  # sessions still needed, all arms; 0 when the evidence is in
+    sample_ratio: float  # log E over what is needed: routing is not as planned at 1 and more
+    half: str = ""  # in shadow: the stage that brings the change
+
+
+Baseline = Mapping[str, tuple[int, int]]
+"""Guard -> events and sessions of the champion before, for a step in which it gets no sessions."""
+
+
+def judge(plan: Plan, number: int, ledger: Ledger, baseline: Baseline) -> Evidence:
+    """Judge step `number`."""
+    step = plan.steps[number]
+    if step.mode is Mode.SHADOW:
+        rows = tuple(_paired(plan, step, ledger))
+        half, unequal, on_candidate = _half(ledger), 0.0, ledger.shadowed
+    else:
+        rows = tuple(_counted(plan, step, ledger, baseline))
+        half, on_candidate = "", ledger.units[CANARY] if step.mode is Mode.CANARY else ledger.sessions[CANARY]
+        unequal = 0.0
+        if step.mode is Mode.CANARY:
+            trials = np.array(float(ledger.units.total()))
+            log_e = float(log_e_unequal(np.array(float(on_candidate)), trials, step.weight))
+            unequal = log_e / math.log(1 / SAMPLE_RATIO_ALPHA)
+    missing = max(0, step.least_sessions - on_candidate)
+    share = step.weight if step.mode is Mode.CANARY else 1.0
+    needs = [row.more for row in rows if row.fine < 1]
+    more = None if None in needs else max([*(need or 0 for need in needs), math.ceil(missing / share)])
+    bad = [row for row in rows if row.harm >= 1]
+    if bad:
+        worst = max(bad, key=lambda row: row.harm)
+        return Evidence(Judgement.ROLL_BACK, _why_worse(worst, step), rows, 0, unequal, half)
+    if unequal >= 1:
+        seen = on_candidate / max(ledger.units.total(), 1)
+        reason = f"routing is not as planned: {seen:.1%} on the candidate instead of {step.weight:.1%}; this is void"
+        return Evidence(Judgement.HOLD, reason, rows, None, unequal, half)
+    if all(row.fine >= 1 for row in rows) and missing == 0:
+        reason = f"every guard is within its margin ({step.label})"
+        return Evidence(Judgement.PROMOTE, reason, rows, 0, unequal, half)
+    waiting = [row.guard for row in rows if row.fine < 1]
+    reason = f"not yet certain of {', '.join(waiting)}" if waiting else f"{missing} more sessions are asked for"
+    return Evidence(Judgement.HOLD, reason, rows, more, unequal, half)
+
+
+def _why_worse(row: Row, step: Step) -> str:
+    if step.mode is Mode.SHADOW:
+        return f"{row.guard}: harm on more than {step.harm:.0%} of the sessions ({row.help})"
+    then, now = row.champion[0] / max(row.champion[1], 1), row.candidate[0] / max(row.candidate[1], 1)
+    return f"{row.guard}: {now:.1%} of the candidate's sessions, {then:.1%} of the champion's ({row.help})"
+
+
+def _thresholds(plan: Plan, rows: int) -> tuple[float, float]:
+    """Return the log E that rolls back (alpha split over guards and steps) and the one that is needed to go on."""
+    return math.log(rows * len(plan.steps) / plan.alpha), math.log(1 / plan.alpha_promote)
+
+
+def _counted(plan: Plan, step: Step, ledger: Ledger, baseline: Baseline) -> list[Row]:
+    guards = [guard for guard in ledger.book.events if guard.name in plan.guards]
+    enough_harm, enough_fine = _thresholds(plan, len(guards))
+    units = ledger.units
+    found = []
+    for guard in guards:
+        events = ledger.events[guard.name]
+        then, now, effect = (events[CHAMPION], units[CHAMPION]), (events[CANARY], units[CANARY]), 1.0
+        harmless = plan.guards[guard.name]
+        if step.mode is Mode.BLUE_GREEN:
+            then, mine = baseline.get(guard.name, (0, 0)), ledger.compared[guard.name]
+            now, effect = (mine.events, mine.count), mine.effect
+            # Half of alpha is for what is not known of the champion, half for looking at the candidate.
+            alpha = plan.alpha / 2 / len(guards) / len(plan.steps)
+            enough_harm = math.log(1 / alpha)
+            harm, fine = _alone(then, harmless, step.margin, alpha)
+        else:
+            harm, fine = _beside(step, harmless)
+        counts = np.array([*then, now[0] / effect, now[1] / effect], float)
+        # Two ways to be fine; the mean of two e-processes is one: not `margin` times worse, or rare anyway.
+        more = _more(fine, enough_fine, counts, step)
+        found.append(
+            Row(
+                guard=guard.name,
+                help=guard.help,
+                champion=then,
+                candidate=now,
+                harm=harm(counts) / enough_harm,
+                fine=fine(counts) / enough_fine,
+                more=None if more is None else math.ceil(more * effect),
+            )
+        )
+    return found
+
+
+Measure = Callable[[Values], float]
+
+
+def _beside(step: Step, harmless: float) -> tuple[Measure, Measure]:
+    """Both arms at the same time: each event falls on the candidate with the probability of routing."""
+
+    def harm(counts: Values) -> float:
+        return float(log_e_worse(counts[2], counts[0] + counts[2], step.weight))
+
+    def fine(counts: Values) -> float:
+        near = float(log_e_not_inferior(counts[2], counts[0] + counts[2], step.weight, step.margin))
+        if harmless <= 0:
+            return near
+        rare = float(log_e_below(counts[2], counts[3], harmless))
+        return float(np.logaddexp(near, rare) - math.log(2))
+
+    return harm, fine
+
+
+def _alone(then: tuple[int, int], harmless: float, margin: float, alpha: float) -> tuple[Measure, Measure]:
+    """Only the candidate has sessions: against what the champion did before, doubt counts in its favour."""
+    events, sessions = then
+    rate = (events + 1) / (sessions + 2)
+    above = min(0.95, max(harmless, highest_rate(events, sessions, alpha)))
+    allowed = min(0.98, max(harmless, margin * rate))
+
+    def harm(counts: Values) -> float:
+        return float(log_e_above(counts[2], counts[3], above))
+
+    def fine(counts: Values) -> float:
+        return float(log_e_below(counts[2], counts[3], allowed))
+
+    return harm, fine
+
+
+@lru_cache(maxsize=256)
+def highest_rate(events: int, sessions: int, alpha: float) -> float:
+    """Return the rate of which so few events or fewer are seen with probability `alpha` (Clopper and Pearson, 1934)."""
+    if events >= sessions:
+        return 1.0
+    counts = np.arange(events + 1)
+    ways = np.array([math.lgamma(sessions + 1) - math.lgamma(k + 1) - math.lgamma(sessions - k + 1) for k in counts])
+    low, high = events / sessions, 1.0
+    for _ in range(40):
+        rate = (low + high) / 2
+        log_p = np.logaddexp.reduce(ways + counts * math.log(rate) + (sessions - counts) * math.log1p(-rate))
+        low, high = (rate, high) if log_p > math.log(alpha) else (low, rate)
+    return high
+
+
+def _more(fine: Measure, needed: float, counts: Values, step: Step) -> int | None:
+    """Return how many more sessions it takes if everything goes on as it did."""
+    seen = float(counts[3] + (counts[1] if step.mode is Mode.CANARY else 0))
+    if fine(counts) >= needed:
+        return 0
+    if seen < 1:  # nothing is known: as if nothing bad ever happened
+        seen = 1.0
+        counts = np.array([0.0, 1 - step.weight, 0.0, step.weight])
+    high = 2.0
+    while fine(counts * high) < needed:
+        high *= 2
+        if seen * high > FARTHEST:
+            return None
+    low = high / 2 if high > 2 else 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fine(counts * middle) >= needed else (middle, high)
+    return math.ceil(seen * (high - 1))
+
+
+def _paired(plan: Plan, step: Step, ledger: Ledger) -> list[Row]:
+    enough_harm, enough_fine = _thresholds(plan, len(ledger.book.paired))
+    found = []
+    for guard in ledger.book.paired:
+        harmed, unharmed = ledger.harmed[guard.name], ledger.unharmed[guard.name]
+        fine = unharmed.log_e / enough_fine
+        count = unharmed.count
+        more: int | None = 0
+        if fine < 1:
+            mean = unharmed.mean if unharmed.mean is not None else 0.0
+            if mean >= step.harm:
+                more = None
+            elif unharmed.log_e > 0.1:
+                more = math.ceil(count * (1 / fine - 1))
+            else:  # by the best bet if nothing bad happens
+                more = math.ceil(enough_fine / max(1e-9, math.log1p(0.7 * (step.harm - mean) / (1 - step.harm))))
+        total = round(unharmed.total, 6)
+        found.append(
+            Row(guard.name, guard.help, (0, count), (round(total), count), harmed.log_e / enough_harm, fine, more)
+        )
+    return found
+
+
+def _half(ledger: Ledger) -> str:
+    """Return the stage whose exchange alone changes more, if that is certain; `both` if it is not; empty: no change."""
+    found = {stage: ledger.interval(measure) for stage, measure in ledger.book.halves}
+    known = {stage: cell for stage, cell in found.items() if cell is not None and cell[1] > 0}
+    if not known or ledger.shadowed < 5:
+        return ""
+    first = max(known, key=lambda stage: known[stage][0])
+    others = [cell for stage, cell in found.items() if stage != first and cell is not None]
+    return first if all(known[first][1] > cell[2] for cell in others) else "both"

@@ -1,0 +1,73 @@
+"""Evidence as data, for the history and for whoever shows it."""
+
+from typing import Any
+
+from speechpipe.control.rollout import Mode
+from speechpipe.control.rollout.analysis import Evidence
+from speechpipe.control.rollout.routes import Rollout
+from speechpipe.control.rollout.tally import Ledger
+from speechpipe.serving.assignment import CANARY, CHAMPION, SHADOW
+
+EVIDENCE = ("judgement", "reason", "more_sessions", "sample_ratio", "half", "guards")
+
+
+def evidence_document(rollout: Rollout, found: Evidence, ledger: Ledger) -> dict[str, Any]:
+    """Return the evidence of a step as data. `harm` and `fine` count 1 as enough."""
+    per_hour = ledger.per_hour
+    return {
+        "judgement": found.judgement.value,
+        "reason": found.reason,
+        "more_sessions": found.more,
+        "sample_ratio": round(found.sample_ratio, 3),
+        "half": found.half,
+        "guards": [
+            {
+                "guard": row.guard,
+                "help": row.help,
+                "champion": {"events": row.champion[0], "sessions": row.champion[1]},
+                "candidate": {"events": row.candidate[0], "sessions": row.candidate[1]},
+                "harm": round(row.harm, 3),
+                "fine": round(row.fine, 3),
+                "judgement": row.judgement.value,
+                "more_sessions": row.more,
+            }
+            for row in found.rows
+        ],
+        "arms": _arms(rollout.current.mode, rollout.weight, ledger),
+        "shadow": _shadow(ledger),
+        "means": _means(ledger),
+        "sessions_per_hour": None if per_hour is None else round(per_hour, 1),
+    }
+
+
+def _arms(mode: Mode, weight: float, ledger: Ledger) -> list[dict[str, Any]]:
+    if mode is Mode.SHADOW:
+        return [{"arm": SHADOW, "weight": 0.0, "sessions": ledger.shadowed}]
+    return [
+        {"arm": arm, "weight": share, "sessions": ledger.sessions[arm], "units": ledger.units[arm]}
+        for arm, share in ((CHAMPION, round(1 - weight, 6)), (CANARY, weight))
+    ]
+
+
+def _means(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the means of both arms with confidence sequences: they hold at every look, 95 %."""
+    rows = []
+    for (name, arm), sequence in ledger.bounded.items():
+        if sequence.mean is not None:
+            low, high = sequence.interval
+            meaning = ledger.book.bounded[name]
+            rows.append(
+                {"measure": name, "meaning": meaning, "arm": arm, "mean": sequence.mean, "low": low, "high": high}
+            )
+    return rows
+
+
+def _shadow(ledger: Ledger) -> list[dict[str, Any]]:
+    words = dict(ledger.book.shown) | {
+        measure: f"words that change if only the {stage} is the candidate's" for stage, measure in ledger.book.halves
+    }
+    rows = []
+    for measure, meaning in words.items():
+        if (cell := ledger.interval(measure)) is not None:
+            rows.append({"measure": measure, "meaning": meaning, "mean": cell[0], "low": cell[1], "high": cell[2]})
+    return rows

@@ -1,0 +1,99 @@
+"""Routes and their history in the store. A change is written only onto the revision that it was made from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from speechpipe.control.rollout.routes import RouteState, load
+from speechpipe.foundation.storage.schema import rollout_history, routes
+
+ROUTE = "default"
+
+
+class Conflict(Exception):
+    """Somebody else has changed the route meanwhile."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the history: who did what, when and why, with the evidence there was."""
+
+    at: float
+    actor: str
+    action: str
+    reason: str
+    bundle: str
+    evidence: Mapping[str, Any]
+    revision: int = 0
+    rollout: int = 0
+
+
+class RolloutArchive:
+    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+
+    def __init__(self, engine: Callable[[], Engine], known_guards: Mapping[str, float]) -> None:
+        self._engine = engine
+        self._known_guards = known_guards
+
+    def revision(self) -> int:
+        """Return the newest revision; 0: nothing was ever changed."""
+        query = select(routes.c.revision).where(routes.c.name == ROUTE)
+        with self._engine().connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def state(self) -> RouteState:
+        """Return the route."""
+        query = select(routes.c.document).where(routes.c.name == ROUTE)
+        with self._engine().connect() as connection:
+            found = connection.execute(query).scalar()
+        return RouteState() if found is None else load(found, self._known_guards)
+
+    def save(self, state: RouteState, entry: Entry) -> None:
+        """Write the next state and its line of history, together.
+
+        Raises:
+            Conflict: another process or person was faster.
+        """
+        row = {"revision": state.revision, "document": state.document(), "changed_at": entry.at}
+        try:
+            with self._engine().begin() as connection:
+                if state.revision == 1:
+                    connection.execute(insert(routes), {"name": ROUTE, **row})
+                else:
+                    old = (routes.c.name == ROUTE) & (routes.c.revision == state.revision - 1)
+                    if connection.execute(update(routes).where(old).values(**row)).rowcount != 1:
+                        raise Conflict
+                connection.execute(
+                    insert(rollout_history),
+                    {
+                        "route": ROUTE,
+                        "revision": state.revision,
+                        "rollout": state.rollout.id if state.rollout is not None else 0,
+                        "at": entry.at,
+                        "actor": entry.actor,
+                        "action": entry.action,
+                        "reason": entry.reason,
+                        "bundle": entry.bundle,
+                        "evidence": dict(entry.evidence),
+                    },
+                )
+        except IntegrityError as error:
+            raise Conflict from error
+
+    def next_id(self) -> int:
+        """Return a number for a rollout."""
+        with self._engine().connect() as connection:
+            return 1 + int(connection.execute(select(func.max(rollout_history.c.rollout))).scalar() or 0)
+
+    def history(self, most: int = 200) -> list[Entry]:
+        """Return what was done, the newest first."""
+        query = select(rollout_history).order_by(rollout_history.c.id.desc()).limit(most)
+        with self._engine().connect() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Entry(row.at, row.actor, row.action, row.reason, row.bundle, row.evidence, row.revision, row.rollout)
+            for row in rows
+        ]

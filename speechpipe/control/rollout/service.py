@@ -1,0 +1,314 @@
+"""Rollouts on a running server: follows the route in the store, warms candidates, acts on the evidence.
+
+Every server process on a store runs one. They agree because a change is written only onto the revision that it was made
+from, and because evidence is read off the same records. What serves stands in the store; if the store is away, sessions
+go where they went.
+"""
+
+import logging
+import threading
+import time
+from typing import Any
+
+from speechpipe.cascade.catalog.factories import recognizer
+from speechpipe.control.rollout import Mode, Status, route_cache
+from speechpipe.control.rollout.operations import RolloutDesk, Verified
+from speechpipe.control.rollout.routes import Rollout, RouteState
+from speechpipe.control.rollout.shadow import Shadowing
+from speechpipe.control.rollout.speech_guards import GUARDS
+from speechpipe.errors import BadInput, InUse, SpeechpipeError, StoreUnavailable
+from speechpipe.foundation.background import BackgroundTask
+from speechpipe.foundation.storage.database import STORE_ERRORS
+from speechpipe.monitor.exposition import GaugeRow, by_cause
+from speechpipe.serving.engine import Service
+from speechpipe.serving.pools import Key
+from speechpipe.serving.routing import Lane
+from speechpipe.types import Bundle
+
+POLL_S = 0.25
+CONDUCT_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Rollouts:
+    """Made beside the service; `restore` before it is ready, then `start`.
+
+    Two background tasks: `rollout` follows the route in the store and acts on the evidence, `warming` loads what the
+    route needs, so that a rollback never waits for a candidate that loads.
+    """
+
+    def __init__(self, service: Service) -> None:
+        store = service.store
+        assert store is not None, "rollouts live in the store"
+        self._service = service
+        self.desk = RolloutDesk(store, GUARDS, lambda name: verified(service, name), service.clock)
+        self.shadowing = Shadowing(service)
+        self._lock = threading.RLock()  # the desk is used by the tasks and by whoever asks
+        self._cached = service.settings.state_dir / "route.json"
+        self._setting = (service.settings.bundle, service.champion.id)
+        self._registered = False  # whether the store knows what this server was started with
+        self._state = RouteState(champion=service.champion.id)
+        self._revision = -1
+        self._warmed: dict[str, Bundle] = {}  # id of a bundle -> it, warm here
+        self._broken: tuple[int, str] | None = None  # rollout that cannot run here, and why
+        self._conducted_at = 0.0
+        self._needed: list[Key] = []
+        self._unread = ""  # why the route could not be read at the start
+        self._following = BackgroundTask("rollout", self._follow, every_s=POLL_S)
+        self._warming = BackgroundTask("warming", self.prepare, every_s=POLL_S)
+        service.tasks.add(self._following, self._warming)
+        service.mirror_to(self.shadowing)
+        service.exposition.add_gauges(self._gauges())
+
+    # ---- life ----
+
+    def restore(self) -> None:
+        """Take up the route as it was left; waits until its champion is warm.
+
+        Raises:
+            SpeechpipeError: the champion cannot be loaded.
+        """
+        try:
+            with self._lock:
+                self._register()
+        except (SpeechpipeError, *STORE_ERRORS) as error:
+            self._unread = str(error)
+            self._state = route_cache.read(self._cached, GUARDS.rates) or self._state
+            log.warning("the route cannot be read (%s); going on with %s", error, self._state.champion)
+        bundle = self._bundle(self._state.champion)
+        if bundle is not None and bundle != self._service.champion:
+            log.warning(
+                "the champion is %s, as the store says, and not SPEECHPIPE_BUNDLE=%s", bundle.id, self._setting[0]
+            )
+            self._warm(bundle)
+            self._service.router.lane = Lane(bundle)
+        self._apply()
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._following.start()
+        self._warming.start()
+
+    def close(self) -> None:
+        """Stop; the route stays as it is."""
+        self._following.close()
+        self._warming.close()
+        self.shadowing.end_all()
+
+    def nudge(self) -> None:
+        """Look at once: something was changed here."""
+        self._following.wake()
+
+    # ---- the task that follows ----
+
+    def _follow(self) -> None:
+        try:
+            self.tick()
+        except InUse:
+            return  # another process or person was faster: the next look sees what they did
+        self._service.fleet.retire(self._needed)
+
+    def _register(self) -> None:
+        """Tell the store what this server was started with, and take up the route."""
+        known = self._state if self._revision >= 0 else route_cache.read(self._cached, GUARDS.rates)
+        state = self.desk.serve(*self._setting, known)
+        if state.setting != self._setting[0]:
+            log.warning("SPEECHPIPE_BUNDLE=%s is not followed while a rollout is under way", self._setting[0])
+        self._take(state)
+        self._registered = True
+        self._unread = ""
+
+    def tick(self) -> None:
+        """Follow the route, and act on the evidence now and then.
+
+        Raises:
+            InUse: another process was faster.
+            SpeechpipeError, SQLAlchemyError, OSError: the store cannot be used.
+        """
+        with self._lock:
+            if not self._registered:
+                self._register()
+            elif self.desk.archive.revision() != self._revision:
+                self._take(self.desk.state())
+            now = time.monotonic()
+            if self._state.active is not None and now - self._conducted_at >= CONDUCT_S:
+                self._conducted_at = now
+                if self._broken is not None and self._broken[0] == self._state.active.id:
+                    self._take(self.desk.fail(self._broken[1]))
+                else:
+                    self._take(self.desk.conduct())
+
+    def _take(self, state: RouteState) -> None:
+        if state.revision == self._revision:
+            return
+        if not state.champion:  # the store was emptied while this server runs: it is told again who serves
+            self._registered = False
+            raise StoreUnavailable("the store does not know who serves; it is told with the next look")
+        self._tell(state)
+        self._state, self._revision = state, state.revision
+        route_cache.write(self._cached, state)
+        self._apply()
+
+    def _tell(self, state: RouteState) -> None:
+        """Write changes of the route into the log: whoever reads it at night sees what happened by itself."""
+        before, rollout = self._state, state.rollout
+        if self._revision >= 0 and state.champion != before.champion:
+            log.warning("the champion is %s, it was %s", state.champion, before.champion)
+        if rollout is None:
+            return
+        old = before.rollout
+        if old is None or (old.id, old.step, old.status) != (rollout.id, rollout.step, rollout.status):
+            where = f"{rollout.status.value}, {rollout.current.label}"
+            why = f": {rollout.reason}" if rollout.reason else ""
+            log.warning("rollout %d of %s is %s%s", rollout.id, rollout.candidate, where, why)
+            if rollout.status is Status.WAITING:
+                log.warning("rollout %d waits for a person: speechpipe rollout approve, or rollback", rollout.id)
+
+    def _apply(self) -> None:
+        """Route by the state; a candidate that is not warm here gets no sessions until it is."""
+        state, service = self._state, self._service
+        champion = self._bundle(state.champion) or service.champion
+        rollout = state.active
+        candidate = self._warmed.get(rollout.candidate) if rollout is not None else None
+        if rollout is None or rollout.current.mode is not Mode.SHADOW:
+            shadow = None
+        else:
+            shadow, candidate = candidate, None
+        service.router.lane = Lane(champion, rollout, candidate, shadow)
+        names = [champion.id, state.previous, *([rollout.candidate] if rollout is not None else [])]
+        needed = [bundle for name in names if (bundle := self._bundle(name)) is not None]
+        self._needed = [recognizer(bundle.asr).key for bundle in needed]
+        keep = {bundle.id for bundle in needed}
+        self._warmed = {name: bundle for name, bundle in self._warmed.items() if name in keep}
+        self._warming.wake()
+
+    # ---- the task that warms ----
+
+    def prepare(self) -> None:
+        """Load what the route needs and is not loaded, begin or end shadow.
+
+        Raises:
+            SpeechpipeError: the champion cannot be loaded.
+            Exception: whatever loading a candidate raises unforeseen; it is tried again after a pause.
+        """
+        state, lane = self._state, self._service.router.lane
+        rollout = state.active
+        if not self._service.fleet.has(recognizer(lane.champion.asr)):
+            self._warm(lane.champion)
+        if rollout is None or rollout.current.mode is not Mode.SHADOW:
+            if self.shadowing.candidate is not None:
+                self.shadowing.end_all()
+            done = rollout is None or rollout.candidate in self._warmed
+        else:
+            hears = self.shadowing.candidate
+            done = hears is not None and hears == self._warmed.get(rollout.candidate)
+        if rollout is None or done or (self._broken is not None and self._broken[0] == rollout.id):
+            return
+        self._warm_candidate(rollout, lane.champion)
+        with self._lock:
+            self._apply()
+
+    def _warm_candidate(self, rollout: Rollout, champion: Bundle) -> None:
+        try:
+            bundle = self._bundle(rollout.candidate)
+            if bundle is None:
+                raise BadInput(f"{rollout.candidate} is not known here")
+            if self._service.catalogue.digest(bundle) != rollout.candidate_hash:
+                raise BadInput(f"{rollout.candidate} is not what it was when the rollout began: its hash differs")
+            self._warm(bundle)
+            if rollout.current.mode is Mode.SHADOW:
+                self.shadowing.begin(champion, bundle)
+        except SpeechpipeError as error:
+            if not self._warming.closing:
+                log.error("the candidate %s cannot run: %s", rollout.candidate, error)
+                self._broken = (rollout.id, f"the candidate cannot run: {error.message}")
+                self.nudge()
+
+    def _warm(self, bundle: Bundle) -> None:
+        self._service.vad(bundle.vad)
+        self._service.fleet.warm(recognizer(bundle.asr))
+        self._warmed[bundle.id] = bundle
+
+    def _bundle(self, name: str) -> Bundle | None:
+        if not name:
+            return None
+        catalogue = self._service.catalogue
+        try:
+            return catalogue.bundle(name)
+        except SpeechpipeError:
+            pass
+        try:
+            catalogue.reload()  # its card may have come since
+            return catalogue.bundle(name)
+        except SpeechpipeError as error:
+            log.error("%s is on the route and has no card here: %s", name, error)
+            return None
+
+    # ---- facts ----
+
+    @property
+    def state(self) -> RouteState:
+        """The route as this process follows it."""
+        return self._state
+
+    @property
+    def failure(self) -> str:
+        """Why the route cannot be followed, or its bundles not be loaded, now; empty: they are."""
+        failing = [task.last_failure for task in (self._following.status, self._warming.status) if task.failing]
+        found = [self._unread, *failing]
+        if self._state.champion != self._service.champion.id:
+            found.append(f"{self._state.champion} has no card here, {self._service.champion.id} answers for it")
+        return next((reason for reason in found if reason), "")
+
+    def _loading(self) -> str:
+        """The candidate that gets no sessions and hears none because it is not loaded yet; empty: there is none."""
+        rollout, lane = self._state.active, self._service.router.lane
+        if rollout is None or lane.candidate is not None:
+            return ""
+        hears = lane.shadow is not None and self.shadowing.candidate == lane.shadow
+        return "" if hears else rollout.candidate
+
+    def facts(self) -> dict[str, Any]:
+        """Return what this process says beyond the store."""
+        lane = self._service.router.lane
+        hears = lane.shadow is not None and self.shadowing.candidate == lane.shadow
+        return {
+            "warm": sorted({lane.champion.id, *self._warmed}),
+            "ready": lane.candidate is not None or hears,
+            "failure": self.failure,
+            "loading": self._loading(),
+            "shadow": dict(self.shadowing.counts) | {"waiting_s": round(self.shadowing.waiting_s, 1)},
+            "routing": dict(self._service.router.counts),
+        }
+
+    def locked(self) -> threading.RLock:
+        """Return the lock of `desk`: its methods are for one thread at a time."""
+        return self._lock
+
+    def _gauges(self) -> tuple[GaugeRow, ...]:
+        def weight() -> list[tuple[tuple[str, ...], float]]:
+            active = self._state.active
+            return [((), active.weight if active is not None else 0.0)]
+
+        shadowed, excepted = self.shadowing.counts, self._service.router.counts
+        return (
+            GaugeRow("rollout_weight", "Share of new sessions that the candidate answers.", weight),
+            by_cause("shadow_sessions_total", "Sessions that shadow compared, or dropped and why.", shadowed),
+            by_cause("rollout_exceptions_total", "Sessions that did not go where the plan says, and why.", excepted),
+        )
+
+
+def verified(service: Service, name: str) -> Verified:
+    """Return a bundle's identity after looking at all its files.
+
+    Raises:
+        UnknownName: there is none.
+        BadInput: a file is missing or is not what its card says.
+    """
+    service.catalogue.reload()
+    bundle = service.catalogue.bundle(name)
+    if problems := service.catalogue.problems(bundle):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise BadInput(f"{bundle.id} is not verified: {problems[0]}{more}", cause="bundle_unverified")
+    return Verified(bundle.id, service.catalogue.digest(bundle))

@@ -1,0 +1,285 @@
+"""Shadow: the candidate hears copies of sessions, after they are over, at the lowest priority. It answers nobody.
+
+What it says is compared with what was served: text, speech, cost. With only one half exchanged (the champion's VAD and
+the candidate's recognizer, and the reverse) it is said which half brings the change.
+"""
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from speechpipe.cascade.catalog.factories import file_pool, recognizer, segmenter
+from speechpipe.cascade.request import SessionRequest
+from speechpipe.cascade.session import Session, SessionOptions
+from speechpipe.cascade.workers.pool import RecognizerPool
+from speechpipe.control.rollout.shadow_diff import Copy, Heard, compared, difference
+from speechpipe.errors import SpeechpipeError
+from speechpipe.foundation import system
+from speechpipe.foundation.background import BackgroundTask
+from speechpipe.foundation.storage.record import Measure, Record
+from speechpipe.serving.assignment import MIRRORED
+from speechpipe.serving.engine import Service
+from speechpipe.serving.telemetry.records import Context, InputFacts, session_record, utterance_record
+from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Samples, SessionSummary, Utterance
+
+MOST_HELD_S = 600.0
+"""Audio held for shadow, 38 MB. What comes beyond is not shadowed, and counted."""
+
+SWAP_EVERY = 2
+"""Where both halves differ, every so many sessions are heard with each half alone."""
+
+BLOCK = SAMPLE_RATE_HZ // 4
+
+
+class Shadowing:
+    """A `Mirror` with a thread and a worker of its own. Thread-safe."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._copies: dict[str, Copy] = {}
+        self._queue: queue.SimpleQueue[tuple[Copy, Record] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._changing = threading.Lock()  # held while it begins or ends, which takes seconds
+        self._held_s = 0.0
+        self._number = 0
+        self._pool: RecognizerPool | None = None
+        self._pair: tuple[Bundle, Bundle] | None = None
+        self._task: BackgroundTask | None = None
+        self.counts: Counter[str] = Counter()
+        service.tasks.add_source(lambda: self.tasks)
+
+    # ---- life ----
+
+    @property
+    def tasks(self) -> list[BackgroundTask]:
+        """The background tasks of the moment."""
+        task, pool = self._task, self._pool
+        return [*([task] if task is not None else []), *([pool.task] if pool is not None else [])]
+
+    def begin(self, champion: Bundle, candidate: Bundle) -> None:
+        """Have `candidate` hear what `champion` serves; waits until its worker is warm.
+
+        Raises:
+            WorkerLoadFailed, StageFailed: it cannot be loaded.
+        """
+        with self._changing:
+            if self._pair != (champion, candidate):
+                self._end()
+                self._begin(champion, candidate)
+
+    def _begin(self, champion: Bundle, candidate: Bundle) -> None:
+        settings = self._service.settings
+        self._service.vad(candidate.vad)
+        specs = {spec.key: spec for spec in (recognizer(candidate.asr), recognizer(champion.asr))}
+        options = replace(file_pool(settings), workers=1, slots=8, nice=system.NOBODY_ELSE, attempts=1, live=True)
+        pool = RecognizerPool(options, list(specs.values()), name="shadow-workers")
+        pool.start()
+        try:
+            pool.wait_ready()
+        except BaseException:
+            pool.close()
+            raise
+        self._pool, self._pair = pool, (champion, candidate)
+        self._task = BackgroundTask("shadow", self._compare_next, unblock=lambda: self._queue.put(None))
+        self._task.start()
+
+    def end_all(self) -> None:
+        """Stop; what was not heard yet is dropped and counted."""
+        with self._changing:
+            self._end()
+
+    def _end(self) -> None:
+        self._pair = None
+        task, self._task = self._task, None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()  # fails what the thread waits for
+        if task is not None:
+            task.close()
+        while (item := self._next(wait=False)) is not None:
+            item[0].drop("ended")
+            self._drop("ended")
+        with self._lock:
+            copies, self._copies = list(self._copies.values()), {}
+        for copy in copies:
+            copy.drop("ended")
+
+    # ---- Mirror ----
+
+    def open(self, bundle: Bundle, request: SessionRequest) -> Copy | None:
+        """Return what keeps a copy; None if this session is not shadowed."""
+        pair = self._pair
+        if pair is None or MIRRORED not in request.route or request.session_id is None:
+            return None
+        if bundle != pair[0]:
+            self._drop("own_parameters")
+            return None
+        if request.manual or request.spans_s is not None:
+            self._drop("segments_given")  # by the client: there is no VAD to compare
+            return None
+        copy = Copy(bundle, request, self._claim)
+        with self._lock:
+            self._copies[request.session_id] = copy
+        return copy
+
+    def end(self, record: Record) -> None:
+        """Put the copy of a session that is over in line."""
+        with self._lock:
+            copy = self._copies.pop(record.session_id, None)
+        if copy is None:
+            return
+        if not copy.dropped and (record.outcome != "ok" or not copy.samples):
+            copy.drop("not_served")
+        if copy.dropped:
+            self._drop(copy.dropped)
+        else:
+            self._queue.put((copy, record))
+
+    def _claim(self, seconds: float) -> bool:
+        """Take memory for audio, or give it back."""
+        with self._lock:
+            fits = self._held_s + seconds <= MOST_HELD_S
+            if fits:
+                self._held_s = max(0.0, self._held_s + seconds)
+            return fits
+
+    def _drop(self, cause: str) -> None:
+        with self._lock:
+            self.counts[cause] += 1
+
+    @property
+    def candidate(self) -> Bundle | None:
+        """Who hears copies now."""
+        pair = self._pair
+        return None if pair is None else pair[1]
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of audio that are held."""
+        return self._held_s
+
+    # ---- the thread ----
+
+    def _next(self, *, wait: bool) -> tuple[Copy, Record] | None:
+        """Return the copy that is next in line; None at the end, or if there is none and nobody is to wait."""
+        try:
+            return self._queue.get(block=wait)
+        except queue.Empty:
+            return None
+
+    def _compare_next(self) -> None:
+        if (item := self._next(wait=True)) is None:
+            return
+        copy, record = item
+        pair, pool = self._pair, self._pool
+        outcome = "broken"
+        try:
+            if pair is None or pool is None:
+                outcome = "ended"
+            else:
+                self._compare(copy, record, pair[1], pool)
+                outcome = ""
+        except SpeechpipeError as error:
+            outcome = error.cause
+        finally:
+            if outcome:
+                self._drop(outcome)
+            copy.drop(outcome or "heard")
+
+    def _compare(self, copy: Copy, served: Record, candidate: Bundle, pool: RecognizerPool) -> None:
+        champion, audio = copy.bundle, copy.audio
+        cpu_s = served.number("vad.cpu_s") + served.number("asr.cpu_s")
+        then = Heard(copy.utterances, cpu_s, any(one.transcript.null_cause in FAILURES for one in copy.utterances))
+        now = self._hear(candidate, copy, audio, pool, served)
+        same_vad = (champion.vad, dict(champion.segmenter)) == (candidate.vad, dict(candidate.segmenter))
+        same_asr = champion.asr == candidate.asr
+        self._number += 1
+        halves: dict[str, Measure] = {}
+        if same_vad or same_asr:
+            changed = difference(then.text, now.text)
+            halves = {"shadow.vad_half": 0.0 if same_vad else changed, "shadow.asr_half": 0.0 if same_asr else changed}
+        elif self._number % SWAP_EVERY == 0:
+            only_vad = replace(champion, vad=candidate.vad, segmenter=candidate.segmenter)
+            only_asr = replace(champion, asr=candidate.asr)
+            for name, bundle in (("vad", only_vad), ("asr", only_asr)):
+                halves[f"shadow.{name}_half"] = difference(then.text, self._hear(bundle, copy, audio, pool).text)
+        if self._pair is None:
+            self._drop("ended")  # what was cut short would look like a failure of the candidate
+            return
+        self._service.emit(
+            replace(
+                served,
+                kind="shadow",
+                id=f"{served.session_id}-pair",
+                at=self._service.clock(),
+                bundle=candidate.name,
+                bundle_version=candidate.version,
+                arm="shadow",
+                measures={**copy.request.route, **compared(then, now), **halves},
+            )
+        )
+        with self._lock:
+            self.counts["compared"] += 1
+
+    def _hear(
+        self, bundle: Bundle, copy: Copy, audio: Samples, pool: RecognizerPool, served: Record | None = None
+    ) -> Heard:
+        """Return what `bundle` makes of the audio; with `served` it leaves records on the arm of shadow."""
+        vad, spec, request = self._service.vad(bundle.vad), recognizer(bundle.asr), copy.request
+        session_id = f"{request.session_id}-shadow"
+        cut = segmenter(bundle, vad.frame_samples, spans_s=request.spans_s, manual=False)
+        session = Session(
+            SessionOptions(
+                id=session_id,
+                vad=vad,
+                segmenter=cut,
+                open_job=lambda decode, before: pool.open(spec, decode, session_id, before),
+                decode=request.decode,
+                feed_step=request.feed_step,
+            )
+        )
+        begun, outcome = time.perf_counter(), "ok"
+        utterances: list[Utterance] = []
+        try:
+            for start in range(0, len(audio), BLOCK):
+                utterances += session.feed(audio[start : start + BLOCK])
+                self._pace()
+            utterances += session.finish()
+            while not session.done:
+                utterances += session.wait()
+        except SpeechpipeError as error:
+            outcome = error.cause
+            session.abort()
+        summary = session.summary()
+        if served is not None and self._pair is not None:
+            self._leave_records(bundle, served, utterances, summary, (outcome, time.perf_counter() - begun))
+        failed = outcome != "ok" or any(one.transcript.null_cause in FAILURES for one in utterances)
+        return Heard(utterances, summary.vad_cpu_s + summary.asr_cpu_s, failed)
+
+    def _pace(self) -> None:
+        """Take time between two blocks while others are served.
+
+        The recognizer runs when nobody else wants the CPU and still costs others their caches. The VAD runs here, at
+        the priority of all threads: one that gave way while it held Python's lock would hold up everybody.
+        """
+        speed = self._service.settings.shadow_speed
+        if speed and any(status.active for status in self._service.fleet.statuses().values()):
+            time.sleep(BLOCK / SAMPLE_RATE_HZ / speed)
+
+    def _leave_records(
+        self,
+        bundle: Bundle,
+        served: Record,
+        utterances: Sequence[Utterance],
+        summary: SessionSummary,
+        end: tuple[str, float],
+    ) -> None:
+        outcome, wall_s = end
+        context = Context(summary.id, served.channel, bundle, served.tenant, served.tenant_class, "shadow")
+        now = self._service.clock()
+        for utterance in utterances:
+            self._service.emit(utterance_record(context, utterance, now))
+        self._service.emit(session_record(context, summary, InputFacts(), outcome, (now, wall_s)))

@@ -1,0 +1,186 @@
+"""Examples to learn from: the lines of a manifest, checked one by one. What cannot be used is counted by cause."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechpipe.cascade.audio.source import AudioSource, ChannelChoice
+from speechpipe.cascade.evaluation.scores import normalise
+from speechpipe.errors import BadInput, SpeechpipeError, said
+from speechpipe.foundation.text_files import MOST_LIST_BYTES, read_text
+from speechpipe.types import SAMPLE_RATE_HZ, Samples
+
+LEAST_S, MOST_S = 0.05, 20.0
+LEAST_EXAMPLES = 2
+"""One to learn from and one to look how it goes; what is enough is for whoever trains to say."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One stretch of speech, (n,) samples at 16 kHz, and what is said in it, normalised."""
+
+    samples: Samples
+    text: str
+    speaker: str = ""
+    name: str = ""
+
+    @property
+    def duration_s(self) -> float:
+        """Its length."""
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+
+@dataclass
+class Examples:
+    """What a manifest came to. `refused`: cause -> lines; `first`: cause -> the first such line, in words."""
+
+    items: list[Example] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    licences: set[str] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def speakers(self) -> set[str]:
+        """Who speaks, as far as that is known."""
+        return {item.speaker for item in self.items if item.speaker}
+
+    def refuse(self, cause: str, message: str) -> None:
+        """Count a line that cannot be used."""
+        self.refused[cause] += 1
+        self.first.setdefault(cause, message)
+
+    def said(self) -> str:
+        """Return what was refused, in words; empty for nothing."""
+        return "; ".join(f"{count} {cause} ({self.first[cause]})" for cause, count in sorted(self.refused.items()))
+
+    def needed(self, least: int = LEAST_EXAMPLES) -> "Examples":
+        """Return itself.
+
+        Raises:
+            BadInput: fewer than `least` can be used; the message says what became of the others.
+        """
+        if len(self.items) < least:
+            others = f"; refused: {self.said()}" if self.refused else ""
+            raise BadInput(f"at least {least} examples are needed, {len(self.items)} can be used{others}")
+        return self
+
+
+def read_examples(
+    manifests: Sequence[Path], alphabet: str = "", *, most_s: float = MOST_S, held_out: Sequence[Path] = ()
+) -> Examples:
+    """Read manifests: `audio` and `text`, or NeMo's `audio_filepath`, `offset`, `duration` and `text`.
+
+    With an alphabet, texts that it cannot spell are refused. Of `held_out` nothing is taken: it is for the test.
+
+    Raises:
+        BadInput: a manifest cannot be read, or a line is no JSON object.
+    """
+    found = Examples()
+    audio: dict[Path, Samples] = {}
+    tested = {entry_id(entry, path) for path in held_out for entry in manifest_lines(path)}
+    for path in manifests:
+        for entry in manifest_lines(path):
+            if entry_id(entry, path) in tested:
+                found.refuse("held_out", f"{entry_id(entry, path)[0]} is in the test set")
+                continue
+            _take(found, entry, path, alphabet, most_s, audio)
+    return found
+
+
+def manifest_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of a manifest.
+
+    Raises:
+        BadInput: it cannot be read, or a line is no JSON object that names audio.
+    """
+    for number, line in enumerate(read_text(path, MOST_LIST_BYTES).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise BadInput(f"{path}, line {number}: {error}") from error
+        if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath", entry.get("audio")), str):
+            raise BadInput(f"{path}, line {number}: not an object with `audio` or `audio_filepath`")
+        yield entry
+
+
+def entry_id(entry: Mapping[str, Any], path: Path) -> tuple[str, str]:
+    """Return which stretch of which file a line means."""
+    where = path.parent / str(entry.get("audio_filepath", entry.get("audio")))
+    return str(where.resolve()), str(entry.get("offset") or 0.0)
+
+
+def _take(
+    found: Examples, entry: Mapping[str, Any], path: Path, alphabet: str, most_s: float, audio: dict[Path, Samples]
+) -> None:
+    where = path.parent / str(entry.get("audio_filepath", entry.get("audio")))
+    given = entry.get("text")
+    text = normalise(given) if isinstance(given, str) else ""
+    if not text:
+        found.refuse("no_text", str(where))
+        return
+    if alphabet and (strange := set(text) - set(alphabet)):
+        found.refuse("alphabet", f"{where}: {given!r} has {', '.join(map(repr, sorted(strange)))}")
+        return
+    try:
+        if where not in audio:
+            audio.clear()  # the stretches of one file follow each other
+            audio[where] = read_audio(where)
+        samples = _cut(audio[where], entry)
+    except (OSError, SpeechpipeError, TypeError, ValueError) as error:
+        found.refuse("no_audio", f"{where}: {said(error)}")
+        return
+    length_s = len(samples) / SAMPLE_RATE_HZ
+    if not LEAST_S <= length_s <= most_s:
+        found.refuse("too_short" if length_s < LEAST_S else "too_long", f"{where}: {length_s:.2f} s")
+        return
+    found.licences.add(str(entry.get("licence") or "not stated"))
+    speaker = str(entry.get("speaker") or "")
+    found.items.append(Example(samples, text, speaker, where.name))
+
+
+def read_audio(path: Path) -> Samples:
+    """Return the (n,) samples of a file, mixed down, at 16 kHz.
+
+    Raises:
+        BadInput: it is no audio.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        source = AudioSource(file, ChannelChoice())
+        try:
+            blocks = [block for (block,) in source.blocks()]
+        finally:
+            source.close()
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _cut(samples: Samples, entry: Mapping[str, Any]) -> Samples:
+    if "audio_filepath" not in entry:
+        return samples
+    start = round(float(entry.get("offset") or 0.0) * SAMPLE_RATE_HZ)
+    length = entry.get("duration")
+    end = len(samples) if length is None else start + round(float(length) * SAMPLE_RATE_HZ)
+    return samples[start:end].copy()
+
+
+def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Return (the larger, the smaller) part; the same for the same seed, at least one in each."""
+    order = np.random.default_rng([seed, 7]).permutation(len(examples))
+    count = min(max(1, round(share * len(examples))), len(examples) - 1)
+    smaller = set(order[:count].tolist())
+    parts = [[item for index, item in enumerate(examples) if (index in smaller) is chosen] for chosen in (False, True)]
+    return parts[0], parts[1]

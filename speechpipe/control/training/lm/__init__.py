@@ -1,0 +1,1 @@
+"""Adapting language models to texts."""

@@ -1,0 +1,279 @@
+"""Retraining on a running server: background tasks follow the policy and the jobs in the store, one at a time.
+
+The training itself is a process of its own at the lowest priority. It survives this server: whoever starts next on the
+same state directory goes on from its last checkpoint.
+"""
+
+import logging
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from speechpipe.control.review.service import reviewing_of
+from speechpipe.control.review.tasks import Kind as Heard
+from speechpipe.control.rollout.operations import RolloutDesk
+from speechpipe.control.rollout.service import Rollouts
+from speechpipe.control.training import Job, Request, State
+from speechpipe.control.training.dataset import recipe_for
+from speechpipe.control.training.operations import RetrainDesk
+from speechpipe.control.training.policy import Decision, Facts, Firing, Policy, decide, parse
+from speechpipe.control.training.runner import Run
+from speechpipe.errors import InUse, SpeechpipeError
+from speechpipe.foundation.background import BackgroundTask
+from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.text_files import read_text
+from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameDesk
+from speechpipe.monitor.exposition import GaugeRow, by_cause
+from speechpipe.monitor.reference import pinned
+from speechpipe.monitor.repository import Archive
+from speechpipe.serving.engine import Service
+from speechpipe.serving.health.service import monitoring_of
+
+TICK_S = 1.0
+POLICY_EVERY_S = 5.0
+WEEK_S = 7 * 86_400.0
+NOTHING = Decision(None, "no_policy", "there is no policy")
+ACTOR = "policy"
+
+log = logging.getLogger(__name__)
+
+
+DeskOf = Callable[[Callable[[Callable[[RolloutDesk], object]], object]], RetrainDesk]
+
+
+class Retraining:
+    """Made beside the rollouts; started and closed with the server."""
+
+    def __init__(self, service: Service, rollouts: Rollouts, desk_of: DeskOf) -> None:
+        """Follow the jobs of a service; `desk_of` makes their desk, given how to do something with the rollouts'."""
+        store = service.store
+        assert store is not None, "retrainings live in the store"
+        self._service = service
+        self._rollouts = rollouts
+        self._archive = Archive(lambda: store.engine)
+        self._blame = BlameDesk(monitoring_of(service).spec, store)
+        self._owner = f"{socket.gethostname()}:{service.settings.state_dir.resolve()}"[-128:]
+        self.desk = desk_of(self._with_rollouts)
+        self._run: tuple[Job, Run] | None = None
+        self._lock = threading.RLock()
+        self.decision = NOTHING
+        self.counts: Counter[str] = Counter()
+        self._working = BackgroundTask("retraining", self._work, every_s=TICK_S)
+        self._looking = BackgroundTask("retraining-policy", self._look, every_s=POLICY_EVERY_S)
+        service.tasks.add(self._working, self._looking)
+        service.exposition.add_gauges(self._gauges())
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._working.start()
+        self._looking.start()
+
+    def close(self) -> None:
+        """Stop; a training is interrupted at its last checkpoint, and goes on when a server starts again."""
+        self._looking.close()
+        self._working.close(30.0)
+        if self._run is not None:
+            self._run[1].stop()
+
+    def _work(self) -> None:
+        with suppress(InUse):  # another server was faster: the next look sees what it did
+            self.tick()
+
+    def _look(self) -> None:
+        with suppress(InUse):
+            self.look()
+
+    @property
+    def failure(self) -> str:
+        """Why retrainings, or the policy, cannot be followed now; empty: they are."""
+        failing = [task.last_failure for task in (self._working.status, self._looking.status) if task.failing]
+        return failing[0] if failing else ""
+
+    # ---- the tick ----
+
+    def tick(self) -> None:
+        """Follow the training that runs, or take up one that waits; start the rollout of a candidate that is ready.
+
+        Raises:
+            InUse: another server was faster.
+            SpeechpipeError, SQLAlchemyError, OSError: the store cannot be used.
+        """
+        with self._lock:
+            if self._run is not None:
+                self._follow(*self._run)
+            elif (job := self._next()) is not None:
+                self._begin(job)
+            for job in self.desk.waiting()[:1]:  # of several the newest: it has learnt from the most
+                active = self._rollouts.state.active
+                if active is None or active.held:
+                    self.desk.enter(job)
+
+    def _next(self) -> Job | None:
+        with reachable():
+            open_ = self.desk.jobs.listed((State.RUNNING, State.WAITING))
+        for job in reversed(open_):
+            try:
+                with reachable():
+                    return self.desk.jobs.claim(job, self._owner)
+            except InUse:
+                continue
+        return None
+
+    def _begin(self, job: Job) -> None:
+        try:
+            self._run = (job, self.desk.begin(job))
+        except (SpeechpipeError, OSError) as error:
+            self.desk.fail(job, error)
+            self.counts["failed"] += 1
+            return
+        self.counts["begun"] += 1
+
+    def _follow(self, job: Job, run: Run) -> None:
+        ended = run.poll()
+        if ended is None:
+            with reachable():
+                now = self.desk.jobs.beat(job)
+            over_budget = 0 < job.request.budget_s < run.seconds + float(now.outcome.get("seconds", 0.0))
+            if now.state is State.RUNNING and now.owner == self._owner and not over_budget:
+                return
+            run.stop()
+            if over_budget:
+                with reachable():
+                    self.desk.jobs.stop(job.id, ACTOR, f"its budget of {job.request.budget_s / 3600:.1f} h is spent")
+            ended = run.poll()
+            assert ended is not None
+        self._run = None
+        done = self.desk.end(job, ended, run.seconds)
+        self.counts[done.state.value] += 1
+        self._rollouts.nudge()
+
+    def _with_rollouts(self, act: Callable[[RolloutDesk], object]) -> object:
+        with self._rollouts.locked():
+            found = act(self._rollouts.desk)
+        self._rollouts.nudge()
+        return found
+
+    # ---- the policy ----
+
+    def look(self) -> Decision:
+        """Decide by the policy, and ask for a retraining if it says so."""
+        policy = self.policy()
+        decision = NOTHING if policy is None else decide(policy, self._facts())
+        if (decision.cause, decision.reason) != (self.decision.cause, self.decision.reason):
+            self.counts[f"policy_{decision.cause}"] += 1
+            log.info("retraining: %s (%s)", decision.reason, decision.cause)
+        self.decision = decision
+        if decision.begin is not None and policy is not None:
+            self._ask(policy, decision)
+        return decision
+
+    def policy(self) -> Policy | None:
+        """Return the policy as its file says now; None without one.
+
+        Raises:
+            BadInput: it cannot be read.
+        """
+        path = self._service.settings.retrain_policy
+        if path is None:
+            return None
+        return parse(read_text(path, cause="bad_policy"))
+
+    def _ask(self, policy: Policy, decision: Decision) -> None:
+        assert decision.begin is not None
+        left_h = policy.budget_h - self._spent_h()
+        request = Request(
+            decision.begin,
+            self._service.champion.id,
+            since=self._service.clock() - policy.reviews_days * 86_400.0,
+            check=policy.check,
+            replay=policy.replay,
+            seed=policy.seed,
+            by=ACTOR,
+            reason=decision.reason,
+            plan=policy.plan,
+            approval=policy.approval,
+            budget_s=max(60.0, left_h * 3600.0),
+        )
+        self.desk.ask(request)
+
+    def _facts(self) -> Facts:
+        champion = self._service.champion
+        with reachable():
+            alarms = self._alarms(champion.id)
+            jobs = self.desk.jobs.listed(most=1)
+            last = jobs[0] if jobs else None
+            last_at = last.created_at if last is not None else 0.0
+            reviews = self._reviews(last_at) if alarms else 0
+        active = self._rollouts.state.active
+        return Facts(
+            now=self._service.clock(),
+            champion=champion.id,
+            recipe=recipe_for(champion),
+            alarms=alarms,
+            reviews=reviews,
+            last_at=last_at,
+            spent_h=self._spent_h(),
+            busy=f"retraining {last.id}" if last is not None and not last.state.over else "",
+            rollout=f"rollout {active.id} of {active.candidate}" if active is not None else "",
+        )
+
+    def _alarms(self, champion: str) -> list[Firing]:
+        """Return what fires on the champion, and whom blame names."""
+        firing = [
+            alarm.condition
+            for alarm in self._archive.alarms()
+            if alarm.state == "firing" and champion in alarm.condition.group.split()
+        ]
+        verdicts = self._blamed({condition.group for condition in firing})
+        return [
+            Firing(condition.metric, condition.severity, condition.group, *verdicts.get(condition.group, ("", "")))
+            for condition in firing
+        ]
+
+    def _blamed(self, labels: set[str]) -> dict[str, tuple[str, str]]:
+        """Return whom blame names for groups of the champion now, and why: what it said when an alarm began is old."""
+        now = self._service.clock()
+        found = {}
+        for group, reference in pinned(self._archive.references()).items():
+            if group.label in labels:
+                verdict = self._blame.verdict(group, reference, max(now - LOOKBACK_S, reference.until), now)
+                found[group.label] = (verdict.label, verdict.reason)
+        return found
+
+    def _reviews(self, since: float) -> int:
+        if self._service.reviewing is None:
+            return 0
+        finished = reviewing_of(self._service).desk.shelf.finished(since)
+        return sum(said.kind is Heard.SPEECH for task in finished for said in task.work)
+
+    def _spent_h(self) -> float:
+        with reachable():
+            jobs = self.desk.jobs.listed(since=self._service.clock() - WEEK_S)
+        return sum(float(job.outcome.get("seconds", 0.0)) for job in jobs) / 3600.0
+
+    # ---- facts ----
+
+    def facts(self) -> dict[str, Any]:
+        """Return what this server says beyond the store."""
+        running = self._run
+        return {
+            "running": None if running is None else {"id": running[0].id, **running[1].progress},
+            "policy": {"cause": self.decision.cause, "reason": self.decision.reason},
+            "failure": self.failure,
+        }
+
+    def _gauges(self) -> tuple[GaugeRow, ...]:
+        def running() -> list[tuple[tuple[str, ...], float]]:
+            return [((), 1.0 if self._run is not None else 0.0)]
+
+        return (
+            GaugeRow("retraining_running", "Whether a training runs on this server.", running),
+            by_cause(
+                "retrainings_total", "Retrainings, and decisions of the policy, by what came of them.", self.counts
+            ),
+        )

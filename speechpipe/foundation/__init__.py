@@ -1,0 +1,1 @@
+"""What every part stands on: the operating system, background tasks, the store, statistics. Knows nothing of speech."""

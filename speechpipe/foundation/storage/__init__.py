@@ -1,0 +1,1 @@
+"""The store: records and their writer, the database, its schema and migrations, leases."""

@@ -1,0 +1,1 @@
+"""How people and programs reach speechpipe: HTTP and websockets, the command line, pages."""

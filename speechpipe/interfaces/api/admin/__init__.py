@@ -1,0 +1,1 @@
+"""HTTP for operators: health, rollouts, training, degrees of automation, the runbook."""

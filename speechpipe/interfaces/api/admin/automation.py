@@ -1,0 +1,102 @@
+"""Degrees of automation over HTTP."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from speechpipe.control.review import documents as review_documents
+from speechpipe.control.review.changes import PolicyChange
+from speechpipe.control.review.service import reviewing_of
+from speechpipe.control.review.task_repository import Reviewer
+from speechpipe.errors import InvalidParameter
+from speechpipe.foundation.storage.database import reachable
+from speechpipe.interfaces.api.access import Body, Role, access, name, who
+from speechpipe.interfaces.api.errors import shown_failure
+from speechpipe.interfaces.web import people as people_page
+from speechpipe.serving.engine import Service
+
+DAYS = 90.0
+
+
+class Change(BaseModel):
+    """What is to hold; what is not named stays."""
+
+    model_config = ConfigDict(extra="allow")  # the policy checks its own fields
+
+    reason: str = Field("", max_length=500)
+    revision: int | None = Field(None, description="That which the change was made from; 409 if it is another now.")
+    force: bool = Field(False, description="Set it for a tenant of which nothing is known yet.")
+    confirm: bool = Field(
+        False, description="Needed to lower the degree of `default`; the 400 without says the effect."
+    )
+
+
+class Effect(BaseModel):
+    """What a change does; `confirm`: it is made with a confirmation only."""
+
+    effect: str
+    confirm: bool
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
+    routes = APIRouter(prefix="/v1/automation")
+
+    @routes.get("")
+    @access(Role.REVIEWER, 503)
+    def show() -> dict[str, Any]:
+        """List what holds for whom; who is not listed has what `default` says, or else `full`."""
+        automation = reviewing_of(service).desk.automation
+        with reachable():
+            found = automation.policies()
+        scopes = [review_documents.policy(scope, item) for scope, item in sorted(found.items())]
+        return {"scopes": scopes, "failure": shown_failure(reviewing_of(service).failure)}
+
+    @routes.get("/history")
+    @access(Role.REVIEWER, 503)
+    def history(most: Annotated[int, Query(ge=1, le=1000)] = 200) -> dict[str, Any]:
+        """List what was changed, by whom and why, the newest first."""
+        with reachable():
+            found = reviewing_of(service).desk.automation.history(most)
+        return {"history": [review_documents.entry(item) for item in found]}
+
+    @routes.get("/effect")
+    @access(Role.REVIEWER, 503)
+    def effect(scope: Annotated[str, Query(max_length=128)], degree: Annotated[str, Query(max_length=32)]) -> Effect:
+        """Say what a change of degree does, if it must be confirmed."""
+        found = reviewing_of(service).effect(scope, {"degree": degree})
+        return Effect(effect=found, confirm=bool(found))
+
+    @routes.get("/panel", include_in_schema=False)
+    @access(Role.REVIEWER, 503)
+    def panel(reviewer: Annotated[Reviewer, Depends(who)]) -> Response:
+        desk = reviewing_of(service).desk
+        base = desk.automation.base.degree
+        with reachable():
+            policies = sorted(desk.automation.policies().items())
+            scopes = [review_documents.policy(scope, item) for scope, item in policies]
+            lines = [review_documents.entry(item) for item in desk.automation.history(20)]
+        found = review_documents.people(desk.people(service.clock() - DAYS * 86_400.0, tenant=reviewer.tenant))
+        return HTMLResponse(
+            people_page.panel(scopes, lines, found, (base, shown_failure(reviewing_of(service).failure)))
+        )
+
+    @routes.put("/{scope}")
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
+    def change(
+        scope: Annotated[str, Path(max_length=128)], body: Change, actor: Annotated[str, Depends(name)]
+    ) -> dict[str, Any]:
+        """Say how much the machine may do alone, for a tenant or for `default`; new sessions follow at once.
+
+        An API key as scope means its tenant. To lower the degree of `default` takes a `reason` and `confirm`.
+        """
+        changes = body.model_extra or {}
+        if not changes:
+            raise InvalidParameter("say what is to change, such as degree", param="degree")
+        wanted = PolicyChange(changes, actor, body.reason, body.revision, body.force, body.confirm)
+        meant, found = reviewing_of(service).change(scope, wanted)
+        return review_documents.policy(meant, found)
+
+    return routes

@@ -1,0 +1,88 @@
+"""Retrainings over HTTP: what was done and why, asking for one, stopping one."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from speechpipe.control.training import Kind, Request
+from speechpipe.control.training.documents import row
+from speechpipe.control.training.service import Retraining
+from speechpipe.foundation.storage.database import reachable
+from speechpipe.interfaces.api.access import Body, Role, access, name
+from speechpipe.interfaces.api.errors import shown_failure
+from speechpipe.interfaces.web import health as health_page
+from speechpipe.serving.engine import Service
+
+Actor = Annotated[str, Depends(name)]
+Number = Annotated[int, Path(ge=1, lt=2**63)]
+
+
+class Asked(BaseModel):
+    """What is to be retrained, from reviews. Manifests are for the command line: a client names no files here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind
+    bundle: str = Field("", max_length=97)
+    tenant: str = Field("", max_length=128)
+    since: float = Field(0.0, ge=0, le=1e11, allow_inf_nan=False)
+    reason: str = Field("", max_length=500)
+
+
+class Why(BaseModel):
+    """Why somebody does it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("", max_length=500)
+
+
+def router(service: Service, retraining: Retraining) -> APIRouter:
+    """Return the routes. Looking needs an API key, asking and stopping an operator's, where the server has any."""
+    routes = APIRouter(prefix="/v1/retrain")
+
+    def shown() -> dict[str, Any]:
+        with reachable():
+            jobs = retraining.desk.jobs.listed()
+        facts = retraining.facts()
+        facts["failure"] = shown_failure(str(facts["failure"]))
+        return {"retrainings": [row(job) for job in jobs], **facts}
+
+    @routes.get("")
+    @access(Role.READER, 503)
+    def listed() -> dict[str, Any]:
+        """List retrainings, the newest first, and say what the policy decides now."""
+        return shown()
+
+    @routes.get("/panel", include_in_schema=False)
+    @access(Role.READER, 503)
+    def panel() -> Response:
+        return HTMLResponse(health_page.retraining_panel(shown()))
+
+    @routes.post("", status_code=201)
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
+    def ask(asked: Asked, who: Actor) -> dict[str, Any]:
+        """Ask for a retraining from reviews; what comes out enters at shadow."""
+        bundle = asked.bundle or service.champion.id
+        request = Request(
+            asked.kind, bundle, tenant=asked.tenant, since=asked.since, by=who or "operator", reason=asked.reason
+        )
+        return row(retraining.desk.ask(request))
+
+    @routes.post("/{number}/stop")
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
+    def stop(number: Number, why: Why, who: Actor) -> dict[str, Any]:
+        """Stop one; it keeps its last checkpoint."""
+        with reachable():
+            return row(retraining.desk.jobs.stop(number, who or "operator", why.reason))
+
+    @routes.post("/{number}/resume")
+    @access(Role.OPERATOR, 404, 409, 503)
+    def resume(number: Number, who: Actor) -> dict[str, Any]:
+        """Go on with one that was stopped or has failed."""
+        with reachable():
+            return row(retraining.desk.jobs.again(number, who or "operator"))
+
+    return routes

@@ -1,0 +1,135 @@
+"""Rollouts over HTTP: where one is, on what evidence, and what an operator may do."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from speechpipe.control.rollout import plan as plans
+from speechpipe.control.rollout import status_document
+from speechpipe.control.rollout.operations import RolloutDesk
+from speechpipe.control.rollout.service import Rollouts
+from speechpipe.control.rollout.speech_guards import GUARDS
+from speechpipe.errors import BadInput, InvalidParameter
+from speechpipe.interfaces.api.access import Body, Role, access, name
+from speechpipe.interfaces.api.bodies import check_toml, check_values
+from speechpipe.interfaces.api.errors import shown_failure
+from speechpipe.interfaces.web import health as health_page
+from speechpipe.serving.engine import Service
+
+Actor = Annotated[str, Depends(name)]
+
+
+Case = Literal["new", "assist", "replace"]
+
+
+class Said(BaseModel):
+    """Why somebody does it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("", max_length=500)
+
+
+ACTIONS: Mapping[str, Callable[[RolloutDesk, str, str], object]] = {
+    "approve": RolloutDesk.approve,
+    "pause": RolloutDesk.pause,
+    "resume": RolloutDesk.resume,
+    "promote": RolloutDesk.promote,
+    "rollback": RolloutDesk.roll_back,
+}
+
+
+def router(service: Service, rollouts: Rollouts) -> APIRouter:
+    """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
+    routes = APIRouter(prefix="/v1/rollout")
+
+    @routes.get("")
+    @access(Role.READER, 503)
+    def status() -> dict[str, Any]:
+        """Answer with the arms, their weights, the evidence, and how many sessions are still needed."""
+        return _shown(rollouts)
+
+    @routes.get("/panel", include_in_schema=False)
+    @access(Role.READER, 503)
+    def panel() -> Response:
+        found = _shown(rollouts)
+        with rollouts.locked():
+            lines = [status_document.entry(entry) for entry in rollouts.desk.history(20)]
+        return HTMLResponse(health_page.rollout_panel(found, lines))
+
+    @routes.get("/history")
+    @access(Role.READER, 503)
+    def history() -> dict[str, Any]:
+        """List what was done, by whom and on what evidence, the newest first."""
+        with rollouts.locked():
+            return {"history": [status_document.entry(entry) for entry in rollouts.desk.history()]}
+
+    @routes.get("/plan")
+    @access(Role.READER, 404)
+    def plan(candidate: Annotated[str, Query(min_length=1, max_length=97)], case: Case = "replace") -> dict[str, Any]:
+        """Return a plan for a deployment case, as TOML to edit."""
+        service.catalogue.bundle(candidate)  # UnknownName if there is none
+        return {"plan": plans.template(case, candidate, GUARDS.rates)}
+
+    @routes.post("/start", status_code=201)
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.PLAN)
+    async def start(request: Request, who: Actor) -> dict[str, Any]:
+        """Begin the rollout of a plan: TOML, or the same as JSON."""
+        json_ = request.headers["content-type"].partition(";")[0].strip().lower() == "application/json"
+        found = await to_thread.run_sync(_plan, await request.body(), json_)
+        return await to_thread.run_sync(_do, rollouts, lambda desk: desk.start(found, who))
+
+    @routes.post("/{action}")
+    @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
+    def act(action: str, said: Said, who: Actor) -> dict[str, Any]:
+        """Do one of approve, pause, resume, promote, rollback."""
+        reason = said.reason.strip()
+        if action not in ACTIONS:
+            raise InvalidParameter(f"unknown action {action!r}; one of {', '.join(ACTIONS)}", param="action")
+        if action == "rollback" and not reason:
+            raise InvalidParameter("say why: a rollback needs a reason", param="reason", cause="missing_reason")
+        return _do(rollouts, lambda desk: ACTIONS[action](desk, who, reason))
+
+    return routes
+
+
+def _shown(rollouts: Rollouts) -> dict[str, Any]:
+    with rollouts.locked():
+        state = rollouts.desk.state()
+        facts = rollouts.facts()
+        facts["failure"] = shown_failure(str(facts["failure"]))
+        return status_document.status(state, rollouts.desk.shown(state), facts)
+
+
+def _do(rollouts: Rollouts, act: Callable[[RolloutDesk], object]) -> dict[str, Any]:
+    with rollouts.locked():
+        act(rollouts.desk)
+    rollouts.nudge()
+    return _shown(rollouts)
+
+
+def _plan(body: bytes, json_: bool) -> plans.Plan:
+    """Read a plan; its TOML is parsed here, on a thread.
+
+    Raises:
+        BadInput: it is no plan.
+        TooLarge: it is longer than a plan is.
+    """
+    try:
+        text = body.decode()
+        if not json_:
+            check_toml(text)
+            found = plans.parse(text, GUARDS.rates)
+            check_values(found.document())
+            return found
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the plan cannot be read: {error}", cause="bad_plan") from error
+    if not isinstance(data, dict):
+        raise BadInput("a plan is an object", cause="bad_plan")
+    return plans.read(data, GUARDS.rates)

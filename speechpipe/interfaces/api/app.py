@@ -1,0 +1,143 @@
+"""The application: routes, errors, and the service's life tied to the server's."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI
+
+from speechpipe import __version__
+from speechpipe.app import training_desk
+from speechpipe.control.rollout.service import Rollouts
+from speechpipe.control.training.service import Retraining
+from speechpipe.interfaces.api import docs, errors, pages
+from speechpipe.interfaces.api.access import operations_of
+from speechpipe.interfaces.api.admin import automation, health, ops, retrain, rollout, runbook
+from speechpipe.interfaces.api.bodies import Arrivals, Stopping
+from speechpipe.interfaces.api.deepgram import listen
+from speechpipe.interfaces.api.edge import Edge
+from speechpipe.interfaces.api.gate import Gate
+from speechpipe.interfaces.api.openai import realtime, transcriptions
+from speechpipe.interfaces.api.review import jobs as review_jobs
+from speechpipe.interfaces.api.review import lists as review_lists
+from speechpipe.interfaces.api.review import tasks as review_tasks
+from speechpipe.monitor.exposition import GaugeRow
+from speechpipe.serving.engine import Service
+from speechpipe.serving.health.prober import Probing
+from speechpipe.serving.live.manager import Hub
+
+log = logging.getLogger(__name__)
+
+
+LOOP_BEAT_S = 0.1
+
+
+def create_app(
+    service: Service, hub: Hub, on_failure: Callable[[BaseException], None], stopping: Stopping | None = None
+) -> FastAPI:
+    """Return the application. The server answers `/livez` at once; `/readyz` says when the models are warm.
+
+    Args:
+        service: not yet started; the application starts and closes it.
+        hub: its live streams, likewise.
+        on_failure: called if the service cannot start.
+        stopping: set when the server begins to stop.
+    """
+    stopping = Stopping() if stopping is None else stopping
+    probing = Probing(service)
+    rollouts = Rollouts(service)
+    retraining = Retraining(service, rollouts, lambda act: training_desk(service, act))
+    app = FastAPI(
+        title="speechpipe",
+        version=__version__,
+        lifespan=_lifespan(service, hub, on_failure, (probing, rollouts, retraining), stopping),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    errors.install(app, service)
+    settings = service.settings
+    arrivals = Arrivals(settings.max_uploads_arriving or 4 * settings.max_uploads, shared=bool(settings.api_keys))
+    # In this order are paths looked up.
+    routers = [
+        ops.router(service, lambda: unready(arrivals, stopping)),
+        health.router(service),
+        transcriptions.router(service, arrivals, stopping),
+        *(module.router(service) for module in (review_jobs, automation, review_lists, review_tasks)),
+        rollout.router(service, rollouts),
+        retrain.router(service, retraining),
+        pages.router(),
+        runbook.router(),
+        docs.router(app),
+    ]
+    operations = operations_of(routers)
+    service.exposition.add_gauges(
+        [GaugeRow("uploads_arriving", "Uploads whose bodies are arriving.", lambda: [((), float(arrivals.arriving))])]
+    )
+    for router in (*routers, listen.router(service, lambda: hub), realtime.router(service, lambda: hub)):
+        app.include_router(router)
+    docs.install(app, operations)
+    app.add_middleware(Gate, service=service, operations=operations, stopping=stopping)
+    app.add_middleware(Edge, service=service, operations=operations, stopping=stopping)  # outermost: added last
+    return app
+
+
+def unready(arrivals: Arrivals, stopping: Stopping) -> list[str]:
+    """Return why no upload would be taken now, beside what the service says."""
+    reasons = ["shutting down"] if stopping else []
+    return [*reasons, "as many uploads are arriving as may"] if arrivals.full else reasons
+
+
+def _lifespan(
+    service: Service,
+    hub: Hub,
+    on_failure: Callable[[BaseException], None],
+    parts: tuple[Probing, Rollouts, Retraining],
+    stopping: Stopping,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return what ties the service's life to the server's: on SIGTERM everything is over `drain_timeout_s` later."""
+    probing, rollouts, retraining = parts
+
+    def close_service() -> None:
+        since = stopping.since if stopping.since is not None else time.monotonic()
+        service.close(max(0.0, since + service.settings.drain_timeout_s - time.monotonic()))
+
+    async def start() -> None:
+        try:
+            await asyncio.to_thread(service.open, rollouts.restore)
+            hub.start()
+        except Exception as error:  # noqa: BLE001 - the last handler of the start: the process must end and say why
+            on_failure(error)
+        else:
+            probing.start()
+            rollouts.start()
+            retraining.start()
+            settings = service.settings
+            workers = (settings.worker_count, settings.live_worker_count)
+            log.info("ready: %s with %d workers for files and %d for live audio", service.champion.id, *workers)
+
+    async def watch_loop() -> None:
+        """Measure how late the event loop is: the longest of the last seconds, fading."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LOOP_BEAT_S)
+            late_s = time.monotonic() - before - LOOP_BEAT_S
+            hub.loop_lag_s = max(late_s, hub.loop_lag_s * 0.98)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        starting, watching = asyncio.create_task(start()), asyncio.create_task(watch_loop())
+        yield
+        watching.cancel()
+        for close in (probing.close, retraining.close, rollouts.close, close_service):
+            try:
+                await asyncio.to_thread(close)
+            except Exception:  # the others are closed all the same
+                log.exception("closing was not clean")
+        await starting
+
+    return lifespan

@@ -1,0 +1,1 @@
+"""Live audio as Deepgram's clients speak it."""

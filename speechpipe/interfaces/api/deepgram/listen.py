@@ -1,0 +1,155 @@
+"""`WS /v1/listen`: live audio as Deepgram's clients speak it."""
+
+import json
+from collections.abc import Callable, Mapping
+
+from fastapi import APIRouter, WebSocket
+
+from speechpipe.cascade.request import new_session_id
+from speechpipe.errors import BadInput, SpeechpipeError
+from speechpipe.interfaces.api import auth
+from speechpipe.interfaces.api.deepgram import query as listen_query
+from speechpipe.interfaces.api.deepgram.events import Deepgram, error_message
+from speechpipe.interfaces.api.sockets import serve, subprotocols, user
+from speechpipe.serving.engine import Service
+from speechpipe.serving.live import Fail, Finish, Flush, LiveRequest, Message
+from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.stream import LiveStream
+from speechpipe.serving.transcription.transcriber import TranscriptionRequest
+
+CHANNEL = "listen"
+MAX_TEXT = 64 * 1024
+"""Characters of a text message: those that mean something are short."""
+
+MAX_MISTAKES = 100
+"""Messages that mean nothing, before the connection is closed."""
+
+
+class Listening:
+    """One client of this interface, before and after its stream is there."""
+
+    def __init__(self, service: Service, hub: Hub, socket: WebSocket) -> None:
+        self._service = service
+        self._hub = hub
+        self._socket = socket
+        self._mistakes = 0
+        self.resumed_after: int | None = None
+        self._greet = False
+        self.stream: LiveStream
+
+    def open(self, authorization: str | None) -> None:
+        """Find or make the stream.
+
+        Raises:
+            SpeechpipeError: the client is refused.
+        """
+        tenant = auth.caller(authorization, self._service.settings.api_keys)
+        query, changes, notices = listen_query.parse(self._socket.query_params)
+        self._greet = query.resume is not None
+        if query.resume not in (None, "true", "1", ""):
+            self.stream = self._hub.resume(query.resume or "", tenant, CHANNEL)
+            self.resumed_after = query.last_seq or 0
+            return
+        session_id = new_session_id()
+        pin = self._service.pin(tenant, user(self._socket), session_id)
+        choice = pin.choose(query.model, changes)
+        asked = TranscriptionRequest(choice.bundle, language=query.language)
+        request = LiveRequest(
+            bundle=choice.bundle,
+            wire=query.wire,
+            channel=CHANNEL,
+            interim=query.interim_results,
+            language=query.language,
+            tenant=tenant,
+            notices=(*notices, *asked.notices),
+            id=session_id,
+            arm=choice.arm,
+            route=choice.route,
+            terms=self._service.terms(tenant, choice.bundle),
+        )
+        self.stream = self._hub.open(request, Deepgram(query, request))
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what the answer to the upgrade carries."""
+        return {
+            "dg-request-id": self.stream.id,
+            "x-speechpipe-bundle": self.stream.request.bundle.id,
+            "x-speechpipe-resume-token": self.stream.token,
+        }
+
+    def greeting(self) -> Message | None:
+        """Return the first message for clients that know how to resume (`resume=true`); others would not know it."""
+        if not self._greet:
+            return None
+        return {
+            "type": "Session",
+            "request_id": self.stream.id,
+            "resume_token": self.stream.token,
+            "resumed": self.resumed_after is not None,
+            "received_bytes": self.stream.received_bytes,
+            "grace_s": self._service.settings.live_resume_s,
+        }
+
+    def say(self, error: SpeechpipeError) -> Message:
+        """Return the message that tells of an error."""
+        return error_message(error)
+
+    def parse(self, message: str | bytes) -> tuple[str | None, str | bytes]:
+        """Return the type of a message, and the message; audio has none."""
+        return (None if isinstance(message, bytes) else _kind(message)), message
+
+    def before(self, parsed: tuple[str | None, str | bytes]) -> None:
+        """Nothing: no message names a model."""
+
+    def obey(self, parsed: tuple[str | None, str | bytes]) -> None:
+        """Take one message of the client."""
+        kind, message = parsed
+        if isinstance(message, bytes):
+            self.stream.offer(message)
+        elif kind == "KeepAlive":
+            self.stream.keep_alive()
+        elif kind == "Finalize":
+            self.stream.command(Flush())
+        elif kind == "CloseStream":
+            self.stream.command(Finish())
+        elif kind == "Configure":
+            text = "nothing can be configured while a stream is open"
+            failure = {"type": "ConfigureFailure", "request_id": self.stream.id, "description": text}
+            self.stream.outbox.put(failure | {"code": "UNSUPPORTED"})
+        else:
+            self._mistake(message)
+
+    def _mistake(self, message: str) -> None:
+        known = "KeepAlive, Finalize, CloseStream"
+        error = BadInput(
+            f"not a message of this protocol; audio is binary, text is one of {known}", cause="SchemaError"
+        )
+        self._service.refuse(BadInput(error.message, cause="unknown_message"))
+        self._mistakes += 1
+        if self._mistakes > MAX_MISTAKES:
+            self.stream.command(Fail(BadInput("too many messages that mean nothing", cause="unknown_message")))
+        else:
+            self.stream.outbox.put(error_message(error, message))
+
+
+def _kind(message: str) -> str | None:
+    if len(message) > MAX_TEXT:
+        return None
+    try:
+        value = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    kind = value.get("type") if isinstance(value, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def router(service: Service, hub: Callable[[], Hub]) -> APIRouter:
+    """Return the route."""
+    routes = APIRouter(prefix="/v1")
+
+    @routes.websocket("/listen")
+    async def listen(socket: WebSocket) -> None:
+        login = auth.of_socket(socket.headers.get("authorization"), subprotocols(socket))
+        await serve(service, hub(), socket, Listening(service, hub(), socket), login)
+
+    return routes

@@ -1,0 +1,142 @@
+"""The query of `WS /v1/listen`: Deepgram's names, checked, and turned into a request for a live stream."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from starlette.datastructures import QueryParams
+
+from speechpipe.cascade.audio.wire_format import WireFormat
+from speechpipe.errors import InvalidParameter
+from speechpipe.interfaces.api.openai.form import as_parameter
+from speechpipe.types import Notice, Scalar
+
+LEAST_ENDPOINTING_MS = 100
+"""Deepgram's own default is 10 ms; segments cut at every breath would be transcribed far worse here."""
+
+IGNORED = frozenset(
+    [
+        "callback_method",
+        "detect_entities",
+        "diarize",
+        "diarize_model",
+        "dictation",
+        "diarize_version",
+        "filler_words",
+        "keyterm",
+        "keywords",
+        "language_hint",
+        "mip_opt_out",
+        "multichannel_model",
+        "no_delay",
+        "numerals",
+        "profanity_filter",
+        "punctuate",
+        "replace",
+        "search",
+        "smart_format",
+        "version",
+    ]
+)
+"""Taken with a warning: the text is there, without what was asked on top."""
+
+REFUSED = {
+    "callback": "results go over this connection only",
+    "redact": "nothing can be redacted here, and text that should have been redacted must not appear",
+}
+ALIASES = {"ogg-opus": "opus"}
+LISTS = ("tag", "extra")
+
+
+def _number_or_off(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"false": False, "true": True}.get(
+            value, int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
+        )
+    return value
+
+
+class ListenQuery(BaseModel):
+    """What a client may say when it connects."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field("default", min_length=1, max_length=128)
+    language: str | None = Field(None, max_length=35)
+    encoding: str | None = None
+    sample_rate: int | None = None
+    channels: int = 1
+    multichannel: bool = False
+    interim_results: bool = False
+    endpointing: Annotated[StrictBool | Annotated[StrictInt, Field(ge=0, le=5000)], BeforeValidator(_number_or_off)] = (
+        True
+    )
+    utterance_end_ms: int | None = Field(None, ge=1000, le=60_000)
+    vad_events: bool = False
+    tag: list[str] = []
+    extra: list[str] = []
+    resume: str | None = None
+    last_seq: int | None = Field(None, ge=0)
+    user: str | None = Field(None, max_length=256)
+
+    @property
+    def wire(self) -> WireFormat:
+        """The audio that was announced.
+
+        Raises:
+            InvalidParameter: audio that cannot be.
+        """
+        encoding = ALIASES.get(self.encoding or "", self.encoding)
+        return WireFormat(encoding, self.sample_rate, self.channels, self.multichannel)
+
+    @property
+    def endpoint_ms(self) -> int | None:
+        """Silence that ends a segment, where the client chose one."""
+        return None if isinstance(self.endpointing, bool) else max(self.endpointing, LEAST_ENDPOINTING_MS)
+
+
+def parse(query: QueryParams) -> tuple[ListenQuery, dict[str, Scalar], tuple[Notice, ...]]:
+    """Return the query, changes of the bundle's parameters (`vad.NAME=value`), and what is not honoured.
+
+    Raises:
+        InvalidParameter: an unknown name, or a value that cannot be.
+    """
+    values: dict[str, Any] = {}
+    changes: dict[str, Scalar] = {}
+    notices: list[Notice] = []
+    for name, value in query.multi_items():
+        if name in REFUSED:
+            raise InvalidParameter(f"{name}: {REFUSED[name]}", param=name)
+        if name in IGNORED:
+            if value.lower() != "false":
+                notices.append(Notice("parameter_ignored", f"{name} was not honoured"))
+        elif name.startswith("vad."):
+            changes[name] = _number(name, value)
+        elif name in LISTS:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise InvalidParameter(f"{name} is given twice", param=name, cause="repeated_parameter")
+        else:
+            values[name] = value
+    try:
+        parsed = ListenQuery.model_validate(values)
+    except ValidationError as error:
+        raise as_parameter(error) from error
+    if parsed.utterance_end_ms is not None and not parsed.interim_results:
+        raise InvalidParameter("utterance_end_ms needs interim_results=true", param="utterance_end_ms")
+    if (ms := parsed.endpoint_ms) is not None:
+        changes["vad.min_silence_s"] = ms / 1000
+        if ms != parsed.endpointing:
+            notices.append(Notice("endpointing_raised", f"endpointing {parsed.endpointing} ms was raised to {ms} ms"))
+    return parsed, changes, tuple(notices)
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InvalidParameter(f"{name} must be a number, not {value!r}", param=name) from error
+
+
+def extras(query: ListenQuery) -> dict[str, str]:
+    """Return `extra=key:value` items as Deepgram gives them back."""
+    return {key: value for key, _, value in (item.partition(":") for item in query.extra)}

@@ -1,0 +1,120 @@
+"""What is checked before anything of a request's body is read: its key, its type, its length; then documents are read.
+
+A pure ASGI middleware, inside `edge.py`. Uploads are read by their own route (`fields.py`), websockets by theirs.
+"""
+
+from collections.abc import Sequence
+
+from anyio import CapacityLimiter, to_thread
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from speechpipe.errors import ClientGone, UnknownName, WrongContentType
+from speechpipe.interfaces.api.access import Access, Body, BodyRule, Operation, allowed, at_path, identify
+from speechpipe.interfaces.api.bodies import (
+    Arrivals,
+    Pace,
+    Stopping,
+    check_text,
+    read_json,
+    read_whole,
+    replayed,
+    too_large,
+)
+from speechpipe.serving.engine import Service
+
+MOST_PATH = 512
+"""Characters of a path: every name and id in it is far shorter."""
+
+
+class Gate:
+    """Middleware: raises what is wrong with a request before its body is read.
+
+    Args:
+        app: what comes after.
+        service: whose keys and settings count.
+        operations: what each route declares.
+        stopping: whether the server is stopping.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, operations: Sequence[Operation], stopping: Stopping) -> None:
+        self._app = app
+        self._settings = service.settings
+        self._operations = operations
+        self._stopping = stopping
+        keyed = bool(service.settings.api_keys)
+        self._arrivals = {kind: Arrivals(kind.value.most_at_once, shared=keyed) for kind in Body}
+        self._limiter: CapacityLimiter | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check, read, and hand on.
+
+        Raises:
+            SpeechpipeError: the request is refused.
+            HTTPException: the path takes other methods.
+        """
+        if scope["type"] in ("http", "websocket"):
+            check_address(scope)
+        if scope["type"] == "http" and (declared := self._declared(scope)) is not None:
+            headers = Headers(scope=scope)
+            who = identify(declared.role, headers.get("authorization"), self._settings)
+            scope.setdefault("state", {})["who"] = who
+            rule = declared.body.value
+            if rule.kind == "document":
+                with self._arrivals[declared.body].place(who.name):
+                    receive = await self._document(rule, headers, receive)
+        await self._app(scope, receive, send)
+
+    def _declared(self, scope: Scope) -> Access | None:
+        found = at_path(self._operations, route_path(scope))
+        fitting = [item.access for item in found if scope["method"] in item.methods]
+        if found and not fitting:
+            raise HTTPException(405, "this path takes other methods", {"allow": allowed(found)})
+        return fitting[0] if fitting else None
+
+    async def _document(self, rule: BodyRule, headers: Headers, receive: Receive) -> Receive:
+        """Read a document and check it; return what gives it to the route."""
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in rule.types:
+            wanted = " or ".join(rule.types)
+            raise WrongContentType(f"send the body as {wanted}" + (f", not {kind[:80]!r}" if kind else ""))
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length[:20]) > rule.most_bytes:
+            raise too_large(rule.most_bytes)
+        pace = Pace(rule.most_bytes, self._settings.body_timeout_s, stopping=self._stopping)
+        body = await read_whole(pace.paced(receive))
+        if body is None:
+            raise ClientGone("the client hung up before the body was whole")
+        if kind == "application/json" and rule is not Body.IMPORT.value:
+            await to_thread.run_sync(read_json, body, rule.most_values, limiter=self._threads)
+        return replayed(body, receive)
+
+    @property
+    def _threads(self) -> CapacityLimiter:
+        # Made on first use because it belongs to a running event loop. Documents wait for each other, not for others.
+        if self._limiter is None:
+            self._limiter = CapacityLimiter(2)
+        return self._limiter
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path without the prefix of a proxy that leaves it in."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "")
+    return path.removeprefix(prefix) if prefix and f"{path}/".startswith(f"{prefix}/") else path
+
+
+def check_address(scope: Scope) -> None:
+    """Check path and query.
+
+    Raises:
+        UnknownName: the path is longer than any route's.
+        InvalidParameter: either has a character that cannot be stored.
+    """
+    path: str = scope["path"]
+    if len(path) > MOST_PATH:
+        raise UnknownName("there is nothing at this path", cause="not_found")
+    check_text(path)
+    if b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+        check_text("\0")

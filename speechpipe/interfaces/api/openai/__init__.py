@@ -1,0 +1,1 @@
+"""Uploads and live audio as OpenAI's clients speak them."""

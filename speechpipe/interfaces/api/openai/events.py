@@ -1,0 +1,197 @@
+"""OpenAI Realtime's words for what happens in a live stream: one item for each stretch of speech.
+
+A stretch that was cut because it became too long is one item still: its parts are deltas, its end is `completed`.
+"""
+
+import itertools
+from typing import Any
+
+from speechpipe.interfaces.api.deepgram.events import stages
+from speechpipe.interfaces.api.openai.session import MIN_COMMIT_S, Session
+from speechpipe.serving.live import (
+    Cleared,
+    Ended,
+    Event,
+    Final,
+    Heard,
+    LiveRequest,
+    Message,
+    Noticed,
+    Partial,
+    Paused,
+    Settled,
+    SpeechEnded,
+    SpeechStarted,
+)
+from speechpipe.serving.routing import Pin
+from speechpipe.serving.transcription import documents
+from speechpipe.types import FAILURES, NullCause
+
+INPUT = "input_audio_buffer"
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+
+class _Item:
+    def __init__(self, identity: str, manual: bool) -> None:
+        self.id = identity
+        self.manual = manual
+        self.parts: list[str] = []
+        self.failure: tuple[NullCause, str] | None = None
+        self.audio_s = 0.0
+
+
+class Realtime:
+    """A `Dialect`; state of one stream."""
+
+    def __init__(self, request: LiveRequest, session: Session, pin: Pin) -> None:
+        self._request = request
+        self.session = session  # what the client has set it to
+        self.pin = pin  # it outlives the connection, as all that follows
+        self.bundle = request.bundle
+        self.since_commit = 0  # bytes of audio
+        self._numbers = itertools.count(1)
+        self._items: dict[int, _Item] = {}  # by segment index
+        self._current: _Item | None = None
+        self._previous: str | None = None
+        self._quiet_since_s = 0.0
+        self._committed_s = 0.0  # up to here the audio belongs to an item, or was cleared
+        self._silent_items = itertools.count(1)
+
+    def render(self, event: Event) -> list[Message]:
+        """Return OpenAI's messages for an event."""
+        messages: list[Message] = []
+        match event:
+            case SpeechStarted():
+                messages = self._started(event)
+            case SpeechEnded():
+                messages = self._stopped(event)
+            case Final():
+                messages = self._final(event)
+            case Settled(flushed=True):
+                messages = self._silent(event)
+            case Cleared():
+                self._current = None
+                self._committed_s = event.now_s
+                messages = [{"type": f"{INPUT}.cleared"}]
+            case Ended() if event.error is not None:
+                messages = [error(event.error.cause, event.error.message, param=event.error.param)]
+            case Partial():
+                messages = [self._partial(event)]
+            case Heard():
+                # After a pause its time on the wall is not on the audio clock: quiet began no later than now.
+                self._quiet_since_s = min(self._quiet_since_s, event.now_s)
+                messages = self._timeout(event.now_s, event.now_s)
+            case Paused():
+                messages = self._timeout(event.now_s + event.silent_s, event.now_s)
+            case Noticed():
+                messages = [{"type": "speechpipe.warning"} | {"warning": documents.notice(event.notice)}]
+        return [self.stamped(message) for message in messages]
+
+    def stamped(self, message: Message) -> Message:
+        """Give a message its event id."""
+        return {"event_id": f"event_{self._request.id[:12]}_{next(self._numbers)}"} | message
+
+    def _started(self, event: SpeechStarted) -> list[Message]:
+        if not event.continued or self._current is None:
+            self._current = _Item(f"item_{self._request.id[:16]}_{event.index}", event.manual)
+        item = self._items[event.index] = self._current
+        if event.continued or item.manual:
+            return []
+        return [{"type": f"{INPUT}.speech_started", "item_id": item.id, "audio_start_ms": round(event.heard_s * 1000)}]
+
+    def _stopped(self, event: SpeechEnded) -> list[Message]:
+        item = self._items[event.index]
+        if event.cut:
+            return []
+        self._current = None
+        messages: list[Message] = []
+        if not item.manual:
+            stopped = {"type": f"{INPUT}.speech_stopped", "item_id": item.id}
+            messages.append(stopped | {"audio_end_ms": round(event.end_s * 1000)})
+        return messages + self._committed(item.id)
+
+    def _committed(self, identity: str) -> list[Message]:
+        """Say that audio has become an item."""
+        committed = {"item_id": identity, "previous_item_id": self._previous}
+        added = {
+            "id": identity,
+            "object": "realtime.item",
+            "type": "message",
+            "role": "user",
+            "status": "completed",
+            "content": [{"type": "input_audio", "transcript": None}],
+        }
+        of_item: Message = {"previous_item_id": self._previous, "item": added}
+        self._previous = identity
+        return [
+            {"type": f"{INPUT}.committed"} | committed,
+            *({"type": f"conversation.item.{kind}"} | of_item for kind in ("added", "done")),
+        ]
+
+    def _silent(self, event: Settled) -> list[Message]:
+        """Answer a commit of audio without speech: an item without text; of no audio worth the name: an error."""
+        seconds = event.now_s - self._committed_s
+        if seconds < MIN_COMMIT_S:
+            text = f"{1000 * max(0.0, seconds):.0f} ms of audio came since the last item; a commit needs 100 ms"
+            return [error("input_audio_buffer_commit_empty", text)]
+        self._committed_s = event.now_s
+        identity = f"item_{self._request.id[:16]}_s{next(self._silent_items)}"
+        usage = {"type": "duration", "seconds": round(seconds, 3)}
+        done = {"item_id": identity, "content_index": 0, "transcript": "", "usage": usage}
+        return [*self._committed(identity), {"type": f"{TRANSCRIPTION}.completed"} | done]
+
+    def _final(self, event: Final) -> list[Message]:
+        utterance = event.utterance
+        item = self._items.pop(utterance.index)
+        self._quiet_since_s = event.until_s
+        self._committed_s = max(self._committed_s, event.until_s)
+        transcript = utterance.transcript
+        item.audio_s += utterance.segment.duration_s
+        messages: list[Message] = []
+        base = {"item_id": item.id, "content_index": 0}
+        if transcript.text:
+            delta = f" {transcript.text}" if item.parts else transcript.text
+            item.parts.append(transcript.text)
+            messages.append({"type": f"{TRANSCRIPTION}.delta"} | base | {"delta": delta})
+        elif transcript.null_cause in FAILURES:
+            item.failure = (transcript.null_cause, transcript.detail)
+        if utterance.segment.cut:
+            return messages
+        if item.failure is not None and not item.parts:
+            cause, detail = item.failure
+            failure = {"type": "transcription_error", "code": cause, "message": detail or cause, "param": None}
+            return [*messages, {"type": f"{TRANSCRIPTION}.failed"} | base | {"error": failure}]
+        usage = {"type": "duration", "seconds": round(item.audio_s, 3)}
+        done: dict[str, Any] = {"transcript": " ".join(item.parts), "usage": usage}
+        done["speechpipe"] = stages(utterance, event, self._request.terms)
+        return [*messages, {"type": f"{TRANSCRIPTION}.completed"} | base | done]
+
+    def _timeout(self, now_s: float, heard_s: float) -> list[Message]:
+        """Say that nobody has spoken for as long as the client wanted to know.
+
+        `now_s` is `heard_s`, the audio clock, and the time for which no audio has come.
+        """
+        detection = self.session.input.turn_detection
+        limit_ms = detection.idle_timeout_ms if detection is not None else None
+        if limit_ms is None or self._items or now_s - self._quiet_since_s < limit_ms / 1000:
+            return []
+        times = {
+            "audio_start_ms": round(min(self._quiet_since_s, heard_s) * 1000),
+            "audio_end_ms": round(heard_s * 1000),
+        }
+        self._quiet_since_s = now_s
+        identity = f"item_{self._request.id[:16]}_t{round(now_s * 1000)}"
+        return [{"type": f"{INPUT}.timeout_triggered", "item_id": identity} | times]
+
+    def _partial(self, event: Partial) -> Message:
+        item = self._items[event.index]
+        # A delta is never taken back, a partial result is: it goes out as our own event, which clients skip.
+        known = {"item_id": item.id, "transcript": event.text, "lag_s": round(event.lag_s, 3)}
+        return {"type": "speechpipe.partial"} | known
+
+
+def error(code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> Message:
+    """Return an `error` event."""
+    kind = "invalid_request_error"
+    body = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
+    return {"type": "error", "error": body}

@@ -1,0 +1,149 @@
+"""What a Realtime transcription session is set to: OpenAI's `session` object, checked, and in our terms."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from speechpipe.cascade.audio.wire_format import WireFormat
+from speechpipe.errors import InvalidParameter
+from speechpipe.interfaces.api.openai.form import ServerVad, as_parameter
+from speechpipe.serving.assignment import Choice
+from speechpipe.serving.routing import Pin
+from speechpipe.serving.transcription.transcriber import TranscriptionRequest
+from speechpipe.types import Notice
+
+PCM_RATE_HZ = 24_000
+MIN_COMMIT_S = 0.1
+"""A commit of less audio is an error, as OpenAI has it."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Pcm(_Part):
+    """16 bits, little-endian, mono."""
+
+    type: Literal["audio/pcm"]
+    rate: int = Field(PCM_RATE_HZ, ge=8000, le=48_000)
+
+
+class Telephone(_Part):
+    """G.711 at 8 kHz."""
+
+    type: Literal["audio/pcmu", "audio/pcma"]
+
+
+class Transcription(_Part):
+    """Which bundle; `model` as in uploads."""
+
+    model: str | None = None
+    language: str | None = None
+    prompt: str | None = None
+
+
+class TurnDetection(ServerVad):
+    """As in uploads. What concerns responses of a conversation is taken and means nothing here."""
+
+    idle_timeout_ms: int | None = Field(None, ge=1000, le=3_600_000)
+    create_response: bool | None = None
+    interrupt_response: bool | None = None
+
+
+class AudioInput(_Part):
+    """Everything about the sound."""
+
+    format: Annotated[Pcm | Telephone, Field(discriminator="type")] = Pcm(type="audio/pcm")
+    transcription: Transcription | None = Transcription()
+    turn_detection: TurnDetection | None = TurnDetection(type="server_vad")
+    noise_reduction: dict[str, Any] | None = None
+
+
+class _Audio(_Part):
+    input: AudioInput = AudioInput()
+
+
+class Session(_Part):
+    """A transcription session."""
+
+    type: Literal["transcription"] = "transcription"
+    audio: _Audio = _Audio()
+    include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
+
+    @property
+    def input(self) -> AudioInput:
+        """The audio."""
+        return self.audio.input
+
+    @property
+    def manual(self) -> bool:
+        """Whether the client says where segments end."""
+        return self.input.turn_detection is None
+
+    @property
+    def wire(self) -> WireFormat:
+        """The audio as it comes."""
+        if isinstance(self.input.format, Pcm):
+            return WireFormat("linear16", self.input.format.rate)
+        return WireFormat({"audio/pcmu": "mulaw", "audio/pcma": "alaw"}[self.input.format.type], 8000)
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What is taken and does nothing."""
+        reduction = Notice("parameter_ignored", "noise_reduction was not honoured")
+        return [reduction] if self.input.noise_reduction else []
+
+    def choice(self, pin: Pin) -> Choice:
+        """Return who answers, with this session's parameters.
+
+        Raises:
+            UnknownName: no such model.
+            InvalidParameter: a parameter out of bounds.
+        """
+        detection = self.input.turn_detection
+        transcription = self.input.transcription or Transcription()
+        return pin.choose(transcription.model or "default", detection.changes() if detection else None)
+
+    def asked(self, pin: Pin) -> TranscriptionRequest:
+        """Return what is asked of the bundle."""
+        transcription = self.input.transcription or Transcription()
+        choice = self.choice(pin)
+        return TranscriptionRequest(
+            choice.bundle,
+            language=transcription.language,
+            prompt=transcription.prompt,
+            arm=choice.arm,
+            route=choice.route,
+        )
+
+    def updated(self, changes: Any) -> "Session":
+        """Return this session with the given parts replaced; what is not named stays.
+
+        Raises:
+            InvalidParameter: the message names the part.
+        """
+        if not isinstance(changes, dict):
+            raise InvalidParameter("session must be an object", param="session")
+        try:
+            return Session.model_validate(_merged(json.loads(self.model_dump_json()), changes))
+        except ValidationError as error:
+            wrong = as_parameter(error)
+            path = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise InvalidParameter(wrong.message, param=f"session.{path}", cause=wrong.cause) from error
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return `old` with `new` laid over it; objects are merged, except those whose type changes."""
+    merged = dict(old)
+    for key, value in new.items():
+        before = old.get(key)
+        if (
+            isinstance(before, dict)
+            and isinstance(value, dict)
+            and before.get("type") == value.get("type", before.get("type"))
+        ):
+            merged[key] = _merged(before, value)
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,275 @@
+"""`POST /v1/audio/transcriptions` and `GET /v1/models`, as OpenAI's clients speak them."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, BinaryIO
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from speechpipe.cascade.audio.source import ChannelChoice
+from speechpipe.cascade.evaluation import captions
+from speechpipe.cascade.request import new_session_id
+from speechpipe.control.review.human_only import hand_over
+from speechpipe.control.review.service import reviewing_of
+from speechpipe.errors import NotReady, SpeechpipeError
+from speechpipe.interfaces.api.access import Body, Role, access, name
+from speechpipe.interfaces.api.bodies import Arrivals, Stopping
+from speechpipe.interfaces.api.errors import error_body
+from speechpipe.interfaces.api.openai.form import UploadFields, read_form
+from speechpipe.interfaces.api.review import jobs as review_jobs
+from speechpipe.interfaces.api.sockets import MOST_USER, USER_HEADER
+from speechpipe.serving.assignment import CHAMPION_NAMES, MIRRORED
+from speechpipe.serving.automation import Degree
+from speechpipe.serving.engine import Service
+from speechpipe.serving.transcription import documents
+from speechpipe.serving.transcription.transcriber import Result, Transcription, TranscriptionRequest
+from speechpipe.types import Bundle
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The text, in the format that was asked for.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/plain": {"schema": {"type": "string"}},
+            "text/vtt": {"schema": {"type": "string"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    },
+    202: {"description": "A person must answer first; `status_url` says where the answer will be."},
+}
+
+SHOWN = ("id", "bundle", "degree", "author", "accounting", "warnings")
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events that give back file and place however they end, even if nobody ever listened."""
+
+    def __init__(self, upload: "Upload", events: AsyncIterator[str], held: contextlib.AsyncExitStack) -> None:
+        unbuffered = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(events, headers=upload.headers | unbuffered, media_type="text/event-stream")
+        self._upload = upload
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, then let go."""
+        async with self._held, self._upload.noticing_hangup():
+            await super().__call__(scope, receive, send)
+
+
+class Upload:
+    """One upload on its way through the server; `work` runs on a thread, everything else on the event loop."""
+
+    def __init__(self, service: Service, request: Request, fields: UploadFields, tenant: str) -> None:
+        self._service = service
+        self._request = request
+        self._fields = fields
+        self._gone = threading.Event()
+        session_id = new_session_id()
+        user = request.headers.get(USER_HEADER, "")[:MOST_USER]
+        choice = service.pin(tenant, user, session_id).choose(fields.model, fields.changes)
+        self.asked = TranscriptionRequest(
+            bundle=choice.bundle,
+            choice=ChannelChoice(fields.channel, fields.multichannel, fields.track),
+            language=fields.language,
+            prompt=fields.prompt,
+            temperature=fields.temperature,
+            tenant=tenant,
+            max_s=service.settings.max_audio_s,
+            id=session_id,
+            arm=choice.arm,
+            route=choice.route,
+            terms=service.terms(tenant, choice.bundle),
+        )
+        callback = reviewing_of(service).callbacks.checked(fields.callback) if fields.callback else ""
+        self.job = review_jobs.job(self.asked, fields, service.clock(), callback, request.scope.get("root_path", ""))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every answer carries."""
+        return {
+            "x-request-id": self.asked.id,
+            "x-speechpipe-bundle": self.asked.bundle.id,
+            "x-speechpipe-degree": self.asked.terms.degree,
+            "x-speechpipe-author": documents.AUTHOR,
+        }
+
+    def open(self, file: BinaryIO) -> Transcription:
+        """Open the audio; blocks, so on a thread."""
+        return Transcription(self._service, file, self.asked, self._gone.is_set)
+
+    def work(self, file: BinaryIO) -> Result | None:
+        """Do everything; blocks, so on a thread. None: a person must answer first."""
+        if self.asked.terms.degree is Degree.HUMAN_ONLY:
+            hand_over(self._service, file, self.asked, self.job)
+            return None
+        transcription = self.open(file)
+        for _ in transcription.run():
+            pass
+        result = transcription.result
+        return None if self._review(transcription, result) else result
+
+    def _review(self, transcription: Transcription, result: Result) -> bool:
+        """Have people look at the result where they are to; return whether the client must wait for them.
+
+        Raises:
+            StoreUnavailable: it must, and that cannot be written down.
+        """
+        if not self.asked.terms.followed:
+            return False
+        reviewing = reviewing_of(self._service)
+        sessions = transcription.completed(result)
+        return reviewing.take(sessions, self.asked.terms, self.job, shadowed=MIRRORED in self.asked.route)
+
+    @contextlib.asynccontextmanager
+    async def noticing_hangup(self) -> AsyncIterator[None]:
+        """While inside, tell the work to stop when the client hangs up."""
+
+        async def watch() -> None:
+            while (await self._request.receive())["type"] != "http.disconnect":
+                pass
+            self._gone.set()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+    def response(self, result: Result | None) -> Response:
+        """Return the answer in the format that was asked for, or where it will be."""
+        fields = self._fields
+        if result is None:
+            return review_jobs.response(self.job, {**self.headers, "x-speechpipe-author": ""})
+        headers = self.headers
+        if result.notices:
+            # Formats without a place for warnings carry them here; JSON in ASCII is a valid header value.
+            headers["x-speechpipe-warnings"] = json.dumps([documents.notice(item) for item in result.notices])
+        if fields.response_format == "text":
+            return PlainTextResponse(result.text + "\n", headers=headers)
+        if fields.response_format in ("srt", "vtt"):
+            write: Callable[..., str] = captions.srt if fields.response_format == "srt" else captions.vtt
+            text = write(captions.cues(utterance for _, utterance in result.utterances))
+            kind = "text/vtt" if fields.response_format == "vtt" else "text/plain"
+            return PlainTextResponse(text, headers=headers, media_type=kind)
+        if fields.response_format == "verbose_json":
+            granularities = frozenset(fields.timestamp_granularities or ["segment"])
+            return JSONResponse(documents.verbose(result, _language(result.bundle), granularities), headers=headers)
+        return JSONResponse(self._json(result), headers=headers)
+
+    def _done(self, result: Result) -> dict[str, Any]:
+        """Return the last event of a stream."""
+        done: dict[str, Any] = {"type": "transcript.text.done", "text": result.text, "usage": documents.usage(result)}
+        if self._fields.include:
+            done["logprobs"] = documents.logprobs(result)
+        warnings = [documents.notice(item) for item in result.notices]
+        said = {"warnings": warnings, "degree": result.terms.degree, "author": documents.AUTHOR}
+        return done | {"speechpipe": said}
+
+    def _json(self, result: Result) -> dict[str, Any]:
+        document: dict[str, Any] = {"text": result.text, "usage": documents.usage(result)}
+        if self._fields.include:
+            document["logprobs"] = documents.logprobs(result)
+        details = documents.details(result)
+        return document | {"speechpipe": {key: details[key] for key in SHOWN}}
+
+    async def events(self, transcription: Transcription, limiter: CapacityLimiter) -> AsyncIterator[str]:
+        """Yield server-sent events: a delta for every utterance, then the whole text."""
+        utterances = transcription.run()
+        spoken = False
+        try:
+            while (item := await to_thread.run_sync(next, utterances, None, limiter=limiter)) is not None:
+                text = item[1].transcript.text
+                if text:
+                    yield _event({"type": "transcript.text.delta", "delta": f" {text}" if spoken else text})
+                    spoken = True
+            result = transcription.result
+            await to_thread.run_sync(self._review, transcription, result, limiter=limiter)
+            yield _event(self._done(result))
+        except SpeechpipeError as error:
+            self._service.refuse(error)
+            yield _event(error_body(error))
+        finally:
+            utterances.close()
+
+    def replayed(self, result: Result) -> Response:
+        """Return the events of a result that had to be whole before anything of it was delivered."""
+        texts = [utterance.transcript.text for _, utterance in result.utterances if utterance.transcript.text]
+        deltas = [f" {text}" if number else text for number, text in enumerate(texts)]
+        events = [_event({"type": "transcript.text.delta", "delta": delta}) for delta in deltas]
+        events.append(_event(self._done(result)))
+        return Response("".join(events), headers=self.headers, media_type="text/event-stream")
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"
+
+
+def _language(bundle: Bundle) -> str:
+    return {"en": "english"}.get(bundle.languages[0], bundle.languages[0])
+
+
+def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRouter:
+    """Return the routes. `arrivals`: places for bodies that still arrive; `stopping`: whether the server stops."""
+    routes = APIRouter(prefix="/v1")
+    limiter_of: list[CapacityLimiter] = []
+
+    def limiter() -> CapacityLimiter:
+        # Made on first use because it belongs to a running event loop. One thread for each admitted upload.
+        if not limiter_of:
+            limiter_of.append(CapacityLimiter(service.settings.max_uploads))
+        return limiter_of[0]
+
+    @routes.post("/audio/transcriptions", response_model=None, responses=ANSWERS)
+    @access(Role.CALLER, body=Body.UPLOAD)
+    async def transcriptions(request: Request, tenant: Annotated[str, Depends(name)]) -> Response:
+        """Transcribe an uploaded file."""
+        if stopping:
+            raise NotReady("the server is shutting down")
+        service.admission.check(tenant)
+        async with contextlib.AsyncExitStack() as held:
+            with arrivals.place(tenant):
+                file, fields = await read_form(request, service.settings, stopping)
+            held.push_async_callback(file.close)
+            if fields.model not in CHAMPION_NAMES and not service.catalogue.knows(fields.model):
+                await to_thread.run_sync(service.catalogue.look_again)  # its card may have come since
+            upload = Upload(service, request, fields, tenant)
+            held.enter_context(service.admission.admitted(tenant))
+            if fields.stream and upload.asked.terms.degree is Degree.FULL:
+                transcription = await to_thread.run_sync(upload.open, file.file, limiter=limiter())
+                held.callback(transcription.close)
+                response: Response = EventStream(upload, upload.events(transcription, limiter()), held.pop_all())
+            else:
+                async with upload.noticing_hangup():
+                    result = await to_thread.run_sync(upload.work, file.file, limiter=limiter())
+                response = upload.response(result) if result is None or not fields.stream else upload.replayed(result)
+        return response
+
+    @routes.get("/models")
+    @access(Role.CALLER)
+    def models() -> dict[str, Any]:
+        """List the bundles; the first two names mean the champion."""
+        catalogue = service.catalogue
+        here = [item for item in catalogue.names if not catalogue.missing(catalogue.bundle(item))]
+        names = [*CHAMPION_NAMES, *(item for item in here if item not in CHAMPION_NAMES)]
+        return {"object": "list", "data": [_model(service, item) for item in names]}
+
+    @routes.get("/models/{id_}")
+    @access(Role.CALLER, 404)
+    def model(id_: Annotated[str, Path(max_length=128)]) -> dict[str, Any]:
+        """Describe one bundle."""
+        return _model(service, id_)
+
+    return routes
+
+
+def _model(service: Service, name: str) -> dict[str, Any]:
+    bundle = service.bundle(name)
+    created = int(service.catalogue.card_of(bundle).path.stat().st_mtime)
+    owned = {"id": name, "object": "model", "created": created, "owned_by": "speechpipe"}
+    return owned | {"speechpipe": documents.bundle(bundle) | {"description": bundle.description}}

@@ -1,0 +1,1 @@
+"""HTTP for people who review results, and for clients who wait for them."""

@@ -1,0 +1,38 @@
+"""Who reviews, and which tasks they may see."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request
+
+from speechpipe.control.review import documents as review_documents
+from speechpipe.control.review.service import Reviewing, reviewing_of
+from speechpipe.control.review.task_repository import Reviewer
+from speechpipe.control.review.tasks import Task
+from speechpipe.interfaces.api.access import who
+from speechpipe.serving.engine import Service
+
+
+class Desk:
+    """Who asks, and what they may do."""
+
+    def __init__(self, reviewing: Reviewing, who: Reviewer) -> None:
+        self.reviewing = reviewing
+        self.who = who
+
+    def task(self, id_: str) -> Task:
+        """Return a task of theirs."""
+        return self.reviewing.desk.task(id_, self.who)
+
+    def shown(self, task: Task) -> dict[str, Any]:
+        """Return it as they see it."""
+        return review_documents.task(task, self.reviewing.book.policy(task.tenant).doubt)
+
+
+def desk_of(service: Service) -> Callable[..., Desk]:
+    """Return the dependency of routes that want to know."""
+
+    def desk(request: Request) -> Desk:
+        return Desk(reviewing_of(service), who(request))
+
+    return desk

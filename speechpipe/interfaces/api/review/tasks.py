@@ -1,0 +1,145 @@
+"""One review over HTTP: claim it, listen, keep what is done so far, answer."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from speechpipe.control.review import TaskState
+from speechpipe.control.review.service import reviewing_of
+from speechpipe.control.review.tasks import read_answer
+from speechpipe.errors import UnknownName
+from speechpipe.foundation.storage.database import reachable
+from speechpipe.interfaces.api import auth
+from speechpipe.interfaces.api.access import Body, Role, access, also
+from speechpipe.interfaces.api.review.access import Desk, desk_of
+from speechpipe.serving.engine import Service
+
+MOST_STEP_S = 3600.0
+
+Id = Annotated[str, Path(max_length=64)]
+Seconds = Annotated[float, Field(ge=0, le=MOST_STEP_S, allow_inf_nan=False)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Claim(_Body):
+    """Who asks."""
+
+    reviewer: str = Field("", max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
+
+
+class Held(_Body):
+    """Proof that it is theirs."""
+
+    lease: str = Field(min_length=1, max_length=64)
+    step_s: Seconds = 0.0  # working time since the last message
+
+
+class Renewal(Held):
+    """Work in progress, if there is any."""
+
+    segments: list[Any] | None = None
+
+
+class Submission(Held):
+    """The answer."""
+
+    segments: list[Any]
+
+
+class Skip(Held):
+    """Why not."""
+
+    reason: str = Field(max_length=32)
+    note: str = Field("", max_length=500)
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes. An API key reviews its own tenant's audio, a reviewer's key everybody's."""
+    routes = APIRouter(prefix="/v1/reviews")
+
+    Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
+
+    _claiming(routes, service)
+
+    @routes.get("/{id_}")
+    @access(Role.REVIEWER, 404, 409, 503)
+    def task(id_: Id, lease: Annotated[str, Query(max_length=64)], mine: Mine) -> dict[str, Any]:
+        """Show a task to whoever holds it."""
+        with reachable():
+            return mine.shown(mine.reviewing.desk.queue.held(mine.task(id_), lease))
+
+    @routes.post("/{id_}/renew")
+    @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
+    def renew(id_: Id, body: Renewal, mine: Mine) -> dict[str, Any]:
+        """Keep a lease, and work in progress."""
+        found = mine.task(id_)
+        work = None if body.segments is None else read_answer(found, body.segments, whole=False)
+        with reachable():
+            return {"leased_until": mine.reviewing.desk.queue.renew(id_, body.lease, work, body.step_s)}
+
+    @routes.post("/{id_}/release")
+    @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
+    def release(id_: Id, body: Held, mine: Mine) -> dict[str, Any]:
+        """Give a task back."""
+        mine.task(id_)
+        with reachable():
+            mine.reviewing.desk.queue.release(id_, body.lease)
+        return {"state": TaskState.OPEN}
+
+    @routes.post("/{id_}/skip")
+    @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
+    def skip(id_: Id, body: Skip, mine: Mine) -> dict[str, Any]:
+        """Say that one cannot do a task."""
+        mine.task(id_)
+        with reachable():
+            found = mine.reviewing.desk.queue.skip(id_, body.lease, body.reason, body.note)
+        mine.reviewing.counts[f"skipped_{body.reason}"] += 1
+        if found.state.over:
+            mine.reviewing.callbacks.nudge()
+        return {"state": found.state}
+
+    @routes.post("/{id_}/submit")
+    @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
+    def submit(id_: Id, body: Submission, mine: Mine) -> dict[str, Any]:
+        """Answer a task; the answer is stored when this answers. Again under the same lease: nothing changes."""
+        done = mine.reviewing.desk.submit(id_, mine.who, body.lease, body.segments, body.step_s)
+        compared = done.compared.get("units", ())
+        edits, words = (sum(unit[name] for unit in compared) for name in ("edits", "words"))
+        return {"state": done.state, "edits": edits, "words": words, "work_s": done.work_s}
+
+    _hearing(routes, service)
+    return routes
+
+
+def _claiming(routes: APIRouter, service: Service) -> None:
+    @routes.post("/claim", response_model=None, responses={204: {"description": "There is none."}})
+    @access(Role.REVIEWER, 503, body=Body.JSON)
+    def claim(body: Claim, request: Request) -> Any:
+        """Hand out the most urgent task; 204 if there is none."""
+        mine = Desk(
+            reviewing_of(service),
+            auth.reviewer(request.headers.get("authorization"), service.settings, body.reviewer.strip()),
+        )
+        with reachable():
+            found = mine.reviewing.desk.queue.claim(mine.who, lambda id_: mine.reviewing.audio.path(id_) is not None)
+        return Response(status_code=204) if found is None else mine.shown(found)
+
+
+def _hearing(routes: APIRouter, service: Service) -> None:
+    Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
+
+    @routes.get("/{id_}/audio", response_class=FileResponse, response_model=None, responses=also("audio/flac"))
+    @access(Role.REVIEWER, 404, 503)
+    def audio(id_: Id, mine: Mine) -> Response:
+        """Send the audio of a task: FLAC, 16 kHz, mono."""
+        found = mine.task(id_)
+        path = mine.reviewing.audio.path(found.id)
+        if path is None:
+            raise UnknownName(f"the audio of {id_} is not kept any more", cause="audio_expired")
+        headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(path, media_type="audio/flac", headers=headers)

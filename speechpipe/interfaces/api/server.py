@@ -1,0 +1,196 @@
+"""Running the application under uvicorn."""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+
+import uvicorn
+from fastapi import FastAPI
+
+from speechpipe.app import build
+from speechpipe.config import Settings, check_state_dir
+from speechpipe.errors import BadInput, InvalidParameter, UnknownName
+from speechpipe.interfaces.api.app import create_app
+from speechpipe.interfaces.api.bodies import Stopping
+from speechpipe.interfaces.api.connections import Connections, Limits, most_connections, protocols
+from speechpipe.interfaces.api.hosts import is_loopback
+from speechpipe.interfaces.api.listening import open_sockets, url_of
+from speechpipe.interfaces.api.websocket_protocol import limited
+from speechpipe.monitor.exposition import GaugeRow
+from speechpipe.serving.engine import Service
+from speechpipe.serving.health.service import monitoring_of
+from speechpipe.serving.live.budget import ByteBudget
+from speechpipe.serving.live.manager import Hub
+
+log = logging.getLogger("speechpipe")
+
+
+MESSAGE_BYTES = {"/v1/listen": 4 * 2**20, "/v1/realtime": 21 * 2**20}
+"""Largest message by path, longer ones are answered with close 1009. Realtime: 15 MiB of audio in base64 (OpenAI's
+limit) and what is around it; what all connections hold together has a limit of its own (`LIVE_MAX_HELD_BYTES`)."""
+
+
+SWITCH_S = 0.0005
+"""A lane gives up Python's lock for every VAD call of a tenth of a millisecond; with the usual 5 ms until a busy thread
+must hand it back, lanes would mostly wait for it."""
+
+SHORT_KEY = 16
+"""Characters: 96 bits of a random key in base64."""
+
+UNTOLD = (
+    '%s - "WebSocket',
+    "connection ",
+    "HTTP response sent",
+    "Invalid HTTP request",
+    "Unsupported upgrade",
+    "No supp",
+)
+"""Lines of uvicorn and websockets that a stranger can make it write by the thousand: the metrics count them. That of a
+websocket has the query in it, and so the token that resumes somebody's session."""
+
+TALKATIVE = ("uvicorn", "websockets", "httpx", "httpcore", "h11", "python_multipart", "asyncio")
+
+
+LAST_S = 20.0
+"""After SIGTERM the process ends by itself, whatever hangs, this long after `drain_timeout_s`."""
+
+
+def _end_at_once() -> None:
+    log.critical("not everything could be closed in time; the process ends now. What every thread does:")
+    faulthandler.dump_traceback()
+    os._exit(1)
+
+
+class _DrainingServer(uvicorn.Server):
+    """Lets live sessions have their finals, and uploads their answers, before connections are closed."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub, stopping: Stopping, settings: Settings) -> None:
+        super().__init__(config)
+        self._hub = hub
+        self._stopping = stopping
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            _greet(self._settings, url_of(self._settings.host, sockets))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        drain_s = self._settings.drain_timeout_s
+        until = time.monotonic() + drain_s
+        self._stopping.begin()
+        watchdog = threading.Timer(drain_s + LAST_S, _end_at_once)
+        watchdog.daemon = True
+        watchdog.start()
+        await asyncio.to_thread(self._hub.close, drain_s)
+        self.config.timeout_graceful_shutdown = max(1, round(until - time.monotonic()))
+        await super().shutdown(sockets)
+
+
+def check_address(settings: Settings) -> str:
+    """Return what is said at the start about authentication.
+
+    Raises:
+        InvalidParameter: everybody who reaches the address could do everything, and nobody has said that this is meant.
+    """
+    if settings.api_keys:
+        return f"authentication: on ({len(settings.api_keys)} API keys)"
+    if is_loopback(settings.host):
+        return "authentication: off (loopback only)"
+    if settings.insecure:
+        return f"authentication: OFF, and {settings.host} can be reached from elsewhere (SPEECHPIPE_INSECURE)"
+    message = (
+        f"not started: without API keys, whoever reaches {settings.host} could do everything. "
+        "Set SPEECHPIPE_API_KEYS, listen on 127.0.0.1, or set SPEECHPIPE_INSECURE=1 if this is meant"
+    )
+    raise InvalidParameter(message, param="host")
+
+
+def _greet(settings: Settings, url: str) -> None:
+    """Say where everything is; the models load meanwhile, and `/readyz` says when they have."""
+    log.info("running on %s (Ctrl-C stops it)", url)
+    for what, path in (("dashboard", "/"), ("speak", "/live"), ("review", "/review"), ("API", "/docs")):
+        log.info("%-9s %s%s", what, url, path)
+    log.info("%s", check_address(settings))
+    if short := sum(len(key) < SHORT_KEY for key in settings.api_keys):
+        log.warning("%d of the API keys are shorter than %d characters: they can be guessed", short, SHORT_KEY)
+    log.info("loading %s ...", ", ".join(settings.preloaded_bundles))
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; running uploads are finished first. Exits with 1 if the models do not load.
+
+    Raises:
+        BadInput: the address needs API keys or is not to be had, the state directory cannot be written to, or a bundle
+            is unknown.
+    """
+    check_address(settings)
+    os.umask(0o077)  # what is kept of people's speech is for the server's user only
+    check_state_dir(settings)
+    sockets = open_sockets(settings.host, settings.port)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    quiet_libraries()
+    failures: list[BaseException] = []
+
+    def failed(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    try:
+        service = build(settings, live=True)
+    except UnknownName as error:
+        raise BadInput(f"SPEECHPIPE_BUNDLE, SPEECHPIPE_PRELOAD or --bundle: {error.message}") from error
+    except InvalidParameter as error:
+        raise BadInput(f"SPEECHPIPE_{(error.param or '').upper()}: {error.message}") from error
+    hub = Hub(service)
+    monitoring_of(service).add_source(hub.facts)
+    stopping = Stopping()
+    app = create_app(service, hub, failed, stopping)
+    sys.setswitchinterval(SWITCH_S)
+    server = _DrainingServer(_configured(app, service, hub.budget), hub, stopping, settings)
+    server.run(sockets)
+    if failures:
+        log.error("could not start: %s", failures[0])
+        sys.exit(1)
+
+
+def quiet_libraries() -> None:
+    """Keep what clients send as secrets out of the log at every level: libraries write whole heads at `debug`."""
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith(UNTOLD))
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # ten lines about a store that is made or is as it was
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
+
+
+def _configured(app: FastAPI, service: Service, budget: ByteBudget) -> uvicorn.Config:
+    settings = service.settings
+    most, lingering = most_connections(settings)
+    per_address = settings.max_connections_per_address
+    limits = Limits(most, lingering, per_address, settings.header_timeout_s, settings.send_timeout_s)
+    connections = Connections(limits, service.refuse_cause)
+    service.exposition.add_gauges(
+        [
+            GaugeRow("connections_open", "Connections of clients.", lambda: [((), float(len(connections)))]),
+            GaugeRow("connections_limit", "Connections that may be open.", lambda: [((), float(most))]),
+        ]
+    )
+    bounded = limited(budget, MESSAGE_BYTES, lambda: service.refuse_cause("message_memory"))
+    http, sockets = protocols(connections, bounded)
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="info" if settings.log_level.lower() == "debug" else settings.log_level,
+        access_log=False,  # requests are in the metrics; a line for each would drown what matters
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+        http=http,
+        ws=sockets,
+        ws_max_size=max(MESSAGE_BYTES.values()),
+        ws_ping_timeout=None,  # a client that sends faster than its audio is taken answers late; LIVE_IDLE_TIMEOUT_S
+        ws_per_message_deflate=False,  # sound does not compress, and the CPU is the recognizers'
+    )

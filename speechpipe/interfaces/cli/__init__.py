@@ -1,0 +1,68 @@
+"""The command line: one file per command family. Nothing heavy is imported until a command runs."""
+
+from importlib import import_module
+
+import typer
+
+from speechpipe import __version__
+from speechpipe.foundation import system
+from speechpipe.interfaces.cli import ending
+
+app = typer.Typer(
+    name="speechpipe",
+    help="Run a VAD -> ASR cascade and see what each of its stages did.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+FAMILIES = (
+    "transcribe",
+    "stream",
+    "evaluate",
+    "serve",
+    "bundles",
+    "models",
+    "report",
+    "blame",
+    "replay",
+    "reference",
+    "metrics",
+    "rollout",
+    "automation",
+    "review",
+    "train",
+    "retrain",
+    "bench",
+    "bench_blame",
+    "bench_rollout",
+    "doctor",
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"speechpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    traceback: bool = typer.Option(False, ending.TRACEBACK_FLAG, help="Of an unexpected error: show how it came."),
+) -> None:
+    del version, traceback  # `ending` looks for the second itself: an error may come before flags are read
+
+
+def main() -> None:
+    """Entry point: 0 all good, 1 something failed, 2 usage."""
+    system.one_algebra_thread()
+    ending.run(_command)
+
+
+def _command() -> None:
+    for family in FAMILIES:
+        import_module(f"speechpipe.interfaces.cli.{family}")  # each adds its commands
+    app()

@@ -1,0 +1,5 @@
+"""`python -m speechpipe.interfaces.cli`: the same as the `speechpipe` command."""
+
+from speechpipe.interfaces.cli import main
+
+main()

@@ -1,0 +1,150 @@
+"""Many files through one service: each gets its text or its error, none stops the others."""
+
+import json
+import shutil
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from speechpipe.cascade.evaluation import captions
+from speechpipe.errors import SpeechpipeError, said
+from speechpipe.foundation.text_files import standard_input
+from speechpipe.interfaces.cli.flags import Format
+from speechpipe.interfaces.cli.progress import Progress
+from speechpipe.serving.engine import Service
+from speechpipe.serving.transcription import documents
+from speechpipe.serving.transcription.transcriber import Result, Transcription, TranscriptionRequest
+
+SUFFIXES = {Format.TEXT: ".txt", Format.SRT: ".srt", Format.VTT: ".vtt"}
+
+
+class Batch:
+    """Transcribes as many files at once as there are workers, and tells of them in the order given."""
+
+    def __init__(self, format_: Format, output: Path | None, request: Callable[[], TranscriptionRequest]) -> None:
+        self._format = format_
+        self._output = output
+        self._request = request
+        self._stop = threading.Event()
+        self.results: list[tuple[str, Result]] = []
+
+    def run(self, service: Service, files: list[str]) -> int:
+        """Start the service, transcribe, print or write; return how many files failed."""
+        if self._output is not None:
+            self._output.mkdir(parents=True, exist_ok=True)
+        failed = 0
+        targets = self._targets(files)
+        at_once = service.settings.worker_count
+        with Progress(len(files)) as progress, service, self._threads(at_once) as threads:
+            running: deque[Future[Result]] = deque()
+            waiting = iter(files)
+            for file, target in zip(files, targets, strict=True):
+                # A window, not all at once: results of ten thousand files need not be held.
+                for another in islice(waiting, 2 * at_once - len(running)):
+                    running.append(threads.submit(self._transcribe, service, another, progress))
+                try:
+                    result = running.popleft().result()
+                    text = self._render(file, result).rstrip("\n")
+                    if target is not None:
+                        target.write_text(text + "\n", encoding="utf-8")
+                except (SpeechpipeError, OSError) as error:
+                    failed += 1
+                    self._tell(file, error, progress)
+                    continue
+                self._show(file, None if target is not None else text, result, progress, alone=len(files) == 1)
+        return failed
+
+    @contextmanager
+    def _threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(count) as threads:
+            try:
+                yield threads
+            except BaseException:  # Ctrl-C must not wait for a three-hour file
+                self._stop.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _transcribe(self, service: Service, file: str, progress: Progress) -> Result:
+        with _opened(file) as stream:
+            transcription = Transcription(service, stream, self._request(), self._stop.is_set)
+            with progress.file(file, transcription.source.info.claimed_s) as advance:
+                for _, utterance in transcription.run():
+                    advance(utterance.end_s)
+            return transcription.result
+
+    def _show(self, file: str, text: str | None, result: Result, progress: Progress, *, alone: bool) -> None:
+        if text is not None and self._format is Format.TEXT and not alone:
+            progress.print(f"{file}: {text}")
+        elif text is not None:
+            progress.print(text)
+        if self._format in SUFFIXES and not result.text:  # JSON has it in so many words
+            progress.say(f"speechpipe: {file}: {_why_no_text(result)}")
+        for notice in result.notices:
+            progress.say(f"speechpipe: {file}: {notice.message}")
+        self.results.append((file, result))
+
+    def _tell(self, file: str, error: SpeechpipeError | OSError, progress: Progress) -> None:
+        reason = said(error)
+        progress.say(f"speechpipe: {file}: {reason}")
+        if self._format is Format.JSON and self._output is None:
+            cause = error.cause if isinstance(error, SpeechpipeError) else "unreadable_file"
+            progress.print(json.dumps({"file": file, "error": {"cause": cause, "message": reason}}))
+
+    def _render(self, file: str, result: Result) -> str:
+        if self._format is Format.TEXT:
+            return _spoken(result)
+        if self._format is Format.JSON:
+            return json.dumps(documents.file_document(file, result), ensure_ascii=False)
+        if self._format is Format.VERBOSE_JSON:
+            document = documents.verbose(result, result.bundle.languages[0], frozenset({"segment", "word"}))
+            return json.dumps({"file": file} | document, ensure_ascii=False)
+        lines = captions.cues(utterance for _, utterance in result.utterances)
+        return captions.srt(lines) if self._format is Format.SRT else captions.vtt(lines)
+
+    def _targets(self, files: list[str]) -> list[Path | None]:
+        """Return where each file's text goes; two inputs of one name never overwrite each other."""
+        if self._output is None:
+            return [None] * len(files)
+        suffix = SUFFIXES.get(self._format, ".json")
+        taken: dict[str, int] = {}
+        targets: list[Path | None] = []
+        for file in files:
+            stem = "stdin" if file == "-" else Path(file).stem
+            while (name := stem if stem not in taken else f"{stem}-{taken[stem]}") in taken:
+                taken[stem] += 1
+            taken[name] = 2
+            targets.append(self._output / (name + suffix))
+        return targets
+
+
+def _spoken(result: Result) -> str:
+    """Return the text; that of several channels on a line each."""
+    if len(result.channels) == 1:
+        return result.text
+    lines = {channel.index: [one.transcript.text for one in channel.utterances] for channel in result.channels}
+    return "\n".join(f"channel {index}: {' '.join(filter(None, texts))}" for index, texts in lines.items())
+
+
+def _why_no_text(result: Result) -> str:
+    causes = Counter(str(one.transcript.null_cause) for _, one in result.utterances)
+    if not causes:
+        return f"no speech was found in {result.duration_s:.1f} s"
+    return "speech was found and no text: " + ", ".join(f"{cause} ({count})" for cause, count in causes.items())
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    """Open a file; a pipe is copied to a temporary file first, for containers that must be searched."""
+    if file != "-":
+        with Path(file).open("rb") as stream:
+            yield stream
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(standard_input(), copy)
+        yield copy

@@ -1,0 +1,69 @@
+"""`speechpipe bench blame`: does blame name the stage at fault?"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechpipe.interfaces.cli.bench import bench
+from speechpipe.interfaces.cli.flags import BundleOption
+
+QUICK_S, FULL_S = 24.0, 240.0
+QUICK_SEEDS, FULL_SEEDS = 5, 20
+QUICK_HEALTHY, FULL_HEALTHY = 60, 300
+QUICK_VARIANTS, FULL_VARIANTS = 1, 2
+QUICK_WATCHED = 0.4
+
+
+@bench.command()
+def blame(
+    audio: Annotated[Path, typer.Option(help="Manifest: JSON lines with audio, text, speaker.", exists=True)],
+    bundle: BundleOption = "default",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer recordings and episodes: within 5 minutes.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="The half of the faults that thresholds are tuned on.")] = False,
+    seeds: Annotated[int, typer.Option(min=0, help="Episodes a fault and severity; 0: 20, with --quick 5.")] = 0,
+    audio_seconds: Annotated[float, typer.Option(min=0, help="Seconds of recordings; 0: 240, with --quick 24.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="Write the confusion matrix here, as SVG.")] = None,
+    second: Annotated[
+        Path | None, typer.Option(help="Another cascade: a directory with `benchmark.py`.", exists=True)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Put faults into the cascade on real recordings; print how often blame names the right stage."""
+    from speechpipe.bench import blame as benchmark
+    from speechpipe.bench import blame_report, laboratory
+    from speechpipe.bench.faults.table import FAULTS
+    from speechpipe.cascade.evaluation.manifest import read_manifest
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.serving.engine import Service
+
+    def say(text: str) -> None:
+        sys.stderr.write(text + "\n")
+
+    found_bundle = Service(settings(bundle=bundle)).bundle(bundle, None)
+    clips = laboratory.chosen(read_manifest(audio), audio_seconds or (QUICK_S if quick else FULL_S))
+    total_s = sum(clip.duration_s for clip in clips)
+    say(f"{len(clips)} recordings, {total_s:.0f} s, through the cascade under {len(FAULTS)} faults")
+    heard = laboratory.run(clips, found_bundle, FAULTS, QUICK_VARIANTS if quick else FULL_VARIANTS)
+    setup = benchmark.setup(clips, heard, QUICK_WATCHED if quick else 1.0)
+    faults = [fault for fault in FAULTS if fault.tuning is tune]
+    todo = benchmark.plans(
+        faults, seeds or (QUICK_SEEDS if quick else FULL_SEEDS), QUICK_HEALTHY if quick else FULL_HEALTHY
+    )
+    say(f"{len(todo)} episodes")
+    outcomes = benchmark.judged(setup, todo)
+    silent = [name for name in benchmark.silent_faults(heard, setup.pools) if name in {fault.name for fault in faults}]
+    about = {
+        "clips": len(clips),
+        "speakers": len({clip.speaker for clip in clips}),
+        "audio_s": total_s,
+        "half": "tuning" if tune else "held out",
+    }
+    document = blame_report.document(outcomes, silent, about)
+    if picture is not None:
+        picture.write_text(blame_report.picture(document))
+    if second is not None:
+        document["second"] = blame_report.second(second, seeds or (QUICK_SEEDS if quick else FULL_SEEDS), quick)
+    print(json.dumps(document) if as_json else blame_report.text(document))

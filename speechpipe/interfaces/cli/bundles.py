@@ -1,0 +1,129 @@
+"""`speechpipe bundles`: what can be run here."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechpipe.interfaces.cli import app
+
+group = typer.Typer(help="Bundles: VAD + recognizer + every parameter, under one version.", no_args_is_help=True)
+app.add_typer(group, name="bundles")
+
+
+@group.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False) -> None:
+    """List the bundles and their parts."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.serving.engine import Service
+    from speechpipe.serving.transcription import documents
+
+    service = Service(settings())
+    bundles = [service.catalogue.bundle(name) for name in service.catalogue.names]
+    if as_json:
+        typer.echo(json.dumps([documents.bundle(bundle) for bundle in bundles]))
+        return
+    table = Table(box=None)
+    for title in ("bundle", "version", "VAD", "recognizer", "languages", "what"):
+        table.add_column(title, overflow="fold")
+    for bundle in bundles:
+        name = bundle.name + (" *" if bundle.name == service.champion.name else "")
+        vad, asr = f"{bundle.vad.name} {bundle.vad.version}", f"{bundle.asr.name} {bundle.asr.version}"
+        table.add_row(name, bundle.version, vad, asr, " ".join(bundle.languages), bundle.description)
+    Console().print(table)
+    typer.echo("* the champion: what `default` and `whisper-1` mean on the wire")
+
+
+@group.command("show")
+def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
+    """Show a bundle with every parameter and check the hashes of its files; exit code 1 if one is wrong."""
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.serving.engine import Service
+    from speechpipe.serving.transcription import documents
+
+    catalogue = Service(settings()).catalogue
+    bundle = catalogue.bundle(name)
+    problems = catalogue.problems(bundle)
+    document = {
+        **documents.bundle(bundle),
+        "description": bundle.description,
+        "languages": list(bundle.languages),
+        "cards": [
+            str(card.path)
+            for card in (catalogue.card_of(bundle), catalogue.part("vad", bundle), catalogue.part("asr", bundle))
+        ],
+        "files": problems or "verified",
+    }
+    typer.echo(json.dumps(document, indent=2))
+    raise typer.Exit(1 if problems else 0)
+
+
+@group.command()
+def verify(name: Annotated[str, typer.Argument(help="A bundle; without: all.")] = "") -> None:
+    """Check the hashes of all files of a bundle and print its own; exit code 1 if one is wrong."""
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.serving.engine import Service
+
+    catalogue = Service(settings()).catalogue
+    wrong = 0
+    for one in [name] if name else catalogue.names:
+        bundle = catalogue.bundle(one)
+        if not name and catalogue.absent(bundle):
+            typer.echo(f"{bundle.id}  not fetched: speechpipe models pull {bundle.asr.name}")
+            continue
+        problems = catalogue.problems(bundle)
+        wrong += bool(problems)
+        typer.echo(f"{bundle.id}  {catalogue.digest(bundle)}  {'; '.join(problems) or 'verified'}")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@group.command()
+def diff(
+    first: Annotated[str, typer.Argument(help="A bundle, or one version of it: name@version.")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+) -> None:
+    """Print what differs between two bundles, a line for each parameter; exit code 1 if anything does."""
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.serving.engine import Service
+
+    catalogue = Service(settings()).catalogue
+    lines = catalogue.differences(catalogue.bundle(first), catalogue.bundle(second))
+    for line in lines:
+        typer.echo(f"{line[0]}: {line[1]} -> {line[2]}")
+    raise typer.Exit(1 if lines else 0)
+
+
+@group.command()
+def add(
+    card: Annotated[Path | None, typer.Argument(help="The card of a bundle, a VAD or a recognizer, as TOML.")] = None,
+    derive: Annotated[str, typer.Option("--from", help="Instead of a card: make a variant of this bundle.")] = "",
+    name: Annotated[str, typer.Option(help="Of the variant.")] = "",
+    version: Annotated[str, typer.Option(help="Of the variant.")] = "1.0.0",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="vad.NAME=value or asr.NAME=value.")] = None,
+) -> None:
+    """Add a card to your own models; a version that is known never changes. Running servers find it when it is used.
+
+    Example: speechpipe bundles add --from default --name tuned --version 1.1.0 --set asr.maxwpf=8
+    """
+    from speechpipe.cascade.catalog.local import derived, install
+    from speechpipe.errors import BadInput
+    from speechpipe.foundation.text_files import read_text
+    from speechpipe.interfaces.cli.options import parse_set, settings
+    from speechpipe.serving.engine import Service
+
+    found = settings()
+    catalogue = Service(found).catalogue
+    if (card is None) == (not derive):
+        raise BadInput("give either a card, or --from BUNDLE with --name and --set")
+    if card is not None:
+        text = read_text(card)
+    else:
+        if not name:
+            raise BadInput("the variant needs a --name")
+        text = derived(catalogue, catalogue.bundle(derive), name, version, parse_set(set_))
+    path = install(text, found.own_models_dir, catalogue)
+    typer.echo(f"added {path}")

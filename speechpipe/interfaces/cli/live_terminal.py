@@ -1,0 +1,102 @@
+"""A live stream on a terminal: partial text rewritten in place, finals as lines. In a pipe: finals only."""
+
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from speechpipe.cascade.audio.wire_format import WireFormat
+from speechpipe.config import Settings
+from speechpipe.errors import SpeechpipeError
+from speechpipe.serving.engine import Service
+from speechpipe.serving.live import Ended, Event, Final, Finish, LiveRequest, Message, Partial
+from speechpipe.serving.live.manager import Hub
+from speechpipe.types import Scalar
+
+CLEAR_LINE = "\r\x1b[K"
+
+
+class Terminal:
+    """A `Dialect` that says everything to a person at once, and nothing to a client."""
+
+    def __init__(self, *, partials: bool) -> None:
+        self._partials = partials and sys.stdout.isatty()
+        self.ended = threading.Event()
+        self.error: SpeechpipeError | None = None
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._partials:
+            sys.stdout.write(CLEAR_LINE)
+            sys.stdout.flush()
+
+    def render(self, event: Event) -> list[Message]:
+        """Print what an event says."""
+        match event:
+            case Partial() if self._partials:
+                width = shutil.get_terminal_size().columns - 1
+                self._write(CLEAR_LINE + event.text[-width:])
+            case Final():
+                transcript = event.utterance.transcript
+                begin = CLEAR_LINE if self._partials else ""
+                if transcript.text:
+                    self._write(f"{begin}{transcript.text}\n")
+                elif transcript.null_cause not in (None, "empty"):
+                    self._write(begin)
+                    sys.stderr.write(f"speechpipe: a segment has no text: {transcript.null_cause}\n")
+            case Ended():
+                self.error = event.error
+                for notice in event.notices:
+                    sys.stderr.write(f"speechpipe: {notice.message}\n")
+                self.ended.set()
+        return []
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def run(
+    config: Settings,
+    wire: WireFormat,
+    blocks: Iterator[bytes],
+    terminal: Terminal,
+    bundle: str,
+    changes: Mapping[str, Scalar],
+) -> bool:
+    """Run one live session in this process; return whether it failed."""
+    service = Service(config.model_copy(update=PLAIN), live=True)
+    chosen = service.bundle(bundle, changes)
+    hub = Hub(service)
+    with service:
+        hub.start()
+        try:
+            request = LiveRequest(bundle=chosen, wire=wire, channel="cli")
+            stream = hub.open(request, terminal)
+            hub.attach(stream, lambda: None)
+            room = threading.Event()
+            try:
+                for block in blocks:
+                    stream.offer(block)
+                    while not stream.has_room and not terminal.ended.is_set():
+                        room.clear()
+                        stream.when_room(room.set)
+                        room.wait(1.0)
+                    if terminal.ended.is_set():
+                        break
+            except KeyboardInterrupt:  # Ctrl-C ends the recording, not the transcript
+                pass
+            stream.command(Finish())
+            terminal.ended.wait()
+        finally:
+            hub.close()
+    if terminal.error is not None:
+        sys.stderr.write(f"speechpipe: {terminal.error.message}\n")
+    return terminal.error is not None
+
+
+PLAIN: dict[str, Any] = {"workers": 1, "live_workers": 1}
+"""One person speaks: one process listens."""

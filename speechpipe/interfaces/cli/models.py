@@ -1,0 +1,74 @@
+"""`speechpipe models`: the weights of VADs and recognizers."""
+
+from typing import Annotated
+
+import typer
+
+from speechpipe.interfaces.cli import app
+
+group = typer.Typer(help="Models: the VADs and recognizers that bundles are made of.", no_args_is_help=True)
+app.add_typer(group, name="models")
+
+
+@group.command("list")
+def list_() -> None:
+    """List models, and whether their files are there and right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.serving.engine import Service
+
+    catalogue = Service(settings()).catalogue
+    table = Table(box=None)
+    for title in ("kind", "model", "version", "licence", "files", "what"):
+        table.add_column(title, overflow="fold")
+    for kind in ("vad", "asr"):
+        for card in catalogue.versions(kind):
+            absent = any(file.url and file.locate() is None for file in card.files)
+            problems = [] if absent else [problem for file in card.files if (problem := file.problem())]
+            verified = f"{len(card.files)} verified" if card.files else "none"
+            state = "not fetched" if absent else problems[0] if problems else verified
+            table.add_row(kind, card.name, card.version, card.licence, state, card.description)
+    Console().print(table)
+
+
+@group.command()
+def pull(
+    name: Annotated[
+        str, typer.Argument(help="A VAD or a recognizer; without: those of the bundles that are served.")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that miss files: gigabytes.")] = False,
+) -> None:
+    """Fetch the weights that cards name by URL into your own models (SPEECHPIPE_MODELS_DIR, else the state directory).
+
+    Resumes what was cut off; refuses what has another hash. Example: speechpipe models pull wav2vec2-base-960h
+    """
+    import sys
+
+    from speechpipe.cascade.catalog.download import fetch
+    from speechpipe.errors import UnknownName
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.serving.engine import Service
+
+    found = settings()
+    catalogue = Service(found).catalogue
+    bundles = [catalogue.bundle(bundle) for bundle in found.preloaded_bundles]
+    served = {catalogue.part(kind, bundle).id for kind in ("vad", "asr") for bundle in bundles}
+    known = [card for kind in ("vad", "asr") for card in catalogue.versions(kind)]
+    cards = [card for card in known if everything or (card.name == name if name else card.id in served)]
+    if not cards:
+        raise UnknownName(f"there is no model {name!r}; `speechpipe models list` shows them", cause="not_found")
+
+    def show(done: int, total: int | None) -> None:
+        if sys.stderr.isatty():
+            of = f" of {total / 2**20:.1f}" if total else ""
+            sys.stderr.write(f"\r{done / 2**20:.1f}{of} MiB")
+
+    fetched = 0
+    for card in cards:
+        for file in card.files:
+            if file.url and fetch(file, show):
+                fetched += 1
+                typer.echo(f"{card.name} {card.version}: {file.path}")
+    typer.echo(f"{fetched} files fetched" if fetched else "nothing to fetch: all files are there and right")

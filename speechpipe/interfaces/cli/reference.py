@@ -1,0 +1,103 @@
+"""`speechpipe reference`: what was normal, pinned by somebody."""
+
+import getpass
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speechpipe.interfaces.cli import app
+
+if TYPE_CHECKING:
+    from speechpipe.monitor.reference import Reference
+
+group = typer.Typer(help="Pinned references: what was normal.", no_args_is_help=True)
+app.add_typer(group, name="reference")
+
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
+
+
+@group.command("set")
+def set_(
+    last: Annotated[str, typer.Option(help="The stretch of time: 90m, 24h, 7d.")] = "24h",
+    until: Annotated[str, typer.Option(help="Its end: 2026-11-23T10:00 (UTC), or so long ago.")] = "",
+    tenant_class: Annotated[str, typer.Option(help="Only consumer, or enterprise.")] = "",
+    channel: Annotated[str, typer.Option(help="Only upload, listen or realtime.")] = "",
+    bundle: Annotated[str, typer.Option(help="Only this bundle.")] = "",
+    store: StoreOption = "",
+) -> None:
+    """Propose references from a stretch of time, one for each group of traffic. Nothing changes until approved."""
+    from speechpipe.errors import BadInput
+    from speechpipe.interfaces.cli.watching import desk, duration_s, moment
+    from speechpipe.monitor.report import Filters
+
+    end = moment(until)
+    filters = Filters(tenant_class or None, channel or None, bundle or None)
+    found = desk(store).propose(end - duration_s(last), end, filters)
+    if not found:
+        raise BadInput("there was no traffic in that time")
+    _print(found)
+
+
+@group.command("show")
+def show(
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False
+) -> None:
+    """List all references."""
+    from speechpipe.interfaces.cli.report import progress_lines
+    from speechpipe.interfaces.cli.watching import desk
+    from speechpipe.serving.health import documents as health_documents
+
+    opened = desk(store)
+    found = opened.references()
+    if as_json:
+        typer.echo(json.dumps([health_documents.reference(item) for item in found]))
+        return
+    _print(found)
+    for line in progress_lines([health_documents.progress(item) for item in opened.progress()]):
+        typer.echo(line)
+
+
+@group.command("approve")
+def approve(
+    numbers: Annotated[list[int], typer.Argument(help="Numbers of proposals.")], store: StoreOption = ""
+) -> None:
+    """Pin proposals: from now on traffic is compared with them."""
+    from speechpipe.interfaces.cli.watching import desk
+
+    found = desk(store)
+    _print([found.approve(number, getpass.getuser()) for number in numbers])
+
+
+@group.command("announce")
+def announce(
+    tenant: Annotated[str, typer.Argument(help="Whose data will change; `all` for everybody.")],
+    until: Annotated[str, typer.Option(help="When the change is over: 2026-11-23T10:00 (UTC).")],
+    since: Annotated[str, typer.Option(help="When it begins; without: now.")] = "",
+    note: Annotated[str, typer.Option(help="What changes.")] = "",
+    store: StoreOption = "",
+) -> None:
+    """Announce a change: no drift alarms for that tenant meanwhile."""
+    from speechpipe.errors import InvalidParameter
+    from speechpipe.interfaces.cli.watching import desk, moment
+
+    begin, end = moment(since), moment(until)
+    if end <= begin:
+        raise InvalidParameter("the change ends before it begins", param="until")
+    number = desk(store).announce("" if tenant == "all" else tenant, begin, end, note)
+    typer.echo(f"announced change {number}")
+
+
+def _print(found: "list[Reference]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from speechpipe.interfaces.web.charts import clock
+
+    table = Table(box=None)
+    for title in ("id", "status", "group", "from (UTC)", "to", "utterances", "approved by"):
+        table.add_column(title, overflow="fold")
+    for item in found:
+        times = clock(item.since, days=True), clock(item.until, days=True)
+        table.add_row(str(item.id), item.status, item.group.label, *times, str(item.units), item.approved_by or "")
+    Console().print(table)

@@ -1,0 +1,221 @@
+"""`speechpipe report`: the health of the cascade, from a running server or from its store."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechpipe.interfaces.cli import app
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red bold", "no data": "dim"}
+EXIT = {"ok": 0, "no data": 0, "degraded": 3, "failing": 4}
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    HTML = "html"
+
+
+@app.command()
+def report(
+    url: Annotated[str, typer.Option(help="A running server, for instance http://127.0.0.1:8000.")] = "",
+    store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")] = "",
+    last: Annotated[str, typer.Option(help="The stretch of time: 90m, 24h, 7d.")] = "1h",
+    until: Annotated[str, typer.Option(help="Its end: 2026-11-23T10:00 (UTC), or so long ago. Stores only.")] = "",
+    tenant_class: Annotated[str, typer.Option(help="consumer or enterprise")] = "",
+    channel: Annotated[str, typer.Option(help="upload, listen or realtime")] = "",
+    bundle: Annotated[str, typer.Option(help="A name, or name@version.")] = "",
+    format_: Annotated[Format, typer.Option("--format", help="html: one file that needs nothing else.")] = Format.TEXT,
+    output: Annotated[Path | None, typer.Option("-o", help="A file instead of standard output.")] = None,
+    key: Annotated[str, typer.Option(help="API key of the server.", envvar="SPEECHPIPE_KEY")] = "",
+    check: Annotated[bool, typer.Option(help="Exit with 3 if degraded, 4 if failing.")] = False,
+) -> None:
+    """Say how the cascade is, stage by stage, with the figures behind it."""
+    from speechpipe.interfaces.cli.watching import duration_s
+
+    query = {"tenant_class": tenant_class, "channel": channel, "bundle": bundle}
+    seconds = duration_s(last)
+    if url:
+        text, verdict = _ask(url, {**query, "minutes": f"{seconds / 60:g}"}, format_, key)
+    else:
+        text, verdict = _read(store, seconds, until, query, format_)
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+    if check:
+        raise typer.Exit(EXIT[verdict])
+
+
+def _read(store: str, seconds: float, until: str, query: dict[str, str], format_: Format) -> tuple[str, str]:
+    from speechpipe.control.review import documents as review_documents
+    from speechpipe.interfaces.cli.watching import desk, moment, review_desk
+    from speechpipe.interfaces.web import health as health_page
+    from speechpipe.monitor.report import Filters
+    from speechpipe.serving.health import documents as health_documents
+
+    filters = Filters(**{name: value or None for name, value in query.items()})
+    found = desk(store).report(seconds, filters, moment(until))
+    people = review_documents.people(review_desk(store).people(found.facts.since))
+    if format_ is Format.HTML:
+        return health_page.whole(found, people), found.grade.label
+    return _written(health_documents.document(found, people), format_), found.grade.label
+
+
+def _ask(url: str, query: dict[str, str], format_: Format, key: str) -> tuple[str, str]:
+    import httpx
+
+    from speechpipe.errors import BadInput, SpeechpipeError
+
+    asked = {name: value for name, value in query.items() if value}
+    if not url.startswith(("http://", "https://")):
+        raise BadInput(f"{url!r} is not the URL of a server")
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def get(**more: str) -> httpx.Response:
+        answer = httpx.get(
+            f"{url.rstrip('/')}/v1/health/report", params=asked | more, headers=headers, timeout=60, trust_env=False
+        )
+        if answer.is_success:
+            return answer
+        try:
+            said = str(answer.json()["error"]["message"])
+        except (ValueError, KeyError, TypeError):  # a proxy, or no speechpipe
+            said = answer.reason_phrase
+        raise BadInput(f"{url} answers {answer.status_code}: {said}")
+
+    try:
+        data = get().json()
+        verdict = str(data["verdict"])
+        page = get(format="html").text if format_ is Format.HTML else ""
+    except httpx.TimeoutException as error:
+        raise SpeechpipeError(f"{url} cannot be asked: no answer for 60 s") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise SpeechpipeError(f"{url} cannot be asked: {error or type(error).__name__}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"what {url} answers is no health report; is it a speechpipe server?") from error
+    return page or _written(data, format_), verdict
+
+
+def _written(data: dict[str, Any], format_: Format) -> str:
+    if format_ is Format.JSON:
+        return json.dumps(data, indent=1) + "\n"
+    from io import StringIO
+
+    from rich.console import Console
+
+    shown = Console().is_terminal
+    console = Console(file=StringIO(), force_terminal=shown, width=None if shown else 120)
+    _print(console, data)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def _wrong(data: dict[str, Any]) -> list[str]:
+    """Return a line for each alarm, and for each group of traffic in which a stage is to blame."""
+    lines = [
+        f"  alarm {alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
+        for alarm in data["alarms"]
+    ]
+    blamed = [found for found in data["blame"] if found["verdict"] != "none"]
+    return lines + [f"  blame: {one['verdict']} [{one['group_label']}] {one['reason']}" for one in blamed]
+
+
+def _said_by_people(data: dict[str, Any]) -> list[str]:
+    """Return a line for each bundle whose results people have looked at, and for what waits."""
+    people = data.get("people") or {"bundles": [], "waiting": {}}
+    waiting = sum(sum(people["waiting"].get(state, {}).values()) for state in ("open", "leased"))
+    lines = [f"{waiting} sessions wait for a person: speechpipe review list"] if waiting else []
+    for one in people["bundles"]:
+        wer = one["wer"]
+        if wer["value"] is not None:
+            shown = f"{wer['value']:.1%} [{wer['low']:.1%}, {wer['high']:.1%}]"
+            lines.append(f"{one['bundle']} beside people: word error rate {shown} on {one['segments']} segments")
+    return lines
+
+
+def progress_lines(progress: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each group that has no reference yet."""
+    return [
+        f"no reference of {one['group_label']} yet: {one['utterances']} of {one['needed']} utterances"
+        for one in progress
+        if one["utterances"] < one["needed"]
+    ]
+
+
+def _print_arms(console: "Console", data: dict[str, Any]) -> None:
+    """Print what each bundle did on each arm, if there is more than one."""
+    from rich.table import Table
+
+    from speechpipe.interfaces.web.charts import number
+
+    if len(data["bundles"]) < 2:
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("side by side")
+    for row in data["bundles"]:
+        table.add_column(f"{row['bundle']}\n{row['arm']}", justify="right")
+    table.add_row("", "sessions", *(str(row["sessions"]) for row in data["bundles"]))
+    for stage in data["stages"]:
+        for metric in stage["metrics"]:
+            if metric["name"] in data["bundles"][0]["metrics"]:
+                cells = [number(row["metrics"][metric["name"]]) for row in data["bundles"]]
+                table.add_row(stage["title"], metric["help"], *cells)
+    console.print(table)
+
+
+def _print(console: "Console", data: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from speechpipe.interfaces.web.charts import clock, number
+
+    def shown(verdict: str) -> str:
+        return f"[{COLOURS[verdict]}]{verdict}[/]"
+
+    span = f"{clock(data['since'], days=True)} to {clock(data['until'], days=True)} UTC"
+    console.print(f"{data['cascade']} cascade, {span}: {shown(data['verdict'])}")
+    console.print("  ".join(f"{stage['title']} {shown(stage['verdict'])}" for stage in data["stages"]))
+    traffic, nulls = data["traffic"], data["nulls"]
+    share = "-" if nulls["share"] is None else f"{nulls['share']:.1%}"
+    console.print(f"{traffic['sessions']} sessions, {traffic['utterances']} utterances, {share} null")
+    for stage in data["stages"]:
+        for reason in stage["reasons"]:
+            console.print(f"  {stage['title']}: {reason}", markup=False)
+    for line in _wrong(data):
+        console.print(line, markup=False)
+    table = Table(box=None, pad_edge=False)
+    for title in ("stage", "metric", "now", "reference", "p50", "p95", "n", ""):
+        table.add_column(title, justify="right" if title in ("now", "reference", "p50", "p95", "n") else "left")
+    for stage in data["stages"]:
+        for row in stage["metrics"]:
+            if not row["count"] or not (row["key"] or row["verdict"] not in ("ok", "no data")):
+                continue
+            name = f"{row['help']} ({row['unit']})" if row["unit"] else row["help"]
+            figures = [number(row[name]) for name in ("value", "reference", "p50", "p95")]
+            table.add_row(stage["title"], name, *figures, str(row["count"]), shown(row["verdict"]))
+    console.print(table)
+    _print_arms(console, data)
+    for line in [*_said_by_people(data), *_said_by_the_monitor(data)]:
+        console.print(line, markup=False, highlight=False)
+
+
+def _said_by_the_monitor(data: dict[str, Any]) -> list[str]:
+    """Return a line for a store that fails, and for references that are missing or wait."""
+    references = data["references"]
+    failure = data["server"].get("store_failure")
+    return [
+        *([f"the store fails: {failure}"] if failure else []),
+        *progress_lines(references.get("progress", [])),
+        *(f"reference {one['id']} waits for approval: speechpipe reference show" for one in references["proposed"]),
+    ]

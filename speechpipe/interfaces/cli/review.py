@@ -1,0 +1,132 @@
+"""`speechpipe review`: what waits for people, what they say of the machine, out to other tools and back."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechpipe.interfaces.cli import app
+
+group = typer.Typer(help="Reviews by people: the queue, the comparison, export and import.", no_args_is_help=True)
+app.add_typer(group, name="review")
+
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
+
+
+@group.command("list")
+def list_(
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False
+) -> None:
+    """Show what waits for a person, the most urgent first."""
+    from speechpipe.control.review import TaskState
+    from speechpipe.control.review import documents as review_documents
+    from speechpipe.foundation.storage.database import reachable
+    from speechpipe.interfaces.cli.watching import review_desk
+
+    shelf = review_desk(store).shelf
+    with reachable():
+        counts = {state: dict(by) for state, by in shelf.counts().items()}
+        rows = [review_documents.row(task) for task in shelf.listed([TaskState.OPEN, TaskState.LEASED])]
+    if as_json:
+        typer.echo(json.dumps({"counts": counts, "waiting": rows}))
+        return
+    typer.echo(", ".join(f"{sum(by.values())} {state}" for state, by in counts.items()))
+    for row in rows:
+        who = f", in work with {row['reviewer']}" if row["state"] == TaskState.LEASED else ""
+        typer.echo(f"  {row['id']} {row['why']} {row['duration']:.1f} s {row['channel']} {row['bundle']}{who}")
+
+
+@group.command()
+def report(
+    store: StoreOption = "",
+    last: Annotated[str, typer.Option(help="The stretch of time: 24h, 7d.")] = "90d",
+    bound: Annotated[float, typer.Option(help="Error for which a threshold of *partial* is looked for.")] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+) -> None:
+    """Say how the bundles stand with the people who looked at their results."""
+    from speechpipe.control.review import documents as review_documents
+    from speechpipe.interfaces.cli.watching import duration_s, moment, review_desk
+
+    found = review_documents.people(review_desk(store).people(moment("") - duration_s(last), bound=bound))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    if not found["bundles"]:
+        typer.echo("nobody has reviewed anything in that time")
+    for one in found["bundles"]:
+        wer, partial = one["wer"], one["partial"]
+        typer.echo(f"{one['bundle']}: {one['reviews']} sessions reviewed")
+        if wer["value"] is not None:
+            shown = f"{wer['value']:.1%} [{wer['low']:.1%}, {wer['high']:.1%}]"
+            typer.echo(f"  word error rate {shown} on {one['segments']} segments")
+        errors = one["calibration"]
+        if errors["error_before"] is not None:
+            calibrated = f"{errors['error_before']:.3f}, calibrated {errors['error_after']:.3f}"
+            typer.echo(f"  expected calibration error {calibrated}")
+        if partial["threshold"] is None:
+            typer.echo(f"  no confidence is known from which on the mean error is {bound:.1%} at most")
+        else:
+            typer.echo(
+                f"  from a confidence of {partial['threshold']:.3f} on the mean error is {partial['high']:.1%} at most:"
+                f" {partial['share']:.1%} of the segments"
+            )
+        for row in one["confusions"][:10]:
+            typer.echo(f"  {row['said'] or '(nothing)'} -> {row['heard'] or '(nothing)'}: {row['count']}")
+
+
+@group.command()
+def export(
+    format_: Annotated[str, typer.Option("--format", help="label-studio or manifest.")] = "manifest",
+    output: Annotated[Path | None, typer.Option("-o", help="A file instead of standard output.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="A folder to copy the audio to.")] = None,
+    prefix: Annotated[str, typer.Option(help="What stands before each audio file's name.")] = "",
+    store: StoreOption = "",
+) -> None:
+    """Write answered reviews as a training manifest (JSON lines), or all for Label Studio."""
+    from speechpipe.control.review.exchange import AudioOf, exported
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.interfaces.cli.watching import review_desk
+
+    base = prefix or (f"{audio}/" if audio is not None else "")
+    rows = list(exported(review_desk(store), format_, AudioOf(base, ".flac")))
+    if audio is not None:
+        audio.mkdir(parents=True, exist_ok=True)
+        kept = settings().state_dir / "reviews"
+        names = {row["id"] if format_ == "manifest" else row["data"]["speechpipe_id"] for row in rows}
+        missing = 0
+        for name in sorted(names):
+            if (kept / f"{name}.flac").exists():
+                shutil.copyfile(kept / f"{name}.flac", audio / f"{name}.flac")
+            else:
+                missing += 1
+        if missing:
+            typer.echo(f"the audio of {missing} reviews is not kept any more", err=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows) if format_ == "manifest" else json.dumps(rows) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@group.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="An export of Label Studio (JSON).")], store: StoreOption = ""
+) -> None:
+    """Take answers back from Label Studio; each is taken or refused with its cause."""
+    from speechpipe.control.review.exchange import imported
+    from speechpipe.control.review.task_repository import Reviewer
+    from speechpipe.errors import BadInput, said
+    from speechpipe.foundation.text_files import MOST_LIST_BYTES, read_text
+    from speechpipe.interfaces.cli.watching import review_desk
+
+    try:
+        given = json.loads(read_text(file, MOST_LIST_BYTES, cause="not_label_studio"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: {said(error)}", cause="not_label_studio") from error
+    outcome = imported(review_desk(store), given, Reviewer("label-studio"))
+    typer.echo(json.dumps({"counts": dict(outcome.counts), "refused": outcome.refused}))
+    if outcome.refused:
+        raise typer.Exit(1)

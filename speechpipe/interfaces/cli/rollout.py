@@ -1,0 +1,205 @@
+"""`speechpipe rollout`: bring a candidate to all sessions on evidence, or back."""
+
+import getpass
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechpipe.interfaces.cli import app
+
+if TYPE_CHECKING:
+    from speechpipe.control.rollout.operations import RolloutDesk
+    from speechpipe.control.rollout.routes import RouteState
+
+group = typer.Typer(help="Rollouts: shadow, canary, blue/green, on evidence.", no_args_is_help=True)
+app.add_typer(group, name="rollout")
+
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
+ByOption = Annotated[str, typer.Option(help="Who does it; without: the user of this machine.")]
+ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
+
+
+def rollout_desk(store: str, *, create: bool = False) -> "RolloutDesk":
+    """Return what reads and changes the rollouts of a store; empty: the one of the settings."""
+    from speechpipe.control.rollout.operations import RolloutDesk
+    from speechpipe.control.rollout.service import verified
+    from speechpipe.control.rollout.speech_guards import GUARDS
+    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.interfaces.cli.watching import store_settings
+    from speechpipe.serving.engine import Service
+
+    found = store_settings(store, create=create)
+    service = Service(settings())
+    return RolloutDesk(Store(found.record_store_url), GUARDS, lambda name: verified(service, name))
+
+
+@group.command()
+def plan(
+    candidate: Annotated[str, typer.Argument(help="The bundle to roll out.")],
+    case: Annotated[str, typer.Option(help="new, assist or replace.")] = "replace",
+    blue_green: Annotated[
+        bool, typer.Option("--blue-green", help="Switch all at once: the two cannot run side by side.")
+    ] = False,
+) -> None:
+    """Print a plan for a deployment case, as TOML to edit."""
+    from speechpipe.control.rollout.plan import template
+    from speechpipe.control.rollout.speech_guards import GUARDS
+    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.serving.engine import Service
+
+    Service(settings()).catalogue.bundle(candidate)  # UnknownName if there is none
+    sys.stdout.write(template(case, candidate, GUARDS.rates, side_by_side=not blue_green))
+
+
+@group.command()
+def start(
+    file: Annotated[Path, typer.Argument(help="A plan; - for standard input.", allow_dash=True)],
+    store: StoreOption = "",
+    by: ByOption = "",
+) -> None:
+    """Begin a rollout. Running servers take it up within a second."""
+    from speechpipe.control.rollout.plan import parse
+    from speechpipe.control.rollout.speech_guards import GUARDS
+    from speechpipe.foundation.text_files import decoded, read_text, standard_input
+
+    text = decoded(standard_input(), "standard input") if str(file) == "-" else read_text(file)
+    desk = rollout_desk(store, create=True)
+    _say(desk, desk.start(parse(text, GUARDS.rates), by or getpass.getuser()))
+
+
+@group.command()
+def status(
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False
+) -> None:
+    """Show the arms, the evidence so far and how many sessions are still needed."""
+    desk = rollout_desk(store)
+    _say(desk, desk.state(), as_json=as_json)
+
+
+@group.command()
+def approve(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
+    """Agree to the step that the evidence allows."""
+    desk = rollout_desk(store)
+    _say(desk, desk.approve(by or getpass.getuser(), reason))
+
+
+@group.command()
+def pause(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
+    """Stop going forward; guards still roll back."""
+    desk = rollout_desk(store)
+    _say(desk, desk.pause(by or getpass.getuser(), reason))
+
+
+@group.command()
+def resume(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
+    """Go on after a pause."""
+    desk = rollout_desk(store)
+    _say(desk, desk.resume(by or getpass.getuser(), reason))
+
+
+@group.command()
+def promote(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
+    """Make the candidate the champion; refused without evidence."""
+    desk = rollout_desk(store)
+    _say(desk, desk.promote(by or getpass.getuser(), reason))
+
+
+@group.command()
+def rollback(
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why.", prompt="Why")],
+    store: StoreOption = "",
+    by: ByOption = "",
+) -> None:
+    """Send all new sessions to the champion; without a rollout, to the champion before this one."""
+    desk = rollout_desk(store)
+    _say(desk, desk.roll_back(by or getpass.getuser(), reason))
+
+
+@group.command()
+def history(
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False
+) -> None:
+    """List what was done, when, by whom and why, the newest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from speechpipe.control.rollout import status_document
+
+    found = rollout_desk(store).history()
+    if as_json:
+        typer.echo(json.dumps([status_document.entry(entry) for entry in found]))
+        return
+    table = Table(box=None)
+    for title in ("when", "who", "what", "rollout", "bundle", "why"):
+        table.add_column(title, overflow="fold")
+    for entry in found:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry.at))
+        table.add_row(when, entry.actor, entry.action, str(entry.rollout), entry.bundle, entry.reason)
+    Console().print(table)
+
+
+def _say(desk: "RolloutDesk", state: "RouteState", *, as_json: bool = False) -> None:
+    from speechpipe.control.rollout import status_document
+
+    document = status_document.status(state, desk.shown(state))
+    if as_json:
+        typer.echo(json.dumps(document))
+        return
+    _print(document)
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    aliases = ", ".join(f"{alias} {bundle}" for alias, bundle in document["aliases"].items())
+    nobody = "no server has served on this store yet"
+    console.print(f"route default: {aliases or nobody}", highlight=False)
+    rollout = document["rollout"]
+    if rollout is None:
+        console.print("no rollout was ever started", highlight=False)
+        return
+    steps = " -> ".join(
+        f"[{step['label']}]" if index == rollout["step"] else step["label"]
+        for index, step in enumerate(rollout["steps"])
+    )
+    title = f"rollout {rollout['id']} of {rollout['candidate']}: {rollout['status']}; {steps}"
+    console.print(title, highlight=False, markup=False)
+    if rollout["reason"]:
+        console.print(f"because: {rollout['reason']}", highlight=False, markup=False)
+    if rollout["next"]:
+        console.print(f"next: {rollout['next']}", highlight=False, markup=False)
+    for arm in rollout["arms"]:
+        console.print(f"  {arm['arm']}: {arm['weight']:.1%} of new sessions, {arm['sessions']} so far", highlight=False)
+    table = Table(box=None)
+    for title in ("guard", "champion", "candidate", "harm", "fine", "more sessions"):
+        table.add_column(title, justify="left" if title == "guard" else "right")
+    for row in rollout["evidence"]["guards"]:
+        cells = [f"{row[arm]['events']}/{row[arm]['sessions']}" for arm in ("champion", "candidate")]
+        more = "no end in sight" if row["more_sessions"] is None else str(row["more_sessions"])
+        table.add_row(row["guard"], *cells, f"{row['harm']:.2f}", f"{row['fine']:.2f}", more)
+    console.print(table)
+    console.print(
+        "harm rolls back at 1, fine goes on at 1 (of every guard); below 0 the evidence speaks against it",
+        highlight=False,
+    )
+    for row in rollout["shadow"]:
+        shown = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        console.print(f"  {row['meaning']}: {shown}", highlight=False, markup=False)
+    for row in rollout["means"]:
+        shown = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        console.print(f"  {row['meaning']}, {row['arm']}: {shown}", highlight=False, markup=False)
+    evidence = rollout["evidence"]
+    if evidence["half"]:
+        console.print(f"the change comes from: {evidence['half']}", highlight=False)
+    console.print(f"verdict: {evidence['judgement']} - {evidence['reason']}", highlight=False, markup=False)
+    if evidence["more_sessions"]:
+        hours = rollout["hours_needed"]
+        at = f", about {hours:g} h at the traffic so far" if hours is not None else ""
+        console.print(f"about {evidence['more_sessions']} more sessions{at}", highlight=False)

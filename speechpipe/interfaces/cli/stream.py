@@ -1,0 +1,44 @@
+"""`speechpipe stream`: a file, standard input or a microphone as live audio; text while it is spoken."""
+
+from typing import Annotated
+
+import typer
+
+from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import BundleOption, SetOption
+
+
+@app.command()
+def stream(
+    file: Annotated[str | None, typer.Argument(help="A file; - reads standard input.")] = None,
+    mic: Annotated[bool, typer.Option("--mic", help="Listen to the microphone (needs the extra `mic`).")] = False,
+    paced: Annotated[bool, typer.Option("--paced/--fast", help="In real time, or as fast as it goes.")] = True,
+    rate: Annotated[int | None, typer.Option(help="The input is raw 16-bit mono PCM of so many Hz.")] = None,
+    partials: Annotated[bool, typer.Option("--partials/--no-partials", help="Show text before it is final.")] = True,
+    bundle: BundleOption = "default",
+    set_: SetOption = None,
+) -> None:
+    """Transcribe live audio: partial text is rewritten in place on a terminal, final text is printed as lines.
+
+    Example: speechpipe stream talk.mp3 --fast
+    """
+    from speechpipe.cascade.audio.wire_format import WireFormat
+    from speechpipe.errors import InvalidParameter
+    from speechpipe.interfaces.cli.live_terminal import Terminal, run
+    from speechpipe.interfaces.cli.microphone import microphone
+    from speechpipe.interfaces.cli.options import parse_set, settings
+    from speechpipe.serving.live.sources import Pace, file_blocks
+
+    if mic == (file is not None):
+        raise InvalidParameter("give either a file (- for standard input) or --mic")
+    config = settings(bundle=bundle, live_max_speed=0, live_idle_timeout_s=86_400)
+    changes = parse_set(set_)
+    with Terminal(partials=partials) as terminal:
+        if mic:
+            wire = WireFormat("linear16", 16_000)
+            failed = run(config, wire, microphone(16_000), terminal, bundle, changes)
+        else:
+            raw = WireFormat("linear16", rate) if rate is not None else None
+            wire, blocks = file_blocks(file or "-", raw, Pace(paced))
+            failed = run(config, wire, blocks, terminal, bundle, changes)
+    raise typer.Exit(1 if failed else 0)

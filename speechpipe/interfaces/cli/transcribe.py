@@ -1,0 +1,49 @@
+"""`speechpipe transcribe`: files in, text out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import AsrOption, BundleOption, Format, SetOption, VadOption, WorkersOption
+
+
+@app.command()
+def transcribe(
+    files: Annotated[list[str], typer.Argument(help="Audio or video files; - reads standard input.")],
+    format_: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TEXT,
+    bundle: BundleOption = "default",
+    vad: VadOption = None,
+    asr: AsrOption = None,
+    set_: SetOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write one file per input here.")] = None,
+    workers: WorkersOption = 0,
+    channel: Annotated[int | None, typer.Option("--channel", min=0, help="Only this channel (0-based).")] = None,
+    multichannel: Annotated[bool, typer.Option("--multichannel", help="Every channel on its own.")] = False,
+    track: Annotated[
+        int | None, typer.Option("--track", min=0, help="Which audio track (0-based); without it the default one.")
+    ] = None,
+    language: Annotated[str | None, typer.Option("--language", help="What is spoken, e.g. en.")] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="Print a table of what each stage did.")] = False,
+) -> None:
+    """Transcribe audio files. One bad file does not stop the rest; the exit code is then 1.
+
+    Example: speechpipe transcribe talk.mp4 --format srt --output subtitles/
+    """
+    from speechpipe.cascade.audio.source import ChannelChoice
+    from speechpipe.interfaces.cli.batch import Batch
+    from speechpipe.interfaces.cli.options import choose, parse_set, settings
+    from speechpipe.serving.engine import Service
+    from speechpipe.serving.transcription.transcriber import TranscriptionRequest
+
+    request_options = (ChannelChoice(channel, multichannel, track), language)
+    config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
+    chosen = choose(Service(config), bundle, vad, asr, parse_set(set_))
+    batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, *request_options))
+    failed = batch.run(Service(config, only=chosen), files)
+    if stages:
+        from speechpipe.interfaces.cli.stage_table import print_table
+
+        print_table(batch.results)
+    raise typer.Exit(1 if failed else 0)

@@ -1,0 +1,23 @@
+"""The templates of the pages, and how figures are written in them."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from speechpipe.interfaces.web import charts
+
+STATIC = Path(__file__).parent / "static"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it."""
+    return "–" if share is None else f"{share:.1%}"
+
+
+def environment() -> Environment:
+    """Return where templates come from; whatever they are given is escaped."""
+    loader = FileSystemLoader(TEMPLATES)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.globals.update(clock=charts.clock, number=charts.number, percent=percent)
+    return found

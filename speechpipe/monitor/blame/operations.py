@@ -1,0 +1,144 @@
+"""Blame on a store: pins the cases of references, reads what came lately, and gives a verdict on a group."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.monitor.blame.documents import document
+from speechpipe.monitor.blame.evidence import ProbeResult, probe_results
+from speechpipe.monitor.blame.normal import Normal, ReferenceTooSmall, fit
+from speechpipe.monitor.blame.repository import BlameArchive, StoredVerdict
+from speechpipe.monitor.blame.verdict import NOBODY, Verdict, blame
+from speechpipe.monitor.cases import Cases, joined
+from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.spec import CascadeSpec
+from speechpipe.monitor.windows import OTHER_TENANTS, Group
+
+MOST_CASES = 2_000
+MOST_RECORDS = 12_000
+PROBES_S = 3_600.0
+"""Probes count that ran in the last hour, if the change is not known to be older."""
+
+LOOKBACK_S = 6 * 3_600.0
+"""A verdict that nobody asked for looks back this far; it finds the onset itself."""
+
+LATE_S = 600.0
+"""Feedback on the last cases of a reference comes so much later."""
+
+
+class ReferenceMismatch(ValueError):
+    """A reference of another group, such as another bundle: what was normal there says nothing here."""
+
+
+@dataclass
+class BlameDesk:
+    """Used on one thread."""
+
+    spec: CascadeSpec
+    store: Store
+
+    def __post_init__(self) -> None:
+        self.archive = BlameArchive(lambda: self.store.engine)
+        self._normals: dict[int, Normal | None] = {}
+
+    def forget(self) -> None:
+        """Read what is normal from the store again: it may have been replaced."""
+        self._normals.clear()
+
+    def pin(self, reference: Reference) -> Cases | None:
+        """Keep the cases of a reference, while its records are there; return them."""
+        known = self.archive.cases(reference.id)
+        if known is not None or not any(reference.group):
+            return known
+        records = self._records(reference.group, reference.since, reference.until + LATE_S)
+        cases = joined(self.spec, records).between(reference.since, reference.until)
+        if not len(cases):
+            return None
+        if len(cases) > MOST_CASES:
+            cases = cases.take(np.linspace(0, len(cases) - 1, MOST_CASES).astype(np.int64))
+        self.archive.pin(reference.id, cases)
+        return cases
+
+    def normal(self, reference: Reference) -> Normal | None:
+        """Return what is normal by a reference; None if its cases were not kept or are too few."""
+        if reference.id not in self._normals:
+            cases = self.pin(reference)
+            try:
+                found = None if cases is None else fit(self.spec, cases)
+            except ReferenceTooSmall:
+                found = None
+            self._normals[reference.id] = found
+        return self._normals[reference.id]
+
+    def verdict(
+        self, group: Group, reference: Reference, since: float, until: float, onset: float | None = None
+    ) -> Verdict:
+        """Return the verdict on a group's traffic between `since` and `until`.
+
+        Raises:
+            ReferenceMismatch: the reference is of another group.
+        """
+        if group._replace(arm="") != reference.group._replace(arm=""):
+            raise ReferenceMismatch(
+                f"reference {reference.id} is of {reference.group.label!r}, the traffic is of {group.label!r}"
+            )
+        normal = self.normal(reference)
+        if normal is None:
+            reason = f"reference {reference.id} has too few cases, or its records are gone: set another one"
+            return Verdict(NOBODY, NOBODY, decided=False, reason=reason)
+        recent, probes = self._recent(group, since, until, onset)
+        return blame(normal, recent, probes, since=onset)
+
+    def decisive(self, group: Group, reference: Reference, since: float, until: float) -> list[str]:
+        """Return the metrics without each of which the verdict on a group would name somebody else.
+
+        Raises:
+            ReferenceMismatch: the reference is of another group.
+        """
+        whole = self.verdict(group, reference, since, until)
+        pinned = self.pin(reference)
+        if pinned is None or not whole.decided or whole.blamed == NOBODY:
+            return []
+        recent, probes = self._recent(group, since, until, None)
+        found = []
+        for name in dict.fromkeys(finding.metric for finding in whole.findings):
+            try:
+                normal = fit(self.spec, pinned.without(name))
+            except ReferenceTooSmall:
+                return []
+            if blame(normal, recent.without(name), probes).label != whole.label:
+                found.append(name)
+        return found
+
+    def _recent(self, group: Group, since: float, until: float, onset: float | None) -> tuple[Cases, list[ProbeResult]]:
+        records = self._records(group, since, until)
+        probes = [record for record in records if record.kind == "probe"]
+        if probes:
+            first = onset if onset is not None else max(since, until - PROBES_S)
+            probes = [record for record in probes if record.at >= first]
+        return joined(self.spec, records).between(since, until), probe_results(self.spec, probes)
+
+    def stored(self, group: Group, reference: Reference, since: float, now: float) -> StoredVerdict:
+        """Give a verdict and keep it."""
+        found = self.verdict(group, reference, since, now)
+        kept = StoredVerdict(now, group, found.label, {**document(self.spec, found), "reference": reference.id})
+        self.archive.save(kept)
+        return kept
+
+    def _records(self, group: Group, since: float, until: float) -> Sequence[Record]:
+        """Return the newest records of a group, of the server and of probes, oldest first."""
+        name, _, version = group.bundle.partition("@")
+        found = self.store.latest(MOST_RECORDS, since, until, name, version)
+        return [record for record in found if record.kind == "system" or _is_of(group, record)]
+
+
+def _is_of(group: Group, record: Record) -> bool:
+    if record.kind == "probe":
+        return True
+    mine = (record.tenant_class, record.channel, record.arm) == (group.tenant_class, group.channel, group.arm)
+    # A canary's sessions are the same traffic: how many there are is a figure of the router.
+    mine = mine or (record.tenant_class, record.channel, group.arm) == (group.tenant_class, group.channel, "champion")
+    return mine and group.tenant in ("", OTHER_TENANTS, record.tenant)

@@ -1,0 +1,275 @@
+"""What the monitor keeps beside the records: windows, references, alarms, announced changes, how far it has read."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Engine, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from speechpipe.foundation.storage.schema import alarm_notices as notices
+from speechpipe.foundation.storage.schema import alarms, changes, cursors, pinned, watched_tenants, windows
+from speechpipe.monitor.alarms import Alarm, Transition
+from speechpipe.monitor.calendar import Change
+from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.rows import (
+    alarm_of,
+    alarm_row,
+    insert_windows,
+    notice_row,
+    of_group,
+    payload_of,
+    reference_of,
+    window_of,
+)
+from speechpipe.monitor.windows import Group, Window, merged
+
+CURSOR = "monitor"
+COARSE_S = 900
+KEPT = frozenset({"id", "acknowledged_at", "acknowledged_by", "blame"})
+"""Columns of an alarm that others write: people, and blame."""
+
+
+class Stale(Exception):
+    """A decision was made from alarms that another process has changed since."""
+
+
+class Archive:
+    """Thread-safe as the database is. `engine` is asked for each time: a store may come back."""
+
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
+
+    # ---- following the records ----
+
+    def cursor(self) -> tuple[int, dict[str, Any]]:
+        """Return the number of the last record that was taken into account, and the detectors' state."""
+        with self._engine().connect() as connection:
+            row = connection.execute(select(cursors).where(cursors.c.name == CURSOR)).first()
+        return (int(row.seq), orjson.loads(row.state)) if row is not None else (0, {})
+
+    def cursor_seq(self) -> int:
+        """Return the number of the last record that was taken into account."""
+        with self._engine().connect() as connection:
+            return int(connection.execute(select(cursors.c.seq).where(cursors.c.name == CURSOR)).scalar() or 0)
+
+    def commit(
+        self, before: int, after: int, found: Iterable[Window], state: dict[str, Any], tenants: Sequence[str] = ()
+    ) -> bool:
+        """Write windows and newly watched tenants and move on from record `before` to `after`, all or nothing.
+
+        Returns False if another process has moved on meanwhile: then nothing was written.
+        """
+        body = orjson.dumps(state)
+        with self._engine().begin() as connection:
+            moved = connection.execute(
+                update(cursors).where(cursors.c.name == CURSOR, cursors.c.seq == before).values(seq=after, state=body)
+            ).rowcount
+            if not moved:
+                if before or connection.execute(select(cursors.c.seq).where(cursors.c.name == CURSOR)).first():
+                    return False
+                connection.execute(insert(cursors), {"name": CURSOR, "seq": after, "state": body})
+            insert_windows(connection, found)
+            if tenants:
+                now = time.time()
+                connection.execute(insert(watched_tenants), [{"tenant": tenant, "since": now} for tenant in tenants])
+        return True
+
+    def tenants(self) -> list[str]:
+        """Return the enterprises that are watched each for itself."""
+        with self._engine().connect() as connection:
+            return list(connection.execute(select(watched_tenants.c.tenant)).scalars())
+
+    def windows(self, since: float, until: float) -> list[Window]:
+        """Return all windows that begin in that time, in order."""
+        query = select(windows).where(windows.c.start >= since, windows.c.start < until).order_by(windows.c.start)
+        with self._engine().connect() as connection:
+            return [window_of(row) for row in connection.execute(query)]
+
+    def compact(self, before: float, stop: Callable[[], bool] = lambda: False) -> int:
+        """Put windows from before that time together, in quarters of an hour; return how many rows that saved.
+
+        A quarter of an hour is written only if nobody has changed it since it was read: a second process that does the
+        same, or late windows, double nothing. `stop` is asked in between.
+        """
+        end, start, saved = before // COARSE_S * COARSE_S, 0, 0
+        fine = windows.c.width_s < COARSE_S
+        while not stop():
+            oldest = select(func.min(windows.c.start)).where(windows.c.start >= start, windows.c.start < end, fine)
+            with self._engine().connect() as connection:
+                first = connection.execute(oldest).scalar()
+            if first is None:
+                break
+            start = first // COARSE_S * COARSE_S + COARSE_S
+            saved += self._put_together([windows.c.start >= start - COARSE_S, windows.c.start < start, fine])
+        return saved
+
+    def _put_together(self, mine: Sequence[ColumnElement[bool]]) -> int:
+        with self._engine().connect() as connection:
+            rows = connection.execute(select(windows).where(*mine)).all()
+        coarse = merged((window_of(row) for row in rows), COARSE_S)
+        with self._engine().connect() as connection:
+            deleted = connection.execute(delete(windows).where(*mine).returning(windows.c.id)).scalars().all()
+            if set(deleted) != {row.id for row in rows}:
+                connection.rollback()
+                return 0  # again with the next round
+            insert_windows(connection, coarse)
+            connection.commit()
+        return len(rows) - len(coarse)
+
+    def expire(self, before: float) -> int:
+        """Delete windows, resolved alarms and their notices from before that time; return how many windows."""
+        with self._engine().begin() as connection:
+            old = notices.c.created_at < before, notices.c.state != "due"
+            connection.execute(delete(notices).where(*old))
+            connection.execute(delete(alarms).where(alarms.c.resolved_at < before))
+            return connection.execute(delete(windows).where(windows.c.start < before)).rowcount
+
+    def units(self, group: Group, since: float) -> int:
+        """Return the units of a group (of the server: its records) in the windows since a time."""
+        counted = windows.c.units if any(group) else windows.c.records
+        query = select(func.sum(counted)).where(*of_group(group), windows.c.start >= since)
+        with self._engine().connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def first(self, group: Group, since: float, units: int) -> list[Window]:
+        """Return the first windows of a group since a time that hold so many units (of the server: records)."""
+        query = select(windows).where(*of_group(group), windows.c.start >= since).order_by(windows.c.start)
+        found: list[Window] = []
+        with (
+            self._engine().connect() as connection,
+            connection.execution_options(yield_per=200).execute(query) as rows,
+        ):
+            for row in rows:
+                if units <= 0:
+                    break
+                found.append(window_of(row))
+                units -= row.units if any(group) else row.records
+        return found
+
+    # ---- references ----
+
+    def references(self) -> list[Reference]:
+        """Return all references, the oldest first."""
+        with self._engine().connect() as connection:
+            return [reference_of(row) for row in connection.execute(select(pinned).order_by(pinned.c.id))]
+
+    def reference_states(self) -> tuple[tuple[int, str], ...]:
+        """Return (number, status) of all references: cheap, to see whether anything has changed."""
+        with self._engine().connect() as connection:
+            rows = connection.execute(select(pinned.c.id, pinned.c.status).order_by(pinned.c.id))
+            return tuple((row.id, row.status) for row in rows)
+
+    def propose(self, reference: Reference) -> int:
+        """Write a proposal; return its number."""
+        group = reference.group
+        values = {
+            "created_at": reference.created_at,
+            "tenant_class": group.tenant_class,
+            "tenant": group.tenant,
+            "channel": group.channel,
+            "bundle": group.bundle,
+            "arm": group.arm,
+            "since": reference.since,
+            "until": reference.until,
+            "records": reference.window.records,
+            "status": "proposed",
+            "payload": payload_of(reference.window),
+        }
+        with self._engine().begin() as connection:
+            key = connection.execute(insert(pinned), values).inserted_primary_key
+            assert key is not None
+            return int(key[0])
+
+    def approve(self, number: int, by: str, now: float) -> Reference:
+        """Pin a proposal and retire what was pinned for the same group.
+
+        Raises:
+            KeyError: there is no such reference.
+        """
+        references = {reference.id: reference for reference in self.references()}
+        chosen = references[number]
+        with self._engine().begin() as connection:
+            for other in references.values():
+                if other.group == chosen.group and other.status == "pinned":
+                    connection.execute(update(pinned).where(pinned.c.id == other.id).values(status="retired"))
+            connection.execute(
+                update(pinned).where(pinned.c.id == number).values(status="pinned", approved_at=now, approved_by=by)
+            )
+        return next(reference for reference in self.references() if reference.id == number)
+
+    # ---- alarms ----
+
+    def save(self, changed: Sequence[Transition], sinks: Sequence[str] = (), due_at: float = 0.0) -> None:
+        """Write changes of alarms, and a notice for each sink that is to be told, all or nothing.
+
+        Args:
+            changed: what `alarms.step` returned for the alarms as they are in the store.
+            sinks: names.
+            due_at: when sinks may be told of those that begin, unless `release` allows it earlier.
+
+        Raises:
+            Stale: another process has changed or opened one of them meanwhile; nothing was written.
+        """
+        try:
+            with self._engine().begin() as connection:
+                for change in changed:
+                    row = alarm_row(change.alarm)
+                    if not change.was:
+                        connection.execute(insert(alarms), row)
+                    else:
+                        mine = alarms.c.id == change.alarm.id, alarms.c.state == change.was
+                        values = {name: value for name, value in row.items() if name not in KEPT}
+                        if connection.execute(update(alarms).where(*mine).values(**values)).rowcount != 1:
+                            raise Stale(change.alarm.id)
+                    if change.event and sinks:
+                        due = [notice_row(change, sink, due_at) for sink in sinks]
+                        connection.execute(insert(notices), due)
+        except IntegrityError as error:
+            raise Stale("another process has opened one of these alarms") from error
+
+    def acknowledge(self, alarm_id: str, by: str, now: float) -> Alarm | None:
+        """Note that somebody has seen an alarm; return it, None if it is not open."""
+        mine = alarms.c.id == alarm_id, alarms.c.state != "resolved"
+        with self._engine().begin() as connection:
+            seen = {"acknowledged_at": now, "acknowledged_by": by}
+            if connection.execute(update(alarms).where(*mine).values(**seen)).rowcount != 1:
+                return None
+            return alarm_of(connection.execute(select(alarms).where(alarms.c.id == alarm_id)).one())
+
+    def annotate(self, alarm_id: str, blame: str) -> None:
+        """Note whom blame names."""
+        with self._engine().begin() as connection:
+            connection.execute(update(alarms).where(alarms.c.id == alarm_id).values(blame=blame))
+
+    def release(self, alarm_ids: Sequence[str], now: float) -> None:
+        """Let sinks be told of these alarms from now on."""
+        with self._engine().begin() as connection:
+            for alarm_id in alarm_ids:
+                mine = notices.c.alarm_id == alarm_id, notices.c.state == "due", notices.c.tries == 0
+                connection.execute(update(notices).where(*mine, notices.c.due_at > now).values(due_at=now))
+
+    def alarms(self, since: float | None = None) -> list[Alarm]:
+        """Return open alarms, and with `since` those that were resolved after it; the newest first."""
+        condition = alarms.c.state != "resolved"
+        if since is not None:
+            condition = or_(condition, alarms.c.resolved_at >= since)
+        with self._engine().connect() as connection:
+            rows = connection.execute(select(alarms).where(condition).order_by(alarms.c.pending_at.desc()))
+            return [alarm_of(row) for row in rows]
+
+    # ---- announced changes ----
+
+    def announce(self, tenant: str, since: float, until: float, note: str) -> int:
+        """Write down that a tenant's data (everybody's, if empty) is about to change; return its number."""
+        with self._engine().begin() as connection:
+            values = {"tenant": tenant, "since": since, "until": until, "note": note}
+            key = connection.execute(insert(changes), values).inserted_primary_key
+            assert key is not None
+            return int(key[0])
+
+    def changes(self) -> list[Change]:
+        """Return every announced change."""
+        with self._engine().connect() as connection:
+            return [Change(*row) for row in connection.execute(select(changes).order_by(changes.c.since))]

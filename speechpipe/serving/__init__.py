@@ -1,0 +1,1 @@
+"""The running cascade: engine, uploads, live audio, its measurements and its health."""

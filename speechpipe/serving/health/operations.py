@@ -1,0 +1,224 @@
+"""What people ask of the records: the health report, references, what a metric was worth. Needs a store, no server."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from speechpipe.errors import InvalidParameter, UnknownName
+from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameDesk, ReferenceMismatch
+from speechpipe.monitor.blame.verdict import NOBODY, Verdict
+from speechpipe.monitor.profiles import profile_of
+from speechpipe.monitor.reference import PROPOSED_ARMS, Progress, Reference, pinned, proposed, reference_for
+from speechpipe.monitor.report import Facts, Filters, Report, health_report
+from speechpipe.monitor.repository import COARSE_S, Archive
+from speechpipe.monitor.spec import CascadeSpec
+from speechpipe.monitor.windows import Group, Grouping, Window, summed_up
+
+EVERYTHING = Filters()
+DAY_S = 86_400.0
+TAIL_BATCH = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """What a metric was worth. An alarm is true to whoever acknowledged it, and to blame if it then names a stage."""
+
+    metric: str
+    values: int
+    alarms: int
+    acknowledged: int
+    blamed: int  # alarms whose verdict named a stage
+    decisive: int  # verdicts that would name somebody else without it
+    firing_s: float
+
+
+class HealthDesk:
+    """Every method raises `StoreUnavailable` if the store cannot be used."""
+
+    def __init__(
+        self,
+        spec: CascadeSpec,
+        store: Store,
+        server: Callable[[], Mapping[str, float | str]] = lambda: {},
+        clock: Callable[[], float] = time.time,
+        keep_records_s: float = 30 * DAY_S,
+    ) -> None:
+        """Read `store`; `server` returns what a running server says of itself."""
+        self._keep_records_s = keep_records_s
+        self._spec = spec
+        self._store = store
+        self._server = server
+        self._clock = clock
+        self._archive = Archive(lambda: store.engine)
+        self._blame = BlameDesk(spec, store)
+
+    def report(self, seconds: float, filters: Filters = EVERYTHING, until: float | None = None) -> Report:
+        """Return the report of the last `seconds`."""
+        until = self._clock() if until is None else until
+        since = until - seconds
+        with reachable():
+            references = self._archive.references()
+            windows = [*self._archive.windows(since, until), *self._tail(since, until)]
+            facts = Facts(
+                since=since,
+                until=until,
+                windows=windows,
+                references=pinned(references),
+                proposals=[reference for reference in references if reference.status == "proposed"],
+                progress=self._progress({w.group for w in windows if filters.takes(w.group)}, references),
+                alarms=self._archive.alarms(since),
+                server=self._server(),
+                filters=filters,
+                verdicts=self._blame.archive.verdicts(since, until),
+            )
+        return health_report(self._spec, facts)
+
+    def _summed(self, since: float, until: float) -> list[Window]:
+        """Return windows of exactly that time: its edges, which cut windows apart, are summed up from records."""
+        first, last = math.ceil(since / COARSE_S) * COARSE_S, math.floor(until / COARSE_S) * COARSE_S
+        if first >= last:
+            edges, found = [(since, until)], []
+        else:
+            edges = [(since, float(first)), (float(last), until)]
+            found = [*self._archive.windows(first, last), *self._tail(first, last)]
+        grouping = Grouping(known=self._archive.tenants())
+        for begin, end in edges:
+            found += summed_up(self._spec, self._store.between(begin, end), grouping)
+        return found
+
+    def _tail(self, since: float, until: float) -> list[Window]:
+        """Sum up what was written and not taken into account yet: a report is true to the second."""
+        seq, _ = self._archive.cursor()
+        found: list[Window] = []
+        grouping = Grouping(known=self._archive.tenants())
+        while True:
+            batch = self._store.after(seq, TAIL_BATCH)
+            if not batch:
+                break
+            seq = batch[-1][0]
+            found += summed_up(self._spec, (record for _, record in batch if since <= record.at < until), grouping)
+        return found
+
+    def value(self, seconds: float) -> list[MetricValue]:
+        """Return what each metric was worth lately, the loudest first."""
+        found = self.report(seconds)
+        decisive = self._decisive(found.facts.since, found.facts.until)
+        rows = []
+        for metric in self._spec.metrics:
+            alarms = [a for a in found.facts.alarms if a.condition.metric == metric.name and a.firing_at is not None]
+            shown = found.metric(metric.name)
+            rows.append(
+                MetricValue(
+                    metric=metric.name,
+                    values=shown.count if shown is not None else 0,
+                    alarms=len(alarms),
+                    acknowledged=sum(alarm.acknowledged_at is not None for alarm in alarms),
+                    blamed=sum(bool(alarm.blame) and not alarm.blame.startswith(f"{NOBODY}:") for alarm in alarms),
+                    decisive=decisive[metric.name],
+                    firing_s=sum((a.resolved_at or found.facts.until) - (a.firing_at or 0.0) for a in alarms),
+                )
+            )
+        return sorted(rows, key=lambda row: (-row.alarms, -row.decisive, row.metric))
+
+    def _decisive(self, since: float, until: float) -> Counter[str]:
+        """Count for each metric the verdicts of that time that would be others without it.
+
+        Verdicts are repeated every few minutes while something is wrong: the newest of each name and group counts.
+        """
+        counts: Counter[str] = Counter()
+        with reachable():
+            references = {reference.id: reference for reference in self._archive.references()}
+            named = [v for v in self._blame.archive.history(since, until) if v.label != NOBODY]
+            for verdict in {(v.group, v.label): v for v in named}.values():
+                reference = references.get(int(verdict.document.get("reference", 0)))
+                if reference is not None:
+                    first = max(verdict.at - LOOKBACK_S, reference.until)
+                    counts.update(self._blame.decisive(verdict.group, reference, first, verdict.at))
+        return counts
+
+    def verdicts(
+        self, since: float, until: float, filters: Filters = EVERYTHING, number: int = 0, onset: float | None = None
+    ) -> list[tuple[Group, Verdict]]:
+        """Return the verdict on each group with traffic between two times, against its pinned reference.
+
+        `number` names another reference; `onset` says when the change began, if that is known.
+
+        Raises:
+            UnknownName: there is no such reference.
+            InvalidParameter: the reference is of another group, such as another bundle.
+        """
+        with reachable():
+            references = self._archive.references()
+            known = pinned(references)
+            chosen = next((reference for reference in references if reference.id == number), None)
+            if number and chosen is None:
+                raise UnknownName(f"there is no reference {number}", cause="not_found")
+            windows = self._summed(since, until)
+            groups = sorted({w.group for w in windows if any(w.group) and filters.takes(w.group)})
+            found = []
+            for group in groups:
+                reference = chosen or reference_for(group, known)
+                if reference is None:
+                    reason = "there is no pinned reference: see `speechpipe reference show`"
+                    found.append((group, Verdict(NOBODY, NOBODY, decided=False, reason=reason)))
+                    continue
+                try:
+                    found.append((group, self._blame.verdict(group, reference, since, until, onset)))
+                except ReferenceMismatch as error:
+                    raise InvalidParameter(str(error), param="reference") from error
+            return found
+
+    # ---- references ----
+
+    def references(self) -> list[Reference]:
+        """Return all references, the oldest first."""
+        with reachable():
+            return self._archive.references()
+
+    def progress(self) -> list[Progress]:
+        """Return how far the groups of today without a reference are on their way to one."""
+        with reachable():
+            now = self._clock()
+            groups = {window.group for window in self._archive.windows(now - DAY_S, now)}
+            return self._progress(groups, self._archive.references())
+
+    def _progress(self, groups: Iterable[Group], references: Iterable[Reference]) -> list[Progress]:
+        known = {reference.group for reference in references if reference.status != "retired"}
+        since = self._clock() - self._keep_records_s
+        found = [
+            Progress(group, self._archive.units(group, since), profile_of(group.tenant_class).reference_units)
+            for group in sorted(set(groups) - known)
+            if any(group) and group.arm in PROPOSED_ARMS
+        ]
+        return [one for one in found if one.units]
+
+    def propose(self, since: float, until: float, filters: Filters = EVERYTHING) -> list[Reference]:
+        """Propose references from a stretch of time, one for each group; return them with their numbers."""
+        with reachable():
+            windows = self._summed(since, until)
+            found = proposed(windows, self._clock(), since, until)
+            numbers = {self._archive.propose(reference) for reference in found if filters.takes(reference.group)}
+            return [reference for reference in self._archive.references() if reference.id in numbers]
+
+    def approve(self, number: int, by: str) -> Reference:
+        """Pin a proposed reference.
+
+        Raises:
+            UnknownName: there is none of that number.
+        """
+        with reachable():
+            try:
+                reference = self._archive.approve(number, by, self._clock())
+                self._blame.pin(reference)  # while its records are there
+                return reference
+            except KeyError as error:
+                raise UnknownName(f"there is no reference {number}", cause="not_found") from error
+
+    def announce(self, tenant: str, since: float, until: float, note: str) -> int:
+        """Write an announced change down: nobody is alarmed by a drift of that tenant (all, if empty) meanwhile."""
+        with reachable():
+            return self._archive.announce(tenant, since, until, note)

@@ -1,0 +1,174 @@
+"""Golden probes on their way through the running service, when nobody else wants the workers.
+
+What a bundle answers the first time is pinned beside the store; from then on every round is compared with it, stage by
+stage: VAD by its segments, the recognizer by its texts of the pinned segments. Another version is pinned anew.
+"""
+
+import json
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechpipe.cascade.asr import DecodeOptions
+from speechpipe.cascade.evaluation.manifest import Clip, read_manifest
+from speechpipe.cascade.request import SessionRequest
+from speechpipe.errors import SpeechpipeError
+from speechpipe.foundation.background import BackgroundTask
+from speechpipe.foundation.state_files import write_file
+from speechpipe.foundation.storage.record import Measure, Record
+from speechpipe.serving.engine import Service
+from speechpipe.serving.health.probes import (
+    AnswerSeen,
+    SegmentSeen,
+    answer_seen,
+    answers_differ,
+    segment_seen,
+    segments_differ,
+)
+from speechpipe.types import Bundle, Utterance
+
+IDLE_CHECK_S = 0.5
+PATIENCE_S = 60.0
+"""A service that is busy for longer skips the rest of a round: live traffic says enough then."""
+
+MOST = 50
+FAILED = ("timeout", "worker_crash", "overload")
+"""A probe that was lost like this says nothing of the recognizer, and counts as failed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What one probe answered when it was pinned."""
+
+    segments: tuple[SegmentSeen, ...]
+    answers: tuple[AnswerSeen, ...]
+
+
+class Probing:
+    """A background task; does nothing where the settings name no probes."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._clips: Sequence[Clip] = ()
+        self._task = BackgroundTask("probes", self._probe_all, every_s=service.settings.probe_every_s)
+        if service.settings.probes is not None:
+            service.tasks.add(self._task)
+
+    def start(self) -> None:
+        """Begin, if there are probes."""
+        if self._service.settings.probes is not None:
+            self._task.start()
+
+    def close(self) -> None:
+        """Stop after the probe in progress."""
+        self._task.close()
+
+    def _probe_all(self) -> None:
+        manifest = self._service.settings.probes
+        if not self._clips and manifest is not None:
+            self._clips = read_manifest(manifest)[:MOST]
+        self.round(self._clips)
+
+    def round(self, clips: Sequence[Clip]) -> None:
+        """Send every probe once; those that were never pinned are pinned."""
+        bundle = self._service.champion
+        pinned = self._pinned(bundle)
+        known = len(pinned)
+        for clip in clips:
+            if not self._idle():
+                log.info("a round of probes was cut short: the service is busy")
+                break
+            try:
+                self._probe(bundle, clip, pinned)
+            except SpeechpipeError as error:
+                self._emit(bundle, clip, error.cause, {})
+        if len(pinned) != known:
+            self._pin(bundle, pinned)
+
+    def _idle(self) -> bool:
+        """Wait until no worker is wanted; False if that takes too long."""
+        waited = 0.0
+        while not self._task.closing:
+            status = self._service.pool.status()
+            if status.queued == 0 and status.active == 0:
+                return True
+            if waited >= PATIENCE_S:
+                return False
+            self._task.pause(IDLE_CHECK_S)
+            waited += IDLE_CHECK_S
+        return False
+
+    def _probe(self, bundle: Bundle, clip: Clip, pinned: dict[str, Golden]) -> None:
+        utterances = self._hear(bundle, clip, None)
+        segments = tuple(segment_seen(one) for one in utterances)
+        golden = pinned.get(clip.name)
+        if golden is None:
+            if not any(answer_seen(one).outcome in FAILED for one in utterances):
+                pinned[clip.name] = Golden(segments, tuple(answer_seen(one) for one in utterances))
+            return
+        measures: dict[str, Measure] = {"vad.probe_differs": float(segments_differ(golden.segments, segments))}
+        if measures["vad.probe_differs"]:  # the recognizer is judged on what VAD said when it was well
+            spans = tuple((segment.start_s, segment.end_s) for segment in golden.segments)
+            utterances = self._hear(bundle, clip, spans) if spans else []
+        answers = tuple(answer_seen(one) for one in utterances)
+        lost = [answer.outcome for answer in answers if answer.outcome in FAILED]
+        if not lost:
+            measures["asr.probe_differs"] = float(answers_differ(golden.answers, answers))
+        outcome = lost[0] if lost else "differs" if any(measures.values()) else "ok"
+        self._emit(bundle, clip, outcome, measures)
+
+    def _hear(self, bundle: Bundle, clip: Clip, spans_s: tuple[tuple[float, float], ...] | None) -> list[Utterance]:
+        session = self._service.session(bundle, SessionRequest(DecodeOptions(whole=True), spans_s))
+        try:
+            utterances = [*session.feed(clip.samples), *session.finish()]
+            while not session.done and not self._task.closing:
+                utterances += session.wait(1.0)
+        finally:
+            session.abort()
+        return utterances
+
+    def _emit(self, bundle: Bundle, clip: Clip, outcome: str, measures: dict[str, Measure]) -> None:
+        self._service.emit(
+            Record(
+                kind="probe",
+                id=f"probe-{uuid.uuid4().hex}",
+                session_id=f"probe-{clip.name}"[:64],
+                at=self._service.clock(),
+                channel="probe",
+                bundle=bundle.name,
+                bundle_version=bundle.version,
+                outcome=outcome,
+                measures=measures,
+            )
+        )
+
+    # ---- what was pinned ----
+
+    def _path(self, bundle: Bundle) -> Path:
+        return self._service.settings.state_dir / "probes" / f"{bundle.id}.json"
+
+    def _pinned(self, bundle: Bundle) -> dict[str, Golden]:
+        path = self._path(bundle)
+        if not path.exists():
+            return {}
+        try:
+            return {
+                name: Golden(
+                    tuple(SegmentSeen(*segment) for segment in found["segments"]),
+                    tuple(AnswerSeen(*answer) for answer in found["answers"]),
+                )
+                for name, found in json.loads(path.read_text()).items()
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("%s is broken, its probes are pinned anew: %s", path, error)
+            return {}
+
+    def _pin(self, bundle: Bundle, pinned: dict[str, Golden]) -> None:
+        path = self._path(bundle)
+        document = {name: {"segments": one.segments, "answers": one.answers} for name, one in pinned.items()}
+        write_file(path, json.dumps(document, indent=1).encode())
+        log.info("%d probes of %s are pinned in %s", len(pinned), bundle.id, path)

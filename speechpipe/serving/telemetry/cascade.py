@@ -1,0 +1,230 @@
+"""The speech cascade as the monitor sees it: its stages, and the catalogue of metrics, one row each.
+
+Adding a metric = one row here and a section in `docs/runbook.md` (a test asks for it).
+"""
+
+from collections.abc import Sequence
+
+from speechpipe.foundation.storage.record import Measure, Record
+from speechpipe.monitor.spec import CascadeSpec, Metric, Read, Shape, Stage, Tier, Worse
+from speechpipe.types import SAMPLE_RATE_HZ
+
+STAGES = (
+    Stage("input", "Input"),
+    Stage("vad", "VAD", ("input",)),
+    Stage("asr", "Recognizer", ("input", "vad")),
+    Stage("people", "People", ("asr",), blame="client"),
+    Stage("software", "Software", served=False, blame="infra"),
+    Stage("system", "Bookkeeping", served=False, blame="infra"),
+)
+
+CLIPPED = 0.001
+REPEATED = 2.4
+"""Whisper's own limit of the compression ratio, above which a text repeats itself (its `transcribe` options)."""
+
+UNDECODABLE = ("undecodable_audio", "empty_audio", "audio_too_long", "unsupported_media_type")
+HEADER_TOLERANCE_S = 0.5
+LEAST_CPU_S = 0.01
+OVERDUE = 10.0
+EXPECTED_FIELDS = ("input.snr_db", "input.rate_hz", "input.channels")
+
+
+def _of(name: str) -> Read:
+    def read(record: Record) -> float | None:
+        value = record.measures.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+    return read
+
+
+def _seconds(name: str) -> Read:
+    samples_of = _of(name)
+
+    def read(record: Record) -> float | None:
+        samples = samples_of(record)
+        return None if samples is None else samples / SAMPLE_RATE_HZ
+
+    return read
+
+
+def _above(name: str, limit: float) -> Read:
+    value_of = _of(name)
+
+    def read(record: Record) -> float | None:
+        value = value_of(record)
+        return None if value is None else float(value > limit)
+
+    return read
+
+
+def _null(*causes: str) -> Read:
+    if not causes:
+        return lambda record: float(record.outcome != "ok")
+    return lambda record: float(record.outcome in causes)
+
+
+def _feedback(kind: str) -> Read:
+    """Of a unit: it counts. Of feedback that came later: it adds, if it is of that kind."""
+
+    def read(record: Record) -> float | None:
+        if record.kind == "unit":
+            return 0.0
+        return 1.0 if record.outcome == kind else None
+
+    return read
+
+
+def _undecodable(record: Record) -> float:
+    return float(record.outcome in UNDECODABLE)
+
+
+def _header_wrong(record: Record) -> float | None:
+    claimed, real = _of("input.claimed_s")(record), _of("input.duration_s")(record)
+    return None if claimed is None or real is None else float(abs(claimed - real) > HEADER_TOLERANCE_S)
+
+
+def _missing(record: Record) -> float:
+    return float(any(record.measures.get(name) is None for name in EXPECTED_FIELDS))
+
+
+def _silent(record: Record) -> float | None:
+    segments = _of("vad.segments")(record)
+    return None if segments is None else float(segments == 0)
+
+
+def _unbalanced(record: Record) -> float | None:
+    balanced = _of("system.balanced")(record)
+    return None if balanced is None else 1.0 - balanced
+
+
+def _stretch(record: Record) -> float | None:
+    wall, cpu = _of("asr.wall_s")(record), _of("asr.cpu_s")(record)
+    return None if wall is None or not cpu else wall / max(cpu, LEAST_CPU_S)
+
+
+def _overdue(record: Record) -> float | None:
+    stretch = _stretch(record)
+    return None if stretch is None else float(stretch > OVERDUE)
+
+
+def _missing_units(record: Record) -> float | None:
+    segments, found = _of("vad.segments")(record), _of("case.units")(record)
+    return None if segments is None or found is None else float(found < segments)
+
+
+def _joined(session: Record, units: Sequence[Record]) -> dict[str, Measure]:
+    """What the records of a session say together."""
+    starts = [start for unit in units if (start := _of("vad.start_s")(unit)) is not None]
+    return {
+        "case.duplicates": float(len(set(starts)) < len(starts)),
+        "case.disordered": float(starts != sorted(starts)),
+        "case.skewed": float(any(unit.versions != session.versions for unit in units)),
+        "case.canary": float(session.arm == "canary"),
+    }
+
+
+UP, DOWN, BOTH = Worse.UP, Worse.DOWN, Worse.BOTH
+PAGE, LOOK, SHOWN = Tier.PAGE, Tier.INVESTIGATE, Tier.SHOWN
+SHARE, SUM = Shape.SHARE, Shape.SUM
+
+INPUT = (
+    Metric("input.duration_s", "s", "length of a session", "clients that cut uploads short", "session", _of("input.duration_s"), tier=SHOWN, mix=True),
+    Metric("input.level_dbfs", "dBFS", "level of the audio", "a microphone turned down, a wrong gain", "session", _of("input.level_dbfs"), key=True, least=3.0),
+    Metric("input.snr_db", "dB", "signal-to-noise ratio", "noise, another room, another device", "session", _of("input.snr_db"), worse=DOWN, key=True, least=3.0),
+    Metric("input.bandwidth_hz", "Hz", "bandwidth of the audio", "a telephone codec, 8 kHz sent as 16 kHz", "session", _of("input.bandwidth_hz"), least=300.0),
+    Metric("input.high_band_share", "", "energy above 4 kHz", "narrow-band audio", "session", _of("input.high_band_share"), least=0.01),
+    Metric("input.clipped_share", "", "share of sessions that clip", "overdriven microphones", "session", _above("input.clipped_share", CLIPPED), SHARE, UP),
+    Metric("input.zero_run_share", "", "share of sessions with dropped audio", "lost frames, muted clients", "session", _above("input.zero_run_share", 0.05), SHARE, UP),
+    Metric("input.dc_offset", "", "DC offset", "broken converters", "session", _of("input.dc_offset"), least=0.01),
+    Metric("input.channel_correlation", "", "correlation of the channels", "channels that cancel each other", "session", _of("input.channel_correlation"), worse=DOWN, least=0.1),
+    Metric("input.missing_share", "", "share of sessions with fields missing", "clients that send nearly nothing", "session", _missing, SHARE, UP, key=True),
+    Metric("input.undecodable_share", "", "share of input that cannot be decoded", "a broken encoder, a new format", "session", _undecodable, SHARE, UP, PAGE, key=True, limit=0.5),
+    Metric("input.header_mismatch_share", "", "share of uploads shorter or longer than they say", "truncated uploads", "session", _header_wrong, SHARE, UP),
+)  # fmt: skip
+
+VAD = (
+    Metric("vad.trigger_rate", "1/min", "VAD trigger rate", "a threshold, weights or a state that is wrong", "session", _of("vad.triggers_per_minute"), tier=PAGE, key=True, least=1.0),
+    Metric("vad.segment_s", "s", "segment length", "padding, silence or cut settings that changed", "unit", _of("vad.segment_s"), tier=PAGE, key=True, least=0.2),
+    Metric("vad.speech_ratio", "", "share of audio that is speech", "a VAD that drops speech or takes noise", "session", _of("vad.speech_ratio"), key=True, least=0.05),
+    Metric("vad.no_trigger_share", "", "share of sessions without a segment", "a VAD that has gone deaf", "session", _silent, SHARE, UP, PAGE, key=True, limit=0.95),
+    Metric("vad.cut_share", "", "share of segments cut at the maximum", "a VAD that never lets go", "unit", _of("vad.cut"), SHARE, UP),
+    Metric("vad.mean_probability", "", "probability of speech inside segments", "a VAD that is less sure", "unit", _of("vad.mean_probability"), worse=DOWN, least=0.02),
+    Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "a score that flutters", "session", _of("vad.flips_per_minute"), worse=UP, least=2.0),
+)  # fmt: skip
+
+ASR = (
+    Metric("asr.null_share", "", "share of transcripts that are null", "anything that leaves people without a text", "unit", _null(), SHARE, UP, PAGE, key=True, limit=0.5),
+    Metric("asr.empty_share", "", "share of transcripts that are empty", "noise taken for speech, a deaf recognizer", "unit", _null("empty", "withdrawn"), SHARE, UP),
+    Metric("asr.timeout_share", "", "share of transcripts that timed out", "slow or starved workers", "unit", _null("timeout"), SHARE, UP, limit=0.2, blames="software"),
+    Metric("asr.crash_share", "", "share of transcripts lost with their workers, or for want of one", "a crashing library", "unit", _null("worker_crash", "worker_unavailable"), SHARE, UP, limit=0.05, blames="software"),
+    Metric("asr.error_share", "", "share of transcripts that failed", "a broken model or bundle", "unit", _null("error"), SHARE, UP, limit=0.2),
+    Metric("asr.overload_share", "", "share of transcripts given up under load", "too few workers", "unit", _null("overload"), SHARE, UP, limit=0.2, blames="software"),
+    Metric("asr.confidence", "", "confidence", "a recognizer or an input that became worse", "unit", _of("asr.confidence"), worse=DOWN, key=True, least=0.02),
+    Metric("asr.words_per_s", "1/s", "words per second of speech", "truncated or invented text", "unit", _of("asr.words_per_s"), key=True, least=0.2),
+    Metric("asr.characters_per_s", "1/s", "characters per second of speech", "truncated or invented text", "unit", _of("asr.characters_per_s"), least=1.0),
+    Metric("asr.repeated_share", "", "share of texts that repeat themselves", "a decoder in a loop", "unit", _above("asr.compression_ratio", REPEATED), SHARE, UP),
+    Metric("asr.compression_ratio", "", "compression ratio of the text", "repetition", "unit", _of("asr.compression_ratio"), worse=UP, tier=SHOWN),
+    Metric("asr.oov_share", "", "share of words the recognizer does not know", "another vocabulary", "unit", _of("asr.oov_share"), worse=UP, least=0.02),
+    Metric("asr.churn", "", "share of the last partial result that the final changed", "unstable partial results", "unit", _of("live.churn"), worse=UP, least=0.05),
+)  # fmt: skip
+
+PEOPLE = (
+    Metric("people.redo_rate", "", "share of utterances that people repeat", "texts that are not what was said", "unit", _feedback("redo"), SHARE, UP, PAGE, key=True, late="feedback"),
+    Metric("people.switch_to_typing_rate", "", "share of utterances after which people type", "people who gave up speaking", "unit", _feedback("switch_to_typing"), SHARE, UP, key=True, late="feedback"),
+    Metric("people.abandon_rate", "", "share of utterances that people abandon", "people who gave up", "unit", _feedback("abandon"), SHARE, UP, late="feedback"),
+    Metric("people.correction_rate", "", "share of utterances that people correct", "wrong words", "unit", _feedback("correction"), SHARE, UP, late="feedback"),
+    Metric("people.edit_share", "", "share of a text that corrections change", "wrong words", "feedback", _of("people.edit_share"), worse=UP, key=True, least=0.05),
+    Metric("people.rating", "", "rating", "people who are not content", "feedback", _of("people.rating"), worse=DOWN, least=0.2),
+    Metric("people.wer", "", "word error rate of reviewed texts", "a recognizer that became worse", "feedback", _of("people.wer"), worse=UP, least=0.03),
+    Metric("people.auto_accept_share", "", "share of results that nobody had to look at", "confidence that says nothing any more", "unit", _of("people.auto_accepted"), SHARE, DOWN, tier=SHOWN),
+)  # fmt: skip
+
+SOFTWARE = (
+    Metric("software.decode_s", "s", "time to read a session", "slow decoding, slow clients", "session", _of("input.decode_wall_s"), worse=UP, tier=SHOWN, mix=True),
+    Metric("software.vad_s", "s", "time of VAD for a session", "a starved CPU", "session", _of("vad.wall_s"), worse=UP, tier=SHOWN, mix=True),
+    Metric("software.asr_s", "s", "time of a segment on a recognizer", "slow or starved workers", "unit", _of("asr.wall_s"), worse=UP, key=True, least=0.1, mix=True),
+    Metric("software.queue_s", "s", "wait for a recognizer", "too few workers", "unit", _of("asr.queue_s"), worse=UP, key=True, least=0.1),
+    Metric("software.endpoint_to_final_s", "s", "end of speech to final text", "a pipeline that is late", "unit", _of("live.endpoint_to_final_s"), worse=UP, tier=PAGE, key=True, least=0.1),
+    Metric("software.partial_lag_s", "s", "age of partial results", "a pipeline that is late", "unit", _of("live.partial_lag_s"), worse=UP, least=0.1),
+    Metric("software.real_time_factor", "", "real-time factor", "a pipeline that does not keep up", "session", _of("software.real_time_factor"), worse=UP, least=0.1, mix=True),
+    Metric("software.audio_s", "s/s", "audio received", "traffic that stops or floods", "session", _of("input.duration_s"), SUM, tier=SHOWN, key=True),
+    Metric("software.refed_share", "", "share of segments that lost a worker", "crashing workers", "unit", _above("asr.attempts", 1), SHARE, UP),
+    Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), worse=UP, tier=SHOWN, mix=True),
+    Metric("software.restarts", "", "worker restarts", "crashing workers", "system", _of("software.restarts"), SUM, UP, SHOWN),
+    Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work where none should be", "system", _of("software.loop_lag_s"), worse=UP, limit=0.5),
+    Metric("software.cpu_share", "", "CPU in use by the service", "a machine that is full", "system", _of("software.cpu_share"), worse=UP, tier=SHOWN, mix=True),
+    Metric("software.rss_mb", "MB", "memory of server and workers", "a leak", "system", _of("software.rss_mb"), worse=UP, least=200.0),
+    Metric("software.open_streams", "", "live sessions", "traffic", "system", _of("software.open_streams"), tier=SHOWN, mix=True),
+    Metric("software.refused", "", "requests refused", "overload, bad clients", "system", _of("software.refused"), SUM, UP, SHOWN),
+    Metric("software.load_share", "", "share of the CPU that sessions need", "a machine that is full", "system", _of("software.load_share"), worse=UP, tier=SHOWN, key=True, limit=0.98, mix=True),
+)  # fmt: skip
+
+SYSTEM = (
+    Metric("system.received_s", "s", "audio received", "", "session", _seconds("system.received_samples"), SUM, tier=SHOWN),
+    Metric("system.in_utterances_s", "s", "audio in utterances", "", "session", _seconds("system.in_utterances_samples"), SUM, tier=SHOWN),
+    Metric("system.dropped_by_vad_s", "s", "audio that VAD dropped", "", "session", _seconds("system.dropped_by_vad_samples"), SUM, tier=SHOWN),
+    Metric("system.dropped_by_overload_s", "s", "audio dropped under load", "too few workers", "session", _seconds("system.dropped_by_overload_samples"), SUM, UP, SHOWN),
+    Metric("system.unbalanced_share", "", "share of sessions whose audio does not add up", "lost audio", "session", _unbalanced, SHARE, UP, PAGE, key=True, limit=0.0),
+    Metric("system.records_lost", "", "records lost", "a store that is down, slow or full", "system", _of("system.records_lost"), SUM, UP, PAGE, key=True, limit=0.0),
+    Metric("system.webhooks_lost", "", "alarm messages lost", "a webhook that hangs or fails", "system", _of("system.webhooks_lost"), SUM, UP, LOOK, limit=0.0),
+    Metric("system.probe_failed_share", "", "share of probes that failed", "a pipeline that broke without traffic to show it", "probe", _null(), SHARE, UP, PAGE, limit=0.2),
+)  # fmt: skip
+
+JOINED = (
+    Metric("software.stretch", "", "time on a recognizer over its CPU time", "starved or slow workers", "unit", _stretch, worse=UP, least=0.5),
+    Metric("software.overdue_share", "", "share of segments that took ten times their CPU time", "starved or slow workers", "unit", _overdue, SHARE, UP),
+    Metric("system.missing_records_share", "", "share of sessions with fewer records than segments", "a store or a router that loses records", "case", _missing_units, SHARE, UP),
+    Metric("system.duplicate_share", "", "share of sessions with an answer that came twice", "a router that repeats itself", "case", _of("case.duplicates"), SHARE, UP),
+    Metric("system.disordered_share", "", "share of sessions whose answers are out of order", "a router that mixes answers up", "case", _of("case.disordered"), SHARE, UP),
+    Metric("system.version_skew_share", "", "share of sessions answered by another version", "workers that were left behind", "case", _of("case.skewed"), SHARE, UP),
+    Metric("system.canary_share", "", "share of sessions on a canary", "a router with wrong weights", "case", _of("case.canary"), SHARE),
+)  # fmt: skip
+
+CASCADE = CascadeSpec(
+    "speech",
+    STAGES,
+    (*INPUT, *VAD, *ASR, *PEOPLE, *SOFTWARE, *SYSTEM),
+    distributions=("vad.segment_s",),
+    joined=JOINED,
+    join=_joined,
+)

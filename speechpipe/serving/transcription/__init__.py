@@ -1,0 +1,1 @@
+"""One file through the cascade, and its result as data."""

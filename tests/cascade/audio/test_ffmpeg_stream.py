@@ -1,0 +1,217 @@
+"""Containers decoded as they arrive: bounded whatever they decode to, and every byte that gives no sound is said."""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from speechpipe.cascade.audio import ffmpeg_stream
+from speechpipe.cascade.audio.ffmpeg_stream import DECODED_BYTES, UNHEARD_BYTES, WAITING_BYTES, FfmpegStream
+from speechpipe.errors import SpeechpipeError, StageFailed, UndecodableAudio
+from speechpipe.types import Samples
+from tests.patience import PATIENCE_S
+from tests.sounds import encoded, encoded_by_ffmpeg, tone
+
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+FORMS: dict[str, Callable[[Samples], bytes]] = {
+    "ogg": lambda audio: encoded_by_ffmpeg(audio, "ogg", "libopus"),
+    "matroska": lambda audio: encoded_by_ffmpeg(audio, "webm", "libopus"),
+    "flac": lambda audio: encoded_by_ffmpeg(audio, "flac", "flac", 16_000),
+    "mp3": lambda audio: encoded_by_ffmpeg(audio, "mp3", "libmp3lame"),
+    "aac": lambda audio: encoded_by_ffmpeg(audio, "adts", "aac"),
+    "mp4": lambda audio: encoded_by_ffmpeg(audio, "mp4", "aac", options=FRAGMENTED),
+}
+LOW, HIGH = 300, 900
+
+
+def waited(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def decoded(name: str, data: bytes) -> tuple[list[int], FfmpegStream]:
+    """Return the tone in each quarter of a second, and the stream."""
+    stream, blocks = FfmpegStream(name, lambda: None), []
+    end = time.monotonic() + PATIENCE_S
+    for at in range(0, len(data), 1000):
+        stream.feed(data[at : at + 1000])
+        while stream.full:
+            blocks.append(stream.take(0.5))
+            time.sleep(0.001)
+            assert time.monotonic() < end
+    stream.finish()
+    while not stream.exhausted:
+        blocks.append(stream.take(0.5))
+        time.sleep(0.001)
+        assert time.monotonic() < end
+    found = [block[:, 0] for block in blocks if block is not None]
+    sound, piece = np.concatenate(found), stream.info.rate_hz // 4
+    spectra = [np.abs(np.fft.rfft(sound[at : at + piece])) for at in range(0, len(sound) - piece, piece)]
+    return [int(spectrum.argmax()) * 4 for spectrum in spectra], stream
+
+
+def within(hertz: list[int], wanted: int) -> int:
+    return sum(abs(one - wanted) <= 8 for one in hertz)
+
+
+NOT_FOUND = {("ogg", "flac"), ("matroska", "flac"), *((first, "aac") for first in FORMS if first != "aac")}
+"""FLAC may be a part of Ogg and Matroska, and ADTS begins with nothing unmistakable."""
+
+
+@pytest.mark.parametrize("second", FORMS)
+@pytest.mark.parametrize("first", FORMS)
+def test_another_recording_on_the_same_connection_is_decoded_too(first: str, second: str) -> None:
+    data = FORMS[first](tone(1.0, LOW)) + FORMS[second](tone(1.0, HIGH))
+    hertz, stream = decoded(first, data)
+    assert within(hertz, LOW) >= 3
+    if (first, second) in NOT_FOUND and not within(hertz, HIGH):
+        told = "audio_damaged" in {notice.code for notice in stream.notices}
+        assert told or first == "flac", "what was not decoded is said; FLAC takes it for a part of its last frame"
+        return
+    assert within(hertz, HIGH) >= 2
+    assert hertz.index(min(hertz, key=lambda one: abs(one - HIGH))) > 1
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_container_that_is_cut_gives_what_it_has(name: str) -> None:
+    data = FORMS[name](tone(4.0, LOW))
+    hertz, _ = decoded(name, data[: len(data) * 3 // 4])
+    assert within(hertz, LOW) >= 6
+
+
+@pytest.mark.parametrize("name", ["aac", "mp4"])
+def test_what_gives_no_sound_is_said(name: str) -> None:
+    hertz, stream = decoded(name, FORMS[name](tone(1.0, LOW)) + bytes(range(256)) * 200)
+    assert within(hertz, LOW) >= 3
+    assert "audio_damaged" in {notice.code for notice in stream.notices}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("mp4", encoded_by_ffmpeg(tone(1.0), "ipod", "aac")),
+        ("matroska", FORMS["matroska"](tone(1.0))[:200]),
+        ("ogg", b"OggS" + bytes(range(256)) * 40),
+        ("flac", b"fLaC\0\0\0\x22" + bytes(5000)),
+    ],
+    ids=["index at the end", "header only", "broken ogg", "broken flac"],
+)
+def test_no_sound_at_all_is_an_error(name: str, data: bytes) -> None:
+    with pytest.raises(UndecodableAudio) as caught:
+        decoded(name, data)
+    assert caught.value.cause == "undecodable_audio"
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "cause"), [(96_000, 1, "unsupported_sample_rate"), (48_000, 8, "unsupported_channels")]
+)
+def test_what_nobody_speaks_into_is_refused_live(
+    rate: int, channels: int, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ffmpeg_stream, "MAX_CHANNELS", 6)
+    with pytest.raises(UndecodableAudio) as caught:
+        decoded("flac", silence(1, rate, channels))
+    assert caught.value.cause == cause
+
+
+def silence(seconds: int, rate: int = 16_000, channels: int = 1) -> bytes:
+    return encoded(np.zeros((seconds * rate, channels), np.float32), rate, form="FLAC")
+
+
+def test_an_hour_in_a_few_bytes_is_decoded_as_it_is_taken() -> None:
+    data, calls = silence(3600), []
+    stream = FfmpegStream("flac", lambda: calls.append(1))
+    at = 0
+    while at < len(data) and not stream.full:
+        stream.feed(data[at : at + 4096])
+        at += 4096
+        time.sleep(0.001)
+    waited(lambda: stream._decoded_bytes >= DECODED_BYTES)
+    time.sleep(0.2)
+    longest = 65_535 * 4
+    assert stream._decoded_bytes <= DECODED_BYTES + longest, "it waits until somebody takes"
+    assert stream.held_bytes <= DECODED_BYTES + longest + WAITING_BYTES + 2 * 4096
+    block = stream.take(0.5)
+    assert block is not None
+    assert len(block) == 8000
+    assert stream.waiting_s(time.monotonic()) > 0.1
+    stream.abort()
+    waited(lambda: stream.exhausted)
+    assert stream.held_bytes == 0
+
+
+def test_frames_of_many_channels_count_with_all_of_them() -> None:
+    data = silence(60, 48_000, 8)
+    stream = FfmpegStream("flac", lambda: None)
+    stream.feed(data)
+    waited(lambda: stream._decoded_bytes >= DECODED_BYTES)
+    time.sleep(0.2)
+    assert stream._decoded_bytes <= DECODED_BYTES + 65_535 * 8 * 4
+    stream.abort()
+
+
+def test_a_packet_that_never_ends_is_given_up() -> None:
+    head = FORMS["matroska"](tone(0.5))
+    cluster = head.index(b"\x1f\x43\xb6\x75")
+    block = b"\xa3\x08\x7f\xff\xff\xff"  # a SimpleBlock of 2 GiB, in a cluster without a length
+    stream = FfmpegStream("matroska", lambda: None)
+    stream.feed(head[:cluster] + b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff" + b"\xe7\x81\x00" + block)
+    sent, end = 0, time.monotonic() + PATIENCE_S
+    while not stream.has_samples and not stream.exhausted and time.monotonic() < end:
+        if not stream.full:
+            stream.feed(bytes(16 * 1024))
+            sent += 16 * 1024
+        time.sleep(0.0001)
+    assert sent <= 2 * UNHEARD_BYTES
+    with pytest.raises(UndecodableAudio):
+        stream.take(0.5)
+
+
+def test_whatever_the_decoding_thread_meets_is_told_to_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unforeseen(*_: object) -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr(FfmpegStream, "_decode", unforeseen)
+    woken: list[int] = []
+    stream = FfmpegStream("ogg", lambda: woken.append(1))
+    waited(lambda: stream.has_samples)
+    with pytest.raises(StageFailed) as caught:
+        stream.take(0.5)
+    assert "ZeroDivisionError: unforeseen" in caught.value.message
+    assert woken
+    assert stream.exhausted
+    stream.feed(bytes(10**6))
+    assert not stream.full, "nothing piles up behind a thread that has ended"
+    assert stream.held_bytes == 0
+
+
+def test_an_error_comes_after_the_sound_before_it() -> None:
+    stream = FfmpegStream("ogg", lambda: None)
+    good = FORMS["ogg"](tone(1.0))
+    stream.feed(good)
+    stream.finish()
+    waited(lambda: stream._ended)
+    stream._error = SpeechpipeError("late")
+    assert stream.take(10.0) is not None
+    with pytest.raises(SpeechpipeError, match="late"):
+        stream.take(10.0)
+
+
+def test_the_beginning_of_a_recording_is_found_however_it_is_cut() -> None:
+    one, two = FORMS["ogg"](tone(1.0, LOW)), FORMS["mp4"](tone(1.0, HIGH))
+    for cut in range(len(one) - 3, len(one) + 14):
+        pipe = ffmpeg_stream._Pipe("ogg")
+        for start, stop in pairwise([0, cut, len(one) + len(two)]):
+            pipe.write((one + two)[start:stop])
+        pipe.end()
+        read = b""
+        while data := pipe.read(4096):
+            read += data
+        pipe.heard()
+        assert read == one
+        assert pipe.following() == ("mp4", 0)
+        assert pipe.read(10**6) == two

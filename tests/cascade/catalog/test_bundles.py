@@ -1,0 +1,205 @@
+"""Cards and bundles: what is shipped is whole, what is broken says where."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.cards import shipped_models
+from speechpipe.cascade.catalog.local import derived, install
+from speechpipe.errors import BadInput, InvalidParameter, UnknownName
+from tests.patience import PATIENCE_S
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return Catalogue([shipped_models()])
+
+
+def test_every_shipped_card_is_whole_and_every_file_has_its_hash(catalogue: Catalogue) -> None:
+    known = [
+        "default",
+        "digits",
+        "emformer",
+        "fast",
+        "hubert",
+        "moonshine",
+        "scripted",
+        "wav2vec2",
+        "webrtc",
+        "whisper",
+    ]
+    assert catalogue.names == known
+    for card in catalogue.cards.values():
+        assert card.description
+        assert card.kind == "bundle" or (card.licence and card.source)
+    for name in catalogue.names:
+        bundle = catalogue.bundle(name)
+        if not catalogue.absent(bundle):  # weights that are fetched at run time are not shipped
+            assert catalogue.problems(bundle) == []
+
+
+def test_a_bundle_carries_every_parameter(catalogue: Catalogue) -> None:
+    bundle = catalogue.bundle("default")
+    assert bundle.id == "default@1.0.0"
+    assert set(bundle.asr.options) == set(catalogue.cards["asr", "pocketsphinx-en-us"].options)
+    assert bundle.segmenter["max_segment_s"] == 20.0
+
+
+def test_parameters_change_within_bounds(catalogue: Catalogue) -> None:
+    bundle = catalogue.bundle("webrtc")
+    changed = catalogue.changed(bundle, {"vad.threshold": 0.6, "vad.mode": 1, "asr.maxhmmpf": 1000})
+    assert (changed.segmenter["threshold"], changed.vad.options["mode"], changed.asr.options["maxhmmpf"]) == (
+        0.6,
+        1,
+        1000,
+    )
+    assert bundle.vad.options["mode"] == 3, "the bundle itself did not change"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vad.mode": 4},
+        {"vad.mode": 1.5},
+        {"vad.threshold": "high"},
+        {"asr.fwdflat": 1},
+        {"asr.beam": 1e-40},
+        {"vad.treshold": 0.5},
+        {"threshold": 0.5},
+        {"store.url": "x"},
+    ],
+    ids=str,
+)
+def test_anything_else_is_refused_by_name(catalogue: Catalogue, changes: dict[str, float]) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        catalogue.changed(catalogue.bundle("webrtc"), changes)
+    assert caught.value.param == next(iter(changes))
+
+
+def test_an_unknown_bundle_lists_the_known_ones(catalogue: Catalogue) -> None:
+    with pytest.raises(UnknownName, match="default, digits, emformer, "):
+        catalogue.bundle("whisper-large")
+    with pytest.raises(UnknownName, match="energy, silero, webrtc"):
+        catalogue.with_parts(catalogue.bundle("default"), vad="cobra")
+
+
+GOOD = """
+kind = "bundle"
+name = "mine"
+version = "2"
+description = "x"
+languages = ["en"]
+[vad]
+card = "silero"
+[vad.segmenter]
+threshold = 0.6
+[asr]
+card = "scripted"
+"""
+
+
+def test_cards_of_ones_own_come_beside_and_before_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(GOOD)
+    (tmp_path / "other.toml").write_text(GOOD.replace('"mine"', '"default"'))
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    assert catalogue.bundle("mine").segmenter["threshold"] == 0.6
+    assert catalogue.bundle("default").version == "2"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        GOOD.replace("kind", "sort"),
+        GOOD.replace('"silero"', '"cobra"'),
+        GOOD.replace("0.6", "6"),
+        GOOD.replace("threshold", "treshold"),
+        GOOD.replace('kind = "bundle"', 'kind = "bag"'),
+        GOOD + "[",
+    ],
+)
+def test_a_broken_card_names_its_file(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "broken.toml").write_text(broken)
+    with pytest.raises(BadInput, match=r"broken\.toml"):
+        Catalogue([shipped_models(), tmp_path])
+
+
+def test_a_file_with_another_hash_is_told(tmp_path: Path) -> None:
+    card = (shipped_models() / "vad" / "silero.toml").read_text()
+    digest = card.split('sha256 = "')[1][:64]
+    (tmp_path / "silero.toml").write_text(card.replace(digest, "0" * 64))
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    (problem,) = catalogue.problems(catalogue.bundle("default"))
+    assert digest in problem
+    assert "0" * 64 in problem
+
+
+def added(folder: Path, name: str, catalogue: Catalogue) -> Path:
+    """Add a variant as another process does: this catalogue is not told."""
+    return install(derived(catalogue, catalogue.bundle("scripted"), name, "1.0.0", {}), folder, catalogue)
+
+
+def eventually_known(catalogue: Catalogue, name: str) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            return catalogue.bundle(name).name == name
+        except UnknownName:
+            time.sleep(0.1)
+    return False
+
+
+def test_a_card_that_came_later_is_found_when_its_name_is_asked_for(tmp_path: Path) -> None:
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    added(tmp_path, "late1", catalogue)
+    assert eventually_known(catalogue, "late1")
+    broken = tmp_path / "bundle" / "broken.toml"
+    broken.write_text("kind =")
+    for _ in range(3):
+        with pytest.raises(UnknownName):
+            catalogue.bundle("late2")
+    broken.unlink()
+    added(tmp_path, "late2", catalogue)
+    assert eventually_known(catalogue, "late2")
+    assert catalogue.knows("late1")
+
+
+def test_unknown_names_cost_one_look_a_second_and_read_only_what_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue([tmp_path])
+    now, looks, reads = [time.monotonic()], [0], [0]
+    files, read = catalogue._files, catalogue._read
+
+    def counted_files() -> frozenset[tuple[str, int, int]]:
+        looks[0] += 1
+        return files()
+
+    def counted_read() -> None:
+        reads[0] += 1
+        read()
+
+    monkeypatch.setattr(catalogue, "_files", counted_files)
+    monkeypatch.setattr(catalogue, "_read", counted_read)
+    monkeypatch.setattr("speechpipe.cascade.catalog.bundles.time.monotonic", lambda: now[0])
+    now[0] += 2.0
+    for _ in range(100):
+        with pytest.raises(UnknownName):
+            catalogue.bundle("nobody")
+    assert (looks[0], reads[0]) == (1, 0)
+
+
+def test_on_an_event_loop_no_card_is_read(tmp_path: Path) -> None:
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    added(tmp_path, "late1", catalogue)
+    catalogue._looked_at = 0.0
+
+    async def ask() -> None:
+        with pytest.raises(UnknownName):
+            catalogue.bundle("late1")
+        await asyncio.to_thread(catalogue.look_again)
+        assert catalogue.bundle("late1").name == "late1"
+
+    asyncio.run(ask())

@@ -1,0 +1,166 @@
+"""One session of the cascade: nothing lost, nothing invented, whatever the size of the blocks."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechpipe.cascade.asr import DecodeOptions
+from speechpipe.cascade.request import SessionRequest
+from speechpipe.cascade.session import Session, SessionOptions
+from speechpipe.cascade.vad import load_vad
+from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
+from speechpipe.cascade.workers import RecognizerSpec
+from speechpipe.errors import StageFailed
+from speechpipe.serving.engine import Service
+from speechpipe.types import Bundle, NullCause, Samples, Utterance
+from tests.sounds import EXPECTED, bursts, sample
+
+PATTERNS = st.lists(
+    st.tuples(st.sampled_from([0.05, 0.2, 0.5, 1.3]), st.sampled_from([0.0, 0.0003, 0.1])), min_size=1, max_size=8
+)
+
+
+def drive(session: Session, audio: Samples, sizes: list[int]) -> list[Utterance]:
+    """Feed in blocks of these sizes, in turn; the accounting must balance after every step."""
+    at, turn, utterances = 0, 0, []
+    while at < len(audio):
+        size = sizes[turn % len(sizes)]
+        utterances += session.feed(audio[at : at + size])
+        at, turn = at + size, turn + 1
+        assert session.accounting.balanced, session.accounting
+        assert session.accounting.received == min(at, len(audio))
+    utterances += session.finish()
+    assert session.accounting.balanced
+    while not session.done:
+        utterances += session.wait(5.0)
+    return utterances
+
+
+def session_of(service: Service, **changes: float) -> Session:
+    bundle = service.catalogue.with_parts(service.bundle("scripted"), vad="energy")
+    bundle = service.catalogue.changed(bundle, {f"vad.{name}": value for name, value in changes.items()})
+    return service.session(bundle, SessionRequest(DecodeOptions(whole=True)))
+
+
+def shape(utterances: list[Utterance]) -> list[tuple[int, int, str]]:
+    return [(item.segment.start, item.segment.end, item.transcript.text) for item in utterances]
+
+
+@settings(max_examples=40)
+@given(PATTERNS, st.lists(st.sampled_from([1, 160, 511, 512, 513, 4000, 40_000]), min_size=1, max_size=4))
+def test_blocks_change_nothing_and_every_sample_is_accounted_for(
+    service: Service, pattern: list[tuple[float, float]], sizes: list[int]
+) -> None:
+    audio = bursts(pattern)
+    if max(sizes) == 1:
+        audio = audio[:2000]
+    whole = drive(session_of(service), audio, [len(audio)])
+    parts_session = session_of(service)
+    parts = drive(parts_session, audio, sizes)
+    assert shape(parts) == shape(whole)
+    accounting = parts_session.accounting
+    assert accounting.pending == 0
+    assert accounting.received == len(audio)
+    assert accounting.in_utterances == sum(item.segment.end - item.segment.start for item in parts)
+    # The scripted recognizer's words are a digest of its samples: the right audio reached it, to the sample.
+    assert [item.index for item in parts] == list(range(len(parts)))
+
+
+def test_words_lie_inside_their_segment_and_never_go_back(service: Service) -> None:
+    utterances = drive(
+        session_of(service), bursts([(0.5, 0.0), (1.7, 0.1), (1.0, 0.0), (0.9, 0.1), (1.0, 0.0)]), [1600]
+    )
+    assert len(utterances) == 2
+    latest = 0.0
+    for utterance in utterances:
+        for word in utterance.transcript.words:
+            assert utterance.segment.start / 16_000 <= word.start_s <= word.end_s <= utterance.segment.end / 16_000
+            assert word.start_s >= latest
+            latest = word.end_s
+
+
+def test_digital_silence_and_noise_give_no_text(service: Service) -> None:
+    for name in ("silence", "noise"):
+        session = service.session(service.bundle("default"), SessionRequest(DecodeOptions(whole=True)))
+        assert drive(session, sample(name), [16_000]) == []
+        assert session.accounting.dropped_by_vad == session.accounting.received == len(sample(name))
+
+
+def test_real_vad_finds_the_known_spans(service: Service) -> None:
+    for name in ("long_pauses", "two_speakers", "digits", "noise_20db"):
+        session = service.session(service.bundle("scripted"), SessionRequest(DecodeOptions(whole=True)))
+        utterances = drive(session, sample(name), [8000])
+        truth = EXPECTED[name]["speech"]
+        assert len(utterances) == len(truth), name
+        for utterance, (start, end) in zip(utterances, truth, strict=True):
+            assert utterance.segment.speech_start / 16_000 == pytest.approx(start, abs=EXPECTED[name]["boundary_s"])
+            assert utterance.segment.speech_end / 16_000 == pytest.approx(end, abs=EXPECTED[name]["boundary_s"])
+            assert utterance.segment.start / 16_000 <= start, "the pre-roll keeps the first word whole"
+
+
+@pytest.mark.parametrize(
+    ("scores", "reason"),
+    [
+        (lambda frames: 1 / 0, "ZeroDivisionError"),
+        (lambda frames: np.full(len(frames), np.nan, np.float32), "not finite"),
+        (lambda frames: np.zeros(len(frames) + 1, np.float32), "shape"),
+    ],
+)
+def test_a_broken_vad_is_an_error_and_never_silence(
+    service: Service, scores: Callable[[Samples], Samples], reason: str
+) -> None:
+    class Broken:
+        frame_samples = 512
+
+        def open(self) -> "Broken":
+            return self
+
+        def probabilities(self, frames: Samples) -> Samples:
+            return scores(frames)
+
+    options = SessionOptions("s", Broken(), Segmenter(SegmenterOptions(), 512), lambda *_: None)  # type: ignore[arg-type]
+    with pytest.raises(StageFailed, match=reason) as caught:
+        Session(options).feed(np.zeros(4096, np.float32))
+    assert caught.value.stage == "vad"
+
+
+def test_an_utterance_without_text_says_why(service: Service) -> None:
+    bundle = service.catalogue.with_parts(service.bundle("scripted"), vad="energy")
+    deaf = service.catalogue.changed(bundle, {"asr.empty_below_level": 2.0})
+    failing = service.catalogue.changed(bundle, {"asr.fail_above_level": 0.0})
+    audio = bursts([(0.3, 0.0), (1.0, 0.1), (1.0, 0.0)])
+    for chosen, cause in ((deaf, NullCause.EMPTY), (failing, NullCause.ERROR)):
+        session = service.session(chosen, SessionRequest(DecodeOptions(whole=True)))
+        (utterance,) = drive(session, audio, [1600])
+        assert utterance.transcript.null_cause is cause
+        assert session.summary().nulls == {cause: 1}
+
+
+def test_a_session_waits_for_recognizers_instead_of_filling_memory(service: Service) -> None:
+    audio = bursts([(0.5, 0.0), (1.0, 0.1)] * 8 + [(1.0, 0.0)])
+    bundle = service.catalogue.with_parts(service.bundle("scripted"), vad="energy")
+    slow = service.catalogue.changed(bundle, {"asr.cost": 0.05})
+    session = Session(
+        SessionOptions(
+            "bounded",
+            load_vad("energy"),
+            Segmenter(SegmenterOptions(min_silence_s=0.2, padding_s=0.1), 512),
+            lambda decode, _: service.pool.open(_spec(slow), decode, "bounded"),
+            DecodeOptions(whole=True),
+            max_pending_s=2.0,
+        )
+    )
+    returned = session.feed(audio)
+    assert returned, "the first results were waited for"
+    assert service.pool.status().queued_s <= 4.0
+    session.finish()
+    while not session.done:
+        returned += session.wait(5.0)
+    assert len(returned) == 8
+
+
+def _spec(bundle: Bundle) -> RecognizerSpec:
+    return RecognizerSpec(bundle.asr.implementation, bundle.asr.options, bundle.asr.files)

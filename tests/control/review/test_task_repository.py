@@ -1,0 +1,247 @@
+"""The queue in a real database: one task, one person; nobody's work is lost."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speechpipe.control.review import TaskState, Why
+from speechpipe.control.review.job_repository import CLAIM_S, Job
+from speechpipe.control.review.operations import ReviewDesk
+from speechpipe.control.review.task_repository import LEASE_S, LOOK_AT, Reviewer
+from speechpipe.control.review.tasks import Task, read_answer
+from speechpipe.errors import InUse, InvalidParameter, UnknownName
+from speechpipe.foundation.storage.writer import Store
+from tests.control.review.tasks import said, task
+from tests.databases import DATABASES
+
+ANN, BOB = Reviewer("ann"), Reviewer("bob")
+ANSWER = [said(0, 0.9, "one two", "p0"), said(2, 2.9, "three for", "p2")]
+
+
+class Bench:
+    def __init__(self, store: Store) -> None:
+        self.now = 1000.0
+        self.store = store
+        self.desk = self.another()
+        self.queue = self.desk.queue
+
+    def another(self) -> ReviewDesk:
+        return ReviewDesk(self.store, lambda: self.now)
+
+    def claim(self, who: Reviewer = ANN, has_audio: Any = lambda _: True) -> Task | None:
+        return self.queue.claim(who, has_audio)
+
+    def claimed(self, who: Reviewer = ANN) -> Task:
+        found = self.claim(who)
+        assert found is not None
+        return found
+
+    def submit(self, held: Task, who: Reviewer = ANN, segments: Any = None) -> Task:
+        return self.desk.submit(held.id, who, held.lease, segments or ANSWER, 5.0)
+
+
+@pytest.fixture(params=DATABASES, ids=str)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with request.param.empty(tmp_path) as url:
+        store = Store(url)
+        yield Bench(store)
+        store.close()
+
+
+def test_the_most_urgent_comes_first_then_the_oldest(bench: Bench) -> None:
+    bench.desk.add(
+        [task(1, why=Why.AUDIT), task(2, why=Why.UNSURE), task(3, why=Why.DEGREE), task(4, why=Why.DEGREE)], None
+    )
+    assert [bench.claimed(Reviewer(f"r{number}")).id for number in range(4)] == ["t3", "t4", "t2", "t1"]
+    assert bench.claim() is None
+
+
+def test_of_many_who_reach_for_a_task_one_gets_it(bench: Bench) -> None:
+    bench.desk.add([task(number) for number in range(12)], None)
+    desks = [bench.another() for _ in range(4)]  # as four processes have
+    found: list[str] = []
+
+    def work(number: int) -> None:
+        while (held := desks[number].queue.claim(Reviewer(f"r{number}"), lambda _: True)) is not None:
+            found.append(held.id)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert sorted(found) == sorted(f"t{number}" for number in range(12))
+
+
+def test_who_leaves_loses_nothing(bench: Bench) -> None:
+    bench.desk.add([task()], None)
+    held = bench.claimed(ANN)
+    assert bench.claim(BOB) is None, "one person at a time"
+    begun = read_answer(held, [said(0, 0.9, "one too", "p0")], whole=False)
+    bench.now += LEASE_S - 1
+    bench.queue.renew(held.id, held.lease, begun, 30.0)
+    bench.now += LEASE_S - 1
+    assert bench.claim(BOB) is None, "renewed"
+    bench.now += 2
+    taken = bench.claimed(BOB)
+    assert (taken.reviewer, taken.work_s) == ("bob", 30.0)
+    assert [one.text for one in taken.work] == ["one too"], "what the first had typed"
+    for act in (
+        lambda: bench.submit(held),
+        lambda: bench.queue.renew(held.id, held.lease, None),
+        lambda: bench.queue.release(held.id, held.lease),
+        lambda: bench.queue.skip(held.id, held.lease, "other"),
+        lambda: bench.queue.renew(held.id, "", None),
+    ):
+        with pytest.raises(InUse, match="not yours any more") as refused:
+            act()
+        assert refused.value.cause == "lease_lost"
+    assert bench.submit(taken, BOB).state is TaskState.DONE
+
+
+def test_a_slow_hand_may_still_submit_if_nobody_else_took_it(bench: Bench) -> None:
+    bench.desk.add([task()], None)
+    held = bench.claimed()
+    bench.now += 100 * LEASE_S
+    assert bench.submit(held).state is TaskState.DONE
+
+
+def test_an_answer_is_taken_once_and_saying_it_again_changes_nothing(bench: Bench) -> None:
+    bench.desk.add([task()], None)
+    held = bench.claimed()
+    told: list[str] = []
+    first = bench.submit(held)
+    bench.desk.on_done = lambda done: told.append(done.id)
+    again = bench.submit(held, segments=[said(0, 0.9, "x", "p0"), said(2, 2.9, "y", "p2")])
+    assert again.work == first.work
+    assert again.work_s == first.work_s == 5.0
+    assert told == [], "nobody is told twice"
+    assert first.compared["units"][1]["edits"] == 1
+    with pytest.raises(InUse, match="done already"):
+        bench.desk.submit(held.id, BOB, "another", ANSWER, 0.0)
+    assert bench.claim(BOB) is None
+
+
+def test_given_back_at_once(bench: Bench) -> None:
+    bench.desk.add([task()], None)
+    held = bench.claimed()
+    bench.queue.release(held.id, held.lease)
+    assert bench.claimed(BOB).reviewer == "bob"
+
+
+def test_who_cannot_do_it_is_not_asked_again_and_after_three_nobody_is(bench: Bench) -> None:
+    bench.desk.add([task(job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}, callback="http://x/"))
+    held = bench.claimed()
+    with pytest.raises(InvalidParameter, match="reason must be one of"):
+        bench.queue.skip(held.id, held.lease, "tired")
+    bench.queue.skip(held.id, held.lease, "cannot_understand", "mumbles")
+    assert bench.claim(ANN) is None
+    for name in ("bob", "cleo"):
+        held = bench.claimed(Reviewer(name))
+        state = bench.queue.skip(held.id, held.lease, "cannot_understand").state
+    assert state is TaskState.SKIPPED
+    assert bench.claim(Reviewer("dan")) is None
+    job, tasks = bench.desk.waiting("j", "acme")
+    assert (job.state, job.cause, job.callback_state) == ("failed", "nobody_could", "due")
+    assert tasks[0].skips[0]["note"] == "mumbles"
+
+
+def test_audio_that_is_gone_ends_the_task_and_says_so(bench: Bench) -> None:
+    bench.desk.add([task(1, job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}))
+    bench.desk.add([task(2)], None)
+    found = bench.claim(ANN, has_audio=lambda id_: id_ == "t2")
+    assert found is not None
+    assert found.id == "t2"
+    assert bench.queue.task("t1").state is TaskState.EXPIRED
+    assert bench.desk.waiting("j", "acme")[0].cause == "audio_expired"
+
+
+def test_a_job_is_done_with_its_last_task(bench: Bench) -> None:
+    job = Job("j", "acme", 0.0, {"status_url": "/x"}, callback="http://x/")
+    bench.desk.add([task(1, job="j"), task(2, job="j")], job)
+    bench.submit(bench.claimed())
+    assert bench.desk.waiting("j", "acme")[0].state == "waiting"
+    assert bench.desk.jobs.due() == []
+    bench.submit(bench.claimed())
+    found = bench.desk.waiting("j", "acme")[0]
+    assert (found.state, found.callback_state) == ("done", "due")
+    with pytest.raises(UnknownName):
+        bench.desk.waiting("j", "another tenant")
+
+
+def test_a_call_that_fails_is_tried_again_later_and_given_up_after_a_day(bench: Bench) -> None:
+    bench.desk.add([task(job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}, callback="http://x/"))
+    bench.submit(bench.claimed())
+    jobs = bench.desk.jobs
+    begun = bench.now
+    while (found := bench.desk.waiting("j", None)[0]).callback_state == "due":
+        bench.now += 60
+        for job in jobs.due():
+            claimed = jobs.claim(job)
+            assert claimed is not None
+            assert jobs.claim(job) is None, "it is taken"
+            jobs.called(claimed, reached=False)
+    assert (found.callback_state, found.callback_tries) == ("failed", 20)
+    assert 8 * 3600 < bench.now - begun < 48 * 3600
+
+
+def test_a_call_whose_server_died_is_due_again(bench: Bench) -> None:
+    bench.desk.add([task(job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}, callback="http://x/"))
+    bench.submit(bench.claimed())
+    jobs = bench.desk.jobs
+    assert jobs.claim(jobs.due()[0]) is not None
+    assert jobs.due() == []
+    bench.now += CLAIM_S
+    assert [job.callback_tries for job in jobs.due()] == [1]
+
+
+def test_a_tenants_reviewer_sees_nothing_of_others(bench: Bench) -> None:
+    bench.desk.add([task(1, tenant="acme"), task(2, tenant="zeta")], None)
+    theirs = Reviewer("zoe", "zeta")
+    held = bench.claimed(theirs)
+    assert held.id == "t2"
+    assert bench.claim(theirs) is None
+    with pytest.raises(UnknownName):
+        bench.desk.task("t1", theirs)
+    assert sum(bench.desk.shelf.counts("zeta")["open"].values()) == 0
+    assert [one.id for one in bench.desk.shelf.listed([TaskState.OPEN], "acme")] == ["t1"]
+
+
+def test_reading_goes_on_while_answers_come(bench: Bench) -> None:
+    bench.desk.add([task(number) for number in range(6)], None)
+    for number in range(3):
+        bench.now += 1
+        bench.submit(bench.claimed(Reviewer(f"r{number}")), Reviewer(f"r{number}"))
+    reading = bench.desk.shelf.finished()
+    first = next(reading)
+    bench.now += 1
+    bench.submit(bench.claimed())
+    rest = list(reading)
+    assert [first.id, *(one.id for one in rest)] == ["t0", "t1", "t2"], "as it was when the reading began"
+    assert all(one.compared["units"] for one in rest)
+    assert [one.id for one in bench.desk.shelf.finished(since=bench.now)] == ["t3"]
+
+
+def test_old_answers_are_forgotten(bench: Bench) -> None:
+    bench.desk.add([task(1), task(2)], None)
+    bench.submit(bench.claimed())
+    bench.now += 100
+    assert bench.desk.shelf.forget(bench.now) == 1
+    assert bench.desk.shelf.known(["t1", "t2"]) == {"t2"}
+
+
+def test_tasks_without_audio_hide_none_behind_them(bench: Bench) -> None:
+    bench.desk.add([task(number) for number in range(3 * LOOK_AT)], None)
+    gone = {f"t{number}" for number in range(2 * LOOK_AT)}
+    held = bench.claim(has_audio=lambda id_: id_ not in gone)
+    assert held is not None
+    assert held.id == f"t{2 * LOOK_AT}"
+    assert bench.queue.task("t0").state is TaskState.EXPIRED
+
+
+def test_tasks_that_one_person_skipped_hide_none_behind_them(bench: Bench) -> None:
+    skips = [{"by": "ann", "reason": "other", "note": "", "at": 0.0}]
+    mine = [replace(task(number, created_at=1.0), skips=skips) for number in range(LOOK_AT + 5)]
+    bench.desk.add([*mine, task(999, created_at=1.0)], None)
+    assert bench.claimed(ANN).id == "t999"

@@ -1,0 +1,402 @@
+"""Rollouts on a store: plans, steps, evidence, two operators, history. No server, no audio."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, update
+from sqlalchemy.exc import DatabaseError
+
+from speechpipe.control.rollout import Judgement, Status
+from speechpipe.control.rollout.operations import RolloutDesk, Verified
+from speechpipe.control.rollout.plan import Plan, parse, read, template
+from speechpipe.control.rollout.speech_guards import GUARDS
+from speechpipe.errors import BadInput, InUse, StoreUnavailable, UnknownName
+from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.schema import rollout_history, routes
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.serving.assignment import ROLLOUT, STEP, UNIT
+from tests.databases import DATABASES
+
+PLAN = """
+candidate = "new"
+approval = "{approval}"
+[[steps]]
+mode = "canary"
+weight = 0.25
+margin = 3.0
+least_sessions = 20
+[[steps]]
+mode = "canary"
+weight = 0.5
+margin = 2.0
+least_sessions = 20
+[guards]
+{guards}
+"""
+
+
+def plan(approval: str = "promotion") -> Plan:
+    guards = "\n".join(f"{name} = 0.1" for name in GUARDS.rates)
+    return parse(PLAN.format(approval=approval, guards=guards), GUARDS.rates)
+
+
+class Bench:
+    """A desk, its store, and sessions that fall on its arms."""
+
+    def __init__(self, store: Store, bundles: dict[str, str]) -> None:
+        self.store = store
+        self.bundles = bundles
+        self.desk = self.another()
+        self.desk.serve("old", "old@1")
+        self.count = 0
+
+    def another(self) -> RolloutDesk:
+        def verify(name: str) -> Verified:
+            if name not in self.bundles:
+                raise UnknownName(f"no bundle {name}")
+            return Verified(f"{name}@1", self.bundles[name])
+
+        return RolloutDesk(self.store, GUARDS, verify, clock=lambda: 1_000.0)
+
+    def traffic(self, sessions: int, *, empty: dict[str, float] | None = None, user: str = "") -> None:
+        rollout = self.desk.state().rollout
+        assert rollout is not None
+        for _ in range(sessions):
+            self.count += 1
+            name = f"s{self.count}"
+            arm = rollout.arm(user or name)
+            bad = (self.count * 0.618) % 1 < (empty or {}).get(arm, 0.0)
+            self.put("unit", name, arm, rollout, "empty" if bad else "ok", user or name)
+            self.put("session", name, arm, rollout, "ok", user or name)
+        self.store.flush()
+
+    def counted(self) -> Counter[str]:
+        """Sessions on each arm, off the records."""
+        return Counter(record.arm for record in self.store.read("session"))
+
+    def put(self, kind: str, name: str, arm: str, rollout: Any, outcome: str, unit: str) -> None:
+        measures = {ROLLOUT: rollout.id, STEP: rollout.step, UNIT: unit, "input.duration_s": 3.0, "vad.segments": 1}
+        at = 1000.0 + self.count
+        record = Record(kind, f"{kind}-{name}", name, at, "upload", "b", "1", outcome, arm=arm, measures=measures)
+        self.store.append(record)
+
+
+@pytest.fixture(params=DATABASES, ids=str)
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with request.param.empty(tmp_path) as url:
+        store = Store(url)
+        store.open()
+        yield Bench(store, {"old": "h0", "new": "h1"})
+        store.close()
+
+
+def test_a_good_candidate_climbs_on_evidence_and_a_person_promotes_it(at: Bench) -> None:
+    desk = at.desk
+    state = desk.start(plan(), "ann")
+    assert state.active is not None
+    assert state.aliases == {"champion": "old@1", "challenger": "new@1"}
+    assert desk.conduct() == desk.state(), "no evidence, no step"
+    at.traffic(400)
+    state = desk.conduct()
+    assert state.rollout is not None
+    assert (state.rollout.step, state.rollout.status) == (1, Status.RUNNING)
+    found = desk.evidence(state)
+    assert found is not None
+    assert found[1].units.total() == 0, "a step is judged by its own sessions"
+    with pytest.raises(InUse, match="no evidence for a promotion"):
+        desk.promote("ann")
+    at.traffic(200)
+    state = desk.conduct()
+    assert state.rollout is not None
+    assert state.rollout.status is Status.WAITING
+    assert state.champion == "old@1", "a person is asked"
+    state = desk.approve("ann", "looks good")
+    assert (state.champion, state.previous) == ("new@1", "old@1")
+    assert state.active is None
+    actions = [(entry.action, entry.actor) for entry in desk.history()]
+    mine, machine = "ann", "speechpipe"
+    assert actions == [
+        ("promote", mine),
+        ("ask", machine),
+        ("advance", machine),
+        ("start", mine),
+        ("serve", machine),
+    ]
+    assert desk.history()[0].evidence["judgement"] == "promote"
+    state = desk.roll_back("bob", "people complain")
+    assert (state.champion, state.previous) == ("old@1", "new@1")
+
+
+def test_nobody_is_asked_where_the_plan_says_so(at: Bench) -> None:
+    at.desk.start(plan("none"), "ann")
+    for sessions in (400, 200):
+        at.traffic(sessions)
+        at.desk.conduct()
+    assert at.desk.state().champion == "new@1"
+
+
+def test_a_worse_candidate_is_rolled_back_by_itself(at: Bench) -> None:
+    at.desk.start(plan(), "ann")
+    at.traffic(300, empty={"champion": 0.05, "canary": 0.5})
+    state = at.desk.conduct()
+    assert state.rollout is not None
+    assert state.rollout.status is Status.ROLLED_BACK
+    assert state.rollout.reason.startswith("empty: ")
+    assert state.champion == "old@1"
+    assert state.rollout.arm("anybody") == "champion"
+
+
+def test_one_user_with_many_sessions_counts_once(at: Bench) -> None:
+    state = at.desk.start(plan(), "ann")
+    assert state.rollout is not None
+    user = next(name for name in (f"u{i}" for i in range(100)) if state.rollout.arm(name) == "canary")
+    at.traffic(200, empty={"canary": 1.0}, user=user)
+    found = at.desk.evidence(at.desk.state())
+    assert found is not None
+    evidence, ledger = found
+    assert ledger.sessions["canary"] == 200
+    assert ledger.events["empty"]["canary"] == 1
+    assert evidence.judgement is Judgement.HOLD
+
+
+def test_a_router_that_splits_otherwise_voids_the_evidence(at: Bench) -> None:
+    state = at.desk.start(plan("none"), "ann")
+    for number in range(400):
+        at.put("session", f"x{number}", "champion" if number % 20 else "canary", state.rollout, "ok", f"x{number}")
+    at.store.flush()
+    found = at.desk.evidence(state)
+    assert found is not None
+    assert "routing is not as planned" in found[0].reason
+    assert at.desk.conduct().revision == state.revision
+
+
+def test_a_paused_rollout_goes_nowhere_but_back(at: Bench) -> None:
+    desk = at.desk
+    desk.start(plan("none"), "ann")
+    desk.pause("ann", "lunch")
+    with pytest.raises(InUse, match="paused already"):
+        desk.pause("ann")
+    at.traffic(400)
+    assert desk.conduct().rollout.step == 0  # type: ignore[union-attr]
+    at.traffic(300, empty={"canary": 0.9})
+    assert desk.conduct().rollout.status is Status.ROLLED_BACK  # type: ignore[union-attr]
+
+
+def test_two_operators_at_once_one_wins_and_the_other_is_told(at: Bench) -> None:
+    at.desk.start(plan(), "ann")
+    first, second = at.desk, at.another()
+    state = second.state()
+    first.pause("ann")
+    with pytest.raises(InUse, match="somebody else"):
+        second._save(state.changed(), "bob", "pause", "", "new@1", {})
+    assert [entry.actor for entry in first.history()] == ["ann", "ann", "speechpipe"]
+
+
+def test_what_cannot_be_done_says_why(at: Bench) -> None:
+    desk = at.desk
+    for call in (desk.approve, desk.promote, desk.pause, desk.resume):
+        with pytest.raises(InUse, match="no rollout is under way"):
+            call("ann")
+    with pytest.raises(InUse, match="nothing to roll back to"):
+        desk.roll_back("ann", "why not")
+    with pytest.raises(UnknownName):
+        desk.start(read({"candidate": "gone", "steps": plan().document()["steps"]}, GUARDS.rates), "ann")
+    with pytest.raises(InUse, match="is the champion already"):
+        desk.start(read({"candidate": "old", "steps": plan().document()["steps"]}, GUARDS.rates), "ann")
+    desk.start(plan(), "ann")
+    with pytest.raises(InUse, match="under way"):
+        desk.start(plan(), "bob")
+    with pytest.raises(InUse, match="not paused"):
+        desk.resume("ann")
+
+
+def test_a_bundle_that_was_altered_meanwhile_goes_no_step_further(at: Bench) -> None:
+    at.desk.start(plan("none"), "ann")
+    at.traffic(400)
+    at.bundles["new"] = "h2"
+    with pytest.raises(UnknownName, match="not what it was"):
+        at.desk.conduct()
+    assert at.desk.state().rollout.step == 0  # type: ignore[union-attr]
+
+
+def test_evidence_is_the_same_for_every_process_and_after_a_restart(at: Bench) -> None:
+    at.desk.start(plan(), "ann")
+    at.traffic(150, empty={"champion": 0.1, "canary": 0.1})
+    mine = at.desk.evidence(at.desk.state())
+    at.traffic(150, empty={"champion": 0.1, "canary": 0.1})
+    mine, others = at.desk.evidence(at.desk.state()), at.another().evidence(at.another().state())
+    assert mine is not None
+    assert others is not None
+    assert mine[0] == others[0]
+
+
+def test_the_history_cannot_be_changed(at: Bench) -> None:
+    at.desk.start(plan(), "ann")
+    for statement in (update(rollout_history).values(actor="nobody"), delete(rollout_history)):
+        with pytest.raises(DatabaseError, match="only added to"), at.store.engine.begin() as connection:
+            connection.execute(statement)
+
+
+def promoted(at: Bench) -> None:
+    at.desk.start(plan("none"), "ann")
+    for sessions in (400, 200):
+        at.traffic(sessions)
+        at.desk.conduct()
+    assert at.desk.state().champion == "new@1"
+
+
+def test_a_rollback_goes_to_what_served_before_whatever_the_command_line_was_set_to(at: Bench) -> None:
+    served = at.another()  # another process, that knows the store alone
+    assert served.state().champion == "old@1"
+    promoted(at)
+    assert served.state().previous == "old@1"
+    assert served.roll_back("ann", "sounds odd").champion == "old@1"
+
+
+def test_nothing_is_rolled_out_where_nobody_has_served(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'empty.db'}")
+    desk = RolloutDesk(store, GUARDS, lambda name: Verified(f"{name}@1", "h"))
+    assert desk.state().champion == ""
+    with pytest.raises(InUse, match="no server has served on this store yet"):
+        desk.start(plan(), "ann")
+    store.close()
+
+
+def test_a_restart_moves_nobody_and_another_setting_moves_the_champion(at: Bench) -> None:
+    promoted(at)
+    revision = at.desk.state().revision
+    assert at.desk.serve("old", "old@1").revision == revision, "a restart as it was"
+    assert at.desk.serve("old", "old@2").champion == "new@1", "a card came for the setting's name: still promoted"
+    state = at.desk.serve("third", "third@1")
+    assert (state.champion, state.previous) == ("third@1", "new@1")
+    assert at.desk.history()[0].reason == "a server started with SPEECHPIPE_BUNDLE=third"
+    assert at.desk.roll_back("ann", "worse").champion == "new@1"
+
+
+def test_a_newer_version_of_what_the_setting_names_is_served_at_the_next_start(at: Bench) -> None:
+    state = at.desk.serve("old", "old@2")
+    assert (state.champion, state.previous) == ("old@2", "old@1")
+
+
+def test_a_rollout_is_not_voided_by_a_server_that_starts_with_another_setting(at: Bench) -> None:
+    at.desk.start(plan(), "ann")
+    assert at.desk.serve("third", "third@1") == at.desk.state()
+    assert at.desk.state().champion == "old@1"
+    at.desk.roll_back("ann", "no")
+    assert at.desk.serve("third", "third@1").champion == "third@1"
+
+
+def test_what_an_older_version_wrote_is_taken_up(at: Bench) -> None:
+    promoted(at)
+    document = at.desk.state().document()
+    del document["setting"], document["resolved"]
+    with at.store.engine.begin() as connection:
+        connection.execute(update(routes).values(document=document))
+    assert at.desk.serve("old", "old@1").champion == "new@1"
+    document = {**at.desk.state().document(), "champion": "", "previous": "", "setting": ""}  # nobody was promoted
+    with at.store.engine.begin() as connection:
+        connection.execute(update(routes).values(document=document))
+    assert at.desk.serve("old", "old@1").champion == "old@1"
+
+
+def test_a_store_that_was_emptied_is_told_who_serves(at: Bench) -> None:
+    promoted(at)
+    known = at.desk.state()
+    with at.store.engine.begin() as connection:
+        connection.execute(delete(routes))
+    state = at.another().serve("old", "old@1", known)
+    assert (state.champion, state.previous) == ("new@1", "old@1")
+
+
+def test_a_held_rollout_makes_room_for_the_next(at: Bench) -> None:
+    at.bundles["better"] = "h2"
+    at.desk.start(plan(), "speechpipe retrain")
+    at.desk.hold("speechpipe retrain", "no better")
+    steps = plan().document()["steps"]
+    state = at.desk.start(read({"candidate": "better", "steps": steps}, GUARDS.rates), "ann")
+    assert state.active is not None
+    assert state.active.candidate == "better@1"
+    assert [entry.action for entry in at.desk.history()][:4] == ["start", "rollback", "hold", "start"]
+    assert "the rollout of better@1 begins" in at.desk.history()[1].reason
+    at.desk.pause("ann", "lunch")
+    with pytest.raises(InUse, match="under way"):
+        at.desk.start(plan(), "bob")
+
+
+def test_what_ended_is_shown_with_the_evidence_it_ended_with(at: Bench) -> None:
+    at.desk.start(plan(), "ann")
+    at.traffic(300, empty={"canary": 0.9})
+    state = at.desk.conduct()
+    assert state.active is None
+    shown = at.another().shown(state)
+    assert shown is not None
+    assert shown["judgement"] == "roll_back"
+    assert {arm["arm"]: arm["sessions"] for arm in shown["arms"]} == dict(at.counted())
+
+
+def test_a_store_that_is_gone_is_said() -> None:
+    store = Store("sqlite:////proc/nowhere/r.db")
+    desk = RolloutDesk(store, GUARDS, lambda _: Verified("a", "b"))
+    with pytest.raises(StoreUnavailable):
+        desk.state()
+
+
+# ---- plans ----
+
+
+@pytest.mark.parametrize("case", ["new", "assist", "replace"])
+def test_the_plan_of_every_case_can_be_started_as_it_is(case: str) -> None:
+    found = parse(template(case, "new", GUARDS.rates), GUARDS.rates)
+    assert (found.case, found.candidate) == (case, "new")
+    assert (found.approval == "steps") == (case == "assist")
+    assert read(found.document(), GUARDS.rates) == found
+    at_once = parse(template(case, "new", GUARDS.rates, side_by_side=False), GUARDS.rates)
+    assert at_once.steps[-1].label == "blue_green"
+    assert read(at_once.document(), GUARDS.rates) == at_once
+
+
+CANARY = '[[steps]]\nmode = "canary"\nweight = 0.1\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("candidate = ", "not TOML"),
+        ('candidate = "x"', "steps"),
+        (CANARY, "candidate"),
+        (f'candidate = "x"\ncolour = 1\n{CANARY}', "colour"),
+        (f'candidate = "x"\nalpha = 2\n{CANARY}', "alpha"),
+        (f'candidate = "x"\nalpha = nan\n{CANARY}', "alpha"),
+        ('candidate = "x"\n[[steps]]\nmode = "hope"', "mode"),
+        ('candidate = "x"\n[[steps]]\nmode = "canary"', "weight"),
+        (f'candidate = "x"\n{CANARY}[[steps]]\nmode = "canary"\nweight = 0.05', "must not fall"),
+        (f'candidate = "x"\n{CANARY}[[steps]]\nmode = "shadow"', "shadow steps come before"),
+        ('candidate = "x"\n[[steps]]\nmode = "shadow"', "promotes nobody"),
+        (f'candidate = "x"\n[[steps]]\nmode = "blue_green"\n{CANARY}', "last step"),
+        (f'candidate = "x"\n{CANARY}[guards]\nbeauty = 0.1', "beauty"),
+        (f'candidate = "x"\n{CANARY}[guards]\nempty = 7', "empty"),
+    ],
+)
+def test_a_plan_that_is_none_says_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parse(text, GUARDS.rates)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "measures", "guards"),
+    [
+        ("redo", {}, {"redo"}),
+        ("switch_to_typing", {}, {"switch_to_typing"}),
+        ("abandon", {}, {"abandon"}),
+        ("correction", {}, {"correction"}),
+        ("review", {"people.wer": 0.5}, {"wrong"}),
+        ("review", {"people.wer": 0.1}, set()),
+        ("rating", {"people.rating": 1.0}, set()),
+    ],
+)
+def test_what_people_say_guards_a_rollout(outcome: str, measures: dict[str, float], guards: set[str]) -> None:
+    record = Record("feedback", "f", "s", 0.0, "upload", "new", "1", outcome, measures=measures)
+    assert {guard.name for guard in GUARDS.events if guard.happened(record, 5.0)} == guards

@@ -1,0 +1,165 @@
+"""Training: it learns, goes on as if it had never been interrupted, and says what is wrong."""
+
+import errno
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from speechpipe.cascade.asr.acoustic.network import CtcNetwork
+from speechpipe.cascade.asr.acoustic.weights import load
+from speechpipe.control.training.ctc.adaptation import (
+    CHECKPOINTS,
+    WEIGHTS,
+    CtcOptions,
+    Trained,
+    errors_on,
+    teach,
+    train,
+)
+from speechpipe.control.training.ctc.augment import AugmentOptions
+from speechpipe.control.training.ctc.checkpoint import Checkpoints
+from speechpipe.control.training.ctc.training import TrainOptions, rate_at
+from speechpipe.errors import NoSpace, TrainingFailed
+from tests.control.training.tones import SMALL, WORDS, examples
+
+LIGHT = AugmentOptions(
+    speed=0.3, speed_range=(0.95, 1.05), room=0.0, codec=0.0, gain=0.3, noise=0.3, warp=0.0, masks=0.0
+)
+
+
+def options(epochs: int, **changes: Any) -> CtcOptions:
+    chosen = TrainOptions(**{"epochs": epochs, "rate": 2e-2, "patience": 99, **changes})
+    return CtcOptions(chosen, SMALL, words=WORDS, augment=LIGHT, size=4)
+
+
+def run(folder: Path, epochs: int, most: int | None = None, **changes: Any) -> Trained:
+    """Train for `epochs`, or be stopped in the middle of epoch `most`."""
+    seen: list[int] = []
+
+    def told(progress: Any, batch: int, batches: int) -> None:
+        seen.append(len(progress.epochs) * 1000 + batch)
+
+    stop = (lambda: bool(seen) and seen[-1] >= most * 1000 + 2) if most is not None else (lambda: False)
+    return train(examples(40), examples(8), folder, options(epochs, **changes), told, stop)
+
+
+def weights(folder: Path) -> list[torch.Tensor]:
+    return [value.detach() for value in load(folder / WEIGHTS).parameters()]
+
+
+def test_it_learns_to_read_tones(tmp_path: Path) -> None:
+    done = run(tmp_path, 12)
+    assert done.progress.best.errors <= 0.1
+    errors = errors_on(tmp_path, examples(20), options(1))
+    assert sum(item.edits for item in errors) <= 2
+    assert (tmp_path / "words.txt").read_text().split() == sorted(WORDS)
+
+
+def test_one_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    run(tmp_path / "whole", 4)
+    for stopped_in in (1, 2):
+        assert run(tmp_path / "parts", 4, stopped_in).progress.stopped == "stopped"
+        assert not (tmp_path / "parts" / WEIGHTS).exists()
+    done = run(tmp_path / "parts", 4)
+    assert [epoch.number for epoch in done.progress.epochs] == [0, 1, 2, 3]
+    for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_another_seed_is_another_training(tmp_path: Path) -> None:
+    run(tmp_path / "a", 1, seed=1)
+    run(tmp_path / "b", 1, seed=2)
+    assert not all(map(torch.equal, weights(tmp_path / "a"), weights(tmp_path / "b")))
+
+
+def test_it_stops_when_nothing_becomes_better(tmp_path: Path) -> None:
+    done = run(tmp_path, 50, rate=1e-7, patience=2)
+    assert done.progress.stopped == "nothing better in 2 epochs"
+    assert len(done.progress.epochs) < 10
+
+
+def test_a_broken_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+    run(tmp_path, 4, 3)
+    newest = tmp_path / CHECKPOINTS / "checkpoint.pt"
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    done = run(tmp_path, 4)
+    assert done.progress.broken_checkpoints == 1
+    assert [epoch.number for epoch in done.progress.epochs] == [0, 1, 2, 3]
+    run(tmp_path / "whole", 4)
+    assert all(map(torch.equal, weights(tmp_path), weights(tmp_path / "whole")))
+
+
+def test_with_both_broken_it_begins_anew(tmp_path: Path) -> None:
+    run(tmp_path, 3, 2)
+    for name in ("checkpoint.pt", "checkpoint.before.pt"):
+        (tmp_path / CHECKPOINTS / name).write_bytes(b"nothing")
+    assert len(run(tmp_path, 3).progress.epochs) == 3
+
+
+def test_a_full_disk_stops_it_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, 4, 2)
+    before = (tmp_path / CHECKPOINTS / "checkpoint.pt").read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", full)
+        with pytest.raises(NoSpace, match="go on from it"):
+            run(tmp_path, 4)
+    assert (tmp_path / CHECKPOINTS / "checkpoint.pt").read_bytes() == before
+    assert not list((tmp_path / CHECKPOINTS).glob("*.new"))
+    assert len(run(tmp_path, 4).progress.epochs) == 4
+
+
+def test_the_disk_being_full_is_what_torch_s_writer_says_too(tmp_path: Path) -> None:
+    """On a real full disk: /dev/full takes no byte."""
+    link = tmp_path / "checkpoint.new"
+    link.symlink_to("/dev/full")
+    with pytest.raises(NoSpace):
+        Checkpoints(tmp_path).save({"x": torch.zeros(300_000)})
+
+
+def test_a_loss_that_is_not_finite_is_said_after_a_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.functional, "ctc_loss", lambda *_, **__: torch.tensor(math.nan, requires_grad=True))
+    with pytest.raises(TrainingFailed, match="not finite") as caught:
+        run(tmp_path, 2)
+    assert caught.value.cause == "loss_not_finite"
+
+
+def test_one_bad_step_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = torch.nn.functional.ctc_loss, []
+
+    def loss(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(1)
+        found: torch.Tensor = real(*args, **kwargs)
+        return found * math.inf if len(calls) == 2 else found
+
+    monkeypatch.setattr(torch.nn.functional, "ctc_loss", loss)
+    done = run(tmp_path, 2)
+    assert [epoch.bad_steps for epoch in done.progress.epochs] == [1, 0]
+    assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path))
+
+
+def test_what_was_taught_more_lies_between_what_it_was_and_what_it_became(tmp_path: Path) -> None:
+    run(tmp_path / "parent", 12)
+    before = weights(tmp_path / "parent")
+    new = options(3, rate=2e-3)
+    teach(tmp_path / "parent" / WEIGHTS, examples(20), examples(4), tmp_path / "child", new)
+    assert not all(map(torch.equal, before, weights(tmp_path / "child")))
+    errors = errors_on(tmp_path / "child", examples(20), new)
+    assert sum(item.edits for item in errors) <= 3
+
+
+def test_the_rate_rises_then_falls() -> None:
+    rates = [rate_at(position / 100) for position in range(101)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[0] < 0.1 > rates[-1]
+    assert rates.index(max(rates)) == 15
+
+
+def test_the_network_is_small_enough_to_be_shipped() -> None:
+    assert sum(value.numel() for value in CtcNetwork(SMALL).parameters()) < 20_000

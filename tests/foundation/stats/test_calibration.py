@@ -1,0 +1,63 @@
+"""Confidence that means something, and promises that are kept."""
+
+import numpy as np
+import pytest
+
+from speechpipe.foundation.stats.calibration import calibration_error, isotonic, promise
+
+
+def utterances(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return (confidence, error): over-confident, but in the right order."""
+    random = np.random.default_rng(seed)
+    confidence = random.beta(5, 2, count)
+    words = 6
+    wrong = random.binomial(words, np.clip(1.05 - confidence**0.5 * 1.05, 0, 1)) / words
+    return confidence, wrong
+
+
+def test_isotonic_regression_is_the_least_squares_fit_that_does_not_fall() -> None:
+    fitted = isotonic([0.1, 0.2, 0.3, 0.4], [0.0, 0.6, 0.4, 1.0])
+    assert fitted([0.1, 0.2, 0.3, 0.4, 0.05, 0.99]).tolist() == [0.0, 0.5, 0.5, 1.0, 0.0, 1.0]
+    sklearn = pytest.importorskip("sklearn.isotonic")
+    random = np.random.default_rng(3)
+    confidence, right = np.round(random.random(300), 2), random.random(300)
+    weights = random.uniform(0.5, 4, 300)
+    theirs = sklearn.IsotonicRegression().fit(confidence, right, weights)
+    ours = isotonic(confidence.tolist(), right.tolist(), weights.tolist())
+    np.testing.assert_allclose(ours(confidence), theirs.predict(confidence), atol=1e-9)
+
+
+def test_calibration_brings_the_error_down_on_others_than_it_was_fitted_on() -> None:
+    confidence, wrong = utterances(2000)
+    fitted = isotonic(confidence[:1000].tolist(), (1 - wrong[:1000]).tolist())
+    before = calibration_error(confidence[1000:].tolist(), (1 - wrong[1000:]).tolist())
+    after = calibration_error(fitted(confidence[1000:]).tolist(), (1 - wrong[1000:]).tolist())
+    assert after < before / 2
+    assert after < 0.05
+
+
+@pytest.mark.parametrize("bound", [0.05, 0.1])
+def test_a_promise_is_broken_in_at_most_one_of_twenty(bound: float) -> None:
+    confidence, wrong = utterances(50_000, 7)
+    random = np.random.default_rng(1)
+    broken = promised = 0
+    for _ in range(200):
+        mine = random.integers(0, len(confidence), 600)
+        found = promise(confidence[mine].tolist(), wrong[mine].tolist(), bound)
+        if found.threshold is None:
+            continue
+        promised += 1
+        accepted = confidence >= found.threshold
+        broken += wrong[accepted].mean() > bound
+    assert broken <= 0.05 * 200
+    assert bound < 0.1 or promised > 100, "or it promises nothing"
+
+
+def test_what_cannot_be_promised_is_not() -> None:
+    assert promise([0.9] * 10, [0.0] * 10, 0.05).threshold is None, "too few"
+    assert promise([0.9] * 500, [0.5] * 500, 0.05).threshold is None, "too many errors"
+    nothing = promise([], [], 0.05)
+    assert (nothing.threshold, nothing.share, nothing.error) == (None, 0.0, None)
+    sure = promise(np.linspace(0, 1, 500).tolist(), [0.0] * 500, 0.05)
+    assert sure.threshold == 0.0
+    assert sure.share == 1.0

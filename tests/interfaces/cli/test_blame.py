@@ -1,0 +1,200 @@
+"""`speechpipe blame`, `replay` and `bench blame` as a person uses them."""
+
+import json
+import math
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from speechpipe.foundation.storage.record import Measure, Record
+from speechpipe.foundation.storage.writer import Store
+from speechpipe.monitor.watch import Watcher
+from speechpipe.serving.health.operations import HealthDesk
+from speechpipe.serving.telemetry.cascade import CASCADE
+from tests.interfaces.cli.test_commands import run
+from tests.patience import PATIENCE_S
+from tests.sounds import SAMPLES
+
+
+def sessions(count: int, start: float, *, seed: int, snr: float = 25.0, ratio: float = 0.6) -> list[Record]:
+    """A session a second: the speech ratio follows the signal-to-noise ratio, the confidence both."""
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        quality = random.normal(snr, 3.0)
+        spoken = ratio + 0.005 * (quality - 25) + random.normal(0, 0.05)
+        sure = 0.7 + 0.3 * (spoken - 0.6) + 0.004 * (quality - 25) + random.normal(0, 0.05)
+        common: dict[str, Any] = {
+            "session_id": f"{start}-{number}",
+            "at": start + number,
+            "channel": "upload",
+            "bundle": "default",
+            "bundle_version": "1.0.0",
+            "versions": {"vad": "silero@6", "asr": "pocketsphinx@5"},
+        }
+        heard: dict[str, Measure] = {"input.snr_db": quality, "input.rate_hz": 16000, "input.channels": 1}
+        heard |= {"vad.speech_ratio": spoken, "vad.segments": 1, "vad.triggers_per_minute": random.normal(12, 1)}
+        said: dict[str, Measure] = {"vad.start_s": 0.1, "vad.segment_s": 6 * spoken, "asr.confidence": sure}
+        found += [
+            Record("unit", f"u{start}-{number}", measures=said, **common),
+            Record("session", f"s{start}-{number}", measures=heard, **common),
+        ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Half an hour ago all was well, for the last five minutes VAD has dropped speech."""
+    path = tmp_path_factory.mktemp("blame") / "records.db"
+    opened = Store(f"sqlite:///{path}")
+    opened.open()
+    now = time.time()
+    for record in [*sessions(600, now - 1800, seed=1), *sessions(300, now - 300, seed=2, ratio=0.35)]:
+        opened.append(record)
+    opened.flush()
+    desk = HealthDesk(CASCADE, opened)
+    (proposal,) = desk.propose(now - 1800, now - 1100)
+    desk.approve(proposal.id, "ann")
+    opened.close()
+    return str(path)
+
+
+def test_blame_names_vad_with_evidence_and_what_would_refute_it(store: str) -> None:
+    done = run("blame", "--store", store, "--since", "10m", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert (found["verdict"], found["decided"]) == ("vad", True)
+    assert found["group"]["bundle"] == "default@1.0.0"
+    assert {item["metric"] for item in found["evidence"]} >= {"vad.speech_ratio"}
+    assert found["refuted_if"]
+    said = run("blame", "--store", store, "--since", "10m").stdout.decode()
+    assert "vad" in said.splitlines()[0]
+    assert "share of audio that is speech fell" in said
+
+
+def test_blame_of_a_window_takes_its_begin_for_the_onset(store: str) -> None:
+    well = run("blame", "--store", store, "--window", "29m", "20m", "--format", "json")
+    assert json.loads(well.stdout)[0]["verdict"] == "none"
+    wrong = run("blame", "--store", store, "--window", "5m", "0.01m", "--format", "json")
+    assert json.loads(wrong.stdout)[0]["verdict"] == "vad"
+
+
+def test_blame_draws_the_cascade(store: str, tmp_path: Path) -> None:
+    done = run("blame", "--store", store, "--since", "10m", "--format", "svg", "-o", str(tmp_path / "blame.svg"))
+    assert done.returncode == 0, done.stderr
+    assert "blamed" in (tmp_path / "blame.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--since", "1m", "--bundle", "other"], "no traffic"),
+        (["--window", "1m", "2m"], "ends before it begins"),
+        (["--reference", "9"], "no reference 9"),
+        (["--since", "yesterday"], "a length of time"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_blamed_is_said(store: str, arguments: list[str], said: str) -> None:
+    done = run("blame", "--store", store, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+
+
+def test_a_report_from_a_store_shows_no_verdict_that_nobody_gave(store: str) -> None:
+    data = json.loads(run("report", "--store", store, "--last", "1h", "--format", "json").stdout)
+    assert data["blame"] == []
+
+
+def test_replay_says_what_each_stage_did(tmp_path: Path) -> None:
+    flags = ["--bundle", "scripted", "--workers", "1", "--reference", str(SAMPLES / "manifest.jsonl")]
+    flags += ["--incident", str(SAMPLES / "manifest.jsonl"), "--most", "4", "--json"]
+    flags += ["--set", "asr.empty_below_level=2.0"]
+    done = run("replay", *flags)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    shares = {share["player"]: share["value"] for share in found["shares"]}
+    assert shares["input"] == shares["vad"] == 0.0
+    assert sum(shares.values()) == pytest.approx(found["now"] - found["then"])
+    nothing = run("replay", "--bundle", "scripted", "--against-record", SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert nothing.returncode == 2
+    assert "KEEP_AUDIO_HOURS" in nothing.stderr.decode()
+
+
+@pytest.mark.long
+def test_the_fault_benchmark_prints_one_object_and_a_picture(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    names = ("sentence_slt", "sentence_awb")
+    lines = [json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text().splitlines()]
+    kept = [line for line in lines if line["audio"].removesuffix(".flac") in names]
+    manifest.write_text("".join(json.dumps({**line, "audio": str(SAMPLES / line["audio"])}) + "\n" for line in kept))
+    flags = ["--audio", str(manifest), "--quick", "--seeds", "1", "--audio-seconds", "8"]
+    done = run("bench", "blame", *flags, "--json", "--picture", str(tmp_path / "c.svg"), timeout_s=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for name in ("top1", "top2", "specificity", "delay_utterances", "false_alarms_per_day", "baselines", "episodes"):
+        assert name in found
+    assert set(found["top1"]) == {"mild", "medium", "severe"}
+    assert found["top1"]["severe"]["value"] > found["baselines"]["random"]["top1"]["severe"]["value"]
+    assert found["top1"]["severe"]["value"] >= 0.7
+    assert set(found["baselines"]["largest z"]) == {"top1", "top2", "specificity"}
+    assert (tmp_path / "c.svg").read_text().startswith("<svg")
+
+
+def test_a_manifest_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "manifest.jsonl"
+    empty.write_text('{"audio": "missing.flac"}\n')
+    done = run("bench", "blame", "--audio", str(empty))
+    assert done.returncode == 2
+    assert "line 1" in done.stderr.decode()
+
+
+def test_a_window_without_a_whole_minute_has_its_traffic(store: str) -> None:
+    # 48 seconds that begin and end in mid-minute, while there was traffic
+    with closing(Store(f"sqlite:///{store}")) as opened:
+        last = max(record.at for record in opened.read("unit"))
+    begin = math.floor((last - 120) / 60) * 60 + 6.5
+    times = [datetime.fromtimestamp(at, UTC).isoformat() for at in (begin, begin + 48)]
+    done = run("blame", "--store", store, "--window", *times, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert found["verdict"]
+    desk = HealthDesk(CASCADE, Store(f"sqlite:///{store}"))
+    (proposal,) = [one for one in desk.propose(begin, begin + 48) if any(one.group)]
+    assert proposal.units == 48
+    (whole,) = [one for one in desk.propose(begin - 1000, begin + 48) if any(one.group)]
+    assert whole.units == sum(begin - 1000 <= record.at < begin + 48 for record in records_of(store))
+
+
+def records_of(store: str) -> list[Record]:
+    return list(Store(f"sqlite:///{store}").read("unit"))
+
+
+def test_metrics_that_are_switched_off_are_off_for_blame(store: str) -> None:
+    off = '["vad.speech_ratio"]'
+    done = run("blame", "--store", store, "--since", "10m", "--format", "json", SPEECHPIPE_METRICS_OFF=off)
+    assert done.returncode == 0, done.stderr
+    assert "vad.speech_ratio" not in done.stdout.decode()
+    wrong = run("blame", "--store", store, SPEECHPIPE_METRICS_OFF='["vad.nothing"]')
+    assert wrong.returncode == 2
+    assert b"vad.nothing" in wrong.stderr
+    assert b"Traceback" not in wrong.stderr
+
+
+def test_it_is_said_how_far_a_group_is_on_its_way_to_a_reference(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    opened = Store(f"sqlite:///{path}")
+    opened.open()
+    for record in sessions(372, time.time() - 400, seed=1):
+        opened.append(record)
+    opened.flush()
+    Watcher(CASCADE, opened).tick(time.time())
+    opened.close()
+    line = "consumer upload default@1.0.0 champion yet: 372 of 500 utterances"
+    assert line in run("reference", "show", "--store", str(path)).stdout.decode()
+    assert line in run("report", "--store", str(path)).stdout.decode()

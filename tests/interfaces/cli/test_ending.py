@@ -1,0 +1,285 @@
+"""Every way the command line ends: its exit code, and one line on standard error."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interfaces.cli.test_commands import COMMAND, run
+from tests.patience import PATIENCE_S
+from tests.sounds import SAMPLES
+
+DIGITS = str(SAMPLES / "digits.flac")
+
+
+def one_line(stderr: bytes) -> str:
+    """Return the only line, which is no traceback."""
+    (line,) = stderr.decode().splitlines()
+    assert line.startswith("speechpipe: ")
+    return line
+
+
+@pytest.fixture
+def taken() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def test_a_port_in_use_is_one_line(taken: socket.socket, tmp_path: Path) -> None:
+    port = str(taken.getsockname()[1])
+    done = run("serve", "--port", port, SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert port in one_line(done.stderr)
+    assert "another program" in one_line(done.stderr)
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOST", "no.such.host.invalid"),
+        ("HOST", "192.0.2.1"),
+        ("STATE_DIR", "/dev/null"),
+        ("STATE_DIR", "/proc/speechpipe"),
+        ("BUNDLE", "nope"),
+        ("PRELOAD", "nope"),
+        ("STORE_URL", "nonsense"),
+        ("LOG_LEVEL", "loud"),
+        ("API_KEYS", "[broken"),
+        ("CALLBACKS", "nonsense"),
+        ("CALLBACK_NETWORKS", "nonsense"),
+        ("API_KEY", "secret"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path: Path, name: str, value: str) -> None:
+    variables = {"SPEECHPIPE_STATE_DIR": str(tmp_path), "SPEECHPIPE_INSECURE": "1", f"SPEECHPIPE_{name}": value}
+    done = run("serve", "--port", "0", data=None, timeout_s=PATIENCE_S, **variables)
+    assert done.returncode == 2
+    assert f"SPEECHPIPE_{name}" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    "command", ["doctor", "bundles list", "models list", "rollout status", "report", "review report"]
+)
+def test_every_command_says_a_wrong_setting_in_one_line(command: str) -> None:
+    for name in ("PORT", "API_KEY"):
+        done = run(*command.split(), data=None, timeout_s=PATIENCE_S, **{f"SPEECHPIPE_{name}": "abc"})
+        assert done.returncode == 2
+        assert f"SPEECHPIPE_{name}" in one_line(done.stderr)
+
+
+def test_a_server_ends_without_a_word_too_many(tmp_path: Path) -> None:
+    """Libraries with compiled parts print about leaks when the interpreter is taken apart: it is not."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--workers", "1", "--bundle", "scripted"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SPEECHPIPE_STATE_DIR": str(tmp_path), "SPEECHPIPE_LIVE_WORKERS": "1"},
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        if " ready: " in line:
+            process.send_signal(signal.SIGINT)
+    process.stderr.close()
+    assert process.wait(PATIENCE_S) == 130
+    said = "".join(lines)
+    url = re.search(r"running on (http://\S+)", said)
+    assert url is not None
+    for path in ("/", "/live", "/review", "/docs"):
+        assert f"{url[1]}{path}\n" in said
+    assert said.index("authentication: off") < said.index("loading scripted") < said.index("ready: ")
+    assert all(re.match(r"(INFO: |\d{4}-)", line) for line in lines), said
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bundles", "list"], ["transcribe", DIGITS, "-b", "scripted"], ["--help"]], ids=str
+)
+def test_output_that_cannot_be_written_is_said(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert "No space left" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["bundles", "list"], ["metrics", "list"], ["--help"]], ids=str)
+def test_a_reader_that_is_gone_is_no_noise(arguments: list[str]) -> None:
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()
+
+
+def test_ctrl_c_ends_without_a_traceback() -> None:
+    files = [str(SAMPLES / "long_pauses.flac")] * 50
+    process = subprocess.Popen(
+        [*COMMAND, "transcribe", *files, "-b", "scripted", "--set", "asr.cost=0.2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()  # it is at work
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert b"KeyboardInterrupt" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "/nowhere"],
+        ["rollout", "start", "/nowhere"],
+        ["train", "ctc", "/nowhere"],
+        ["bundles", "add", "/nowhere"],
+        ["review", "import", "/nowhere"],
+        ["transcribe", "/nowhere"],
+        ["stream", "/nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_is_not_there_is_named_once(arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode in (1, 2)
+    assert done.stderr.count(b"/nowhere") == 1, done.stderr
+    assert b"Errno" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bundles", "add", "--from", "default", "--name", "../x"],
+        ["bundles", "add", "--from", "default", "--name", "x", "--version", "../1"],
+        ["train", "ctc", str(SAMPLES / "manifest.jsonl"), "--name", "../x"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_leads_elsewhere_is_refused(arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "../" in one_line(done.stderr)
+    assert "/tmp" not in one_line(done.stderr)
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_version_that_is_known_names_the_flag(tmp_path: Path) -> None:
+    add = ["bundles", "add", "--from", "default", "--name", "mine", "--set"]
+    assert run(*add, "asr.maxwpf=8", SPEECHPIPE_STATE_DIR=str(tmp_path)).returncode == 0
+    done = run(*add, "asr.maxwpf=9", SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "--version" in one_line(done.stderr)
+
+
+def test_silence_has_no_text_and_that_is_said() -> None:
+    done = run("transcribe", str(SAMPLES / "silence.flac"), "-b", "scripted")
+    assert (done.returncode, done.stdout) == (0, b"\n")
+    assert b"no speech was found" in done.stderr
+
+
+def test_an_unforeseen_error_is_one_line_and_a_traceback_for_who_asks(tmp_path: Path) -> None:
+    code = (
+        "import sys, speechpipe.interfaces.cli as cli; cli.FAMILIES = ();"
+        "cli.app.command('broken')(lambda: 1 // 0); cli.app.command('other')(lambda: 0);"
+        "sys.argv = ['speechpipe', *sys.argv[1:]]; cli.main()"
+    )
+    plain = subprocess.run([COMMAND[0], "-c", code, "broken"], capture_output=True, check=False)
+    assert plain.returncode == 1
+    assert "ZeroDivisionError" in one_line(plain.stderr)
+    asked = subprocess.run([COMMAND[0], "-c", code, "--traceback", "broken"], capture_output=True, check=False)
+    assert asked.returncode == 1
+    assert b"Traceback" in asked.stderr
+
+
+def test_the_help_of_every_command_shows_all_of_its_text() -> None:
+    """Rich takes words in brackets for markup and swallows them."""
+    from importlib import import_module
+
+    import typer.main
+
+    from speechpipe.interfaces import cli
+
+    for family in cli.FAMILIES:
+        import_module(f"speechpipe.interfaces.cli.{family}")
+    waiting = [typer.main.get_command(cli.app)]
+    seen = 0
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
+        seen += 1
+        texts = [command.help or "", *(getattr(parameter, "help", None) or "" for parameter in command.params)]
+        for text in texts:
+            assert not re.search(r"\[/?[a-z#@]", text), f"{command.name}: {text}"
+    assert seen > 40
+
+
+def closed(shell: str, *words: str, state: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with a redirection that closes one of its standard streams."""
+    line = f'exec "$@" {shell}'
+    environment = {**os.environ, "SPEECHPIPE_STATE_DIR": str(state)}
+    command = ["sh", "-c", line, "sh", *COMMAND, *words]
+    return subprocess.run(command, capture_output=True, env=environment, timeout=PATIENCE_S, check=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("transcribe", "--bundle", "scripted", "-"),
+        ("stream", "--bundle", "scripted", "-"),
+        ("rollout", "start", "-"),
+        ("automation", "tenant"),
+    ],
+)
+def test_a_closed_standard_input_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = closed("<&-", *words, state=tmp_path)
+    assert done.returncode in (1, 2)
+    assert "standard input is closed" in one_line(done.stderr)
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "words", [("bundles", "list"), ("bundles", "list", "--json"), ("rollout", "plan", "default"), ("--version",)]
+)
+def test_a_closed_standard_output_is_one_line_and_no_success(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = closed(">&-", *words, state=tmp_path)
+    assert done.returncode == 1
+    assert "output is closed" in one_line(done.stderr)
+    assert closed(">&- 2>&-", *words, state=tmp_path).returncode == 1
+
+
+def test_a_closed_standard_error_changes_no_result(tmp_path: Path) -> None:
+    assert closed("2>&-", "--version", state=tmp_path).stdout.startswith(b"speechpipe ")
+    refused = closed("2>&-", "bundles", "show", "nope", state=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bundles", "add"),
+        ("rollout", "start"),
+        ("retrain", "policy"),
+        ("review", "import"),
+        ("evaluate", "--bundle", "scripted"),
+    ],
+)
+def test_a_device_in_place_of_a_file_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = run(*words, "/dev/zero", SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "/dev/zero: not a regular file" in one_line(done.stderr)
+
+
+def test_a_plan_without_end_on_standard_input_is_one_line(tmp_path: Path) -> None:
+    done = closed("< /dev/zero", "rollout", "start", "-", state=tmp_path)
+    assert done.returncode == 2
+    assert "standard input: longer than 1 MiB" in one_line(done.stderr)

@@ -1,0 +1,195 @@
+"""The service as a whole: what it says of its parts, what it refuses, how it closes."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from speechpipe.app import build
+from speechpipe.cascade.catalog.factories import recognizer
+from speechpipe.config import Settings
+from speechpipe.control.rollout.shadow import Shadowing
+from speechpipe.control.rollout.shadow_diff import Copy
+from speechpipe.errors import NotReady
+from speechpipe.foundation.background import BackgroundTask
+from speechpipe.interfaces.api.admin import ops
+from speechpipe.interfaces.api.app import create_app
+from speechpipe.serving.engine import Service
+from speechpipe.serving.health.prober import Probing
+from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.pools import Crew, Fleet
+from tests.cascade.workers.test_pool import until
+from tests.cascade.workers.test_supervisor import Starts, kill_all
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(bundle="scripted", workers=1, state_dir=tmp_path, worker_wait_s=1.0)
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> Starts:
+    return Starts(monkeypatch)
+
+
+@pytest.fixture
+def own(settings: Settings) -> Iterator[Service]:
+    with Service(settings) as running:
+        yield running
+
+
+def test_uploads_are_refused_while_no_worker_can_be_started(settings: Settings, starts: Starts) -> None:
+    with Service(settings) as own:
+        starts.failing = 10**6
+        kill_all(own.pool)
+        until(lambda: own.pool.unavailable)
+        with pytest.raises(NotReady, match="temporarily unavailable"), own.admission.admitted("somebody"):
+            pass
+        client = TestClient(application(own))
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert "temporarily unavailable" in answer.json()["reasons"][0]
+        (missing,) = answer.json()["workers_missing"]
+        assert (missing["pool"], missing["ready"], missing["wanted"]) == ("files", 0, 1)
+        assert "temporarily unavailable" in missing["failure"]
+        starts.failing = 0
+        until(lambda: client.get("/readyz").status_code == 200)
+        with own.admission.admitted("somebody"):
+            pass
+
+
+def application(service: Service) -> FastAPI:
+    app = FastAPI()
+    app.include_router(ops.router(service))
+    return app
+
+
+def test_readyz_shows_background_tasks_that_fail_and_is_unready_for_those_that_ended(own: Service) -> None:
+    raising = threading.Event()
+
+    def body() -> None:
+        if raising.is_set():
+            raise LookupError("postgresql://host:5432")
+
+    task = BackgroundTask("mine", body, every_s=0.01, back_off_s=(0.01,))
+    own.tasks.add(task)
+    client = TestClient(application(own))
+    task.start()
+    assert client.get("/readyz").json() == {"ready": True, "reasons": [], "workers_missing": [], "background": []}
+    raising.set()
+    until(lambda: client.get("/readyz").json()["background"])
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    (shown,) = answer.json()["background"]
+    assert shown == {"task": "mine", "failing": True, "last_failure": "LookupError"}, "and nothing about its host"
+    raising.clear()
+    until(lambda: not client.get("/readyz").json()["background"])
+
+    ended = BackgroundTask("gone", lambda: None)
+    ended._run = lambda: None  # type: ignore[method-assign]
+    ended._thread = threading.Thread(target=ended._run)
+    own.tasks.add(ended)
+    ended.start()
+    until(lambda: client.get("/readyz").status_code == 503)
+    assert client.get("/readyz").json()["reasons"] == ["the background task gone has ended"]
+    task.close()
+
+
+def test_closing_closes_every_part_though_one_raises(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Service(settings)
+    own.open()
+    closed: list[str] = []
+
+    class Part:
+        def __init__(self, name: str, *, raises: bool = False) -> None:
+            self.name, self.raises = name, raises
+
+        def close(self) -> None:
+            closed.append(self.name)
+            if self.raises:
+                raise LookupError(self.name)
+
+    monkeypatch.setattr(own, "store", Part("store"))
+    monkeypatch.setattr(own, "reviewing", Part("reviewing", raises=True))
+    monkeypatch.setattr(own, "_monitoring", Part("monitoring", raises=True))
+    worker = own.pool._supervisor.workers[0]
+    with pytest.raises(LookupError):
+        own.close()
+    assert closed == ["monitoring", "reviewing", "store"]
+    assert worker._process.poll() is not None
+
+
+def test_retired_workers_are_ended_after_an_unforeseen_exception(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet(settings, [], live=False)
+    fleet.start()
+    crew = Crew(settings, [], live=False)
+    plain, raising = crew.files.close, [True]
+
+    def close(drain_s: float = 0.0) -> None:
+        if raising and raising.pop():
+            raise LookupError("unforeseen")
+        plain(drain_s)
+
+    monkeypatch.setattr(crew.files, "close", close)
+    for pool in crew.pools:
+        pool.start()
+    until(lambda: crew.ready)
+    worker = crew.files._supervisor.workers[0]
+    fleet._leaving.append((crew, 0.0))
+    until(lambda: not fleet._leaving)
+    assert worker._process.poll() is not None
+    retirer = next(task for task in fleet.tasks if task.name == "retired-workers")
+    assert retirer.status.failures == 1
+    fleet.close()
+
+
+def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow = Shadowing(own)
+    shadow.begin(own.champion, own.champion)
+    seen: list[object] = []
+
+    def compare(*of: object) -> None:
+        seen.append(of)
+        if len(seen) < 3:
+            raise LookupError("unforeseen")
+
+    monkeypatch.setattr(shadow, "_compare", compare)
+    copies = [Copy(own.champion, None, lambda _: True) for _ in range(3)]  # type: ignore[arg-type]
+    for copy in copies:
+        shadow._queue.put((copy, None))  # type: ignore[arg-type]
+    until(lambda: len(seen) == 3)
+    until(lambda: all(copy.dropped for copy in copies))
+    assert shadow.counts["broken"] == 2
+    assert [copy.dropped for copy in copies] == ["broken", "broken", "heard"]
+    names = {status.name for status in own.tasks.statuses() if status.alive}
+    assert {"shadow", "shadow-workers", "file-workers", "retired-workers"} <= names
+    shadow.end_all()
+    assert not shadow.tasks
+
+
+def test_the_workers_of_a_candidate_are_among_the_background_tasks(own: Service) -> None:
+    bundle = own.catalogue.changed(own.champion, {"asr.cost": 0.001})
+    own.fleet.warm(recognizer(bundle.asr))
+    assert "candidate1-file-workers" in {status.name for status in own.tasks.statuses() if status.alive}
+
+
+def test_the_server_closes_every_part_though_one_raises(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = build(settings, live=True)
+    failures: list[BaseException] = []
+    app = create_app(service, Hub(service), failures.append)
+
+    def close(_: Probing) -> None:
+        raise LookupError("unforeseen")
+
+    monkeypatch.setattr(Probing, "close", close)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        workers = [worker for pool in service.fleet.first.pools for worker in pool._supervisor.workers]
+    assert not failures
+    assert all(worker._process.poll() is not None for worker in workers)
+    assert not [status.name for status in service.tasks.statuses() if status.name.endswith("-workers") and status.alive]
