@@ -159,7 +159,7 @@ class Subject:
         }
         if self.postgres is not None:
             variables["SPEECHPIPE_STORE_URL"] = self.postgres.url
-        command = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
+        command = [sys.executable, "-m", "speechpipe", "serve"]
         self.process = subprocess.Popen(command, env=hand_on(variables), stdout=self.log, stderr=self.log)
 
     def kill(self) -> None:

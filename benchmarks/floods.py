@@ -80,7 +80,7 @@ def serving(**settings: str) -> Iterator[Server]:
             **settings,
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"],
+            [sys.executable, "-m", "speechpipe", "serve"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

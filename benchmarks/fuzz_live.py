@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=12)
     parser.add_argument("--first", type=int, default=0)
     asked = parser.parse_args()
-    with capacity.served([sys.executable, "-m", "speechpipe.interfaces.cli", "serve"], **SETTINGS) as (url, process):
+    with capacity.served([sys.executable, "-m", "speechpipe", "serve"], **SETTINGS) as (url, process):
         asyncio.run(run_all(url, range(20), 4))  # libraries are loaded, pools are filled
         workers = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
         watch, begun = Watch(url, process.pid), time.monotonic()

@@ -111,7 +111,7 @@ def main() -> None:
     data = (samples * 32767).astype("<i2").tobytes()
     variables = {"SPEECHPIPE_PORT": "0", "SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_LIVE_LOAD_LIMIT": "100"}
     variables["SPEECHPIPE_LIVE_MAX_SPEED"] = "30"
-    command = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
+    command = [sys.executable, "-m", "speechpipe", "serve"]
     with tempfile.NamedTemporaryFile(suffix=".pcm") as file, capacity.served(command, **variables) as (url, process):
         Path(file.name).write_bytes(data)
         good = killed(url, process.pid, asked.sessions, asked.seconds, Path(file.name), 5.0)

@@ -28,7 +28,7 @@ def main() -> None:
     variables = {"SPEECHPIPE_PORT": "0", "SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_LIVE_LOAD_LIMIT": "100"}
     variables["SPEECHPIPE_LIVE_WARM_STREAMS"] = str(asked.sessions // 2 + 2)
     variables["SPEECHPIPE_WORKER_MAX_JOBS"] = "0"  # nothing is hidden by fresh workers
-    command = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
+    command = [sys.executable, "-m", "speechpipe", "serve"]
     rows = []
     with tempfile.NamedTemporaryFile(suffix=".pcm") as file, capacity.served(command, **variables) as (url, process):
         Path(file.name).write_bytes((samples * 32767).astype("<i2").tobytes())

@@ -106,7 +106,7 @@ def main() -> None:
     samples = joined([Path(name) for name in sys.argv[1:]])
     limit = capacity.limit_of_all_cores("default", samples)
     print(f"physical limit: {limit.sessions:.1f} sessions")
-    ours = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
+    ours = [sys.executable, "-m", "speechpipe", "serve"]
     peer = [sys.executable, str(Path(__file__).resolve()), "--serve"]
     variables = {"SPEECHPIPE_PORT": "0", "SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_LIVE_LOAD_LIMIT": "100"}
     variables["SPEECHPIPE_LIVE_WARM_STREAMS"] = str(round(limit.sessions / 2) + 2)

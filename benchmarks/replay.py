@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names = [json.loads(line)["audio"] for line in arguments.manifest.read_text().splitlines()]
     samples = joined([arguments.manifest.parent / name for name in names])
-    speechpipe = [sys.executable, "-m", "speechpipe.interfaces.cli"]
+    speechpipe = [sys.executable, "-m", "speechpipe"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         reference, incident = manifests(arguments.manifest, folder)

@@ -129,7 +129,7 @@ def work(world: World, client: httpx.Client, name: str, task: dict[str, Any]) ->
 def serve(state: str) -> "tuple[subprocess.Popen[str], str]":
     variables = {"SPEECHPIPE_STATE_DIR": state, "SPEECHPIPE_PORT": "0", "SPEECHPIPE_BUNDLE": "scripted"}
     variables |= {"SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_LIVE_WORKERS": "1"}
-    command = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
+    command = [sys.executable, "-m", "speechpipe", "serve"]
     process = subprocess.Popen(command, env=hand_on(variables), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     url = next(line.split("running on ")[1].split()[0] for line in process.stderr if "running on" in line)

@@ -228,7 +228,7 @@ def main() -> None:
                 "SPEECHPIPE_LIVE_WARM_STREAMS": str(seats // 2 + 2),
             }
             add = ["bundles", "add", "--from", "default", "--name", "tuned", "--set", "asr.maxwpf=11"]
-            speechpipe = [sys.executable, "-m", "speechpipe.interfaces.cli"]
+            speechpipe = [sys.executable, "-m", "speechpipe"]
             subprocess.run([*speechpipe, *add], env=capacity.hand_on(variables), check=True, stdout=subprocess.DEVNULL)
             with capacity.served([*speechpipe, "serve"], **variables) as (url, _):
                 load = Load(url.replace("http", "ws") + capacity.QUERY + "default", pcm)

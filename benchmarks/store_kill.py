@@ -62,7 +62,7 @@ def main() -> None:
         variables = {"SPEECHPIPE_STATE_DIR": state, "SPEECHPIPE_PORT": "0", "SPEECHPIPE_BUNDLE": "scripted"}
         variables |= {"SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_LIVE_WORKERS": "1"}
         for number in range(asked.kills):
-            command = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
+            command = [sys.executable, "-m", "speechpipe", "serve"]
             process = subprocess.Popen(command, env=hand_on(variables), stderr=subprocess.PIPE, text=True)
             url, stop = port_of(process), threading.Event()
             threading.Thread(target=lambda p=process: p.stderr.read(), daemon=True).start()

@@ -36,7 +36,7 @@ def main() -> None:
     voices = WORK / "voices" / "manifest.jsonl"
     if not voices.exists():
         subprocess.run([sys.executable, ROOT / "tools" / "voices.py", voices.parent, *DIGITS], check=True)
-    command = ["-m", "speechpipe.interfaces.cli", "train", "ctc", WORK / "learn.jsonl", "--test", WORK / "test.jsonl"]
+    command = ["-m", "speechpipe", "train", "ctc", WORK / "learn.jsonl", "--test", WORK / "test.jsonl"]
     command += ["--extra", voices, "--closed", "--name", "digits-ctc", "--licence", "CC-BY-SA-4.0"]
     command += ["--description", DESCRIPTION, "--epochs", "60", "--patience", "25"]
     command += ["--version", version, "--work", WORK / "training", "--out", WORK / "models"]

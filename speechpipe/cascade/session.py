@@ -3,7 +3,7 @@
     samples -> frames -> VAD scores -> segmenter -> recognizer job -> utterance
 
 A session belongs to one thread at a time; only its jobs' futures are resolved from elsewhere. Here is the audio and
-the VAD; the recognizer's half is `hearing.py`.
+the VAD; the recognizer's half is `recognition.py`.
 """
 
 import time

@@ -140,7 +140,7 @@ def test_one_file_to_send_needs_nothing_else(watched: Server) -> None:
 
 def test_the_command_line_says_the_same_of_server_and_store(watched: Server, tmp_path: Path) -> None:
     def speechpipe(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "speechpipe.interfaces.cli", *arguments]
+        command = [sys.executable, "-m", "speechpipe", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
 
     live = json.loads(speechpipe("report", "--url", watched.url, "--format", "json").stdout)

@@ -160,7 +160,7 @@ class Shop:
 
     def command(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "speechpipe.interfaces.cli", *arguments],
+            [sys.executable, "-m", "speechpipe", *arguments],
             env={"PATH": "/usr/bin:/bin", "SPEECHPIPE_STATE_DIR": str(self.server.state), **environment},
             capture_output=True,
             text=True,

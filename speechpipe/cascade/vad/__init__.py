@@ -1,5 +1,5 @@
 """DOOR: voice-activity detectors. A VAD only scores frames; `segmenter.py` decides what is speech, and the
-segmenters of `told.py` are told.
+segmenters of `fixed.py` are told.
 
 A new VAD is one file and one row of `VADS`.
 """

@@ -50,7 +50,7 @@ def capacity(
     streams = max(2, round(first * limit.speech_ratio / limit.cores) + 2)
     variables = {"SPEECHPIPE_LIVE_LOAD_LIMIT": "100", "SPEECHPIPE_LIVE_WARM_STREAMS": str(min(streams, 32))}
     variables |= {"SPEECHPIPE_PORT": "0", "SPEECHPIPE_BUNDLE": bundle, "SPEECHPIPE_WORKERS": "1"}
-    command = [sys.executable, "-m", "speechpipe.interfaces.cli", "serve"]
+    command = [sys.executable, "-m", "speechpipe", "serve"]
     with tempfile.NamedTemporaryFile(suffix=".pcm") as file, measure.served(command, **variables) as (url, _):
         Path(file.name).write_bytes((samples * 32767).astype("<i2").tobytes())
         where = url.replace("http", "ws") + measure.QUERY + bundle

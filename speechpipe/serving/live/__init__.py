@@ -1,6 +1,6 @@
 """DOOR: live audio. A connection's bytes go into a `LiveStream`, what happens to them comes out as events.
 
-`hub.py` holds the streams, `lanes.py` the threads that run them, `outbox.py` what each client is still to be told,
+`manager.py` holds the streams, `executor.py` the threads that run them, `outbox.py` what each client is still to be told,
 `load.py` what the machine can still take. What is said on the wire is a `Dialect`'s business (`api/`).
 """
 
