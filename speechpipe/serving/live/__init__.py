@@ -1,7 +1,7 @@
 """Live audio. The bytes of a connection go into a `LiveStream`, what happens to them comes out as events.
 
 `manager.py` holds the streams, `executor.py` the threads that run them, `outbox.py` what each client is still to be
-told, `load.py` what the machine can still take. How events look on the wire is a `Dialect`'s business (`interfaces/api/`).
+told, `load.py` what the machine can still take. How events look on the wire is a `Dialect`'s business.
 """
 
 from collections.abc import Mapping
