@@ -23,10 +23,10 @@ from tests.sounds import SAMPLES
 PACKAGE = Path(__file__).parents[1] / "speechpipe"
 
 MAY_START_THREADS = {
-    "background.py": "the one place",
-    "workers/process.py": "the two ends of one worker's pipe; they end with the process, which a supervisor replaces",
-    "api/server.py": "the watchdog that ends a process whose shutdown hangs",
-    "audio/ffmpeg_stream.py": "one live stream's decoder; ends with the stream",
+    "foundation/background.py": "the one place",
+    "cascade/workers/process.py": "the two ends of one worker's pipe; they end with the process, which a supervisor replaces",
+    "interfaces/api/server.py": "the watchdog that ends a process whose shutdown hangs",
+    "cascade/audio/ffmpeg_stream.py": "one live stream's decoder; ends with the stream",
 }
 KNOWN = {
     *("store-writer", "monitor", "system-records", "housekeeping", "alarms-log", "alarms-webhook", "alarms-demotion"),

@@ -114,7 +114,7 @@ def test_closing_closes_every_part_though_one_raises(settings: Settings, monkeyp
 
     monkeypatch.setattr(own, "store", Part("store"))
     monkeypatch.setattr(own, "reviewing", Part("reviewing", raises=True))
-    monkeypatch.setattr(own, "_monitoring", Part("monitoring", raises=True))
+    monkeypatch.setattr(own, "watcher", Part("monitoring", raises=True))
     worker = own.pool._supervisor.workers[0]
     with pytest.raises(LookupError):
         own.close()
