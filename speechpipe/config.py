@@ -8,14 +8,18 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from speechpipe.errors import BadInput, said
 from speechpipe.foundation.state_files import make_folder
 
 PREFIX = "SPEECHPIPE_"
+
+LARGEST = 1e15
+"""Of a number: bytes of a disk are fewer, and no wait is longer."""
 
 NO_SETTINGS = {"KEY", "FUZZ", "BENCH_DATA"}
 """Names that begin with `SPEECHPIPE_` and are read by somebody else: a flag's variable, tests, benchmarks."""
@@ -64,7 +68,33 @@ def _sendable(items: list[str]) -> list[str]:
 def _store(url: str) -> str:
     if url and not re.match(r"(sqlite|postgresql)(\+\w+)?://", url):
         raise ValueError("must begin with sqlite:/// or postgresql:// (or be empty: SQLite in the state directory)")
+    if url.startswith("postgresql"):
+        _parts(url)
     return url
+
+
+def _parts(url: str) -> SplitResult:
+    """Return the parts of a URL that has a host, or none that could be wrong."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError as error:
+        raise ValueError(f"no URL: {str(error).lower()}") from None
+    return parts
+
+
+def _web(url: str) -> str:
+    if url and not _parts(url).hostname:
+        raise ValueError("a URL without a host")
+    return url
+
+
+def _origins(items: list[str]) -> list[str]:
+    for item in items:
+        parts = _parts(item)
+        if item != "*" and (not parts.scheme or not parts.hostname or parts.path not in ("", "/") or parts.query):
+            raise ValueError(f"{item!r} is no origin: scheme://host or scheme://host:port, or *")
+    return items
 
 
 def _file(path: Path | None) -> Path | None:
@@ -119,7 +149,7 @@ class Settings(BaseSettings):
         description="Host names that requests may carry besides loopback, addresses and names without a dot; "
         "`.example.com` means all below it, `*` any.",
     )
-    allowed_origins: Items = Field(
+    allowed_origins: Annotated[Items, AfterValidator(_origins)] = Field(
         default_factory=list,
         description="Origins (`https://app.example.com`) whose pages may send requests and open websockets, "
         "besides this server's own; `*` = any.",
@@ -167,7 +197,7 @@ class Settings(BaseSettings):
     live_max_per_key: int = Field(0, ge=0, description="Live sessions of one API key; more get 429. 0 = no limit.")
     live_load_limit: float = Field(0.9, gt=0, description="Of the CPU cores, above which sessions are refused.")
     live_max_speed: float = Field(4.0, ge=0, description="Audio seconds a second taken of one session; 0 = all.")
-    live_max_buffer_s: float = Field(5.0, gt=0, description="Received of one session and not worked on.")
+    live_max_buffer_s: float = Field(5.0, ge=0.2, description="Received of one session and not worked on.")
     live_max_held_bytes: int = Field(
         32 * 2**20, gt=0, description="Messages and audio held for all sessions together, beyond 64 KiB each."
     )
@@ -237,10 +267,10 @@ class Settings(BaseSettings):
     false_alarms_per_day: float = Field(0.1, gt=0, description="That wake somebody, over all that is watched.")
     false_looks_per_day: float = Field(1.0, gt=0, description="That somebody should look at in the morning.")
     traces: bool = Field(False, description="OpenTelemetry spans (the extra `otel`), configured by OTEL_*.")
-    alarm_webhook: str = Field(
+    alarm_webhook: Annotated[str, AfterValidator(_web)] = Field(
         "", pattern=r"^(https?://.+)?$", description="Gets alarms as Alertmanager would send them."
     )
-    external_url: str = Field(
+    external_url: Annotated[str, AfterValidator(_web)] = Field(
         "", pattern=r"^(https?://\S+)?$", description="Where people reach this server; links in alarms begin with it."
     )
 
@@ -258,6 +288,13 @@ class Settings(BaseSettings):
     )
 
     state_dir: Annotated[Path, AfterValidator(_folder)] = Path("var")
+
+    @field_validator("*")
+    @classmethod
+    def _imaginable(cls, value: object) -> object:
+        if isinstance(value, int | float) and abs(value) > LARGEST:
+            raise ValueError(f"more than {LARGEST:g} is a mistake")
+        return value
 
     @property
     def own_models_dir(self) -> Path:

@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).parents[1] / "speechpipe"
 
 MAY_START_THREADS = {
     "foundation/background.py": "the one place",
-    "cascade/workers/process.py": "the two ends of one worker's pipe; they end with the process, which a supervisor replaces",
+    "cascade/workers/process.py": "the two ends of one worker's pipe; they end with the process",
     "interfaces/api/server.py": "the watchdog that ends a process whose shutdown hangs",
     "cascade/audio/ffmpeg_stream.py": "one live stream's decoder; ends with the stream",
 }

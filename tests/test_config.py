@@ -32,7 +32,7 @@ def test_all_lists_are_known() -> None:
     assert {*KEYS, "preload", "callbacks", "enterprise_tenants", "metrics_off"} <= set(LISTS)
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", [name for name in LISTS if name != "allowed_origins"])
 @pytest.mark.parametrize(
     ("value", "found"),
     [
@@ -113,3 +113,27 @@ def test_a_flag_is_named_as_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         load(log_level="loud")
     monkeypatch.setenv("SPEECHPIPE_LOG_LEVEL", "WARNING")
     assert load().log_level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STORE_URL", "postgresql://u:pw@127.0.0.1:notaport/x"),
+        ("STORE_URL", "postgresql://[::1/x"),
+        ("ALARM_WEBHOOK", "http://[::1"),
+        ("ALARM_WEBHOOK", "http://:80/x"),
+        ("EXTERNAL_URL", "https://host:99999"),
+        ("ALLOWED_ORIGINS", "app.example.com"),
+        ("ALLOWED_ORIGINS", "https://app.example.com/path"),
+        ("LIVE_MAX_BUFFER_S", "1e-9"),
+        ("KEEP_RECORDS_DAYS", "1e300"),
+        ("MAX_UPLOAD_BYTES", "9" * 40),
+    ],
+)
+def test_what_can_never_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    refused(monkeypatch, f"SPEECHPIPE_{name}", value)
+
+
+def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEECHPIPE_ALLOWED_ORIGINS", "https://app.example.com,http://127.0.0.1:3000,*")
+    assert len(load().allowed_origins) == 3

@@ -132,12 +132,16 @@ class Session:
         self._forget()
         return self._hearing.completed()
 
-    def segment_by(self, segmenter: Segmenting) -> None:
-        """Go on with another segmenter, which must begin at `scored`; an open segment is ended."""
-        self.flush()
+    def segment_by(self, segmenter: Segmenting) -> list[Utterance]:
+        """Go on with another segmenter, which must begin at `scored`; an open segment is ended.
+
+        Returns what has become final meanwhile, as `flush` does.
+        """
+        utterances = self.flush()
         self._spoken_before += self._segmenter.speech_samples
         self._flips_before += self._segmenter.flips
         self._segmenter = segmenter
+        return utterances
 
     @property
     def position(self) -> int:

@@ -124,6 +124,20 @@ async def test_telephone_formats_and_parameters(server: Server) -> None:
         assert (await until(connection, COMPLETED))[-1].transcript
 
 
+async def test_who_stops_to_commit_by_hand_in_mid_speech_gets_what_was_said(server: Server) -> None:
+    data = pcm24(spoken(CLIPS[0], gap_s=1.5))
+    async with connected(server, turn_detection=None) as connection:
+        await append(connection, data[:60_000])
+        await update(connection, turn_detection={"type": "server_vad"})
+        first = (await until(connection, COMPLETED))[-1]
+        await append(connection, data[60_000:])
+        events = await until(connection, COMPLETED)
+    assert first.transcript
+    assert "input_audio_buffer.speech_started" in [event.type for event in events], "from here on the VAD says it"
+    assert events[-1].transcript
+    assert events[-1].item_id != first.item_id
+
+
 async def test_turn_detection_may_change_in_mid_speech_and_format_may_not(server: Server) -> None:
     data = pcm24(spoken(CLIPS[0], gap_s=1.5))
     async with connected(server) as connection:

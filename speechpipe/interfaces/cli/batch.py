@@ -1,5 +1,6 @@
 """Many files through one service: each gets its text or its error, none stops the others."""
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -141,10 +142,12 @@ def _why_no_text(result: Result) -> str:
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
     """Open a file; a pipe is copied to a temporary file first, for containers that must be searched."""
-    if file != "-":
-        with Path(file).open("rb") as stream:
-            yield stream
-        return
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(standard_input(), copy)
+    with contextlib.ExitStack() as held:
+        # Without a buffer a named pipe can be opened like a file, and says that it cannot be searched.
+        stream = standard_input() if file == "-" else held.enter_context(Path(file).open("rb", buffering=0))
+        if file != "-" and stream.seekable():
+            yield held.enter_context(Path(file).open("rb"))
+            return
+        copy = held.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(stream, copy)
         yield copy

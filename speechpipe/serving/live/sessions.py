@@ -102,18 +102,23 @@ class Channels:
             follower.forget()
 
     def change(self, change: Change) -> None:
-        """Cut by other parameters, from the end of what is open."""
+        """Cut by other parameters, from the end of what is open.
+
+        What the client was to end by itself ends here if it will not be asked to any more.
+        """
         self._change = change
-        if not self.speaking:
+        by_itself = any(follower.manual for follower in self.followers) and not change.manual
+        if by_itself or not self.speaking:
             self._apply(change)
 
     def _apply(self, change: Change) -> None:
         self._change = None
         frame = self._service.vad(change.bundle.vad).frame_samples
         for follower in self.followers:
-            follower.manual = change.manual
             start = follower.session.scored
-            follower.session.segment_by(segmenter(change.bundle, frame, start=start, manual=change.manual))
+            new = segmenter(change.bundle, frame, start=start, manual=change.manual)
+            self._say(follower, follower.session.segment_by(new))
+            follower.manual = change.manual
 
     def finish(self) -> None:
         """End the audio; finals follow until `done`."""

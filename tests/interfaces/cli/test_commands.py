@@ -289,3 +289,14 @@ def test_a_report_of_a_server_that_is_not_there_is_one_line() -> None:
     (line,) = done.stderr.decode().splitlines()
     assert "cannot be asked" in line
     assert "urlopen" not in line
+
+
+def test_a_named_pipe_is_read_like_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    data = (SAMPLES / "sentence_slt.flac").read_bytes()
+    writer = threading.Thread(target=lambda: pipe.write_bytes(data), daemon=True)
+    writer.start()
+    done = run("transcribe", str(pipe), "--bundle", "scripted", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
