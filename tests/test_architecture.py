@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "foundation": (
-        ("background", "registry", "state_files", "stats", "system", "tenants", "text_files"),
+        ("background", "deprecation", "registry", "state_files", "stats", "system", "tenants", "text_files"),
         ("outgoing", "storage"),
     ),
     "cascade": (
