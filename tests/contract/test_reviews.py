@@ -245,18 +245,22 @@ def test_a_client_is_called_when_its_text_is_there(start_server: StartServer) ->
     listener.http.server_close()
 
 
-def test_audio_that_is_gone_is_said_to_the_reviewer_and_to_the_client(desk: Desk, server: Server) -> None:
+def test_audio_that_is_gone_is_said_to_the_reviewer_and_costs_the_client_nothing(desk: Desk, server: Server) -> None:
     desk.policy(degree="assist")
     body = desk.upload().json()
-    (server.state / "reviews" / f"{body['id']}.flac").unlink()
+    audio = server.state / "reviews" / f"{body['id']}.flac"
+    away = audio.rename(audio.with_suffix(".away"))
+    before = server.metric("speechpipe_reviews_total", cause="audio_not_here")
     assert desk.claim() is None
-    answer = desk.http.get(body["status_url"])
-    assert (answer.status_code, answer.json()["error"]["code"]) == (410, "audio_expired")
-    later = desk.upload().json()
+    assert server.metric("speechpipe_reviews_total", cause="audio_not_here") == before + 1
+    assert [row["audio_here"] for row in desk.overview()["waiting"] if row["id"] == body["id"]] == [False]
+    answer = desk.http.get(f"/v1/reviews/{body['id']}/audio")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "audio_not_here")
+    assert desk.http.get(body["status_url"]).status_code == 202
+    away.rename(audio)
     held = desk.claimed()
-    (server.state / "reviews" / f"{later['id']}.flac").unlink()
-    audio = desk.http.get(f"/v1/reviews/{held['id']}/audio")
-    assert (audio.status_code, audio.json()["error"]["code"]) == (404, "audio_expired")
+    assert desk.submit(held).status_code == 200
+    assert desk.http.get(body["status_url"]).status_code == 200
 
 
 def test_bad_audio_is_refused_as_ever_and_leaves_nothing(desk: Desk, server: Server) -> None:

@@ -50,9 +50,13 @@ class KeptAudio:
             return None
 
     def path(self, session_id: str) -> Path | None:
-        """Return the file of a session; None if it is not there (any more)."""
+        """Return the file of a session; None if it is not there (any more), or cannot be reached now."""
         path = self.folder / f"{session_id}.flac"
-        return path if NAME.fullmatch(session_id) and path.exists() else None
+        try:
+            return path if NAME.fullmatch(session_id) and path.exists() else None
+        except OSError as error:  # a folder on a network that is away
+            self._fails(error)
+            return None
 
     def drop(self, session_id: str) -> None:
         """Delete the file of a session, if it is there."""

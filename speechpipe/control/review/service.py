@@ -10,6 +10,7 @@ import queue
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from speechpipe.cascade.audio.retention import Keeping, KeptAudio
@@ -24,8 +25,9 @@ from speechpipe.control.review.policy_cache import TermsBook
 from speechpipe.control.review.policy_repository import Scoped
 from speechpipe.control.review.sampling import Drawn, disagreeing, drawn
 from speechpipe.control.review.scopes import Scopes
+from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.control.review.tasks import Draft, Task
-from speechpipe.errors import NotReady, SpeechpipeError, StoreUnavailable
+from speechpipe.errors import NotReady, SpeechpipeError, StoreUnavailable, UnknownName
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.outgoing import Sender
 from speechpipe.foundation.storage.database import STORE_ERRORS, reachable
@@ -63,6 +65,7 @@ class Reviewing:
         self.desk = ReviewDesk(store, clock)
         self.desk.on_done = self._done
         self.audio = KeptAudio(settings.state_dir / "reviews", settings.keep_review_audio_days * 24.0, clock=clock)
+        self._keep_audio_s = settings.keep_review_audio_days * 86_400.0
         self._settings = settings
         self._store = store
         self._emit = emit
@@ -117,7 +120,10 @@ class Reviewing:
         return status.last_failure if status.failing else ""
 
     def sweep(self) -> None:
-        """Delete what nobody needs any more, and say of tasks without audio that they are over."""
+        """Delete what nobody needs any more, and end tasks that are older than audio is kept.
+
+        Age alone ends a task: audio that is not here may be on another server, or in a folder that is away for a while.
+        """
         now = self._clock()
         quiet = self.audio.quiet(ABANDONED_S)
         with self._lock:
@@ -129,9 +135,7 @@ class Reviewing:
                 self.audio.drop(session_id)
                 self.counts["audio_abandoned"] += 1
         self.audio.sweep()
-        for task in self.desk.shelf.listed([TaskState.OPEN], most=10_000):
-            if self.audio.path(task.id) is None:
-                self.desk.queue.expire(task)
+        self.counts["expired"] += self.desk.queue.expire(now - self._keep_audio_s)
         before = now - self._settings.keep_reviews_days * 86_400.0
         self.desk.shelf.forget(before)
         self.desk.jobs.forget(before)
@@ -264,6 +268,39 @@ class Reviewing:
 
     # ---- people ----
 
+    def claim(self, reviewer: Reviewer) -> Task | None:
+        """Hand out the most urgent task whose audio is on this server; None if there is none.
+
+        The others stay as they are, for the server that has their audio; they are counted each time.
+        """
+
+        def here(id_: str) -> bool:
+            found = self.audio.path(id_) is not None
+            self.counts["audio_not_here"] += not found
+            return found
+
+        with reachable():
+            return self.desk.queue.claim(reviewer, here)
+
+    def audio_of(self, task: Task) -> Path:
+        """Return the file with a task's audio.
+
+        Raises:
+            UnknownName: it is not kept any more (`audio_expired`), or it is not on this server (`audio_not_here`).
+        """
+        path = self.audio.path(task.id)
+        if path is not None:
+            return path
+        dropped = task.state in (TaskState.EXPIRED, TaskState.UNASKED)
+        if dropped or task.created_at < self._clock() - self._keep_audio_s:
+            raise UnknownName(f"the audio of {task.id} is not kept any more", cause="audio_expired")
+        self.counts["audio_not_here"] += 1
+        raise UnknownName(
+            f"the audio of {task.id} is not on this server: ask the one that handed the task out, or have the servers "
+            "share the folder reviews of their state directories",
+            cause="audio_not_here",
+        )
+
     def _done(self, task: Task) -> None:
         """Tell the monitor how wrong the machine was, and the client that waits."""
         self.callbacks.nudge()
@@ -306,7 +343,7 @@ class Reviewing:
     def gauges(self) -> tuple[GaugeRow, ...]:
         """Return the rows of the exposition."""
         return (
-            by_cause("reviews_total", "Reviews asked for, by why, and what could not be.", self.counts),
+            by_cause("reviews_total", "Reviews asked for, by why; what could not be done, by cause.", self.counts),
             by_cause("callbacks_total", "Calls to clients: sent, or why they failed.", self.callbacks.counts),
             by_cause("review_audio_failures_total", "Audio of reviews that could not be kept.", self.audio.failed),
         )

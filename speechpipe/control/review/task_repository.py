@@ -21,8 +21,8 @@ from speechpipe.errors import InUse, InvalidParameter, UnknownName
 from speechpipe.foundation.storage.schema import review_tasks as tasks
 
 LEASE_S = 120.0
-LOOK_AT = 50
-"""Tasks that are looked at for one claim, the most urgent first."""
+LOOK_AT = 200
+"""Tasks that are read at once when one is looked for, the most urgent first."""
 
 SKIPS = 3
 """People who may say that they cannot do a task before nobody is asked any more."""
@@ -61,28 +61,36 @@ class ReviewQueue:
     # ---- work ----
 
     def claim(self, reviewer: Reviewer, has_audio: Callable[[str], bool], lease_s: float = LEASE_S) -> Task | None:
-        """Hand the most urgent task to somebody; None if there is none for them. A task without audio expires."""
+        """Hand the most urgent task to somebody; None if there is none for them.
+
+        A task for which `has_audio` is false is passed over and stays as it is: another server may have its audio.
+        """
         now = self._clock()
-        free = or_(tasks.c.state == TaskState.OPEN, _left(now))
-        query = of_tenant(select(tasks).where(free), reviewer.tenant)
+        columns = (tasks.c.id, tasks.c.priority, tasks.c.created_at, tasks.c.skips)
+        query = of_tenant(select(*columns).where(_free(now)), reviewer.tenant)
         query = query.order_by(tasks.c.priority.desc(), tasks.c.created_at, tasks.c.id)
         rows: Sequence[Row[Any]] = ()
         while True:
             page = query.where(_behind(rows[-1])) if rows else query  # by key: tasks leave the set while it is read
             with self._engine().connect() as connection:
                 rows = connection.execute(page.limit(LOOK_AT)).all()
-            for task in map(read_task, rows):
-                if any(skip["by"] == reviewer.name for skip in task.skips):
+            for row in rows:
+                if any(skip["by"] == reviewer.name for skip in row.skips) or not has_audio(row.id):
                     continue
-                if not has_audio(task.id):
-                    self.expire(task)
-                    continue
-                lease = secrets.token_hex(16)
-                change = {"state": TaskState.LEASED.value, "lease": lease, "reviewer": reviewer.name}
-                if self._change(task, {**change, "leased_until": now + lease_s}):
-                    return self.task(task.id)
+                if (task := self._lease(row.id, reviewer, now, lease_s)) is not None:
+                    return task
             if len(rows) < LOOK_AT:
                 return None
+
+    def _lease(self, id_: str, reviewer: Reviewer, now: float, lease_s: float) -> Task | None:
+        """Lease a task; None if somebody else was faster."""
+        with self._engine().connect() as connection:
+            row = connection.execute(select(tasks).where(tasks.c.id == id_, _free(now))).first()
+        if row is None:
+            return None
+        lease = secrets.token_hex(16)
+        change = {"state": TaskState.LEASED.value, "lease": lease, "reviewer": reviewer.name}
+        return self.task(id_) if self._change(read_task(row), {**change, "leased_until": now + lease_s}) else None
 
     def renew(
         self, id_: str, lease: str, work: Sequence[Said] | None, step_s: float = 0.0, lease_s: float = LEASE_S
@@ -191,12 +199,25 @@ class ReviewQueue:
             finish_job(connection, task.job, now)
         return self.task(task.id)
 
-    def expire(self, task: Task) -> None:
-        """Note that nobody can do a task any more: its audio is gone."""
-        now = self._clock()
-        with self._engine().begin() as connection:
-            if self._change(task, {"state": TaskState.EXPIRED.value, "finished_at": now}, connection):
-                finish_job(connection, task.job, now)
+    def expire(self, before: float) -> int:
+        """End tasks that came before that time and that nobody works on: no server keeps their audio any longer.
+
+        Returns:
+            How many ended.
+        """
+        now, last, count = self._clock(), "", 0
+        old = select(tasks).where(_free(now), tasks.c.created_at < before).order_by(tasks.c.id).limit(LOOK_AT)
+        while True:
+            with self._engine().connect() as connection:
+                rows = connection.execute(old.where(tasks.c.id > last)).all()
+            for task in map(read_task, rows):
+                with self._engine().begin() as connection:
+                    if self._change(task, {"state": TaskState.EXPIRED.value, "finished_at": now}, connection):
+                        finish_job(connection, task.job, now)
+                        count += 1
+            if len(rows) < LOOK_AT:
+                return count
+            last = rows[-1].id
 
     def raise_chance(self, id_: str, chance: float) -> bool:
         """Note that a task would have come to be looked at with another chance too; False if there is no such task."""
@@ -262,8 +283,10 @@ class ReviewQueue:
         return connection.execute(update(tasks).where(mine).values(**values)).rowcount == 1
 
 
-def _left(now: float) -> Any:
-    return and_(tasks.c.state == TaskState.LEASED, tasks.c.leased_until < now)
+def _free(now: float) -> ColumnElement[bool]:
+    """Tasks that nobody works on: open, or with a lease that has run out."""
+    left = and_(tasks.c.state == TaskState.LEASED, tasks.c.leased_until < now)
+    return or_(tasks.c.state == TaskState.OPEN, left)
 
 
 def _behind(row: Row[Any]) -> ColumnElement[bool]:

@@ -103,7 +103,9 @@ def export(
             else:
                 missing += 1
         if missing:
-            typer.echo(f"the audio of {missing} reviews is not kept any more", err=True)
+            typer.echo(
+                f"the audio of {missing} reviews is not in {kept}: not kept any more, or another server's", err=True
+            )
     text = "".join(json.dumps(row) + "\n" for row in rows) if format_ == "manifest" else json.dumps(rows) + "\n"
     if output is None:
         sys.stdout.write(text)

@@ -1,5 +1,6 @@
 """What a running server does with sessions that are over, without a recognizer."""
 
+import errno
 import os
 import queue
 import time
@@ -20,7 +21,7 @@ from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.operations import segments
 from speechpipe.control.review.service import ABANDONED_S, Reviewing
 from speechpipe.control.review.task_repository import Reviewer
-from speechpipe.errors import StoreUnavailable
+from speechpipe.errors import StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.serving.completed import Listened
@@ -143,16 +144,63 @@ def test_what_a_killed_server_left_is_swept_and_what_waits_is_kept(house: House)
     house.policy(degree="assist")
     house.spoken("orphan")
     house.take(house.spoken("waits"), Job("waits", "acme", house.now, {"status_url": "/x"}))
-    house.take(house.spoken("gone"), Job("gone", "acme", house.now, {"status_url": "/x"}))
-    house.audio("gone").unlink()
     for name in ("orphan", "waits"):
         os.utime(house.audio(name), (house.now - 2 * ABANDONED_S,) * 2)
     house.reviewing.sweep()
     assert not house.audio("orphan").exists()
     assert house.audio("waits").exists()
-    assert house.reviewing.desk.queue.task("gone").state is TaskState.EXPIRED
-    assert house.reviewing.desk.waiting("gone", "acme")[0].cause == "audio_expired"
     assert house.reviewing.counts["audio_abandoned"] == 1
+
+
+def test_a_folder_that_is_away_for_a_while_costs_no_task(house: House) -> None:
+    house.policy(degree="assist")
+    house.take(house.spoken("a"), Job("a", "acme", house.now, {"status_url": "/x"}))
+    away = house.folder / "away"
+    (house.folder / "reviews").rename(away)
+    assert house.reviewing.claim(Reviewer("ann")) is None
+    house.reviewing.sweep()
+    assert house.reviewing.counts["audio_not_here"] == 1
+    task = house.reviewing.desk.queue.task("a")
+    assert task.state is TaskState.OPEN
+    with pytest.raises(UnknownName, match="not on this server") as refused:
+        house.reviewing.audio_of(task)
+    assert refused.value.cause == "audio_not_here"
+    assert house.reviewing.desk.waiting("a", "acme")[0].state == "waiting"
+    away.rename(house.folder / "reviews")
+    held = house.reviewing.claim(Reviewer("ann"))
+    assert held is not None
+    assert house.reviewing.audio_of(held).exists()
+
+
+def test_a_folder_that_cannot_be_read_is_none_and_is_counted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.policy(degree="assist")
+    house.take(house.spoken("a"), Job("a", "acme", house.now, {"status_url": "/x"}))
+
+    def stale(_: Path) -> bool:
+        raise OSError(errno.ESTALE, "stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", stale)
+        assert house.reviewing.claim(Reviewer("ann")) is None
+    assert house.reviewing.audio.failed == {"OSError": 1}
+    assert house.reviewing.claim(Reviewer("ann")) is not None
+
+
+def test_a_task_whose_audio_is_nowhere_ends_when_audio_is_no_longer_kept(house: House) -> None:
+    house.policy(degree="assist")
+    house.take(house.spoken("a"), Job("a", "acme", house.now, {"status_url": "/x"}))
+    house.audio("a").unlink()
+    house.now += 30 * 86_400.0 - 1
+    house.reviewing.sweep()
+    assert house.reviewing.desk.queue.task("a").state is TaskState.OPEN
+    house.now += 2
+    house.reviewing.sweep()
+    task = house.reviewing.desk.queue.task("a")
+    assert task.state is TaskState.EXPIRED
+    assert house.reviewing.desk.waiting("a", "acme")[0].cause == "audio_expired"
+    assert house.reviewing.counts["expired"] == 1
+    with pytest.raises(UnknownName, match="not kept any more"):
+        house.reviewing.audio_of(task)
 
 
 def test_what_must_wait_and_cannot_be_written_down_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,14 +147,40 @@ def test_who_cannot_do_it_is_not_asked_again_and_after_three_nobody_is(bench: Be
     assert tasks[0].skips[0]["note"] == "mumbles"
 
 
-def test_audio_that_is_gone_ends_the_task_and_says_so(bench: Bench) -> None:
+def test_a_task_whose_audio_is_not_here_is_passed_over_and_stays(bench: Bench) -> None:
     bench.desk.add([task(1, job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}))
     bench.desk.add([task(2)], None)
+    before = bench.queue.task("t1")
+    assert bench.claimed(ANN).id == "t1", "where all audio is"
+    bench.queue.release("t1", bench.queue.task("t1").lease)
     found = bench.claim(ANN, has_audio=lambda id_: id_ == "t2")
     assert found is not None
     assert found.id == "t2"
-    assert bench.queue.task("t1").state is TaskState.EXPIRED
-    assert bench.desk.waiting("j", "acme")[0].cause == "audio_expired"
+    assert bench.claim(BOB, has_audio=lambda _: False) is None
+    assert bench.queue.task("t1").state is before.state is TaskState.OPEN
+    assert bench.desk.waiting("j", "acme")[0].state == "waiting"
+    held = bench.claimed(BOB)
+    assert held.id == "t1", "the server that has its audio hands it out"
+    assert bench.submit(held, BOB).state is TaskState.DONE
+
+
+def test_age_alone_ends_a_task_and_says_so(bench: Bench) -> None:
+    bench.desk.add([task(1, job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}, callback="http://x/"))
+    bench.desk.add([task(number) for number in range(2, LOOK_AT + 20)], None)
+    working = bench.claimed(ANN)
+    assert working.id == "t1"
+    left = bench.claimed(BOB)
+    assert bench.queue.expire(before=1.0) == 0, "what is not older than that stays"
+    bench.now += LEASE_S + 1
+    bench.queue.renew(working.id, working.lease, None)
+    assert bench.queue.expire(before=LOOK_AT + 10.0) == LOOK_AT + 8, "without the one in work"
+    assert bench.queue.task(left.id).state is TaskState.EXPIRED, "whose lease has run out"
+    assert bench.queue.task("t1").state is TaskState.LEASED
+    bench.now += LEASE_S + 1
+    assert bench.queue.expire(before=2.0) == 1
+    job = bench.desk.waiting("j", "acme")[0]
+    assert (job.state, job.cause, job.callback_state) == ("failed", "audio_expired", "due")
+    assert bench.desk.shelf.counts()["open"]["degree"] == 10
 
 
 def test_a_job_is_done_with_its_last_task(bench: Bench) -> None:
@@ -237,7 +263,7 @@ def test_tasks_without_audio_hide_none_behind_them(bench: Bench) -> None:
     held = bench.claim(has_audio=lambda id_: id_ not in gone)
     assert held is not None
     assert held.id == f"t{2 * LOOK_AT}"
-    assert bench.queue.task("t0").state is TaskState.EXPIRED
+    assert bench.queue.task("t0").state is TaskState.OPEN
 
 
 def test_tasks_that_one_person_skipped_hide_none_behind_them(bench: Bench) -> None:

@@ -28,6 +28,10 @@ class Desk:
         """Return it as they see it."""
         return review_documents.task(task, self.reviewing.book.policy(task.tenant).doubt)
 
+    def row(self, task: Task) -> dict[str, Any]:
+        """Return it as a line of a list; `audio_here`: this server has its audio and hands it out."""
+        return review_documents.row(task) | {"audio_here": self.reviewing.audio.path(task.id) is not None}
+
 
 def desk_of(service: Service) -> Callable[..., Desk]:
     """Return the dependency of routes that want to know."""

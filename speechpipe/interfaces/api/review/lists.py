@@ -33,7 +33,7 @@ def router(service: Service) -> APIRouter:
             listed = shelf.listed([TaskState.OPEN, TaskState.LEASED], mine.who.tenant, most)
         return {
             "counts": {state: dict(by) for state, by in counts.items()},
-            "waiting": [review_documents.row(task) for task in listed],
+            "waiting": [mine.row(task) for task in listed],
         }
 
     @routes.get("/report")

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.control.review.tasks import read_answer
-from speechpipe.errors import UnknownName
 from speechpipe.foundation.storage.database import reachable
 from speechpipe.interfaces.api import auth
 from speechpipe.interfaces.api.access import Body, Role, access, also
@@ -120,13 +119,12 @@ def _claiming(routes: APIRouter, service: Service) -> None:
     @routes.post("/claim", response_model=None, responses={204: {"description": "There is none."}})
     @access(Role.REVIEWER, 503, body=Body.JSON)
     def claim(body: Claim, request: Request) -> Any:
-        """Hand out the most urgent task; 204 if there is none."""
+        """Hand out the most urgent task whose audio is on this server; 204 if there is none."""
         mine = Desk(
             reviewing_of(service),
             auth.reviewer(request.headers.get("authorization"), service.settings, body.reviewer.strip()),
         )
-        with reachable():
-            found = mine.reviewing.desk.queue.claim(mine.who, lambda id_: mine.reviewing.audio.path(id_) is not None)
+        found = mine.reviewing.claim(mine.who)
         return Response(status_code=204) if found is None else mine.shown(found)
 
 
@@ -137,9 +135,6 @@ def _hearing(routes: APIRouter, service: Service) -> None:
     @access(Role.REVIEWER, 404, 503)
     def audio(id_: Id, mine: Mine) -> Response:
         """Send the audio of a task: FLAC, 16 kHz, mono."""
-        found = mine.task(id_)
-        path = mine.reviewing.audio.path(found.id)
-        if path is None:
-            raise UnknownName(f"the audio of {id_} is not kept any more", cause="audio_expired")
+        path = mine.reviewing.audio_of(mine.task(id_))
         headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
         return FileResponse(path, media_type="audio/flac", headers=headers)

@@ -47,9 +47,10 @@ async function guarded(work) {
 
 async function progress() {
   const found = await ask("").catch(() => null);
-  if (!found) return;
+  if (!found) return 0;
   const sum = (state) => Object.values(found.counts[state] ?? {}).reduce((a, b) => a + b, 0);
   $("progress").textContent = `${sum("done")} done, ${sum("leased")} in work, ${sum("open")} waiting`;
+  return found.waiting.filter((row) => row.state === "open" && !row.audio_here).length;
 }
 
 // ---- time ----
@@ -74,10 +75,10 @@ function forget() { sessionStorage.removeItem("review"); }
 
 async function take() {
   const found = await ask("/claim", { reviewer: $("name").value });
-  await progress();
+  const elsewhere = await progress();
   if (found) return open(found);
   close();
-  say("there is nothing to review");
+  say(elsewhere ? `there is nothing to review on this server; the audio of ${elsewhere} is not here` : "there is nothing to review");
 }
 
 async function open(found) {
@@ -87,7 +88,10 @@ async function open(found) {
   current = Math.max(0, segments.findIndex((segment) => segment.needs));
   [lastAct, counted, unsent, jumped, stopAt] = [Date.now(), task.work_s * 1000, 0, -1, null];
   const answer = await fetch(`v1/reviews/${task.id}/audio`, { headers: headers() });
-  if (!answer.ok) throw new Error("the audio cannot be had");
+  if (!answer.ok) {
+    const { error } = await answer.json().catch(() => ({}));
+    throw new Error(error?.message ?? "the audio cannot be had");
+  }
   const bytes = await answer.arrayBuffer();
   if (audio.src) URL.revokeObjectURL(audio.src);
   audio.src = URL.createObjectURL(new Blob([bytes], { type: "audio/flac" }));

@@ -1,0 +1,61 @@
+"""Reviews where two servers share a store, and each has a state directory of its own or one folder of reviews."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.control.review.service import Desk
+from tests.databases import DATABASES
+
+SMALL = {"bundle": "scripted", "workers": "1", "live_workers": "1"}
+
+
+@pytest.fixture(params=DATABASES, ids=str)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with request.param.empty(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize("degree", ["assist", "human_only"])
+def test_a_server_without_the_audio_hands_nothing_out_and_takes_nothing_away(
+    start_server: StartServer, url: str, degree: str
+) -> None:
+    one, two = (Desk(start_server(store_url=url, **SMALL)) for _ in range(2))
+    with one.http, two.http:
+        one.policy(degree=degree)
+        body = one.upload().json()
+        assert two.claim() is None
+        audio = two.http.get(f"/v1/reviews/{body['id']}/audio")
+        assert (audio.status_code, audio.json()["error"]["code"]) == (404, "audio_not_here")
+        assert [row["audio_here"] for row in two.overview()["waiting"]] == [False]
+        for desk in (one, two):
+            assert desk.http.get(body["status_url"]).status_code == 202
+        exported = two.http.get("/v1/reviews/export").json()
+        assert [item["data"]["speechpipe_id"] for item in exported] == [body["id"]]
+        held = one.claimed()
+        assert one.http.get(f"/v1/reviews/{held['id']}/audio").status_code == 200
+        assert two.submit(held).status_code == 200, "an answer is taken anywhere"
+        for desk in (one, two):
+            assert desk.http.get(body["status_url"]).status_code == 200
+
+
+def test_servers_that_share_the_folder_hand_out_each_others_tasks(
+    start_server: StartServer, url: str, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    desks = []
+    for name in ("one", "two"):
+        state = tmp_path / name
+        state.mkdir()
+        shared.mkdir(exist_ok=True)
+        (state / "reviews").symlink_to(shared)
+        desks.append(Desk(start_server(store_url=url, state_dir=str(state), **SMALL)))
+    one, two = desks
+    with one.http, two.http:
+        one.policy(degree="assist")
+        one.upload()
+        held = two.claimed()
+        assert two.http.get(f"/v1/reviews/{held['id']}/audio").status_code == 200
+        assert two.submit(held).status_code == 200
