@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -112,6 +113,26 @@ def test_whoever_opens_many_connections_shuts_out_nobody(keyed: Server) -> None:
         assert keyed.descriptors() < before + 120
         assert httpx.get(f"{keyed.url}/v1/models", headers=KEY, timeout=PATIENCE_S).status_code == 200
     assert keyed.metric("speechpipe_requests_refused_total", cause="connection_given_up") >= 200
+
+
+def test_clients_that_come_at_the_same_moment_are_all_answered(start_server: StartServer) -> None:
+    server = start_server(bundle="scripted", workers="1", live_workers="1", max_connections="12")
+    path = "/v1/listen?encoding=linear16&sample_rate=16000"
+    upgrade = f"GET {path} HTTP/1.1\r\n".encode() + UPGRADE + b"\r\n"
+    with contextlib.ExitStack() as held:
+        process = psutil.Process(server.process.pid)
+        process.suspend()
+        try:
+            clients = [held.enter_context(opened(server)) for _ in range(40)]
+        finally:
+            process.resume()
+        until(lambda: server.metric("speechpipe_requests_refused_total", cause="connection_given_up") >= 20)
+        for client in clients:
+            with contextlib.suppress(OSError):  # it has its answer already, and the server has closed
+                client.sendall(upgrade)
+        statuses = [int(client.recv(65536).split(maxsplit=2)[1]) for client in clients]
+    assert set(statuses) == {101, 503}
+    assert statuses.count(101) >= 1
 
 
 def test_connections_above_the_limit_are_answered_503(start_server: StartServer) -> None:

@@ -35,8 +35,15 @@ LINGER_S = 5.0
 MOST_LINGERING = 32
 """Connections that may do so at the same time, beside those that are counted; fewer where few files may be open."""
 
-LEAST_RESERVED = 32
-"""Descriptors that are left for uploads, workers and the store; a quarter of all, where that is more."""
+FLUSH_S = 1.0
+"""For the answer of a connection that is ended early."""
+
+LEAST_RESERVED = 48
+"""Descriptors that are left for uploads, workers and the store; a quarter of all, where that is more.
+
+An idle server with one worker of each kind has 36 open. Where none is left, the event loop closes a new connection
+without a word.
+"""
 
 SPARE_CONNECTIONS = 1000
 
@@ -102,14 +109,17 @@ class Connections:
         return True
 
     def _make_room(self) -> bool:
-        for waiting in (self._strangers, self._idle):
-            if waiting:
-                oldest, _ = waiting.popitem(last=False)
-                self.gone(oldest)
-                self.refuse("connection_given_up")
-                oldest.abort()
-                return True
-        return False
+        if self._strangers:
+            oldest, _ = self._strangers.popitem(last=False)
+            oldest.give_way()  # of many clients that come at the same moment everybody gets an answer
+        elif self._idle:
+            oldest, _ = self._idle.popitem(last=False)
+            self.gone(oldest)
+            self.refuse("connection_given_up")
+            oldest.abort()
+        else:
+            return False
+        return True
 
     def waiting(self, connection: "HttpConnection") -> None:
         """Note that a connection waits for its next request."""
@@ -160,7 +170,9 @@ class Connections:
         if len(self._lingering) >= self.limits.most_lingering:
             _, (oldest, timer) = self._lingering.popitem(last=False)
             timer.cancel()
-            oldest.abort()
+            # Its answer may still be on its way into the kernel: many are turned away in one turn of the event loop.
+            oldest.close()
+            asyncio.get_running_loop().call_later(FLUSH_S, oldest.abort)
         timer = asyncio.get_running_loop().call_later(LINGER_S, transport.close)
         self._lingering[connection] = (transport, timer)
 
@@ -267,6 +279,11 @@ class HttpConnection(H11Protocol):
             super().shutdown()
 
     # ---- our own ----
+
+    def give_way(self) -> None:
+        """Answer 503 although no request has arrived, and close."""
+        text = "too many connections are open, and this one has sent no request yet; try again later"
+        self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "connection_given_up", text)
 
     def abort(self) -> None:
         """End the connection without a word."""
