@@ -43,17 +43,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 
 
 LONG_FILES = (
-    "cli/test_retrain.py",
-    "rollout/test_serving.py",
-    "cli/test_commands.py",
+    "e2e/test_recommender.py",
+    "interfaces/cli/test_retrain.py",
+    "control/rollout/test_serving.py",
+    "interfaces/cli/test_commands.py",
     "e2e/test_service_life.py",
     "contract/test_edge.py",
     "contract/test_openai.py",
-    "workers/test_supervisor.py",
-    "asr/test_door.py",
+    "cascade/workers/test_supervisor.py",
+    "cascade/asr/test_door.py",
     "contract/test_health.py",
 )
 """Files that take longest, by what `--durations=0` says; tests that run beside each other begin with them."""
+
+
+assert all((Path(__file__).parent / name).exists() for name in LONG_FILES)
 
 
 def _place(item: pytest.Item) -> int:
