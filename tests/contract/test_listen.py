@@ -126,3 +126,39 @@ async def test_telephone_audio(server: Server) -> None:
     client = await whole(server, data, encoding="mulaw", sample_rate=None)
     assert client.texts
     assert client.messages[-1]["duration"] == pytest.approx(len(data) / 8000, abs=0.01)
+
+
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+LIVE_CONTAINERS: dict[str, tuple[str, str, int, dict[str, str]]] = {
+    "webm": ("webm", "libopus", 48_000, {}),
+    "ogg": ("ogg", "libopus", 48_000, {}),
+    "adts": ("adts", "aac", 48_000, {}),
+    "mp4": ("mp4", "aac", 48_000, FRAGMENTED),
+    "mp3": ("mp3", "libmp3lame", 48_000, {}),
+    "flac": ("flac", "flac", 16_000, {}),
+}
+"""Container, codec, samples per second and the writer's options."""
+
+
+def contained(form: str, *names: str) -> bytes:
+    """Return clips of speech, without silence at the end, in a container that can be sent while it is written."""
+    container, codec, rate, options = LIVE_CONTAINERS[form]
+    return encoded_by_ffmpeg(spoken(*names, gap_s=0.0), container, codec, rate, options=options)
+
+
+@pytest.mark.parametrize("form", [form for form in LIVE_CONTAINERS if form not in ("flac", "mp3")])
+async def test_finalize_takes_its_turn_after_the_audio_of_a_container(server: Server, form: str) -> None:
+    data = contained(form, CLIPS[0])
+    expected = await whole(server, data, encoding=None, sample_rate=None)
+    async with listening(server, encoding=None, sample_rate=None) as client:
+        await client.send(data, 1000)
+        await client.say("Finalize")
+        final = await client.until(lambda message: is_final(message) and message["from_finalize"])
+        await client.say("CloseStream")
+        await client.close()
+    assert transcript(final) == " ".join(expected.texts)
+    end_s = final["start"] + final["duration"]
+    assert end_s == pytest.approx(expected.messages[-1]["duration"], abs=0.1), "every whole frame was heard"
+    assert client.texts == [transcript(final)]
+    assert client.messages[-1]["duration"] == pytest.approx(expected.messages[-1]["duration"], abs=0.01)
+    assert not client.messages[-1]["speechpipe"].get("warnings")

@@ -99,6 +99,35 @@ async def test_manual_commits_cut_where_the_client_says(server: Server) -> None:
     assert first.item_id != second.item_id
 
 
+async def test_a_commit_takes_its_turn_after_the_audio_of_a_container(server: Server) -> None:
+    first = encoded_by_ffmpeg(spoken(CLIPS[0]), "webm", "libopus")
+    short = encoded_by_ffmpeg(spoken(CLIPS[1])[:8000], "webm", "libopus")
+    assert len(short) < 4800, "fewer bytes than 100 ms of PCM have"
+    async with connected(server, turn_detection=None) as connection:
+        for data, seconds in ((first, len(spoken(CLIPS[0])) / 16_000), (short, 0.5)):
+            await append(connection, data)
+            await connection.input_audio_buffer.commit()
+            events = await until(connection, COMPLETED)
+            assert not [event for event in events if event.type == "error"]
+            assert events[-1].usage.seconds == pytest.approx(seconds, abs=0.1)
+        await connection.input_audio_buffer.commit()
+        assert (await until(connection, "error"))[-1].error.code == "input_audio_buffer_commit_empty"
+
+
+async def test_clear_and_turn_detection_take_their_turn_after_the_audio_of_a_container(server: Server) -> None:
+    first, second = (encoded_by_ffmpeg(spoken(clip), "webm", "libopus") for clip in CLIPS)
+    async with connected(server, turn_detection=None) as connection:
+        await append(connection, first)
+        await connection.input_audio_buffer.clear()
+        await append(connection, second)
+        await update(connection, turn_detection={"type": "server_vad"})
+        await connection.input_audio_buffer.commit()
+        events = await until(connection, COMPLETED)
+    assert "input_audio_buffer.cleared" in [event.type for event in events]
+    assert not [event for event in events if "speech_st" in event.type], "all of it was before the change"
+    assert events[-1].usage.seconds == pytest.approx(len(spoken(CLIPS[1])) / 16_000, abs=0.1), "without the first"
+
+
 async def test_a_commit_of_silence_is_an_item_without_text(server: Server) -> None:
     async with connected(server) as connection:
         await append(connection, bytes(96_000))

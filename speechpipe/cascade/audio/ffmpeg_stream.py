@@ -5,7 +5,6 @@ Everything is bounded: bytes before the decoder, samples after it, and what FFmp
 (a packet or a picture that never ends).
 """
 
-import re
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from speechpipe.cascade.audio.byte_pipe import BytePipe
 from speechpipe.cascade.audio.containers.packets import of_the_track
 from speechpipe.cascade.audio.ffmpeg import FfmpegDecoder
 from speechpipe.errors import SpeechpipeError, StageFailed, UndecodableAudio
@@ -29,13 +29,9 @@ WAITING_BYTES = 64 * 1024
 DECODED_BYTES = 512 * 1024
 """After it, as 32-bit floats: 2.7 s of mono at 48 kHz."""
 
-UNHEARD_BYTES = 8 * 2**20
-"""Taken without any sound: then it is given up. Pictures in tags and a few seconds of video are smaller."""
-
 LEFT_BYTES = 2048
 """More than this after the last sound is said to be lost: indexes and tags at the end are smaller."""
 
-LEAST_BYTES = 64
 MOST_STOPS = 3
 """So often in a row FFmpeg may stop without having given a sound, before the rest is given up."""
 
@@ -46,123 +42,15 @@ OPTIONS = {"probesize": "2048", "analyzeduration": "0"}
 READ_BYTES = 4096
 
 
-STARTS = re.compile(
-    rb"(?P<matroska>\x1a\x45\xdf\xa3)|(?P<ogg>OggS\x00\x02)|(?P<flac>fLaC[\x00\x80]\x00\x00\x22)"
-    rb"|(?P<mp3>ID3[\x02-\x04][\x00-\x0f][\x00-\xff][\x00-\x7f]{4})"
-    rb"|(?P<mp4>\x00\x00[\x00\x01][\x08-\xff]ftyp)|(?P<wav>RIFF.{4}WAVE)",
-    re.DOTALL,
-)
-START_BYTES = 12
-GO_ON_ITSELF = {"mp3": ("mp3",), "ogg": ("ogg", "flac"), "matroska": ("matroska", "flac"), "flac": ("flac",), "wav": ()}
-"""What FFmpeg reads on by itself where one recording follows another, or holds as a part (FLAC in Ogg and Matroska)."""
-
-
-class _Pipe:
-    """Bytes from the thread that receives to the thread that decodes, cut where another recording begins.
-
-    `read` waits for bytes, and returns none at the end of a recording; `following` goes on with the next one.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._changed = threading.Condition()
-        self._recordings: deque[tuple[str, bytearray]] = deque([(name, bytearray())])  # the first one is being read
-        self._fresh = bytearray()  # came last: the beginning of a recording may be cut in two
-        self._at_start = True  # `_fresh` begins with a recording's first byte
-        self._ended = False
-        self._discarding = False
-        self.taken = 0  # bytes that the decoder has had
-        self.unheard = 0  # of them, since the last sound
-
-    def __len__(self) -> int:
-        return sum(len(waiting) for _, waiting in list(self._recordings)) + len(self._fresh)
-
-    def write(self, data: bytes) -> None:
-        with self._changed:
-            if not self._discarding:
-                self._fresh += data
-                self._cut(keep=START_BYTES - 1)
-                self._changed.notify()
-
-    def _cut(self, keep: int) -> None:
-        position = 1 if self._at_start else 0
-        while (match := STARTS.search(self._fresh, position)) is not None:
-            name, current = str(match.lastgroup), self._recordings[-1][0]
-            position = match.start() + 1
-            if name not in GO_ON_ITSELF.get(current, ()):
-                self._recordings[-1][1].extend(self._fresh[: match.start()])
-                del self._fresh[: match.start()]
-                self._recordings.append((name, bytearray()))
-                self._at_start, position = True, 1
-        if (size := len(self._fresh) - keep) > 0:
-            self._recordings[-1][1].extend(self._fresh[:size])
-            del self._fresh[:size]
-            self._at_start = False
-
-    def read(self, size: int) -> bytes:
-        """Return what is there, at most `size` bytes; none at the end of this recording."""
-        with self._changed:
-            waiting = self._recordings[0][1]
-            self._changed.wait_for(lambda: len(waiting) >= LEAST_BYTES or self._ended or len(self._recordings) > 1)
-            if self.unheard > UNHEARD_BYTES:
-                return b""
-            data = bytes(waiting[:size])
-            del waiting[:size]
-            self.taken += len(data)
-            self.unheard += len(data)
-            return data
-
-    def close(self) -> None:
-        """Nothing: FFmpeg may close one recording, others may follow."""
-
-    def heard(self) -> None:
-        """Note that there was a sound."""
-        self.unheard = 0
-
-    def following(self) -> tuple[str | None, int]:
-        """Go on after a recording that FFmpeg has read as far as it can.
-
-        Returns the container of what follows, None at the end; and how many bytes gave no sound. Where FFmpeg stopped
-        in the middle, what follows is the rest of the same recording.
-        """
-        with self._changed:
-            lost, self.unheard = self.unheard, 0
-            name, waiting = self._recordings[0]
-            self._changed.wait_for(lambda: len(waiting) >= LEAST_BYTES or self._ended or len(self._recordings) > 1)
-            if len(waiting) >= LEAST_BYTES and lost <= UNHEARD_BYTES:
-                return name, lost
-            lost += len(waiting)
-            if len(self._recordings) == 1:
-                waiting.clear()
-                return None, lost
-            self._recordings.popleft()
-            return self._recordings[0][0], lost
-
-    def end(self) -> None:
-        with self._changed:
-            self._cut(keep=0)
-            self._ended = True
-            self._changed.notify()
-
-    def discard(self) -> int:
-        """Take nothing more; return how many bytes waited."""
-        with self._changed:
-            waited = len(self)
-            self._recordings = deque([("", bytearray())])
-            self._fresh = bytearray()
-            self._discarding = self._ended = True
-            self._changed.notify()
-            return waited
-
-
 class FfmpegStream(FfmpegDecoder):
     """Decodes one container, and others that follow it on the same connection."""
 
     def __init__(self, name: str, on_samples: Callable[[], None]) -> None:
         """Wait for bytes of container `name` (FFmpeg's); `on_samples` is called from the decoding thread.
 
-        It is called whenever `has_samples` or `exhausted` may have changed.
+        It is called whenever `has_samples`, `drained` or `exhausted` may have changed.
         """
-        self._pipe = _Pipe(name)
+        self._pipe = BytePipe(name, on_samples)
         self._name = name
         self._on_samples = on_samples
         self._decoded: deque[tuple[float, Samples]] = deque()
@@ -289,6 +177,15 @@ class FfmpegStream(FfmpegDecoder):
     def finish(self) -> None:
         """End the bytes; `take` until `exhausted`."""
         self._pipe.end()
+
+    def drain(self) -> None:
+        """Decode what has been fed as far as its bytes are whole: nothing follows for now; see `drained`."""
+        self._pipe.drain()
+
+    @property
+    def drained(self) -> bool:
+        """After `drain`: whether everything that was fed before has been decoded and taken."""
+        return (self._pipe.drained or self._ended) and not self.has_samples
 
     def take(self, most_s: float) -> Samples | None:
         """Return (frames, channels) samples that are decoded, about `most_s` seconds of them at most.

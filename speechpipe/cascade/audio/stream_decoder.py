@@ -123,6 +123,16 @@ class WireDecoder:
         """After `finish`: whether everything has been taken but for `flush`."""
         return self._stream is None or bool(self._stream.exhausted)
 
+    def drain(self) -> None:
+        """Have a container decoded as far as its bytes are whole: nothing follows for now; see `drained`."""
+        if self._stream is not None:
+            self._stream.drain()
+
+    @property
+    def drained(self) -> bool:
+        """After `drain`: whether everything that was fed before has been taken. Raw audio always has."""
+        return self._stream is None or bool(self._stream.drained)
+
     @property
     def held_bytes(self) -> int:
         """Memory that is held for what has not been taken."""

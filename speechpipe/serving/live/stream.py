@@ -28,6 +28,7 @@ from speechpipe.serving.live import (
 )
 from speechpipe.serving.live.arrivals import Arrivals
 from speechpipe.serving.live.budget import FREE_BYTES, ByteBudget
+from speechpipe.serving.live.drain import Drain
 from speechpipe.serving.live.executor import State
 from speechpipe.serving.live.inbox import Inbox
 from speechpipe.serving.live.load import Load
@@ -88,6 +89,7 @@ class LiveStream:
         self.heard_at = self.opened_at  # last audio or KeepAlive
         self._arrivals = Arrivals(service.settings.live_pause_s)
         self._finishing: Finish | Fail | None = None
+        self._waiting: Command | None = None  # for the audio before it, which is being decoded
         self._closed = False  # the audio is over; finals are on their way
         self._hurry = False
         self._noticed = 0
@@ -98,6 +100,7 @@ class LiveStream:
     def _begin(self, request: LiveRequest) -> None:
         self.request = request
         self._decoder = WireDecoder(request.wire, lambda: self._schedule(self))
+        self._drain = Drain(self._decoder)
         self.channels = Channels(self._service, request, self._emit, lambda: self._schedule(self))
 
     # ---- from the event loop ----
@@ -205,6 +208,11 @@ class LiveStream:
             blocks = self._decoder.take(left_s)
             self.channels.feed(blocks)
             left_s -= len(blocks[0]) / SAMPLE_RATE_HZ if blocks else 0.0
+        if (command := self._waiting) is not None:
+            if not self._drain.done():
+                return self._decoder.has_samples and self._may_feed()
+            self._waiting = None
+            self._obey(command)
         while left_s > 0 and not self._finishing:
             if self._inbox.audio_is_next and (not self._may_feed() or self._decoder.full):
                 return False  # the hub's tick comes back to it
@@ -214,7 +222,11 @@ class LiveStream:
                 case bytes():
                     left_s -= len(item) / self._decoder.format.bytes_per_s
                     self._sha.update(item)
+                    self._drain.feeding()
                     self.channels.feed(self._decoder.feed(item))
+                case Flush() | Clear() | Change() if not self._drain.done():
+                    self._waiting = item
+                    return self._decoder.has_samples and self._may_feed()
                 case _:
                     self._obey(item)
         if self._finishing and not self._closed and self._decoder.exhausted:
@@ -254,13 +266,14 @@ class LiveStream:
         """End the open segment when the client has sent nothing for a while; one that dropped out may come back."""
         if self._finishing or self.outbox.detached_at is not None or len(self._inbox) or self._decoder.has_samples:
             return
-        if silent_s := self._arrivals.pause_s(time.monotonic()):
+        if (silent_s := self._arrivals.pause_s(time.monotonic())) and self._waiting is None and self._drain.done():
             self.channels.pause(silent_s)
 
     def _give_up(self, error: SpeechpipeError) -> None:
         """An error ends the stream; what was said before it is still transcribed, unless a stage broke."""
         over = self._closed
         self._finishing = Fail(error)
+        self._waiting = None
         self._decoder.abort()
         self._inbox.close()
         try:
@@ -333,6 +346,8 @@ class LiveStream:
 
     def waits(self, least_s: float) -> bool:
         """Whether there is something to work on that is worth a step."""
+        if self._waiting is not None:
+            return self._decoder.has_samples or self._drain.settled
         commands = len(self._inbox) > 0 and (self.ending or not self._inbox.audio_is_next)
         return commands or self.buffered_s >= least_s or self._decoder.has_samples
 
@@ -343,7 +358,7 @@ class LiveStream:
     @property
     def idle(self) -> bool:
         """Whether everything that was received has been worked on."""
-        return self._inbox.buffered_bytes == 0 and not self._decoder.has_samples
+        return self._inbox.buffered_bytes == 0 and not self._decoder.has_samples and self._waiting is None
 
     @property
     def measures(self) -> dict[str, float]:

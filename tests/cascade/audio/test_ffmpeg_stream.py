@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from speechpipe.cascade.audio import ffmpeg_stream
-from speechpipe.cascade.audio.ffmpeg_stream import DECODED_BYTES, UNHEARD_BYTES, WAITING_BYTES, FfmpegStream
+from speechpipe.cascade.audio.byte_pipe import UNHEARD_BYTES, BytePipe
+from speechpipe.cascade.audio.ffmpeg_stream import DECODED_BYTES, WAITING_BYTES, FfmpegStream
 from speechpipe.errors import SpeechpipeError, StageFailed, UndecodableAudio
 from speechpipe.types import Samples
 from tests.patience import PATIENCE_S
@@ -204,7 +205,7 @@ def test_an_error_comes_after_the_sound_before_it() -> None:
 def test_the_beginning_of_a_recording_is_found_however_it_is_cut() -> None:
     one, two = FORMS["ogg"](tone(1.0, LOW)), FORMS["mp4"](tone(1.0, HIGH))
     for cut in range(len(one) - 3, len(one) + 14):
-        pipe = ffmpeg_stream._Pipe("ogg")
+        pipe = BytePipe("ogg")
         for start, stop in pairwise([0, cut, len(one) + len(two)]):
             pipe.write((one + two)[start:stop])
         pipe.end()
@@ -215,3 +216,58 @@ def test_the_beginning_of_a_recording_is_found_however_it_is_cut() -> None:
         assert read == one
         assert pipe.following() == ("mp4", 0)
         assert pipe.read(10**6) == two
+
+
+MUTED: dict[str, tuple[str, Callable[[Samples], bytes]]] = {
+    **{name: (name, form) for name, form in FORMS.items()},
+    "vorbis": ("ogg", lambda audio: encoded(audio, form="OGG", subtype="VORBIS")),
+}
+
+
+def taken(stream: FfmpegStream, done: Callable[[], bool]) -> float:
+    """Take until `done`; return how many seconds that were."""
+    heard, end = 0.0, time.monotonic() + PATIENCE_S
+    while not done():
+        block = stream.take(0.5)
+        heard += len(block) / stream.info.rate_hz if block is not None else 0.0
+        time.sleep(0.001)
+        assert time.monotonic() < end
+    return heard
+
+
+@pytest.mark.parametrize("form", [form for form in MUTED if form not in ("flac", "mp3")])
+def test_what_was_fed_before_a_drain_is_heard_to_its_last_whole_frame(form: str) -> None:
+    name, write = MUTED[form]
+    data = write(tone(2.0))
+    ended = FfmpegStream(name, lambda: None)
+    ended.feed(data)
+    ended.finish()
+    whole_s = taken(ended, lambda: ended.exhausted)
+    stream = FfmpegStream(name, lambda: None)
+    stream.feed(data)
+    stream.drain()
+    heard_s = taken(stream, lambda: stream.drained)
+    assert heard_s == pytest.approx(whole_s, abs=0.03)
+    stream.finish()
+    assert heard_s + taken(stream, lambda: stream.exhausted) == pytest.approx(whole_s, abs=0.001), "and nothing twice"
+    assert not stream.notices
+
+
+@pytest.mark.parametrize("form", MUTED)
+def test_drains_anywhere_lose_nothing_and_say_nothing_twice(form: str) -> None:
+    name, write = MUTED[form]
+    data = write(tone(3.0, LOW))
+    ended = FfmpegStream(name, lambda: None)
+    ended.feed(data)
+    ended.finish()
+    whole_s = taken(ended, lambda: ended.exhausted)
+    stream, heard_s = FfmpegStream(name, lambda: None), 0.0
+    cuts = [0, *range(len(data) // 7, len(data), len(data) // 7), len(data)]
+    for start, stop in pairwise(cuts):
+        stream.feed(data[start:stop])
+        stream.drain()
+        heard_s += taken(stream, lambda: stream.drained)
+    stream.finish()
+    heard_s += taken(stream, lambda: stream.exhausted)
+    assert heard_s == pytest.approx(whole_s, abs=0.001)
+    assert not stream.notices

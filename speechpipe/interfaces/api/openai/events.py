@@ -6,6 +6,7 @@ A stretch that was cut because it became too long is one item still: its parts a
 import itertools
 from typing import Any
 
+from speechpipe.cascade.audio.signatures import container
 from speechpipe.interfaces.api.deepgram.events import stages
 from speechpipe.interfaces.api.openai.session import MIN_COMMIT_S, Session
 from speechpipe.serving.live import (
@@ -49,6 +50,7 @@ class Realtime:
         self.pin = pin  # it outlives the connection, as all that follows
         self.bundle = request.bundle
         self.since_commit = 0  # bytes of audio
+        self.contained: bool | None = None  # in a container, whose bytes do not say how long it is; None: nothing came
         self._numbers = itertools.count(1)
         self._items: dict[int, _Item] = {}  # by segment index
         self._current: _Item | None = None
@@ -56,6 +58,11 @@ class Realtime:
         self._quiet_since_s = 0.0
         self._committed_s = 0.0  # up to here the audio belongs to an item, or was cleared
         self._silent_items = itertools.count(1)
+
+    def begun(self, data: bytes) -> None:
+        """Note what audio begins with these bytes, if they are the first."""
+        if self.contained is None and data:
+            self.contained = container(data, certain=True) is not None
 
     def render(self, event: Event) -> list[Message]:
         """Return OpenAI's messages for an event."""

@@ -169,16 +169,11 @@ class Talking:
         match event.get("type"):
             case "input_audio_buffer.append":
                 for piece in audio:
+                    self._dialect.begun(piece)
                     self._dialect.since_commit += len(piece)
                     self.stream.offer(piece)
             case "input_audio_buffer.commit":
-                least = MIN_COMMIT_S * self._session.wire.bytes_per_s
-                if self._session.manual and self._dialect.since_commit < least:
-                    held_ms = 1000 * self._dialect.since_commit / self._session.wire.bytes_per_s
-                    message = f"the buffer holds {held_ms:.0f} ms of audio; a commit needs {1000 * MIN_COMMIT_S:.0f} ms"
-                    raise BadInput(message, cause="input_audio_buffer_commit_empty")
-                self._dialect.since_commit = 0
-                self.stream.command(Flush())
+                self._commit()
             case "input_audio_buffer.clear":
                 self._dialect.since_commit = 0
                 self.stream.command(Clear())
@@ -186,6 +181,15 @@ class Talking:
                 self._update(event.get("session"))
             case other:
                 raise BadInput(f"unknown event type {other!r}", cause="unknown_message", param="type")
+
+    def _commit(self) -> None:
+        bytes_per_s, held = self._session.wire.bytes_per_s, self._dialect.since_commit
+        if self._session.manual and not self._dialect.contained and held < MIN_COMMIT_S * bytes_per_s:
+            held_ms, least_ms = 1000 * held / bytes_per_s, 1000 * MIN_COMMIT_S
+            message = f"the buffer holds {held_ms:.0f} ms of audio; a commit needs {least_ms:.0f} ms"
+            raise BadInput(message, cause="input_audio_buffer_commit_empty")
+        self._dialect.since_commit = 0
+        self.stream.command(Flush())
 
     def _update(self, changes: Any) -> None:
         new = self._session.updated(changes)
