@@ -122,7 +122,9 @@ class RolloutDesk:
         if state.champion and state.active is not None:
             return state
         if not state.champion and known is not None and known.champion:
-            names = {name: getattr(known, name) for name in ("champion", "previous", "setting", "resolved")}
+            names = {
+                name: getattr(known, name) for name in ("champion", "previous", "setting", "resolved", "came_from")
+            }
             state = replace(state, **names)
             unknown = True
         else:
@@ -132,8 +134,9 @@ class RolloutDesk:
         champion = bundle if not state.champion or other or unmoved else state.champion
         if not unknown and (champion, setting, bundle) == (state.champion, state.setting, state.resolved):
             return state
-        previous = state.champion if state.champion and state.champion != champion else state.previous
-        moved = state.changed(champion=champion, previous=previous, setting=setting, resolved=bundle)
+        moved = state.changed(champion=champion, setting=setting, resolved=bundle)
+        if state.champion and state.champion != champion:
+            moved = replace(moved, previous=state.champion, came_from="")
         reason = f"a server started with SPEECHPIPE_BUNDLE={setting}"
         return self._save(moved, AUTOMATIC, "serve", reason, champion, {})
 
@@ -175,7 +178,8 @@ class RolloutDesk:
             )
             rollout = replace(rollout, baseline=self._baseline(rollout))
         reason = f"case {plan.case}: {', '.join(step.label for step in plan.steps)}"
-        return self._save(state.changed(rollout=rollout), by, "start", reason, candidate.id, {"plan": plan.document()})
+        begun = state.changed(rollout=rollout, came_from="")
+        return self._save(begun, by, "start", reason, candidate.id, {"plan": plan.document()})
 
     def approve(self, by: str, reason: str = "") -> RouteState:
         """Agree to the step forward that the evidence allows; after the last step that is the promotion.
@@ -238,19 +242,39 @@ class RolloutDesk:
             raise InUse("it is not paused")
         return self._with(state, replace(rollout, held=False), Status.RUNNING, by, "resume", reason)
 
-    def roll_back(self, by: str, reason: str) -> RouteState:
+    def roll_back(self, by: str, reason: str, to: str = "") -> RouteState:
         """Send all new sessions to the champion; with no rollout under way, to the champion before this one.
 
+        Done again with nothing new in between it is refused, so that two people, or one who asks twice, go back once.
+
+        Args:
+            by: who asks.
+            reason: why.
+            to: the champion before this one, where somebody means it although a rollback came last; else empty.
+
         Raises:
-            InUse: there is nothing to go back to.
+            InUse: there is nothing to go back to, the last change was a rollback already, or `to` is another bundle.
         """
         state = self.state()
-        if (rollout := state.active) is not None:
+        rollout = state.active
+        goal = state.previous if rollout is None else state.champion
+        if to and to != goal:
+            raise InUse(f"a rollback goes to {goal or 'nothing'} now, not to {to}; a rollout can go to any bundle")
+        if rollout is not None:
             return self._with(state, rollout, Status.ROLLED_BACK, by, "rollback", reason)
+        if state.came_from and not to:
+            more = f" (`to`: {state.previous}, the champion before it, is the next one back)" if state.previous else ""
+            raise InUse(
+                f"{state.champion} answers already: the last change went back to it from {state.came_from}, and "
+                f"nothing was started since; for {state.came_from} start a rollout of it{more}"
+            )
         if not state.previous:
             raise InUse("there is nothing to roll back to: no rollout is under way, and there was no champion before")
-        back = state.changed(champion=state.previous, previous=state.champion)
-        return self._save(back, by, "rollback", reason, state.previous, {})
+        left, last = state.champion, state.rollout
+        if last is not None and last.status is Status.PROMOTED and last.candidate == left:
+            last = replace(last, status=Status.ROLLED_BACK, reason=f"it was promoted, and rolled back later: {reason}")
+        back = state.changed(champion=state.previous, previous="", came_from=left, rollout=last)
+        return self._save(back, by, "rollback", f"{reason} (from {left})", state.previous, {})
 
     # ---- the conductor ----
 
@@ -315,10 +339,10 @@ class RolloutDesk:
     def _with(
         self, state: RouteState, rollout: Rollout, status: Status, by: str, action: str, reason: str
     ) -> RouteState:
-        changed = replace(rollout, status=status, reason=reason)
-        return self._save(
-            state.changed(rollout=changed), by, action, reason, rollout.candidate, self.shown(state) or {}
-        )
+        changed = state.changed(rollout=replace(rollout, status=status, reason=reason))
+        if status is Status.ROLLED_BACK:
+            changed = replace(changed, came_from=rollout.candidate)
+        return self._save(changed, by, action, reason, rollout.candidate, self.shown(state) or {})
 
     def _save(
         self, state: RouteState, by: str, action: str, reason: str, bundle: str, evidence: Mapping[str, Any]

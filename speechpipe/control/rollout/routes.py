@@ -91,10 +91,11 @@ class RouteState:
 
     revision: int = 0
     champion: str = ""  # name@version; empty: no server has served yet
-    previous: str = ""  # who served before; a rollback without a rollout goes there
+    previous: str = ""  # who served before; a rollback without a rollout goes there, and empties it
     rollout: Rollout | None = None  # the newest
     setting: str = ""  # SPEECHPIPE_BUNDLE of the server that started last
     resolved: str = ""  # name@version that this meant
+    came_from: str = ""  # what the last change went back from, if it was a rollback: another one would be one too many
 
     @property
     def active(self) -> Rollout | None:
@@ -122,6 +123,7 @@ class RouteState:
             "rollout": self.rollout.document() if self.rollout is not None else None,
             "setting": self.setting,
             "resolved": self.resolved,
+            "came_from": self.came_from,
         }
 
 
@@ -140,5 +142,5 @@ def load(data: Mapping[str, Any], known_guards: Mapping[str, float]) -> RouteSta
         plain = {name: found[name] for name in (*names, "step_seq", "reason")}
         status, held = Status(found["status"]), bool(found.get("held", False))
         rollout = Rollout(**plain, plan=plan, status=status, baseline=baseline, held=held)
-    settings = (data.get("setting", ""), data.get("resolved", ""))  # not in what an older version wrote
-    return RouteState(int(data["revision"]), data["champion"], data["previous"], rollout, *settings)
+    newer = {name: data.get(name, "") for name in ("setting", "resolved", "came_from")}  # older versions wrote none
+    return RouteState(int(data["revision"]), data["champion"], data["previous"], rollout, **newer)

@@ -24,6 +24,7 @@ def status(
         "revision": state.revision,
         "champion": state.champion,
         "previous": state.previous or None,
+        "came_from": state.came_from or None,
         "aliases": state.aliases,
         "rollout": None,
     }

@@ -114,10 +114,14 @@ def rollback(
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why.", prompt="Why")],
     store: StoreOption = "",
     by: ByOption = "",
+    to: Annotated[str, typer.Option(help="NAME@VERSION of `previous`: go there although a rollback came last.")] = "",
 ) -> None:
-    """Send all new sessions to the champion; without a rollout, to the champion before this one."""
+    """Send all new sessions to the champion; without a rollout, to the champion before this one.
+
+    A second one with nothing new in between is refused.
+    """
     desk = rollout_desk(store)
-    _say(desk, desk.roll_back(by or getpass.getuser(), reason))
+    _say(desk, desk.roll_back(by or getpass.getuser(), reason, to))
 
 
 @group.command()
@@ -161,6 +165,8 @@ def _print(document: dict[str, Any]) -> None:
     aliases = ", ".join(f"{alias} {bundle}" for alias, bundle in document["aliases"].items())
     nobody = "no server has served on this store yet"
     console.print(f"route default: {aliases or nobody}", highlight=False)
+    if document["came_from"]:
+        console.print(f"rolled back: from {document['came_from']} to the champion", highlight=False, markup=False)
     rollout = document["rollout"]
     if rollout is None:
         console.print("no rollout was ever started", highlight=False)

@@ -1,7 +1,9 @@
 """Rollouts on a store: plans, steps, evidence, two operators, history. No server, no audio."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,7 @@ def test_a_good_candidate_climbs_on_evidence_and_a_person_promotes_it(at: Bench)
     ]
     assert desk.history()[0].evidence["judgement"] == "promote"
     state = desk.roll_back("bob", "people complain")
-    assert (state.champion, state.previous) == ("old@1", "new@1")
+    assert (state.champion, state.previous) == ("old@1", "")
 
 
 def test_nobody_is_asked_where_the_plan_says_so(at: Bench) -> None:
@@ -256,6 +258,74 @@ def test_a_rollback_goes_to_what_served_before_whatever_the_command_line_was_set
     assert served.roll_back("ann", "sounds odd").champion == "old@1"
 
 
+def test_a_second_rollback_brings_back_nothing(at: Bench) -> None:
+    promoted(at)
+    left = at.desk.roll_back("ann", "sounds odd")
+    assert left.rollout is not None
+    assert (left.rollout.status, left.came_from) == (Status.ROLLED_BACK, "new@1")
+    assert left.rollout.reason == "it was promoted, and rolled back later: sounds odd"
+    for desk in (at.desk, at.another()):
+        for to in ("", "new@1", "old@1"):
+            with pytest.raises(InUse, match="start a rollout of it" if not to else "a rollout can go to any"):
+                desk.roll_back("bob", "sounds odd", to)
+    assert at.desk.state() == left
+    newest = at.desk.history()[0]
+    assert (newest.action, newest.bundle, newest.reason) == ("rollback", "old@1", "sounds odd (from new@1)")
+    shown = at.desk.shown(left)
+    assert shown is not None
+    assert shown["judgement"] == "promote", "with the evidence of its promotion"
+    promoted(at)
+    assert at.desk.state().came_from == "", "something new"
+    assert at.desk.roll_back("ann", "again").champion == "old@1"
+
+
+def test_of_many_who_roll_back_at_once_one_does(at: Bench) -> None:
+    promoted(at)
+    desks = [at.another() for _ in range(4)]
+    start = threading.Barrier(len(desks))
+
+    def work(desk: RolloutDesk) -> bool:
+        start.wait()
+        try:
+            desk.roll_back("ann", "at once")
+        except InUse:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(desks)) as pool:
+        assert sorted(pool.map(work, desks)) == [False, False, False, True]
+    assert at.desk.state().champion == "old@1"
+
+
+@pytest.mark.parametrize("by_evidence", [True, False])
+def test_who_rolls_a_candidate_back_twice_leaves_the_champion_where_it_is(at: Bench, by_evidence: bool) -> None:
+    at.desk.serve("third", "third@1")
+    assert at.desk.state().previous == "old@1"
+    at.desk.start(plan(), "ann")
+    if by_evidence:
+        at.traffic(300, empty={"champion": 0.05, "canary": 0.5})
+        at.desk.conduct()
+    else:
+        at.desk.roll_back("ann", "odd")
+    with pytest.raises(InUse, match="the last change went back to it from new@1"):
+        at.another().roll_back("bob", "odd")
+    assert at.desk.state().champion == "third@1"
+    state = at.another().roll_back("bob", "the champion too", "old@1")
+    assert (state.champion, state.previous, state.came_from) == ("old@1", "", "third@1")
+    with pytest.raises(InUse):
+        at.desk.roll_back("bob", "the champion too", "old@1")
+
+
+def test_a_restart_after_a_rollback_makes_room_for_no_second_one(at: Bench) -> None:
+    promoted(at)
+    at.desk.roll_back("ann", "odd")
+    at.desk.serve("old", "old@1")
+    with pytest.raises(InUse, match="start a rollout"):
+        at.desk.roll_back("ann", "odd")
+    at.desk.serve("third", "third@1")
+    assert at.desk.roll_back("ann", "odd").champion == "old@1", "another setting is something new"
+
+
 def test_nothing_is_rolled_out_where_nobody_has_served(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'empty.db'}")
     desk = RolloutDesk(store, GUARDS, lambda name: Verified(f"{name}@1", "h"))
@@ -292,7 +362,7 @@ def test_a_rollout_is_not_voided_by_a_server_that_starts_with_another_setting(at
 def test_what_an_older_version_wrote_is_taken_up(at: Bench) -> None:
     promoted(at)
     document = at.desk.state().document()
-    del document["setting"], document["resolved"]
+    del document["setting"], document["resolved"], document["came_from"]
     with at.store.engine.begin() as connection:
         connection.execute(update(routes).values(document=document))
     assert at.desk.serve("old", "old@1").champion == "new@1"

@@ -122,6 +122,11 @@ def test_an_identical_candidate_differs_in_nothing_and_climbs_to_the_top(client:
     assert (status["champion"], status["previous"]) == ("same@1.0.0", "scripted@1.0.0")
     assert set(client.traffic(10)) == {"same@1.0.0"}
     assert client.act("rollback", "somebody complains").status_code == 200
+    twice = client.act("rollback", "somebody complains")
+    assert (twice.status_code, twice.json()["error"]["code"]) == (409, "conflict")
+    status = client.status()
+    assert (status["champion"], status["came_from"], status["previous"]) == ("scripted@1.0.0", "same@1.0.0", None)
+    assert status["rollout"]["status"] == "rolled_back"
     until(lambda: client.upload().headers["x-speechpipe-bundle"] == "scripted@1.0.0")
 
 

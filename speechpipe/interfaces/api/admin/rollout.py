@@ -33,6 +33,7 @@ class Said(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field("", max_length=500)
+    to: str = Field("", max_length=97)  # of a rollback: the champion before this one, where that is meant
 
 
 ACTIONS: Mapping[str, Callable[[RolloutDesk, str, str], object]] = {
@@ -93,6 +94,10 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
             raise InvalidParameter(f"unknown action {action!r}; one of {', '.join(ACTIONS)}", param="action")
         if action == "rollback" and not reason:
             raise InvalidParameter("say why: a rollback needs a reason", param="reason", cause="missing_reason")
+        if said.to and action != "rollback":
+            raise InvalidParameter("`to` belongs to a rollback", param="to")
+        if action == "rollback":
+            return _do(rollouts, lambda desk: desk.roll_back(who, reason, said.to.strip()))
         return _do(rollouts, lambda desk: ACTIONS[action](desk, who, reason))
 
     return routes

@@ -115,7 +115,7 @@ document.querySelector("#people")?.addEventListener("submit", (event) => {
   automate(event.target);
 });
 
-async function act(name) {
+async function act(name, to) {
   const panel = document.querySelector("#rollout");
   const field = panel.querySelector("[name=reason]");
   const reason = field.value.trim();
@@ -127,7 +127,7 @@ async function act(name) {
   const answer = await fetch(`v1/rollout/${name}`, {
     method: "POST",
     headers: { ...headers(), "Content-Type": "application/json" },
-    body: JSON.stringify({ reason }),
+    body: JSON.stringify(to ? { reason, to } : { reason }),
   }).catch(() => null);
   const said = await answer?.json().catch(() => null);
   status.textContent = answer?.ok ? `${name}: done` : said?.error?.message ?? "the server cannot be reached";
@@ -140,7 +140,7 @@ document.querySelector("#rollout")?.addEventListener("click", (event) => {
   const name = event.target.dataset?.act;
   if (!name) return;
   event.preventDefault();
-  act(name);
+  act(name, event.target.dataset.to);
 });
 document.querySelector("#rollout")?.addEventListener("submit", (event) => event.preventDefault());
 
