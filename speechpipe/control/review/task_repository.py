@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, or_, select, update
 
@@ -19,6 +19,8 @@ from speechpipe.control.review.rows import of_tenant, read_task, said_row, task_
 from speechpipe.control.review.tasks import Said, Task
 from speechpipe.errors import InUse, InvalidParameter, UnknownName
 from speechpipe.foundation.storage.schema import review_tasks as tasks
+
+T = TypeVar("T")
 
 LEASE_S = 120.0
 LOOK_AT = 200
@@ -30,6 +32,9 @@ SKIPS = 3
 MOST_STEP_S = 3600.0
 """More working time than that in one step is a clock that jumped."""
 
+TRIES = 10
+"""Of a change to a task that others change at the same moment: the page keeps what is typed while it submits."""
+
 REASONS = ("audio_broken", "other_language", "cannot_understand", "not_mine", "other")
 
 
@@ -39,6 +44,20 @@ class Reviewer:
 
     name: str
     tenant: str | None = None
+
+
+class _ChangedMeanwhile(InUse):
+    """A task is not what it was when it was read."""
+
+
+def _retried(once: Callable[[], T]) -> T:
+    """Return what `once` returns; it looks again where the task changed between its reading and its writing."""
+    for _ in range(TRIES - 1):
+        try:
+            return once()
+        except _ChangedMeanwhile:
+            continue
+    return once()
 
 
 class ReviewQueue:
@@ -101,12 +120,16 @@ class ReviewQueue:
             UnknownName, InUse: no such task; the lease is over and somebody else has it, or it is done.
         """
         until = self._clock() + lease_s
-        task = self._mine(id_, lease)
-        change: dict[str, Any] = {"leased_until": until, "work_s": task.work_s + _step(step_s)}
-        if work is not None:
-            change["work"] = [said_row(said) for said in work]
-        self._must(task, change)
-        return until
+
+        def once() -> float:
+            task = self._mine(id_, lease)
+            change: dict[str, Any] = {"leased_until": until, "work_s": task.work_s + _step(step_s)}
+            if work is not None:
+                change["work"] = [said_row(said) for said in work]
+            self._must(task, change)
+            return until
+
+        return _retried(once)
 
     def release(self, id_: str, lease: str) -> None:
         """Give a task back; what was done is kept for whoever comes next.
@@ -114,8 +137,8 @@ class ReviewQueue:
         Raises:
             UnknownName, InUse: as `renew`.
         """
-        task = self._mine(id_, lease)
-        self._must(task, {"state": TaskState.OPEN.value, "lease": "", "leased_until": 0.0})
+        change = {"state": TaskState.OPEN.value, "lease": "", "leased_until": 0.0}
+        _retried(lambda: self._must(self._mine(id_, lease), change))
 
     def skip(self, id_: str, lease: str, reason: str, note: str = "") -> Task:
         """Say that one cannot do a task: it goes to others, and to nobody when several could not.
@@ -126,7 +149,9 @@ class ReviewQueue:
         """
         if reason not in REASONS:
             raise InvalidParameter(f"reason must be one of {', '.join(REASONS)}", param="reason")
-        task = self._mine(id_, lease)
+        return _retried(lambda: self._skip(self._mine(id_, lease), reason, note))
+
+    def _skip(self, task: Task, reason: str, note: str) -> Task:
         now = self._clock()
         skips = [*task.skips, {"by": task.reviewer, "reason": reason, "note": note[:500], "at": now}]
         change: dict[str, Any] = {"skips": skips, "lease": "", "leased_until": 0.0, "state": TaskState.OPEN.value}
@@ -136,7 +161,7 @@ class ReviewQueue:
             self._must(task, change, connection)
             if change["state"] == TaskState.SKIPPED:
                 finish_job(connection, task.job, now)
-        return self.task(id_)
+        return self.task(task.id)
 
     def submit(
         self,
@@ -148,15 +173,22 @@ class ReviewQueue:
     ) -> tuple[Task, bool]:
         """Take an answer; it is in the store when this returns, with whether it is new.
 
-        Saying it again under the same lease changes nothing.
+        The same answer again under the same lease changes nothing, also when both come at once.
 
         Raises:
-            UnknownName, InUse: as `renew`.
+            UnknownName, InUse: as `renew`; the task was answered under this lease with something else.
         """
-        task = self.task(id_)
-        if task.state is TaskState.DONE and lease and task.lease == lease:
-            return task, False  # the first answer was written and its acknowledgement lost
-        return self._finish(self._mine(id_, lease), said, compare, step_s), True
+
+        def once() -> tuple[Task, bool]:
+            task = self.task(id_)
+            if task.state is TaskState.DONE and lease and secrets.compare_digest(task.lease, lease):
+                if task.work != tuple(said):
+                    message = f"{id_} is answered already, with another text than this one; the first answer stands"
+                    raise InUse(message, cause="review_over")
+                return task, False  # the first answer was written and its acknowledgement lost
+            return self._finish(_held(task, lease), said, compare, step_s), True
+
+        return _retried(once)
 
     def put(
         self,
@@ -251,7 +283,7 @@ class ReviewQueue:
         Raises:
             InUse: somebody else has it, or it is over.
         """
-        return self._mine(task.id, lease)
+        return _held(self.task(task.id), lease)
 
     def of_job(self, job: str) -> list[Task]:
         """Return the tasks of a job."""
@@ -262,17 +294,11 @@ class ReviewQueue:
     # ---- helpers ----
 
     def _mine(self, id_: str, lease: str) -> Task:
-        task = self.task(id_)
-        if task.state.over:
-            raise InUse(f"{id_} is {task.state} already", cause="review_over")
-        # A lease that has run out and that nobody else took is still good: it was a slow hand, not another one.
-        if task.state is not TaskState.LEASED or not lease or not secrets.compare_digest(task.lease, lease):
-            raise InUse(f"{id_} is not yours any more: the lease ran out and somebody else took it", cause="lease_lost")
-        return task
+        return _held(self.task(id_), lease)
 
     def _must(self, task: Task, change: Mapping[str, Any], connection: Connection | None = None) -> None:
         if not self._change(task, change, connection):
-            raise InUse(f"{task.id} was changed by somebody else at the same time", cause="lease_lost")
+            raise _ChangedMeanwhile(f"{task.id} was changed at the same time, again and again", cause="lease_lost")
 
     def _change(self, task: Task, change: Mapping[str, Any], connection: Connection | None = None) -> bool:
         if connection is None:
@@ -281,6 +307,21 @@ class ReviewQueue:
         mine = and_(tasks.c.id == task.id, tasks.c.revision == task.revision)
         values = {**change, "revision": task.revision + 1}
         return connection.execute(update(tasks).where(mine).values(**values)).rowcount == 1
+
+
+def _held(task: Task, lease: str) -> Task:
+    """Return the task.
+
+    Raises:
+        InUse: it is over, or this is not the lease under which somebody has it.
+    """
+    if task.state.over:
+        raise InUse(f"{task.id} is {task.state} already", cause="review_over")
+    # A lease that has run out and that nobody else took is still good: it was a slow hand, not another one.
+    if task.state is not TaskState.LEASED or not lease or not secrets.compare_digest(task.lease, lease):
+        message = f"{task.id} is not yours any more: the lease ran out and somebody else took it"
+        raise InUse(message, cause="lease_lost")
+    return task
 
 
 def _free(now: float) -> ColumnElement[bool]:

@@ -1,5 +1,6 @@
 """The queue in a real database: one task, one person; nobody's work is lost."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -113,14 +114,68 @@ def test_an_answer_is_taken_once_and_saying_it_again_changes_nothing(bench: Benc
     told: list[str] = []
     first = bench.submit(held)
     bench.desk.on_done = lambda done: told.append(done.id)
-    again = bench.submit(held, segments=[said(0, 0.9, "x", "p0"), said(2, 2.9, "y", "p2")])
-    assert again.work == first.work
+    bench.now += 7
+    again = bench.submit(held)
+    assert again == first
     assert again.work_s == first.work_s == 5.0
     assert told == [], "nobody is told twice"
     assert first.compared["units"][1]["edits"] == 1
+    other = [said(0, 0.9, "x", "p0"), said(2, 2.9, "y", "p2")]
+    with pytest.raises(InUse, match="answered already, with another text") as refused:
+        bench.submit(held, segments=other)
+    assert refused.value.cause == "review_over"
+    assert bench.queue.task(held.id) == first
     with pytest.raises(InUse, match="done already"):
         bench.desk.submit(held.id, BOB, "another", ANSWER, 0.0)
     assert bench.claim(BOB) is None
+
+
+@pytest.mark.parametrize("texts", [["three for"] * 8, ["three for", "three fur"] * 4], ids=["same", "two"])
+def test_of_answers_that_come_at_once_one_is_taken_and_the_same_is_no_failure(bench: Bench, texts: list[str]) -> None:
+    bench.desk.add([task(job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}))
+    held = bench.claimed()
+    desks = [bench.another() for _ in texts]  # as several servers have
+    told: list[str] = []
+    start = threading.Barrier(len(texts))
+
+    def work(number: int) -> Task | InUse:
+        desks[number].on_done = lambda done: told.append(done.id)
+        start.wait()
+        answer = [ANSWER[0], said(2, 2.9, texts[number], "p2")]
+        try:
+            return desks[number].submit(held.id, ANN, held.lease, answer, 5.0)
+        except InUse as error:
+            return error
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        found = list(pool.map(work, range(len(texts))))
+    stored = bench.queue.task(held.id)
+    for text, one in zip(texts, found, strict=True):
+        if text == stored.work[1].text:
+            assert one == stored
+        else:
+            assert isinstance(one, InUse)
+            assert "another text" in one.message
+    assert told == [held.id], "told once"
+
+
+def test_what_is_kept_while_it_is_typed_does_not_get_in_the_way_of_the_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.desk.add([task()], None)
+    held = bench.claimed()
+    mine, theirs = bench.queue, bench.another().queue
+    real, left = mine._finish, [2]
+
+    def meanwhile(read: Task, *rest: Any) -> Task:
+        if left[0]:
+            left[0] -= 1
+            theirs.renew(read.id, read.lease, None, 1.0)
+        return real(read, *rest)
+
+    monkeypatch.setattr(mine, "_finish", meanwhile)
+    done = bench.submit(held)
+    assert (done.state, done.work_s, left) == (TaskState.DONE, 7.0, [0])
 
 
 def test_given_back_at_once(bench: Bench) -> None:

@@ -105,7 +105,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/{id_}/submit")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
     def submit(id_: Id, body: Submission, mine: Mine) -> dict[str, Any]:
-        """Answer a task; the answer is stored when this answers. Again under the same lease: nothing changes."""
+        """Answer a task; the answer is stored when this answers. The same again under that lease: nothing changes."""
         done = mine.reviewing.desk.submit(id_, mine.who, body.lease, body.segments, body.step_s)
         compared = done.compared.get("units", ())
         edits, words = (sum(unit[name] for unit in compared) for name in ("edits", "words"))
