@@ -47,7 +47,8 @@ def test_every_recognizer_on_torchaudio_loads(broken: dict[str, str], module: st
 
 def test_libraries_that_load_are_used() -> None:
     code = (
-        "from speechpipe.cascade.asr import torchaudio_import as t; import types; loader = types.SimpleNamespace(asked=[]);"
+        "from speechpipe.cascade.asr import torchaudio_import as t; import types;"
+        "loader = types.SimpleNamespace(asked=[]);"
         "loader._load_lib = lambda name: loader.asked.append(name) or True;"
         "loader._check_cuda_version = lambda: None;"
         "t._tolerant(loader); print(loader._load_lib('_torchaudio'), *loader.asked)"
