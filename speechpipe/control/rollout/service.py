@@ -6,8 +6,11 @@ go where they went.
 """
 
 import logging
+import os
+import socket
 import threading
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 from speechpipe.cascade.catalog.factories import recognizer
@@ -27,8 +30,22 @@ from speechpipe.types import Bundle
 
 POLL_S = 0.25
 CONDUCT_S = 1.0
+CARDS_WAIT_S, CARDS_LOOK_S = 60.0, 1.0
+"""For how long the cards and files of a candidate may come after its rollout began, and how often is looked."""
+
+MODELS_DIR = "SPEECHPIPE_MODELS_DIR"
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """A candidate whose cards or files are not here (yet). Times are of the monotonic clock."""
+
+    rollout: int
+    since: float
+    look_at: float
+    why: str = ""
 
 
 class Rollouts:
@@ -52,6 +69,8 @@ class Rollouts:
         self._revision = -1
         self._warmed: dict[str, Bundle] = {}  # id of a bundle -> it, warm here
         self._broken: tuple[int, str] | None = None  # rollout that cannot run here, and why
+        self._awaited: Awaited | None = None
+        self._name = f"{socket.gethostname()}:{service.settings.port or f'process {os.getpid()}'}"
         self._conducted_at = 0.0
         self._needed: list[Key] = []
         self._unread = ""  # why the route could not be read at the start
@@ -205,25 +224,56 @@ class Rollouts:
             done = hears is not None and hears == self._warmed.get(rollout.candidate)
         if rollout is None or done or (self._broken is not None and self._broken[0] == rollout.id):
             return
-        self._warm_candidate(rollout, lane.champion)
-        with self._lock:
-            self._apply()
+        if self._warm_candidate(rollout, lane.champion):
+            with self._lock:
+                self._apply()
 
-    def _warm_candidate(self, rollout: Rollout, champion: Bundle) -> None:
+    def _warm_candidate(self, rollout: Rollout, champion: Bundle) -> bool:
+        """Return whether it is warm now; why it never will be stands in `_broken`."""
         try:
-            bundle = self._bundle(rollout.candidate)
+            bundle = self._here(rollout)
             if bundle is None:
-                raise BadInput(f"{rollout.candidate} is not known here")
-            if self._service.catalogue.digest(bundle) != rollout.candidate_hash:
-                raise BadInput(f"{rollout.candidate} is not what it was when the rollout began: its hash differs")
+                return False
             self._warm(bundle)
             if rollout.current.mode is Mode.SHADOW:
                 self.shadowing.begin(champion, bundle)
+            return True
         except SpeechpipeError as error:
             if not self._warming.closing:
                 log.error("the candidate %s cannot run: %s", rollout.candidate, error)
-                self._broken = (rollout.id, f"the candidate cannot run: {error.message}")
+                self._broken = (rollout.id, f"the candidate cannot run on {self._name}: {error.message}")
                 self.nudge()
+            return False
+
+    def _here(self, rollout: Rollout) -> Bundle | None:
+        """Return the candidate as it was when the rollout began; None while its cards and files may still come.
+
+        Raises:
+            BadInput: they have not come in `CARDS_WAIT_S`.
+        """
+        catalogue, now = self._service.catalogue, time.monotonic()
+        awaited = self._awaited
+        if awaited is None or awaited.rollout != rollout.id:
+            awaited = Awaited(rollout.id, now, now)
+        elif now < awaited.look_at:
+            return None
+        try:
+            catalogue.reload()
+            bundle = catalogue.bundle(rollout.candidate)
+            problems = list(catalogue.problems(bundle))
+            if not problems and catalogue.digest(bundle) == rollout.candidate_hash:
+                self._awaited = None
+                return bundle
+            why = problems[0] if problems else "it is another than when the rollout began: its hash differs"
+        except SpeechpipeError as error:
+            why = error.message
+        why = f"{rollout.candidate} is not in the models folder of this server as it was when the rollout began: {why}"
+        if now - awaited.since >= CARDS_WAIT_S:
+            raise BadInput(f"{why}. Servers on one store must share that folder, or have the same in it ({MODELS_DIR})")
+        if not awaited.why:
+            log.warning("%s. It is waited for, %g s at most", why, CARDS_WAIT_S)
+        self._awaited = replace(awaited, look_at=now + CARDS_LOOK_S, why=why)
+        return None
 
     def _warm(self, bundle: Bundle) -> None:
         self._service.vad(bundle.vad)
@@ -277,7 +327,8 @@ class Rollouts:
             "warm": sorted({lane.champion.id, *self._warmed}),
             "ready": lane.candidate is not None or hears,
             "failure": self.failure,
-            "loading": self._loading(),
+            "loading": (loading := self._loading()),
+            "missing": awaited.why if loading and (awaited := self._awaited) is not None else "",
             "shadow": dict(self.shadowing.counts) | {"waiting_s": round(self.shadowing.waiting_s, 1)},
             "routing": dict(self._service.router.counts),
         }

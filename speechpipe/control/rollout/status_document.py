@@ -67,7 +67,9 @@ def _next(rollout: Rollout, shown: Mapping[str, Any], server: Mapping[str, Any])
     waits_s = (server.get("shadow") or {}).get("waiting_s")
     found = ""
     if rollout.status is Status.RUNNING:
-        if server.get("loading"):
+        if server.get("missing"):
+            found = f"{server['missing']}. Its cards may still come; without them the rollout ends"
+        elif server.get("loading"):
             found = "the candidate is being loaded: until then no session goes to it, and none is heard"
         elif not heard:
             found = "no session of the candidate yet: a server loads it first, and sessions must come"

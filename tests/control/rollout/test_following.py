@@ -1,5 +1,6 @@
 """A server that follows the route: when the store goes away, when it starts without one, when clocks jump."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,9 +11,13 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.cascade.request import SessionRequest
 from speechpipe.config import Settings
-from speechpipe.control.rollout import Status
+from speechpipe.control.rollout import Status, status_document
+from speechpipe.control.rollout import service as rollout_service
+from speechpipe.control.rollout.operations import RolloutDesk, Verified
 from speechpipe.control.rollout.plan import parse
 from speechpipe.control.rollout.service import Rollouts
 from speechpipe.control.rollout.shadow import MOST_HELD_S
@@ -123,6 +128,69 @@ def test_whatever_the_tasks_raise_they_go_on_and_it_is_said(
     state = rollouts.desk.state().rollout
     assert state is not None
     assert state.status is Status.RUNNING, "what a machine lacks for a moment is no fault of the candidate"
+
+
+def begun_elsewhere(running: tuple[Service, Rollouts], folder: Path) -> RolloutDesk:
+    """Begin the rollout of `later`, whose card is in the folder of another server alone."""
+    service, _ = running
+    write(folder, "later")
+    catalogue = Catalogue([shipped_models(), folder])
+
+    def verify(name: str) -> Verified:
+        bundle = catalogue.bundle(name)
+        return Verified(bundle.id, catalogue.digest(bundle))
+
+    assert service.store is not None
+    other = RolloutDesk(service.store, GUARDS, verify)
+    other.start(parse(PLAN.replace("same", "later"), GUARDS.rates), "ann")
+    return other
+
+
+def test_a_candidate_whose_card_comes_later_here_is_waited_for(
+    running: tuple[Service, Rollouts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, rollouts = running
+    rollouts.start()
+    other = begun_elsewhere(running, tmp_path / "elsewhere")
+    until(lambda: rollouts.facts()["missing"])
+    status = status_document.status(rollouts.state, other.shown(rollouts.state), rollouts.facts())
+    assert "later@1.0.0 is not in the models folder of this server" in status["rollout"]["next"]
+    assert not rollouts.failure, "the champion answers, and nothing is wrong with that"
+    looks, reload = Counter[str](), service.catalogue.reload
+
+    def counted() -> None:
+        looks["reload"] += 1
+        reload()
+
+    monkeypatch.setattr(service.catalogue, "reload", counted)
+    begun = time.monotonic()
+    until(lambda: looks["reload"] >= 3)
+    assert time.monotonic() - begun > 1.5, "once a second"
+    write(tmp_path / "models", "later", "cost = 4.0")
+    until(lambda: "its hash differs" in rollouts.facts()["missing"])
+    write(tmp_path / "models", "later")
+    until(lambda: rollouts.facts()["ready"])
+    assert rollouts.facts()["missing"] == ""
+    found = other.state().rollout
+    assert found is not None
+    assert found.status is Status.RUNNING
+    assert service.router.lane.candidate is not None
+
+
+def test_a_candidate_whose_card_does_not_come_is_rolled_back_and_the_reason_names_the_server(
+    running: tuple[Service, Rollouts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_service, "CARDS_WAIT_S", 2.0)
+    rollouts = running[1]
+    rollouts.start()
+    other = begun_elsewhere(running, tmp_path / "elsewhere")
+    until(lambda: other.state().active is None)
+    found = other.state().rollout
+    assert found is not None
+    assert found.status is Status.ROLLED_BACK
+    for told in (f"cannot run on {socket.gethostname()}:", "later@1.0.0 is not in the models folder", "MODELS_DIR"):
+        assert told in found.reason
+    assert other.history()[0].reason == found.reason
 
 
 def test_a_store_that_is_emptied_while_the_server_runs_is_told_again(running: tuple[Service, Rollouts]) -> None:
