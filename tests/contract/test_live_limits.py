@@ -197,6 +197,38 @@ async def test_a_muted_microphone_gets_its_final(server: Server) -> None:
     assert client.messages[-1]["duration"] == pytest.approx(before_s + len(pcm(spoken(CLIPS[1]))) / 32_000, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "rate"),
+    [("flac", "flac", 16_000), ("ogg", "libopus", 48_000), ("mp3", "libmp3lame", 48_000), ("webm", "libopus", 48_000)],
+)
+async def test_a_microphone_muted_in_a_container_gets_everything_that_was_sent(
+    server: Server, container: str, codec: str, rate: int
+) -> None:
+    data = encoded_by_ffmpeg(spoken(CLIPS[0], gap_s=0.0), container, codec, rate)
+    expected = await whole(server, data, encoding=None, sample_rate=None)
+    async with listening(
+        server, encoding=None, sample_rate=None, interim_results=True, utterance_end_ms=1000
+    ) as client:
+        await client.send(data, 1000)
+
+        async def keep_alive() -> None:
+            while True:
+                await client.say("KeepAlive")
+                await asyncio.sleep(1)
+
+        alive = asyncio.create_task(keep_alive())
+        final = await client.until(lambda message: is_final(message) and bool(transcript(message)))
+        await client.until(of_type("UtteranceEnd"))
+        await client.say("CloseStream")
+        await client.close()
+        alive.cancel()
+    assert transcript(final) == " ".join(expected.texts)
+    assert final["start"] + final["duration"] == pytest.approx(expected.messages[-1]["duration"], abs=0.1)
+    assert client.texts == [transcript(final)], "nothing was left for the end"
+    assert client.messages[-1]["duration"] == pytest.approx(expected.messages[-1]["duration"], abs=0.01)
+    assert not warnings(client)
+
+
 async def test_a_realtime_session_whose_audio_stops_completes_its_item(server: Server) -> None:
     url = server.url.replace("http", "ws") + "/v1/realtime?intent=transcription"
     detection = {"type": "server_vad", "idle_timeout_ms": 3000}

@@ -5,6 +5,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from speechpipe.cascade.audio.frame_ends import FRAME_ENDS, FrameEnds
+
 UNHEARD_BYTES = 8 * 2**20
 """Taken without any sound: then it is given up. Pictures in tags and a few seconds of video are smaller."""
 
@@ -17,7 +19,7 @@ STARTS = re.compile(
     re.DOTALL,
 )
 START_BYTES = 12
-GO_ON_ITSELF = {"mp3": ("mp3",), "ogg": ("ogg", "flac"), "matroska": ("matroska", "flac"), "flac": ("flac",), "wav": ()}
+GO_ON_ITSELF = {"mp3": ("mp3",), "ogg": ("ogg", "flac"), "matroska": ("matroska", "flac"), "wav": ()}
 """What FFmpeg reads on by itself where one recording follows another, or holds as a part (FLAC in Ogg and Matroska)."""
 
 BEGINNINGS = (b"\x1a\x45\xdf\xa3", b"OggS\x00\x02", b"fLaC", b"ID3", b"RIFF")
@@ -39,6 +41,7 @@ class BytePipe:
         self.drained = False  # nothing is left of what came before `drain`, and the decoder waits for more
         self._changed = threading.Condition()
         self._recordings: deque[tuple[str, bytearray]] = deque([(name, bytearray())])  # the first one is being read
+        self._frames = _frames(name)  # of the last one
         self._fresh = bytearray()  # came last: the beginning of a recording may be cut in two
         self._at_start = True  # `_fresh` begins with a recording's first byte
         self._ended = False
@@ -48,6 +51,11 @@ class BytePipe:
 
     def __len__(self) -> int:
         return sum(len(waiting) for _, waiting in list(self._recordings)) + len(self._fresh)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of a frame that is not whole: the decoder cannot have them yet."""
+        return self._frames.kept_bytes if self._frames is not None else 0
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -62,6 +70,11 @@ class BytePipe:
         """Let the decoder have every byte that is here: for now nothing follows."""
         with self._changed:
             self._cut(keep=_begun(bytes(self._fresh[1 - START_BYTES :])))
+            if self._frames is not None:
+                drained = self._frames.drain()
+                self._recordings[-1][1].extend(drained.data)
+                if drained.again:
+                    self._recordings.append((self._recordings[-1][0], bytearray(drained.again)))
             self._draining, self.drained = True, False
             self._changed.notify()
 
@@ -84,14 +97,25 @@ class BytePipe:
             name, current = str(match.lastgroup), self._recordings[-1][0]
             position = match.start() + 1
             if name not in GO_ON_ITSELF.get(current, ()):
-                self._recordings[-1][1].extend(self._fresh[: match.start()])
+                self._give(bytes(self._fresh[: match.start()]), last=True)
                 del self._fresh[: match.start()]
                 self._recordings.append((name, bytearray()))
+                self._frames = _frames(name)
                 self._at_start, position = True, 1
         if (size := len(self._fresh) - keep) > 0:
-            self._recordings[-1][1].extend(self._fresh[:size])
+            self._give(bytes(self._fresh[:size]))
             del self._fresh[:size]
             self._at_start = False
+
+    def _give(self, data: bytes, *, last: bool = False) -> None:
+        """Let the decoder have what is whole of the newest recording; all of it, where these are its `last` bytes."""
+        waiting = self._recordings[-1][1]
+        if self._frames is None:
+            waiting += data
+            return
+        waiting += self._frames.feed(data)
+        if last:
+            waiting += self._frames.finish()
 
     def read(self, size: int) -> bytes:
         """Return what is there, at most `size` bytes; none at the end of this recording."""
@@ -136,18 +160,24 @@ class BytePipe:
         """Note that nothing follows."""
         with self._changed:
             self._cut(keep=0)
+            self._give(b"", last=True)
             self._ended = True
             self._changed.notify()
 
     def discard(self) -> int:
         """Take nothing more; return how many bytes waited."""
         with self._changed:
-            waited = len(self)
-            self._recordings = deque([("", bytearray())])
+            waited = len(self) + self.kept
+            self._recordings, self._frames = deque([("", bytearray())]), None
             self._fresh = bytearray()
             self._discarding = self._ended = True
             self._changed.notify()
             return waited
+
+
+def _frames(name: str) -> FrameEnds | None:
+    kind = FRAME_ENDS.get(name)
+    return kind() if kind is not None else None
 
 
 def _begun(tail: bytes) -> int:

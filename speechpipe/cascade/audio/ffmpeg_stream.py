@@ -153,7 +153,7 @@ class FfmpegStream(FfmpegDecoder):
     @property
     def held_bytes(self) -> int:
         """Memory that waits for somebody: bytes, samples, and what FFmpeg has taken without giving any."""
-        return len(self._pipe) + self._decoded_bytes + self._pipe.unheard
+        return len(self._pipe) + self._pipe.kept + self._decoded_bytes + self._pipe.unheard
 
     @property
     def has_samples(self) -> bool:

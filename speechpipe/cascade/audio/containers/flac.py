@@ -72,7 +72,7 @@ def _last_frame(file: ByteRange, start: int, end: int, largest: int) -> tuple[in
     while start < end:
         data = file.at(start, min(PIECE + HEADER_BYTES, end - start))
         for match in _SYNC.finditer(data, 0, PIECE + 1):
-            begin, behind = _frame(data[match.start() : match.start() + HEADER_BYTES], largest)
+            begin, behind = frame_samples(data[match.start() : match.start() + HEADER_BYTES], largest)
             if behind and begin in ends:
                 last, last_at = behind, start + match.start()
             ends.add(behind)
@@ -90,7 +90,7 @@ def _another_behind(file: ByteRange, frame_at: int, end: int) -> int | None:
     return None
 
 
-def _frame(head: bytes, largest: int) -> tuple[int, int]:
+def frame_samples(head: bytes, largest: int) -> tuple[int, int]:
     """Return (first sample, the sample behind it) of the frame with this header; (0, 0) if it is none."""
     if len(head) < 7:
         return 0, 0
@@ -109,6 +109,14 @@ def _frame(head: bytes, largest: int) -> tuple[int, int]:
         return 0, 0
     begin = number if head[1] & 1 else number * largest
     return begin, begin + size
+
+
+def checksum(data: bytes | bytearray) -> int:
+    """Return the checksum of a frame with its last two bytes, which is 0 if it is whole."""
+    crc = 0
+    for byte in data:
+        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+    return crc
 
 
 def _coded_number(data: bytes) -> tuple[int, int]:

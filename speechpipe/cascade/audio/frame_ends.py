@@ -1,0 +1,194 @@
+"""Where the frames of mp3 and FLAC end, while they arrive: what FFmpeg would hold back can then be had from it.
+
+FFmpeg reads mp3 in blocks and FLAC until several frames follow, so the newest sound stays inside. What is whole can be
+had out of mp3 by padding, which its decoder passes over, and out of FLAC, whose frames know nothing of each other, by
+ending the recording and beginning it again. References: ISO 11172-3 2.4.1.3, RFC 9639.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from speechpipe.cascade.audio.containers.flac import MAX_FRAME, checksum, frame_samples
+from speechpipe.cascade.audio.containers.frames import frame_header, id3_bytes
+
+BLOCK_BYTES = 1024
+"""What FFmpeg reads at once of mp3."""
+
+PADDING = bytes(BLOCK_BYTES - 1)
+END_TAG = b"TAG" + bytes(125)
+"""An empty ID3v1 tag: padding at the very end is passed over with it, and would be damage without."""
+
+HEAD_BYTES = 10
+APE_HEAD_BYTES = 32
+_MPEG = re.compile(rb"\xff[\xe2-\xff]|ID3|TAG|APETAGEX", re.DOTALL)
+_FLAC = re.compile(rb"\xff[\xf8\xf9]", re.DOTALL)
+FLAC_HEAD_BYTES = 16
+STREAMINFO_BYTES = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What goes to the decoder; `again` is the beginning of another recording, of which what follows is a part."""
+
+    data: bytes
+    again: bytes = b""
+
+
+class FrameEnds(Protocol):
+    """Lets whole frames pass and keeps the rest of the newest one; `data` is in order, pieces of any size."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of a frame that is not whole yet."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what is whole now."""
+        ...
+
+    def drain(self) -> Drained:
+        """Return what makes the decoder give all that is whole."""
+        ...
+
+    def finish(self) -> bytes:
+        """Return the rest: nothing follows."""
+        ...
+
+
+class MpegFrames:
+    """Of mp3, and of layers 1 and 2. Frames say how long they are; tags and what is no frame pass as they come."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._passing = 0  # bytes of what passes
+        self._aligned = False  # what passed last was a whole frame or a tag, so padding cuts nothing
+        self._sounded = False  # there were frames since the last padding
+        self._padded = False  # nothing has passed since the last padding
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of a frame that is not whole yet."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what is whole now."""
+        self._rest += data
+        at = 0
+        while at < len(self._rest):
+            if self._passing:
+                passed = min(self._passing, len(self._rest) - at)
+                self._passing -= passed
+                at += passed
+                continue
+            size, is_frame, is_tag = self._next(at)
+            if not size or (is_frame and at + size > len(self._rest)):
+                break
+            self._passing, self._aligned = size, is_frame or is_tag
+            self._sounded = self._sounded or is_frame
+        out = bytes(self._rest[:at])
+        del self._rest[:at]
+        self._padded = self._padded and not out
+        return out
+
+    def _next(self, at: int) -> tuple[int, bool, bool]:
+        """Return the length of what begins at `at`, 0 where more bytes must say; whether it is a frame, or a tag."""
+        head = bytes(self._rest[at : at + APE_HEAD_BYTES])
+        if len(head) < HEAD_BYTES:
+            return 0, False, False
+        if (header := frame_header(head)) is not None:
+            return header.bytes, True, False
+        if head.startswith(b"ID3"):
+            return id3_bytes(head), False, True
+        if head.startswith(b"TAG"):
+            return len(END_TAG), False, True
+        if head.startswith(b"APETAGEX"):
+            size = int.from_bytes(head[12:16], "little")
+            return (APE_HEAD_BYTES + size if len(head) == APE_HEAD_BYTES else 0), False, True
+        found = _MPEG.search(self._rest, at + 1)
+        end = found.start() if found is not None else len(self._rest) - HEAD_BYTES
+        return max(0, end - at), False, False
+
+    def drain(self) -> Drained:
+        """Return padding, if there is sound before it: it fills the block that FFmpeg waits for."""
+        if not self._sounded or not self._aligned or self._passing:
+            return Drained(b"")
+        self._sounded, self._padded = False, True
+        return Drained(PADDING)
+
+    def finish(self) -> bytes:
+        """Return the rest: nothing follows."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest or (END_TAG if self._padded else b"")
+
+
+class FlacFrames:
+    """Of FLAC. Where a frame ends is known when the next one begins, or by its checksum."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._header = b""  # fLaC and STREAMINFO, marked as the only block
+        self._ends: set[int] | None = None  # sample numbers at which the next frame may begin; None: any
+        self._searched = 0  # bytes of the rest in which no other frame begins
+        self._in_frame = False  # the rest begins with a frame
+        self._given = False  # frames, since the recording began
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of a frame that is not whole yet."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what is whole now."""
+        self._rest += data
+        if not self._header:
+            if len(self._rest) < STREAMINFO_BYTES:
+                return b""
+            self._header = b"fLaC\x80" + bytes(self._rest[5:STREAMINFO_BYTES])
+            self._searched = STREAMINFO_BYTES
+        largest, size = int.from_bytes(self._header[10:12], "big"), 0
+        last = len(self._rest) - FLAC_HEAD_BYTES
+        for match in _FLAC.finditer(self._rest, self._searched):
+            if (at := match.start()) > last:
+                break
+            begin, behind = frame_samples(bytes(self._rest[at : at + FLAC_HEAD_BYTES]), largest)
+            if behind and (self._ends is None or begin in self._ends):
+                self._given = self._given or self._in_frame
+                size, self._ends, self._in_frame = at, {behind}, True
+            elif behind and self._ends is not None:
+                self._ends.add(behind)
+        self._searched = max(self._searched, last + 1)
+        if self._ends is None:  # blocks before the first frame
+            size = max(size, last)
+        elif len(self._rest) - size > MAX_FRAME:  # no such frame: FFmpeg may see what it is
+            size, self._ends, self._in_frame, self._given = last, None, False, True
+        return self._pass(size)
+
+    def _pass(self, size: int) -> bytes:
+        size = max(0, size)
+        out = bytes(self._rest[:size])
+        del self._rest[:size]
+        self._searched = max(int(self._in_frame), self._searched - size)
+        return out
+
+    def drain(self) -> Drained:
+        """Return the newest frame if it is whole, and what begins the recording again."""
+        data = b""
+        if self._in_frame and not checksum(self._rest):
+            self._in_frame = False
+            data = self._pass(len(self._rest))
+        if not data and not self._given:
+            return Drained(b"")
+        self._given = False
+        return Drained(data, self._header)
+
+    def finish(self) -> bytes:
+        """Return the rest: nothing follows."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest
+
+
+FRAME_ENDS: dict[str, type[MpegFrames | FlacFrames]] = {"mp3": MpegFrames, "flac": FlacFrames}
+"""By FFmpeg's name. The other containers give what they have: their packets say how long they are."""
