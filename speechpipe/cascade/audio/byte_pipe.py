@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from speechpipe.cascade.audio.frame_ends import FRAME_ENDS, FrameEnds
+from speechpipe.cascade.audio.silent_parts import SilentParts
 
 UNHEARD_BYTES = 8 * 2**20
 """Taken without any sound: then it is given up. Pictures in tags and a few seconds of video are smaller."""
@@ -48,6 +49,8 @@ class BytePipe:
         self._discarding = False
         self.taken = 0  # bytes that the decoder has had
         self.unheard = 0  # of them, since the last sound
+        self._silent = 0  # of these, in parts that hold no sound
+        self._parts = SilentParts(name)  # of the one that is being read
 
     def __len__(self) -> int:
         return sum(len(waiting) for _, waiting in list(self._recordings)) + len(self._fresh)
@@ -128,6 +131,7 @@ class BytePipe:
             del waiting[:size]
             self.taken += len(data)
             self.unheard += len(data)
+            self._silent += self._parts.feed(data)
             return data
 
     def close(self) -> None:
@@ -135,7 +139,7 @@ class BytePipe:
 
     def heard(self) -> None:
         """Note that there was a sound."""
-        self.unheard = 0
+        self.unheard = self._silent = 0
 
     def following(self) -> tuple[str | None, int]:
         """Go on after a recording that FFmpeg has read as far as it can.
@@ -144,17 +148,30 @@ class BytePipe:
         in the middle, what follows is the rest of the same recording.
         """
         with self._changed:
-            lost, self.unheard = self.unheard, 0
+            lost = self._lost()
             self._wait(least=LEAST_BYTES)
             name, waiting = self._recordings[0]
             if len(waiting) >= LEAST_BYTES and lost <= UNHEARD_BYTES:
                 return name, lost
-            lost += len(waiting)
+            lost += len(waiting) - self._parts.feed(bytes(waiting))
             if len(self._recordings) == 1:
                 waiting.clear()
-                return None, lost
+                return None, max(0, lost)
             self._recordings.popleft()
-            return self._recordings[0][0], lost
+            name = self._recordings[0][0]
+            self._parts = SilentParts(name)
+            return name, max(0, lost)
+
+    def _lost(self) -> int:
+        """Return how many bytes that hold sound gave none, and begin to count again."""
+        lost, self.unheard, self._silent = max(0, self.unheard - self._silent), 0, 0
+        return lost
+
+    def rest(self) -> int:
+        """Return how many bytes gave no sound and will give none: the decoder gives up."""
+        with self._changed:
+            waiting = b"".join(bytes(waiting) for _, waiting in self._recordings) + self._fresh
+            return self._lost() + len(waiting) - self._parts.feed(waiting)
 
     def end(self) -> None:
         """Note that nothing follows."""

@@ -30,7 +30,7 @@ DECODED_BYTES = 512 * 1024
 """After it, as 32-bit floats: 2.7 s of mono at 48 kHz."""
 
 LEFT_BYTES = 2048
-"""More than this after the last sound is said to be lost: indexes and tags at the end are smaller."""
+"""More than this after the last sound, without indexes and tags, is said to be lost."""
 
 MOST_STOPS = 3
 """So often in a row FFmpeg may stop without having given a sound, before the rest is given up."""
@@ -90,7 +90,7 @@ class FfmpegStream(FfmpegDecoder):
                 failure = error
             notices += self.notices
             stops = stops + 1 if self._heard_s == heard_s else 0
-            name, lost = self._pipe.following() if stops < MOST_STOPS else (None, self._pipe.unheard + len(self._pipe))
+            name, lost = self._pipe.following() if stops < MOST_STOPS else (None, self._pipe.rest())
             if lost > LEFT_BYTES:
                 notices.append(Notice("audio_damaged", f"{lost} bytes gave no sound{_because(failure)}"))
         self.notices = notices

@@ -84,7 +84,41 @@ def test_a_container_that_is_cut_gives_what_it_has(name: str) -> None:
     assert within(hertz, LOW) >= 6
 
 
-@pytest.mark.parametrize("name", ["aac", "mp4"])
+EVERY_FRAME = {"movflags": "frag_every_frame+empty_moov+default_base_moof"}
+TENTHS = FRAGMENTED | {"frag_duration": "100000"}
+TAGS = b"\x12\x54\xc3\x67\x50\x00" + bytes(4096) + b"\xec\x50\x00" + bytes(4096)  # and empty space
+APE = b"APETAGEX" + (2000).to_bytes(4, "little") + (9000).to_bytes(4, "little") + bytes(16) + b"picture " * 1125
+ID3 = b"ID3\x03\0\0" + bytes([0, 0, 64, 0]) + b"picture " * 1024
+INDEXED: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "every frame a fragment": ("mp4", lambda: encoded_by_ffmpeg(tone(12.0), "mp4", "aac", options=EVERY_FRAME)),
+    "many fragments": ("mp4", lambda: encoded_by_ffmpeg(tone(30.0), "mp4", "aac", options=TENTHS)),
+    "empty space": ("mp4", lambda: FORMS["mp4"](tone(1.0)) + (50_000).to_bytes(4, "big") + b"free" + bytes(49_992)),
+    "cues": (
+        "matroska",
+        lambda: encoded_by_ffmpeg(tone(30.0), "webm", "libopus", options={"cluster_time_limit": "100"}),
+    ),
+    "tags in matroska": ("matroska", lambda: unsized(FORMS["matroska"](tone(1.0))) + TAGS),
+    "tags behind mp3": ("mp3", lambda: FORMS["mp3"](tone(1.0)) + APE + ID3 + b"TAG" + bytes(125)),
+}
+"""Recordings with much behind the last sound that holds none."""
+
+
+def unsized(data: bytes) -> bytes:
+    """Return a recording of Matroska whose segment has no length, as of one that is being written."""
+    at = data.index(b"\x18\x53\x80\x67")
+    return data[: at + 4] + b"\x01" + b"\xff" * 7 + data[at + 12 :]
+
+
+@pytest.mark.parametrize("form", INDEXED)
+def test_indexes_tags_and_empty_space_are_no_loss(form: str) -> None:
+    name, write = INDEXED[form]
+    data = write()
+    hertz, stream = decoded(name, data)
+    assert hertz
+    assert not stream.notices
+
+
+@pytest.mark.parametrize("name", ["aac", "mp4", "matroska"])
 def test_what_gives_no_sound_is_said(name: str) -> None:
     hertz, stream = decoded(name, FORMS[name](tone(1.0, LOW)) + bytes(range(256)) * 200)
     assert within(hertz, LOW) >= 3
