@@ -47,6 +47,7 @@ class WireDecoder:
         self._on_samples = on_samples
         self._rest = b""
         self._begun = False
+        self._late: list[Samples] | None = None  # of a drain before it was known what this is
         self._wav: WavReader | None = None
         self._stream: Any = None
         self._judge: Judge | None = None
@@ -116,22 +117,30 @@ class WireDecoder:
     @property
     def has_samples(self) -> bool:
         """Whether `take` has something to return or to raise."""
-        return self._stream is not None and bool(self._stream.has_samples)
+        return self._late is not None or (self._stream is not None and bool(self._stream.has_samples))
 
     @property
     def exhausted(self) -> bool:
         """After `finish`: whether everything has been taken but for `flush`."""
-        return self._stream is None or bool(self._stream.exhausted)
+        return self._late is None and (self._stream is None or bool(self._stream.exhausted))
 
     def drain(self) -> None:
-        """Have a container decoded as far as its bytes are whole: nothing follows for now; see `drained`."""
+        """Have a container decoded as far as its bytes are whole: nothing follows for now; see `drained`.
+
+        Raises:
+            UndecodableAudio: as `feed`.
+        """
+        if not self._begun and len(self._rest) >= MAGIC_BYTES:  # raw audio that begins as MPEG audio does
+            data, self._rest = self._rest, b""
+            self._begin(data)
+            self._late = self._take_in(data)
         if self._stream is not None:
             self._stream.drain()
 
     @property
     def drained(self) -> bool:
-        """After `drain`: whether everything that was fed before has been taken. Raw audio always has."""
-        return self._stream is None or bool(self._stream.drained)
+        """After `drain`: whether everything that was fed before has been taken."""
+        return not self.has_samples and (self._stream is None or bool(self._stream.drained))
 
     @property
     def held_bytes(self) -> int:
@@ -148,6 +157,9 @@ class WireDecoder:
         Raises:
             SpeechpipeError: the bytes cannot be decoded; once, after what could be.
         """
+        if self._late is not None:
+            late, self._late = self._late, None
+            return late
         block = self._stream.take(most_s) if self._stream is not None else None
         if block is not None and not self._resamplers:
             info = self._stream.info

@@ -152,3 +152,18 @@ def test_formats_that_cannot_be_are_refused(make: Callable[[], WireFormat], para
 
 def test_telephone_audio_has_one_rate() -> None:
     assert WireFormat("mulaw").rate == 8000
+
+
+def test_raw_audio_that_begins_as_mpeg_does_is_given_at_a_drain() -> None:
+    sent = np.concatenate([np.frombuffer(b"\xff\xfb\x90\x10", "<i2"), np.arange(500, dtype="<i2")])
+    decoder = WireDecoder(WireFormat("linear16", 16_000))
+    assert decoder.feed(sent.tobytes()) is None, "more would say what it is"
+    decoder.drain()
+    assert (decoder.drained, decoder.exhausted) == (False, False)
+    blocks = decoder.take(0.5)
+    assert blocks is not None
+    np.testing.assert_array_equal(blocks[0], sent.astype(np.float32) / 32768)
+    assert (decoder.drained, decoder.exhausted) == (True, True)
+    more = decoder.feed(sent.tobytes())
+    assert more is not None
+    assert len(more[0]) == len(sent)
