@@ -1,4 +1,4 @@
-"""THE HEART: one session of the cascade. Upload, websocket and command line all walk `feed` and `finish`.
+"""One session of the cascade. Upload, websocket and command line all walk `feed` and `finish`.
 
     samples -> frames -> VAD scores -> segmenter -> recognizer job -> utterance
 

@@ -1,4 +1,4 @@
-"""DOOR: recognizers. They live in worker processes only; nothing here is imported by the server's process
+"""Recognizers. They live in worker processes only; nothing here is imported by the server's process
 except these protocols and the table.
 
 A new recognizer is one file and one row of `RECOGNIZERS`.

@@ -1,4 +1,4 @@
-"""DOOR: sound in, blocks of float32 out. `open_recording` picks the decoder; everything is read block by block.
+"""Audio: sound in, blocks of float32 out. `open_recording` picks the decoder; everything is read block by block.
 
 `libsndfile.py` reads what libsndfile knows (wav, flac, mp3, aiff, au, caf ...), `ffmpeg.py` the rest (m4a, mp4, webm,
 ogg, aac, wma, amr, mxf, dts ...). `parts.py` goes from recording to recording where files were put end to end. Then

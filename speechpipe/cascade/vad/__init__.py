@@ -1,4 +1,4 @@
-"""DOOR: voice-activity detectors. A VAD only scores frames; `segmenter.py` decides what is speech, and the
+"""Voice-activity detectors. A VAD only scores frames; `segmenter.py` decides what is speech, and the
 segmenters of `fixed.py` are told.
 
 A new VAD is one file and one row of `VADS`.

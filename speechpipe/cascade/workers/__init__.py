@@ -1,4 +1,4 @@
-"""DOOR: recognizer processes. `RecognizerPool.open` begins a segment on some worker and hands back a `Job`.
+"""Recognizer processes. `RecognizerPool.open` begins a segment on some worker and hands back a `Job`.
 
 A decode holds Python's lock for seconds and native code may crash, so no recognizer ever runs in the server's
 process. A job keeps its audio until its result is final; if its worker dies the audio is fed to another.

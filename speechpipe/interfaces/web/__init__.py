@@ -1,1 +1,1 @@
-"""TODO."""
+"""Pages for people: templates, static files, and what fills them."""

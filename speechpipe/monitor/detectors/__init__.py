@@ -1,4 +1,4 @@
-"""DOOR: detectors of change. Each watches one metric of one group against a reference that is pinned.
+"""Detectors of change. Each watches one metric of one group against a reference that is pinned.
 
 A detector never learns from what it watches: after an alarm the degraded state does not become the new normal.
 `update` takes the next value and says how loud the evidence is; 1 is the alarm. State is small and serialisable.
