@@ -46,18 +46,23 @@ class Reviewer:
     tenant: str | None = None
 
 
-class _ChangedMeanwhile(InUse):
-    """A task is not what it was when it was read."""
+class _ChangedMeanwhile(Exception):
+    """A task, named by its id, is not what it was when it was read."""
 
 
 def _retried(once: Callable[[], T]) -> T:
-    """Return what `once` returns; it looks again where the task changed between its reading and its writing."""
-    for _ in range(TRIES - 1):
+    """Return what `once` returns; it looks again where the task changed between its reading and its writing.
+
+    Raises:
+        InUse: the task changed each of the `TRIES` times.
+    """
+    for number in range(1, TRIES + 1):
         try:
             return once()
-        except _ChangedMeanwhile:
-            continue
-    return once()
+        except _ChangedMeanwhile as error:
+            if number == TRIES:
+                raise InUse(f"{error} was changed at the same time, again and again", cause="lease_lost") from error
+    raise AssertionError("the last try returns or raises")
 
 
 class ReviewQueue:
@@ -298,7 +303,7 @@ class ReviewQueue:
 
     def _must(self, task: Task, change: Mapping[str, Any], connection: Connection | None = None) -> None:
         if not self._change(task, change, connection):
-            raise _ChangedMeanwhile(f"{task.id} was changed at the same time, again and again", cause="lease_lost")
+            raise _ChangedMeanwhile(task.id)
 
     def _change(self, task: Task, change: Mapping[str, Any], connection: Connection | None = None) -> bool:
         if connection is None:
