@@ -208,12 +208,16 @@ class ReviewQueue:
             UnknownName: no such task.
             InUse: it is answered already, or somebody works on it.
         """
-        task = self.task(id_)
-        if task.state.over:
-            raise InUse(f"{id_} is {task.state} already", cause="review_over")
-        if task.state is TaskState.LEASED and task.leased_until >= self._clock():
-            raise InUse(f"{task.reviewer} works on {id_}", cause="review_leased")
-        return self._finish(replace(task, reviewer=by), said, compare, 0.0)
+
+        def once() -> Task:
+            task = self.task(id_)
+            if task.state.over:
+                raise InUse(f"{id_} is {task.state} already", cause="review_over")
+            if task.state is TaskState.LEASED and task.leased_until >= self._clock():
+                raise InUse(f"{task.reviewer} works on {id_}", cause="review_leased")
+            return self._finish(replace(task, reviewer=by), said, compare, 0.0)
+
+        return _retried(once)
 
     def _finish(
         self,
