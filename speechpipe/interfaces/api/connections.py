@@ -39,11 +39,8 @@ FLUSH_S = 1.0
 """For the answer of a connection that is ended early."""
 
 LEAST_RESERVED = 48
-"""Descriptors that are left for uploads, workers and the store; a quarter of all, where that is more.
-
-An idle server with one worker of each kind has 36 open. Where none is left, the event loop closes a new connection
-without a word.
-"""
+"""Descriptors left for uploads, workers and the store (36 are open in a small idle server); a quarter, if that is more.
+Where none is left, the event loop closes new connections without a word."""
 
 SPARE_CONNECTIONS = 1000
 
@@ -113,8 +110,7 @@ class Connections:
             oldest, _ = self._strangers.popitem(last=False)
             oldest.give_way()  # of many clients that come at the same moment everybody gets an answer
         elif self._idle:
-            oldest, _ = self._idle.popitem(last=False)
-            self.gone(oldest)
+            self.gone(oldest := next(iter(self._idle)))
             self.refuse("connection_given_up")
             oldest.abort()
         else:
@@ -282,8 +278,8 @@ class HttpConnection(H11Protocol):
 
     def give_way(self) -> None:
         """Answer 503 although no request has arrived, and close."""
-        text = "too many connections are open, and this one has sent no request yet; try again later"
-        self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "connection_given_up", text)
+        text = "too many connections are open, and this one sent no request yet; try again later"
+        self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "connection_given_up", text, linger=False)
 
     def abort(self) -> None:
         """End the connection without a word."""
@@ -319,8 +315,8 @@ class HttpConnection(H11Protocol):
         self.registry.refuse("client_not_reading")
         self.abort()
 
-    def _turn_away(self, status: HTTPStatus, cause: str, text: str) -> None:
-        """Answer without the application, and close."""
+    def _turn_away(self, status: HTTPStatus, cause: str, text: str, *, linger: bool = True) -> None:
+        """Answer without the application, and close; at once where the client has sent nothing that is unread."""
         self.registry.refuse(cause)
         kind = "server_error" if status >= 500 else "invalid_request_error"
         body = json.dumps({"error": {"message": text, "type": kind, "param": None, "code": cause}}).encode()
@@ -328,7 +324,7 @@ class HttpConnection(H11Protocol):
         more = "Retry-After: 2\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
         head += f"{more}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         self._raw.write(head.encode() + body)
-        self._linger()
+        self._linger(at_once=not linger)
 
     def close(self) -> None:
         """Close; if the client is still sending, let it read its answer first. Also called for a websocket."""
@@ -337,10 +333,14 @@ class HttpConnection(H11Protocol):
         else:
             self._raw.close()
 
-    def _linger(self) -> None:
+    def _linger(self, *, at_once: bool = False) -> None:
         self._deaf = True
         self._expect_head(stop=True)
-        self.registry.linger(self, self._raw)
+        if at_once:
+            self.registry.gone(self)
+            self._raw.close()
+        else:
+            self.registry.linger(self, self._raw)
 
 
 class SocketConnection(WebSocketsSansIOProtocol):
