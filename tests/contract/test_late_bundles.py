@@ -31,7 +31,6 @@ def add(server: Server, name: str) -> None:
 
 
 def test_http_knows_it_at_the_first_request(running: Server, client: httpx.Client) -> None:
-    # Each command takes longer than the second that may lie between two looks.
     add(running, "late1")
     assert client.get("/v1/rollout/plan", params={"candidate": "late1"}).status_code == 200
     add(running, "late2")

@@ -1,7 +1,8 @@
 """Cards and bundles: what is shipped is whole, what is broken says where."""
 
 import asyncio
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -141,20 +142,10 @@ def added(folder: Path, name: str, catalogue: Catalogue) -> Path:
     return install(derived(catalogue, catalogue.bundle("scripted"), name, "1.0.0", {}), folder, catalogue)
 
 
-def eventually_known(catalogue: Catalogue, name: str) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            return catalogue.bundle(name).name == name
-        except UnknownName:
-            time.sleep(0.1)
-    return False
-
-
 def test_a_card_that_came_later_is_found_when_its_name_is_asked_for(tmp_path: Path) -> None:
     catalogue = Catalogue([shipped_models(), tmp_path])
     added(tmp_path, "late1", catalogue)
-    assert eventually_known(catalogue, "late1")
+    assert catalogue.bundle("late1").name == "late1"
     broken = tmp_path / "bundle" / "broken.toml"
     broken.write_text("kind =")
     for _ in range(3):
@@ -162,19 +153,22 @@ def test_a_card_that_came_later_is_found_when_its_name_is_asked_for(tmp_path: Pa
             catalogue.bundle("late2")
     broken.unlink()
     added(tmp_path, "late2", catalogue)
-    assert eventually_known(catalogue, "late2")
+    assert catalogue.bundle("late2").name == "late2"
     assert catalogue.knows("late1")
 
 
-def test_unknown_names_cost_one_look_a_second_and_read_only_what_changed(
+def test_those_who_ask_for_unknown_names_at_once_share_a_look_that_reads_only_what_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue = Catalogue([tmp_path])
-    now, looks, reads = [time.monotonic()], [0], [0]
+    looks, reads = [0], [0]
+    looking, go_on = threading.Event(), threading.Event()
     files, read = catalogue._files, catalogue._read
 
     def counted_files() -> frozenset[tuple[str, int, int]]:
         looks[0] += 1
+        looking.set()
+        assert go_on.wait(PATIENCE_S)
         return files()
 
     def counted_read() -> None:
@@ -183,12 +177,28 @@ def test_unknown_names_cost_one_look_a_second_and_read_only_what_changed(
 
     monkeypatch.setattr(catalogue, "_files", counted_files)
     monkeypatch.setattr(catalogue, "_read", counted_read)
-    monkeypatch.setattr("speechpipe.cascade.catalog.bundles.time.monotonic", lambda: now[0])
-    now[0] += 2.0
-    for _ in range(100):
+
+    def ask() -> None:
         with pytest.raises(UnknownName):
             catalogue.bundle("nobody")
-    assert (looks[0], reads[0]) == (1, 0)
+
+    with ThreadPoolExecutor(21) as threads:
+        first = threads.submit(ask)
+        assert looking.wait(PATIENCE_S)
+        asked = [threads.submit(ask) for _ in range(20)]
+        go_on.set()
+        for one in [first, *asked]:
+            one.result(PATIENCE_S)
+    # Those who came during the first look share the second. One that came later than that began may take a third.
+    assert looks[0] <= 5
+    assert reads[0] == 0
+
+
+def test_bundles_that_come_one_right_after_another_are_known_at_once(tmp_path: Path) -> None:
+    catalogue = Catalogue([shipped_models(), tmp_path])
+    for number in range(5):
+        added(tmp_path, f"late{number}", catalogue)
+        assert catalogue.bundle(f"late{number}").name == f"late{number}"
 
 
 def test_on_an_event_loop_no_card_is_read(tmp_path: Path) -> None:
