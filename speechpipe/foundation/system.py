@@ -1,6 +1,7 @@
 """What the operating system says of processes and of the machine."""
 
 import contextlib
+import ctypes
 import os
 import re
 import sys
@@ -40,6 +41,21 @@ def one_algebra_thread() -> None:
     The systems of equations here are small: threads would wait for each other, and take the CPU from the recognizers.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+LARGE_BYTES = 2**20
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
+
+
+def give_back_large_blocks() -> None:
+    """Give memory blocks of 1 MiB and more back to the system as soon as they are free, where the C library can.
+
+    glibc does so by itself until the first large block is freed; from then on it keeps blocks of up to 32 MiB, in a
+    heap for each thread, and a server to which large bodies were sent stays as large as the worst moment made it
+    (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another system, another C library
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 @contextlib.contextmanager

@@ -42,8 +42,8 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.05)
 
 
-def opened(server: Server, data: bytes = b"") -> socket.socket:
-    """A connection with something sent."""
+def opened(server: Server, data: bytes = b"G") -> socket.socket:
+    """A connection with something sent: until then it may not reach the process."""
     made = socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=PATIENCE_S)
     made.sendall(data)
     return made
@@ -107,12 +107,38 @@ def test_whoever_opens_many_connections_shuts_out_nobody(keyed: Server) -> None:
     before = keyed.descriptors()
     with contextlib.ExitStack() as held:
         for number in range(300):
-            held.enter_context(opened(keyed, b"GET /livez HTTP/1.1\r\nX" if number % 2 else b""))
+            held.enter_context(opened(keyed, b"GET /livez HTTP/1.1\r\nX" if number % 2 else b"G"))
             if number % 30 == 0:
                 assert httpx.get(f"{keyed.url}/livez", timeout=PATIENCE_S).status_code == 200
         assert keyed.descriptors() < before + 120
         assert httpx.get(f"{keyed.url}/v1/models", headers=KEY, timeout=PATIENCE_S).status_code == 200
     assert keyed.metric("speechpipe_requests_refused_total", cause="connection_given_up") >= 200
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="this system cannot keep silent connections back")
+def test_connections_that_send_nothing_do_not_reach_the_process(keyed: Server) -> None:
+    before = keyed.metric("speechpipe_requests_refused_total", cause="connection_given_up")
+    with contextlib.ExitStack() as held:
+        for _ in range(300):
+            held.enter_context(opened(keyed, b""))
+        assert httpx.get(f"{keyed.url}/livez", timeout=PATIENCE_S).status_code == 200
+        assert keyed.metric("speechpipe_requests_refused_total", cause="connection_given_up") == before
+
+
+def test_refused_documents_leave_nothing_in_memory(keyed: Server) -> None:
+    large = json.dumps([{"a": "x" * 8_000_000}]).encode()
+    process = psutil.Process(keyed.process.pid)
+    headers = KEY | {"content-type": "application/json"}
+    with httpx.Client(base_url=keyed.url, headers=headers, timeout=PATIENCE_S) as client:
+
+        def send(times: int) -> int:
+            for _ in range(times):
+                refused = client.post("/v1/reviews/import", content=large)
+                assert refused.json()["error"]["code"] == "not_label_studio"
+            return int(process.memory_info().rss)
+
+        before = send(3)
+        assert send(12) < before + 4 * len(large)  # each held three times as much as it is long
 
 
 def test_clients_that_come_at_the_same_moment_are_all_answered(start_server: StartServer) -> None:
@@ -129,7 +155,7 @@ def test_clients_that_come_at_the_same_moment_are_all_answered(start_server: Sta
         until(lambda: server.metric("speechpipe_requests_refused_total", cause="connection_given_up") >= 20)
         for client in clients:
             with contextlib.suppress(OSError):  # it has its answer already, and the server has closed
-                client.sendall(upgrade)
+                client.sendall(upgrade[1:])
         statuses = [int(client.recv(65536).split(maxsplit=2)[1]) for client in clients]
     assert set(statuses) == {101, 503}
     assert statuses.count(101) >= 1
@@ -183,9 +209,9 @@ def test_every_handshake_and_every_garbage_gets_an_answer(keyed: Server, request
 
 def test_the_answer_comes_while_the_client_goes_on_sending(keyed: Server) -> None:
     for key, status in ((b"wrong", b"401"), (b"sesame", b"413")):
-        with opened(keyed) as connection:
+        with opened(keyed, b"P") as connection:
             connection.sendall(
-                b"POST /v1/feedback HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                b"OST /v1/feedback HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
                 b"Authorization: Bearer %s\r\nContent-Type: application/json\r\n\r\n" % key
             )
             stop = threading.Event()

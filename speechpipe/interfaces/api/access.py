@@ -160,12 +160,13 @@ def identify(role: Role, authorization: str | None, settings: Settings) -> Revie
     return Reviewer(name, name)
 
 
-def who(request: Request) -> Reviewer:
-    """Return who calls, as the gate has found: a dependency."""
+async def who(request: Request) -> Reviewer:
+    """Return who calls, as the gate has found: a dependency, asynchronous because others are run on a thread."""
     found: Reviewer = request.state.who
     return found
 
 
-def name(request: Request) -> str:
+async def name(request: Request) -> str:
     """Return the name of who calls: a dependency. For routes of the role `caller` that is the tenant."""
-    return who(request).name
+    found: Reviewer = request.state.who
+    return found.name

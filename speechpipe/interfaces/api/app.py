@@ -81,7 +81,7 @@ def create_app(
     for router in (*routers, listen.router(service, lambda: hub), realtime.router(service, lambda: hub)):
         app.include_router(router)
     docs.install(app, operations)
-    app.add_middleware(Gate, service=service, operations=operations, stopping=stopping)
+    app.add_middleware(Gate, service=service, operations=operations, uploads=arrivals, stopping=stopping)
     app.add_middleware(Edge, service=service, operations=operations, stopping=stopping)  # outermost: added last
     return app
 

@@ -56,6 +56,17 @@ class Arrivals:
         """Whether no caller gets a place now."""
         return self.arriving >= self._most
 
+    def check(self, caller: str) -> None:
+        """Refuse now what `place` would refuse.
+
+        Raises:
+            Overloaded, RateLimited: as `place`.
+        """
+        if self.full:
+            raise Overloaded(f"{self._most} bodies are arriving already; try again later", retry_after_s=2.0)
+        if self._held.get(caller, 0) >= self._share:
+            raise RateLimited(f"this key is sending {self._share} bodies already")
+
     @contextmanager
     def place(self, caller: str) -> Iterator[None]:
         """Hold a place while a body arrives.
@@ -64,10 +75,7 @@ class Arrivals:
             Overloaded: all are held.
             RateLimited: this caller holds its share.
         """
-        if self.full:
-            raise Overloaded(f"{self._most} bodies are arriving already; try again later", retry_after_s=2.0)
-        if self._held[caller] >= self._share:
-            raise RateLimited(f"this key is sending {self._share} bodies already")
+        self.check(caller)
         self._held[caller] += 1
         self.arriving += 1
         try:

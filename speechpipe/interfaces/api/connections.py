@@ -21,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from speechpipe.config import Settings
+from speechpipe.interfaces.api.lingering import Lingering
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,8 @@ MOST_LINE_BYTES = 8 * 1024 - 64
 
 MOST_HEADERS = 100
 
-LINGER_S = 5.0
-"""After an answer that came before the request was whole, what the client still sends is thrown away for so long."""
-
 MOST_LINGERING = 32
 """Connections that may do so at the same time, beside those that are counted; fewer where few files may be open."""
-
-FLUSH_S = 1.0
-"""For the answer of a connection that is ended early."""
 
 LEAST_RESERVED = 48
 """Descriptors left for uploads, workers and the store (36 are open in a small idle server); a quarter, if that is more.
@@ -86,7 +81,7 @@ class Connections:
         self.refuse = refuse
         self._open: dict[asyncio.Protocol, str] = {}
         self._of: Counter[str] = Counter()
-        self._lingering: OrderedDict[asyncio.Protocol, tuple[asyncio.Transport, asyncio.TimerHandle]] = OrderedDict()
+        self._lingering = Lingering(limits.most_lingering)
         self._strangers: OrderedDict[HttpConnection, None] = OrderedDict()  # never sent a whole head
         self._idle: OrderedDict[HttpConnection, None] = OrderedDict()  # between two requests
 
@@ -136,8 +131,7 @@ class Connections:
     def gone(self, connection: asyncio.Protocol) -> None:
         """Note that a connection has ended."""
         self._leave(connection)
-        if (lingering := self._lingering.pop(connection, None)) is not None:
-            lingering[1].cancel()
+        self._lingering.gone(connection)
 
     def _leave(self, connection: asyncio.Protocol) -> None:
         if (address := self._open.pop(connection, None)) is not None:
@@ -150,27 +144,15 @@ class Connections:
     def linger(self, connection: asyncio.Protocol, transport: asyncio.Transport) -> None:
         """Close a connection that has its whole answer, after its client has had time to read it.
 
-        Until then what the client sends is read, and the connection throws it away: to close with data unread resets
-        the connection, and the client may never see its answer. The connection gives up its place among those that are
-        counted. Of too many that linger, the one that has had the most time is ended.
+        The connection gives up its place among those that are counted.
         """
-        if connection in self._lingering:
-            return
-        self._leave(connection)
-        try:
-            transport.write_eof()
-            transport.resume_reading()
-        except (OSError, RuntimeError, NotImplementedError):
-            transport.close()
-            return
-        if len(self._lingering) >= self.limits.most_lingering:
-            _, (oldest, timer) = self._lingering.popitem(last=False)
-            timer.cancel()
-            # Its answer may still be on its way into the kernel: many are turned away in one turn of the event loop.
-            oldest.close()
-            asyncio.get_running_loop().call_later(FLUSH_S, oldest.abort)
-        timer = asyncio.get_running_loop().call_later(LINGER_S, transport.close)
-        self._lingering[connection] = (transport, timer)
+        if connection not in self._lingering:
+            self._leave(connection)
+            self._lingering.add(connection, transport)
+
+    def discarded(self, connection: asyncio.Protocol) -> None:
+        """Note that something came for a connection that lingers, and was thrown away."""
+        self._lingering.came(connection)
 
 
 class _Transport:
@@ -222,6 +204,7 @@ class HttpConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what the client sends, unless its answer has been given already."""
         if self._deaf:
+            self.registry.discarded(self)
             return
         super().data_received(data)
 
@@ -383,6 +366,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """As uvicorn does, which does not see that the parser has refused a handshake: send its answer and close."""
         if self._deaf:
+            self.registry.discarded(self)
             return
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:

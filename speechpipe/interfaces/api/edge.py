@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import traceback
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +23,7 @@ from speechpipe.interfaces.api.access import READING, Operation, allowed, at_pat
 from speechpipe.interfaces.api.bodies import Stopping
 from speechpipe.interfaces.api.gate import route_path
 from speechpipe.interfaces.api.hosts import Hosts, Origins, in_origin_form
+from speechpipe.interfaces.api.turns import Turns
 from speechpipe.serving.engine import Service
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Edge:
         self._stopping = stopping
         self._hosts = Hosts(service.settings)
         self._origins = Origins(service.settings.allowed_origins)
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or carry one websocket; raises nothing."""
@@ -70,6 +73,8 @@ class Edge:
         scope = dict(scope, root_path=self._prefix(headers))
         answer = _Answer(scope, receive, send, self._cors(headers))
         try:
+            if _has_body(scope):
+                await self._turns.turn()
             self._check(scope, headers)
             if scope.get("method") == "OPTIONS":
                 await self._options(headers, scope)(scope, answer.receive, answer.send)
@@ -79,6 +84,9 @@ class Edge:
             await self._app(scope, answer.receive, answer.send)
         except SpeechpipeError as error:
             await answer.fail(error, self._service)
+            # What was raised and the frames that it passed hold each other, and the frames hold the body that was sent:
+            # megabytes would wait for the garbage collector.
+            traceback.clear_frames(error.__traceback__)
         except HTTPException as error:
             await answer.give(errors.frameworks(error, self._service))
         except (WebSocketDisconnect, ConnectionError):

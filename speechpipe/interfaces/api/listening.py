@@ -10,6 +10,10 @@ from speechpipe.errors import BadInput
 BACKLOG = 2048
 """Connections that wait until the event loop takes them."""
 
+SILENT_S = 5
+"""Where the system can (Linux), it keeps a connection that sends nothing to itself for 5 to 7 seconds: those who open
+thousands and send nothing do not reach this process more often than that (tcp(7), TCP_DEFER_ACCEPT)."""
+
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
     """Return listening sockets for every address of `host`; port 0 is any free one, the same for all of them.
@@ -29,6 +33,9 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if hasattr(socket, "TCP_DEFER_ACCEPT"):
+                with contextlib.suppress(OSError):  # some containers do not have it
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_S)
             wanted: int = opened[0].getsockname()[1] if opened and port == 0 else port
             try:
                 one.bind((address[0], wanted, *address[2:]))

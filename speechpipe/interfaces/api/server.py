@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from speechpipe.app import build
 from speechpipe.config import Settings, check_state_dir
 from speechpipe.errors import BadInput, InvalidParameter, UnknownName
+from speechpipe.foundation.system import give_back_large_blocks
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.interfaces.api.bodies import Stopping
 from speechpipe.interfaces.api.connections import Connections, Limits, most_connections, protocols
@@ -152,6 +153,7 @@ def run(settings: Settings) -> None:
     stopping = Stopping()
     app = create_app(service, hub, failed, stopping)
     sys.setswitchinterval(SWITCH_S)
+    give_back_large_blocks()
     server = _DrainingServer(_configured(app, service, hub.budget), hub, stopping, settings)
     server.run(sockets)
     if failures:

@@ -9,7 +9,6 @@ from speechpipe.control.review import documents as review_documents
 from speechpipe.control.review.service import Reviewing, reviewing_of
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.control.review.tasks import Task
-from speechpipe.interfaces.api.access import who
 from speechpipe.serving.engine import Service
 
 
@@ -37,6 +36,6 @@ def desk_of(service: Service) -> Callable[..., Desk]:
     """Return the dependency of routes that want to know."""
 
     def desk(request: Request) -> Desk:
-        return Desk(reviewing_of(service), who(request))
+        return Desk(reviewing_of(service), request.state.who)
 
     return desk
