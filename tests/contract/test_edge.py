@@ -115,6 +115,25 @@ def test_whoever_opens_many_connections_shuts_out_nobody(keyed: Server) -> None:
     assert keyed.metric("speechpipe_requests_refused_total", cause="connection_given_up") >= 200
 
 
+def test_requests_that_come_in_one_piece_are_all_answered_in_order(keyed: Server) -> None:
+    short = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    body = json.dumps({"id": "nothing", "text": "x" * 40_000}).encode()
+    large = (
+        b"POST /v1/feedback HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sesame\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    last = short.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with opened(keyed, short + large + short + large + last) as connection:
+        data = b""
+        while part := connection.recv(65536):
+            data += part
+    statuses = [int(line.split()[0]) for line in data.decode().split("HTTP/1.1 ")[1:]]
+    assert [statuses[at] for at in (0, 2, 4)] == [200, 200, 200]
+    assert statuses[1] == statuses[3]
+    assert 400 <= statuses[1] < 500
+    assert len(statuses) == 5
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="this system cannot keep silent connections back")
 def test_connections_that_send_nothing_do_not_reach_the_process(keyed: Server) -> None:
     before = keyed.metric("speechpipe_requests_refused_total", cause="connection_given_up")

@@ -6,13 +6,10 @@ sends nothing shuts out nobody.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
-import resource
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -20,7 +17,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from speechpipe.config import Settings
+from speechpipe.interfaces.api.connection_limits import Limits
 from speechpipe.interfaces.api.lingering import Lingering
 
 log = logging.getLogger(__name__)
@@ -30,47 +27,11 @@ MOST_LINE_BYTES = 8 * 1024 - 64
 
 MOST_HEADERS = 100
 
-MOST_LINGERING = 32
-"""Connections that may do so at the same time, beside those that are counted; fewer where few files may be open."""
-
-LEAST_RESERVED = 48
-"""Descriptors left for uploads, workers and the store (36 are open in a small idle server); a quarter, if that is more.
-Where none is left, the event loop closes new connections without a word."""
-
-SPARE_CONNECTIONS = 1000
+FIRST_BYTES = 16 * 1024
+"""Of what comes with the head of a request: the rest is parsed when the application asks for it. Of many uploads that
+are refused, nobody does."""
 
 Refuse = Callable[[str], None]
-
-
-def most_connections(settings: Settings) -> tuple[int, int]:
-    """Return how many connections may be open, and how many more may linger after their answer.
-
-    As set, or as many as the limit of open files leaves room for: both together never take what is reserved.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.max_connections or settings.live_max_sessions + SPARE_CONNECTIONS
-    needed = 2 * wanted  # uploads, workers, the store
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        more = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
-            soft = more
-    if soft == resource.RLIM_INFINITY:
-        return wanted, MOST_LINGERING
-    room = soft - max(LEAST_RESERVED, soft // 4)
-    lingering = max(1, min(MOST_LINGERING, room // 4))
-    return max(1, min(wanted, room - lingering)), lingering
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Seconds and counts of `Connections`."""
-
-    most: int
-    most_lingering: int
-    most_per_address: int
-    head_s: float
-    send_s: float
 
 
 class Connections:
@@ -162,6 +123,8 @@ class _Transport:
         self.raw = raw
         self.connection = connection
         self.close = connection.close
+        if isinstance(connection, HttpConnection):
+            self.resume_reading = connection.resume_reading
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.raw, name)
@@ -178,6 +141,7 @@ class HttpConnection(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._deaf = False
+        self._rest: memoryview | None = None  # of what came with a head, not parsed yet
         self._handed_over = False  # a websocket goes on with the connection
 
     # ---- uvicorn's protocol ----
@@ -195,6 +159,7 @@ class HttpConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._deaf = True
+        self._rest = None
         self.registry.gone(self)
         for timer in (self._head_timer, self._send_timer):
             if timer is not None:
@@ -206,7 +171,30 @@ class HttpConnection(H11Protocol):
         if self._deaf:
             self.registry.discarded(self)
             return
-        super().data_received(data)
+        if len(data) <= FIRST_BYTES or self._in_work:
+            super().data_received(data)
+            return
+        super().data_received(data[:FIRST_BYTES])
+        if not self._handed_over:
+            self._keep_rest(memoryview(data)[FIRST_BYTES:])
+
+    def _keep_rest(self, rest: memoryview) -> None:
+        self._rest = rest
+        if self._in_work:
+            self.flow.pause_reading()
+        else:
+            self._take_rest()
+
+    def resume_reading(self) -> None:
+        """Go on reading; first with what has come already. Called by uvicorn."""
+        self._take_rest()
+        if not self._deaf and not self.flow.read_paused:
+            self._raw.resume_reading()
+
+    def _take_rest(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest is not None and not self._deaf:
+            super().data_received(cast(bytes, rest))
 
     def handle_events(self) -> None:
         """As uvicorn does; then note whether a request is in work."""
@@ -318,6 +306,7 @@ class HttpConnection(H11Protocol):
 
     def _linger(self, *, at_once: bool = False) -> None:
         self._deaf = True
+        self._rest = None
         self._expect_head(stop=True)
         if at_once:
             self.registry.gone(self)

@@ -18,7 +18,8 @@ from speechpipe.errors import BadInput, InvalidParameter, UnknownName
 from speechpipe.foundation.system import give_back_large_blocks
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.interfaces.api.bodies import Stopping
-from speechpipe.interfaces.api.connections import Connections, Limits, most_connections, protocols
+from speechpipe.interfaces.api.connection_limits import Limits, most_connections
+from speechpipe.interfaces.api.connections import Connections, protocols
 from speechpipe.interfaces.api.hosts import is_loopback
 from speechpipe.interfaces.api.listening import open_sockets, url_of
 from speechpipe.interfaces.api.websocket_protocol import limited
