@@ -40,7 +40,7 @@ from speechpipe.interfaces.api.app import create_app
 from speechpipe.monitor.alarms import Condition, step
 from speechpipe.monitor.repository import Archive
 from speechpipe.serving.engine import Service
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 
 SAMPLES = Path(__file__).parents[1] / "audio_samples"
 PATIENCE_S = 180.0
@@ -202,11 +202,11 @@ class Trial:
             draft=Draft((piece,), False, 1.0, 1.0),
         )
         url = f"http://127.0.0.1:{self.receiver.port}/callback"
-        reviewing.desk.add([task], Job(name, "acme", now, {"status_url": "/x"}, callback=url))
-        held = reviewing.desk.queue.claim(Reviewer("ann"), lambda _: True)
+        reviewing.operations.add([task], Job(name, "acme", now, {"status_url": "/x"}, callback=url))
+        held = reviewing.operations.queue.claim(Reviewer("ann"), lambda _: True)
         assert held is not None
         said = {"start": 0.0, "end": 0.9, "text": "one", "kind": "speech", "of": ["p0"]}
-        reviewing.desk.submit(held.id, Reviewer("ann"), held.lease, [said], 0.0)
+        reviewing.operations.submit(held.id, Reviewer("ann"), held.lease, [said], 0.0)
         self.jobs[name] = fault
 
     # ---- threads ----
@@ -351,7 +351,7 @@ def running(receiver: Receiver) -> Iterator[Trial]:
             drain_timeout_s=5,
         )
         service = build(settings, live=True)
-        app = create_app(service, Hub(service), lambda error: sys.exit(f"no start: {error}"))
+        app = create_app(service, StreamManager(service), lambda error: sys.exit(f"no start: {error}"))
         with TestClient(app, base_url="http://127.0.0.1:8000") as client:
             if not waited(lambda: client.get("/readyz").status_code == 200):
                 sys.exit("never ready")

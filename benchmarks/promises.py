@@ -23,7 +23,7 @@ from speechpipe.control.review.estimates import Reviewed, word_error_rate
 from speechpipe.control.review.sampling import review_chance
 from speechpipe.foundation.stats.calibration import calibration_error, isotonic, promise
 from speechpipe.serving.automation.policy import Policy
-from speechpipe.serving.completed import Listened
+from speechpipe.serving.completed import CompletedSession
 from speechpipe.serving.engine import Service
 
 REVIEWS = 600
@@ -56,7 +56,7 @@ def heard(manifests: list[Path], bundle: str) -> Answers:
                 utterances = [*session.feed(clip.samples), *session.finish()]
                 while not session.done:
                     utterances += session.wait()
-                pieces = draft(Listened("", "", "upload", service.champion, clip.duration_s, utterances))
+                pieces = draft(CompletedSession("", "", "upload", service.champion, clip.duration_s, utterances))
                 known = [(piece.confidence, len(piece.words)) for piece in pieces if piece.confidence is not None]
                 total = sum(words for _, words in known)
                 confidence = sum(value * words for value, words in known) / total if total else 0.0

@@ -26,7 +26,7 @@ import httpx
 
 from speechpipe.bench.capacity import hand_on
 from speechpipe.control.review import TaskState
-from speechpipe.control.review.operations import ReviewDesk
+from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.foundation.storage.writer import Store
 
 
@@ -182,9 +182,9 @@ def main() -> None:
         for thread in people:
             thread.join(30.0)
         store = Store(f"sqlite:///{state}/speechpipe.db")
-        desk = ReviewDesk(store)
-        done = {task.id: " ".join(said.text for said in task.work) for task in desk.shelf.finished()}
-        everything = [task.id for task in desk.shelf.listed(list(TaskState), most=10**6)]
+        operations = ReviewOperations(store)
+        done = {task.id: " ".join(said.text for said in task.work) for task in operations.shelf.finished()}
+        everything = [task.id for task in operations.shelf.listed(list(TaskState), most=10**6)]
         store.close()
     missing = sum(done.get(name) != text for name, text in world.answers.items())
     uploads = len(set(world.uploads) - set(everything))

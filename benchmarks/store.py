@@ -14,7 +14,7 @@ import numpy as np
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.watch import Watcher
-from speechpipe.serving.health.operations import HealthDesk
+from speechpipe.serving.health.operations import HealthOperations
 from speechpipe.serving.telemetry.cascade import CASCADE
 
 DAY_S = 86_400.0
@@ -85,11 +85,11 @@ def fill(store: Store, count: int) -> float:
 
 def report_s(store: Store) -> float:
     """Return the best of three reports over the whole day."""
-    desk = HealthDesk(CASCADE, store)
+    operations = HealthOperations(CASCADE, store)
     times = []
     for _ in range(3):
         begun = time.perf_counter()
-        found = desk.report(DAY_S + 3600, until=START + DAY_S + 60)
+        found = operations.report(DAY_S + 3600, until=START + DAY_S + 60)
         times.append(time.perf_counter() - begun)
     assert found.units
     return min(times)

@@ -7,8 +7,8 @@ from speechpipe.config import Settings
 from speechpipe.serving.engine import Service
 
 if TYPE_CHECKING:  # what these need is loaded when it is used
-    from speechpipe.control.rollout.operations import RolloutDesk
-    from speechpipe.control.training.operations import RetrainDesk
+    from speechpipe.control.rollout.operations import RolloutOperations
+    from speechpipe.control.training.operations import TrainingOperations
     from speechpipe.foundation.storage.writer import Store
 
 
@@ -16,28 +16,30 @@ def build(settings: Settings, *, live: bool = False) -> Service:
     """Return a service that is not started, with its store and with what watches it."""
     # SQLAlchemy is a third of the time the command line takes to start.
     from speechpipe.control.review.demotion import DemotionSink
-    from speechpipe.control.review.service import Reviewing
+    from speechpipe.control.review.service import ReviewService
     from speechpipe.foundation.storage.writer import Store
     from speechpipe.monitor.attribution import source
-    from speechpipe.serving.health.service import Monitoring
+    from speechpipe.serving.health.service import MonitoringService
     from speechpipe.serving.telemetry.cascade import CASCADE
 
     store = Store(settings.record_store_url, settings.store_queue)
     service = Service(settings, store=store, live=live)
-    reviewing = Reviewing(settings, store, service.emit, service.clock)
+    reviewing = ReviewService(settings, store, service.emit, service.clock)
     service.review_by(reviewing, reviewing.tasks, reviewing.gauges())
     demotion = DemotionSink(
-        reviewing.desk.automation,
+        reviewing.operations.automation,
         settings.enterprise_tenants,
         lambda alarm: source(CASCADE, store, alarm, service.clock()),
     )
-    service.watch(Monitoring(settings, store, service.emit, service.clock, [demotion]))
+    service.watch(MonitoringService(settings, store, service.emit, service.clock, [demotion]))
     return service
 
 
-def training_desk(
-    service: Service, rollouts: "Callable[[Callable[[RolloutDesk], object]], object]", store: "Store | None" = None
-) -> "RetrainDesk":
+def training_operations(
+    service: Service,
+    rollouts: "Callable[[Callable[[RolloutOperations], object]], object]",
+    store: "Store | None" = None,
+) -> "TrainingOperations":
     """Return what is done with trainings, for servers and for the command line.
 
     They work in `retrain` of the state directory, and cards go into the service's own models.
@@ -48,10 +50,10 @@ def training_desk(
         store: where the jobs are; the service's own if it has one.
     """
     from speechpipe.control.rollout.speech_guards import GUARDS
-    from speechpipe.control.training.operations import Places, RetrainDesk
+    from speechpipe.control.training.operations import Places, TrainingOperations
 
     store = store or service.store
     assert store is not None, "trainings live in the store"
     settings = service.settings
     places = Places(settings.state_dir / "retrain", settings.own_models_dir, settings.state_dir / "reviews")
-    return RetrainDesk(store, service.catalogue, places, rollouts, dict(GUARDS.rates), service.clock)
+    return TrainingOperations(store, service.catalogue, places, rollouts, dict(GUARDS.rates), service.clock)

@@ -9,7 +9,7 @@ SpeechpipeError
 │   ├── TooLarge              too many bytes, or too many decoded seconds
 │   ├── TooSlow               the upload did not arrive in time
 │   └── WrongContentType      the body is of another type than the route takes
-├── InUse                     it cannot be done in the state that things are in
+├── Conflict                     it cannot be done in the state that things are in
 ├── NotAnswered               nobody could answer what only a person may
 ├── Unauthorized              missing or wrong key
 ├── Forbidden                 a page of another origin asks for something that a page may not
@@ -97,7 +97,7 @@ class WrongContentType(BadInput):
     cause = "unsupported_content_type"
 
 
-class InUse(SpeechpipeError):
+class Conflict(SpeechpipeError):
     """What is asked does not fit the state: a rollout is under way, none is, or somebody else was faster."""
 
     cause = "conflict"
@@ -213,7 +213,7 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
     TooLarge: 413,
     TooSlow: 408,
     WrongContentType: 415,
-    InUse: 409,
+    Conflict: 409,
     NotAnswered: 410,
     Unauthorized: 401,
     Forbidden: 403,

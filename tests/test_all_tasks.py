@@ -16,7 +16,7 @@ from speechpipe.app import build
 from speechpipe.config import Settings
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.interfaces.api.app import create_app
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
@@ -112,7 +112,7 @@ def test_every_task_goes_on_after_what_nobody_foresaw_and_the_server_serves(tmp_
         drain_timeout_s=5,
     )
     service = build(settings, live=True)
-    app = create_app(service, Hub(service), lambda error: pytest.fail(repr(error)))
+    app = create_app(service, StreamManager(service), lambda error: pytest.fail(repr(error)))
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         eventually(lambda: client.get("/readyz").status_code == 200, lambda: client.get("/readyz").text)
         before = upload(client), live(client)

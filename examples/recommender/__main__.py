@@ -19,7 +19,7 @@ from examples.recommender.shop import FAULTS, SEVERITIES, Shop
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.interfaces.web.health import whole
 from speechpipe.monitor.watch import Watcher
-from speechpipe.serving.health.operations import HealthDesk
+from speechpipe.serving.health.operations import HealthOperations
 
 START = 1_700_000_000.0
 DAY_S = 86_400.0
@@ -52,7 +52,7 @@ def run(store: Store, fault: str, severity: str, output: Path) -> dict[str, str]
     shop = Shop()
     watcher = Watcher(CASCADE, store)
     end = START + DAYS * DAY_S
-    desk = HealthDesk(CASCADE, store, clock=lambda: end)
+    operations = HealthOperations(CASCADE, store, clock=lambda: end)
     value = FAULTS[fault][1][SEVERITIES.index(severity)] if fault else 0.0
     watcher.tick(START)
     watcher.archive.announce("acme", START + 3 * DAY_S, START + 3.5 * DAY_S, "a new collection")
@@ -68,17 +68,17 @@ def run(store: Store, fault: str, severity: str, output: Path) -> dict[str, str]
                 store.append(record)
         store.flush()
         watcher.tick(float(at + STEP_S))
-        for reference in desk.references():
+        for reference in operations.references():
             if reference.status == "proposed":
-                desk.approve(reference.id, "the shop's operator")
+                operations.approve(reference.id, "the shop's operator")
         if number % 24 == 23:
             firing = [alarm.condition.metric for alarm in watcher.archive.alarms() if alarm.state == "firing"]
             print(f"day {number // 24 + 1}: {', '.join(sorted(set(firing))) or 'no alarms'}", file=sys.stderr)
     said = {}
-    for group, verdict in desk.verdicts(end - DAY_S, end):
+    for group, verdict in operations.verdicts(end - DAY_S, end):
         said[group.label] = verdict.label
         print(f"{group.label}: {verdict.label} - {verdict.reason}")
-    output.write_text(whole(desk.report(2 * DAY_S)), encoding="utf-8")
+    output.write_text(whole(operations.report(2 * DAY_S)), encoding="utf-8")
     print(f"the health report is in {output}")
     return said
 

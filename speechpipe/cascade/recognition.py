@@ -68,7 +68,7 @@ class Spoken:
             self.fed += len(samples)
 
 
-class Hearing:
+class SegmentDecoder:
     """Segments in, utterances out, in order."""
 
     def __init__(

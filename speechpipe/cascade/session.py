@@ -16,7 +16,7 @@ import numpy as np
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.audio.features import FeatureAccumulator, frame_levels_db
-from speechpipe.cascade.recognition import Hearing, Listener, OnUtterance, OpenJob, Spoken
+from speechpipe.cascade.recognition import Listener, OnUtterance, OpenJob, SegmentDecoder, Spoken
 from speechpipe.cascade.vad import Closed, Opened, Segmenting, Vad
 from speechpipe.cascade.workers import Decoded
 from speechpipe.errors import StageFailed
@@ -78,7 +78,7 @@ class Session:
         self._vad = options.vad.open()
         self._frame = options.vad.frame_samples
         self._segmenter = options.segmenter
-        self._hearing = Hearing(options.id, options.open_job, options.decode, on_utterance, options.listener)
+        self._hearing = SegmentDecoder(options.id, options.open_job, options.decode, on_utterance, options.listener)
         self._features = FeatureAccumulator()
         self._audio: Samples = np.zeros(0, np.float32)  # received, still needed
         self._base = 0  # position of its first sample

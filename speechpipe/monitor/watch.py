@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.alarms import Alarm, step
-from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameDesk
+from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.calendar import successors, suppressed
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
@@ -65,7 +65,7 @@ class Watcher:
         self._drift = DriftWatch(spec, options.budget)
         self._limits = LimitWatch(spec)
         self._seq = -1
-        self.blame = BlameDesk(spec, store)
+        self.blame = BlameOperations(spec, store)
         self._active: set[Group] = set()  # groups with traffic since the last round of verdicts
         self._unblamed: dict[str, str] = {}  # alarms that began and have no verdict yet -> label of their group
         self._blamed_at = 0.0

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speechpipe.foundation.storage.record import Measure
-from speechpipe.serving.automation.policy import Terms
+from speechpipe.serving.automation.policy import EffectivePolicy
 from speechpipe.types import Bundle, Utterance
 
 
 @dataclass(frozen=True)
-class Listened:
+class CompletedSession:
     """A session that is over, and what the machine heard in it (nothing, if it was not asked)."""
 
     id: str
@@ -20,7 +20,7 @@ class Listened:
     utterances: Sequence[Utterance] = ()
 
 
-def automation(terms: Terms, utterance: Utterance) -> Mapping[str, Measure]:
+def automation(terms: EffectivePolicy, utterance: Utterance) -> Mapping[str, Measure]:
     """Return what an utterance's record says of whether anybody had to look at it; nothing where nobody ever looks."""
     if not terms.followed:
         return {}

@@ -29,10 +29,10 @@ from speechpipe.monitor.exposition import Exposition, GaugeRow
 from speechpipe.monitor.windows import UNSERVED
 from speechpipe.serving.admission import Admission
 from speechpipe.serving.assignment import CHAMPION_NAMES
-from speechpipe.serving.automation.policy import UNFOLLOWED, Terms
+from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
 from speechpipe.serving.gauges import gauges
 from speechpipe.serving.hooks import Reviews, Traces, Watcher
-from speechpipe.serving.pools import Crew, Fleet
+from speechpipe.serving.pools import PoolManager, PoolPair
 from speechpipe.serving.routing import Pin, Router
 from speechpipe.serving.telemetry.records import ROWS
 from speechpipe.types import Bundle, Component, Scalar
@@ -77,7 +77,7 @@ class Service:
         self._tracing: Traces | None = tracing(settings)
         self.refused: Counter[str] = Counter()
         specs = list({spec.key: spec for spec in (recognizer(bundle.asr) for bundle in self._preload)}.values())
-        self.fleet = Fleet(settings, specs, live=live)
+        self.fleet = PoolManager(settings, specs, live=live)
         self.tasks.add_source(lambda: self.fleet.tasks)
         champion = self.catalogue.bundle(settings.bundle)
         self.router = Router(self.catalogue, champion, lambda bundle: self.fleet.ready(recognizer(bundle.asr)))
@@ -267,7 +267,7 @@ class Service:
         ]
 
     @property
-    def _crews(self) -> list[Crew]:
+    def _crews(self) -> list[PoolPair]:
         """Workers of those who may answer: where one arm has none left, the other's do."""
         answering = (self.router.lane.champion, self.router.lane.candidate)
         return [self.fleet.crew(recognizer(bundle.asr)) for bundle in answering if bundle is not None]
@@ -327,9 +327,9 @@ class Service:
         """Give copies of sessions to `mirror`, which decides of each whether it wants one."""
         self.mirror = mirror
 
-    def terms(self, tenant: str, bundle: Bundle) -> Terms:
+    def terms(self, tenant: str, bundle: Bundle) -> EffectivePolicy:
         """Return how much the machine may do alone in a new session."""
-        return self.reviewing.terms(tenant, bundle.id) if self.reviewing is not None else UNFOLLOWED
+        return self.reviewing.terms(tenant, bundle.id) if self.reviewing is not None else NOT_FOLLOWED
 
     started = property(lambda self: self._started, doc="Whether sessions are taken.")
 

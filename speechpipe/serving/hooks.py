@@ -7,8 +7,8 @@ from speechpipe.cascade.session import Tap
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.exposition import GaugeRow
-from speechpipe.serving.automation.policy import Terms
-from speechpipe.serving.completed import Listened
+from speechpipe.serving.automation.policy import EffectivePolicy
+from speechpipe.serving.completed import CompletedSession
 
 
 class Reviews(Protocol):
@@ -22,7 +22,7 @@ class Reviews(Protocol):
         """Stop."""
         ...
 
-    def terms(self, tenant: str, bundle_id: str) -> Terms:
+    def terms(self, tenant: str, bundle_id: str) -> EffectivePolicy:
         """Return how much the machine may do alone in a new session; from memory."""
         ...
 
@@ -34,7 +34,7 @@ class Reviews(Protocol):
         """Drop the audio of sessions that nobody will look at."""
         ...
 
-    def spoken(self, sessions: Sequence[Listened], terms: Terms, *, shadowed: bool) -> None:
+    def spoken(self, sessions: Sequence[CompletedSession], terms: EffectivePolicy, *, shadowed: bool) -> None:
         """Take live sessions that are over; returns at once."""
         ...
 

@@ -24,7 +24,7 @@ RETIRE_EVERY_S = 0.5
 Key = tuple[object, ...]
 
 
-class Crew:
+class PoolPair:
     """The pools for one set of recognizers: one for files, and one for live audio where the server takes any.
 
     Apart, because a whole segment occupies a worker for seconds, which live audio cannot wait.
@@ -56,22 +56,22 @@ class Crew:
         return all(pool.idle for pool in self.pools)
 
 
-class Fleet:
+class PoolManager:
     """Thread-safe."""
 
     def __init__(self, settings: Settings, specs: Sequence[RecognizerSpec], *, live: bool) -> None:
         """Prepare the workers of the start; nothing runs yet."""
         self._settings = settings
         self._with_live = live
-        self.first = Crew(settings, specs, live=live)
-        self._extra: dict[Key, Crew] = {}
+        self.first = PoolPair(settings, specs, live=live)
+        self._extra: dict[Key, PoolPair] = {}
         self._unneeded: dict[Key, float] = {}  # since when
         self._sessions: dict[str, Key] = {}  # session -> its recognizer, while it is not the start's
         self._lock = threading.Lock()
         self._warming = threading.Lock()
         self._closed = False
         self._numbers = itertools.count(1)
-        self._leaving: list[tuple[Crew, float]] = []  # retired, and when they are ended whatever they still do
+        self._leaving: list[tuple[PoolPair, float]] = []  # retired, and when they are ended whatever they still do
         self._retirer = BackgroundTask("retired-workers", self._end_retired, every_s=RETIRE_EVERY_S)
 
     @property
@@ -121,7 +121,7 @@ class Fleet:
             if self.has(spec):
                 return
             name = f"candidate{next(self._numbers)}-"
-            crew = Crew(self._settings, [spec], live=self._with_live, gentle=True, name=name)
+            crew = PoolPair(self._settings, [spec], live=self._with_live, gentle=True, name=name)
             try:
                 for pool in crew.pools:  # one after the other: people are being served meanwhile
                     pool.start()
@@ -191,12 +191,12 @@ class Fleet:
             with self._lock:
                 self._sessions.pop(session_id, None)
 
-    def crew(self, spec: RecognizerSpec) -> Crew:
+    def crew(self, spec: RecognizerSpec) -> PoolPair:
         """Return who works with a recognizer; one that nobody loaded beforehand is loaded when its first job comes."""
         return self._extra.get(spec.key, self.first)
 
     @property
-    def _crews(self) -> list[Crew]:
+    def _crews(self) -> list[PoolPair]:
         with self._lock:
             return [self.first, *self._extra.values()]
 

@@ -53,7 +53,7 @@ class Experiment(Protocol):
 
 
 @dataclass(frozen=True)
-class Lane:
+class RouteSnapshot:
     """What a server routes by now. `candidate` is None until it is warm here."""
 
     champion: Bundle
@@ -70,7 +70,7 @@ class Router:
         self._catalogue = catalogue
         self._alive = alive
         self._lock = threading.Lock()
-        self.lane = Lane(champion)
+        self.lane = RouteSnapshot(champion)
         self.counts: Counter[str] = Counter()
 
     def pin(self, key: str, *, returns: bool = False) -> "Pin":

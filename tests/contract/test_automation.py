@@ -8,7 +8,7 @@ import pytest
 
 from speechpipe.foundation.tenants import tenant_of
 from tests.conftest import Server, StartServer
-from tests.control.review.service import Desk
+from tests.control.review.service import ReviewClient
 from tests.patience import PATIENCE_S
 
 
@@ -37,14 +37,14 @@ def put(client: httpx.Client, scope: str, **wanted: object) -> tuple[int, str, s
 def test_less_automation_for_everybody_takes_a_reason_and_a_second_look(
     operator: httpx.Client, running: Server
 ) -> None:
-    desk = Desk(running, "acme-key")
-    assert desk.upload().status_code == 200
+    reviews = ReviewClient(running, "acme-key")
+    assert reviews.upload().status_code == 200
     assert put(operator, "default", degree="human_only")[:2] == (400, "missing_reason")
     status, code, message = put(operator, "default", degree="human_only", reason="a drill")
     assert (status, code) == (400, "unconfirmed")
     assert "from full to human_only" in message
     assert re.search(r"[1-9]\d* uploads \(all wait for a person\) and \d+ live sessions \(refused\)", message)
-    assert desk.upload().status_code == 200, "nothing was changed"
+    assert reviews.upload().status_code == 200, "nothing was changed"
     asked = operator.get("/v1/automation/effect", params={"scope": "default", "degree": "human_only"}).json()
     assert asked["confirm"] is True
     assert "from full to human_only" in asked["effect"]
@@ -52,16 +52,16 @@ def test_less_automation_for_everybody_takes_a_reason_and_a_second_look(
     assert calm == {"effect": "", "confirm": False}
     assert operator.get("/v1/automation/effect", params={"scope": "default", "degree": "alone"}).status_code == 400
     assert put(operator, "default", degree="human_only", reason="a drill", confirm=True)[0] == 200
-    assert desk.upload().status_code == 202
+    assert reviews.upload().status_code == 202
     assert put(operator, "default", degree="full")[0] == 200, "more automation needs no second look"
-    assert desk.upload().status_code == 200
-    desk.http.close()
+    assert reviews.upload().status_code == 200
+    reviews.http.close()
 
 
 def test_a_key_as_scope_is_its_tenant_and_stands_nowhere(operator: httpx.Client, running: Server) -> None:
     assert put(operator, "acme-key", degree="assist") == (200, "", tenant_of("acme-key"))
-    desk = Desk(running, "acme-key")
-    assert desk.upload().status_code == 202
+    reviews = ReviewClient(running, "acme-key")
+    assert reviews.upload().status_code == 202
     status, code, message = put(operator, "some-key-of-nobody", degree="assist")
     assert (status, code) == (404, "unknown_tenant")
     assert "some-key-of-nobody" not in message
@@ -71,7 +71,7 @@ def test_a_key_as_scope_is_its_tenant_and_stands_nowhere(operator: httpx.Client,
     for path in ("/v1/automation", "/v1/automation/history", "/v1/automation/panel"):
         assert "acme-key" not in operator.get(path).text
     assert put(operator, tenant_of("acme-key"), degree="full")[0] == 200
-    desk.http.close()
+    reviews.http.close()
 
 
 def test_the_form_offers_what_holds(operator: httpx.Client) -> None:

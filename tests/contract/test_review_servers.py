@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartServer
-from tests.control.review.service import Desk
+from tests.control.review.service import ReviewClient
 from tests.databases import DATABASES
 
 SMALL = {"bundle": "scripted", "workers": "1", "live_workers": "1"}
@@ -23,7 +23,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_a_server_without_the_audio_hands_nothing_out_and_takes_nothing_away(
     start_server: StartServer, url: str, degree: str
 ) -> None:
-    one, two = (Desk(start_server(store_url=url, **SMALL)) for _ in range(2))
+    one, two = (ReviewClient(start_server(store_url=url, **SMALL)) for _ in range(2))
     with one.http, two.http:
         one.policy(degree=degree)
         body = one.upload().json()
@@ -31,20 +31,20 @@ def test_a_server_without_the_audio_hands_nothing_out_and_takes_nothing_away(
         audio = two.http.get(f"/v1/reviews/{body['id']}/audio")
         assert (audio.status_code, audio.json()["error"]["code"]) == (404, "audio_not_here")
         assert [row["audio_here"] for row in two.overview()["waiting"]] == [False]
-        for desk in (one, two):
-            assert desk.http.get(body["status_url"]).status_code == 202
+        for reviews in (one, two):
+            assert reviews.http.get(body["status_url"]).status_code == 202
         exported = two.http.get("/v1/reviews/export").json()
         assert [item["data"]["speechpipe_id"] for item in exported] == [body["id"]]
         held = one.claimed()
         assert one.http.get(f"/v1/reviews/{held['id']}/audio").status_code == 200
         with ThreadPoolExecutor(4) as pool:  # an answer is taken anywhere, and is one however often it comes
-            answers = list(pool.map(lambda desk: desk.submit(held), (one, two, one, two)))
+            answers = list(pool.map(lambda reviews: reviews.submit(held), (one, two, one, two)))
         assert [answer.status_code for answer in answers] == [200] * 4
         assert [answer.json() for answer in answers] == [answers[0].json()] * 4
         other = two.submit(held, *(["something else"] * max(1, len(held["segments"]))))
         assert (other.status_code, other.json()["error"]["code"]) == (409, "review_over")
-        for desk in (one, two):
-            assert desk.http.get(body["status_url"]).status_code == 200
+        for reviews in (one, two):
+            assert reviews.http.get(body["status_url"]).status_code == 200
 
 
 def test_servers_that_share_the_folder_hand_out_each_others_tasks(
@@ -57,7 +57,7 @@ def test_servers_that_share_the_folder_hand_out_each_others_tasks(
         state.mkdir()
         shared.mkdir(exist_ok=True)
         (state / "reviews").symlink_to(shared)
-        desks.append(Desk(start_server(store_url=url, state_dir=str(state), **SMALL)))
+        desks.append(ReviewClient(start_server(store_url=url, state_dir=str(state), **SMALL)))
     one, two = desks
     with one.http, two.http:
         one.policy(degree="assist")

@@ -13,7 +13,7 @@ from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import CardFile, shipped_models
 from speechpipe.cascade.catalog.download import fetch
 from speechpipe.cascade.catalog.local import derived, install
-from speechpipe.errors import BadInput, FetchFailed, InUse, InvalidParameter
+from speechpipe.errors import BadInput, Conflict, FetchFailed, InvalidParameter
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -154,7 +154,7 @@ def test_a_variant_is_added_and_differs_in_what_was_set(catalogue: Catalogue, tm
 def test_a_version_never_changes_and_two_can_be_there(catalogue: Catalogue, tmp_path: Path) -> None:
     bundle = catalogue.bundle("default")
     install(derived(catalogue, bundle, "mine", "1", {}), tmp_path, catalogue)
-    with pytest.raises(InUse, match="give it another version"):
+    with pytest.raises(Conflict, match="give it another version"):
         install(derived(catalogue, bundle, "mine", "1", {"vad.threshold": 0.9}), tmp_path, catalogue)
     install(derived(catalogue, bundle, "mine", "2", {"vad.threshold": 0.9}), tmp_path, catalogue)
     catalogue.reload()

@@ -20,7 +20,7 @@ from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import ProbeResult, probe_results
 from speechpipe.monitor.blame.normal import ReferenceTooSmall, fit
 from speechpipe.monitor.blame.onset import onset
-from speechpipe.monitor.blame.operations import BlameDesk, ReferenceMismatch
+from speechpipe.monitor.blame.operations import BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import Verdict, blame
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.profiles import Budget
@@ -28,7 +28,7 @@ from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.spec import CascadeSpec, Metric, Shape, Stage, Worse
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.monitor.windows import Group, Window
-from speechpipe.serving.health.operations import HealthDesk
+from speechpipe.serving.health.operations import HealthOperations
 
 
 def of(name: str):  # type: ignore[no-untyped-def]
@@ -233,13 +233,13 @@ def test_cases_come_back_as_they_were_kept() -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> BlameDesk:
+def operations(tmp_path: Path) -> BlameOperations:
     store = Store(f"sqlite:///{tmp_path / 'r.db'}")
     store.open()
     for record in [*traffic(400), *traffic(300, start=5000, seed=2, gate=-1.0)]:
         store.append(record)
     store.flush()
-    return BlameDesk(SPEC, store)
+    return BlameOperations(SPEC, store)
 
 
 def reference(number: int = 1, bundle: str = "b@1") -> Reference:
@@ -247,20 +247,20 @@ def reference(number: int = 1, bundle: str = "b@1") -> Reference:
     return Reference(number, group, 0.0, 400.0, 400.0, "pinned", Window(0, group, 0))
 
 
-def test_the_cases_of_a_reference_outlive_its_records(desk: BlameDesk) -> None:
+def test_the_cases_of_a_reference_outlive_its_records(operations: BlameOperations) -> None:
     pinned = reference()
-    assert len(desk.pin(pinned) or ()) == 400
-    desk.store.expire(1000.0)
-    later = BlameDesk(desk.spec, desk.store)
+    assert len(operations.pin(pinned) or ()) == 400
+    operations.store.expire(1000.0)
+    later = BlameOperations(operations.spec, operations.store)
     assert later.verdict(pinned.group, pinned, 4000.0, 6000.0).label == "gate"
     lost = later.verdict(pinned.group, reference(2), 4000.0, 6000.0)
     assert not lost.decided
     assert "set another one" in lost.reason
 
 
-def test_a_reference_of_another_bundle_is_refused(desk: BlameDesk) -> None:
+def test_a_reference_of_another_bundle_is_refused(operations: BlameOperations) -> None:
     with pytest.raises(ReferenceMismatch, match="b@2"):
-        desk.verdict(Group("consumer", "", "c", "b@1", "champion"), reference(1, "b@2"), 4000.0, 6000.0)
+        operations.verdict(Group("consumer", "", "c", "b@1", "champion"), reference(1, "b@2"), 4000.0, 6000.0)
 
 
 def test_probe_records_are_counted_by_stage() -> None:
@@ -323,25 +323,25 @@ def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
     drifts = [alarm for alarm in told if alarm.condition.rule == "drift"]
     assert drifts
     assert all(alarm.blame.startswith("gate: ") for alarm in drifts)
-    desk = HealthDesk(SPEC, store, clock=lambda: 1200.0)
-    report = desk.report(1000)
+    operations = HealthOperations(SPEC, store, clock=lambda: 1200.0)
+    report = operations.report(1000)
     (found,) = report.facts.verdicts
     assert (found.label, found.document["stage"]) == ("gate", "gate")
     assert 'data-blame="gate"' in whole(report)
-    (alarm,) = {alarm.blame for alarm in desk.report(1000).facts.alarms if alarm.blame}
+    (alarm,) = {alarm.blame for alarm in operations.report(1000).facts.alarms if alarm.blame}
     assert alarm.startswith("gate: ")
-    worth = {row.metric: row for row in desk.value(1000)}
+    worth = {row.metric: row for row in operations.value(1000)}
     assert sum(row.blamed for row in worth.values()) == sum(row.alarms for row in worth.values()) > 0
     assert [name for name, row in worth.items() if row.decisive] == ["gate.open"]  # the only metric of its stage
     put(traffic(300, start=1200, seed=3, bundle="other"), 1500.0)
-    groups = dict(desk.verdicts(0.0, 1500.0))
+    groups = dict(operations.verdicts(0.0, 1500.0))
     (other,) = [verdict for group, verdict in groups.items() if group.bundle == "other@1"]
     assert not other.decided
     assert "no pinned reference" in other.reason
     with pytest.raises(InvalidParameter, match="the traffic is of"):
-        desk.verdicts(0.0, 1500.0, number=proposal.id)
+        operations.verdicts(0.0, 1500.0, number=proposal.id)
     with pytest.raises(UnknownName, match="no reference 99"):
-        desk.verdicts(0.0, 1500.0, number=99)
+        operations.verdicts(0.0, 1500.0, number=99)
 
 
 def test_the_picture_shows_the_path_and_needs_nothing_else() -> None:

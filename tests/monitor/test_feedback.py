@@ -11,7 +11,7 @@ from speechpipe.config import Settings
 from speechpipe.errors import StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
-from speechpipe.serving.health.service import Feedback, Monitoring
+from speechpipe.serving.health.service import Feedback, MonitoringService
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
     found.close()
 
 
-def watching(store: Store, folder: Path) -> Monitoring:
-    return Monitoring(Settings(state_dir=folder), store, store.append)
+def watching(store: Store, folder: Path) -> MonitoringService:
+    return MonitoringService(Settings(state_dir=folder), store, store.append)
 
 
 def session(name: str) -> Record:

@@ -20,7 +20,7 @@ from speechpipe.monitor.alarms import Alarm, Condition, step
 from speechpipe.monitor.sinks import WebhookSink
 from speechpipe.monitor.telling import CLAIM_S, MOST_AGE_S, Teller
 from speechpipe.monitor.watch import BLAME_WAIT_S, Watcher
-from speechpipe.serving.health.service import Monitoring
+from speechpipe.serving.health.service import MonitoringService
 from tests.databases import DATABASES, Database
 from tests.foundation.storage.test_writer import eventually
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
@@ -177,7 +177,7 @@ def test_a_webhook_that_answers_nonsense_or_hangs_is_told_once_when_it_answers(t
     store = Store(f"sqlite:///{tmp_path / 'a.db'}")
     store.open()
     settings = Settings(state_dir=tmp_path, alarm_webhook=peer.url, signing_secret="s", external_url="http://me/")
-    monitoring = Monitoring(settings, store, store.append)
+    monitoring = MonitoringService(settings, store, store.append)
     (teller,) = [one for one in monitoring._watcher.tellers if one.sink.name == "webhook"]
     teller.sink = WebhookSink(peer.url, Sender(b"s", timeout_s=1.0), "http://me/")
     put(store, traffic(600, start=time.time() - 600, null_share=1.0))
@@ -339,7 +339,7 @@ def test_only_one_of_two_servers_follows_and_the_other_takes_over(
     now = [1000.0]
     stores = [Store(url), Store(url)]
     settings = Settings(state_dir=tmp_path)
-    servers = [Monitoring(settings, store, store.append, lambda: now[0]) for store in stores]
+    servers = [MonitoringService(settings, store, store.append, lambda: now[0]) for store in stores]
     stores[0].open()
     ticks = [0, 0]
     for index, server in enumerate(servers):

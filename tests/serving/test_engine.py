@@ -11,16 +11,16 @@ from fastapi.testclient import TestClient
 from speechpipe.app import build
 from speechpipe.cascade.catalog.factories import recognizer
 from speechpipe.config import Settings
-from speechpipe.control.rollout.shadow import Shadowing
+from speechpipe.control.rollout.shadow import ShadowService
 from speechpipe.control.rollout.shadow_diff import Copy
 from speechpipe.errors import NotReady
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.interfaces.api.admin import ops
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.serving.engine import Service
-from speechpipe.serving.health.prober import Probing
-from speechpipe.serving.live.manager import Hub
-from speechpipe.serving.pools import Crew, Fleet
+from speechpipe.serving.health.prober import Prober
+from speechpipe.serving.live.manager import StreamManager
+from speechpipe.serving.pools import PoolManager, PoolPair
 from tests.cascade.workers.test_pool import until
 from tests.cascade.workers.test_supervisor import Starts, kill_all
 
@@ -125,9 +125,9 @@ def test_closing_closes_every_part_though_one_raises(settings: Settings, monkeyp
 def test_retired_workers_are_ended_after_an_unforeseen_exception(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fleet = Fleet(settings, [], live=False)
+    fleet = PoolManager(settings, [], live=False)
     fleet.start()
-    crew = Crew(settings, [], live=False)
+    crew = PoolPair(settings, [], live=False)
     plain, raising = crew.files.close, [True]
 
     def close(drain_s: float = 0.0) -> None:
@@ -149,7 +149,7 @@ def test_retired_workers_are_ended_after_an_unforeseen_exception(
 
 
 def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    shadow = Shadowing(own)
+    shadow = ShadowService(own)
     shadow.begin(own.champion, own.champion)
     seen: list[object] = []
 
@@ -181,12 +181,12 @@ def test_the_workers_of_a_candidate_are_among_the_background_tasks(own: Service)
 def test_the_server_closes_every_part_though_one_raises(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     service = build(settings, live=True)
     failures: list[BaseException] = []
-    app = create_app(service, Hub(service), failures.append)
+    app = create_app(service, StreamManager(service), failures.append)
 
-    def close(_: Probing) -> None:
+    def close(_: Prober) -> None:
         raise LookupError("unforeseen")
 
-    monkeypatch.setattr(Probing, "close", close)
+    monkeypatch.setattr(Prober, "close", close)
     with TestClient(app, base_url="http://127.0.0.1") as client:
         until(lambda: client.get("/readyz").status_code == 200)
         workers = [worker for pool in service.fleet.first.pools for worker in pool._supervisor.workers]

@@ -24,7 +24,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.getLogger(__name__)
 
 
-class KeptAudio:
+class AudioRetention:
     """A folder of sessions; thread-safe as the file system is."""
 
     def __init__(self, folder: Path, hours: float, share: float = 1.0, clock: Callable[[], float] = time.time) -> None:

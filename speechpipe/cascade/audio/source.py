@@ -24,7 +24,7 @@ CANCELLED_NOTICE_SHARE = 0.01
 class ChannelChoice:
     """Which channels become sessions: the mix (default), one of them, or each on its own; and of which audio track.
 
-    Channels and tracks are numbered from 0. Without a track the one flagged as default is taken, else the first.
+    StreamSessions and tracks are numbered from 0. Without a track the one flagged as default is taken, else the first.
     """
 
     channel: int | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from speechpipe.cascade.audio.retention import KeptAudio
+from speechpipe.cascade.audio.retention import AudioRetention
 from speechpipe.cascade.vad import Segmenting
 from speechpipe.cascade.vad.fixed import FixedSegments, ManualSegments
 from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
@@ -56,9 +56,9 @@ def live_pool(settings: Settings) -> PoolOptions:
     )
 
 
-def kept_audio(settings: Settings) -> KeptAudio:
+def kept_audio(settings: Settings) -> AudioRetention:
     """Return where the audio of sessions is kept, if it is."""
-    return KeptAudio(settings.state_dir / "audio", settings.keep_audio_hours, settings.keep_audio_share)
+    return AudioRetention(settings.state_dir / "audio", settings.keep_audio_hours, settings.keep_audio_share)
 
 
 def recognizer(component: Component) -> RecognizerSpec:

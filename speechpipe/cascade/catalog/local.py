@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import Card, read_card, shipped_models
-from speechpipe.errors import BadInput, InUse
+from speechpipe.errors import BadInput, Conflict
 from speechpipe.foundation.text_files import read_text
 from speechpipe.types import Bundle, Scalar
 
@@ -17,7 +17,7 @@ def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
 
     Raises:
         BadInput: it is broken, or names what does not exist.
-        InUse: the same version is known with other contents.
+        Conflict: the same version is known with other contents.
     """
     with tempfile.TemporaryDirectory() as name:
         trial = Path(name) / "card.toml"
@@ -31,7 +31,7 @@ def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
         for path in known:
             if path.is_file() and read_text(path) != text:
                 message = f"{card.name} {card.version} is known already ({path}), and is another"
-                raise InUse(f"{message}: give it another version (--version, or `version` in the card)")
+                raise Conflict(f"{message}: give it another version (--version, or `version` in the card)")
         # Everything is read as it will be: a card that breaks the others is not added.
         Catalogue([shipped_models(), folder, Path(name)])
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import tempfile
 _NUMBER = struct.Struct("<q")
 
 
-class Marker:
+class InFlight:
     """Eight bytes of memory shared with the parent."""
 
     def __init__(self, descriptor: int) -> None:
@@ -32,7 +32,7 @@ class Marker:
 
 
 def marker_descriptor() -> int:
-    """Return a descriptor for a `Marker`, here and in the child that inherits it; the caller closes it.
+    """Return a descriptor for a `InFlight`, here and in the child that inherits it; the caller closes it.
 
     It is memory without a file where the system has that (Linux). Elsewhere it is a nameless file whose bytes are
     written, not only claimed: touching a hole for which a full file system has no block ends the process with SIGBUS,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from speechpipe.cascade.workers.inflight import Marker, marker_descriptor
+from speechpipe.cascade.workers.inflight import InFlight, marker_descriptor
 from speechpipe.cascade.workers.job import Job
 from speechpipe.cascade.workers.messages import Cancel, Reply, Request
 from speechpipe.foundation import system
@@ -46,7 +46,7 @@ class WorkerProcess:
             with theirs:
                 descriptor = marker_descriptor()
                 try:
-                    self._marker = Marker(descriptor)
+                    self._marker = InFlight(descriptor)
                     undo.callback(self._marker.close)
                     descriptors = [theirs.fileno(), descriptor]
                     self._process = subprocess.Popen(

@@ -16,7 +16,7 @@ import numpy as np
 
 from speechpipe.cascade.asr import DecodeOptions, Recognizer, RecognizerStream, load_recognizer
 from speechpipe.cascade.workers import RecognizerSpec
-from speechpipe.cascade.workers.inflight import Marker
+from speechpipe.cascade.workers.inflight import InFlight
 from speechpipe.cascade.workers.messages import (
     Cancel,
     Cancelled,
@@ -56,7 +56,7 @@ class _Running:
 class Worker:
     """Recognizers by spec and streams by number, one request at a time."""
 
-    def __init__(self, connection: "Connection[Any, Any]", marker: Marker) -> None:
+    def __init__(self, connection: "Connection[Any, Any]", marker: InFlight) -> None:
         self._connection = connection
         self._marker = marker
         self._recognizers: dict[object, Recognizer] = {}
@@ -202,7 +202,7 @@ def main(descriptor: int, marker: int, nice: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     system.give_way(nice)
-    Worker(Connection(descriptor), Marker(marker)).serve()
+    Worker(Connection(descriptor), InFlight(marker)).serve()
 
 
 if __name__ == "__main__":

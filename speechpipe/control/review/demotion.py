@@ -34,7 +34,7 @@ class DemotionSink:
         """Demote; what is wrong with a candidate alone is for the rollout to end.
 
         Raises:
-            InUse, SQLAlchemyError, OSError: somebody could not be demoted. Those that were are not again, for an hour.
+            Conflict, SQLAlchemyError, OSError: a tenant could not be demoted. Those that were are left alone for an hour.
         """
         for alarm in alarms:
             condition = alarm.condition

@@ -1,13 +1,13 @@
 """The machine's draft of a session, which a person edits or judges."""
 
 from speechpipe.control.review.tasks import Piece
-from speechpipe.serving.completed import Listened
+from speechpipe.serving.completed import CompletedSession
 from speechpipe.types import Utterance
 
 LEAST_S = 0.01
 
 
-def draft(session: Listened) -> tuple[Piece, ...]:
+def draft(session: CompletedSession) -> tuple[Piece, ...]:
     """Return what the machine heard in a session, as pieces that a person answers one by one."""
     return tuple(_piece(utterance) for utterance in session.utterances)
 

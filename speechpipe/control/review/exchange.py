@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from speechpipe.control.review import TaskState, label_studio, training_manifest
-from speechpipe.control.review.operations import ReviewDesk
+from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.control.review.tasks import Task
 from speechpipe.errors import InvalidParameter, SpeechpipeError, UnknownName
@@ -23,7 +23,7 @@ class Outcome:
 
 
 def exported(
-    desk: ReviewDesk, form: str, audio_of: "AudioOf", tenant: str | None = None, since: float = 0.0
+    operations: ReviewOperations, form: str, audio_of: "AudioOf", tenant: str | None = None, since: float = 0.0
 ) -> Iterator[dict[str, Any]]:
     """Yield what is answered (and, for Label Studio, what is open) while others go on reviewing.
 
@@ -34,9 +34,9 @@ def exported(
     if form not in FORMATS:
         raise InvalidParameter(f"format must be one of {', '.join(FORMATS)}", param="format")
     if form == "label-studio":
-        for task in desk.shelf.listed([TaskState.OPEN], tenant, most=10_000):
+        for task in operations.shelf.listed([TaskState.OPEN], tenant, most=10_000):
             yield label_studio.exported(task, audio_of(task))
-    for task in desk.shelf.finished(since, tenant=tenant):
+    for task in operations.shelf.finished(since, tenant=tenant):
         if form == "label-studio":
             yield label_studio.exported(task, audio_of(task))
         else:
@@ -55,7 +55,7 @@ class AudioOf:
         return f"{self._base}{task.id}{self._suffix}"
 
 
-def imported(desk: ReviewDesk, given: Any, reviewer: Reviewer) -> Outcome:
+def imported(operations: ReviewOperations, given: Any, reviewer: Reviewer) -> Outcome:
     """Take answers from Label Studio; each is taken whole or refused with its cause, whatever becomes of the others.
 
     Raises:
@@ -65,12 +65,12 @@ def imported(desk: ReviewDesk, given: Any, reviewer: Reviewer) -> Outcome:
     outcome = Outcome()
     for found in label_studio.read(given):
         try:
-            task = desk.task(found.id, reviewer)
+            task = operations.task(found.id, reviewer)
             if task.state.over:
                 raise InvalidParameter(f"it is {task.state} already", cause="repeated")
             if found.audio_hash != task.audio_hash:
                 raise InvalidParameter("its audio is not the one that was exported", cause="audio_altered")
-            desk.put(task, found.by, label_studio.answer(task, found))
+            operations.put(task, found.by, label_studio.answer(task, found))
         except UnknownName:
             _refuse(outcome, found.id, "unknown_id", "there is no such review")
         except SpeechpipeError as error:

@@ -6,7 +6,7 @@ from speechpipe.cascade.audio.source import AudioSource
 from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.errors import SpeechpipeError, StoreUnavailable
-from speechpipe.serving.completed import Listened
+from speechpipe.serving.completed import CompletedSession
 from speechpipe.serving.engine import Service
 from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 from speechpipe.types import SAMPLE_RATE_HZ
@@ -40,7 +40,7 @@ def hand_over(service: Service, file: BinaryIO, asked: TranscriptionRequest, job
         source.close()
     _close(keepers)
     sessions = [
-        Listened(session_id, asked.tenant, "upload", None, count / SAMPLE_RATE_HZ)
+        CompletedSession(session_id, asked.tenant, "upload", None, count / SAMPLE_RATE_HZ)
         for session_id, count in zip(ids, samples, strict=True)
     ]
     reviewing.take(sessions, asked.terms, job, shadowed=False)

@@ -16,7 +16,7 @@ from speechpipe.control.review.task_repository import Reviewer, ReviewQueue
 from speechpipe.control.review.task_stats import Shelf
 from speechpipe.control.review.tasks import Kind, Said, Task, read_answer
 from speechpipe.errors import UnknownName
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.serving.automation import Author, Degree
@@ -29,7 +29,7 @@ CACHED_S = 60.0
 MOST_CACHED = 8
 
 
-class ReviewDesk:
+class ReviewOperations:
     """Thread-safe. Every method raises `StoreUnavailable` if the store cannot be used."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
@@ -44,7 +44,7 @@ class ReviewDesk:
 
     def add(self, tasks: Sequence[Task], job: Job | None) -> None:
         """Add tasks, and who waits for them; all or nothing."""
-        with reachable(), self._store.engine.begin() as connection:
+        with translating_store_errors(), self._store.engine.begin() as connection:
             if job is not None:
                 self.jobs.add(job, connection)
             self.queue.add(tasks, connection)
@@ -57,9 +57,9 @@ class ReviewDesk:
         Raises:
             UnknownName: no such task of theirs.
             InvalidParameter: something in it means nothing.
-            InUse: it is somebody else's now.
+            Conflict: it is somebody else's now.
         """
-        with reachable():
+        with translating_store_errors():
             said = read_answer(self.task(id_, reviewer), given)
             done, fresh = self.queue.submit(id_, lease, said, _compare, step_s)
         if fresh:
@@ -70,9 +70,9 @@ class ReviewDesk:
         """Take an answer that was given elsewhere.
 
         Raises:
-            InUse: it is answered, or somebody works on it.
+            Conflict: it is answered, or somebody works on it.
         """
-        with reachable():
+        with translating_store_errors():
             done = self.queue.put(task.id, by, said, _compare)
         self.on_done(done)
         return done
@@ -83,7 +83,7 @@ class ReviewDesk:
         Raises:
             UnknownName: there is none; another tenant's is none.
         """
-        with reachable():
+        with translating_store_errors():
             found = self.queue.task(id_)
         if reviewer.tenant is not None and found.tenant != reviewer.tenant:
             raise UnknownName(f"there is no review {id_!r}", cause="not_found")
@@ -93,7 +93,7 @@ class ReviewDesk:
         """Return what a review says to the monitor; None if it is no fair sample, or the session is not known."""
         units = [unit for unit in task.compared.get("units", ()) if evenly(unit, task.draft.base)]
         words = sum(unit["words"] for unit in units)
-        with reachable():
+        with translating_store_errors():
             found = self._store.find(session_id=task.id)
         of = next((record for record in found if record.kind in ("unit", "session")), None)
         if of is None or not words:
@@ -118,7 +118,7 @@ class ReviewDesk:
         Raises:
             UnknownName: there is nothing of theirs.
         """
-        with reachable():
+        with translating_store_errors():
             return self.jobs.job(id_, tenant), self.queue.of_job(id_)
 
     # ---- what reviews say ----
@@ -132,7 +132,7 @@ class ReviewDesk:
         tenant: str | None = None,
     ) -> People:
         """Return how the bundles stand with the people."""
-        with reachable():
+        with translating_store_errors():
             waiting = self.shelf.counts(tenant)
             key = (since // CACHED_S, bound, delta, tenant, self.shelf.newest())
             known = self._known.get(key)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechpipe.control.review.operations import ReviewDesk
+from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.policy_repository import Scoped, keep, kept, resolve
 from speechpipe.errors import BadInput
 from speechpipe.foundation.stats.calibration import Calibration
 from speechpipe.serving.automation import Degree
-from speechpipe.serving.automation.policy import EVERYBODY, UNFOLLOWED, Policy, Terms
+from speechpipe.serving.automation.policy import EVERYBODY, NOT_FOLLOWED, EffectivePolicy, Policy
 
 STANDING_S = 90 * 86_400.0
 """What is known of a bundle's confidence is of so long, at most."""
@@ -28,7 +28,7 @@ class _Standing:
     threshold: float | None
 
 
-class TermsBook:
+class PolicyCache:
     """Thread-safe. `refresh` and `judge` raise what the store raises; everything else goes on with what is known.
 
     The policies are those of the store, from the first time that it can be read. Before, and while it cannot be, those
@@ -36,13 +36,15 @@ class TermsBook:
     everything (`assist`, or the default degree if that is lower).
     """
 
-    def __init__(self, desk: ReviewDesk, copy: Path, clock: Callable[[], float], default: Degree = Degree.FULL) -> None:
+    def __init__(
+        self, operations: ReviewOperations, copy: Path, clock: Callable[[], float], default: Degree = Degree.FULL
+    ) -> None:
         """Read the copy; `default` is the degree of whoever nobody has said anything of."""
-        self._desk = desk
+        self._operations = operations
         self._copy = copy
         self._clock = clock
         self._base = Policy(default)
-        desk.automation.base = self._base
+        operations.automation.base = self._base
         self._standings: dict[tuple[str, float, float], _Standing] = {}
         self._newest = -1.0
         self._lock = threading.Lock()
@@ -67,12 +69,12 @@ class TermsBook:
 
         Policies are never deleted: a store that has none of those that are known has lost them, and gets them back.
         """
-        found = self._desk.automation.policies()
+        found = self._operations.automation.policies()
         with self._lock:
             if not found and self._known:
                 log.error("the store has lost the degrees of automation; it gets those back that this server knows")
-                self._desk.automation.restore(self._known)
-                found = self._desk.automation.policies()
+                self._operations.automation.restore(self._known)
+                found = self._operations.automation.policies()
             before, self._known = self._known, found
             # A damaged copy may have said more than an empty store does: somebody must say what holds.
             self._unknown = self._damaged = self._damaged and not found
@@ -87,26 +89,26 @@ class TermsBook:
 
     def judge(self) -> None:
         """Fit what is known of each bundle's confidence, if there are new answers or other bounds."""
-        newest = self._desk.shelf.newest()
+        newest = self._operations.shelf.newest()
         wanted = {(item.policy.bound, item.policy.delta) for item in self._policies.values()}
         known = {(bound, delta) for _, bound, delta in self._standings}
         if newest == self._newest and wanted <= known:
             return
         found: dict[tuple[str, float, float], _Standing] = {}
         for bound, delta in wanted:
-            for one in self._desk.people(self._clock() - STANDING_S, bound=bound, delta=delta).standings:
+            for one in self._operations.people(self._clock() - STANDING_S, bound=bound, delta=delta).standings:
                 found[one.bundle, bound, delta] = _Standing(one.calibration, one.promise.threshold)
         self._standings, self._newest = found, newest
 
-    def terms(self, tenant: str, bundle: str = "") -> Terms:
+    def terms(self, tenant: str, bundle: str = "") -> EffectivePolicy:
         """Return what holds for a new session."""
         policy = resolve(self._policies, tenant)
         if policy is None:
-            return UNFOLLOWED if self._base.degree is Degree.FULL else Terms(self._base, followed=True)
+            return NOT_FOLLOWED if self._base.degree is Degree.FULL else EffectivePolicy(self._base, followed=True)
         known = self._standings.get((bundle, policy.bound, policy.delta))
         if known is None:
-            return Terms(policy, followed=True)
-        return Terms(policy, known.calibration, known.threshold, followed=True)
+            return EffectivePolicy(policy, followed=True)
+        return EffectivePolicy(policy, known.calibration, known.threshold, followed=True)
 
     def policy(self, tenant: str) -> Policy:
         """Return the policy of a tenant."""

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from speechpipe.errors import BadInput, InUse, InvalidParameter, SpeechpipeError
+from speechpipe.errors import BadInput, Conflict, InvalidParameter, SpeechpipeError
 from speechpipe.foundation.state_files import write_file
 from speechpipe.foundation.storage.schema import automation, automation_history
 from speechpipe.serving.automation.policy import EVERYBODY, Policy
@@ -73,14 +73,14 @@ class Automation:
 
         Raises:
             InvalidParameter: a value that means nothing.
-            InUse: somebody else has changed it meanwhile.
+            Conflict: somebody else has changed it meanwhile.
         """
         if not scope or len(scope) > MOST_SCOPE or not scope.isprintable():
             raise InvalidParameter(f"a scope is a tenant, or {EVERYBODY!r}", param="scope")
         found = self.policies()
         old = found.get(scope) or Scoped(found[EVERYBODY].policy if EVERYBODY in found else self.base, 0, 0.0)
         if revision is not None and revision != old.revision:
-            raise InUse(f"{scope} was changed meanwhile: it has revision {old.revision}, not {revision}")
+            raise Conflict(f"{scope} was changed meanwhile: it has revision {old.revision}, not {revision}")
         return self._write(scope, old, old.policy.changed(changes), ("set", actor, reason))
 
     def demote(self, scope: str, actor: str, reason: str) -> Scoped | None:
@@ -90,7 +90,7 @@ class Automation:
         of one degradation come one after the other.
 
         Raises:
-            InUse: somebody else has changed it meanwhile.
+            Conflict: somebody else has changed it meanwhile.
         """
         found = self.policies()
         old = found.get(scope) or (Scoped(found[EVERYBODY].policy, 0, 0.0) if EVERYBODY in found else None)
@@ -106,7 +106,7 @@ class Automation:
         """Write policies into a store that has lost all of them.
 
         Raises:
-            InUse: somebody else is doing it.
+            Conflict: somebody else is doing it.
         """
         said = ("restore", "speechpipe", "the store had lost it; from the copy that the server keeps")
         with self.engine().begin() as connection:
@@ -121,10 +121,10 @@ class Automation:
         try:
             with nullcontext(connection) if connection is not None else self.engine().begin() as mine:
                 if not _changed(mine, scope, old, new):
-                    raise InUse(message)
+                    raise Conflict(message)
                 mine.execute(insert(automation_history), _line(scope, old, new, said))
         except IntegrityError as error:
-            raise InUse(message) from error
+            raise Conflict(message) from error
         return new
 
     def history(self, most: int = 200) -> list[Entry]:

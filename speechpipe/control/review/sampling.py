@@ -9,7 +9,7 @@ from typing import Any
 from speechpipe.control.review import PRIORITY, WAITED_FOR, Why
 from speechpipe.control.review.tasks import Draft, Piece
 from speechpipe.serving.automation import Degree
-from speechpipe.serving.automation.policy import Policy, Terms
+from speechpipe.serving.automation.policy import EffectivePolicy, Policy
 
 Draw = Callable[[], float]
 """A number in [0, 1), evenly."""
@@ -36,7 +36,7 @@ class Drawn:
         return PRIORITY[self.why] + doubt + (WAITED_FOR if self.waits else 0.0)
 
 
-def drawn(pieces: Sequence[Piece], terms: Terms, *, live: bool, draw: Draw = random.random) -> Drawn:
+def drawn(pieces: Sequence[Piece], terms: EffectivePolicy, *, live: bool, draw: Draw = random.random) -> Drawn:
     """Return which pieces a person looks at, after the machine has spoken. Nobody waits for what was spoken live."""
     policy = terms.policy
     if not terms.followed:
@@ -57,7 +57,7 @@ def drawn(pieces: Sequence[Piece], terms: Terms, *, live: bool, draw: Draw = ran
     return Drawn(draft, Why.AUDIT if audited else Why.DOUBTFUL)
 
 
-def _partial(pieces: Sequence[Piece], terms: Terms, *, audited: bool, live: bool) -> Drawn:
+def _partial(pieces: Sequence[Piece], terms: EffectivePolicy, *, audited: bool, live: bool) -> Drawn:
     share, base = audit_chance(pieces, terms.policy), terms.policy.audit_share
     found, unsure = [], False
     for piece in pieces:
@@ -72,7 +72,7 @@ def _partial(pieces: Sequence[Piece], terms: Terms, *, audited: bool, live: bool
     return Drawn(draft, Why.AUDIT if audited else None)
 
 
-def disagreeing(pieces: Sequence[Piece], terms: Terms, draw: Draw = random.random) -> Drawn:
+def disagreeing(pieces: Sequence[Piece], terms: EffectivePolicy, draw: Draw = random.random) -> Drawn:
     """Return what is done with a session that nobody looks at, after another bundle has heard something else."""
     policy = terms.policy
     if draw() >= policy.disagreement_share:

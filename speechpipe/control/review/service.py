@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechpipe.cascade.audio.retention import Keeping, KeptAudio
+from speechpipe.cascade.audio.retention import AudioRetention, Keeping
 from speechpipe.config import Settings
 from speechpipe.control.review import TaskState, Why
 from speechpipe.control.review.callbacks import Callbacks
 from speechpipe.control.review.changes import ChangeChecks, PolicyChange
 from speechpipe.control.review.drafts import draft
 from speechpipe.control.review.job_repository import Job
-from speechpipe.control.review.operations import ReviewDesk
-from speechpipe.control.review.policy_cache import TermsBook
+from speechpipe.control.review.operations import ReviewOperations
+from speechpipe.control.review.policy_cache import PolicyCache
 from speechpipe.control.review.policy_repository import Scoped
 from speechpipe.control.review.sampling import Drawn, disagreeing, drawn
 from speechpipe.control.review.scopes import Scopes
@@ -30,13 +30,13 @@ from speechpipe.control.review.tasks import Draft, Task
 from speechpipe.errors import NotReady, SpeechpipeError, StoreUnavailable, UnknownName
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.outgoing import Sender
-from speechpipe.foundation.storage.database import STORE_ERRORS, reachable
+from speechpipe.foundation.storage.database import STORE_ERRORS, translating_store_errors
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.serving.automation import Degree
-from speechpipe.serving.automation.policy import Terms
-from speechpipe.serving.completed import Listened
+from speechpipe.serving.automation.policy import EffectivePolicy
+from speechpipe.serving.completed import CompletedSession
 from speechpipe.serving.engine import Service
 from speechpipe.serving.signing import signing_secret
 
@@ -57,32 +57,32 @@ DISAGREES = 0.25
 log = logging.getLogger(__name__)
 
 
-class Reviewing:
+class ReviewService:
     """Thread-safe. Started and closed with the service."""
 
     def __init__(self, settings: Settings, store: Store, emit: Callable[[Record], None], clock: Callable[[], float]):
         """Prepare; the policies are those of the copy beside the store until the store has been read."""
-        self.desk = ReviewDesk(store, clock)
-        self.desk.on_done = self._done
-        self.audio = KeptAudio(settings.state_dir / "reviews", settings.keep_review_audio_days * 24.0, clock=clock)
+        self.operations = ReviewOperations(store, clock)
+        self.operations.on_done = self._done
+        self.audio = AudioRetention(settings.state_dir / "reviews", settings.keep_review_audio_days * 24.0, clock=clock)
         self._keep_audio_s = settings.keep_review_audio_days * 86_400.0
         self._settings = settings
         self._store = store
         self._emit = emit
         self._clock = clock
         degree = Degree(settings.default_degree)
-        self.book = TermsBook(self.desk, settings.state_dir / "automation.json", clock, degree)
+        self.book = PolicyCache(self.operations, settings.state_dir / "automation.json", clock, degree)
         keys = {*settings.api_keys, *settings.operator_keys, *settings.reviewer_keys}
         scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
-        self._checks = ChangeChecks(self.desk.automation, scopes, clock)
-        self._pending: OrderedDict[str, tuple[Listened, Terms]] = OrderedDict()  # may still disagree
-        self._spoken: queue.Queue[tuple[Sequence[Listened], Terms, bool]] = queue.Queue(MOST_SPOKEN)
+        self._checks = ChangeChecks(self.operations.automation, scopes, clock)
+        self._pending: OrderedDict[str, tuple[CompletedSession, EffectivePolicy]] = OrderedDict()  # may still disagree
+        self._spoken: queue.Queue[tuple[Sequence[CompletedSession], EffectivePolicy, bool]] = queue.Queue(MOST_SPOKEN)
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         sender = Sender(
             signing_secret(settings) if settings.callbacks else b"", guarded=True, networks=settings.callback_networks
         )
-        self.callbacks = Callbacks(self.desk.jobs, self.desk.told, settings.callbacks, sender)
+        self.callbacks = Callbacks(self.operations.jobs, self.operations.told, settings.callbacks, sender)
         self._following = BackgroundTask("reviews", self._follow, every_s=LOOK_S)
         self._judging = BackgroundTask("review-calibration", self.book.judge, every_s=JUDGE_EVERY_S)
         self._sweeping = BackgroundTask("review-retention", self.sweep, every_s=SWEEP_EVERY_S)
@@ -130,19 +130,19 @@ class Reviewing:
             pending = set(self._pending)
         for start in range(0, len(quiet), 500):
             some = quiet[start : start + 500]
-            known = self.desk.shelf.known(some)
+            known = self.operations.shelf.known(some)
             for session_id in set(some) - known - pending:
                 self.audio.drop(session_id)
                 self.counts["audio_abandoned"] += 1
         self.audio.sweep()
-        self.counts["expired"] += self.desk.queue.expire(now - self._keep_audio_s)
+        self.counts["expired"] += self.operations.queue.expire(now - self._keep_audio_s)
         before = now - self._settings.keep_reviews_days * 86_400.0
-        self.desk.shelf.forget(before)
-        self.desk.jobs.forget(before)
+        self.operations.shelf.forget(before)
+        self.operations.jobs.forget(before)
 
     # ---- before a session ----
 
-    def terms(self, tenant: str, bundle_id: str) -> Terms:
+    def terms(self, tenant: str, bundle_id: str) -> EffectivePolicy:
         """Return how much the machine may do alone in a new session; from memory."""
         return self.book.terms(tenant, bundle_id)
 
@@ -152,7 +152,9 @@ class Reviewing:
 
     # ---- after a session ----
 
-    def take(self, sessions: Sequence[Listened], terms: Terms, job: Job | None = None, *, shadowed: bool) -> bool:
+    def take(
+        self, sessions: Sequence[CompletedSession], terms: EffectivePolicy, job: Job | None = None, *, shadowed: bool
+    ) -> bool:
         """Decide who looks at an upload's sessions, or at one live session (no `job`); return whether it must wait.
 
         Args:
@@ -174,7 +176,7 @@ class Reviewing:
             return False
         try:
             tasks = [self._task(session, one, terms, job if waits else None) for session, one in picked]
-            self.desk.add(tasks, job if waits else None)
+            self.operations.add(tasks, job if waits else None)
         except (StoreUnavailable, OSError) as error:
             for session in sessions:
                 self.audio.drop(session.id)
@@ -189,7 +191,7 @@ class Reviewing:
                 self.counts[task.why] += 1
         return waits
 
-    def spoken(self, sessions: Sequence[Listened], terms: Terms, *, shadowed: bool) -> None:
+    def spoken(self, sessions: Sequence[CompletedSession], terms: EffectivePolicy, *, shadowed: bool) -> None:
         """Decide who looks at live sessions, soon and on another thread: nobody waits for that."""
         try:
             self._spoken.put_nowait((sessions, terms, shadowed))
@@ -210,7 +212,7 @@ class Reviewing:
                 self.discard([session.id for session in sessions])
                 raise
 
-    def _leave(self, session: Listened, terms: Terms, *, shadowed: bool) -> None:
+    def _leave(self, session: CompletedSession, terms: EffectivePolicy, *, shadowed: bool) -> None:
         if not shadowed or not terms.followed:
             self.audio.drop(session.id)
             return
@@ -234,19 +236,19 @@ class Reviewing:
             if session is None or terms is None:
                 known = self.book.terms(record.tenant)
                 if disagrees and known.followed:
-                    self.desk.queue.raise_chance(record.session_id, known.policy.disagreement_share)
+                    self.operations.queue.raise_chance(record.session_id, known.policy.disagreement_share)
                 return
             found = disagreeing(draft(session), terms) if disagrees else Drawn(Draft(), None)
             if found.why is None:
                 self.audio.drop(session.id)
                 return
-            self.desk.add([self._task(session, found, terms, None)], None)
+            self.operations.add([self._task(session, found, terms, None)], None)
             self.counts[Why.DISAGREEMENT] += 1
         except (SpeechpipeError, *STORE_ERRORS) as error:
             self.counts["not_stored"] += 1
             log.warning("a disagreement cannot be written down: %s", error)
 
-    def _task(self, session: Listened, found: Drawn, terms: Terms, job: Job | None) -> Task:
+    def _task(self, session: CompletedSession, found: Drawn, terms: EffectivePolicy, job: Job | None) -> Task:
         path = self.audio.path(session.id)
         if path is None:
             raise OSError(f"the audio of {session.id} could not be kept")
@@ -279,8 +281,8 @@ class Reviewing:
             self.counts["audio_not_here"] += not found
             return found
 
-        with reachable():
-            return self.desk.queue.claim(reviewer, here)
+        with translating_store_errors():
+            return self.operations.queue.claim(reviewer, here)
 
     def audio_of(self, task: Task) -> Path:
         """Return the file with a task's audio.
@@ -304,17 +306,17 @@ class Reviewing:
     def _done(self, task: Task) -> None:
         """Tell the monitor how wrong the machine was, and the client that waits."""
         self.callbacks.nudge()
-        if (record := self.desk.feedback(task)) is not None:
+        if (record := self.operations.feedback(task)) is not None:
             self._emit(record)
 
     def set(self, scope: str, changes: Mapping[str, Any], actor: str, reason: str, revision: int | None) -> Scoped:
         """Change a policy; it holds for new sessions when this returns.
 
         Raises:
-            InvalidParameter, InUse, StoreUnavailable: it cannot be.
+            InvalidParameter, Conflict, StoreUnavailable: it cannot be.
         """
-        with reachable():
-            found = self.desk.automation.set(scope, changes, actor, reason, revision=revision)
+        with translating_store_errors():
+            found = self.operations.automation.set(scope, changes, actor, reason, revision=revision)
             self.book.refresh()
         return found
 
@@ -325,9 +327,9 @@ class Reviewing:
             UnknownName: no such tenant is known.
             InvalidParameter: a value means nothing; a reason is missing, or holds a key; less automation for everybody
                 was not confirmed: the message says what follows.
-            InUse, StoreUnavailable: it cannot be now.
+            Conflict, StoreUnavailable: it cannot be now.
         """
-        with reachable():
+        with translating_store_errors():
             scope = self._checks.scope(scope, wanted)
         return scope, self.set(scope, wanted.changes, wanted.actor, wanted.reason.strip(), wanted.revision)
 
@@ -337,7 +339,7 @@ class Reviewing:
         Raises:
             InvalidParameter, StoreUnavailable: a value means nothing; it cannot be known now.
         """
-        with reachable():
+        with translating_store_errors():
             return self._checks.effect(scope, changes)
 
     def gauges(self) -> tuple[GaugeRow, ...]:
@@ -349,12 +351,12 @@ class Reviewing:
         )
 
 
-def reviewing_of(service: Service) -> Reviewing:
+def reviewing_of(service: Service) -> ReviewService:
     """Return who reviews a service's results.
 
     Raises:
         NotReady: nobody does.
     """
-    if not isinstance(service.reviewing, Reviewing):
+    if not isinstance(service.reviewing, ReviewService):
         raise NotReady("nobody reviews the results of this service")
     return service.reviewing

@@ -17,7 +17,7 @@ from speechpipe.control.review import TaskState
 from speechpipe.control.review.job_repository import finish_job
 from speechpipe.control.review.rows import of_tenant, read_task, said_row, task_row
 from speechpipe.control.review.tasks import Said, Task
-from speechpipe.errors import InUse, InvalidParameter, UnknownName
+from speechpipe.errors import Conflict, InvalidParameter, UnknownName
 from speechpipe.foundation.storage.schema import review_tasks as tasks
 
 T = TypeVar("T")
@@ -54,14 +54,14 @@ def _retried(once: Callable[[], T]) -> T:
     """Return what `once` returns; it looks again where the task changed between its reading and its writing.
 
     Raises:
-        InUse: the task changed each of the `TRIES` times.
+        Conflict: the task changed each of the `TRIES` times.
     """
     for number in range(1, TRIES + 1):
         try:
             return once()
         except _ChangedMeanwhile as error:
             if number == TRIES:
-                raise InUse(f"{error} was changed at the same time, again and again", cause="lease_lost") from error
+                raise Conflict(f"{error} was changed at the same time, again and again", cause="lease_lost") from error
     raise AssertionError("the last try returns or raises")
 
 
@@ -122,7 +122,7 @@ class ReviewQueue:
         """Keep a lease for longer, and work in progress; return until when.
 
         Raises:
-            UnknownName, InUse: no such task; the lease is over and somebody else has it, or it is done.
+            UnknownName, Conflict: no such task; the lease is over and somebody else has it, or it is done.
         """
         until = self._clock() + lease_s
 
@@ -140,7 +140,7 @@ class ReviewQueue:
         """Give a task back; what was done is kept for whoever comes next.
 
         Raises:
-            UnknownName, InUse: as `renew`.
+            UnknownName, Conflict: as `renew`.
         """
         change = {"state": TaskState.OPEN.value, "lease": "", "leased_until": 0.0}
         _retried(lambda: self._must(self._mine(id_, lease), change))
@@ -149,7 +149,7 @@ class ReviewQueue:
         """Say that one cannot do a task: it goes to others, and to nobody when several could not.
 
         Raises:
-            UnknownName, InUse: as `renew`.
+            UnknownName, Conflict: as `renew`.
             InvalidParameter: no such reason.
         """
         if reason not in REASONS:
@@ -181,7 +181,7 @@ class ReviewQueue:
         The same answer again under the same lease changes nothing, also when both come at once.
 
         Raises:
-            UnknownName, InUse: as `renew`; the task was answered under this lease with something else.
+            UnknownName, Conflict: as `renew`; the task was answered under this lease with something else.
         """
 
         def once() -> tuple[Task, bool]:
@@ -189,7 +189,7 @@ class ReviewQueue:
             if task.state is TaskState.DONE and lease and secrets.compare_digest(task.lease, lease):
                 if task.work != tuple(said):
                     message = f"{id_} is answered already, with another text than this one; the first answer stands"
-                    raise InUse(message, cause="review_over")
+                    raise Conflict(message, cause="review_over")
                 return task, False  # the first answer was written and its acknowledgement lost
             return self._finish(_held(task, lease), said, compare, step_s), True
 
@@ -206,15 +206,15 @@ class ReviewQueue:
 
         Raises:
             UnknownName: no such task.
-            InUse: it is answered already, or somebody works on it.
+            Conflict: it is answered already, or somebody works on it.
         """
 
         def once() -> Task:
             task = self.task(id_)
             if task.state.over:
-                raise InUse(f"{id_} is {task.state} already", cause="review_over")
+                raise Conflict(f"{id_} is {task.state} already", cause="review_over")
             if task.state is TaskState.LEASED and task.leased_until >= self._clock():
-                raise InUse(f"{task.reviewer} works on {id_}", cause="review_leased")
+                raise Conflict(f"{task.reviewer} works on {id_}", cause="review_leased")
             return self._finish(replace(task, reviewer=by), said, compare, 0.0)
 
         return _retried(once)
@@ -290,7 +290,7 @@ class ReviewQueue:
         """Return a task as whoever holds it left it.
 
         Raises:
-            InUse: somebody else has it, or it is over.
+            Conflict: somebody else has it, or it is over.
         """
         return _held(self.task(task.id), lease)
 
@@ -322,14 +322,14 @@ def _held(task: Task, lease: str) -> Task:
     """Return the task.
 
     Raises:
-        InUse: it is over, or this is not the lease under which somebody has it.
+        Conflict: it is over, or this is not the lease under which somebody has it.
     """
     if task.state.over:
-        raise InUse(f"{task.id} is {task.state} already", cause="review_over")
+        raise Conflict(f"{task.id} is {task.state} already", cause="review_over")
     # A lease that has run out and that nobody else took is still good: it was a slow hand, not another one.
     if task.state is not TaskState.LEASED or not lease or not secrets.compare_digest(task.lease, lease):
         message = f"{task.id} is not yours any more: the lease ran out and somebody else took it"
-        raise InUse(message, cause="lease_lost")
+        raise Conflict(message, cause="lease_lost")
     return task
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from speechpipe.control.rollout import Judgement, Mode
 from speechpipe.control.rollout.plan import Plan, Step
-from speechpipe.control.rollout.tally import Ledger
+from speechpipe.control.rollout.tally import ArmCounts
 from speechpipe.foundation.stats.eprocess import (
     Values,
     log_e_above,
@@ -61,7 +61,7 @@ Baseline = Mapping[str, tuple[int, int]]
 """Guard -> events and sessions of the champion before, for a step in which it gets no sessions."""
 
 
-def judge(plan: Plan, number: int, ledger: Ledger, baseline: Baseline) -> Evidence:
+def judge(plan: Plan, number: int, ledger: ArmCounts, baseline: Baseline) -> Evidence:
     """Judge step `number`."""
     step = plan.steps[number]
     if step.mode is Mode.SHADOW:
@@ -107,7 +107,7 @@ def _thresholds(plan: Plan, rows: int) -> tuple[float, float]:
     return math.log(rows * len(plan.steps) / plan.alpha), math.log(1 / plan.alpha_promote)
 
 
-def _counted(plan: Plan, step: Step, ledger: Ledger, baseline: Baseline) -> list[Row]:
+def _counted(plan: Plan, step: Step, ledger: ArmCounts, baseline: Baseline) -> list[Row]:
     guards = [guard for guard in ledger.book.events if guard.name in plan.guards]
     enough_harm, enough_fine = _thresholds(plan, len(guards))
     units = ledger.units
@@ -212,7 +212,7 @@ def _more(fine: Measure, needed: float, counts: Values, step: Step) -> int | Non
     return math.ceil(seen * (high - 1))
 
 
-def _paired(plan: Plan, step: Step, ledger: Ledger) -> list[Row]:
+def _paired(plan: Plan, step: Step, ledger: ArmCounts) -> list[Row]:
     enough_harm, enough_fine = _thresholds(plan, len(ledger.book.paired))
     found = []
     for guard in ledger.book.paired:
@@ -235,7 +235,7 @@ def _paired(plan: Plan, step: Step, ledger: Ledger) -> list[Row]:
     return found
 
 
-def _half(ledger: Ledger) -> str:
+def _half(ledger: ArmCounts) -> str:
     """Return the stage whose exchange alone changes more, if that is certain; `both` if it is not; empty: no change."""
     found = {stage: ledger.interval(measure) for stage, measure in ledger.book.halves}
     known = {stage: cell for stage, cell in found.items() if cell is not None and cell[1] > 0}

@@ -5,13 +5,13 @@ from typing import Any
 from speechpipe.control.rollout import Mode
 from speechpipe.control.rollout.analysis import Evidence
 from speechpipe.control.rollout.routes import Rollout
-from speechpipe.control.rollout.tally import Ledger
+from speechpipe.control.rollout.tally import ArmCounts
 from speechpipe.serving.assignment import CANARY, CHAMPION, SHADOW
 
 EVIDENCE = ("judgement", "reason", "more_sessions", "sample_ratio", "half", "guards")
 
 
-def evidence_document(rollout: Rollout, found: Evidence, ledger: Ledger) -> dict[str, Any]:
+def evidence_document(rollout: Rollout, found: Evidence, ledger: ArmCounts) -> dict[str, Any]:
     """Return the evidence of a step as data. `harm` and `fine` count 1 as enough."""
     per_hour = ledger.per_hour
     return {
@@ -40,7 +40,7 @@ def evidence_document(rollout: Rollout, found: Evidence, ledger: Ledger) -> dict
     }
 
 
-def _arms(mode: Mode, weight: float, ledger: Ledger) -> list[dict[str, Any]]:
+def _arms(mode: Mode, weight: float, ledger: ArmCounts) -> list[dict[str, Any]]:
     if mode is Mode.SHADOW:
         return [{"arm": SHADOW, "weight": 0.0, "sessions": ledger.shadowed}]
     return [
@@ -49,7 +49,7 @@ def _arms(mode: Mode, weight: float, ledger: Ledger) -> list[dict[str, Any]]:
     ]
 
 
-def _means(ledger: Ledger) -> list[dict[str, Any]]:
+def _means(ledger: ArmCounts) -> list[dict[str, Any]]:
     """Return the means of both arms with confidence sequences: they hold at every look, 95 %."""
     rows = []
     for (name, arm), sequence in ledger.bounded.items():
@@ -62,7 +62,7 @@ def _means(ledger: Ledger) -> list[dict[str, Any]]:
     return rows
 
 
-def _shadow(ledger: Ledger) -> list[dict[str, Any]]:
+def _shadow(ledger: ArmCounts) -> list[dict[str, Any]]:
     words = dict(ledger.book.shown) | {
         measure: f"words that change if only the {stage} is the candidate's" for stage, measure in ledger.book.halves
     }

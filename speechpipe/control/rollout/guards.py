@@ -26,7 +26,7 @@ class PairedGuard:
 
 
 @dataclass(frozen=True)
-class GuardBook:
+class GuardSet:
     """All guards of a cascade."""
 
     events: Sequence[Guard]

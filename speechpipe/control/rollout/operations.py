@@ -12,13 +12,13 @@ from typing import Any
 from speechpipe.control.rollout import Judgement, Mode, Status
 from speechpipe.control.rollout.analysis import Evidence, judge
 from speechpipe.control.rollout.documents import evidence_document
-from speechpipe.control.rollout.guards import GuardBook
+from speechpipe.control.rollout.guards import GuardSet
 from speechpipe.control.rollout.plan import Plan
-from speechpipe.control.rollout.repository import Conflict, Entry, RolloutArchive
+from speechpipe.control.rollout.repository import Entry, RolloutArchive, StaleRevision
 from speechpipe.control.rollout.routes import Rollout, RouteState
-from speechpipe.control.rollout.tally import Ledger, baseline
-from speechpipe.errors import InUse, UnknownName
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.control.rollout.tally import ArmCounts, baseline
+from speechpipe.errors import Conflict, UnknownName
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.writer import Store
 
 AUTOMATIC = "speechpipe"
@@ -40,13 +40,13 @@ Verify = Callable[[str], Verified]
 """From a bundle's name; raises SpeechpipeError if it is unknown, incomplete or altered."""
 
 
-class RolloutDesk:
+class RolloutOperations:
     """Every method raises `StoreUnavailable` if the store cannot be used. One thread at a time."""
 
     def __init__(
         self,
         store: Store,
-        book: GuardBook,
+        book: GuardSet,
         verify: Verify,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -56,7 +56,7 @@ class RolloutDesk:
         self._verify = verify
         self._clock = clock
         self.archive = RolloutArchive(lambda: store.engine, book.rates)
-        self._ledger: Ledger | None = None
+        self._ledger: ArmCounts | None = None
         self._counted: tuple[int, int, float] = (0, 0, 0.0)  # id, step and its begin of what the ledger counts
         self._seq = 0
 
@@ -64,15 +64,15 @@ class RolloutDesk:
 
     def state(self) -> RouteState:
         """Return who answers; the champion is empty while no server has served on this store."""
-        with reachable():
+        with translating_store_errors():
             return self.archive.state()
 
     def history(self, most: int = 200) -> list[Entry]:
         """Return what was done, the newest first."""
-        with reachable():
+        with translating_store_errors():
             return self.archive.history(most)
 
-    def evidence(self, state: RouteState) -> tuple[Evidence, Ledger] | None:
+    def evidence(self, state: RouteState) -> tuple[Evidence, ArmCounts] | None:
         """Return the evidence of the step that runs; None if none does. Reads on where the last call ended."""
         rollout = state.active
         if rollout is None:
@@ -81,9 +81,9 @@ class RolloutDesk:
         of = (rollout.id, rollout.step, rollout.step_at)  # numbers begin anew in a store that was replaced
         if known is None or self._counted != of:
             plan, self._counted = rollout.plan, of
-            known = self._ledger = Ledger(self._book, rollout.id, rollout.step, plan.slow_s, rollout.current.harm)
+            known = self._ledger = ArmCounts(self._book, rollout.id, rollout.step, plan.slow_s, rollout.current.harm)
             self._seq = rollout.step_seq
-        with reachable():
+        with translating_store_errors():
             while batch := self._store.after(self._seq, READ):
                 for seq, record in batch:
                     known.take(record)
@@ -116,7 +116,7 @@ class RolloutDesk:
             known: the route as this server knows it, for a store that was emptied: who serves does not change by that.
 
         Raises:
-            InUse: somebody else changed the route in this moment; look again.
+            Conflict: somebody else changed the route in this moment; look again.
         """
         state = self.state()
         if state.champion and state.active is not None:
@@ -146,24 +146,24 @@ class RolloutDesk:
         """Begin a rollout; one that is held (`hold`) ends.
 
         Raises:
-            InUse: one is under way, or no server has served yet.
+            Conflict: one is under way, or no server has served yet.
             UnknownName, BadInput: the candidate is unknown, incomplete or altered, or is the champion.
         """
         candidate = self._verify(plan.candidate)
         state = self.state()
         if not state.champion:
-            raise InUse(
+            raise Conflict(
                 "no server has served on this store yet: start one (speechpipe serve); its bundle is the champion"
             )
         if (active := state.active) is not None and active.held:
             reason = f"it was held, and the rollout of {candidate.id} begins"
             state = self._with(state, active, Status.ROLLED_BACK, by, "rollback", reason)
         elif active is not None:
-            raise InUse(f"rollout {active.id} of {active.candidate} is under way: promote it or roll it back first")
+            raise Conflict(f"rollout {active.id} of {active.candidate} is under way: promote it or roll it back first")
         if candidate.id == state.champion:
-            raise InUse(f"{candidate.id} is the champion already")
+            raise Conflict(f"{candidate.id} is the champion already")
         now = self._clock()
-        with reachable():
+        with translating_store_errors():
             rollout = Rollout(
                 id=self.archive.next_id(),
                 plan=plan,
@@ -185,61 +185,61 @@ class RolloutDesk:
         """Agree to the step forward that the evidence allows; after the last step that is the promotion.
 
         Raises:
-            InUse: nothing waits for an approval.
+            Conflict: nothing waits for an approval.
         """
         state, rollout = self._active()
         if rollout.status is not Status.WAITING:
-            raise InUse(f"nothing waits for an approval: {rollout.current.label} is {rollout.status.value}")
+            raise Conflict(f"nothing waits for an approval: {rollout.current.label} is {rollout.status.value}")
         return self._forward(state, rollout, by, reason or "approved", "approve")
 
     def promote(self, by: str, reason: str = "") -> RouteState:
         """Make the candidate the champion.
 
         Raises:
-            InUse: it is not the last step, or its evidence is not in. There is no way around the evidence.
+            Conflict: it is not the last step, or its evidence is not in. There is no way around the evidence.
         """
         state, rollout = self._active()
         found = self.evidence(state)
         assert found is not None
         evidence = found[0]
         if not rollout.is_last_step:
-            raise InUse(f"{rollout.current.label} is not the last of {len(rollout.plan.steps)} steps")
+            raise Conflict(f"{rollout.current.label} is not the last of {len(rollout.plan.steps)} steps")
         if evidence.judgement is not Judgement.PROMOTE:
             more = "" if evidence.more is None else f"; about {evidence.more} more sessions"
-            raise InUse(f"there is no evidence for a promotion: {evidence.reason}{more}")
+            raise Conflict(f"there is no evidence for a promotion: {evidence.reason}{more}")
         return self._forward(state, rollout, by, reason or evidence.reason, "promote")
 
     def pause(self, by: str, reason: str = "") -> RouteState:
         """Stop going forward; guards still roll back, sessions go where they went.
 
         Raises:
-            InUse: it is paused already.
+            Conflict: it is paused already.
         """
         state, rollout = self._active()
         if rollout.status is Status.PAUSED:
-            raise InUse("it is paused already")
+            raise Conflict("it is paused already")
         return self._with(state, rollout, Status.PAUSED, by, "pause", reason)
 
     def hold(self, by: str, reason: str) -> RouteState:
         """Pause a rollout that nobody needs to end: the next one that is started takes its place.
 
         Raises:
-            InUse: it is paused already.
+            Conflict: it is paused already.
         """
         state, rollout = self._active()
         if rollout.status is Status.PAUSED:
-            raise InUse("it is paused already")
+            raise Conflict("it is paused already")
         return self._with(state, replace(rollout, held=True), Status.PAUSED, by, "hold", reason)
 
     def resume(self, by: str, reason: str = "") -> RouteState:
         """Go on.
 
         Raises:
-            InUse: it is not paused.
+            Conflict: it is not paused.
         """
         state, rollout = self._active()
         if rollout.status is not Status.PAUSED:
-            raise InUse("it is not paused")
+            raise Conflict("it is not paused")
         return self._with(state, replace(rollout, held=False), Status.RUNNING, by, "resume", reason)
 
     def roll_back(self, by: str, reason: str, to: str = "") -> RouteState:
@@ -253,23 +253,25 @@ class RolloutDesk:
             to: the champion before this one, where somebody means it although a rollback came last; else empty.
 
         Raises:
-            InUse: there is nothing to go back to, the last change was a rollback already, or `to` is another bundle.
+            Conflict: there is nothing to go back to, the last change was a rollback already, or `to` is another bundle.
         """
         state = self.state()
         rollout = state.active
         goal = state.previous if rollout is None else state.champion
         if to and to != goal:
-            raise InUse(f"a rollback goes to {goal or 'nothing'} now, not to {to}; a rollout can go to any bundle")
+            raise Conflict(f"a rollback goes to {goal or 'nothing'} now, not to {to}; a rollout can go to any bundle")
         if rollout is not None:
             return self._with(state, rollout, Status.ROLLED_BACK, by, "rollback", reason)
         if state.came_from and not to:
             more = f" (`to`: {state.previous}, the champion before it, is the next one back)" if state.previous else ""
-            raise InUse(
+            raise Conflict(
                 f"{state.champion} answers already: the last change went back to it from {state.came_from}, and "
                 f"nothing was started since; for {state.came_from} start a rollout of it{more}"
             )
         if not state.previous:
-            raise InUse("there is nothing to roll back to: no rollout is under way, and there was no champion before")
+            raise Conflict(
+                "there is nothing to roll back to: no rollout is under way, and there was no champion before"
+            )
         left, last = state.champion, state.rollout
         if last is not None and last.status is Status.PROMOTED and last.candidate == left:
             last = replace(last, status=Status.ROLLED_BACK, reason=f"it was promoted, and rolled back later: {reason}")
@@ -282,7 +284,7 @@ class RolloutDesk:
         """Do what the evidence says: roll back, go forward, or ask. Returns the state afterwards.
 
         Raises:
-            InUse: somebody else changed the route in this moment; look again.
+            Conflict: somebody else changed the route in this moment; look again.
         """
         state = self.state()
         rollout = state.active
@@ -313,7 +315,7 @@ class RolloutDesk:
     def _active(self) -> tuple[RouteState, Rollout]:
         state = self.state()
         if state.active is None:
-            raise InUse("no rollout is under way")
+            raise Conflict("no rollout is under way")
         return state, state.active
 
     def _forward(self, state: RouteState, rollout: Rollout, by: str, reason: str, action: str) -> RouteState:
@@ -328,7 +330,7 @@ class RolloutDesk:
             done = replace(rollout, status=Status.PROMOTED, reason=reason)
             moved = state.changed(champion=rollout.candidate, previous=rollout.champion, rollout=done)
             return self._save(moved, by, "promote", reason, rollout.candidate, self.shown(state) or {})
-        with reachable():
+        with translating_store_errors():
             seq = self._store.last_seq()
         step = replace(
             rollout, step=rollout.step + 1, step_at=self._clock(), step_seq=seq, status=Status.RUNNING, reason=reason
@@ -347,11 +349,13 @@ class RolloutDesk:
     def _save(
         self, state: RouteState, by: str, action: str, reason: str, bundle: str, evidence: Mapping[str, Any]
     ) -> RouteState:
-        with reachable():
+        with translating_store_errors():
             try:
                 self.archive.save(state, Entry(self._clock(), by, action, reason, bundle, evidence))
-            except Conflict as error:
-                raise InUse("somebody else has just changed this rollout: look at its status and try again") from error
+            except StaleRevision as error:
+                raise Conflict(
+                    "somebody else has just changed this rollout: look at its status and try again"
+                ) from error
         return state
 
     def _baseline(self, rollout: Rollout) -> dict[str, tuple[int, int]]:

@@ -13,7 +13,7 @@ from speechpipe.foundation.storage.schema import rollout_history, routes
 ROUTE = "default"
 
 
-class Conflict(Exception):
+class StaleRevision(Exception):
     """Somebody else has changed the route meanwhile."""
 
 
@@ -55,7 +55,7 @@ class RolloutArchive:
         """Write the next state and its line of history, together.
 
         Raises:
-            Conflict: another process or person was faster.
+            StaleRevision: another process or person was faster.
         """
         row = {"revision": state.revision, "document": state.document(), "changed_at": entry.at}
         try:
@@ -65,7 +65,7 @@ class RolloutArchive:
                 else:
                     old = (routes.c.name == ROUTE) & (routes.c.revision == state.revision - 1)
                     if connection.execute(update(routes).where(old).values(**row)).rowcount != 1:
-                        raise Conflict
+                        raise StaleRevision
                 connection.execute(
                     insert(rollout_history),
                     {
@@ -81,7 +81,7 @@ class RolloutArchive:
                     },
                 )
         except IntegrityError as error:
-            raise Conflict from error
+            raise StaleRevision from error
 
     def next_id(self) -> int:
         """Return a number for a rollout."""

@@ -15,17 +15,17 @@ from typing import Any
 
 from speechpipe.cascade.catalog.factories import recognizer
 from speechpipe.control.rollout import Mode, Status, route_cache
-from speechpipe.control.rollout.operations import RolloutDesk, Verified
+from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.routes import Rollout, RouteState
-from speechpipe.control.rollout.shadow import Shadowing
+from speechpipe.control.rollout.shadow import ShadowService
 from speechpipe.control.rollout.speech_guards import GUARDS
-from speechpipe.errors import BadInput, InUse, SpeechpipeError, StoreUnavailable
+from speechpipe.errors import BadInput, Conflict, SpeechpipeError, StoreUnavailable
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.database import STORE_ERRORS
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.serving.engine import Service
 from speechpipe.serving.pools import Key
-from speechpipe.serving.routing import Lane
+from speechpipe.serving.routing import RouteSnapshot
 from speechpipe.types import Bundle
 
 POLL_S = 0.25
@@ -48,7 +48,7 @@ class Awaited:
     why: str = ""
 
 
-class Rollouts:
+class RolloutService:
     """Made beside the service; `restore` before it is ready, then `start`.
 
     Two background tasks: `rollout` follows the route in the store and acts on the evidence, `warming` loads what the
@@ -59,9 +59,9 @@ class Rollouts:
         store = service.store
         assert store is not None, "rollouts live in the store"
         self._service = service
-        self.desk = RolloutDesk(store, GUARDS, lambda name: verified(service, name), service.clock)
-        self.shadowing = Shadowing(service)
-        self._lock = threading.RLock()  # the desk is used by the tasks and by whoever asks
+        self.operations = RolloutOperations(store, GUARDS, lambda name: verified(service, name), service.clock)
+        self.shadowing = ShadowService(service)
+        self._lock = threading.RLock()  # the operations are called by the tasks and by requests
         self._cached = service.settings.state_dir / "route.json"
         self._setting = (service.settings.bundle, service.champion.id)
         self._registered = False  # whether the store knows what this server was started with
@@ -101,7 +101,7 @@ class Rollouts:
                 "the champion is %s, as the store says, and not SPEECHPIPE_BUNDLE=%s", bundle.id, self._setting[0]
             )
             self._warm(bundle)
-            self._service.router.lane = Lane(bundle)
+            self._service.router.lane = RouteSnapshot(bundle)
         self._apply()
 
     def start(self) -> None:
@@ -124,14 +124,14 @@ class Rollouts:
     def _follow(self) -> None:
         try:
             self.tick()
-        except InUse:
+        except Conflict:
             return  # another process or person was faster: the next look sees what they did
         self._service.fleet.retire(self._needed)
 
     def _register(self) -> None:
         """Tell the store what this server was started with, and take up the route."""
         known = self._state if self._revision >= 0 else route_cache.read(self._cached, GUARDS.rates)
-        state = self.desk.serve(*self._setting, known)
+        state = self.operations.serve(*self._setting, known)
         if state.setting != self._setting[0]:
             log.warning("SPEECHPIPE_BUNDLE=%s is not followed while a rollout is under way", self._setting[0])
         self._take(state)
@@ -142,21 +142,21 @@ class Rollouts:
         """Follow the route, and act on the evidence now and then.
 
         Raises:
-            InUse: another process was faster.
+            Conflict: another process was faster.
             SpeechpipeError, SQLAlchemyError, OSError: the store cannot be used.
         """
         with self._lock:
             if not self._registered:
                 self._register()
-            elif self.desk.archive.revision() != self._revision:
-                self._take(self.desk.state())
+            elif self.operations.archive.revision() != self._revision:
+                self._take(self.operations.state())
             now = time.monotonic()
             if self._state.active is not None and now - self._conducted_at >= CONDUCT_S:
                 self._conducted_at = now
                 if self._broken is not None and self._broken[0] == self._state.active.id:
-                    self._take(self.desk.fail(self._broken[1]))
+                    self._take(self.operations.fail(self._broken[1]))
                 else:
-                    self._take(self.desk.conduct())
+                    self._take(self.operations.conduct())
 
     def _take(self, state: RouteState) -> None:
         if state.revision == self._revision:
@@ -194,7 +194,7 @@ class Rollouts:
             shadow = None
         else:
             shadow, candidate = candidate, None
-        service.router.lane = Lane(champion, rollout, candidate, shadow)
+        service.router.lane = RouteSnapshot(champion, rollout, candidate, shadow)
         names = [champion.id, state.previous, *([rollout.candidate] if rollout is not None else [])]
         needed = [bundle for name in names if (bundle := self._bundle(name)) is not None]
         self._needed = [recognizer(bundle.asr).key for bundle in needed]
@@ -334,7 +334,7 @@ class Rollouts:
         }
 
     def locked(self) -> threading.RLock:
-        """Return the lock of `desk`: its methods are for one thread at a time."""
+        """Return the lock of `operations`: one thread at a time may call them."""
         return self._lock
 
     def _gauges(self) -> tuple[GaugeRow, ...]:

@@ -34,7 +34,7 @@ SWAP_EVERY = 2
 BLOCK = SAMPLE_RATE_HZ // 4
 
 
-class Shadowing:
+class ShadowService:
     """A `Mirror` with a thread and a worker of its own. Thread-safe."""
 
     def __init__(self, service: Service) -> None:

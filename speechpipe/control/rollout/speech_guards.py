@@ -1,6 +1,6 @@
 """What must not become more frequent in a speech cascade: the guards of rollouts, read off records."""
 
-from speechpipe.control.rollout.guards import Guard, GuardBook, PairedGuard
+from speechpipe.control.rollout.guards import Guard, GuardSet, PairedGuard
 from speechpipe.foundation.storage.record import Record
 from speechpipe.types import FAILURES
 
@@ -48,7 +48,7 @@ def _said(kind: str) -> Guard:
     return Guard(kind, names[kind], 0.02, lambda record, _: record.kind == "feedback" and record.outcome == kind)
 
 
-GUARDS = GuardBook(
+GUARDS = GuardSet(
     events=(
         Guard("error", "a stage broke, or a segment was lost", 0.01, _error),
         Guard("empty", "a segment without a word", 0.02, _empty),

@@ -19,7 +19,7 @@ ASKS = {
 def status(
     state: RouteState, shown: Mapping[str, Any] | None, server: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the route, its rollout with the evidence so far (`RolloutDesk.shown`), and what a running server adds."""
+    """Return the route, its rollout with the evidence so far (`RolloutOperations.shown`), and a server's own facts."""
     document: dict[str, Any] = {
         "revision": state.revision,
         "champion": state.champion,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from speechpipe.control.rollout.guards import GuardBook
+from speechpipe.control.rollout.guards import GuardSet
 from speechpipe.foundation.stats.eprocess import Betting, Bounded
 from speechpipe.foundation.storage.record import Record
 from speechpipe.serving.assignment import CANARY, CHAMPION, ROLLOUT, STEP, UNIT
@@ -44,14 +44,14 @@ class Sessions:
 
 
 @dataclass
-class Ledger:
+class ArmCounts:
     """Counts of one step of one rollout: units (users, sessions), each once for each guard, and sessions.
 
     Where both arms run at the same time units are compared: they were randomised. In blue/green the candidate's
     sessions (`compared`) are compared with the champion's of before: the units of neither had as long for an event.
     """
 
-    book: GuardBook
+    book: GuardSet
     rollout: int
     step: int
     slow_s: float
@@ -158,7 +158,7 @@ class Ledger:
         return (total - 1) / (self.last_at - self.first_at) * 3600
 
 
-def baseline(book: GuardBook, records: Sequence[Record], slow_s: float) -> dict[str, tuple[int, int]]:
+def baseline(book: GuardSet, records: Sequence[Record], slow_s: float) -> dict[str, tuple[int, int]]:
     """Return guard -> (events, sessions) of a champion's records from before a rollout.
 
     Sessions of users who came again count for as many independent ones as they are worth (`Sessions.effect`).

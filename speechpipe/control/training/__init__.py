@@ -2,7 +2,7 @@
 
 What trains: `ctc`, `lm`, `vad`. What runs it: `work`, a process of its own at lowest priority; `runner` starts, follows
 and stops it; `preparing` gathers what it learns from; `candidate` makes cards of what comes out; `archive` keeps the
-jobs; `policy` says when one begins by itself; `desk` puts them together.
+jobs; `policy` says when one begins by itself; `operations` puts them together.
 """
 
 from collections.abc import Mapping, Sequence

@@ -80,7 +80,7 @@ def place(card: Described, folder: Path, catalogue: Catalogue) -> Path:
     """Put a recognizer's files and its card into a folder of models; return where the card is.
 
     Raises:
-        InUse: that version is known with other contents.
+        Conflict: that version is known with other contents.
         BadInput: the card does not fit the others.
         OSError: it cannot be written.
     """

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speechpipe.cascade.catalog.bundles import Catalogue
-from speechpipe.control.review.operations import ReviewDesk
-from speechpipe.control.rollout.operations import RolloutDesk
+from speechpipe.control.review.operations import ReviewOperations
+from speechpipe.control.rollout.operations import RolloutOperations
 from speechpipe.control.rollout.plan import Plan, parse, template
 from speechpipe.control.training import Job, Judgement, Request, State
 from speechpipe.control.training.candidate import release
@@ -16,8 +16,8 @@ from speechpipe.control.training.dataset import checked, prepare
 from speechpipe.control.training.job_spec import RESULT, read_result
 from speechpipe.control.training.repository import Retrainings
 from speechpipe.control.training.runner import Ended, Run, clean
-from speechpipe.errors import InUse, SpeechpipeError
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.errors import Conflict, SpeechpipeError
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.foundation.text_files import read_text
 
@@ -37,7 +37,7 @@ class Places:
     audio: Path
 
 
-class RetrainDesk:
+class TrainingOperations:
     """One thread at a time. Every method raises `StoreUnavailable` if the store cannot be used."""
 
     def __init__(
@@ -45,16 +45,16 @@ class RetrainDesk:
         store: Store,
         catalogue: Catalogue,
         places: Places,
-        rollouts: Callable[[Callable[[RolloutDesk], object]], object],
+        rollouts: Callable[[Callable[[RolloutOperations], object]], object],
         guards: dict[str, float],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`rollouts` does something with the desk of rollouts, as whoever owns that wants it done."""
+        """`rollouts(act)` calls `act` with the operations of rollouts, under their owner's lock."""
         self._catalogue = catalogue
         self._places = places
         self._rollouts = rollouts
         self._guards = guards
-        self._reviews = ReviewDesk(store, clock)
+        self._reviews = ReviewOperations(store, clock)
         self.jobs = Retrainings(lambda: store.engine, clock)
 
     def ask(self, request: Request, owner: str = "") -> Job:
@@ -62,10 +62,10 @@ class RetrainDesk:
 
         Raises:
             BadInput, UnknownName, InvalidParameter: it cannot.
-            InUse: one is under way.
+            Conflict: one is under way.
         """
         bundle = checked(request, self._catalogue)
-        with reachable():
+        with translating_store_errors():
             return self.jobs.add(replace(request, bundle=bundle.id), owner)
 
     def folder(self, job: Job) -> Path:
@@ -82,7 +82,7 @@ class RetrainDesk:
         folder = self.folder(job)
         if (result := read_result(folder)) is not None and result.error:
             (folder / RESULT).unlink()  # it failed, and is tried again
-        with reachable():
+        with translating_store_errors():
             tasks = self._reviews.shelf.finished(job.request.since, tenant=job.request.tenant or None)
             prepare(job.request, bundle, tasks, self._places.audio.resolve(), folder)
         return Run(folder)
@@ -120,7 +120,7 @@ class RetrainDesk:
 
     def _ended(self, job: Job, state: State, reason: str, outcome: dict[str, object]) -> Job:
         log.info("retraining %d of %s is %s: %s", job.id, job.request.bundle, state.value, reason)
-        with reachable():
+        with translating_store_errors():
             newest = self.jobs.job(job.id)
             if newest.state is state:  # somebody stopped it, and it did
                 return self.jobs.tell(newest, outcome, newest.history[-1]["reason"])
@@ -135,21 +135,21 @@ class RetrainDesk:
         candidate, reason = str(outcome["candidate"]), str(outcome["reason"])
         held = outcome["judgement"] != Judgement.BETTER.value
 
-        def start(desk: RolloutDesk) -> None:
-            desk.start(self._plan(candidate, job.request), ACTOR)
+        def start(operations: RolloutOperations) -> None:
+            operations.start(self._plan(candidate, job.request), ACTOR)
             if held:
-                desk.hold(ACTOR, reason)
+                operations.hold(ACTOR, reason)
 
         try:
             self._rollouts(start)
-        except InUse as error:
+        except Conflict as error:
             log.info("%s waits: %s", candidate, error)
             return job
         except SpeechpipeError as error:
-            with reachable():
+            with translating_store_errors():
                 return self.jobs.tell(job, {"rollout": "refused"}, f"{candidate} cannot enter: {error.message}")
         said = "held at shadow" if held else "at shadow"
-        with reachable():
+        with translating_store_errors():
             return self.jobs.tell(job, {"rollout": said}, f"{candidate} is {said}: {reason}")
 
     def _plan(self, candidate: str, request: Request) -> Plan:
@@ -161,5 +161,5 @@ class RetrainDesk:
 
     def waiting(self) -> list[Job]:
         """Return jobs whose candidate waits for another rollout to end, the newest first."""
-        with reachable():
+        with translating_store_errors():
             return [job for job in self.jobs.listed((State.DONE,), most=20) if job.outcome.get("rollout") == WAITS]

@@ -35,7 +35,7 @@ LEAST = 10
 
 
 @dataclass
-class Desk:
+class TrainingContext:
     """Where a training is done: its folder, how it says where it stands, and how it is asked to stop."""
 
     folder: Path
@@ -55,21 +55,21 @@ class Stopped(Exception):
     """Somebody wants it stopped."""
 
 
-def run(desk: Desk) -> Result:
+def run(context: TrainingContext) -> Result:
     """Do what the order says.
 
     Raises:
         SpeechpipeError: nothing can come of it.
         Stopped: it was stopped.
     """
-    order = read_order(desk.folder)
-    desk.say("reading", 0.0)
-    recipes: Mapping[Kind, Callable[[Order, Desk], Result]] = {Kind.CTC: _ctc, Kind.LM: _lm, Kind.VAD: _vad}
-    return recipes[order.kind](order, desk)
+    order = read_order(context.folder)
+    context.say("reading", 0.0)
+    recipes: Mapping[Kind, Callable[[Order, TrainingContext], Result]] = {Kind.CTC: _ctc, Kind.LM: _lm, Kind.VAD: _vad}
+    return recipes[order.kind](order, context)
 
 
-def _examples(order: Order, desk: Desk, alphabet: str) -> tuple[Examples, list[Example], list[Example]]:
-    found = read_examples([desk.folder / path for path in order.manifests], alphabet).needed(LEAST)
+def _examples(order: Order, context: TrainingContext, alphabet: str) -> tuple[Examples, list[Example], list[Example]]:
+    found = read_examples([context.folder / path for path in order.manifests], alphabet).needed(LEAST)
     learnt, held = split(found.items, HELD_OUT, order.seed)
     return found, learnt, held
 
@@ -85,7 +85,7 @@ def _data(found: Examples, learnt: int, held: int) -> dict[str, Scalar]:
     }
 
 
-def _ctc(order: Order, desk: Desk) -> Result:
+def _ctc(order: Order, context: TrainingContext) -> Result:
     from speechpipe.cascade.asr.acoustic.weights import load
     from speechpipe.cascade.asr.ctc import read_lexicon
     from speechpipe.control.training.ctc.adaptation import FINE, LEXICON, WEIGHTS, CtcOptions, teach
@@ -93,26 +93,26 @@ def _ctc(order: Order, desk: Desk) -> Result:
 
     files = {file.role: file.path for file in order.asr.files}
     alphabet = load(files["weights"]).config.alphabet
-    found, learnt, held = _examples(order, desk, alphabet)
+    found, learnt, held = _examples(order, context, alphabet)
     words: set[str] = set()
     if "lexicon" in files:
         # All reviewed texts say which words there are; only the audio of some is held out.
         words = {word for item in found for word in item.text.split()} | set(read_lexicon(files["lexicon"]))
-    replay = read_examples([desk.folder / path for path in order.replay], alphabet).items if order.replay else []
+    replay = read_examples([context.folder / path for path in order.replay], alphabet).items if order.replay else []
     options = CtcOptions(replace(FINE, seed=order.seed), words=sorted(words), extra=replay, size=16)
 
     def told(progress: Progress, batch: int, batches: int) -> None:
         share = (len(progress.epochs) + batch / max(batches, 1)) / options.train.epochs
-        desk.say(f"epoch {len(progress.epochs) + 1} of {options.train.epochs}", 0.05 + 0.8 * min(share, 1.0))
+        context.say(f"epoch {len(progress.epochs) + 1} of {options.train.epochs}", 0.05 + 0.8 * min(share, 1.0))
 
     done = teach(
-        files["weights"], learnt, learnt[: max(2, len(learnt) // 10)], desk.candidate, options, told, desk.stop
+        files["weights"], learnt, learnt[: max(2, len(learnt) // 10)], context.candidate, options, told, context.stop
     )
     if done.progress.stopped == "stopped":
         raise Stopped
     names = {"weights": WEIGHTS} | ({"lexicon": LEXICON} if words else {})
     figures: dict[str, float] = {"epochs": len(done.progress.epochs), "new_words": len(words) and _new(words, files)}
-    return _judged(order, desk, names, held, _data(found, len(learnt), len(held)), figures)
+    return _judged(order, context, names, held, _data(found, len(learnt), len(held)), figures)
 
 
 def _new(words: set[str], files: Mapping[str, Path]) -> int:
@@ -121,22 +121,22 @@ def _new(words: set[str], files: Mapping[str, Path]) -> int:
     return len(words - set(read_lexicon(files["lexicon"])))
 
 
-def _lm(order: Order, desk: Desk) -> Result:
+def _lm(order: Order, context: TrainingContext) -> Result:
     from speechpipe.cascade.asr.pocketsphinx import model_files
     from speechpipe.control.training.lm.adaptation import LmOptions, adapt
     from speechpipe.control.training.lm.pronounce import read_pronunciations
 
     files = dict(zip(("lm", "dict"), model_files(), strict=True)) | {file.role: file.path for file in order.asr.files}
-    found, learnt, held = _examples(order, desk, "")
-    spoken = read_pronunciations(desk.folder / order.pronunciations) if order.pronunciations else {}
+    found, learnt, held = _examples(order, context, "")
+    spoken = read_pronunciations(context.folder / order.pronunciations) if order.pronunciations else {}
     steps = iter(range(1, 10))
     adapted = adapt(
         [item.text for item in learnt],
         files["lm"],
         files["dict"],
-        desk.candidate,
+        context.candidate,
         LmOptions(pronunciations=spoken, seed=order.seed),
-        lambda what: desk.say(what, 0.05 + 0.1 * next(steps)),
+        lambda what: context.say(what, 0.05 + 0.1 * next(steps)),
     )
     figures = {
         "weight": round(adapted.weight, 3),
@@ -146,12 +146,12 @@ def _lm(order: Order, desk: Desk) -> Result:
     }
     names = {"lm": "lm.bin", "dict": "words.dict"}
     data = _data(found, len(learnt), len(held)) | {"unpronounceable": adapted.refused.get("alphabet", 0)}
-    return _judged(order, desk, names, held, data, figures)
+    return _judged(order, context, names, held, data, figures)
 
 
 def _judged(
     order: Order,
-    desk: Desk,
+    context: TrainingContext,
     names: Mapping[str, str],
     held: list[Example],
     data: Mapping[str, Scalar],
@@ -160,18 +160,18 @@ def _judged(
     """Let the old and the new one hear what neither has learnt from."""
     kept = tuple(file for file in order.asr.files if file.role not in names)
     new = replace(
-        order.asr, files=kept + tuple(ModelFile(role, desk.candidate / name, "") for role, name in names.items())
+        order.asr, files=kept + tuple(ModelFile(role, context.candidate / name, "") for role, name in names.items())
     )
-    check = read_examples([desk.folder / path for path in order.check]).items if order.check else []
+    check = read_examples([context.folder / path for path in order.check]).items if order.check else []
 
     def compare(examples: list[Example]) -> evaluation_gate.Beside:
         errors = []
         for number, component in enumerate((order.asr, new)):
 
             def told(done: int, number: int = number) -> None:
-                if desk.stop():
+                if context.stop():
                     raise Stopped
-                desk.say("hearing what was held out", 0.85 + 0.15 * (number + done / len(examples)) / 2)
+                context.say("hearing what was held out", 0.85 + 0.15 * (number + done / len(examples)) / 2)
 
             errors.append(evaluation_gate.heard(component, examples, told))
         return evaluation_gate.beside(errors[0], errors[1], order.seed)
@@ -184,21 +184,21 @@ def _judged(
     return Result(judgement, reason, {**figures, **rates}, data, dict(names))
 
 
-def _vad(order: Order, desk: Desk) -> Result:
+def _vad(order: Order, context: TrainingContext) -> Result:
     from speechpipe.cascade.vad import load_vad
     from speechpipe.cascade.vad.segmenter import SegmenterOptions
     from speechpipe.control.training.spans import read_marked
     from speechpipe.control.training.vad_fit import fit
 
-    recordings = read_marked([desk.folder / path for path in order.manifests])
+    recordings = read_marked([context.folder / path for path in order.manifests])
     vad = load_vad(order.vad.implementation, **order.vad.options)
     start = SegmenterOptions().changed(order.segmenter)
     steps = iter(range(1, 20))
 
     def told(what: str) -> None:
-        if desk.stop():
+        if context.stop():
             raise Stopped
-        desk.say(what, min(0.95, 0.1 * next(steps)))
+        context.say(what, min(0.95, 0.1 * next(steps)))
 
     fitted = fit(recordings, vad, start, seed=order.seed, told=told)
     figures = {
@@ -231,9 +231,9 @@ def main(folder: Path, parent: int) -> int:
     system.give_way(system.NOBODY_ELSE)
     if read_result(folder) is not None:
         return 0  # whoever started it before died before it took the result
-    desk = Desk(folder, lambda: bool(asked) or os.getppid() != parent)
+    context = TrainingContext(folder, lambda: bool(asked) or os.getppid() != parent)
     try:
-        result = run(desk)
+        result = run(context)
     except Stopped:
         return STOPPED
     except SpeechpipeError as error:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from speechpipe.control.training import Job, Request, State, read_request
-from speechpipe.errors import InUse, UnknownName
+from speechpipe.errors import Conflict, UnknownName
 from speechpipe.foundation.storage.schema import retrainings
 
 SILENT_S = 15.0
@@ -28,11 +28,11 @@ class Retrainings:
         """Write a request down: for whoever has time, or for an owner who begins at once.
 
         Raises:
-            InUse: another retraining of that bundle is not over.
+            Conflict: another retraining of that bundle is not over.
         """
         for job in self.listed(states=(State.WAITING, State.RUNNING)):
             if (job.request.bundle, job.request.kind) == (request.bundle, request.kind):
-                raise InUse(f"retraining {job.id} of {request.bundle} is {job.state.value}: wait for it, or stop it")
+                raise Conflict(f"retraining {job.id} of {request.bundle} is {job.state.value}: wait for it, or stop it")
         # Another caller may do the same at this moment: the index `retrainings_open` lets one of them in.
         now = self._clock()
         line = {"at": now, "actor": request.by, "action": "ask", "reason": request.reason}
@@ -53,7 +53,7 @@ class Retrainings:
             with self._engine().begin() as connection:
                 key = connection.execute(insert(retrainings), row).inserted_primary_key
         except IntegrityError as error:
-            raise InUse(f"a retraining of {request.bundle} was begun by somebody else at the same time") from error
+            raise Conflict(f"a retraining of {request.bundle} was begun by somebody else at the same time") from error
         assert key is not None
         return self.job(int(key[0]))
 
@@ -84,13 +84,13 @@ class Retrainings:
         """Take a job that waits, was stopped, or whose owner is gone.
 
         Raises:
-            InUse: somebody works on it, or it is over.
+            Conflict: somebody works on it, or it is over.
         """
         now = self._clock()
         mine = job.owner == owner and job.state is State.RUNNING
         gone = job.state is State.RUNNING and now - job.beat_at > SILENT_S
         if not (mine or gone or job.state in (State.WAITING, State.STOPPED, State.FAILED)):
-            raise InUse(f"retraining {job.id} is {job.state.value}")
+            raise Conflict(f"retraining {job.id} is {job.state.value}")
         return self._change(
             job, "begin" if job.state is State.WAITING else "go on", owner, "", State.RUNNING, owner=owner, beat_at=now
         )
@@ -116,11 +116,11 @@ class Retrainings:
 
         Raises:
             UnknownName: there is none.
-            InUse: it is at work, or done.
+            Conflict: it is at work, or done.
         """
         job = self.job(number)
         if job.state not in (State.STOPPED, State.FAILED):
-            raise InUse(f"retraining {number} is {job.state.value}")
+            raise Conflict(f"retraining {number} is {job.state.value}")
         return self._change(job, "again", actor, "", State.WAITING, owner="")
 
     def stop(self, number: int, actor: str, reason: str = "") -> Job:
@@ -128,11 +128,11 @@ class Retrainings:
 
         Raises:
             UnknownName: there is none.
-            InUse: it is over.
+            Conflict: it is over.
         """
         job = self.job(number)
         if job.state.over:
-            raise InUse(f"retraining {number} is {job.state.value}")
+            raise Conflict(f"retraining {number} is {job.state.value}")
         return self._change(job, "stop", actor, reason, State.STOPPED)
 
     def _change(self, job: Job, action: str, actor: str, reason: str, state: State, **values: Any) -> Job:
@@ -149,9 +149,9 @@ class Retrainings:
         try:
             with self._engine().begin() as connection:
                 if connection.execute(update(retrainings).where(own).values(**row)).rowcount != 1:
-                    raise InUse(f"retraining {job.id} was changed by somebody else at the same time")
+                    raise Conflict(f"retraining {job.id} was changed by somebody else at the same time")
         except IntegrityError as error:
-            raise InUse(f"another retraining of {job.request.bundle} waits or runs") from error
+            raise Conflict(f"another retraining of {job.request.bundle} waits or runs") from error
         return self.job(job.id)
 
 

@@ -14,18 +14,18 @@ from typing import Any
 
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.control.review.tasks import Kind as Heard
-from speechpipe.control.rollout.operations import RolloutDesk
-from speechpipe.control.rollout.service import Rollouts
+from speechpipe.control.rollout.operations import RolloutOperations
+from speechpipe.control.rollout.service import RolloutService
 from speechpipe.control.training import Job, Request, State
 from speechpipe.control.training.dataset import recipe_for
-from speechpipe.control.training.operations import RetrainDesk
+from speechpipe.control.training.operations import TrainingOperations
 from speechpipe.control.training.policy import Decision, Facts, Firing, Policy, decide, parse
 from speechpipe.control.training.runner import Run
-from speechpipe.errors import InUse, SpeechpipeError
+from speechpipe.errors import Conflict, SpeechpipeError
 from speechpipe.foundation.background import BackgroundTask
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.text_files import read_text
-from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameDesk
+from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.repository import Archive
@@ -41,22 +41,24 @@ ACTOR = "policy"
 log = logging.getLogger(__name__)
 
 
-DeskOf = Callable[[Callable[[Callable[[RolloutDesk], object]], object]], RetrainDesk]
+DeskOf = Callable[[Callable[[Callable[[RolloutOperations], object]], object]], TrainingOperations]
 
 
-class Retraining:
+class TrainingService:
     """Made beside the rollouts; started and closed with the server."""
 
-    def __init__(self, service: Service, rollouts: Rollouts, desk_of: DeskOf) -> None:
-        """Follow the jobs of a service; `desk_of` makes their desk, given how to do something with the rollouts'."""
+    def __init__(self, service: Service, rollouts: RolloutService, operations_of: DeskOf) -> None:
+        """Follow the jobs of a service; `operations_of` makes their operations, given what runs a function
+        with the operations of rollouts under their lock.
+        """
         store = service.store
         assert store is not None, "retrainings live in the store"
         self._service = service
         self._rollouts = rollouts
         self._archive = Archive(lambda: store.engine)
-        self._blame = BlameDesk(monitoring_of(service).spec, store)
+        self._blame = BlameOperations(monitoring_of(service).spec, store)
         self._owner = f"{socket.gethostname()}:{service.settings.state_dir.resolve()}"[-128:]
-        self.desk = desk_of(self._with_rollouts)
+        self.operations = operations_of(self._with_rollouts)
         self._run: tuple[Job, Run] | None = None
         self._lock = threading.RLock()
         self.decision = NOTHING
@@ -81,11 +83,11 @@ class Retraining:
             self._run[1].stop()
 
     def _work(self) -> None:
-        with suppress(InUse):  # another server was faster: the next look sees what it did
+        with suppress(Conflict):  # another server was faster: the next look sees what it did
             self.tick()
 
     def _look(self) -> None:
-        with suppress(InUse):
+        with suppress(Conflict):
             self.look()
 
     @property
@@ -100,7 +102,7 @@ class Retraining:
         """Follow the training that runs, or take up one that waits; start the rollout of a candidate that is ready.
 
         Raises:
-            InUse: another server was faster.
+            Conflict: another server was faster.
             SpeechpipeError, SQLAlchemyError, OSError: the store cannot be used.
         """
         with self._lock:
@@ -108,27 +110,27 @@ class Retraining:
                 self._follow(*self._run)
             elif (job := self._next()) is not None:
                 self._begin(job)
-            for job in self.desk.waiting()[:1]:  # of several the newest: it has learnt from the most
+            for job in self.operations.waiting()[:1]:  # of several the newest: it has learnt from the most
                 active = self._rollouts.state.active
                 if active is None or active.held:
-                    self.desk.enter(job)
+                    self.operations.enter(job)
 
     def _next(self) -> Job | None:
-        with reachable():
-            open_ = self.desk.jobs.listed((State.RUNNING, State.WAITING))
+        with translating_store_errors():
+            open_ = self.operations.jobs.listed((State.RUNNING, State.WAITING))
         for job in reversed(open_):
             try:
-                with reachable():
-                    return self.desk.jobs.claim(job, self._owner)
-            except InUse:
+                with translating_store_errors():
+                    return self.operations.jobs.claim(job, self._owner)
+            except Conflict:
                 continue
         return None
 
     def _begin(self, job: Job) -> None:
         try:
-            self._run = (job, self.desk.begin(job))
+            self._run = (job, self.operations.begin(job))
         except (SpeechpipeError, OSError) as error:
-            self.desk.fail(job, error)
+            self.operations.fail(job, error)
             self.counts["failed"] += 1
             return
         self.counts["begun"] += 1
@@ -136,25 +138,27 @@ class Retraining:
     def _follow(self, job: Job, run: Run) -> None:
         ended = run.poll()
         if ended is None:
-            with reachable():
-                now = self.desk.jobs.beat(job)
+            with translating_store_errors():
+                now = self.operations.jobs.beat(job)
             over_budget = 0 < job.request.budget_s < run.seconds + float(now.outcome.get("seconds", 0.0))
             if now.state is State.RUNNING and now.owner == self._owner and not over_budget:
                 return
             run.stop()
             if over_budget:
-                with reachable():
-                    self.desk.jobs.stop(job.id, ACTOR, f"its budget of {job.request.budget_s / 3600:.1f} h is spent")
+                with translating_store_errors():
+                    self.operations.jobs.stop(
+                        job.id, ACTOR, f"its budget of {job.request.budget_s / 3600:.1f} h is spent"
+                    )
             ended = run.poll()
             assert ended is not None
         self._run = None
-        done = self.desk.end(job, ended, run.seconds)
+        done = self.operations.end(job, ended, run.seconds)
         self.counts[done.state.value] += 1
         self._rollouts.nudge()
 
-    def _with_rollouts(self, act: Callable[[RolloutDesk], object]) -> object:
+    def _with_rollouts(self, act: Callable[[RolloutOperations], object]) -> object:
         with self._rollouts.locked():
-            found = act(self._rollouts.desk)
+            found = act(self._rollouts.operations)
         self._rollouts.nudge()
         return found
 
@@ -199,13 +203,13 @@ class Retraining:
             approval=policy.approval,
             budget_s=max(60.0, left_h * 3600.0),
         )
-        self.desk.ask(request)
+        self.operations.ask(request)
 
     def _facts(self) -> Facts:
         champion = self._service.champion
-        with reachable():
+        with translating_store_errors():
             alarms = self._alarms(champion.id)
-            jobs = self.desk.jobs.listed(most=1)
+            jobs = self.operations.jobs.listed(most=1)
             last = jobs[0] if jobs else None
             last_at = last.created_at if last is not None else 0.0
             reviews = self._reviews(last_at) if alarms else 0
@@ -248,12 +252,12 @@ class Retraining:
     def _reviews(self, since: float) -> int:
         if self._service.reviewing is None:
             return 0
-        finished = reviewing_of(self._service).desk.shelf.finished(since)
+        finished = reviewing_of(self._service).operations.shelf.finished(since)
         return sum(said.kind is Heard.SPEECH for task in finished for said in task.work)
 
     def _spent_h(self) -> float:
-        with reachable():
-            jobs = self.desk.jobs.listed(since=self._service.clock() - WEEK_S)
+        with translating_store_errors():
+            jobs = self.operations.jobs.listed(since=self._service.clock() - WEEK_S)
         return sum(float(job.outcome.get("seconds", 0.0)) for job in jobs) / 3600.0
 
     # ---- facts ----

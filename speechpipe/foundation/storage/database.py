@@ -80,7 +80,7 @@ def told(error: Exception) -> str:
 
 
 @contextmanager
-def reachable() -> Iterator[None]:
+def translating_store_errors() -> Iterator[None]:
     """Translate what a store raises inside into errors of this program; the driver's text stays in the cause.
 
     Raises:

@@ -10,9 +10,9 @@ from contextlib import AbstractAsyncContextManager
 from fastapi import FastAPI
 
 from speechpipe import __version__
-from speechpipe.app import training_desk
-from speechpipe.control.rollout.service import Rollouts
-from speechpipe.control.training.service import Retraining
+from speechpipe.app import training_operations
+from speechpipe.control.rollout.service import RolloutService
+from speechpipe.control.training.service import TrainingService
 from speechpipe.interfaces.api import docs, errors, pages
 from speechpipe.interfaces.api.access import operations_of
 from speechpipe.interfaces.api.admin import automation, health, ops, retrain, rollout, runbook
@@ -26,8 +26,8 @@ from speechpipe.interfaces.api.review import lists as review_lists
 from speechpipe.interfaces.api.review import tasks as review_tasks
 from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.serving.engine import Service
-from speechpipe.serving.health.prober import Probing
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.health.prober import Prober
+from speechpipe.serving.live.manager import StreamManager
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ LOOP_BEAT_S = 0.1
 
 
 def create_app(
-    service: Service, hub: Hub, on_failure: Callable[[BaseException], None], stopping: Stopping | None = None
+    service: Service, hub: StreamManager, on_failure: Callable[[BaseException], None], stopping: Stopping | None = None
 ) -> FastAPI:
     """Return the application. The server answers `/livez` at once; `/readyz` says when the models are warm.
 
@@ -47,9 +47,9 @@ def create_app(
         stopping: set when the server begins to stop.
     """
     stopping = Stopping() if stopping is None else stopping
-    probing = Probing(service)
-    rollouts = Rollouts(service)
-    retraining = Retraining(service, rollouts, lambda act: training_desk(service, act))
+    probing = Prober(service)
+    rollouts = RolloutService(service)
+    retraining = TrainingService(service, rollouts, lambda act: training_operations(service, act))
     app = FastAPI(
         title="speechpipe",
         version=__version__,
@@ -94,9 +94,9 @@ def unready(arrivals: Arrivals, stopping: Stopping) -> list[str]:
 
 def _lifespan(
     service: Service,
-    hub: Hub,
+    hub: StreamManager,
     on_failure: Callable[[BaseException], None],
-    parts: tuple[Probing, Rollouts, Retraining],
+    parts: tuple[Prober, RolloutService, TrainingService],
     stopping: Stopping,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Return what ties the service's life to the server's: on SIGTERM everything is over `drain_timeout_s` later."""

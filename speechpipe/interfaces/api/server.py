@@ -27,7 +27,7 @@ from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.serving.engine import Service
 from speechpipe.serving.health.service import monitoring_of
 from speechpipe.serving.live.budget import ByteBudget
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 
 log = logging.getLogger("speechpipe")
 
@@ -71,7 +71,7 @@ def _end_at_once() -> None:
 class _DrainingServer(uvicorn.Server):
     """Lets live sessions have their finals, and uploads their answers, before connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub, stopping: Stopping, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, hub: StreamManager, stopping: Stopping, settings: Settings) -> None:
         super().__init__(config)
         self._hub = hub
         self._stopping = stopping
@@ -149,7 +149,7 @@ def run(settings: Settings) -> None:
         raise BadInput(f"SPEECHPIPE_BUNDLE, SPEECHPIPE_PRELOAD or --bundle: {error.message}") from error
     except InvalidParameter as error:
         raise BadInput(f"SPEECHPIPE_{(error.param or '').upper()}: {error.message}") from error
-    hub = Hub(service)
+    hub = StreamManager(service)
     monitoring_of(service).add_source(hub.facts)
     stopping = Stopping()
     app = create_app(service, hub, failed, stopping)

@@ -15,7 +15,7 @@ from speechpipe.interfaces.api.gate import route_path
 from speechpipe.interfaces.api.websocket_protocol import EXTENSION, LimitedWebSocket
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Finish, Message
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.outbox import Goodbye
 from speechpipe.serving.live.stream import LiveStream
 
@@ -95,7 +95,7 @@ def close_reason(text: str) -> str:
 
 
 async def serve(
-    service: Service, hub: Hub, socket: WebSocket, client: Client, login: tuple[str | None, str | None]
+    service: Service, hub: StreamManager, socket: WebSocket, client: Client, login: tuple[str | None, str | None]
 ) -> None:
     """Open, accept, greet and pump; whatever happens, the client is told in its protocol and the stream is let go.
 
@@ -150,7 +150,7 @@ class Connection:
     parsing = asyncio.Semaphore(1)
     """Large messages are parsed one at a time: each takes several times its size while it is."""
 
-    def __init__(self, socket: WebSocket, hub: Hub, client: Client, send_timeout_s: float) -> None:
+    def __init__(self, socket: WebSocket, hub: StreamManager, client: Client, send_timeout_s: float) -> None:
         self._socket = socket
         self._hub = hub
         self._client = client

@@ -32,12 +32,12 @@ def show(
 ) -> None:
     """Show what holds for whom, and what was changed."""
     from speechpipe.control.review import documents as review_documents
-    from speechpipe.foundation.storage.database import reachable
+    from speechpipe.foundation.storage.database import translating_store_errors
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.interfaces.cli.watching import review_desk
+    from speechpipe.interfaces.cli.watching import review_operations
 
-    automation = review_desk(store).automation
-    with reachable():
+    automation = review_operations(store).automation
+    with translating_store_errors():
         scopes = [review_documents.policy(scope, item) for scope, item in sorted(automation.policies().items())]
         lines = [review_documents.entry(item) for item in automation.history(history)]
     if as_json:
@@ -113,18 +113,18 @@ def _changed(store: str, scope: str, wanted: "PolicyChange") -> "tuple[str, Scop
     """Make a change after the checks that the server makes, too; return the scope that was meant, and it."""
     from speechpipe.control.review.changes import ChangeChecks
     from speechpipe.control.review.scopes import Scopes
-    from speechpipe.foundation.storage.database import reachable
+    from speechpipe.foundation.storage.database import translating_store_errors
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.interfaces.cli.watching import review_desk
+    from speechpipe.interfaces.cli.watching import review_operations
     from speechpipe.serving.automation import Degree
     from speechpipe.serving.automation.policy import Policy
 
     config = settings()
-    automation = review_desk(store, create=True).automation
+    automation = review_operations(store, create=True).automation
     automation.base = Policy(Degree(config.default_degree))
     keys = {*config.api_keys, *config.operator_keys, *config.reviewer_keys}
     checks = ChangeChecks(automation, Scopes(automation.engine, keys, config.enterprise_tenants), time.time)
-    with reachable():
+    with translating_store_errors():
         meant = _confirmed(
             lambda confirmed: checks.scope(scope, replace(wanted, confirm=confirmed)), yes=wanted.confirm
         )

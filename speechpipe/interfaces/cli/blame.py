@@ -40,7 +40,7 @@ def blame(
 ) -> None:
     """Say which stage degraded, what that rests on, and what would refute it; one verdict a group of traffic."""
     from speechpipe.errors import BadInput, InvalidParameter
-    from speechpipe.interfaces.cli.watching import cascade, desk, moment
+    from speechpipe.interfaces.cli.watching import cascade, moment, operations
     from speechpipe.interfaces.web.blame import picture
     from speechpipe.monitor.blame.documents import document
     from speechpipe.monitor.report import Filters
@@ -52,7 +52,7 @@ def blame(
         if end <= begin:
             raise InvalidParameter("the window ends before it begins", param="window")
     filters = Filters(tenant_class or None, channel or None, bundle or None)
-    found = desk(store).verdicts(begin, end, filters, reference, onset)
+    found = operations(store).verdicts(begin, end, filters, reference, onset)
     if not found:
         raise BadInput("there was no traffic in that time")
     if format_ is Format.JSON:

@@ -11,7 +11,7 @@ from speechpipe.config import Settings
 from speechpipe.errors import SpeechpipeError
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Ended, Event, Final, Finish, LiveRequest, Message, Partial
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 from speechpipe.types import Scalar
 
 CLEAR_LINE = "\r\x1b[K"
@@ -70,7 +70,7 @@ def run(
     """Run one live session in this process; return whether it failed."""
     service = Service(config.model_copy(update=PLAIN), live=True)
     chosen = service.bundle(bundle, changes)
-    hub = Hub(service)
+    hub = StreamManager(service)
     with service:
         hub.start()
         try:

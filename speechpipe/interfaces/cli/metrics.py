@@ -47,9 +47,9 @@ def value(
     from rich.console import Console
     from rich.table import Table
 
-    from speechpipe.interfaces.cli.watching import desk, duration_s
+    from speechpipe.interfaces.cli.watching import duration_s, operations
 
-    rows = desk(store).value(duration_s(last))
+    rows = operations(store).value(duration_s(last))
     table = Table(box=None)
     for title in ("metric", "values", "alarms", "acknowledged", "blamed", "decides", "hours firing"):
         table.add_column(title, justify="left" if title == "metric" else "right")

@@ -28,12 +28,12 @@ def set_(
 ) -> None:
     """Propose references from a stretch of time, one for each group of traffic. Nothing changes until approved."""
     from speechpipe.errors import BadInput
-    from speechpipe.interfaces.cli.watching import desk, duration_s, moment
+    from speechpipe.interfaces.cli.watching import duration_s, moment, operations
     from speechpipe.monitor.report import Filters
 
     end = moment(until)
     filters = Filters(tenant_class or None, channel or None, bundle or None)
-    found = desk(store).propose(end - duration_s(last), end, filters)
+    found = operations(store).propose(end - duration_s(last), end, filters)
     if not found:
         raise BadInput("there was no traffic in that time")
     _print(found)
@@ -45,10 +45,10 @@ def show(
 ) -> None:
     """List all references."""
     from speechpipe.interfaces.cli.report import progress_lines
-    from speechpipe.interfaces.cli.watching import desk
+    from speechpipe.interfaces.cli.watching import operations
     from speechpipe.serving.health import documents as health_documents
 
-    opened = desk(store)
+    opened = operations(store)
     found = opened.references()
     if as_json:
         typer.echo(json.dumps([health_documents.reference(item) for item in found]))
@@ -63,9 +63,9 @@ def approve(
     numbers: Annotated[list[int], typer.Argument(help="Numbers of proposals.")], store: StoreOption = ""
 ) -> None:
     """Pin proposals: from now on traffic is compared with them."""
-    from speechpipe.interfaces.cli.watching import desk
+    from speechpipe.interfaces.cli.watching import operations
 
-    found = desk(store)
+    found = operations(store)
     _print([found.approve(number, getpass.getuser()) for number in numbers])
 
 
@@ -79,12 +79,12 @@ def announce(
 ) -> None:
     """Announce a change: no drift alarms for that tenant meanwhile."""
     from speechpipe.errors import InvalidParameter
-    from speechpipe.interfaces.cli.watching import desk, moment
+    from speechpipe.interfaces.cli.watching import moment, operations
 
     begin, end = moment(since), moment(until)
     if end <= begin:
         raise InvalidParameter("the change ends before it begins", param="until")
-    number = desk(store).announce("" if tenant == "all" else tenant, begin, end, note)
+    number = operations(store).announce("" if tenant == "all" else tenant, begin, end, note)
     typer.echo(f"announced change {number}")
 
 

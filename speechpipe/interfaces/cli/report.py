@@ -58,14 +58,14 @@ def report(
 
 def _read(store: str, seconds: float, until: str, query: dict[str, str], format_: Format) -> tuple[str, str]:
     from speechpipe.control.review import documents as review_documents
-    from speechpipe.interfaces.cli.watching import desk, moment, review_desk
+    from speechpipe.interfaces.cli.watching import moment, operations, review_operations
     from speechpipe.interfaces.web import health as health_page
     from speechpipe.monitor.report import Filters
     from speechpipe.serving.health import documents as health_documents
 
     filters = Filters(**{name: value or None for name, value in query.items()})
-    found = desk(store).report(seconds, filters, moment(until))
-    people = review_documents.people(review_desk(store).people(found.facts.since))
+    found = operations(store).report(seconds, filters, moment(until))
+    people = review_documents.people(review_operations(store).people(found.facts.since))
     if format_ is Format.HTML:
         return health_page.whole(found, people), found.grade.label
     return _written(health_documents.document(found, people), format_), found.grade.label

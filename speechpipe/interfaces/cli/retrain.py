@@ -15,10 +15,10 @@ from speechpipe.interfaces.cli import app
 
 if TYPE_CHECKING:
     from speechpipe.control.training import Job
-    from speechpipe.control.training.operations import RetrainDesk
+    from speechpipe.control.training.operations import TrainingOperations
     from speechpipe.control.training.runner import Run
 
-group = typer.Typer(help="Retraining: by hand, and what the policy did.", no_args_is_help=True)
+group = typer.Typer(help="TrainingService: by hand, and what the policy did.", no_args_is_help=True)
 app.add_typer(group, name="retrain")
 
 StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
@@ -34,9 +34,9 @@ ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 POLL_S = 0.3
 
 
-def _desk(store: str) -> "RetrainDesk":
-    from speechpipe.app import training_desk
-    from speechpipe.control.rollout.operations import RolloutDesk
+def _operations(store: str) -> "TrainingOperations":
+    from speechpipe.app import training_operations
+    from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.service import verified
     from speechpipe.control.rollout.speech_guards import GUARDS
     from speechpipe.foundation.storage.writer import Store
@@ -46,15 +46,15 @@ def _desk(store: str) -> "RetrainDesk":
 
     opened = Store(store_settings(store, create=True).record_store_url)
     service = Service(settings())
-    rollouts = RolloutDesk(opened, GUARDS, lambda name: verified(service, name))
-    return training_desk(service, lambda act: act(rollouts), opened)
+    rollouts = RolloutOperations(opened, GUARDS, lambda name: verified(service, name))
+    return training_operations(service, lambda act: act(rollouts), opened)
 
 
 def _champion(store: str) -> str:
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.interfaces.cli.rollout import rollout_desk
+    from speechpipe.interfaces.cli.rollout import rollout_operations
 
-    return rollout_desk(store, create=True).state().champion or settings().bundle
+    return rollout_operations(store, create=True).state().champion or settings().bundle
 
 
 @group.command()
@@ -138,36 +138,36 @@ def _ask(
         getpass.getuser(),
         reason,
     )
-    desk = _desk(store)
-    job = desk.ask(request, "" if detach else _owner())
+    operations = _operations(store)
+    job = operations.ask(request, "" if detach else _owner())
     typer.echo(f"retraining {job.id} of {job.request.bundle}" + (": left to the server" if detach else ""), err=True)
     if not detach:
-        _work(desk, job)
+        _work(operations, job)
 
 
 def _owner() -> str:
     return f"{os.uname().nodename}:{os.getpid()}"
 
 
-def _work(desk: "RetrainDesk", job: "Job") -> None:
+def _work(operations: "TrainingOperations", job: "Job") -> None:
     from speechpipe.control.training import State
     from speechpipe.errors import SpeechpipeError
 
     try:
-        run = desk.begin(job)
+        run = operations.begin(job)
     except (SpeechpipeError, OSError) as error:
-        desk.fail(job, error)
+        operations.fail(job, error)
         raise
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: run.stop())
-    done = _follow(desk, job, run)
+    done = _follow(operations, job, run)
     _say(done)
     if done.state is State.STOPPED:
         typer.echo(f"speechpipe retrain resume {job.id} goes on", err=True)
     raise typer.Exit(0 if done.state is State.DONE else 1)
 
 
-def _follow(desk: "RetrainDesk", job: "Job", run: "Run") -> "Job":
+def _follow(operations: "TrainingOperations", job: "Job", run: "Run") -> "Job":
     from speechpipe.control.training import State
     from speechpipe.interfaces.cli.progress import bar
 
@@ -178,10 +178,10 @@ def _follow(desk: "RetrainDesk", job: "Job", run: "Run") -> "Job":
             show(str(found.get("what", "starting")), float(found.get("share", 0.0)))
             if time.monotonic() - beat_at > 3.0:
                 beat_at = time.monotonic()
-                if desk.jobs.beat(job).state is not State.RUNNING:
+                if operations.jobs.beat(job).state is not State.RUNNING:
                     run.stop()
             time.sleep(POLL_S)
-    return desk.end(job, ended, run.seconds)
+    return operations.end(job, ended, run.seconds)
 
 
 @group.command("list")
@@ -191,7 +191,7 @@ def list_(
     """Show retrainings, the newest first: who asked, what came of them."""
     from speechpipe.control.training.documents import row
 
-    jobs = _desk(store).jobs.listed()
+    jobs = _operations(store).jobs.listed()
     if as_json:
         typer.echo(json.dumps([row(job) for job in jobs]))
         return
@@ -204,17 +204,17 @@ def list_(
 @group.command()
 def stop(number: Annotated[int, typer.Argument()], reason: ReasonOption = "", store: StoreOption = "") -> None:
     """Stop one; it keeps its last checkpoint."""
-    _say(_desk(store).jobs.stop(number, getpass.getuser(), reason))
+    _say(_operations(store).jobs.stop(number, getpass.getuser(), reason))
 
 
 @group.command()
 def resume(number: Annotated[int, typer.Argument()], detach: DetachOption = False, store: StoreOption = "") -> None:
     """Go on with one that was stopped or has failed."""
-    desk = _desk(store)
+    operations = _operations(store)
     if detach:
-        _say(desk.jobs.again(number, getpass.getuser()))
+        _say(operations.jobs.again(number, getpass.getuser()))
         return
-    _work(desk, desk.jobs.claim(desk.jobs.job(number), _owner()))
+    _work(operations, operations.jobs.claim(operations.jobs.job(number), _owner()))
 
 
 @group.command()

@@ -23,11 +23,11 @@ def list_(
     """Show what waits for a person, the most urgent first."""
     from speechpipe.control.review import TaskState
     from speechpipe.control.review import documents as review_documents
-    from speechpipe.foundation.storage.database import reachable
-    from speechpipe.interfaces.cli.watching import review_desk
+    from speechpipe.foundation.storage.database import translating_store_errors
+    from speechpipe.interfaces.cli.watching import review_operations
 
-    shelf = review_desk(store).shelf
-    with reachable():
+    shelf = review_operations(store).shelf
+    with translating_store_errors():
         counts = {state: dict(by) for state, by in shelf.counts().items()}
         rows = [review_documents.row(task) for task in shelf.listed([TaskState.OPEN, TaskState.LEASED])]
     if as_json:
@@ -48,9 +48,9 @@ def report(
 ) -> None:
     """Say how the bundles stand with the people who looked at their results."""
     from speechpipe.control.review import documents as review_documents
-    from speechpipe.interfaces.cli.watching import duration_s, moment, review_desk
+    from speechpipe.interfaces.cli.watching import duration_s, moment, review_operations
 
-    found = review_documents.people(review_desk(store).people(moment("") - duration_s(last), bound=bound))
+    found = review_documents.people(review_operations(store).people(moment("") - duration_s(last), bound=bound))
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -88,10 +88,10 @@ def export(
     """Write answered reviews as a training manifest (JSON lines), or all for Label Studio."""
     from speechpipe.control.review.exchange import AudioOf, exported
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.interfaces.cli.watching import review_desk
+    from speechpipe.interfaces.cli.watching import review_operations
 
     base = prefix or (f"{audio}/" if audio is not None else "")
-    rows = list(exported(review_desk(store), format_, AudioOf(base, ".flac")))
+    rows = list(exported(review_operations(store), format_, AudioOf(base, ".flac")))
     if audio is not None:
         audio.mkdir(parents=True, exist_ok=True)
         kept = settings().state_dir / "reviews"
@@ -122,13 +122,13 @@ def import_(
     from speechpipe.control.review.task_repository import Reviewer
     from speechpipe.errors import BadInput, said
     from speechpipe.foundation.text_files import MOST_LIST_BYTES, read_text
-    from speechpipe.interfaces.cli.watching import review_desk
+    from speechpipe.interfaces.cli.watching import review_operations
 
     try:
         given = json.loads(read_text(file, MOST_LIST_BYTES, cause="not_label_studio"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file}: {said(error)}", cause="not_label_studio") from error
-    outcome = imported(review_desk(store), given, Reviewer("label-studio"))
+    outcome = imported(review_operations(store), given, Reviewer("label-studio"))
     typer.echo(json.dumps({"counts": dict(outcome.counts), "refused": outcome.refused}))
     if outcome.refused:
         raise typer.Exit(1)

@@ -12,10 +12,10 @@ import typer
 from speechpipe.interfaces.cli import app
 
 if TYPE_CHECKING:
-    from speechpipe.control.rollout.operations import RolloutDesk
+    from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.routes import RouteState
 
-group = typer.Typer(help="Rollouts: shadow, canary, blue/green, on evidence.", no_args_is_help=True)
+group = typer.Typer(help="RolloutService: shadow, canary, blue/green, on evidence.", no_args_is_help=True)
 app.add_typer(group, name="rollout")
 
 StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
@@ -23,9 +23,9 @@ ByOption = Annotated[str, typer.Option(help="Who does it; without: the user of t
 ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 
 
-def rollout_desk(store: str, *, create: bool = False) -> "RolloutDesk":
+def rollout_operations(store: str, *, create: bool = False) -> "RolloutOperations":
     """Return what reads and changes the rollouts of a store; empty: the one of the settings."""
-    from speechpipe.control.rollout.operations import RolloutDesk
+    from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.service import verified
     from speechpipe.control.rollout.speech_guards import GUARDS
     from speechpipe.foundation.storage.writer import Store
@@ -35,7 +35,7 @@ def rollout_desk(store: str, *, create: bool = False) -> "RolloutDesk":
 
     found = store_settings(store, create=create)
     service = Service(settings())
-    return RolloutDesk(Store(found.record_store_url), GUARDS, lambda name: verified(service, name))
+    return RolloutOperations(Store(found.record_store_url), GUARDS, lambda name: verified(service, name))
 
 
 @group.command()
@@ -68,8 +68,8 @@ def start(
     from speechpipe.foundation.text_files import decoded, read_text, standard_input
 
     text = decoded(standard_input(), "standard input") if str(file) == "-" else read_text(file)
-    desk = rollout_desk(store, create=True)
-    _say(desk, desk.start(parse(text, GUARDS.rates), by or getpass.getuser()))
+    operations = rollout_operations(store, create=True)
+    _say(operations, operations.start(parse(text, GUARDS.rates), by or getpass.getuser()))
 
 
 @group.command()
@@ -77,36 +77,36 @@ def status(
     store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False
 ) -> None:
     """Show the arms, the evidence so far and how many sessions are still needed."""
-    desk = rollout_desk(store)
-    _say(desk, desk.state(), as_json=as_json)
+    operations = rollout_operations(store)
+    _say(operations, operations.state(), as_json=as_json)
 
 
 @group.command()
 def approve(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
     """Agree to the step that the evidence allows."""
-    desk = rollout_desk(store)
-    _say(desk, desk.approve(by or getpass.getuser(), reason))
+    operations = rollout_operations(store)
+    _say(operations, operations.approve(by or getpass.getuser(), reason))
 
 
 @group.command()
 def pause(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
     """Stop going forward; guards still roll back."""
-    desk = rollout_desk(store)
-    _say(desk, desk.pause(by or getpass.getuser(), reason))
+    operations = rollout_operations(store)
+    _say(operations, operations.pause(by or getpass.getuser(), reason))
 
 
 @group.command()
 def resume(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
     """Go on after a pause."""
-    desk = rollout_desk(store)
-    _say(desk, desk.resume(by or getpass.getuser(), reason))
+    operations = rollout_operations(store)
+    _say(operations, operations.resume(by or getpass.getuser(), reason))
 
 
 @group.command()
 def promote(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
     """Make the candidate the champion; refused without evidence."""
-    desk = rollout_desk(store)
-    _say(desk, desk.promote(by or getpass.getuser(), reason))
+    operations = rollout_operations(store)
+    _say(operations, operations.promote(by or getpass.getuser(), reason))
 
 
 @group.command()
@@ -120,8 +120,8 @@ def rollback(
 
     A second one with nothing new in between is refused.
     """
-    desk = rollout_desk(store)
-    _say(desk, desk.roll_back(by or getpass.getuser(), reason, to))
+    operations = rollout_operations(store)
+    _say(operations, operations.roll_back(by or getpass.getuser(), reason, to))
 
 
 @group.command()
@@ -134,7 +134,7 @@ def history(
 
     from speechpipe.control.rollout import status_document
 
-    found = rollout_desk(store).history()
+    found = rollout_operations(store).history()
     if as_json:
         typer.echo(json.dumps([status_document.entry(entry) for entry in found]))
         return
@@ -147,10 +147,10 @@ def history(
     Console().print(table)
 
 
-def _say(desk: "RolloutDesk", state: "RouteState", *, as_json: bool = False) -> None:
+def _say(operations: "RolloutOperations", state: "RouteState", *, as_json: bool = False) -> None:
     from speechpipe.control.rollout import status_document
 
-    document = status_document.status(state, desk.shown(state))
+    document = status_document.status(state, operations.shown(state))
     if as_json:
         typer.echo(json.dumps(document))
         return

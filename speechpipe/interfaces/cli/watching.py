@@ -11,25 +11,25 @@ from speechpipe.interfaces.cli.options import settings
 
 if TYPE_CHECKING:
     from speechpipe.config import Settings
-    from speechpipe.control.review.operations import ReviewDesk
+    from speechpipe.control.review.operations import ReviewOperations
     from speechpipe.monitor.spec import CascadeSpec
-    from speechpipe.serving.health.operations import HealthDesk
+    from speechpipe.serving.health.operations import HealthOperations
 
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-def desk(store: str) -> "HealthDesk":
+def operations(store: str) -> "HealthOperations":
     """Return what reads a store; empty: the one of the settings.
 
     Raises:
         BadInput: there is no such file.
     """
     from speechpipe.foundation.storage.writer import Store
-    from speechpipe.serving.health.operations import HealthDesk
+    from speechpipe.serving.health.operations import HealthOperations
 
     found = store_settings(store)
     keep_s = found.keep_records_days * UNITS_S["d"]
-    return HealthDesk(cascade(), Store(found.record_store_url), keep_records_s=keep_s)
+    return HealthOperations(cascade(), Store(found.record_store_url), keep_records_s=keep_s)
 
 
 def cascade() -> "CascadeSpec":
@@ -46,16 +46,16 @@ def cascade() -> "CascadeSpec":
         raise InvalidParameter(str(error), param="metrics_off") from error
 
 
-def review_desk(store: str, *, create: bool = False) -> "ReviewDesk":
+def review_operations(store: str, *, create: bool = False) -> "ReviewOperations":
     """Return what reads and answers the reviews of a store; empty: the one of the settings.
 
     Raises:
         BadInput: there is no such file, and it is not to be made.
     """
-    from speechpipe.control.review.operations import ReviewDesk
+    from speechpipe.control.review.operations import ReviewOperations
     from speechpipe.foundation.storage.writer import Store
 
-    return ReviewDesk(Store(store_settings(store, create=create).record_store_url))
+    return ReviewOperations(Store(store_settings(store, create=create).record_store_url))
 
 
 def store_settings(store: str, *, create: bool = False) -> "Settings":

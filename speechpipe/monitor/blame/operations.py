@@ -34,7 +34,7 @@ class ReferenceMismatch(ValueError):
 
 
 @dataclass
-class BlameDesk:
+class BlameOperations:
     """Used on one thread."""
 
     spec: CascadeSpec

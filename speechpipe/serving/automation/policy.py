@@ -67,7 +67,7 @@ UNKNOWN = Calibration((), ())
 
 
 @dataclass(frozen=True)
-class Terms:
+class EffectivePolicy:
     """What holds for one session: the policy of its tenant, and what is known of its bundle's confidence."""
 
     policy: Policy = NOTHING_SAID
@@ -104,5 +104,5 @@ class Terms:
         }
 
 
-UNFOLLOWED = Terms()
+NOT_FOLLOWED = EffectivePolicy()
 """Where nobody has said anything: the machine answers, nobody looks."""

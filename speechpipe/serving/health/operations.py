@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from speechpipe.errors import InvalidParameter, UnknownName
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.writer import Store
-from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameDesk, ReferenceMismatch
+from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import NOBODY, Verdict
 from speechpipe.monitor.profiles import profile_of
 from speechpipe.monitor.reference import PROPOSED_ARMS, Progress, Reference, pinned, proposed, reference_for
@@ -36,7 +36,7 @@ class MetricValue:
     firing_s: float
 
 
-class HealthDesk:
+class HealthOperations:
     """Every method raises `StoreUnavailable` if the store cannot be used."""
 
     def __init__(
@@ -54,13 +54,13 @@ class HealthDesk:
         self._server = server
         self._clock = clock
         self._archive = Archive(lambda: store.engine)
-        self._blame = BlameDesk(spec, store)
+        self._blame = BlameOperations(spec, store)
 
     def report(self, seconds: float, filters: Filters = EVERYTHING, until: float | None = None) -> Report:
         """Return the report of the last `seconds`."""
         until = self._clock() if until is None else until
         since = until - seconds
-        with reachable():
+        with translating_store_errors():
             references = self._archive.references()
             windows = [*self._archive.windows(since, until), *self._tail(since, until)]
             facts = Facts(
@@ -130,7 +130,7 @@ class HealthDesk:
         Verdicts are repeated every few minutes while something is wrong: the newest of each name and group counts.
         """
         counts: Counter[str] = Counter()
-        with reachable():
+        with translating_store_errors():
             references = {reference.id: reference for reference in self._archive.references()}
             named = [v for v in self._blame.archive.history(since, until) if v.label != NOBODY]
             for verdict in {(v.group, v.label): v for v in named}.values():
@@ -151,7 +151,7 @@ class HealthDesk:
             UnknownName: there is no such reference.
             InvalidParameter: the reference is of another group, such as another bundle.
         """
-        with reachable():
+        with translating_store_errors():
             references = self._archive.references()
             known = pinned(references)
             chosen = next((reference for reference in references if reference.id == number), None)
@@ -176,12 +176,12 @@ class HealthDesk:
 
     def references(self) -> list[Reference]:
         """Return all references, the oldest first."""
-        with reachable():
+        with translating_store_errors():
             return self._archive.references()
 
     def progress(self) -> list[Progress]:
         """Return how far the groups of today without a reference are on their way to one."""
-        with reachable():
+        with translating_store_errors():
             now = self._clock()
             groups = {window.group for window in self._archive.windows(now - DAY_S, now)}
             return self._progress(groups, self._archive.references())
@@ -198,7 +198,7 @@ class HealthDesk:
 
     def propose(self, since: float, until: float, filters: Filters = EVERYTHING) -> list[Reference]:
         """Propose references from a stretch of time, one for each group; return them with their numbers."""
-        with reachable():
+        with translating_store_errors():
             windows = self._summed(since, until)
             found = proposed(windows, self._clock(), since, until)
             numbers = {self._archive.propose(reference) for reference in found if filters.takes(reference.group)}
@@ -210,7 +210,7 @@ class HealthDesk:
         Raises:
             UnknownName: there is none of that number.
         """
-        with reachable():
+        with translating_store_errors():
             try:
                 reference = self._archive.approve(number, by, self._clock())
                 self._blame.pin(reference)  # while its records are there
@@ -220,5 +220,5 @@ class HealthDesk:
 
     def announce(self, tenant: str, since: float, until: float, note: str) -> int:
         """Write an announced change down: nobody is alarmed by a drift of that tenant (all, if empty) meanwhile."""
-        with reachable():
+        with translating_store_errors():
             return self._archive.announce(tenant, since, until, note)

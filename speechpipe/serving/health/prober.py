@@ -48,7 +48,7 @@ class Golden:
     answers: tuple[AnswerSeen, ...]
 
 
-class Probing:
+class Prober:
     """A background task; does nothing where the settings name no probes."""
 
     def __init__(self, service: Service) -> None:

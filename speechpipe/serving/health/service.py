@@ -10,7 +10,7 @@ from speechpipe.config import Settings
 from speechpipe.errors import InvalidParameter, NotReady, StoreUnavailable, UnknownName
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.outgoing import Sender
-from speechpipe.foundation.storage.database import STORE_ERRORS, reachable
+from speechpipe.foundation.storage.database import STORE_ERRORS, translating_store_errors
 from speechpipe.foundation.storage.leases import Lease
 from speechpipe.foundation.storage.record import Emit, Measure, Record
 from speechpipe.foundation.storage.writer import Store
@@ -21,7 +21,7 @@ from speechpipe.monitor.sinks import LogSink, Sink, WebhookSink
 from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.serving.engine import Service
-from speechpipe.serving.health.operations import HealthDesk
+from speechpipe.serving.health.operations import HealthOperations
 from speechpipe.serving.signing import signing_secret
 from speechpipe.serving.telemetry.cascade import CASCADE
 from speechpipe.serving.telemetry.records import feedback_record
@@ -50,7 +50,7 @@ class Feedback:
     tenant: str | None = None  # whose session it must be; None: anybody's
 
 
-class Monitoring:
+class MonitoringService:
     """Started and closed with the service. Its `tasks` are background tasks; what fails there is tried again.
 
     Of several servers on one store one follows the records and one keeps house at a time; each tells of alarms.
@@ -85,7 +85,7 @@ class Monitoring:
         self._watcher = Watcher(self.spec, store, [LogSink(), *_webhook(settings), *sinks], options)
         self._watching = Lease(lambda: store.engine, "watch", WATCH_LEASE_S, self._watcher.owner)
         self._house = Lease(lambda: store.engine, "housekeeping", HOUSE_LEASE_S, self._watcher.owner)
-        self.desk = HealthDesk(self.spec, store, self._shown, clock, options.keep_records_s)
+        self.operations = HealthOperations(self.spec, store, self._shown, clock, options.keep_records_s)
         self._sources: list[Callable[[], Mapping[str, float]]] = []
         self._counted: dict[str, float] = {}
         self._sampled_at = 0.0
@@ -102,7 +102,7 @@ class Monitoring:
 
     def _telling(self, teller: Teller) -> BackgroundTask:
         def tell() -> None:
-            with reachable():
+            with translating_store_errors():
                 teller.tell(self._clock(), lambda: task.closing)
 
         task = BackgroundTask(f"alarms-{teller.sink.name}", tell, every_s=TELL_S)
@@ -135,7 +135,7 @@ class Monitoring:
         """
         begun = time.thread_time()
         try:
-            with reachable():
+            with translating_store_errors():
                 if self._watching.hold(self._clock()) and self._watcher.tick(self._clock(), tell=False):
                     for task in self._tellers:
                         task.wake()
@@ -146,7 +146,7 @@ class Monitoring:
         self._emit(self._system_record())
 
     def _keep_house(self) -> None:
-        with reachable():
+        with translating_store_errors():
             if self._house.hold(self._clock()):
                 self._watcher.keep_house(self._clock(), lambda: self._housekeeper.closing)
 
@@ -236,11 +236,11 @@ class Monitoring:
         """
         for pause_s in (0.0, RECORD_WAIT_S):  # a live final is on its way a moment before its record
             time.sleep(pause_s)
-            with reachable():
+            with translating_store_errors():
                 if (found := self._look_up(given)) is not None:
                     return found
             settled = self._store.settle(FEEDBACK_WAIT_S)
-            with reachable():
+            with translating_store_errors():
                 if (found := self._look_up(given)) is not None:
                     return found
             if not settled or self._store.failure:
@@ -260,7 +260,7 @@ class Monitoring:
         Raises:
             UnknownName: no such alarm is open.
         """
-        with reachable():
+        with translating_store_errors():
             alarm = self._watcher.archive.acknowledge(alarm_id, by, self._clock())
         if alarm is None:
             raise UnknownName(f"no alarm {alarm_id!r} is open", cause="not_found")
@@ -273,12 +273,12 @@ def _webhook(settings: Settings) -> list[Sink]:
     return [WebhookSink(settings.alarm_webhook, Sender(signing_secret(settings)), settings.external_url)]
 
 
-def monitoring_of(service: Service) -> Monitoring:
+def monitoring_of(service: Service) -> MonitoringService:
     """Return what follows a service's records.
 
     Raises:
         NotReady: nothing does.
     """
-    if not isinstance(service.watcher, Monitoring):
+    if not isinstance(service.watcher, MonitoringService):
         raise NotReady("this service is not watched")
     return service.watcher

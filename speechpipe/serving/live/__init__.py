@@ -12,7 +12,7 @@ from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.cascade.request import new_session_id
 from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation.storage.record import Measure
-from speechpipe.serving.automation.policy import UNFOLLOWED, Terms
+from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
 from speechpipe.types import Accounting, Bundle, Notice, Utterance
 
 Message = dict[str, Any]
@@ -34,7 +34,7 @@ class LiveRequest:
     id: str = field(default_factory=new_session_id)
     arm: str = "champion"
     route: Mapping[str, Measure] = field(default_factory=dict)
-    terms: Terms = UNFOLLOWED
+    terms: EffectivePolicy = NOT_FOLLOWED
 
 
 # ---- what a client may want besides sending audio; obeyed in its place between the audio ----

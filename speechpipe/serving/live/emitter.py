@@ -17,7 +17,7 @@ def seconds(samples: int) -> float:
     return samples / SAMPLE_RATE_HZ
 
 
-class Follower:
+class ChannelEmitter:
     """Listens to one session (`Listener`), and keeps the ledger: every segment ends in exactly one Final."""
 
     def __init__(self, channel: int, emit: Callable[[Event], None], on_change: Callable[[], None]) -> None:

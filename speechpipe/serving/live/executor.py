@@ -43,7 +43,7 @@ WAIT_S = 1.0
 """How long a lane waits for an actor before it looks whether it is to end."""
 
 
-class Lanes:
+class StepExecutor:
     """`schedule` from any thread; every schedule is followed by a step that begins after it.
 
     What a step raises is told to its actor (`broken`) and counted in `failures`; the other actors go on. `tasks` are

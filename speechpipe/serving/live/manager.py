@@ -6,14 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from speechpipe.errors import InUse, InvalidParameter, NotReady, Overloaded, RateLimited, StageFailed, TooSlow
+from speechpipe.errors import Conflict, InvalidParameter, NotReady, Overloaded, RateLimited, StageFailed, TooSlow
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Dialect, Fail, Finish, LiveRequest
 from speechpipe.serving.live.budget import ByteBudget
-from speechpipe.serving.live.executor import Lanes
+from speechpipe.serving.live.executor import StepExecutor
 from speechpipe.serving.live.load import RETRY_AFTER_S, Level, Load, Sample
 from speechpipe.serving.live.stream import LiveStream
 
@@ -31,7 +31,7 @@ DROPS = ("thinned", "dropped", "superseded")
 log = logging.getLogger(__name__)
 
 
-class Hub:
+class StreamManager:
     """Thread-safe. Made by whoever serves live audio, beside the service.
 
     Whether a stream's client is connected, and since when it is not, is known to the stream's outbox alone.
@@ -40,7 +40,7 @@ class Hub:
     def __init__(self, service: Service, lanes: int = 2) -> None:
         self._service = service
         self._settings = service.settings
-        self._lanes = Lanes(lanes)
+        self._lanes = StepExecutor(lanes)
         self._load = Load(service.settings.cores, service.settings.live_load_limit)
         self.budget = ByteBudget(service.settings.live_max_held_bytes)
         self._lock = threading.Lock()
@@ -115,11 +115,11 @@ class Hub:
 
         Raises:
             NotReady, Overloaded, RateLimited: there is no room.
-            InUse: only a person's texts are delivered to this tenant, and no person types along.
+            Conflict: only a person's texts are delivered to this tenant, and no person types along.
         """
         if request.terms.degree in (Degree.HUMAN_ONLY, Degree.SHADOW):
             message = f"live text is the machine's, and this tenant is at {request.terms.degree}: upload the audio"
-            raise InUse(message, cause="person_required")
+            raise Conflict(message, cause="person_required")
         with self._lock:
             self.check(request.tenant)
             self._opening[request.tenant] += 1

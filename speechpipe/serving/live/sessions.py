@@ -11,10 +11,10 @@ from speechpipe.cascade.request import SessionRequest
 from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.assignment import MIRRORED
-from speechpipe.serving.completed import Listened, automation
+from speechpipe.serving.completed import CompletedSession, automation
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Change, Event, LiveRequest
-from speechpipe.serving.live.emitter import Follower
+from speechpipe.serving.live.emitter import ChannelEmitter
 from speechpipe.serving.live.load import Level
 from speechpipe.serving.telemetry.records import (
     Context,
@@ -32,7 +32,7 @@ FEED_SAMPLES = 1_600
 PARTIAL_EVERY_S = {Level.NORMAL: 0.25, Level.THIN_PARTIALS: 1.0}
 
 
-class Channels:
+class StreamSessions:
     """Feeds sessions, asks for partial results, says and records finals. Used on a lane only, facts from anywhere."""
 
     def __init__(
@@ -47,13 +47,13 @@ class Channels:
         self._change: Change | None = None
         self._peeked_at = 0.0
         self.counts: Counter[str] = Counter()  # of partial results
-        self.followers: list[Follower] = []
+        self.followers: list[ChannelEmitter] = []
         self._contexts: list[Context] = []
         self._kept: list[list[Utterance]] = [[] for _ in range(request.wire.sessions)]  # for whoever reviews them
         decode = DecodeOptions(language=request.language, prompt=request.prompt)
         for channel in range(request.wire.sessions):
             session_id = request.id if request.wire.sessions == 1 else f"{request.id}-c{channel}"
-            follower = Follower(channel, emit, on_change)
+            follower = ChannelEmitter(channel, emit, on_change)
             asked = SessionRequest(
                 decode,
                 manual=request.manual,
@@ -145,7 +145,7 @@ class Channels:
                 follower.lag_s.append(lag_s)
                 self.counts["sent"] += 1
 
-    def _say(self, follower: Follower, utterances: list[Utterance]) -> None:
+    def _say(self, follower: ChannelEmitter, utterances: list[Utterance]) -> None:
         for utterance in utterances:
             partial = follower.last_partial(utterance.index)
             measures: dict[str, Measure] = {"live.endpoint_to_final_s": follower.final(utterance)}
@@ -230,7 +230,7 @@ class Channels:
         if reviewing is None or not request.terms.followed:
             return
         sessions = [
-            Listened(
+            CompletedSession(
                 context.session_id,
                 request.tenant,
                 request.channel,

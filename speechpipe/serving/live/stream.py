@@ -33,7 +33,7 @@ from speechpipe.serving.live.executor import State
 from speechpipe.serving.live.inbox import Inbox
 from speechpipe.serving.live.load import Load
 from speechpipe.serving.live.outbox import Goodbye, Outbox
-from speechpipe.serving.live.sessions import Channels
+from speechpipe.serving.live.sessions import StreamSessions
 from speechpipe.serving.telemetry.records import InputFacts
 from speechpipe.types import SAMPLE_RATE_HZ, Notice
 
@@ -80,7 +80,7 @@ class LiveStream:
         self._held = budget.holder()
         self._service = service
         self._decoder: WireDecoder
-        self.channels: Channels
+        self.channels: StreamSessions
         self._begin(request)
         self._inbox = Inbox()
         self._on_room: Callable[[], None] | None = None
@@ -101,7 +101,7 @@ class LiveStream:
         self.request = request
         self._decoder = WireDecoder(request.wire, lambda: self._schedule(self))
         self._drain = Drain(self._decoder)
-        self.channels = Channels(self._service, request, self._emit, lambda: self._schedule(self))
+        self.channels = StreamSessions(self._service, request, self._emit, lambda: self._schedule(self))
 
     # ---- from the event loop ----
 

@@ -13,8 +13,8 @@ from speechpipe.cascade.request import SessionRequest, new_session_id
 from speechpipe.cascade.session import Session
 from speechpipe.errors import ClientGone, NotReady, SpeechpipeError, StageFailed
 from speechpipe.foundation.storage.record import Measure
-from speechpipe.serving.automation.policy import UNFOLLOWED, Terms
-from speechpipe.serving.completed import Listened, automation
+from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
+from speechpipe.serving.completed import CompletedSession, automation
 from speechpipe.serving.engine import Service
 from speechpipe.serving.telemetry.records import Context, InputFacts, refusal_record, session_record, utterance_record
 from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Notice, NullCause, SessionSummary, Utterance
@@ -37,7 +37,7 @@ class TranscriptionRequest:
     id: str = field(default_factory=new_session_id)
     arm: str = "champion"
     route: Mapping[str, Measure] = field(default_factory=dict)
-    terms: Terms = UNFOLLOWED
+    terms: EffectivePolicy = NOT_FOLLOWED
 
     @property
     def notices(self) -> list[Notice]:
@@ -76,7 +76,7 @@ class Result:
     wall_s: float
     channels: tuple[Channel, ...]
     notices: tuple[Notice, ...]
-    terms: Terms = UNFOLLOWED
+    terms: EffectivePolicy = NOT_FOLLOWED
 
     @property
     def utterances(self) -> list[tuple[int, Utterance]]:
@@ -235,10 +235,10 @@ class Transcription:
         context = Context(asked.id, "upload", asked.bundle, tenant, tenant_class, asked.arm, asked.route)
         self._service.emit(refusal_record(context, error.cause, self._size, self._service.clock()))
 
-    def completed(self, result: Result) -> list[Listened]:
+    def completed(self, result: Result) -> list[CompletedSession]:
         """Return the sessions of the result, for people who may look at them."""
         return [
-            Listened(
+            CompletedSession(
                 context.session_id,
                 self._request.tenant,
                 "upload",

@@ -12,7 +12,7 @@ import pytest
 
 import speechpipe.cascade.workers.supervisor as supervisor_module
 from speechpipe.cascade.workers import PoolOptions
-from speechpipe.cascade.workers.inflight import Marker, marker_descriptor
+from speechpipe.cascade.workers.inflight import InFlight, marker_descriptor
 from speechpipe.cascade.workers.messages import Progress, Reply
 from speechpipe.cascade.workers.pool import RecognizerPool
 from speechpipe.cascade.workers.process import WorkerProcess
@@ -315,7 +315,7 @@ def test_without_memory_files_a_full_disk_is_an_error_and_not_a_signal(monkeypat
     descriptor = marker_descriptor()
     assert os.fstat(descriptor).st_size == 8
     assert os.pread(descriptor, 8, 0) == bytes(8)
-    marker = Marker(descriptor)
+    marker = InFlight(descriptor)
     marker.set(7)
     assert marker.get() == 7
     marker.close()

@@ -21,7 +21,7 @@ def wav(seconds: float = 3.0, start_s: float = 0.0) -> bytes:
     return buffer.getvalue()
 
 
-class Desk:
+class ReviewClient:
     """Whoever uploads, operates and reviews, with one key."""
 
     def __init__(self, server: Server, key: str = "") -> None:

@@ -12,8 +12,8 @@ import pytest
 from speechpipe.config import Settings
 from speechpipe.control.review.callbacks import Callbacks
 from speechpipe.control.review.job_repository import Job
-from speechpipe.control.review.operations import ReviewDesk
-from speechpipe.control.review.service import Reviewing
+from speechpipe.control.review.operations import ReviewOperations
+from speechpipe.control.review.service import ReviewService
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.errors import DeliveryFailed, InvalidParameter
 from speechpipe.foundation.outgoing import SIGNATURE_HEADER, TIMESTAMP_HEADER, Sender, signature
@@ -40,24 +40,26 @@ class House:
     def __init__(self, url: str) -> None:
         self.now = 1_000_000.0
         self.store = Store(url)
-        self.desk = ReviewDesk(self.store, lambda: self.now)
+        self.operations = ReviewOperations(self.store, lambda: self.now)
         self.count = 0
 
     def done(self, url: str) -> str:
         """Add a job that a person has answered."""
         self.count += 1
         name = f"j{self.count}"
-        self.desk.add([task(self.count, job=name)], Job(name, "acme", self.now, {"status_url": "/x"}, callback=url))
-        held = self.desk.queue.claim(Reviewer("ann"), lambda _: True)
+        self.operations.add(
+            [task(self.count, job=name)], Job(name, "acme", self.now, {"status_url": "/x"}, callback=url)
+        )
+        held = self.operations.queue.claim(Reviewer("ann"), lambda _: True)
         assert held is not None
-        self.desk.submit(held.id, Reviewer("ann"), held.lease, ANSWER, 0.0)
+        self.operations.submit(held.id, Reviewer("ann"), held.lease, ANSWER, 0.0)
         return name
 
     def job(self, name: str) -> Job:
-        return self.desk.jobs.job(name, None)
+        return self.operations.jobs.job(name, None)
 
     def callbacks(self, sender: Any, allowed: list[str] | None = None) -> Callbacks:
-        return Callbacks(self.desk.jobs, self.desk.told, ALLOWED if allowed is None else allowed, sender)
+        return Callbacks(self.operations.jobs, self.operations.told, ALLOWED if allowed is None else allowed, sender)
 
 
 @pytest.fixture
@@ -128,9 +130,9 @@ def test_of_two_servers_one_calls(house: House) -> None:
     house.done(url)
     posts = Posts()
     one, two = house.callbacks(posts), house.callbacks(posts)
-    both = house.desk.jobs.due()  # the second has looked, too, before the first has claimed
+    both = house.operations.jobs.due()  # the second has looked, too, before the first has claimed
     one.look()
-    two._jobs = type("", (), {"due": lambda _: both, "claim": house.desk.jobs.claim})()
+    two._jobs = type("", (), {"due": lambda _: both, "claim": house.operations.jobs.claim})()
     two.look()
     assert posts.urls == [url]
 
@@ -183,7 +185,7 @@ def test_an_address_that_only_begins_alike_is_refused(house: House, url: str) ->
 def test_settings_that_mean_nothing_end_the_start(tmp_path: Path, settings: dict[str, list[str]]) -> None:
     found = Settings(state_dir=tmp_path, **settings)  # type: ignore[arg-type]
     with pytest.raises(InvalidParameter):
-        Reviewing(found, Store(found.record_store_url), lambda _: None, time.time)
+        ReviewService(found, Store(found.record_store_url), lambda _: None, time.time)
 
 
 def test_the_signing_secret_is_made_once_or_set(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.exchange import AudioOf, exported, imported
 from speechpipe.control.review.label_studio import CONFIG
-from speechpipe.control.review.operations import ReviewDesk
+from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.foundation.storage.writer import Store
@@ -22,14 +22,14 @@ ALL = Reviewer("ann")
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[ReviewDesk]:
+def operations(tmp_path: Path) -> Iterator[ReviewOperations]:
     store = Store(f"sqlite:///{tmp_path / 'records.db'}")
-    yield ReviewDesk(store)
+    yield ReviewOperations(store)
     store.close()
 
 
-def out(desk: ReviewDesk, form: str = "label-studio") -> list[dict[str, Any]]:
-    return json.loads(json.dumps(list(exported(desk, form, URL))))  # type: ignore[no-any-return]
+def out(operations: ReviewOperations, form: str = "label-studio") -> list[dict[str, Any]]:
+    return json.loads(json.dumps(list(exported(operations, form, URL))))  # type: ignore[no-any-return]
 
 
 def annotate(row: dict[str, Any], **texts: str) -> dict[str, Any]:
@@ -48,14 +48,14 @@ def label_interface() -> Any:
     return LabelInterface(CONFIG)
 
 
-def test_what_goes_out_is_valid_label_studio(desk: ReviewDesk) -> None:
-    desk.add([task(1), task(2, blind=True), task(3, bundle="")], None)
-    held = desk.queue.claim(ALL, lambda _: True)
+def test_what_goes_out_is_valid_label_studio(operations: ReviewOperations) -> None:
+    operations.add([task(1), task(2, blind=True), task(3, bundle="")], None)
+    held = operations.queue.claim(ALL, lambda _: True)
     assert held is not None
     answer = [said(0, 0.5, "one", "p0"), said(0.5, 0.9, "too", "p0"), said(2, 2.9, "", "p2", kind="unintelligible")]
-    desk.submit(held.id, ALL, held.lease, answer, 1.0)
+    operations.submit(held.id, ALL, held.lease, answer, 1.0)
     interface = label_interface()
-    rows = out(desk)
+    rows = out(operations)
     assert len(rows) == 3
     for row in rows:
         assert interface.validate_task({"data": row["data"]})
@@ -74,9 +74,9 @@ def test_what_goes_out_is_valid_label_studio(desk: ReviewDesk) -> None:
     assert next(row for row in rows if row["data"]["speechpipe_id"] == "t2")["predictions"] == [], "blind"
 
 
-def test_what_comes_back_is_the_answer(desk: ReviewDesk) -> None:
-    desk.add([task(1), task(2)], None)
-    first, second = out(desk)
+def test_what_comes_back_is_the_answer(operations: ReviewOperations) -> None:
+    operations.add([task(1), task(2)], None)
+    first, second = out(operations)
     corrected = annotate(first, p0="one too")
     deleted = annotate(second)
     deleted["annotations"][0]["result"] = [item for item in deleted["annotations"][0]["result"] if item["id"] != "p2"]
@@ -85,9 +85,9 @@ def test_what_comes_back_is_the_answer(desk: ReviewDesk) -> None:
         {"id": "new", "type": "labels", "value": {**drawn, "labels": ["speech"]}},
         {"id": "new", "type": "textarea", "value": {**drawn, "text": ["added"]}},
     ]
-    outcome = imported(desk, [corrected, deleted], ALL)
+    outcome = imported(operations, [corrected, deleted], ALL)
     assert (dict(outcome.counts), outcome.refused) == ({"imported": 2}, [])
-    one, two = desk.queue.task("t1"), desk.queue.task("t2")
+    one, two = operations.queue.task("t1"), operations.queue.task("t2")
     assert [item.text for item in one.work] == ["one too", "three four"]
     assert (one.state, one.reviewer) == (TaskState.DONE, "label-studio 3")
     assert [(item.kind, item.text) for item in two.work] == [
@@ -98,9 +98,9 @@ def test_what_comes_back_is_the_answer(desk: ReviewDesk) -> None:
     assert sum(unit["edits"] for unit in one.compared["units"]) == 1
 
 
-def test_what_cannot_be_taken_is_refused_one_by_one_with_its_cause(desk: ReviewDesk) -> None:
-    desk.add([task(number) for number in range(1, 7)], None)
-    rows = {row["data"]["speechpipe_id"]: row for row in out(desk)}
+def test_what_cannot_be_taken_is_refused_one_by_one_with_its_cause(operations: ReviewOperations) -> None:
+    operations.add([task(number) for number in range(1, 7)], None)
+    rows = {row["data"]["speechpipe_id"]: row for row in out(operations)}
     unknown = annotate(json.loads(json.dumps(rows["t1"])))
     unknown["data"]["speechpipe_id"] = "nobody"
     altered = annotate(json.loads(json.dumps(rows["t2"])))
@@ -108,7 +108,7 @@ def test_what_cannot_be_taken_is_refused_one_by_one_with_its_cause(desk: ReviewD
     marked = annotate(rows["t3"], p0="a\u0007b")
     cancelled = annotate(rows["t5"])
     cancelled["annotations"][0]["was_cancelled"] = True
-    held = desk.queue.claim(ALL, lambda _: True)  # t1: somebody works on it
+    held = operations.queue.claim(ALL, lambda _: True)  # t1: somebody works on it
     assert held is not None
     given = [
         unknown,
@@ -120,7 +120,7 @@ def test_what_cannot_be_taken_is_refused_one_by_one_with_its_cause(desk: ReviewD
         cancelled,
         rows["t6"],
     ]
-    outcome = imported(desk, given, ALL)
+    outcome = imported(operations, given, ALL)
     assert dict(outcome.counts) == {
         "unknown_id": 1,
         "audio_altered": 1,
@@ -130,24 +130,24 @@ def test_what_cannot_be_taken_is_refused_one_by_one_with_its_cause(desk: ReviewD
         "repeated": 1,
     }
     assert [row["id"] for row in outcome.refused] == ["nobody", "t2", "t3", "t1", "t4"]
-    assert desk.queue.task("t3").state is TaskState.OPEN, "nothing is lost"
-    again = imported(desk, [annotate(rows["t4"])], ALL)
+    assert operations.queue.task("t3").state is TaskState.OPEN, "nothing is lost"
+    again = imported(operations, [annotate(rows["t4"])], ALL)
     assert dict(again.counts) == {"repeated": 1}
-    other = imported(desk, [annotate(rows["t5"])], Reviewer("zoe", "zeta"))
+    other = imported(operations, [annotate(rows["t5"])], Reviewer("zoe", "zeta"))
     assert dict(other.counts) == {"unknown_id": 1}, "another tenant's is none"
 
 
 @pytest.mark.parametrize("given", [{}, [1], [{"data": {}}], [{"data": {"speechpipe_id": "t1"}, "annotations": 3}]])
-def test_what_is_no_export_is_refused_as_a_whole(desk: ReviewDesk, given: Any) -> None:
+def test_what_is_no_export_is_refused_as_a_whole(operations: ReviewOperations, given: Any) -> None:
     with pytest.raises(BadInput) as refused:
-        imported(desk, given, ALL)
+        imported(operations, given, ALL)
     assert refused.value.cause == "not_label_studio"
 
 
-def test_a_manifest_has_a_line_for_every_spoken_segment(desk: ReviewDesk) -> None:
+def test_a_manifest_has_a_line_for_every_spoken_segment(operations: ReviewOperations) -> None:
     pieces = (piece(0, chance=0.25), piece(2, "three four", chance=0.25))
-    desk.add([task(1, *pieces, whole=0.25, base=0.25)], None)
-    held = desk.queue.claim(ALL, lambda _: True)
+    operations.add([task(1, *pieces, whole=0.25, base=0.25)], None)
+    held = operations.queue.claim(ALL, lambda _: True)
     assert held is not None
     answer = [
         said(0, 0.9, "one too", "p0"),
@@ -155,19 +155,19 @@ def test_a_manifest_has_a_line_for_every_spoken_segment(desk: ReviewDesk) -> Non
         said(5, 6, "added"),
         said(7, 8, "", kind="no_speech"),
     ]
-    desk.submit(held.id, ALL, held.lease, answer, 1.0)
-    first, added = out(desk, "manifest")
+    operations.submit(held.id, ALL, held.lease, answer, 1.0)
+    first, added = out(operations, "manifest")
     assert (first["offset"], first["duration"], first["text"], first["heard"]) == (0.0, 0.9, "one too", "one two")
     assert (first["weight"], first["audio_filepath"]) == (4.0, "http://127.0.0.1:8000/v1/reviews/t1/audio")
     assert (added["text"], added["heard"], added["weight"]) == ("added", None, 4.0)
     with pytest.raises(InvalidParameter, match="format must be one of"):
-        out(desk, "csv")
+        out(operations, "csv")
 
 
-def test_a_region_without_a_time_is_refused(desk: ReviewDesk) -> None:
-    desk.add([task(1)], None)
-    row = annotate(out(desk)[0])
+def test_a_region_without_a_time_is_refused(operations: ReviewOperations) -> None:
+    operations.add([task(1)], None)
+    row = annotate(out(operations)[0])
     del row["annotations"][0]["result"][0]["value"]["start"]
     row["annotations"][0]["result"] = row["annotations"][0]["result"][:1]
-    outcome = imported(desk, [row], ALL)
+    outcome = imported(operations, [row], ALL)
     assert outcome.counts["invalid_parameter"] == 1

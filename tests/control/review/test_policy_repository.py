@@ -10,11 +10,11 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import DatabaseError
 
 from speechpipe.control.review.demotion import DemotionSink
-from speechpipe.control.review.operations import ReviewDesk
-from speechpipe.control.review.policy_cache import TermsBook
+from speechpipe.control.review.operations import ReviewOperations
+from speechpipe.control.review.policy_cache import PolicyCache
 from speechpipe.control.review.policy_repository import DEMOTE_AGAIN_S, Automation, resolve
 from speechpipe.control.review.scopes import Scopes
-from speechpipe.errors import InUse, InvalidParameter, UnknownName
+from speechpipe.errors import Conflict, InvalidParameter, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import automation_history
 from speechpipe.foundation.storage.writer import Store
@@ -79,7 +79,7 @@ def test_a_tenants_own_policy_begins_as_that_of_everybody(automation: Automation
 def test_of_two_who_change_it_at_once_one_is_told(automation: Automation) -> None:
     first = automation.set("acme", {"degree": "assist"}, "ann", "")
     automation.set("acme", {"degree": "partial"}, "ann", "", revision=first.revision)
-    with pytest.raises(InUse, match="changed meanwhile"):
+    with pytest.raises(Conflict, match="changed meanwhile"):
         automation.set("acme", {"degree": "full"}, "bob", "", revision=first.revision)
     assert automation.policies()["acme"].policy.degree is Degree.PARTIAL
     for scope in ("", "x" * 200, "a\nb"):
@@ -239,12 +239,12 @@ def test_a_tenant_is_one_that_has_sent_something_or_is_forced(store: Store) -> N
 
 
 class Book:
-    """A `TermsBook` in a state directory, on a store that is there or not."""
+    """A `PolicyCache` in a state directory, on a store that is there or not."""
 
     def __init__(self, folder: Path, url: str = "", default: Degree = Degree.FULL) -> None:
         self.store = Store(url or f"sqlite:///{folder / 'speechpipe.db'}")
-        self.desk = ReviewDesk(self.store, lambda: 1000.0)
-        self.book = TermsBook(self.desk, folder / "automation.json", lambda: 1000.0, default)
+        self.operations = ReviewOperations(self.store, lambda: 1000.0)
+        self.book = PolicyCache(self.operations, folder / "automation.json", lambda: 1000.0, default)
 
     def degree(self, tenant: str = "anybody") -> str:
         return self.book.terms(tenant).degree
@@ -255,7 +255,7 @@ GONE = "sqlite:////proc/nowhere/r.db"
 
 def test_without_the_store_the_copy_holds(tmp_path: Path) -> None:
     one = Book(tmp_path)
-    one.desk.automation.set("acme", {"degree": "human_only"}, "ann", "")
+    one.operations.automation.set("acme", {"degree": "human_only"}, "ann", "")
     one.book.refresh()
     again = Book(tmp_path, GONE)
     assert (again.degree("acme"), again.degree()) == ("human_only", "full")
@@ -266,7 +266,7 @@ def test_without_the_store_the_copy_holds(tmp_path: Path) -> None:
 
 def test_without_the_store_and_the_copy_people_are_asked(tmp_path: Path) -> None:
     one = Book(tmp_path)
-    one.desk.automation.set("default", {"degree": "human_only"}, "ann", "")
+    one.operations.automation.set("default", {"degree": "human_only"}, "ann", "")
     one.book.refresh()
     one.store.close()
     (tmp_path / "speechpipe.db").write_bytes(b"this is no database" * 1000)
@@ -281,7 +281,7 @@ def test_a_server_that_has_never_run_begins_at_the_default(tmp_path: Path) -> No
     found.book.refresh()
     assert found.degree() == "partial"
     assert found.book.terms("anybody").followed
-    found.desk.automation.set("acme", {"bound": 0.1}, "ann", "")
+    found.operations.automation.set("acme", {"bound": 0.1}, "ann", "")
     found.book.refresh()
     assert found.degree("acme") == "partial"
 
@@ -289,8 +289,8 @@ def test_a_server_that_has_never_run_begins_at_the_default(tmp_path: Path) -> No
 @pytest.mark.parametrize("restarted", [True, False])
 def test_a_store_that_was_deleted_gets_the_policies_back(tmp_path: Path, restarted: bool) -> None:
     one = Book(tmp_path)
-    one.desk.automation.set("default", {"degree": "human_only"}, "ann", "")
-    one.desk.automation.set("acme", {"degree": "partial", "bound": 0.1}, "ann", "")
+    one.operations.automation.set("default", {"degree": "human_only"}, "ann", "")
+    one.operations.automation.set("acme", {"degree": "partial", "bound": 0.1}, "ann", "")
     one.book.refresh()
     one.store.close()
     for path in tmp_path.glob("speechpipe.db*"):
@@ -298,9 +298,9 @@ def test_a_store_that_was_deleted_gets_the_policies_back(tmp_path: Path, restart
     found = Book(tmp_path) if restarted else one
     found.book.refresh()
     assert (found.degree("acme"), found.degree()) == ("partial", "human_only")
-    kept = found.desk.automation.policies()
+    kept = found.operations.automation.policies()
     assert {scope: item.policy.bound for scope, item in kept.items()} == {"default": 0.05, "acme": 0.1}
-    assert [(line.scope, line.action) for line in found.desk.automation.history()] == [
+    assert [(line.scope, line.action) for line in found.operations.automation.history()] == [
         ("acme", "restore"),
         ("default", "restore"),
     ]

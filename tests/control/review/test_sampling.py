@@ -10,20 +10,20 @@ from speechpipe.control.review.sampling import audit_chance, disagreeing, drawn,
 from speechpipe.errors import InvalidParameter
 from speechpipe.foundation.stats.calibration import Calibration
 from speechpipe.serving.automation import Degree
-from speechpipe.serving.automation.policy import Policy, Terms
+from speechpipe.serving.automation.policy import EffectivePolicy, Policy
 from tests.control.review.tasks import piece
 
 SURE, UNSURE = piece(0, "one", confidence=0.9), piece(2, "three", confidence=0.4)
 NEVER, ALWAYS = (lambda: 0.999), (lambda: 0.0)
 
 
-def terms(degree: Degree, threshold: float | None = None, **changes: float) -> Terms:
+def terms(degree: Degree, threshold: float | None = None, **changes: float) -> EffectivePolicy:
     policy = Policy().changed({"degree": degree, **changes})
-    return Terms(policy, Calibration((0.0, 0.5), (0.2, 0.95)), threshold, followed=True)
+    return EffectivePolicy(policy, Calibration((0.0, 0.5), (0.2, 0.95)), threshold, followed=True)
 
 
 def test_nobody_looks_where_nobody_has_asked_for_it() -> None:
-    assert drawn([UNSURE], Terms(), live=False, draw=ALWAYS).why is None
+    assert drawn([UNSURE], EffectivePolicy(), live=False, draw=ALWAYS).why is None
 
 
 @pytest.mark.parametrize("degree", [Degree.HUMAN_ONLY, Degree.SHADOW, Degree.ASSIST])
@@ -106,7 +106,7 @@ def test_a_blind_task_shows_where_and_not_what() -> None:
 def test_what_a_result_says_of_itself() -> None:
     label = terms(Degree.PARTIAL, 0.8).label(0.9)
     assert label == {"degree": "partial", "author": "machine", "accepted": True, "calibrated_confidence": 0.95}
-    assert Terms().label(0.9)["calibrated_confidence"] is None
+    assert EffectivePolicy().label(0.9)["calibrated_confidence"] is None
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from speechpipe.config import Settings
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.operations import segments
-from speechpipe.control.review.service import ABANDONED_S, Reviewing
+from speechpipe.control.review.service import ABANDONED_S, ReviewService
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.errors import StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
-from speechpipe.serving.completed import Listened
+from speechpipe.serving.completed import CompletedSession
 from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, DecodeStats, Segment, Transcript, Utterance, Word
 from tests.patience import PATIENCE_S
 
@@ -33,19 +33,19 @@ FEATURES = AudioFeatures(1.0, -20.0, -3.0, 0.0, 0.0, 0.0, None, None, None)
 
 
 class House:
-    """A `Reviewing` with its store, and a clock that is set by hand."""
+    """A `ReviewService` with its store, and a clock that is set by hand."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 1_000_000.0
         self.folder = folder
         self.emitted: list[Record] = []
         self.store = Store(f"sqlite:///{folder / 'records.db'}")
-        self.reviewing = Reviewing(Settings(state_dir=folder), self.store, self.emitted.append, lambda: self.now)
+        self.reviewing = ReviewService(Settings(state_dir=folder), self.store, self.emitted.append, lambda: self.now)
 
     def policy(self, **changes: object) -> None:
         self.reviewing.set("default", changes, "ann", "", None)
 
-    def spoken(self, id_: str, confidence: float = 0.9) -> Listened:
+    def spoken(self, id_: str, confidence: float = 0.9) -> CompletedSession:
         """Return a session of a second, its audio on disk."""
         keeper = self.reviewing.hold(id_)
         assert keeper is not None
@@ -54,9 +54,9 @@ class House:
         transcript = Transcript("one", (Word("one", 0.1, 0.5, confidence),), confidence)
         segment = Segment(0, SAMPLE_RATE_HZ, 1600, 8000, 0.9)
         utterance = Utterance(f"{id_}-0", 0, segment, transcript, FEATURES, DecodeStats(0, 0, 0, 1))
-        return Listened(id_, "acme", "upload", DEFAULT, 1.0, [utterance])
+        return CompletedSession(id_, "acme", "upload", DEFAULT, 1.0, [utterance])
 
-    def take(self, session: Listened, job: Job | None = None, *, shadowed: bool = False) -> bool:
+    def take(self, session: CompletedSession, job: Job | None = None, *, shadowed: bool = False) -> bool:
         terms = self.reviewing.book.terms("acme", DEFAULT.id)
         return self.reviewing.take([session], terms, job, shadowed=shadowed)
 
@@ -89,14 +89,14 @@ def test_a_channel_that_needs_nobody_is_delivered_with_the_one_that_does(house: 
     sessions = [house.spoken("u-c0", 0.9), house.spoken("u-c1", 0.3)]
     job = Job("u", "acme", house.now, {"status_url": "/x"})
     assert house.reviewing.take(sessions, terms, job, shadowed=False)
-    desk = house.reviewing.desk
-    assert [task.id for task in desk.shelf.listed([TaskState.OPEN])] == ["u-c1"]
-    held = desk.queue.claim(Reviewer("ann"), lambda _: True)
+    operations = house.reviewing.operations
+    assert [task.id for task in operations.shelf.listed([TaskState.OPEN])] == ["u-c1"]
+    held = operations.queue.claim(Reviewer("ann"), lambda _: True)
     assert held is not None
     piece = held.draft.pieces[0]
     answer = [{"start": piece.start_s, "end": piece.end_s, "text": "two", "of": [piece.id]}]
-    desk.submit(held.id, Reviewer("ann"), held.lease, answer, 0.0)
-    found, tasks = desk.waiting("u", "acme")
+    operations.submit(held.id, Reviewer("ann"), held.lease, answer, 0.0)
+    found, tasks = operations.waiting("u", "acme")
     assert found.state == "done"
     assert [[(one["text"], one["author"]) for one in segments(task)] for task in tasks] == [
         [("one", "machine")],
@@ -108,7 +108,7 @@ def test_what_somebody_waits_for_comes_first(house: House) -> None:
     house.policy(degree="assist", audit_share=0.0)
     house.take(house.spoken("live", 0.1))
     house.take(house.spoken("upload", 0.9), Job("upload", "acme", house.now, {"status_url": "/x"}))
-    claimed = house.reviewing.desk.queue.claim(Reviewer("ann"), lambda _: True)
+    claimed = house.reviewing.operations.queue.claim(Reviewer("ann"), lambda _: True)
     assert claimed is not None
     assert claimed.id == "upload"
 
@@ -119,23 +119,23 @@ def test_where_bundles_disagree_a_person_may_look(house: House) -> None:
         house.take(house.spoken(name), shadowed=True)
         assert house.audio(name).exists(), "until it is known"
         house.disagree(name, share)
-    task = house.reviewing.desk.queue.task("a")
+    task = house.reviewing.operations.queue.task("a")
     assert (task.why, task.draft.whole) == ("disagreement", 1.0)
     assert house.audio("a").exists()
     assert not house.audio("b").exists()
-    assert house.reviewing.desk.shelf.known(["a", "b"]) == {"a"}
+    assert house.reviewing.operations.shelf.known(["a", "b"]) == {"a"}
 
 
 def test_a_session_that_was_drawn_already_was_more_likely_if_bundles_disagree(house: House) -> None:
     house.policy(degree="full", audit_share=1.0, doubtful_share=0.0, disagreement_share=0.5)
     house.take(house.spoken("a"), shadowed=True)
     house.policy(audit_share=0.1)
-    task = house.reviewing.desk.queue.task("a")
+    task = house.reviewing.operations.queue.task("a")
     pieces = tuple(replace(piece, chance=0.1) for piece in task.draft.pieces)
     lowered = replace(task, id="b", draft=replace(task.draft, pieces=pieces, whole=0.1))
-    house.reviewing.desk.add([lowered], None)
+    house.reviewing.operations.add([lowered], None)
     house.disagree("b", 0.5)
-    found = house.reviewing.desk.queue.task("b").draft
+    found = house.reviewing.operations.queue.task("b").draft
     assert found.whole == pytest.approx(0.55)
     assert found.pieces[0].chance == pytest.approx(0.55)
 
@@ -160,12 +160,12 @@ def test_a_folder_that_is_away_for_a_while_costs_no_task(house: House) -> None:
     assert house.reviewing.claim(Reviewer("ann")) is None
     house.reviewing.sweep()
     assert house.reviewing.counts["audio_not_here"] == 1
-    task = house.reviewing.desk.queue.task("a")
+    task = house.reviewing.operations.queue.task("a")
     assert task.state is TaskState.OPEN
     with pytest.raises(UnknownName, match="not on this server") as refused:
         house.reviewing.audio_of(task)
     assert refused.value.cause == "audio_not_here"
-    assert house.reviewing.desk.waiting("a", "acme")[0].state == "waiting"
+    assert house.reviewing.operations.waiting("a", "acme")[0].state == "waiting"
     away.rename(house.folder / "reviews")
     held = house.reviewing.claim(Reviewer("ann"))
     assert held is not None
@@ -192,12 +192,12 @@ def test_a_task_whose_audio_is_nowhere_ends_when_audio_is_no_longer_kept(house: 
     house.audio("a").unlink()
     house.now += 30 * 86_400.0 - 1
     house.reviewing.sweep()
-    assert house.reviewing.desk.queue.task("a").state is TaskState.OPEN
+    assert house.reviewing.operations.queue.task("a").state is TaskState.OPEN
     house.now += 2
     house.reviewing.sweep()
-    task = house.reviewing.desk.queue.task("a")
+    task = house.reviewing.operations.queue.task("a")
     assert task.state is TaskState.EXPIRED
-    assert house.reviewing.desk.waiting("a", "acme")[0].cause == "audio_expired"
+    assert house.reviewing.operations.waiting("a", "acme")[0].cause == "audio_expired"
     assert house.reviewing.counts["expired"] == 1
     with pytest.raises(UnknownName, match="not kept any more"):
         house.reviewing.audio_of(task)
@@ -211,7 +211,7 @@ def test_what_must_wait_and_cannot_be_written_down_is_refused(house: House, monk
     def broken(*_: object) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(house.reviewing.desk.queue, "add", broken)
+    monkeypatch.setattr(house.reviewing.operations.queue, "add", broken)
     with pytest.raises(StoreUnavailable, match="a person must look at this"):
         house.reviewing.take([session], terms, Job("a", "acme", house.now, {}), shadowed=False)
     assert not house.audio("a").exists()
@@ -223,7 +223,7 @@ def test_what_must_wait_and_cannot_be_written_down_is_refused(house: House, monk
 def test_the_degrees_hold_when_the_store_is_gone(house: House, tmp_path: Path) -> None:
     house.policy(degree="human_only")
     settings = Settings(state_dir=tmp_path, store_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
-    again = Reviewing(settings, Store(settings.record_store_url), house.emitted.append, lambda: 0.0)
+    again = ReviewService(settings, Store(settings.record_store_url), house.emitted.append, lambda: 0.0)
     assert again.book.terms("acme").degree == "human_only"
 
 
@@ -244,10 +244,10 @@ def test_whatever_a_background_task_raises_it_goes_on(house: House, monkeypatch:
         monkeypatch.setattr(owner, name, call)
 
     house.spoken("a")
-    breaks_once(reviewing.desk.automation, "policies")
-    breaks_once(reviewing.desk.shelf, "newest")
+    breaks_once(reviewing.operations.automation, "policies")
+    breaks_once(reviewing.operations.shelf, "newest")
     breaks_once(reviewing.audio, "quiet")
-    breaks_once(reviewing.desk.jobs, "due")
+    breaks_once(reviewing.operations.jobs, "due")
     monkeypatch.setattr(reviewing.book, "_newest", -2.0)
     for task in reviewing.tasks:
         task.start()
@@ -281,7 +281,7 @@ def test_a_live_session_that_cannot_be_reviewed_does_not_stop_the_next(
         reviewing.spoken([session], terms, shadowed=False)
     reviewing.start()
     limit = time.monotonic() + PATIENCE_S
-    while not reviewing.desk.shelf.known(["plain"]):
+    while not reviewing.operations.shelf.known(["plain"]):
         assert time.monotonic() < limit
         time.sleep(0.02)
     assert reviewing.counts["not_stored"] == 1
@@ -299,4 +299,4 @@ def test_live_sessions_that_nobody_takes_are_counted_and_their_audio_is_dropped(
     assert house.reviewing.counts == {"queue_full": 1}
     assert (house.audio("a").exists(), house.audio("b").exists()) == (True, False)
     house.reviewing.close()
-    assert house.reviewing.desk.shelf.known(["a"]) == {"a"}, "what was taken is decided at the end"
+    assert house.reviewing.operations.shelf.known(["a"]) == {"a"}, "what was taken is decided at the end"

@@ -9,7 +9,7 @@ from speechpipe.control.rollout import Judgement
 from speechpipe.control.rollout.analysis import highest_rate, judge
 from speechpipe.control.rollout.plan import parse
 from speechpipe.control.rollout.speech_guards import GUARDS
-from speechpipe.control.rollout.tally import Ledger, Sessions, baseline
+from speechpipe.control.rollout.tally import ArmCounts, Sessions, baseline
 from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.serving.assignment import CANARY, CHAMPION, ROLLOUT, STEP, UNIT
 
@@ -44,7 +44,7 @@ def run(seed: int, users: int, before: Rate, after: Rate) -> tuple[str, int]:
 
     old = [record for n in range(SESSIONS) for record in session(n, CHAMPION, before)]
     known = baseline(GUARDS, old, PLAN.slow_s)
-    ledger = Ledger(GUARDS, 1, 0, PLAN.slow_s)
+    ledger = ArmCounts(GUARDS, 1, 0, PLAN.slow_s)
     for number in range(SESSIONS):
         for record in session(SESSIONS + number, CANARY, after):
             ledger.take(record)
@@ -79,7 +79,7 @@ def test_a_worse_one_is_rolled_back_soon_whoever_the_users_are(users: int) -> No
 def test_one_that_breaks_when_all_users_have_been_there_is_rolled_back_too() -> None:
     rolled = random.Random(0)
     old = [r for n in range(1000) for r in records(n, CHAMPION, f"u{n % 50}", empty=rolled.random() < 0.02)]
-    ledger = Ledger(GUARDS, 1, 0, PLAN.slow_s)
+    ledger = ArmCounts(GUARDS, 1, 0, PLAN.slow_s)
     for number in range(400):
         broken = number >= 200 and rolled.random() < 0.5
         for record in records(number, CANARY, f"u{number % 50}", empty=broken):

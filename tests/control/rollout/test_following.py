@@ -17,19 +17,19 @@ from speechpipe.cascade.request import SessionRequest
 from speechpipe.config import Settings
 from speechpipe.control.rollout import Status, status_document
 from speechpipe.control.rollout import service as rollout_service
-from speechpipe.control.rollout.operations import RolloutDesk, Verified
+from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.plan import parse
-from speechpipe.control.rollout.service import Rollouts
+from speechpipe.control.rollout.service import RolloutService
 from speechpipe.control.rollout.shadow import MOST_HELD_S
 from speechpipe.control.rollout.speech_guards import GUARDS
-from speechpipe.control.rollout.tally import Ledger
+from speechpipe.control.rollout.tally import ArmCounts
 from speechpipe.errors import InvalidParameter, StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import routes
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.serving.assignment import MIRRORED, ROLLOUT, STEP, UNIT
 from speechpipe.serving.engine import Service
-from speechpipe.serving.routing import Lane
+from speechpipe.serving.routing import RouteSnapshot
 from tests.control.rollout.cards import write
 from tests.patience import PATIENCE_S
 
@@ -40,15 +40,15 @@ def gone(*_: object) -> None:
     raise OperationalError("select", {}, Exception("disk I/O error"))
 
 
-def build(tmp_path: Path, url: str = "") -> tuple[Service, Rollouts]:
+def build(tmp_path: Path, url: str = "") -> tuple[Service, RolloutService]:
     write(tmp_path / "models", "same")
     settings = Settings(bundle="scripted", workers=1, state_dir=tmp_path, store_url=url)
     service = Service(settings, store=Store(settings.record_store_url))
-    return service, Rollouts(service)
+    return service, RolloutService(service)
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[tuple[Service, Rollouts]]:
+def running(tmp_path: Path) -> Iterator[tuple[Service, RolloutService]]:
     service, rollouts = build(tmp_path)
     service.open(rollouts.restore)
     yield service, rollouts
@@ -63,29 +63,29 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def until_warm(rollouts: Rollouts) -> None:
+def until_warm(rollouts: RolloutService) -> None:
     rollouts.tick()
     rollouts.prepare()
     assert rollouts.facts()["ready"]
 
 
 def test_a_store_that_goes_away_in_the_middle_moves_nobody(
-    running: tuple[Service, Rollouts], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    running: tuple[Service, RolloutService], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     service, rollouts = running
-    rollouts.desk.start(parse(PLAN, GUARDS.rates), "ann")
+    rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     until_warm(rollouts)
     rollouts.start()
     users = [f"u{number}" for number in range(20)]
     before = [service.pin("t", user).choose("default").bundle.name for user in users]
     assert set(before) == {"scripted", "same"}
     with monkeypatch.context() as broken:
-        broken.setattr(rollouts.desk.archive, "revision", gone)
+        broken.setattr(rollouts.operations.archive, "revision", gone)
         until(lambda: "disk I/O error" in rollouts.facts()["failure"])
         assert before == [service.pin("t", user).choose("default").bundle.name for user in users]
-        broken.setattr(rollouts.desk.archive, "state", gone)
+        broken.setattr(rollouts.operations.archive, "state", gone)
         with pytest.raises(StoreUnavailable):
-            rollouts.desk.roll_back("ann", "quick")
+            rollouts.operations.roll_back("ann", "quick")
     until(lambda: not rollouts.facts()["failure"])
     # A server that starts now goes on as this one did: the copy of the route is beside the store.
     service2, rollouts2 = build(tmp_path, "sqlite:////proc/nowhere/r.db")
@@ -100,7 +100,7 @@ def test_a_store_that_goes_away_in_the_middle_moves_nobody(
 
 
 def test_whatever_the_tasks_raise_they_go_on_and_it_is_said(
-    running: tuple[Service, Rollouts], monkeypatch: pytest.MonkeyPatch
+    running: tuple[Service, RolloutService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, rollouts = running
     calls: Counter[str] = Counter()
@@ -116,21 +116,21 @@ def test_whatever_the_tasks_raise_they_go_on_and_it_is_said(
 
         monkeypatch.setattr(owner, name, call)
 
-    breaks_twice(rollouts.desk.archive, "revision", RuntimeError("unforeseen"))
+    breaks_twice(rollouts.operations.archive, "revision", RuntimeError("unforeseen"))
     breaks_twice(service.fleet, "warm", OSError("no memory for a process"))
-    rollouts.desk.start(parse(PLAN, GUARDS.rates), "ann")
+    rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     rollouts.start()
     until(lambda: rollouts.facts()["failure"])
     until(lambda: rollouts.facts()["ready"])
     failures = {task.name: task.status.failures for task in service.tasks if task.status.failures}
     assert failures == {"rollout": 2, "warming": 2}
     until(lambda: not rollouts.facts()["failure"])
-    state = rollouts.desk.state().rollout
+    state = rollouts.operations.state().rollout
     assert state is not None
     assert state.status is Status.RUNNING, "what a machine lacks for a moment is no fault of the candidate"
 
 
-def begun_elsewhere(running: tuple[Service, Rollouts], folder: Path) -> RolloutDesk:
+def begun_elsewhere(running: tuple[Service, RolloutService], folder: Path) -> RolloutOperations:
     """Begin the rollout of `later`, whose card is in the folder of another server alone."""
     service, _ = running
     write(folder, "later")
@@ -141,13 +141,13 @@ def begun_elsewhere(running: tuple[Service, Rollouts], folder: Path) -> RolloutD
         return Verified(bundle.id, catalogue.digest(bundle))
 
     assert service.store is not None
-    other = RolloutDesk(service.store, GUARDS, verify)
+    other = RolloutOperations(service.store, GUARDS, verify)
     other.start(parse(PLAN.replace("same", "later"), GUARDS.rates), "ann")
     return other
 
 
 def test_a_candidate_whose_card_comes_later_here_is_waited_for(
-    running: tuple[Service, Rollouts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: tuple[Service, RolloutService], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, rollouts = running
     rollouts.start()
@@ -178,7 +178,7 @@ def test_a_candidate_whose_card_comes_later_here_is_waited_for(
 
 
 def test_a_candidate_whose_card_does_not_come_is_rolled_back_and_the_reason_names_the_server(
-    running: tuple[Service, Rollouts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: tuple[Service, RolloutService], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rollout_service, "CARDS_WAIT_S", 2.0)
     rollouts = running[1]
@@ -193,18 +193,18 @@ def test_a_candidate_whose_card_does_not_come_is_rolled_back_and_the_reason_name
     assert other.history()[0].reason == found.reason
 
 
-def test_a_store_that_is_emptied_while_the_server_runs_is_told_again(running: tuple[Service, Rollouts]) -> None:
+def test_a_store_that_is_emptied_while_the_server_runs_is_told_again(running: tuple[Service, RolloutService]) -> None:
     service, rollouts = running
     rollouts.start()
-    until(lambda: rollouts.desk.state().champion)
+    until(lambda: rollouts.operations.state().champion)
     assert service.store is not None
     with service.store.engine.begin() as connection:
         connection.execute(delete(routes))
-    until(lambda: rollouts.desk.state().champion == "scripted@1.0.0")
-    assert [entry.action for entry in rollouts.desk.history()] == ["serve", "serve"]
+    until(lambda: rollouts.operations.state().champion == "scripted@1.0.0")
+    assert [entry.action for entry in rollouts.operations.history()] == ["serve", "serve"]
 
 
-def test_only_the_champion_is_called_champion(running: tuple[Service, Rollouts]) -> None:
+def test_only_the_champion_is_called_champion(running: tuple[Service, RolloutService]) -> None:
     service, _ = running
     choose = service.pin("t").choose
     assert choose("default").arm == choose("scripted").arm == "champion"
@@ -213,7 +213,7 @@ def test_only_the_champion_is_called_champion(running: tuple[Service, Rollouts])
         choose("same", {"asr.colour": 1})
 
 
-def test_sessions_of_a_user_say_so_before_any_rollout(running: tuple[Service, Rollouts]) -> None:
+def test_sessions_of_a_user_say_so_before_any_rollout(running: tuple[Service, RolloutService]) -> None:
     service, _ = running
     first, again, other = (service.pin("t", user).choose("default").route for user in ("ann", "ann", "bob"))
     assert first == again
@@ -221,7 +221,9 @@ def test_sessions_of_a_user_say_so_before_any_rollout(running: tuple[Service, Ro
     assert service.pin("t").choose("default").route == {}
 
 
-def test_a_bundle_whose_files_are_gone_is_refused_at_once(running: tuple[Service, Rollouts], tmp_path: Path) -> None:
+def test_a_bundle_whose_files_are_gone_is_refused_at_once(
+    running: tuple[Service, RolloutService], tmp_path: Path
+) -> None:
     service, _ = running
     for name in ("wav2vec2", "moonshine"):
         with pytest.raises(UnknownName) as refused:
@@ -231,10 +233,10 @@ def test_a_bundle_whose_files_are_gone_is_refused_at_once(running: tuple[Service
 
 
 def test_an_arm_without_workers_is_answered_by_the_other_and_counts_as_failed(
-    running: tuple[Service, Rollouts], monkeypatch: pytest.MonkeyPatch
+    running: tuple[Service, RolloutService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, rollouts = running
-    rollouts.desk.start(parse(PLAN, GUARDS.rates), "ann")
+    rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     until_warm(rollouts)
     user = next(
         name for name in (f"u{i}" for i in range(99)) if service.pin("t", name).choose("default").arm == "champion"
@@ -248,14 +250,14 @@ def test_an_arm_without_workers_is_answered_by_the_other_and_counts_as_failed(
 
 
 def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
-    running: tuple[Service, Rollouts],
+    running: tuple[Service, RolloutService],
 ) -> None:
     service, rollouts = running
-    rollouts.desk.start(parse(PLAN, GUARDS.rates), "ann")
-    rollout = rollouts.desk.state().rollout
+    rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
+    rollout = rollouts.operations.state().rollout
     users = [name for name in (f"u{i}" for i in range(99)) if rollout is not None and rollout.arm(name) == "canary"]
     lane = service.router.lane
-    service.router.lane = Lane(lane.champion, rollout, service.catalogue.bundle("webrtc"))
+    service.router.lane = RouteSnapshot(lane.champion, rollout, service.catalogue.bundle("webrtc"))
     service.router._alive = lambda _: True
     arm = service.router.pin(users[0])
     assert arm.choose("default").bundle.name == "webrtc"
@@ -265,7 +267,7 @@ def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
         arm.choose("default", {"asr.colour": 1})
 
 
-def test_shadow_never_holds_more_than_its_memory(running: tuple[Service, Rollouts]) -> None:
+def test_shadow_never_holds_more_than_its_memory(running: tuple[Service, RolloutService]) -> None:
     service, rollouts = running
     shadowing, champion = rollouts.shadowing, service.champion
     shadowing._pair = (champion, champion)
@@ -288,7 +290,7 @@ def test_shadow_never_holds_more_than_its_memory(running: tuple[Service, Rollout
 
 
 def test_clocks_that_jump_change_nothing_but_the_forecast() -> None:
-    ledger = Ledger(GUARDS, 1, 0, 1.0)
+    ledger = ArmCounts(GUARDS, 1, 0, 1.0)
     for number, at in enumerate([1e9, 5.0, 2e9, 0.0, 1e9, 7.0]):
         measures = {ROLLOUT: 1, STEP: 0, "input.duration_s": 2.0, "vad.segments": 0}
         ledger.take(Record("session", f"r{number}", f"s{number}", at, "upload", "b", "1", measures=measures))

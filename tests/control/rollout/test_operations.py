@@ -12,10 +12,10 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import DatabaseError
 
 from speechpipe.control.rollout import Judgement, Status
-from speechpipe.control.rollout.operations import RolloutDesk, Verified
+from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.plan import Plan, parse, read, template
 from speechpipe.control.rollout.speech_guards import GUARDS
-from speechpipe.errors import BadInput, InUse, StoreUnavailable, UnknownName
+from speechpipe.errors import BadInput, Conflict, StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import rollout_history, routes
 from speechpipe.foundation.storage.writer import Store
@@ -46,25 +46,25 @@ def plan(approval: str = "promotion") -> Plan:
 
 
 class Bench:
-    """A desk, its store, and sessions that fall on its arms."""
+    """Operations, their store, and sessions that fall on its arms."""
 
     def __init__(self, store: Store, bundles: dict[str, str]) -> None:
         self.store = store
         self.bundles = bundles
-        self.desk = self.another()
-        self.desk.serve("old", "old@1")
+        self.operations = self.another()
+        self.operations.serve("old", "old@1")
         self.count = 0
 
-    def another(self) -> RolloutDesk:
+    def another(self) -> RolloutOperations:
         def verify(name: str) -> Verified:
             if name not in self.bundles:
                 raise UnknownName(f"no bundle {name}")
             return Verified(f"{name}@1", self.bundles[name])
 
-        return RolloutDesk(self.store, GUARDS, verify, clock=lambda: 1_000.0)
+        return RolloutOperations(self.store, GUARDS, verify, clock=lambda: 1_000.0)
 
     def traffic(self, sessions: int, *, empty: dict[str, float] | None = None, user: str = "") -> None:
-        rollout = self.desk.state().rollout
+        rollout = self.operations.state().rollout
         assert rollout is not None
         for _ in range(sessions):
             self.count += 1
@@ -96,29 +96,29 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_a_good_candidate_climbs_on_evidence_and_a_person_promotes_it(at: Bench) -> None:
-    desk = at.desk
-    state = desk.start(plan(), "ann")
+    operations = at.operations
+    state = operations.start(plan(), "ann")
     assert state.active is not None
     assert state.aliases == {"champion": "old@1", "challenger": "new@1"}
-    assert desk.conduct() == desk.state(), "no evidence, no step"
+    assert operations.conduct() == operations.state(), "no evidence, no step"
     at.traffic(400)
-    state = desk.conduct()
+    state = operations.conduct()
     assert state.rollout is not None
     assert (state.rollout.step, state.rollout.status) == (1, Status.RUNNING)
-    found = desk.evidence(state)
+    found = operations.evidence(state)
     assert found is not None
     assert found[1].units.total() == 0, "a step is judged by its own sessions"
-    with pytest.raises(InUse, match="no evidence for a promotion"):
-        desk.promote("ann")
+    with pytest.raises(Conflict, match="no evidence for a promotion"):
+        operations.promote("ann")
     at.traffic(200)
-    state = desk.conduct()
+    state = operations.conduct()
     assert state.rollout is not None
     assert state.rollout.status is Status.WAITING
     assert state.champion == "old@1", "a person is asked"
-    state = desk.approve("ann", "looks good")
+    state = operations.approve("ann", "looks good")
     assert (state.champion, state.previous) == ("new@1", "old@1")
     assert state.active is None
-    actions = [(entry.action, entry.actor) for entry in desk.history()]
+    actions = [(entry.action, entry.actor) for entry in operations.history()]
     mine, machine = "ann", "speechpipe"
     assert actions == [
         ("promote", mine),
@@ -127,23 +127,23 @@ def test_a_good_candidate_climbs_on_evidence_and_a_person_promotes_it(at: Bench)
         ("start", mine),
         ("serve", machine),
     ]
-    assert desk.history()[0].evidence["judgement"] == "promote"
-    state = desk.roll_back("bob", "people complain")
+    assert operations.history()[0].evidence["judgement"] == "promote"
+    state = operations.roll_back("bob", "people complain")
     assert (state.champion, state.previous) == ("old@1", "")
 
 
 def test_nobody_is_asked_where_the_plan_says_so(at: Bench) -> None:
-    at.desk.start(plan("none"), "ann")
+    at.operations.start(plan("none"), "ann")
     for sessions in (400, 200):
         at.traffic(sessions)
-        at.desk.conduct()
-    assert at.desk.state().champion == "new@1"
+        at.operations.conduct()
+    assert at.operations.state().champion == "new@1"
 
 
 def test_a_worse_candidate_is_rolled_back_by_itself(at: Bench) -> None:
-    at.desk.start(plan(), "ann")
+    at.operations.start(plan(), "ann")
     at.traffic(300, empty={"champion": 0.05, "canary": 0.5})
-    state = at.desk.conduct()
+    state = at.operations.conduct()
     assert state.rollout is not None
     assert state.rollout.status is Status.ROLLED_BACK
     assert state.rollout.reason.startswith("empty: ")
@@ -152,11 +152,11 @@ def test_a_worse_candidate_is_rolled_back_by_itself(at: Bench) -> None:
 
 
 def test_one_user_with_many_sessions_counts_once(at: Bench) -> None:
-    state = at.desk.start(plan(), "ann")
+    state = at.operations.start(plan(), "ann")
     assert state.rollout is not None
     user = next(name for name in (f"u{i}" for i in range(100)) if state.rollout.arm(name) == "canary")
     at.traffic(200, empty={"canary": 1.0}, user=user)
-    found = at.desk.evidence(at.desk.state())
+    found = at.operations.evidence(at.operations.state())
     assert found is not None
     evidence, ledger = found
     assert ledger.sessions["canary"] == 200
@@ -165,89 +165,89 @@ def test_one_user_with_many_sessions_counts_once(at: Bench) -> None:
 
 
 def test_a_router_that_splits_otherwise_voids_the_evidence(at: Bench) -> None:
-    state = at.desk.start(plan("none"), "ann")
+    state = at.operations.start(plan("none"), "ann")
     for number in range(400):
         at.put("session", f"x{number}", "champion" if number % 20 else "canary", state.rollout, "ok", f"x{number}")
     at.store.flush()
-    found = at.desk.evidence(state)
+    found = at.operations.evidence(state)
     assert found is not None
     assert "routing is not as planned" in found[0].reason
-    assert at.desk.conduct().revision == state.revision
+    assert at.operations.conduct().revision == state.revision
 
 
 def test_a_paused_rollout_goes_nowhere_but_back(at: Bench) -> None:
-    desk = at.desk
-    desk.start(plan("none"), "ann")
-    desk.pause("ann", "lunch")
-    with pytest.raises(InUse, match="paused already"):
-        desk.pause("ann")
+    operations = at.operations
+    operations.start(plan("none"), "ann")
+    operations.pause("ann", "lunch")
+    with pytest.raises(Conflict, match="paused already"):
+        operations.pause("ann")
     at.traffic(400)
-    assert desk.conduct().rollout.step == 0  # type: ignore[union-attr]
+    assert operations.conduct().rollout.step == 0  # type: ignore[union-attr]
     at.traffic(300, empty={"canary": 0.9})
-    assert desk.conduct().rollout.status is Status.ROLLED_BACK  # type: ignore[union-attr]
+    assert operations.conduct().rollout.status is Status.ROLLED_BACK  # type: ignore[union-attr]
 
 
 def test_two_operators_at_once_one_wins_and_the_other_is_told(at: Bench) -> None:
-    at.desk.start(plan(), "ann")
-    first, second = at.desk, at.another()
+    at.operations.start(plan(), "ann")
+    first, second = at.operations, at.another()
     state = second.state()
     first.pause("ann")
-    with pytest.raises(InUse, match="somebody else"):
+    with pytest.raises(Conflict, match="somebody else"):
         second._save(state.changed(), "bob", "pause", "", "new@1", {})
     assert [entry.actor for entry in first.history()] == ["ann", "ann", "speechpipe"]
 
 
 def test_what_cannot_be_done_says_why(at: Bench) -> None:
-    desk = at.desk
-    for call in (desk.approve, desk.promote, desk.pause, desk.resume):
-        with pytest.raises(InUse, match="no rollout is under way"):
+    operations = at.operations
+    for call in (operations.approve, operations.promote, operations.pause, operations.resume):
+        with pytest.raises(Conflict, match="no rollout is under way"):
             call("ann")
-    with pytest.raises(InUse, match="nothing to roll back to"):
-        desk.roll_back("ann", "why not")
+    with pytest.raises(Conflict, match="nothing to roll back to"):
+        operations.roll_back("ann", "why not")
     with pytest.raises(UnknownName):
-        desk.start(read({"candidate": "gone", "steps": plan().document()["steps"]}, GUARDS.rates), "ann")
-    with pytest.raises(InUse, match="is the champion already"):
-        desk.start(read({"candidate": "old", "steps": plan().document()["steps"]}, GUARDS.rates), "ann")
-    desk.start(plan(), "ann")
-    with pytest.raises(InUse, match="under way"):
-        desk.start(plan(), "bob")
-    with pytest.raises(InUse, match="not paused"):
-        desk.resume("ann")
+        operations.start(read({"candidate": "gone", "steps": plan().document()["steps"]}, GUARDS.rates), "ann")
+    with pytest.raises(Conflict, match="is the champion already"):
+        operations.start(read({"candidate": "old", "steps": plan().document()["steps"]}, GUARDS.rates), "ann")
+    operations.start(plan(), "ann")
+    with pytest.raises(Conflict, match="under way"):
+        operations.start(plan(), "bob")
+    with pytest.raises(Conflict, match="not paused"):
+        operations.resume("ann")
 
 
 def test_a_bundle_that_was_altered_meanwhile_goes_no_step_further(at: Bench) -> None:
-    at.desk.start(plan("none"), "ann")
+    at.operations.start(plan("none"), "ann")
     at.traffic(400)
     at.bundles["new"] = "h2"
     with pytest.raises(UnknownName, match="not what it was"):
-        at.desk.conduct()
-    assert at.desk.state().rollout.step == 0  # type: ignore[union-attr]
+        at.operations.conduct()
+    assert at.operations.state().rollout.step == 0  # type: ignore[union-attr]
 
 
 def test_evidence_is_the_same_for_every_process_and_after_a_restart(at: Bench) -> None:
-    at.desk.start(plan(), "ann")
+    at.operations.start(plan(), "ann")
     at.traffic(150, empty={"champion": 0.1, "canary": 0.1})
-    mine = at.desk.evidence(at.desk.state())
+    mine = at.operations.evidence(at.operations.state())
     at.traffic(150, empty={"champion": 0.1, "canary": 0.1})
-    mine, others = at.desk.evidence(at.desk.state()), at.another().evidence(at.another().state())
+    mine, others = at.operations.evidence(at.operations.state()), at.another().evidence(at.another().state())
     assert mine is not None
     assert others is not None
     assert mine[0] == others[0]
 
 
 def test_the_history_cannot_be_changed(at: Bench) -> None:
-    at.desk.start(plan(), "ann")
+    at.operations.start(plan(), "ann")
     for statement in (update(rollout_history).values(actor="nobody"), delete(rollout_history)):
         with pytest.raises(DatabaseError, match="only added to"), at.store.engine.begin() as connection:
             connection.execute(statement)
 
 
 def promoted(at: Bench) -> None:
-    at.desk.start(plan("none"), "ann")
+    at.operations.start(plan("none"), "ann")
     for sessions in (400, 200):
         at.traffic(sessions)
-        at.desk.conduct()
-    assert at.desk.state().champion == "new@1"
+        at.operations.conduct()
+    assert at.operations.state().champion == "new@1"
 
 
 def test_a_rollback_goes_to_what_served_before_whatever_the_command_line_was_set_to(at: Bench) -> None:
@@ -260,23 +260,23 @@ def test_a_rollback_goes_to_what_served_before_whatever_the_command_line_was_set
 
 def test_a_second_rollback_brings_back_nothing(at: Bench) -> None:
     promoted(at)
-    left = at.desk.roll_back("ann", "sounds odd")
+    left = at.operations.roll_back("ann", "sounds odd")
     assert left.rollout is not None
     assert (left.rollout.status, left.came_from) == (Status.ROLLED_BACK, "new@1")
     assert left.rollout.reason == "it was promoted, and rolled back later: sounds odd"
-    for desk in (at.desk, at.another()):
+    for operations in (at.operations, at.another()):
         for to in ("", "new@1", "old@1"):
-            with pytest.raises(InUse, match="start a rollout of it" if not to else "a rollout can go to any"):
-                desk.roll_back("bob", "sounds odd", to)
-    assert at.desk.state() == left
-    newest = at.desk.history()[0]
+            with pytest.raises(Conflict, match="start a rollout of it" if not to else "a rollout can go to any"):
+                operations.roll_back("bob", "sounds odd", to)
+    assert at.operations.state() == left
+    newest = at.operations.history()[0]
     assert (newest.action, newest.bundle, newest.reason) == ("rollback", "old@1", "sounds odd (from new@1)")
-    shown = at.desk.shown(left)
+    shown = at.operations.shown(left)
     assert shown is not None
     assert shown["judgement"] == "promote", "with the evidence of its promotion"
     promoted(at)
-    assert at.desk.state().came_from == "", "something new"
-    assert at.desk.roll_back("ann", "again").champion == "old@1"
+    assert at.operations.state().came_from == "", "something new"
+    assert at.operations.roll_back("ann", "again").champion == "old@1"
 
 
 def test_of_many_who_roll_back_at_once_one_does(at: Bench) -> None:
@@ -284,97 +284,102 @@ def test_of_many_who_roll_back_at_once_one_does(at: Bench) -> None:
     desks = [at.another() for _ in range(4)]
     start = threading.Barrier(len(desks))
 
-    def work(desk: RolloutDesk) -> bool:
+    def work(operations: RolloutOperations) -> bool:
         start.wait()
         try:
-            desk.roll_back("ann", "at once")
-        except InUse:
+            operations.roll_back("ann", "at once")
+        except Conflict:
             return False
         return True
 
     with ThreadPoolExecutor(len(desks)) as pool:
         assert sorted(pool.map(work, desks)) == [False, False, False, True]
-    assert at.desk.state().champion == "old@1"
+    assert at.operations.state().champion == "old@1"
 
 
 @pytest.mark.parametrize("by_evidence", [True, False])
 def test_who_rolls_a_candidate_back_twice_leaves_the_champion_where_it_is(at: Bench, by_evidence: bool) -> None:
-    at.desk.serve("third", "third@1")
-    assert at.desk.state().previous == "old@1"
-    at.desk.start(plan(), "ann")
+    at.operations.serve("third", "third@1")
+    assert at.operations.state().previous == "old@1"
+    at.operations.start(plan(), "ann")
     if by_evidence:
         at.traffic(300, empty={"champion": 0.05, "canary": 0.5})
-        at.desk.conduct()
+        at.operations.conduct()
     else:
-        at.desk.roll_back("ann", "odd")
-    with pytest.raises(InUse, match="the last change went back to it from new@1"):
+        at.operations.roll_back("ann", "odd")
+    with pytest.raises(Conflict, match="the last change went back to it from new@1"):
         at.another().roll_back("bob", "odd")
-    assert at.desk.state().champion == "third@1"
+    assert at.operations.state().champion == "third@1"
     state = at.another().roll_back("bob", "the champion too", "old@1")
     assert (state.champion, state.previous, state.came_from) == ("old@1", "", "third@1")
-    with pytest.raises(InUse):
-        at.desk.roll_back("bob", "the champion too", "old@1")
+    with pytest.raises(Conflict):
+        at.operations.roll_back("bob", "the champion too", "old@1")
 
 
 def test_a_restart_after_a_rollback_makes_room_for_no_second_one(at: Bench) -> None:
     promoted(at)
-    at.desk.roll_back("ann", "odd")
-    at.desk.serve("old", "old@1")
-    with pytest.raises(InUse, match="start a rollout"):
-        at.desk.roll_back("ann", "odd")
-    at.desk.serve("third", "third@1")
-    assert at.desk.roll_back("ann", "odd").champion == "old@1", "another setting is something new"
+    at.operations.roll_back("ann", "odd")
+    at.operations.serve("old", "old@1")
+    with pytest.raises(Conflict, match="start a rollout"):
+        at.operations.roll_back("ann", "odd")
+    at.operations.serve("third", "third@1")
+    assert at.operations.roll_back("ann", "odd").champion == "old@1", "another setting is something new"
 
 
 def test_nothing_is_rolled_out_where_nobody_has_served(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'empty.db'}")
-    desk = RolloutDesk(store, GUARDS, lambda name: Verified(f"{name}@1", "h"))
-    assert desk.state().champion == ""
-    with pytest.raises(InUse, match="no server has served on this store yet"):
-        desk.start(plan(), "ann")
+    operations = RolloutOperations(store, GUARDS, lambda name: Verified(f"{name}@1", "h"))
+    assert operations.state().champion == ""
+    with pytest.raises(Conflict, match="no server has served on this store yet"):
+        operations.start(plan(), "ann")
     store.close()
 
 
 def test_a_restart_moves_nobody_and_another_setting_moves_the_champion(at: Bench) -> None:
     promoted(at)
-    revision = at.desk.state().revision
-    assert at.desk.serve("old", "old@1").revision == revision, "a restart as it was"
-    assert at.desk.serve("old", "old@2").champion == "new@1", "a card came for the setting's name: still promoted"
-    state = at.desk.serve("third", "third@1")
+    revision = at.operations.state().revision
+    assert at.operations.serve("old", "old@1").revision == revision, "a restart as it was"
+    assert at.operations.serve("old", "old@2").champion == "new@1", "a card came for the setting's name: still promoted"
+    state = at.operations.serve("third", "third@1")
     assert (state.champion, state.previous) == ("third@1", "new@1")
-    assert at.desk.history()[0].reason == "a server started with SPEECHPIPE_BUNDLE=third"
-    assert at.desk.roll_back("ann", "worse").champion == "new@1"
+    assert at.operations.history()[0].reason == "a server started with SPEECHPIPE_BUNDLE=third"
+    assert at.operations.roll_back("ann", "worse").champion == "new@1"
 
 
 def test_a_newer_version_of_what_the_setting_names_is_served_at_the_next_start(at: Bench) -> None:
-    state = at.desk.serve("old", "old@2")
+    state = at.operations.serve("old", "old@2")
     assert (state.champion, state.previous) == ("old@2", "old@1")
 
 
 def test_a_rollout_is_not_voided_by_a_server_that_starts_with_another_setting(at: Bench) -> None:
-    at.desk.start(plan(), "ann")
-    assert at.desk.serve("third", "third@1") == at.desk.state()
-    assert at.desk.state().champion == "old@1"
-    at.desk.roll_back("ann", "no")
-    assert at.desk.serve("third", "third@1").champion == "third@1"
+    at.operations.start(plan(), "ann")
+    assert at.operations.serve("third", "third@1") == at.operations.state()
+    assert at.operations.state().champion == "old@1"
+    at.operations.roll_back("ann", "no")
+    assert at.operations.serve("third", "third@1").champion == "third@1"
 
 
 def test_what_an_older_version_wrote_is_taken_up(at: Bench) -> None:
     promoted(at)
-    document = at.desk.state().document()
+    document = at.operations.state().document()
     del document["setting"], document["resolved"], document["came_from"]
     with at.store.engine.begin() as connection:
         connection.execute(update(routes).values(document=document))
-    assert at.desk.serve("old", "old@1").champion == "new@1"
-    document = {**at.desk.state().document(), "champion": "", "previous": "", "setting": ""}  # nobody was promoted
+    assert at.operations.serve("old", "old@1").champion == "new@1"
+    document = {
+        **at.operations.state().document(),
+        "champion": "",
+        "previous": "",
+        "setting": "",
+    }  # nobody was promoted
     with at.store.engine.begin() as connection:
         connection.execute(update(routes).values(document=document))
-    assert at.desk.serve("old", "old@1").champion == "old@1"
+    assert at.operations.serve("old", "old@1").champion == "old@1"
 
 
 def test_a_store_that_was_emptied_is_told_who_serves(at: Bench) -> None:
     promoted(at)
-    known = at.desk.state()
+    known = at.operations.state()
     with at.store.engine.begin() as connection:
         connection.execute(delete(routes))
     state = at.another().serve("old", "old@1", known)
@@ -383,23 +388,23 @@ def test_a_store_that_was_emptied_is_told_who_serves(at: Bench) -> None:
 
 def test_a_held_rollout_makes_room_for_the_next(at: Bench) -> None:
     at.bundles["better"] = "h2"
-    at.desk.start(plan(), "speechpipe retrain")
-    at.desk.hold("speechpipe retrain", "no better")
+    at.operations.start(plan(), "speechpipe retrain")
+    at.operations.hold("speechpipe retrain", "no better")
     steps = plan().document()["steps"]
-    state = at.desk.start(read({"candidate": "better", "steps": steps}, GUARDS.rates), "ann")
+    state = at.operations.start(read({"candidate": "better", "steps": steps}, GUARDS.rates), "ann")
     assert state.active is not None
     assert state.active.candidate == "better@1"
-    assert [entry.action for entry in at.desk.history()][:4] == ["start", "rollback", "hold", "start"]
-    assert "the rollout of better@1 begins" in at.desk.history()[1].reason
-    at.desk.pause("ann", "lunch")
-    with pytest.raises(InUse, match="under way"):
-        at.desk.start(plan(), "bob")
+    assert [entry.action for entry in at.operations.history()][:4] == ["start", "rollback", "hold", "start"]
+    assert "the rollout of better@1 begins" in at.operations.history()[1].reason
+    at.operations.pause("ann", "lunch")
+    with pytest.raises(Conflict, match="under way"):
+        at.operations.start(plan(), "bob")
 
 
 def test_what_ended_is_shown_with_the_evidence_it_ended_with(at: Bench) -> None:
-    at.desk.start(plan(), "ann")
+    at.operations.start(plan(), "ann")
     at.traffic(300, empty={"canary": 0.9})
-    state = at.desk.conduct()
+    state = at.operations.conduct()
     assert state.active is None
     shown = at.another().shown(state)
     assert shown is not None
@@ -409,9 +414,9 @@ def test_what_ended_is_shown_with_the_evidence_it_ended_with(at: Bench) -> None:
 
 def test_a_store_that_is_gone_is_said() -> None:
     store = Store("sqlite:////proc/nowhere/r.db")
-    desk = RolloutDesk(store, GUARDS, lambda _: Verified("a", "b"))
+    operations = RolloutOperations(store, GUARDS, lambda _: Verified("a", "b"))
     with pytest.raises(StoreUnavailable):
-        desk.state()
+        operations.state()
 
 
 # ---- plans ----

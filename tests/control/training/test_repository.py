@@ -7,7 +7,7 @@ import pytest
 
 from speechpipe.control.training import Kind, Request, State
 from speechpipe.control.training.repository import SILENT_S, Retrainings
-from speechpipe.errors import InUse, UnknownName
+from speechpipe.errors import Conflict, UnknownName
 from speechpipe.foundation.storage.writer import Store
 from tests.databases import DATABASES, Database
 
@@ -47,7 +47,7 @@ def test_a_job_goes_its_way_and_remembers_it(jobs: tuple[Retrainings, Clock]) ->
 def test_the_same_is_not_asked_for_twice(jobs: tuple[Retrainings, Clock]) -> None:
     archive, _ = jobs
     job = archive.add(ASKED)
-    with pytest.raises(InUse, match=f"retraining {job.id}"):
+    with pytest.raises(Conflict, match=f"retraining {job.id}"):
         archive.add(ASKED)
     assert archive.add(Request(Kind.VAD, "digits@1.0.0")).id != job.id
 
@@ -56,14 +56,14 @@ def test_two_servers_never_take_the_same(jobs: tuple[Retrainings, Clock]) -> Non
     archive, clock = jobs
     job = archive.add(ASKED)
     archive.claim(job, "one")
-    with pytest.raises(InUse):
+    with pytest.raises(Conflict):
         archive.claim(job, "other")  # it has seen it waiting
-    with pytest.raises(InUse):
+    with pytest.raises(Conflict):
         archive.claim(archive.job(job.id), "other")
     clock.now += SILENT_S + 1  # the one has died
     taken = archive.claim(archive.job(job.id), "other")
     assert taken.owner == "other"
-    with pytest.raises(InUse):
+    with pytest.raises(Conflict):
         archive.claim(archive.job(job.id), "one")
 
 
@@ -73,7 +73,7 @@ def test_an_owner_that_says_it_is_at_work_keeps_it(jobs: tuple[Retrainings, Cloc
     for _ in range(5):
         clock.now += SILENT_S - 1
         job = archive.beat(job)
-    with pytest.raises(InUse):
+    with pytest.raises(Conflict):
         archive.claim(job, "other")
     assert archive.claim(job, "one").owner == "one"  # after a restart
 
@@ -82,14 +82,14 @@ def test_what_was_stopped_goes_on_and_what_is_over_does_not(jobs: tuple[Retraini
     archive, _ = jobs
     job = archive.claim(archive.add(ASKED), "one")
     assert archive.stop(job.id, "ann", "too loud").state is State.STOPPED
-    with pytest.raises(InUse):
+    with pytest.raises(Conflict):
         archive.stop(job.id, "ann")
     assert archive.again(job.id, "ann").state is State.WAITING
     job = archive.claim(archive.job(job.id), "one")
     archive.end(job, State.DONE, "one", "")
-    with pytest.raises(InUse):
+    with pytest.raises(Conflict):
         archive.again(job.id, "ann")
-    with pytest.raises(InUse):
+    with pytest.raises(Conflict):
         archive.claim(archive.job(job.id), "one")
     with pytest.raises(UnknownName):
         archive.job(999)
@@ -101,11 +101,11 @@ def test_two_who_ask_at_the_same_moment_get_one_training(
     archive, _ = jobs
     monkeypatch.setattr(archive, "listed", lambda **_: [])  # each has looked before the other wrote
     first = archive.add(ASKED)
-    with pytest.raises(InUse, match="at the same time"):
+    with pytest.raises(Conflict, match="at the same time"):
         archive.add(ASKED)
     archive.stop(first.id, "ann")
     second = archive.add(ASKED)
-    with pytest.raises(InUse, match="another retraining"):
+    with pytest.raises(Conflict, match="another retraining"):
         archive.again(first.id, "bob")
     assert second.state is State.WAITING
 

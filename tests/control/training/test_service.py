@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from speechpipe.app import build, training_desk
+from speechpipe.app import build, training_operations
 from speechpipe.config import Settings
-from speechpipe.control.rollout.service import Rollouts
-from speechpipe.control.training.service import Retraining
-from speechpipe.errors import InUse
+from speechpipe.control.rollout.service import RolloutService
+from speechpipe.control.training.service import TrainingService
+from speechpipe.errors import Conflict
 from tests.patience import PATIENCE_S
 
 
@@ -23,12 +23,14 @@ def until(true: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-def retraining(tmp_path: Path) -> Retraining:
+def retraining(tmp_path: Path) -> TrainingService:
     service = build(Settings(bundle="scripted", workers=1, state_dir=tmp_path))
-    return Retraining(service, Rollouts(service), lambda act: training_desk(service, act))
+    return TrainingService(service, RolloutService(service), lambda act: training_operations(service, act))
 
 
-def test_whatever_they_raise_they_go_on_and_it_is_said(retraining: Retraining, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_they_raise_they_go_on_and_it_is_said(
+    retraining: TrainingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: Counter[str] = Counter()
 
     def breaks(owner: object, name: str, error: Exception, times: int) -> None:
@@ -42,7 +44,7 @@ def test_whatever_they_raise_they_go_on_and_it_is_said(retraining: Retraining, m
 
         monkeypatch.setattr(owner, name, call)
 
-    breaks(retraining.desk, "waiting", RuntimeError("unforeseen"), 3)
+    breaks(retraining.operations, "waiting", RuntimeError("unforeseen"), 3)
     breaks(retraining, "policy", KeyError("unforeseen too"), 3)
     retraining.start()
     try:
@@ -53,14 +55,16 @@ def test_whatever_they_raise_they_go_on_and_it_is_said(retraining: Retraining, m
         retraining.close()
 
 
-def test_another_server_that_was_faster_is_no_failure(retraining: Retraining, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_server_that_was_faster_is_no_failure(
+    retraining: TrainingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: Counter[str] = Counter()
 
     def taken(*_: object) -> None:
         calls["waiting"] += 1
-        raise InUse("somebody else did it")
+        raise Conflict("somebody else did it")
 
-    monkeypatch.setattr(retraining.desk, "waiting", taken)
+    monkeypatch.setattr(retraining.operations, "waiting", taken)
     retraining.start()
     try:
         until(lambda: calls["waiting"] > 1)

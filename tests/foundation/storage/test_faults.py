@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from speechpipe.errors import InvalidParameter, StoreUnavailable
 from speechpipe.foundation.storage import database
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.schema import about, records
 from speechpipe.foundation.storage.writer import ORDER, Store, _row
 from speechpipe.monitor.watch import Watcher
@@ -58,7 +58,7 @@ def test_a_database_server_that_is_away_for_a_while_loses_nothing(tmp_path: Path
             eventually(lambda: store.task.status.failures >= 3)
             assert store.failure
             assert str(server.folder) not in store.failure + store.task.status.last_failure
-            with pytest.raises(StoreUnavailable) as refused, reachable():
+            with pytest.raises(StoreUnavailable) as refused, translating_store_errors():
                 store.last_seq()
             assert str(server.folder) not in refused.value.message
             server.resume()
@@ -281,7 +281,7 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["a\0b", "\ud800", "x" * 10_000])
 def test_asking_for_what_cannot_be_there_is_no_failure_of_the_store(url: str, value: str) -> None:
     store = Store(url)
-    with suppress(InvalidParameter), reachable():  # not: StoreUnavailable
+    with suppress(InvalidParameter), translating_store_errors():  # not: StoreUnavailable
         assert store.find(id_=value) == []
         assert store.find(session_id=value) == []
     store.close()

@@ -14,7 +14,7 @@ from speechpipe.interfaces.api.access import Body, Operation, Role, operations_o
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.interfaces.api.edge import Edge
 from speechpipe.interfaces.api.openapi import statuses
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 
 KEYS = {"api": "an-api-key", "operator": "an-operators-key", "reviewer": "a-reviewers-key"}
 OPENS = {
@@ -39,7 +39,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
         reviewer_keys=[KEYS["reviewer"]],
     )
     service = build(settings, live=True)
-    return TestClient(create_app(service, Hub(service), lambda _: None), raise_server_exceptions=False)
+    return TestClient(create_app(service, StreamManager(service), lambda _: None), raise_server_exceptions=False)
 
 
 def operations(client: TestClient) -> list[Operation]:

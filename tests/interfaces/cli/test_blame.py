@@ -14,7 +14,7 @@ import pytest
 from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.watch import Watcher
-from speechpipe.serving.health.operations import HealthDesk
+from speechpipe.serving.health.operations import HealthOperations
 from speechpipe.serving.telemetry.cascade import CASCADE
 from tests.interfaces.cli.test_commands import run
 from tests.patience import PATIENCE_S
@@ -57,9 +57,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     for record in [*sessions(600, now - 1800, seed=1), *sessions(300, now - 300, seed=2, ratio=0.35)]:
         opened.append(record)
     opened.flush()
-    desk = HealthDesk(CASCADE, opened)
-    (proposal,) = desk.propose(now - 1800, now - 1100)
-    desk.approve(proposal.id, "ann")
+    operations = HealthOperations(CASCADE, opened)
+    (proposal,) = operations.propose(now - 1800, now - 1100)
+    operations.approve(proposal.id, "ann")
     opened.close()
     return str(path)
 
@@ -164,10 +164,10 @@ def test_a_window_without_a_whole_minute_has_its_traffic(store: str) -> None:
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)
     assert found["verdict"]
-    desk = HealthDesk(CASCADE, Store(f"sqlite:///{store}"))
-    (proposal,) = [one for one in desk.propose(begin, begin + 48) if any(one.group)]
+    operations = HealthOperations(CASCADE, Store(f"sqlite:///{store}"))
+    (proposal,) = [one for one in operations.propose(begin, begin + 48) if any(one.group)]
     assert proposal.units == 48
-    (whole,) = [one for one in desk.propose(begin - 1000, begin + 48) if any(one.group)]
+    (whole,) = [one for one in operations.propose(begin - 1000, begin + 48) if any(one.group)]
     assert whole.units == sum(begin - 1000 <= record.at < begin + 48 for record in records_of(store))
 
 

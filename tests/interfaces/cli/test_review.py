@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from speechpipe.control.review.operations import ReviewDesk
+from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
@@ -94,12 +94,12 @@ def test_the_tenant_of_a_key_is_printed_and_the_key_is_kept_nowhere(tmp_path: Pa
 @pytest.fixture
 def reviewed(tmp_path: Path) -> Path:
     store = Store(f"sqlite:///{tmp_path / 'speechpipe.db'}")
-    desk = ReviewDesk(store)
-    desk.add([task(1), task(2)], None)
-    held = desk.queue.claim(Reviewer("ann"), lambda _: True)
+    operations = ReviewOperations(store)
+    operations.add([task(1), task(2)], None)
+    held = operations.queue.claim(Reviewer("ann"), lambda _: True)
     assert held is not None
     answer = [said(0, 0.9, "one too", "p0"), said(2, 2.9, "three four", "p2")]
-    desk.submit(held.id, Reviewer("ann"), held.lease, answer, 3.0)
+    operations.submit(held.id, Reviewer("ann"), held.lease, answer, 3.0)
     store.close()
     (tmp_path / "reviews").mkdir()
     with wave.open(str(tmp_path / "reviews" / "t1.flac"), "wb") as sound:

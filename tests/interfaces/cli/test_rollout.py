@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from speechpipe.control.rollout.operations import RolloutDesk, Verified
+from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.speech_guards import GUARDS
 from speechpipe.foundation.storage.writer import Store
 
@@ -27,7 +27,7 @@ def speechpipe(folder: Path, *words: str, given: str = "") -> subprocess.Complet
 def served(folder: Path, bundle: str) -> None:
     """Write down what a server does when it starts: which bundle it serves."""
     store = Store(f"sqlite:///{folder / 'speechpipe.db'}")
-    RolloutDesk(store, GUARDS, lambda name: Verified(name, "")).serve(bundle, f"{bundle}@1.0.0")
+    RolloutOperations(store, GUARDS, lambda name: Verified(name, "")).serve(bundle, f"{bundle}@1.0.0")
     store.close()
 
 

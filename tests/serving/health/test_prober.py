@@ -18,9 +18,9 @@ from speechpipe.config import Settings
 from speechpipe.errors import BadInput
 from speechpipe.foundation.storage.record import Record
 from speechpipe.serving.engine import Service
-from speechpipe.serving.health.prober import Probing
+from speechpipe.serving.health.prober import Prober
 from speechpipe.serving.health.replay import against_record, hear, swapped
-from speechpipe.serving.routing import Lane
+from speechpipe.serving.routing import RouteSnapshot
 from speechpipe.serving.telemetry.records import Context, utterance_record
 from speechpipe.types import Bundle, Utterance
 from tests.foundation.storage.test_writer import eventually
@@ -39,7 +39,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def probed(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[Record]:
     found: list[Record] = []
     monkeypatch.setattr(service, "emit", found.append)
-    Probing(service).round(CLIPS)
+    Prober(service).round(CLIPS)
     return found
 
 
@@ -52,11 +52,13 @@ def test_probes_are_pinned_once_and_then_compared_stage_by_stage(
     well = probed(service, monkeypatch)
     assert [record.outcome for record in well] == ["ok"] * len(CLIPS)
     healthy = service.champion
-    service.router.lane = Lane(service.catalogue.changed(healthy, {"vad.pre_roll_s": 0.0, "vad.padding_s": 0.0}))
+    service.router.lane = RouteSnapshot(
+        service.catalogue.changed(healthy, {"vad.pre_roll_s": 0.0, "vad.padding_s": 0.0})
+    )
     cut = probed(service, monkeypatch)
     assert {record.measures["vad.probe_differs"] for record in cut} == {1.0}
     assert {record.measures["asr.probe_differs"] for record in cut} == {0.0}, "judged on its golden input"
-    service.router.lane = Lane(service.catalogue.changed(healthy, {"asr.empty_below_level": 2.0}))
+    service.router.lane = RouteSnapshot(service.catalogue.changed(healthy, {"asr.empty_below_level": 2.0}))
     deaf = probed(service, monkeypatch)
     assert {record.measures["vad.probe_differs"] for record in deaf} == {0.0}
     assert {record.measures["asr.probe_differs"] for record in deaf} == {1.0}
@@ -65,7 +67,7 @@ def test_probes_are_pinned_once_and_then_compared_stage_by_stage(
 
 def test_a_probe_that_is_lost_says_nothing_of_the_recognizer(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     probed(service, monkeypatch)
-    service.router.lane = Lane(service.catalogue.changed(service.champion, {"asr.crash_above_level": 0.0}))
+    service.router.lane = RouteSnapshot(service.catalogue.changed(service.champion, {"asr.crash_above_level": 0.0}))
     lost = probed(service, monkeypatch)
     assert {record.outcome for record in lost} == {"worker_crash"}
     assert all("asr.probe_differs" not in record.measures for record in lost)
@@ -112,7 +114,7 @@ def test_probes_go_on_after_an_unforeseen_exception(tmp_path: Path, monkeypatch:
     (tmp_path / "probes.jsonl").write_text("{")
     settings = Settings(bundle="scripted", workers=1, state_dir=tmp_path, probes=tmp_path / "probes.jsonl")
     with Service(settings) as service:
-        probing = Probing(service)
+        probing = Prober(service)
         (task,) = [task for task in service.tasks if task.name == "probes"]
         probing.start()
         eventually(lambda: task.status.failures >= 2)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from speechpipe.serving.live.executor import Lanes, State
+from speechpipe.serving.live.executor import State, StepExecutor
 from tests.patience import PATIENCE_S
 
 
@@ -33,14 +33,14 @@ class Actor:
 
 
 @pytest.fixture
-def lanes() -> Iterator[Lanes]:
-    running = Lanes(1)
+def lanes() -> Iterator[StepExecutor]:
+    running = StepExecutor(1)
     running.start()
     yield running
     running.close()
 
 
-def test_an_actor_that_breaks_is_told_and_the_next_one_runs(lanes: Lanes) -> None:
+def test_an_actor_that_breaks_is_told_and_the_next_one_runs(lanes: StepExecutor) -> None:
     bad, good = Actor(failing=1), Actor()
     lanes.schedule(bad)
     lanes.schedule(good)
@@ -49,7 +49,7 @@ def test_an_actor_that_breaks_is_told_and_the_next_one_runs(lanes: Lanes) -> Non
     assert lanes.failures == 1
 
 
-def test_the_lane_survives_an_actor_that_cannot_even_be_told_and_runs_it_again(lanes: Lanes) -> None:
+def test_the_lane_survives_an_actor_that_cannot_even_be_told_and_runs_it_again(lanes: StepExecutor) -> None:
     bad, good = Actor(failing=1, and_when_told=True), Actor()
     lanes.schedule(bad)
     lanes.schedule(good)
@@ -60,6 +60,6 @@ def test_the_lane_survives_an_actor_that_cannot_even_be_told_and_runs_it_again(l
     assert bad.ran.wait(PATIENCE_S), "it is not left as running for ever"
 
 
-def test_closing_ends_the_threads(lanes: Lanes) -> None:
+def test_closing_ends_the_threads(lanes: StepExecutor) -> None:
     lanes.close()
     assert not any(task.status.alive for task in lanes.tasks)

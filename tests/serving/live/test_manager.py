@@ -13,7 +13,7 @@ from speechpipe.config import Settings
 from speechpipe.errors import InvalidParameter, Overloaded
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Ended, Event, Final, Finish, LiveRequest, Message, Paused
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.outbox import Goodbye
 from speechpipe.serving.live.stream import LiveStream
 from tests.live_client import CLIPS, pcm, spoken
@@ -49,14 +49,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture
-def hub(service: Service) -> Iterator[Hub]:
-    running = Hub(service)
+def hub(service: Service) -> Iterator[StreamManager]:
+    running = StreamManager(service)
     running.start()
     yield running
     running.close()
 
 
-def opened(hub: Hub, service: Service, **changes: Any) -> LiveStream:
+def opened(hub: StreamManager, service: Service, **changes: Any) -> LiveStream:
     asked: dict[str, Any] = {"bundle": service.champion, "wire": WireFormat("linear16", 16_000), "channel": "listen"}
     return hub.open(LiveRequest(**asked | {"tenant": "t"} | changes), Plain())
 
@@ -68,7 +68,9 @@ def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
         time.sleep(0.01)
 
 
-def test_the_late_end_of_the_old_connection_does_not_end_a_resumed_session(hub: Hub, service: Service) -> None:
+def test_the_late_end_of_the_old_connection_does_not_end_a_resumed_session(
+    hub: StreamManager, service: Service
+) -> None:
     stream = opened(hub, service)
     old = hub.attach(stream, lambda: None)
     assert hub.resume(stream.token, "t", "listen") is stream
@@ -86,7 +88,9 @@ def test_the_late_end_of_the_old_connection_does_not_end_a_resumed_session(hub: 
     stream.outbox.detach(new)
 
 
-def test_the_last_messages_can_be_had_again_until_the_client_has_answered_the_close(hub: Hub, service: Service) -> None:
+def test_the_last_messages_can_be_had_again_until_the_client_has_answered_the_close(
+    hub: StreamManager, service: Service
+) -> None:
     stream = opened(hub, service)
     reader = hub.attach(stream, lambda: None)
     stream.offer(SPEECH)
@@ -105,7 +109,7 @@ def test_the_last_messages_can_be_had_again_until_the_client_has_answered_the_cl
         hub.resume(stream.token, "t")
 
 
-def test_attempts_to_resume_that_are_refused_take_no_place(hub: Hub, service: Service) -> None:
+def test_attempts_to_resume_that_are_refused_take_no_place(hub: StreamManager, service: Service) -> None:
     """Wrong interface, wrong tenant, a number that was never said: as often as there are places."""
     for _ in range(5):
         stream = opened(hub, service)
@@ -120,7 +124,7 @@ def test_attempts_to_resume_that_are_refused_take_no_place(hub: Hub, service: Se
     assert hub.counts["resumed"] == 0
 
 
-def test_an_abandoned_session_is_counted_once_and_forgotten(hub: Hub, service: Service) -> None:
+def test_an_abandoned_session_is_counted_once_and_forgotten(hub: StreamManager, service: Service) -> None:
     stream = opened(hub, service)
     reader = hub.attach(stream, lambda: None)
     stream.offer(SPEECH)
@@ -138,7 +142,7 @@ def test_an_abandoned_session_is_counted_once_and_forgotten(hub: Hub, service: S
 
 
 def test_a_session_that_is_over_is_forgotten_though_its_reader_never_leaves(
-    hub: Hub, service: Service, monkeypatch: pytest.MonkeyPatch
+    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "_settings", service.settings.model_copy(update={"live_send_timeout_s": 0.2}))
     stream = opened(hub, service)
@@ -147,7 +151,9 @@ def test_a_session_that_is_over_is_forgotten_though_its_reader_never_leaves(
     until(lambda: hub._streams == {})
 
 
-def test_the_tick_goes_on_when_a_stream_breaks_it(hub: Hub, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tick_goes_on_when_a_stream_breaks_it(
+    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad, good = opened(hub, service), opened(hub, service)
     hub.attach(bad, lambda: None)
     good.outbox.detach(hub.attach(good, lambda: None))
@@ -168,7 +174,7 @@ def test_the_tick_goes_on_when_a_stream_breaks_it(hub: Hub, service: Service, mo
 
 
 def test_the_tick_goes_on_after_what_nobody_foresaw(
-    hub: Hub, service: Service, monkeypatch: pytest.MonkeyPatch
+    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticker = next(task for task in hub.tasks if task.name == "live-tick")
 
@@ -184,7 +190,7 @@ def test_the_tick_goes_on_after_what_nobody_foresaw(
 
 
 def test_a_stream_whose_end_breaks_lets_its_client_go(
-    hub: Hub, service: Service, monkeypatch: pytest.MonkeyPatch
+    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = opened(hub, service)
     reader = hub.attach(stream, lambda: None)
@@ -201,14 +207,14 @@ def test_a_stream_whose_end_breaks_lets_its_client_go(
 
 
 def test_a_new_session_whose_client_never_comes_ends(
-    hub: Hub, service: Service, monkeypatch: pytest.MonkeyPatch
+    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("speechpipe.serving.live.manager.ATTACH_S", 0.2)
     opened(hub, service)
     until(lambda: len(hub) == 0)
 
 
-def test_audio_that_stops_gets_its_final_and_later_audio_is_new_speech(hub: Hub, service: Service) -> None:
+def test_audio_that_stops_gets_its_final_and_later_audio_is_new_speech(hub: StreamManager, service: Service) -> None:
     stream = opened(hub, service)
     reader = hub.attach(stream, lambda: None)
     for start in range(0, len(SPEECH), 3200):
@@ -233,7 +239,9 @@ def test_audio_that_stops_gets_its_final_and_later_audio_is_new_speech(hub: Hub,
     assert accounting.pending == 0
 
 
-def test_a_dropped_connection_is_no_pause(hub: Hub, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_connection_is_no_pause(
+    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hub, "_settings", service.settings.model_copy(update={"live_resume_s": 30.0}))
     stream = opened(hub, service)
     reader = hub.attach(stream, lambda: None)
@@ -247,7 +255,7 @@ def test_a_dropped_connection_is_no_pause(hub: Hub, service: Service, monkeypatc
     assert stream.channels.speaking, "the client may go on where it was"
 
 
-def test_bytes_and_items_are_bounded_whatever_was_announced(hub: Hub, service: Service) -> None:
+def test_bytes_and_items_are_bounded_whatever_was_announced(hub: StreamManager, service: Service) -> None:
     wide = opened(hub, service, wire=WireFormat("linear16", 48_000, 8))
     wide._schedule = lambda _: None  # nothing is worked on
     while wide.has_room:
@@ -267,7 +275,7 @@ def _flush() -> Any:
     return Flush()
 
 
-def test_when_all_hold_too_much_only_those_who_hold_much_must_wait(hub: Hub, service: Service) -> None:
+def test_when_all_hold_too_much_only_those_who_hold_much_must_wait(hub: StreamManager, service: Service) -> None:
     large, small = opened(hub, service), opened(hub, service)
     for stream in (large, small):
         stream._schedule = lambda _: None

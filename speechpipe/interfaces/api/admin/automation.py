@@ -11,7 +11,7 @@ from speechpipe.control.review.changes import PolicyChange
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.errors import InvalidParameter
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api.access import Body, Role, access, name, who
 from speechpipe.interfaces.api.errors import shown_failure
 from speechpipe.interfaces.web import people as people_page
@@ -48,8 +48,8 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 503)
     def show() -> dict[str, Any]:
         """List what holds for whom; who is not listed has what `default` says, or else `full`."""
-        automation = reviewing_of(service).desk.automation
-        with reachable():
+        automation = reviewing_of(service).operations.automation
+        with translating_store_errors():
             found = automation.policies()
         scopes = [review_documents.policy(scope, item) for scope, item in sorted(found.items())]
         return {"scopes": scopes, "failure": shown_failure(reviewing_of(service).failure)}
@@ -58,8 +58,8 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 503)
     def history(most: Annotated[int, Query(ge=1, le=1000)] = 200) -> dict[str, Any]:
         """List what was changed, by whom and why, the newest first."""
-        with reachable():
-            found = reviewing_of(service).desk.automation.history(most)
+        with translating_store_errors():
+            found = reviewing_of(service).operations.automation.history(most)
         return {"history": [review_documents.entry(item) for item in found]}
 
     @routes.get("/effect")
@@ -72,13 +72,13 @@ def router(service: Service) -> APIRouter:
     @routes.get("/panel", include_in_schema=False)
     @access(Role.REVIEWER, 503)
     def panel(reviewer: Annotated[Reviewer, Depends(who)]) -> Response:
-        desk = reviewing_of(service).desk
-        base = desk.automation.base.degree
-        with reachable():
-            policies = sorted(desk.automation.policies().items())
+        operations = reviewing_of(service).operations
+        base = operations.automation.base.degree
+        with translating_store_errors():
+            policies = sorted(operations.automation.policies().items())
             scopes = [review_documents.policy(scope, item) for scope, item in policies]
-            lines = [review_documents.entry(item) for item in desk.automation.history(20)]
-        found = review_documents.people(desk.people(service.clock() - DAYS * 86_400.0, tenant=reviewer.tenant))
+            lines = [review_documents.entry(item) for item in operations.automation.history(20)]
+        found = review_documents.people(operations.people(service.clock() - DAYS * 86_400.0, tenant=reviewer.tenant))
         return HTMLResponse(
             people_page.panel(scopes, lines, found, (base, shown_failure(reviewing_of(service).failure)))
         )

@@ -72,7 +72,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter()
 
     def report(asked: Annotated[Asked, Depends()]) -> Report:
-        return monitoring_of(service).desk.report(asked.seconds, asked.filters)
+        return monitoring_of(service).operations.report(asked.seconds, asked.filters)
 
     @routes.get("/v1/health/report", response_model=None, responses=also("text/html"))
     @access(Role.REVIEWER, 503)
@@ -155,4 +155,4 @@ def _people(service: Service, found: Report, who: Reviewer) -> dict[str, Any] | 
     reviewing = reviewing_of(service)
     policy = reviewing.book.policy(who.tenant or "")
     asked = {"bound": policy.bound, "delta": policy.delta}
-    return review_documents.people(reviewing.desk.people(found.facts.since, **asked, tenant=who.tenant))
+    return review_documents.people(reviewing.operations.people(found.facts.since, **asked, tenant=who.tenant))

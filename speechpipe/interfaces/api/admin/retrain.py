@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe.control.training import Kind, Request
 from speechpipe.control.training.documents import row
-from speechpipe.control.training.service import Retraining
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.control.training.service import TrainingService
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api.access import Body, Role, access, name
 from speechpipe.interfaces.api.errors import shown_failure
 from speechpipe.interfaces.web import health as health_page
@@ -39,13 +39,13 @@ class Why(BaseModel):
     reason: str = Field("", max_length=500)
 
 
-def router(service: Service, retraining: Retraining) -> APIRouter:
+def router(service: Service, retraining: TrainingService) -> APIRouter:
     """Return the routes. Looking needs an API key, asking and stopping an operator's, where the server has any."""
     routes = APIRouter(prefix="/v1/retrain")
 
     def shown() -> dict[str, Any]:
-        with reachable():
-            jobs = retraining.desk.jobs.listed()
+        with translating_store_errors():
+            jobs = retraining.operations.jobs.listed()
         facts = retraining.facts()
         facts["failure"] = shown_failure(str(facts["failure"]))
         return {"retrainings": [row(job) for job in jobs], **facts}
@@ -69,20 +69,20 @@ def router(service: Service, retraining: Retraining) -> APIRouter:
         request = Request(
             asked.kind, bundle, tenant=asked.tenant, since=asked.since, by=who or "operator", reason=asked.reason
         )
-        return row(retraining.desk.ask(request))
+        return row(retraining.operations.ask(request))
 
     @routes.post("/{number}/stop")
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
     def stop(number: Number, why: Why, who: Actor) -> dict[str, Any]:
         """Stop one; it keeps its last checkpoint."""
-        with reachable():
-            return row(retraining.desk.jobs.stop(number, who or "operator", why.reason))
+        with translating_store_errors():
+            return row(retraining.operations.jobs.stop(number, who or "operator", why.reason))
 
     @routes.post("/{number}/resume")
     @access(Role.OPERATOR, 404, 409, 503)
     def resume(number: Number, who: Actor) -> dict[str, Any]:
         """Go on with one that was stopped or has failed."""
-        with reachable():
-            return row(retraining.desk.jobs.again(number, who or "operator"))
+        with translating_store_errors():
+            return row(retraining.operations.jobs.again(number, who or "operator"))
 
     return routes

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe.control.rollout import plan as plans
 from speechpipe.control.rollout import status_document
-from speechpipe.control.rollout.operations import RolloutDesk
-from speechpipe.control.rollout.service import Rollouts
+from speechpipe.control.rollout.operations import RolloutOperations
+from speechpipe.control.rollout.service import RolloutService
 from speechpipe.control.rollout.speech_guards import GUARDS
 from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.interfaces.api.access import Body, Role, access, name
@@ -36,16 +36,16 @@ class Said(BaseModel):
     to: str = Field("", max_length=97)  # of a rollback: the champion before this one, where that is meant
 
 
-ACTIONS: Mapping[str, Callable[[RolloutDesk, str, str], object]] = {
-    "approve": RolloutDesk.approve,
-    "pause": RolloutDesk.pause,
-    "resume": RolloutDesk.resume,
-    "promote": RolloutDesk.promote,
-    "rollback": RolloutDesk.roll_back,
+ACTIONS: Mapping[str, Callable[[RolloutOperations, str, str], object]] = {
+    "approve": RolloutOperations.approve,
+    "pause": RolloutOperations.pause,
+    "resume": RolloutOperations.resume,
+    "promote": RolloutOperations.promote,
+    "rollback": RolloutOperations.roll_back,
 }
 
 
-def router(service: Service, rollouts: Rollouts) -> APIRouter:
+def router(service: Service, rollouts: RolloutService) -> APIRouter:
     """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
     routes = APIRouter(prefix="/v1/rollout")
 
@@ -60,7 +60,7 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
     def panel() -> Response:
         found = _shown(rollouts)
         with rollouts.locked():
-            lines = [status_document.entry(entry) for entry in rollouts.desk.history(20)]
+            lines = [status_document.entry(entry) for entry in rollouts.operations.history(20)]
         return HTMLResponse(health_page.rollout_panel(found, lines))
 
     @routes.get("/history")
@@ -68,7 +68,7 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
     def history() -> dict[str, Any]:
         """List what was done, by whom and on what evidence, the newest first."""
         with rollouts.locked():
-            return {"history": [status_document.entry(entry) for entry in rollouts.desk.history()]}
+            return {"history": [status_document.entry(entry) for entry in rollouts.operations.history()]}
 
     @routes.get("/plan")
     @access(Role.READER, 404)
@@ -83,7 +83,7 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
         """Begin the rollout of a plan: TOML, or the same as JSON."""
         json_ = request.headers["content-type"].partition(";")[0].strip().lower() == "application/json"
         found = await to_thread.run_sync(_plan, await request.body(), json_)
-        return await to_thread.run_sync(_do, rollouts, lambda desk: desk.start(found, who))
+        return await to_thread.run_sync(_do, rollouts, lambda operations: operations.start(found, who))
 
     @routes.post("/{action}")
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
@@ -97,23 +97,23 @@ def router(service: Service, rollouts: Rollouts) -> APIRouter:
         if said.to and action != "rollback":
             raise InvalidParameter("`to` belongs to a rollback", param="to")
         if action == "rollback":
-            return _do(rollouts, lambda desk: desk.roll_back(who, reason, said.to.strip()))
-        return _do(rollouts, lambda desk: ACTIONS[action](desk, who, reason))
+            return _do(rollouts, lambda operations: operations.roll_back(who, reason, said.to.strip()))
+        return _do(rollouts, lambda operations: ACTIONS[action](operations, who, reason))
 
     return routes
 
 
-def _shown(rollouts: Rollouts) -> dict[str, Any]:
+def _shown(rollouts: RolloutService) -> dict[str, Any]:
     with rollouts.locked():
-        state = rollouts.desk.state()
+        state = rollouts.operations.state()
         facts = rollouts.facts()
         facts["failure"] = shown_failure(str(facts["failure"]))
-        return status_document.status(state, rollouts.desk.shown(state), facts)
+        return status_document.status(state, rollouts.operations.shown(state), facts)
 
 
-def _do(rollouts: Rollouts, act: Callable[[RolloutDesk], object]) -> dict[str, Any]:
+def _do(rollouts: RolloutService, act: Callable[[RolloutOperations], object]) -> dict[str, Any]:
     with rollouts.locked():
-        act(rollouts.desk)
+        act(rollouts.operations)
     rollouts.nudge()
     return _shown(rollouts)
 

@@ -10,7 +10,7 @@ from typing import Any
 from speechpipe.errors import SpeechpipeError
 from speechpipe.interfaces.api.deepgram.query import ListenQuery, extras
 from speechpipe.interfaces.api.errors import public_text
-from speechpipe.serving.automation.policy import Terms
+from speechpipe.serving.automation.policy import EffectivePolicy
 from speechpipe.serving.live import (
     Ended,
     Event,
@@ -162,7 +162,7 @@ def _word(word: Any) -> Message:
     return message | {"punctuated_word": word.text}
 
 
-def stages(utterance: Utterance, event: Final, terms: Terms) -> Message:
+def stages(utterance: Utterance, event: Final, terms: EffectivePolicy) -> Message:
     """Return what each stage did for a final: the same in every dialect."""
     segment, stats, transcript = utterance.segment, utterance.stats, utterance.transcript
     return {

@@ -13,7 +13,7 @@ from speechpipe.interfaces.api.deepgram.events import Deepgram, error_message
 from speechpipe.interfaces.api.sockets import serve, subprotocols, user
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Fail, Finish, Flush, LiveRequest, Message
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.stream import LiveStream
 from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
@@ -28,7 +28,7 @@ MAX_MISTAKES = 100
 class Listening:
     """One client of this interface, before and after its stream is there."""
 
-    def __init__(self, service: Service, hub: Hub, socket: WebSocket) -> None:
+    def __init__(self, service: Service, hub: StreamManager, socket: WebSocket) -> None:
         self._service = service
         self._hub = hub
         self._socket = socket
@@ -143,7 +143,7 @@ def _kind(message: str) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def router(service: Service, hub: Callable[[], Hub]) -> APIRouter:
+def router(service: Service, hub: Callable[[], StreamManager]) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix="/v1")
 

@@ -20,7 +20,7 @@ from speechpipe.interfaces.api.sockets import serve, subprotocols, user
 from speechpipe.serving.assignment import CHAMPION_NAMES
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Change, Clear, Fail, Flush, LiveRequest, Message, Restart
-from speechpipe.serving.live.manager import Hub
+from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.stream import LiveStream
 
 CHANNEL = "realtime"
@@ -45,7 +45,7 @@ class Parsed:
 class Talking:
     """One client of this interface, before and after its stream is there."""
 
-    def __init__(self, service: Service, hub: Hub, socket: WebSocket) -> None:
+    def __init__(self, service: Service, hub: StreamManager, socket: WebSocket) -> None:
         self._service = service
         self._hub = hub
         self._query = socket.query_params
@@ -214,7 +214,7 @@ class Talking:
         self.stream.outbox.put(self._dialect.stamped(message))
 
 
-def router(service: Service, hub: Callable[[], Hub]) -> APIRouter:
+def router(service: Service, hub: Callable[[], StreamManager]) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix="/v1")
 

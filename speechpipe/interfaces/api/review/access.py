@@ -6,22 +6,22 @@ from typing import Any
 from fastapi import Request
 
 from speechpipe.control.review import documents as review_documents
-from speechpipe.control.review.service import Reviewing, reviewing_of
+from speechpipe.control.review.service import ReviewService, reviewing_of
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.control.review.tasks import Task
 from speechpipe.serving.engine import Service
 
 
-class Desk:
+class ReviewContext:
     """Who asks, and what they may do."""
 
-    def __init__(self, reviewing: Reviewing, who: Reviewer) -> None:
+    def __init__(self, reviewing: ReviewService, who: Reviewer) -> None:
         self.reviewing = reviewing
         self.who = who
 
     def task(self, id_: str) -> Task:
         """Return a task of theirs."""
-        return self.reviewing.desk.task(id_, self.who)
+        return self.reviewing.operations.task(id_, self.who)
 
     def shown(self, task: Task) -> dict[str, Any]:
         """Return it as they see it."""
@@ -32,10 +32,10 @@ class Desk:
         return review_documents.row(task) | {"audio_here": self.reviewing.audio.path(task.id) is not None}
 
 
-def desk_of(service: Service) -> Callable[..., Desk]:
+def context_of(service: Service) -> Callable[..., ReviewContext]:
     """Return the dependency of routes that want to know."""
 
-    def desk(request: Request) -> Desk:
-        return Desk(reviewing_of(service), request.state.who)
+    def context(request: Request) -> ReviewContext:
+        return ReviewContext(reviewing_of(service), request.state.who)
 
-    return desk
+    return context

@@ -53,7 +53,7 @@ def router(service: Service) -> APIRouter:
     @access(Role.CALLER, 404, 410, 503)
     def status(id_: Annotated[str, Path(max_length=64)], tenant: Annotated[str, Depends(name)]) -> Response:
         """Answer with the text of an upload that waited for a person; 202 while it still does."""
-        found, tasks = reviewing_of(service).desk.waiting(id_, tenant)
+        found, tasks = reviewing_of(service).operations.waiting(id_, tenant)
         if found.state == FAILED:
             raise NotAnswered(f"{id_} has no answer: {CAUSES[found.cause]}", cause=found.cause)
         headers = {"x-request-id": id_, "x-speechpipe-bundle": found.document["bundle"]}

@@ -11,24 +11,24 @@ from fastapi.responses import Response, StreamingResponse
 from speechpipe.control.review import TaskState
 from speechpipe.control.review import documents as review_documents
 from speechpipe.control.review.exchange import AudioOf, Outcome, exported, imported
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api.access import Body, Role, access, also
 from speechpipe.interfaces.api.bodies import read_json_list
-from speechpipe.interfaces.api.review.access import Desk, desk_of
+from speechpipe.interfaces.api.review.access import ReviewContext, context_of
 from speechpipe.serving.engine import Service
 
 
 def router(service: Service) -> APIRouter:
     """Return the routes, which come before those of one task."""
     routes = APIRouter(prefix="/v1/reviews")
-    Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
+    Mine = Annotated[ReviewContext, Depends(context_of(service))]  # noqa: N806 - a type
 
     @routes.get("")
     @access(Role.REVIEWER, 503)
     def overview(mine: Mine, most: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
         """Count tasks by state and by why, and list those that wait, the most urgent first."""
-        shelf = mine.reviewing.desk.shelf
-        with reachable():
+        shelf = mine.reviewing.operations.shelf
+        with translating_store_errors():
             counts = shelf.counts(mine.who.tenant)
             listed = shelf.listed([TaskState.OPEN, TaskState.LEASED], mine.who.tenant, most)
         return {
@@ -42,7 +42,7 @@ def router(service: Service) -> APIRouter:
         """Say how the bundles stand with the people who looked at their results."""
         policy = mine.reviewing.book.policy(mine.who.tenant or "")
         since = service.clock() - days * 86_400.0
-        found = mine.reviewing.desk.people(since, bound=policy.bound, delta=policy.delta, tenant=mine.who.tenant)
+        found = mine.reviewing.operations.people(since, bound=policy.bound, delta=policy.delta, tenant=mine.who.tenant)
         return review_documents.people(found)
 
     @routes.get("/export", response_model=None, responses=also("application/x-ndjson"))
@@ -54,8 +54,8 @@ def router(service: Service) -> APIRouter:
     ) -> Response:
         """Write open and answered reviews for Label Studio (a list), or answered ones as a manifest (JSON lines)."""
         base = str(request.base_url).rstrip("/")
-        found = exported(mine.reviewing.desk, format, AudioOf(f"{base}/v1/reviews/", "/audio"), mine.who.tenant)
-        with reachable():
+        found = exported(mine.reviewing.operations, format, AudioOf(f"{base}/v1/reviews/", "/audio"), mine.who.tenant)
+        with translating_store_errors():
             first = next(found, None)  # what is wrong shows before the answer begins
         kind = "application/x-ndjson" if format == "manifest" else "application/json"
         return StreamingResponse(_written(first, found, lines=format == "manifest"), media_type=kind)
@@ -71,7 +71,7 @@ def router(service: Service) -> APIRouter:
             importing.append(CapacityLimiter(1))
 
         def work() -> Outcome:
-            return imported(mine.reviewing.desk, read_json_list(body, Body.IMPORT.value.most_values), mine.who)
+            return imported(mine.reviewing.operations, read_json_list(body, Body.IMPORT.value.most_values), mine.who)
 
         outcome = await to_thread.run_sync(work, limiter=importing[0])
         mine.reviewing.counts.update({f"import_{cause}": count for cause, count in outcome.counts.items()})

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.control.review.tasks import read_answer
-from speechpipe.foundation.storage.database import reachable
+from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api import auth
 from speechpipe.interfaces.api.access import Body, Role, access, also
-from speechpipe.interfaces.api.review.access import Desk, desk_of
+from speechpipe.interfaces.api.review.access import ReviewContext, context_of
 from speechpipe.serving.engine import Service
 
 MOST_STEP_S = 3600.0
@@ -61,7 +61,7 @@ def router(service: Service) -> APIRouter:
     """Return the routes. An API key reviews its own tenant's audio, a reviewer's key everybody's."""
     routes = APIRouter(prefix="/v1/reviews")
 
-    Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
+    Mine = Annotated[ReviewContext, Depends(context_of(service))]  # noqa: N806 - a type
 
     _claiming(routes, service)
 
@@ -69,8 +69,8 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 404, 409, 503)
     def task(id_: Id, lease: Annotated[str, Query(max_length=64)], mine: Mine) -> dict[str, Any]:
         """Show a task to whoever holds it."""
-        with reachable():
-            return mine.shown(mine.reviewing.desk.queue.held(mine.task(id_), lease))
+        with translating_store_errors():
+            return mine.shown(mine.reviewing.operations.queue.held(mine.task(id_), lease))
 
     @routes.post("/{id_}/renew")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
@@ -78,16 +78,16 @@ def router(service: Service) -> APIRouter:
         """Keep a lease, and work in progress."""
         found = mine.task(id_)
         work = None if body.segments is None else read_answer(found, body.segments, whole=False)
-        with reachable():
-            return {"leased_until": mine.reviewing.desk.queue.renew(id_, body.lease, work, body.step_s)}
+        with translating_store_errors():
+            return {"leased_until": mine.reviewing.operations.queue.renew(id_, body.lease, work, body.step_s)}
 
     @routes.post("/{id_}/release")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
     def release(id_: Id, body: Held, mine: Mine) -> dict[str, Any]:
         """Give a task back."""
         mine.task(id_)
-        with reachable():
-            mine.reviewing.desk.queue.release(id_, body.lease)
+        with translating_store_errors():
+            mine.reviewing.operations.queue.release(id_, body.lease)
         return {"state": TaskState.OPEN}
 
     @routes.post("/{id_}/skip")
@@ -95,8 +95,8 @@ def router(service: Service) -> APIRouter:
     def skip(id_: Id, body: Skip, mine: Mine) -> dict[str, Any]:
         """Say that one cannot do a task."""
         mine.task(id_)
-        with reachable():
-            found = mine.reviewing.desk.queue.skip(id_, body.lease, body.reason, body.note)
+        with translating_store_errors():
+            found = mine.reviewing.operations.queue.skip(id_, body.lease, body.reason, body.note)
         mine.reviewing.counts[f"skipped_{body.reason}"] += 1
         if found.state.over:
             mine.reviewing.callbacks.nudge()
@@ -106,7 +106,7 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
     def submit(id_: Id, body: Submission, mine: Mine) -> dict[str, Any]:
         """Answer a task; the answer is stored when this answers. The same again under that lease: nothing changes."""
-        done = mine.reviewing.desk.submit(id_, mine.who, body.lease, body.segments, body.step_s)
+        done = mine.reviewing.operations.submit(id_, mine.who, body.lease, body.segments, body.step_s)
         compared = done.compared.get("units", ())
         edits, words = (sum(unit[name] for unit in compared) for name in ("edits", "words"))
         return {"state": done.state, "edits": edits, "words": words, "work_s": done.work_s}
@@ -120,7 +120,7 @@ def _claiming(routes: APIRouter, service: Service) -> None:
     @access(Role.REVIEWER, 503, body=Body.JSON)
     def claim(body: Claim, request: Request) -> Any:
         """Hand out the most urgent task whose audio is on this server; 204 if there is none."""
-        mine = Desk(
+        mine = ReviewContext(
             reviewing_of(service),
             auth.reviewer(request.headers.get("authorization"), service.settings, body.reviewer.strip()),
         )
@@ -129,7 +129,7 @@ def _claiming(routes: APIRouter, service: Service) -> None:
 
 
 def _hearing(routes: APIRouter, service: Service) -> None:
-    Mine = Annotated[Desk, Depends(desk_of(service))]  # noqa: N806 - a type
+    Mine = Annotated[ReviewContext, Depends(context_of(service))]  # noqa: N806 - a type
 
     @routes.get("/{id_}/audio", response_class=FileResponse, response_model=None, responses=also("audio/flac"))
     @access(Role.REVIEWER, 404, 503)
