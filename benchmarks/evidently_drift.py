@@ -50,12 +50,14 @@ def table(rows: int, seed: int, *, shifted: bool) -> Table:
 def ours(reference: Table, current: Table) -> set[str]:
     from speechpipe.foundation.stats.sketch import Distribution
     from speechpipe.monitor.comparison import Grade, compare, drift
-    from speechpipe.monitor.spec import Metric, Shape
+    from speechpipe.monitor.spec import Metric, MetricKind
 
     found = set()
     for name in reference:
         share = name.startswith("share")
-        metric = Metric(f"x.{name}", "", name, "", "unit", lambda _: None, Shape.SHARE if share else Shape.REAL)
+        metric = Metric(
+            f"x.{name}", "", name, "", "unit", lambda _: None, MetricKind.SHARE if share else MetricKind.REAL
+        )
         before, now = (Distribution.of(values[name], shape_only=share) for values in (reference, current))
         drift(now, before)
         if compare(metric, now, before).grade >= Grade.DEGRADED:

@@ -27,11 +27,11 @@ from starlette.testclient import TestClient
 
 from speechpipe.app import build
 from speechpipe.config import Settings
-from speechpipe.control.review import PRIORITY, Why
+from speechpipe.control.review import PRIORITY, ReviewReason
 from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.control.review.task_repository import Reviewer
-from speechpipe.control.review.tasks import Draft, Piece, Task
+from speechpipe.control.review.tasks import Draft, DraftSegment, Task
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.database import Database
 from speechpipe.foundation.storage.record import Record
@@ -186,7 +186,7 @@ class Trial:
         self.count += 1
         reviewing, name, now = reviewing_of(self.service), f"job-{self.count}", time.time()
         assert reviewing is not None
-        piece = Piece("p0", 0.0, 0.9, "one", words=[], confidence=0.8, chance=1.0)
+        piece = DraftSegment("p0", 0.0, 0.9, "one", words=[], confidence=0.8, chance=1.0)
         task = Task(
             id=f"task-{self.count}",
             job=name,
@@ -194,8 +194,8 @@ class Trial:
             channel="upload",
             bundle=self.service.champion.id,
             degree="assist",
-            why=Why.DEGREE,
-            priority=PRIORITY[Why.DEGREE],
+            why=ReviewReason.DEGREE,
+            priority=PRIORITY[ReviewReason.DEGREE],
             created_at=now,
             duration_s=1.0,
             audio_hash="",

@@ -183,8 +183,8 @@ def main() -> None:
             thread.join(30.0)
         store = Store(f"sqlite:///{state}/speechpipe.db")
         operations = ReviewOperations(store)
-        done = {task.id: " ".join(said.text for said in task.work) for task in operations.shelf.finished()}
-        everything = [task.id for task in operations.shelf.listed(list(TaskState), most=10**6)]
+        done = {task.id: " ".join(said.text for said in task.work) for task in operations.task_stats.finished()}
+        everything = [task.id for task in operations.task_stats.listed(list(TaskState), most=10**6)]
         store.close()
     missing = sum(done.get(name) != text for name, text in world.answers.items())
     uploads = len(set(world.uploads) - set(everything))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from speechpipe.foundation.storage.record import Measure, Record
-from speechpipe.monitor.spec import CascadeSpec, Metric, Shape, Stage, Tier, Worse
+from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, MetricKind, Severity, Stage
 
 
 def read(name: str):  # type: ignore[no-untyped-def]
@@ -15,7 +15,15 @@ SPEC = CascadeSpec(
     (Stage("gate", "Gate"), Stage("model", "Model", ("gate",)), Stage("people", "People", ("model",))),
     (
         Metric(
-            "gate.length_s", "s", "length", "cuts", "unit", read("gate.length_s"), tier=Tier.PAGE, key=True, least=0.1
+            "gate.length_s",
+            "s",
+            "length",
+            "cuts",
+            "unit",
+            read("gate.length_s"),
+            tier=Severity.PAGE,
+            key=True,
+            least=0.1,
         ),
         Metric("gate.open", "", "open", "", "session", read("gate.open"), key=True),
         Metric(
@@ -25,9 +33,9 @@ SPEC = CascadeSpec(
             "nothing",
             "unit",
             lambda record: float(record.outcome != "ok"),
-            Shape.SHARE,
-            Worse.UP,
-            Tier.PAGE,
+            MetricKind.SHARE,
+            Direction.UP,
+            Severity.PAGE,
             key=True,
             limit=0.5,
         ),
@@ -38,8 +46,8 @@ SPEC = CascadeSpec(
             "",
             "unit",
             lambda record: 0.0 if record.kind == "unit" else float(record.outcome == "redo"),
-            Shape.SHARE,
-            Worse.UP,
+            MetricKind.SHARE,
+            Direction.UP,
             late="feedback",
         ),
     ),

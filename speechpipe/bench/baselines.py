@@ -8,7 +8,7 @@ import numpy as np
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.verdict import label_of
 from speechpipe.monitor.cases import Cases
-from speechpipe.monitor.spec import Shape
+from speechpipe.monitor.spec import MetricKind
 
 LEAST_Z = 8.0
 """Tuned like our own thresholds, on the same half of the faults: below it these name nobody."""
@@ -34,7 +34,7 @@ def moved_most(normal: Normal, cases: Cases) -> dict[str, tuple[str, float]]:
         if len(then) < 30 or len(now) < 10:
             continue
         spread = float(then.std())
-        if known.metric.shape is Shape.SHARE:
+        if known.metric.shape is MetricKind.SHARE:
             spread = max(spread, (1 / len(then)) ** 0.5)
         error = max(spread, 1e-6 + 1e-3 * abs(float(then.mean()))) * (1 / len(then) + 1 / len(now)) ** 0.5
         label = labels[known.metric.owner]

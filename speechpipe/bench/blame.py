@@ -18,7 +18,7 @@ from speechpipe.bench.baselines import BASELINES, Baseline
 from speechpipe.bench.episodes import PROBE_EVERY, SHIFTS, Answers, Episode, Plan, Pool, episode, pools
 from speechpipe.bench.faults import SEVERITIES, Fault, Level
 from speechpipe.bench.faults.table import BY_NAME, FAULTS
-from speechpipe.bench.laboratory import HEALTHY, Condition, Heard
+from speechpipe.bench.laboratory import HEALTHY, ClipResult, Condition
 from speechpipe.cascade.evaluation.manifest import Clip
 from speechpipe.monitor.blame.normal import fit
 from speechpipe.monitor.blame.verdict import blame
@@ -26,7 +26,7 @@ from speechpipe.monitor.cases import Cases
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import Reference
-from speechpipe.monitor.windows import Group, Grouping, Window, summed_up
+from speechpipe.monitor.windows import Group, Grouping, Window, aggregate
 from speechpipe.serving.telemetry.cascade import CASCADE
 
 UTTERANCES_A_DAY = 10_000
@@ -88,7 +88,7 @@ class Setup:
 _setup: Setup | None = None
 
 
-def setup(clips: Sequence[Clip], heard: Mapping[Condition, Sequence[Heard]], detect_share: float = 1.0) -> Setup:
+def setup(clips: Sequence[Clip], heard: Mapping[Condition, Sequence[ClipResult]], detect_share: float = 1.0) -> Setup:
     """Prepare."""
     return Setup(clips, pools(CASCADE, heard, FAULTS), Answers(heard), detect_share)
 
@@ -151,7 +151,7 @@ def _alarms(drawn: Episode) -> tuple[int | None, int]:
     grouping = Grouping()
     group = grouping.group(drawn.records[0][0])
     window = Window(0, group, 0)
-    for part in summed_up(CASCADE, (record for records in drawn.reference_records for record in records), grouping):
+    for part in aggregate(CASCADE, (record for records in drawn.reference_records for record in records), grouping):
         window.merge(part)
     length_s = len(drawn.reference_records) * step_s
     watch = DriftWatch(CASCADE, Budget())
@@ -182,7 +182,7 @@ def _probes_ring(drawn: Episode, index: int) -> bool:
 # ---- scoring ----
 
 
-def silent_faults(heard: Mapping[Condition, Sequence[Heard]], found: Mapping[Condition, Pool]) -> list[str]:
+def silent_faults(heard: Mapping[Condition, Sequence[ClipResult]], found: Mapping[Condition, Pool]) -> list[str]:
     """Return faults whose severe form moves nothing that people notice."""
     names = []
     healthy = _noticed(heard[HEALTHY], found[HEALTHY].cases)
@@ -198,7 +198,7 @@ def silent_faults(heard: Mapping[Condition, Sequence[Heard]], found: Mapping[Con
     return names
 
 
-def _noticed(heard: Sequence[Heard], cases: Cases) -> dict[str, float]:
+def _noticed(heard: Sequence[ClipResult], cases: Cases) -> dict[str, float]:
     people = ("people.redo_rate", "people.switch_to_typing_rate", "people.abandon_rate")
     nulls = cases.column("asr.null_share")
     return {

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from speechpipe.bench.faults import SEVERITIES, Fault, Level, behaviour, operation
 from speechpipe.bench.faults.table import BY_NAME
-from speechpipe.bench.laboratory import HEALTHY, Condition, Heard
+from speechpipe.bench.laboratory import HEALTHY, ClipResult, Condition
 from speechpipe.cascade.evaluation.manifest import Clip
 from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.monitor.blame.evidence import ProbeResult
@@ -82,14 +82,14 @@ class Episode:
 
 
 def pools(
-    spec: CascadeSpec, heard: Mapping[Condition, Sequence[Heard]], faults: Sequence[Fault]
+    spec: CascadeSpec, heard: Mapping[Condition, Sequence[ClipResult]], faults: Sequence[Fault]
 ) -> Mapping[Condition, Pool]:
     """Return the pool of every condition."""
     conditions = [HEALTHY, *((fault.name, severity) for fault in faults for severity in SEVERITIES)]
     return {condition: _pool(spec, heard, condition, number) for number, condition in enumerate(conditions)}
 
 
-def _pool(spec: CascadeSpec, heard: Mapping[Condition, Sequence[Heard]], condition: Condition, seed: int) -> Pool:
+def _pool(spec: CascadeSpec, heard: Mapping[Condition, Sequence[ClipResult]], condition: Condition, seed: int) -> Pool:
     random = np.random.default_rng(seed)
     source = heard.get(condition) or heard[HEALTHY]
     other = heard.get(("asr_wrong_model", "medium"), source)
@@ -105,7 +105,7 @@ def _pool(spec: CascadeSpec, heard: Mapping[Condition, Sequence[Heard]], conditi
 
 
 def _told(
-    one: Heard, other: Heard, fault: Fault | None, severity: str, number: int, random: np.random.Generator
+    one: ClipResult, other: ClipResult, fault: Fault | None, severity: str, number: int, random: np.random.Generator
 ) -> tuple[Record, ...]:
     name, value = (fault.name, fault.value(severity)) if fault is not None else ("", 0.0)
     units = [_timed(unit, random) for unit in one.units]
@@ -206,7 +206,7 @@ def _weights(
 class Answers:
     """What probes would have answered: the first recordings, compared with what they answered in health."""
 
-    def __init__(self, heard: Mapping[Condition, Sequence[Heard]]) -> None:
+    def __init__(self, heard: Mapping[Condition, Sequence[ClipResult]]) -> None:
         self._heard = heard
         pinned: dict[int, int] = {}
         for index, one in enumerate(heard[HEALTHY]):

@@ -42,7 +42,7 @@ HEALTHY: Condition = ("", "")
 
 
 @dataclass(frozen=True)
-class Heard:
+class ClipResult:
     """What the cascade made of one clip."""
 
     clip: int
@@ -73,9 +73,9 @@ def chosen(clips: Sequence[Clip], most_s: float, seed: int = 0) -> list[Clip]:
 
 def run(
     clips: Sequence[Clip], bundle: Bundle, faults: Sequence[Fault], variants: int
-) -> Mapping[Condition, list[Heard]]:
+) -> Mapping[Condition, list[ClipResult]]:
     """Run every clip in every variant, healthy and under each fault at each severity, on all cores."""
-    found: dict[Condition, list[Heard]] = {}
+    found: dict[Condition, list[ClipResult]] = {}
     with ProcessPoolExecutor(os.cpu_count(), initializer=_begin, initargs=(clips, bundle, faults)) as pool:
         turns = [(clip, variant) for clip in range(len(clips)) for variant in range(variants)]
         for answers in pool.map(_run_all, turns):
@@ -117,7 +117,7 @@ def _begin(clips: Sequence[Clip], bundle: Bundle, faults: Sequence[Fault]) -> No
 Decodes = dict[tuple[str, bytes], Decoded]
 
 
-def _run_all(turn: tuple[int, int]) -> dict[Condition, Heard]:
+def _run_all(turn: tuple[int, int]) -> dict[Condition, ClipResult]:
     bench, (clip, variant) = _bench, turn
     assert bench is not None
     decodes: Decodes = {}
@@ -165,7 +165,7 @@ class _InlineJob:
         self._parts.clear()
 
 
-def _run(bench: _Bench, clip: int, variant: int, fault: Fault | None, value: float, known: Decodes) -> Heard:
+def _run(bench: _Bench, clip: int, variant: int, fault: Fault | None, value: float, known: Decodes) -> ClipResult:
     samples = _natural(bench.clips[clip].samples, np.random.default_rng([clip, variant]))
     voices = [bench.clips[(clip + step) % len(bench.clips)].samples for step in range(1, VOICES)]
     sound, vad, bundle = audio.Sound(samples), bench.vad, bench.bundle
@@ -199,10 +199,12 @@ def _run(bench: _Bench, clip: int, variant: int, fault: Fault | None, value: flo
     return heard(clip, bench.clips[clip].text, record, utterances, context)
 
 
-def heard(clip: int, text: str | None, session: Record, utterances: Sequence[Utterance], context: Context) -> Heard:
+def heard(
+    clip: int, text: str | None, session: Record, utterances: Sequence[Utterance], context: Context
+) -> ClipResult:
     """Return what is kept of a session."""
     spoken = " ".join(one.transcript.text for one in utterances)
-    return Heard(
+    return ClipResult(
         clip=clip,
         session=session,
         units=tuple(utterance_record(context, one, 0.0) for one in utterances),

@@ -47,7 +47,7 @@ class Listener(Protocol):
 
 
 @dataclass
-class Spoken:
+class PendingSegment:
     """One segment on its way. `segment` is set when it is closed."""
 
     index: int
@@ -84,8 +84,8 @@ class SegmentDecoder:
         self._decode = decode
         self._on_utterance = on_utterance
         self._listener = listener
-        self.open: Spoken | None = None
-        self.closed: deque[Spoken] = deque()
+        self.open: PendingSegment | None = None
+        self.closed: deque[PendingSegment] = deque()
         self._last_job: Job | None = None
         self._begun = 0
         self.returned = 0
@@ -101,7 +101,7 @@ class SegmentDecoder:
         # A live segment begins with what the one before has taught the recognizer; a whole one has no need to.
         before = None if self._decode.whole else self._last_job
         job = self._open_job(self._decode, before)
-        self.open = spoken = Spoken(self._begun, job, event.start, event.start)
+        self.open = spoken = PendingSegment(self._begun, job, event.start, event.start)
         self._last_job = job
         self._begun += 1
         if (listener := self._listener) is not None:
@@ -153,7 +153,7 @@ class SegmentDecoder:
         """The future that the next utterance waits for; None if none is on its way."""
         return self.closed[0].job.future if self.closed else None
 
-    def _utterance(self, spoken: Spoken) -> Utterance:
+    def _utterance(self, spoken: PendingSegment) -> Utterance:
         segment, decoded = spoken.segment, spoken.job.future.result()
         assert segment is not None
         transcript = on_session_clock(decoded.transcript, segment)
@@ -176,7 +176,7 @@ class SegmentDecoder:
     # ---- facts ----
 
     @property
-    def pending(self) -> list[Spoken]:
+    def pending(self) -> list[PendingSegment]:
         """Segments that have no utterance yet, in order; the last may still be open."""
         return [*self.closed, *([self.open] if self.open is not None else [])]
 
@@ -191,7 +191,7 @@ class SegmentDecoder:
         return sum(spoken.job.backlog_s for spoken in self.pending)
 
 
-def _heard(spoken: Spoken, hypothesis: Hypothesis, listener: Listener) -> None:
+def _heard(spoken: PendingSegment, hypothesis: Hypothesis, listener: Listener) -> None:
     spoken.hypothesis = hypothesis
     listener.on_change()
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.audio.features import FeatureAccumulator, frame_levels_db
-from speechpipe.cascade.recognition import Listener, OnUtterance, OpenJob, SegmentDecoder, Spoken
+from speechpipe.cascade.recognition import Listener, OnUtterance, OpenJob, PendingSegment, SegmentDecoder
 from speechpipe.cascade.vad import Closed, Opened, Segmenting, Vad
 from speechpipe.cascade.workers import Decoded
 from speechpipe.errors import StageFailed
@@ -217,7 +217,7 @@ class Session:
             if until - spoken.fed >= self._options.feed_step:
                 self._feed(spoken, until, pausing=self._segmenter.is_pausing)
 
-    def _close(self, spoken: Spoken, event: Closed) -> None:
+    def _close(self, spoken: PendingSegment, event: Closed) -> None:
         # The last frame is filled up with zeros: what was decided beyond the last sample never was audio.
         segment = event.segment
         end = min(segment.end, self._received)
@@ -228,7 +228,7 @@ class Session:
         segment = replace(segment, end=end, speech_end=min(segment.speech_end, end))
         self._hearing.close(segment, min(event.at, self._received))
 
-    def _feed(self, spoken: Spoken, until: int, *, pausing: bool = False) -> None:
+    def _feed(self, spoken: PendingSegment, until: int, *, pausing: bool = False) -> None:
         start, until = spoken.fed, min(until, self._received)
         if until > start:
             spoken.feed(self._audio[start - self._base : until - self._base], pausing=pausing)
@@ -253,7 +253,7 @@ class Session:
         return self._hearing.next_future()
 
     @property
-    def pending(self) -> list[Spoken]:
+    def pending(self) -> list[PendingSegment]:
         """Segments that have no utterance yet, in order; the last may still be open."""
         return self._hearing.pending
 

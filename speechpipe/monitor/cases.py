@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speechpipe.foundation.storage.record import Record
-from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
+from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 
 Column = npt.NDArray[np.float64]
 
@@ -66,7 +66,7 @@ class Cases:
 
 def case_metrics(spec: CascadeSpec) -> tuple[Metric, ...]:
     """Return the metrics that cases have, in the order of their columns."""
-    return (*(metric for metric in spec.metrics if metric.shape is not Shape.SUM), *spec.joined)
+    return (*(metric for metric in spec.metrics if metric.shape is not MetricKind.SUM), *spec.joined)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from speechpipe.monitor.alarms import Condition
 from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES, Detector, Verdict, make
 from speechpipe.monitor.profiles import Budget, down_share, is_watched, profile_of
 from speechpipe.monitor.reference import Reference, reference_for
-from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
+from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 from speechpipe.monitor.windows import Group, metrics_by_kind, reading
 
 RELEASE = 0.5
@@ -100,7 +100,7 @@ class DriftWatch:
         run_length = self._budget.run_length(metric.tier, known.count / reference.days, count)
         options = {"down": down_share(metric)}
         name = FOR_SHARES
-        if metric.shape is Shape.REAL:
+        if metric.shape is MetricKind.REAL:
             name = FOR_REALS
             options |= {"shift": profile_of(group.tenant_class).shift, "least": metric.least}
         try:

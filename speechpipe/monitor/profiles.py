@@ -6,7 +6,7 @@ an average run length for each detector by how many values a day it sees.
 
 from dataclasses import dataclass
 
-from speechpipe.monitor.spec import Metric, Shape, Tier, Worse
+from speechpipe.monitor.spec import Direction, Metric, MetricKind, Severity
 
 DAY_S = 86_400.0
 LEAST_RUN_LENGTH = 200.0
@@ -40,18 +40,18 @@ class Budget:
     page: float = 0.1
     investigate: float = 1.0
 
-    def run_length(self, tier: Tier, values_a_day: float, watched: int) -> float:
+    def run_length(self, tier: Severity, values_a_day: float, watched: int) -> float:
         """Return the average run length of one of `watched` detectors of a tier."""
-        a_day = self.page if tier is Tier.PAGE else self.investigate
+        a_day = self.page if tier is Severity.PAGE else self.investigate
         length = values_a_day * max(watched, 1) / max(a_day, 1e-6)
         return min(max(length, LEAST_RUN_LENGTH), MOST_RUN_LENGTH)
 
 
 def down_share(metric: Metric) -> float:
     """Return how much of a detector's attention is on falling values."""
-    return {Worse.UP: 0.0, Worse.DOWN: 1.0, Worse.BOTH: 0.5}[metric.worse]
+    return {Direction.UP: 0.0, Direction.DOWN: 1.0, Direction.BOTH: 0.5}[metric.worse]
 
 
 def is_watched(metric: Metric) -> bool:
     """Whether a metric has a detector."""
-    return metric.tier is not Tier.SHOWN and metric.shape is not Shape.SUM
+    return metric.tier is not Severity.SHOWN and metric.shape is not MetricKind.SUM

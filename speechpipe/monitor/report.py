@@ -12,8 +12,8 @@ from speechpipe.monitor.arms import ArmRow, arms, value_of
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
 from speechpipe.monitor.reference import Progress, Reference, reference_for
-from speechpipe.monitor.spec import CascadeSpec, Metric, Shape, Stage
-from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Window, merged, together
+from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Stage
+from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Window, merge_all, merged
 
 POINTS = 60
 """Points of a time series, about."""
@@ -139,7 +139,7 @@ def health_report(spec: CascadeSpec, facts: Facts) -> Report:
     facts = replace(facts, alarms=_alarms(facts, by_group), verdicts=verdicts)
     alarms = [alarm for alarm in facts.alarms if alarm.state == "firing"]
     stages = tuple(_stage(spec, stage, facts, by_group, points, alarms) for stage in spec.stages)
-    total = together(windows)
+    total = merge_all(windows)
     served = [group for group in by_group if any(group)]
     walked = [row.grade for row in stages if row.stage.served]
     grade = max(row.grade for row in stages)
@@ -221,7 +221,7 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
         count=current.count,
         value=value_of(metric, current, facts.until - facts.since),
         quantiles=tuple(current.quantiles([0.5, 0.95, 0.99])),
-        expected=expected if metric.shape is not Shape.SUM else None,
+        expected=expected if metric.shape is not MetricKind.SUM else None,
         band=_band(metric, mixed, expected, points),
         drift=drift(current, mixed if mixed.count else None),
         reasons=reasons,
@@ -239,16 +239,16 @@ def _band(
     metric: Metric, reference: Distribution, expected: float | None, points: Sequence[Window]
 ) -> tuple[float, float] | None:
     """Return where nine of ten points would lie if nothing had changed."""
-    if metric.shape is Shape.SUM or expected is None or not points:
+    if metric.shape is MetricKind.SUM or expected is None or not points:
         return None
     counts = sorted(count for window in points if (count := window.get(metric.name).count))
     if not counts:
         return None
     usual = counts[len(counts) // 2]
-    spread = (max(expected * (1 - expected), 1e-9)) ** 0.5 if metric.shape is Shape.SHARE else reference.deviation
+    spread = (max(expected * (1 - expected), 1e-9)) ** 0.5 if metric.shape is MetricKind.SHARE else reference.deviation
     half = 2.0 * spread / usual**0.5
     low, high = expected - half, expected + half
-    return (max(0.0, low), min(1.0, high)) if metric.shape is Shape.SHARE else (low, high)
+    return (max(0.0, low), min(1.0, high)) if metric.shape is MetricKind.SHARE else (low, high)
 
 
 def _distribution(

@@ -13,7 +13,7 @@ Join = Callable[[Record, Sequence[Record]], Mapping[str, Measure]]
 """What a session and its units say together that none of them says alone."""
 
 
-class Shape(Enum):
+class MetricKind(Enum):
     """How values are summed up and watched."""
 
     SHARE = "share"  # 0 or 1; summed up as a share
@@ -21,7 +21,7 @@ class Shape(Enum):
     SUM = "sum"  # counts up; summed up as a rate a second, not watched for drift
 
 
-class Worse(Enum):
+class Direction(Enum):
     """Which direction is a degradation."""
 
     UP = "up"
@@ -29,7 +29,7 @@ class Worse(Enum):
     BOTH = "both"  # a change, whichever way
 
 
-class Tier(Enum):
+class Severity(Enum):
     """Who should know when it changes."""
 
     PAGE = "page"  # somebody, now
@@ -58,9 +58,9 @@ class Metric:
     catches: str  # the failure it is there to catch
     kind: str  # of the records that it is read from, each of which counts
     read: Read
-    shape: Shape = Shape.REAL
-    worse: Worse = Worse.BOTH
-    tier: Tier = Tier.INVESTIGATE
+    shape: MetricKind = MetricKind.REAL
+    worse: Direction = Direction.BOTH
+    tier: Severity = Severity.INVESTIGATE
     key: bool = False  # shown first, and plotted
     late: str = ""  # kind of records that arrive later and belong to one that was counted: they add, and do not count
     limit: float | None = None  # beyond it (in the direction of `worse`) it is failing, whatever the reference says

@@ -23,7 +23,7 @@ from speechpipe.monitor.repository import Archive, Stale
 from speechpipe.monitor.sinks import Sink
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
-from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, summed_up
+from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, aggregate
 
 BATCH = 2_000
 MOST_BATCHES = 20
@@ -162,7 +162,7 @@ class Watcher:
     def _take(self, batch: Sequence[tuple[int, Record]]) -> bool:
         begun, self._seq = self._seq, -1  # if this fails, the detectors have seen what was not committed: begin anew
         found = [record for _, record in batch]
-        windows = summed_up(self._spec, found, self._grouping)
+        windows = aggregate(self._spec, found, self._grouping)
         for record in found:
             if record.arm != UNSERVED:
                 self._drift.update(self._grouping.group(record), record)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.foundation.storage.record import Record
-from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
+from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 
 WIDTH_S = 60
 MAX_TENANTS = 50
@@ -114,7 +114,7 @@ def reading(metric: Metric, record: Record) -> float | None:
         return None
 
 
-def summed_up(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, width_s: int = WIDTH_S) -> list[Window]:
+def aggregate(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, width_s: int = WIDTH_S) -> list[Window]:
     """Return the windows of some records."""
     values: dict[tuple[int, Group], dict[str, list[float]]] = {}
     late: dict[tuple[int, Group], dict[str, float]] = {}
@@ -142,7 +142,7 @@ def summed_up(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, 
     shapes = {metric.name: metric.shape for metric in spec.metrics}
     for key, window in windows.items():
         for name, found in values[key].items():
-            window.metrics[name] = Distribution.of(found, shape_only=shapes[name] is not Shape.REAL)
+            window.metrics[name] = Distribution.of(found, shape_only=shapes[name] is not MetricKind.REAL)
         for name, total in late[key].items():
             window.metrics.setdefault(name, Distribution()).total += total
     return list(windows.values())
@@ -169,7 +169,7 @@ def merged(windows: Iterable[Window], width_s: int | None = None) -> list[Window
     return sorted(found.values(), key=lambda window: (window.start, window.group))
 
 
-def together(windows: Iterable[Window]) -> Window:
+def merge_all(windows: Iterable[Window]) -> Window:
     """Put windows of all groups and times together."""
     found = Window(0, SERVER, 0)
     for window in windows:

@@ -33,7 +33,7 @@ from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
 from speechpipe.serving.gauges import gauges
 from speechpipe.serving.hooks import Reviews, Traces, Watcher
 from speechpipe.serving.pools import PoolManager, PoolPair
-from speechpipe.serving.routing import Pin, Router
+from speechpipe.serving.routing import Assignment, Router
 from speechpipe.serving.telemetry.records import ROWS
 from speechpipe.types import Bundle, Component, Scalar
 
@@ -177,7 +177,7 @@ class Service:
         """What `default` and `whisper-1` mean, but for the sessions of a canary."""
         return self.router.lane.champion
 
-    def pin(self, tenant: str, user: str = "", session_id: str = "") -> Pin:
+    def pin(self, tenant: str, user: str = "", session_id: str = "") -> Assignment:
         """Return a new session's place: the same arm for the same user of a tenant, if there is a user."""
         return self.router.pin(f"{tenant}:{user}" if user else session_id or new_session_id(), returns=bool(user))
 

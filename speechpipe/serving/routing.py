@@ -73,9 +73,9 @@ class Router:
         self.lane = RouteSnapshot(champion)
         self.counts: Counter[str] = Counter()
 
-    def pin(self, key: str, *, returns: bool = False) -> "Pin":
+    def pin(self, key: str, *, returns: bool = False) -> "Assignment":
         """Return who answers this key, the same for as long as the pin is held; `returns`: it is a user's."""
-        return Pin(self, key, returns=returns)
+        return Assignment(self, key, returns=returns)
 
     def choose(self, key: str, *, returns: bool = False) -> Choice:
         """Return the arm of a key."""
@@ -123,7 +123,7 @@ class Router:
         return Choice(bundle, CHAMPION if bundle == self.lane.champion else NAMED)
 
 
-class Pin:
+class Assignment:
     """A session's place: chosen when first asked, and never again."""
 
     def __init__(self, router: Router, key: str, *, returns: bool) -> None:

@@ -25,7 +25,7 @@ from speechpipe.monitor.blame.verdict import Verdict, blame
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import Reference
-from speechpipe.monitor.spec import CascadeSpec, Metric, Shape, Stage, Worse
+from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, MetricKind, Stage
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.monitor.windows import Group, Window
 from speechpipe.serving.health.operations import HealthOperations
@@ -49,7 +49,16 @@ SPEC = CascadeSpec(
         Metric("source.length", "s", "length", "", "session", of("source.length"), mix=True),
         Metric("gate.open", "", "opening", "", "session", of("gate.open"), key=True),
         Metric("model.sure", "", "confidence", "", "unit", of("model.sure"), key=True),
-        Metric("model.null_share", "", "null", "", "unit", lambda r: float(r.outcome != "ok"), Shape.SHARE, Worse.UP),
+        Metric(
+            "model.null_share",
+            "",
+            "null",
+            "",
+            "unit",
+            lambda r: float(r.outcome != "ok"),
+            MetricKind.SHARE,
+            Direction.UP,
+        ),
         Metric(
             "people.redo",
             "",
@@ -57,12 +66,14 @@ SPEC = CascadeSpec(
             "",
             "unit",
             lambda r: 0.0 if r.kind == "unit" else 1.0,
-            Shape.SHARE,
+            MetricKind.SHARE,
             late="feedback",
         ),
     ),
     joined=(
-        Metric("machine.lost", "", "lost", "", "case", lambda r: float(r.measures["case.units"] == 0), Shape.SHARE),
+        Metric(
+            "machine.lost", "", "lost", "", "case", lambda r: float(r.measures["case.units"] == 0), MetricKind.SHARE
+        ),
     ),
 )
 

@@ -12,7 +12,7 @@ from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.watch import Watcher
-from speechpipe.monitor.windows import Group, Window, merged, together
+from speechpipe.monitor.windows import Group, Window, merge_all, merged
 from tests.databases import DATABASES, Database
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
 from tests.records import SPEC, traffic, unit
@@ -55,7 +55,7 @@ def test_two_housekeepers_double_nothing(store: Store, monkeypatch: pytest.Monke
     monkeypatch.setattr(archive_module, "merged", slow)
     one.compact(10_000)
     found = one.windows(0, 1e9)
-    assert together(found).records == 110
+    assert merge_all(found).records == 110
     assert len(found) == 2
     assert one.units(GROUP, 0) == 55
 
@@ -73,7 +73,7 @@ def test_late_windows_are_not_lost_to_compaction(store: Store, monkeypatch: pyte
     monkeypatch.setattr(archive_module, "merged", slow)
     archive.compact(10_000)
     archive.compact(10_000)
-    assert together(archive.windows(0, 1e9)).records == 107
+    assert merge_all(archive.windows(0, 1e9)).records == 107
     assert len(archive.windows(0, 1e9)) == 1
 
 
@@ -84,7 +84,7 @@ def test_more_windows_than_a_statement_takes_variables(tmp_path: Path) -> None:
     many = [Window(60 * (number % 15), GROUP, records=1) for number in range(270_000)]
     archive.commit(0, 1, many, {})
     assert archive.compact(10_000) == len(many) - 1
-    assert together(archive.windows(0, 1e9)).records == len(many)
+    assert merge_all(archive.windows(0, 1e9)).records == len(many)
     store.close()
 
 
@@ -153,4 +153,4 @@ def test_a_tenant_may_be_called_anything(store: Store) -> None:
     again = Watcher(SPEC, store, [], OPTIONS)
     put(store, [unit(n, float(n), tenant=name, tenant_class="enterprise") for n in range(300, 320)])
     again.tick(330)
-    assert together(again.archive.windows(0, 1000)).records == 320
+    assert merge_all(again.archive.windows(0, 1000)).records == 320

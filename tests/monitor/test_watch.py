@@ -13,7 +13,7 @@ from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.report import Facts, Filters, health_report
 from speechpipe.monitor.watch import Watcher, WatchOptions
-from speechpipe.monitor.windows import Grouping, together
+from speechpipe.monitor.windows import Grouping, merge_all
 from tests.databases import DATABASES, Database
 from tests.records import SPEC, traffic, unit
 
@@ -83,7 +83,7 @@ def test_a_restart_goes_on_where_it_was_and_counts_nothing_twice(store: Store) -
         Watcher(SPEC, store, [sink], OPTIONS).tick(1600)
     assert [alarm.condition.metric for alarm in sink.alarms] == ["model.null_share"]
     windows = Watcher(SPEC, store, [], OPTIONS).archive.windows(0, 10_000)
-    assert together(windows).records == 1600
+    assert merge_all(windows).records == 1600
 
 
 def test_an_alarm_goes_on_over_a_restart_though_nobody_speaks(store: Store) -> None:
@@ -118,7 +118,7 @@ def test_a_store_that_fails_in_mid_batch_is_followed_again_from_where_it_was(
     watcher.tick(1200)
     for record in more:
         control.update(Grouping().group(record), record)
-    assert together(watcher.archive.windows(0, 2000)).records == 1200
+    assert merge_all(watcher.archive.windows(0, 2000)).records == 1200
     assert control.state() == watcher.archive.cursor()[1]
 
 
@@ -129,7 +129,7 @@ def test_two_processes_on_one_store_count_everything_once(store: Store) -> None:
         (one, two)[step % 2].tick(100.0 * step + 100)
     one.tick(700)
     two.tick(700)
-    assert together(one.archive.windows(0, 1000)).records == 600
+    assert merge_all(one.archive.windows(0, 1000)).records == 600
 
 
 def test_a_fixed_limit_needs_no_reference(store: Store) -> None:
@@ -172,7 +172,7 @@ def test_windows_are_put_together_and_say_the_same(store: Store) -> None:
     assert watcher.archive.compact(9000) > 0
     after = watcher.archive.windows(0, 10_000)
     assert len(after) < len(before)
-    one, other = together(before), together(after)
+    one, other = merge_all(before), merge_all(after)
     assert (one.records, one.outcomes) == (other.records, other.outcomes)
     assert one.get("gate.length_s").total == pytest.approx(other.get("gate.length_s").total)
     median = one.get("gate.length_s").quantile(0.5)
@@ -205,14 +205,14 @@ def test_a_thousand_tenants_do_not_make_a_thousand_groups(store: Store) -> None:
     watcher.tick(20)
     groups = {window.group for window in watcher.archive.windows(0, 100)}
     assert len(groups) == 52
-    assert together(watcher.archive.windows(0, 100)).records == 2000
+    assert merge_all(watcher.archive.windows(0, 100)).records == 2000
 
 
 def test_values_that_are_not_numbers_are_not_counted(store: Store) -> None:
     watcher = Watcher(SPEC, store, [], OPTIONS)
     put(store, [unit(0, 1.0, float("nan")), unit(1, 1.0, float("inf")), unit(2, 1.0, 2.0)])
     watcher.tick(10)
-    known = together(watcher.archive.windows(0, 100)).get("gate.length_s")
+    known = merge_all(watcher.archive.windows(0, 100)).get("gate.length_s")
     assert (known.count, known.mean) == (1, 2.0)
 
 
@@ -223,7 +223,7 @@ def test_after_everything_has_expired_new_records_are_followed(store: Store) -> 
     assert store.expire(1000) == 100
     put(store, traffic(50, start=2000, first=1000))
     watcher.tick(2100)
-    assert together(watcher.archive.windows(1900, 3000)).records == 50
+    assert merge_all(watcher.archive.windows(1900, 3000)).records == 50
 
 
 def test_old_records_and_windows_are_deleted_in_time(store: Store) -> None:
@@ -232,7 +232,7 @@ def test_old_records_and_windows_are_deleted_in_time(store: Store) -> None:
     watcher.tick(9100)
     watcher.keep_house(9100)
     assert len(list(store.read())) == 100
-    assert together(watcher.archive.windows(0, 10_000)).records == 100
+    assert merge_all(watcher.archive.windows(0, 10_000)).records == 100
 
 
 def test_what_comes_after_an_announced_change_is_the_new_normal(store: Store) -> None:

@@ -36,7 +36,7 @@ class AudioRetention:
         self._clock = clock
         self.sweep_every_s = min(max(self._keep_s / 10, LEAST_SWEEP_S), SWEEP_S)
 
-    def open(self, session_id: str) -> "Keeping | None":
+    def open(self, session_id: str) -> "AudioRecorder | None":
         """Return what takes a session's audio; None if it is not kept."""
         if self._keep_s <= 0 or random.random() >= self._share or NAME.fullmatch(session_id) is None:
             return None
@@ -44,7 +44,7 @@ class AudioRetention:
             make_folder(self.folder)
             path = self.folder / f"{session_id}.flac"
             create_file(path)
-            return Keeping(path, self.failed)
+            return AudioRecorder(path, self.failed)
         except (OSError, soundfile.SoundFileError) as error:
             self._fails(error)
             return None
@@ -93,7 +93,7 @@ class AudioRetention:
         self.failed[type(error).__name__] += 1
 
 
-class Keeping:
+class AudioRecorder:
     """One session's audio on its way to its file."""
 
     def __init__(self, path: Path, failed: Counter[str]) -> None:

@@ -6,7 +6,7 @@ Knows texts, times and confidences, no audio and no recognizer.
 from enum import StrEnum
 
 
-class Why(StrEnum):
+class ReviewReason(StrEnum):
     """What a review is for; in the order in which they are served."""
 
     DEGREE = "degree"  # somebody waits: nothing is delivered without a person
@@ -16,7 +16,13 @@ class Why(StrEnum):
     AUDIT = "audit"  # drawn at random
 
 
-PRIORITY = {Why.DEGREE: 40.0, Why.UNSURE: 30.0, Why.DISAGREEMENT: 20.0, Why.DOUBTFUL: 10.0, Why.AUDIT: 0.0}
+PRIORITY = {
+    ReviewReason.DEGREE: 40.0,
+    ReviewReason.UNSURE: 30.0,
+    ReviewReason.DISAGREEMENT: 20.0,
+    ReviewReason.DOUBTFUL: 10.0,
+    ReviewReason.AUDIT: 0.0,
+}
 WAITED_FOR = 50.0
 """What somebody waits for comes before everything that nobody waits for."""
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from speechpipe.control.review.tasks import Kind, Piece, Said, Task
+from speechpipe.control.review.tasks import AnswerSegment, DraftSegment, Kind, Task
 
 MOST_PAIRS = 200
 
@@ -32,7 +32,7 @@ Align = Callable[[str, str], Aligned]
 """From what was said and what was heard."""
 
 
-def compare(task: Task, said: Sequence[Said], align: Align) -> dict[str, Any]:
+def compare(task: Task, said: Sequence[AnswerSegment], align: Align) -> dict[str, Any]:
     """Return the units of a task with their edits, and the words that were taken for others."""
     pieces = {piece.id: piece for piece in task.draft.pieces}
     units: list[dict[str, Any]] = []
@@ -66,7 +66,9 @@ def compare(task: Task, said: Sequence[Said], align: Align) -> dict[str, Any]:
     return {"units": units, "pairs": shown, "unintelligible": unintelligible, "left_out": left_out}
 
 
-def _together(pieces: Mapping[str, Piece], said: Sequence[Said]) -> list[tuple[list[str], list[Said]]]:
+def _together(
+    pieces: Mapping[str, DraftSegment], said: Sequence[AnswerSegment]
+) -> list[tuple[list[str], list[AnswerSegment]]]:
     """Return what hangs together: (the machine's segments, the person's), each in the order of time."""
     root = {name: name for name in pieces}
 
@@ -79,12 +81,12 @@ def _together(pieces: Mapping[str, Piece], said: Sequence[Said]) -> list[tuple[l
     for answer in said:
         for name in answer.of[1:]:
             root[top(name)] = top(answer.of[0])
-    groups: dict[str, tuple[list[str], list[Said]]] = defaultdict(lambda: ([], []))
+    groups: dict[str, tuple[list[str], list[AnswerSegment]]] = defaultdict(lambda: ([], []))
     answered = {name for answer in said for name in answer.of}
     for name in sorted(pieces, key=lambda name: pieces[name].start_s):
         if name in answered:
             groups[top(name)][0].append(name)
-    added: list[tuple[list[str], list[Said]]] = []
+    added: list[tuple[list[str], list[AnswerSegment]]] = []
     for answer in said:
         if answer.of:
             groups[top(answer.of[0])][1].append(answer)
@@ -93,13 +95,13 @@ def _together(pieces: Mapping[str, Piece], said: Sequence[Said]) -> list[tuple[l
     return [*groups.values(), *added]
 
 
-def _chance(pieces: Sequence[Piece], whole: float | None) -> float | None:
+def _chance(pieces: Sequence[DraftSegment], whole: float | None) -> float | None:
     chances = [piece.chance for piece in pieces] if pieces else [whole]
     known = [chance for chance in chances if chance]
     return min(known) if len(known) == len(chances) else None
 
 
-def _confidence(pieces: Sequence[Piece]) -> float | None:
+def _confidence(pieces: Sequence[DraftSegment]) -> float | None:
     known = [(piece.confidence, max(len(piece.words), 1)) for piece in pieces if piece.confidence is not None]
     total = sum(words for _, words in known)
     return sum(value * words for value, words in known) / total if known else None

@@ -72,7 +72,7 @@ class Callbacks:
         """Stop; what is due stays in the store."""
         self.task.close()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Look at once."""
         self.task.wake()
 

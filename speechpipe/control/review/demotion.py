@@ -34,7 +34,7 @@ class DemotionSink:
         """Demote; what is wrong with a candidate alone is for the rollout to end.
 
         Raises:
-            Conflict, SQLAlchemyError, OSError: a tenant could not be demoted. Those that were are left alone for an hour.
+            Conflict, SQLAlchemyError, OSError: a tenant could not be demoted. Those that were are left for an hour.
         """
         for alarm in alarms:
             condition = alarm.condition

@@ -1,22 +1,22 @@
 """The machine's draft of a session, which a person edits or judges."""
 
-from speechpipe.control.review.tasks import Piece
+from speechpipe.control.review.tasks import DraftSegment
 from speechpipe.serving.completed import CompletedSession
 from speechpipe.types import Utterance
 
 LEAST_S = 0.01
 
 
-def draft(session: CompletedSession) -> tuple[Piece, ...]:
+def draft(session: CompletedSession) -> tuple[DraftSegment, ...]:
     """Return what the machine heard in a session, as pieces that a person answers one by one."""
     return tuple(_piece(utterance) for utterance in session.utterances)
 
 
-def _piece(utterance: Utterance) -> Piece:
+def _piece(utterance: Utterance) -> DraftSegment:
     transcript = utterance.transcript
     words = tuple(
         {"word": word.text, "start": round(word.start_s, 3), "end": round(word.end_s, 3), "confidence": word.confidence}
         for word in transcript.words
     )
     start, end = round(utterance.start_s, 3), round(utterance.end_s, 3)
-    return Piece(utterance.id, start, max(end, start + LEAST_S), transcript.text, words, transcript.confidence)
+    return DraftSegment(utterance.id, start, max(end, start + LEAST_S), transcript.text, words, transcript.confidence)

@@ -34,9 +34,9 @@ def exported(
     if form not in FORMATS:
         raise InvalidParameter(f"format must be one of {', '.join(FORMATS)}", param="format")
     if form == "label-studio":
-        for task in operations.shelf.listed([TaskState.OPEN], tenant, most=10_000):
+        for task in operations.task_stats.listed([TaskState.OPEN], tenant, most=10_000):
             yield label_studio.exported(task, audio_of(task))
-    for task in operations.shelf.finished(since, tenant=tenant):
+    for task in operations.task_stats.finished(since, tenant=tenant):
         if form == "label-studio":
             yield label_studio.exported(task, audio_of(task))
         else:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from speechpipe.control.review.tasks import Kind, Said, Task, read_answer
+from speechpipe.control.review.tasks import AnswerSegment, Kind, Task, read_answer
 from speechpipe.errors import BadInput, InvalidParameter
 
 FROM_LABELS, FROM_TEXT, TO = "kind", "transcription", "audio"
@@ -60,7 +60,7 @@ def exported(task: Task, audio_url: str) -> dict[str, Any]:
     return document
 
 
-def _region_id(said: Said, number: int) -> str:
+def _region_id(said: AnswerSegment, number: int) -> str:
     return said.of[0] if len(said.of) == 1 else f"r{number}"
 
 
@@ -119,7 +119,7 @@ def read(given: Any, most: int = 10_000) -> list[Imported]:
     return found
 
 
-def answer(task: Task, found: Imported) -> tuple[Said, ...]:
+def answer(task: Task, found: Imported) -> tuple[AnswerSegment, ...]:
     """Return what a person said there, checked as if it had been said here.
 
     A region with the id of one of the machine's segments stands for it; a segment of the machine without a region of

@@ -13,8 +13,8 @@ from speechpipe.control.review.comparison import People, people
 from speechpipe.control.review.job_repository import Job, Jobs
 from speechpipe.control.review.policy_repository import Automation
 from speechpipe.control.review.task_repository import Reviewer, ReviewQueue
-from speechpipe.control.review.task_stats import Shelf
-from speechpipe.control.review.tasks import Kind, Said, Task, read_answer
+from speechpipe.control.review.task_stats import TaskStats
+from speechpipe.control.review.tasks import AnswerSegment, Kind, Task, read_answer
 from speechpipe.errors import UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.record import Record
@@ -37,7 +37,7 @@ class ReviewOperations:
         self._clock = clock
         self.automation = Automation(lambda: store.engine, clock)
         self.queue = ReviewQueue(lambda: store.engine, clock)
-        self.shelf = Shelf(lambda: store.engine)
+        self.task_stats = TaskStats(lambda: store.engine)
         self.jobs = Jobs(lambda: store.engine, clock)
         self._known: dict[tuple[object, ...], People] = {}  # a dashboard asks every few seconds
         self.on_done: Callable[[Task], None] = lambda _: None
@@ -66,7 +66,7 @@ class ReviewOperations:
             self.on_done(done)
         return done
 
-    def put(self, task: Task, by: str, said: Sequence[Said]) -> Task:
+    def put(self, task: Task, by: str, said: Sequence[AnswerSegment]) -> Task:
         """Take an answer that was given elsewhere.
 
         Raises:
@@ -133,16 +133,16 @@ class ReviewOperations:
     ) -> People:
         """Return how the bundles stand with the people."""
         with translating_store_errors():
-            waiting = self.shelf.counts(tenant)
-            key = (since // CACHED_S, bound, delta, tenant, self.shelf.newest())
+            waiting = self.task_stats.counts(tenant)
+            key = (since // CACHED_S, bound, delta, tenant, self.task_stats.newest())
             known = self._known.get(key)
             if known is None:
-                known = people(self.shelf.finished(since, tenant=tenant), bound, delta)
+                known = people(self.task_stats.finished(since, tenant=tenant), bound, delta)
                 self._known = dict([*self._known.items(), (key, known)][-MOST_CACHED:])
             return replace(known, waiting=waiting)
 
 
-def _compare(task: Task, said: Sequence[Said]) -> Mapping[str, Any]:
+def _compare(task: Task, said: Sequence[AnswerSegment]) -> Mapping[str, Any]:
     if not task.bundle:
         return {"units": [], "pairs": []}  # the machine was not asked
     return compare(task, said, align)

@@ -89,7 +89,7 @@ class PolicyCache:
 
     def judge(self) -> None:
         """Fit what is known of each bundle's confidence, if there are new answers or other bounds."""
-        newest = self._operations.shelf.newest()
+        newest = self._operations.task_stats.newest()
         wanted = {(item.policy.bound, item.policy.delta) for item in self._policies.values()}
         known = {(bound, delta) for _, bound, delta in self._standings}
         if newest == self._newest and wanted <= known:

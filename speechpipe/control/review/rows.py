@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import Row, Select
 
 from speechpipe.control.review import TaskState
-from speechpipe.control.review.tasks import Draft, Kind, Piece, Said, Task
+from speechpipe.control.review.tasks import AnswerSegment, Draft, DraftSegment, Kind, Task
 from speechpipe.foundation.storage.schema import review_tasks
 
 
-def said_row(said: Said) -> dict[str, Any]:
+def said_row(said: AnswerSegment) -> dict[str, Any]:
     """Return a person's segment as data."""
     return {"start": said.start_s, "end": said.end_s, "text": said.text, "kind": said.kind.value, "of": list(said.of)}
 
@@ -33,9 +33,9 @@ def read_task(row: Row[Any]) -> Task:
     """Return the task of a row."""
     values = dict(row._mapping)
     draft = values.pop("draft")
-    pieces = tuple(Piece(**piece) for piece in draft.pop("pieces"))
+    pieces = tuple(DraftSegment(**piece) for piece in draft.pop("pieces"))
     work = tuple(
-        Said(item["start"], item["end"], item["text"], Kind(item["kind"]), tuple(item["of"]))
+        AnswerSegment(item["start"], item["end"], item["text"], Kind(item["kind"]), tuple(item["of"]))
         for item in values.pop("work")
     )
     return Task(**{**values, "state": TaskState(values["state"]), "draft": Draft(pieces, **draft), "work": work})

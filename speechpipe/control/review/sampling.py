@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from speechpipe.control.review import PRIORITY, WAITED_FOR, Why
-from speechpipe.control.review.tasks import Draft, Piece
+from speechpipe.control.review import PRIORITY, WAITED_FOR, ReviewReason
+from speechpipe.control.review.tasks import Draft, DraftSegment
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import EffectivePolicy, Policy
 
@@ -23,7 +23,7 @@ class Drawn:
     """What is to be done with one session. `why` None: nobody looks at it."""
 
     draft: Draft
-    why: Why | None
+    why: ReviewReason | None
     waits: bool = False  # its client gets nothing before a person has answered
 
     @property
@@ -36,7 +36,7 @@ class Drawn:
         return PRIORITY[self.why] + doubt + (WAITED_FOR if self.waits else 0.0)
 
 
-def drawn(pieces: Sequence[Piece], terms: EffectivePolicy, *, live: bool, draw: Draw = random.random) -> Drawn:
+def drawn(pieces: Sequence[DraftSegment], terms: EffectivePolicy, *, live: bool, draw: Draw = random.random) -> Drawn:
     """Return which pieces a person looks at, after the machine has spoken. Nobody waits for what was spoken live."""
     policy = terms.policy
     if not terms.followed:
@@ -44,7 +44,7 @@ def drawn(pieces: Sequence[Piece], terms: EffectivePolicy, *, live: bool, draw: 
     if policy.degree.waits:
         blind = policy.degree is not Degree.ASSIST or draw() < policy.audit_share
         sure = tuple(replace(piece, needs=True, chance=1.0) for piece in pieces)
-        return Drawn(Draft(sure, blind, whole=1.0, base=1.0), Why.DEGREE, waits=not live)
+        return Drawn(Draft(sure, blind, whole=1.0, base=1.0), ReviewReason.DEGREE, waits=not live)
     audited = draw() < audit_chance(pieces, policy)
     if policy.degree is Degree.PARTIAL:
         return _partial(pieces, terms, audited=audited, live=live)
@@ -54,10 +54,10 @@ def drawn(pieces: Sequence[Piece], terms: EffectivePolicy, *, live: bool, draw: 
         return Drawn(_looked_at(pieces, None, policy.audit_share, blind=False), None)
     chance = review_chance(pieces, policy)
     draft = _looked_at(pieces, chance, policy.audit_share, blind=audited)
-    return Drawn(draft, Why.AUDIT if audited else Why.DOUBTFUL)
+    return Drawn(draft, ReviewReason.AUDIT if audited else ReviewReason.DOUBTFUL)
 
 
-def _partial(pieces: Sequence[Piece], terms: EffectivePolicy, *, audited: bool, live: bool) -> Drawn:
+def _partial(pieces: Sequence[DraftSegment], terms: EffectivePolicy, *, audited: bool, live: bool) -> Drawn:
     share, base = audit_chance(pieces, terms.policy), terms.policy.audit_share
     found, unsure = [], False
     for piece in pieces:
@@ -68,24 +68,24 @@ def _partial(pieces: Sequence[Piece], terms: EffectivePolicy, *, audited: bool, 
             found.append(replace(piece, needs=True, chance=1.0))
     draft = Draft(tuple(found), blind=audited and not unsure, whole=share if audited else None, base=base)
     if unsure:
-        return Drawn(draft, Why.UNSURE, waits=not live)
-    return Drawn(draft, Why.AUDIT if audited else None)
+        return Drawn(draft, ReviewReason.UNSURE, waits=not live)
+    return Drawn(draft, ReviewReason.AUDIT if audited else None)
 
 
-def disagreeing(pieces: Sequence[Piece], terms: EffectivePolicy, draw: Draw = random.random) -> Drawn:
+def disagreeing(pieces: Sequence[DraftSegment], terms: EffectivePolicy, draw: Draw = random.random) -> Drawn:
     """Return what is done with a session that nobody looks at, after another bundle has heard something else."""
     policy = terms.policy
     if draw() >= policy.disagreement_share:
         return Drawn(Draft(tuple(pieces)), None)
     chance = combined(review_chance(pieces, policy), policy.disagreement_share)
-    return Drawn(_looked_at(pieces, chance, policy.audit_share, blind=False), Why.DISAGREEMENT)
+    return Drawn(_looked_at(pieces, chance, policy.audit_share, blind=False), ReviewReason.DISAGREEMENT)
 
 
-def _doubtful(pieces: Sequence[Piece], policy: Policy) -> bool:
+def _doubtful(pieces: Sequence[DraftSegment], policy: Policy) -> bool:
     return any(piece.confidence is not None and piece.confidence < policy.doubt for piece in pieces)
 
 
-def audit_chance(pieces: Sequence[Piece], policy: Policy) -> float:
+def audit_chance(pieces: Sequence[DraftSegment], policy: Policy) -> float:
     """Return the chance of being drawn at random: the more words, the more is learnt of the word error rate.
 
     With the square root of the words, for so grows the spread of a session's errors (Neyman, 1934); up to `MOST_TIMES`:
@@ -95,7 +95,7 @@ def audit_chance(pieces: Sequence[Piece], policy: Policy) -> float:
     return min(1.0, policy.audit_share * min(MOST_TIMES, math.sqrt(max(words, 1))))
 
 
-def review_chance(pieces: Sequence[Piece], policy: Policy) -> float:
+def review_chance(pieces: Sequence[DraftSegment], policy: Policy) -> float:
     """Return the chance of being looked at for what the machine alone says, where nobody waits for it."""
     doubtful = policy.degree is Degree.FULL and _doubtful(pieces, policy)
     return combined(audit_chance(pieces, policy), policy.doubtful_share if doubtful else 0.0)
@@ -106,7 +106,7 @@ def combined(first: float, second: float) -> float:
     return 1 - (1 - first) * (1 - second)
 
 
-def _looked_at(pieces: Sequence[Piece], chance: float | None, base: float, *, blind: bool) -> Draft:
+def _looked_at(pieces: Sequence[DraftSegment], chance: float | None, base: float, *, blind: bool) -> Draft:
     found = tuple(replace(piece, accepted=True, needs=chance is not None, chance=chance) for piece in pieces)
     return Draft(found, blind, whole=chance, base=base)
 

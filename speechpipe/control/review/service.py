@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechpipe.cascade.audio.retention import AudioRetention, Keeping
+from speechpipe.cascade.audio.retention import AudioRecorder, AudioRetention
 from speechpipe.config import Settings
-from speechpipe.control.review import TaskState, Why
+from speechpipe.control.review import ReviewReason, TaskState
 from speechpipe.control.review.callbacks import Callbacks
 from speechpipe.control.review.changes import ChangeChecks, PolicyChange
 from speechpipe.control.review.drafts import draft
@@ -130,14 +130,14 @@ class ReviewService:
             pending = set(self._pending)
         for start in range(0, len(quiet), 500):
             some = quiet[start : start + 500]
-            known = self.operations.shelf.known(some)
+            known = self.operations.task_stats.known(some)
             for session_id in set(some) - known - pending:
                 self.audio.drop(session_id)
                 self.counts["audio_abandoned"] += 1
         self.audio.sweep()
         self.counts["expired"] += self.operations.queue.expire(now - self._keep_audio_s)
         before = now - self._settings.keep_reviews_days * 86_400.0
-        self.operations.shelf.forget(before)
+        self.operations.task_stats.forget(before)
         self.operations.jobs.forget(before)
 
     # ---- before a session ----
@@ -146,7 +146,7 @@ class ReviewService:
         """Return how much the machine may do alone in a new session; from memory."""
         return self.book.terms(tenant, bundle_id)
 
-    def hold(self, session_id: str) -> Keeping | None:
+    def hold(self, session_id: str) -> AudioRecorder | None:
         """Return what keeps a session's audio until it is known whether somebody must hear it."""
         return self.audio.open(session_id)
 
@@ -243,7 +243,7 @@ class ReviewService:
                 self.audio.drop(session.id)
                 return
             self.operations.add([self._task(session, found, terms, None)], None)
-            self.counts[Why.DISAGREEMENT] += 1
+            self.counts[ReviewReason.DISAGREEMENT] += 1
         except (SpeechpipeError, *STORE_ERRORS) as error:
             self.counts["not_stored"] += 1
             log.warning("a disagreement cannot be written down: %s", error)
@@ -259,7 +259,7 @@ class ReviewService:
             channel=session.channel,
             bundle=session.bundle.id if session.bundle is not None else "",
             degree=terms.degree,
-            why=found.why or Why.DEGREE,
+            why=found.why or ReviewReason.DEGREE,
             priority=found.priority,
             state=TaskState.OPEN if found.why is not None else TaskState.UNASKED,
             created_at=self._clock(),
@@ -305,7 +305,7 @@ class ReviewService:
 
     def _done(self, task: Task) -> None:
         """Tell the monitor how wrong the machine was, and the client that waits."""
-        self.callbacks.nudge()
+        self.callbacks.wake()
         if (record := self.operations.feedback(task)) is not None:
             self._emit(record)
 

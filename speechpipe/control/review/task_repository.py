@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, or_
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.job_repository import finish_job
 from speechpipe.control.review.rows import of_tenant, read_task, said_row, task_row
-from speechpipe.control.review.tasks import Said, Task
+from speechpipe.control.review.tasks import AnswerSegment, Task
 from speechpipe.errors import Conflict, InvalidParameter, UnknownName
 from speechpipe.foundation.storage.schema import review_tasks as tasks
 
@@ -117,7 +117,7 @@ class ReviewQueue:
         return self.task(id_) if self._change(read_task(row), {**change, "leased_until": now + lease_s}) else None
 
     def renew(
-        self, id_: str, lease: str, work: Sequence[Said] | None, step_s: float = 0.0, lease_s: float = LEASE_S
+        self, id_: str, lease: str, work: Sequence[AnswerSegment] | None, step_s: float = 0.0, lease_s: float = LEASE_S
     ) -> float:
         """Keep a lease for longer, and work in progress; return until when.
 
@@ -172,8 +172,8 @@ class ReviewQueue:
         self,
         id_: str,
         lease: str,
-        said: Sequence[Said],
-        compare: Callable[[Task, Sequence[Said]], Mapping[str, Any]],
+        said: Sequence[AnswerSegment],
+        compare: Callable[[Task, Sequence[AnswerSegment]], Mapping[str, Any]],
         step_s: float = 0.0,
     ) -> tuple[Task, bool]:
         """Take an answer; it is in the store when this returns, with whether it is new.
@@ -199,8 +199,8 @@ class ReviewQueue:
         self,
         id_: str,
         by: str,
-        said: Sequence[Said],
-        compare: Callable[[Task, Sequence[Said]], Mapping[str, Any]],
+        said: Sequence[AnswerSegment],
+        compare: Callable[[Task, Sequence[AnswerSegment]], Mapping[str, Any]],
     ) -> Task:
         """Take an answer that was given elsewhere.
 
@@ -222,8 +222,8 @@ class ReviewQueue:
     def _finish(
         self,
         task: Task,
-        said: Sequence[Said],
-        compare: Callable[[Task, Sequence[Said]], Mapping[str, Any]],
+        said: Sequence[AnswerSegment],
+        compare: Callable[[Task, Sequence[AnswerSegment]], Mapping[str, Any]],
         step_s: float,
     ) -> Task:
         now = self._clock()

@@ -12,7 +12,7 @@ from speechpipe.control.review.tasks import Task
 from speechpipe.foundation.storage.schema import review_tasks as tasks
 
 
-class Shelf:
+class TaskStats:
     """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:

@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Piece:
+class DraftSegment:
     """A segment of the machine's draft."""
 
     id: str
@@ -46,14 +46,14 @@ class Piece:
 class Draft:
     """What the machine says of one session. `blind`: the person does not see the texts, only where they are."""
 
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[DraftSegment, ...] = ()
     blind: bool = False
     whole: float | None = None  # chance with which the session as a whole was drawn; None: only parts of it
     base: float = 1.0  # chance that every session of that time had, whatever the machine said of it
 
 
 @dataclass(frozen=True)
-class Said:
+class AnswerSegment:
     """A segment of a person's answer; `of`: the pieces of the draft that it stands for."""
 
     start_s: float
@@ -84,14 +84,14 @@ class Task:
     lease: str = ""
     reviewer: str = ""
     leased_until: float = 0.0
-    work: tuple[Said, ...] = ()
+    work: tuple[AnswerSegment, ...] = ()
     compared: Mapping[str, Any] = field(default_factory=dict)
     skips: Sequence[Mapping[str, Any]] = ()
     work_s: float = 0.0
     finished_at: float | None = None
 
 
-def read_answer(task: Task, given: Any, *, whole: bool = True) -> tuple[Said, ...]:
+def read_answer(task: Task, given: Any, *, whole: bool = True) -> tuple[AnswerSegment, ...]:
     """Return a person's segments, in the order of time.
 
     Args:
@@ -121,7 +121,7 @@ def read_answer(task: Task, given: Any, *, whole: bool = True) -> tuple[Said, ..
     return tuple(found)
 
 
-def _segment(number: int, item: Any, task: Task, known: set[str], *, whole: bool) -> Said:
+def _segment(number: int, item: Any, task: Task, known: set[str], *, whole: bool) -> AnswerSegment:
     where = f"segment {number}"
     if not isinstance(item, dict) or set(item) - {"start", "end", "text", "kind", "of"}:
         raise InvalidParameter(f"{where} must have start, end, text, kind and of, nothing else", param="segments")
@@ -142,7 +142,7 @@ def _segment(number: int, item: Any, task: Task, known: set[str], *, whole: bool
         raise InvalidParameter(f"{where}: of must be a list of ids", param="segments")
     if unknown := [name for name in of if name not in known]:
         raise InvalidParameter(f"{where}: there is no {unknown[0]!r} in this task", param="segments")
-    return Said(start, min(end, max(task.duration_s, start)), text, kind, tuple(dict.fromkeys(of)))
+    return AnswerSegment(start, min(end, max(task.duration_s, start)), text, kind, tuple(dict.fromkeys(of)))
 
 
 def _second(value: Any, what: str) -> float:

@@ -280,7 +280,7 @@ class RolloutOperations:
 
     # ---- the conductor ----
 
-    def conduct(self) -> RouteState:
+    def reconcile(self) -> RouteState:
         """Do what the evidence says: roll back, go forward, or ask. Returns the state afterwards.
 
         Raises:

@@ -115,7 +115,7 @@ class RolloutService:
         self._warming.close()
         self.shadowing.end_all()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Look at once: something was changed here."""
         self._following.wake()
 
@@ -156,7 +156,7 @@ class RolloutService:
                 if self._broken is not None and self._broken[0] == self._state.active.id:
                     self._take(self.operations.fail(self._broken[1]))
                 else:
-                    self._take(self.operations.conduct())
+                    self._take(self.operations.reconcile())
 
     def _take(self, state: RouteState) -> None:
         if state.revision == self._revision:
@@ -242,7 +242,7 @@ class RolloutService:
             if not self._warming.closing:
                 log.error("the candidate %s cannot run: %s", rollout.candidate, error)
                 self._broken = (rollout.id, f"the candidate cannot run on {self._name}: {error.message}")
-                self.nudge()
+                self.wake()
             return False
 
     def _here(self, rollout: Rollout) -> Bundle | None:

@@ -15,7 +15,7 @@ from speechpipe.cascade.catalog.factories import file_pool, recognizer, segmente
 from speechpipe.cascade.request import SessionRequest
 from speechpipe.cascade.session import Session, SessionOptions
 from speechpipe.cascade.workers.pool import RecognizerPool
-from speechpipe.control.rollout.shadow_diff import Copy, Heard, compared, difference
+from speechpipe.control.rollout.shadow_diff import ArmOutput, Copy, compared, difference
 from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation import system
 from speechpipe.foundation.background import BackgroundTask
@@ -192,7 +192,7 @@ class ShadowService:
     def _compare(self, copy: Copy, served: Record, candidate: Bundle, pool: RecognizerPool) -> None:
         champion, audio = copy.bundle, copy.audio
         cpu_s = served.number("vad.cpu_s") + served.number("asr.cpu_s")
-        then = Heard(copy.utterances, cpu_s, any(one.transcript.null_cause in FAILURES for one in copy.utterances))
+        then = ArmOutput(copy.utterances, cpu_s, any(one.transcript.null_cause in FAILURES for one in copy.utterances))
         now = self._hear(candidate, copy, audio, pool, served)
         same_vad = (champion.vad, dict(champion.segmenter)) == (candidate.vad, dict(candidate.segmenter))
         same_asr = champion.asr == candidate.asr
@@ -226,7 +226,7 @@ class ShadowService:
 
     def _hear(
         self, bundle: Bundle, copy: Copy, audio: Samples, pool: RecognizerPool, served: Record | None = None
-    ) -> Heard:
+    ) -> ArmOutput:
         """Return what `bundle` makes of the audio; with `served` it leaves records on the arm of shadow."""
         vad, spec, request = self._service.vad(bundle.vad), recognizer(bundle.asr), copy.request
         session_id = f"{request.session_id}-shadow"
@@ -257,7 +257,7 @@ class ShadowService:
         if served is not None and self._pair is not None:
             self._leave_records(bundle, served, utterances, summary, (outcome, time.perf_counter() - begun))
         failed = outcome != "ok" or any(one.transcript.null_cause in FAILURES for one in utterances)
-        return Heard(utterances, summary.vad_cpu_s + summary.asr_cpu_s, failed)
+        return ArmOutput(utterances, summary.vad_cpu_s + summary.asr_cpu_s, failed)
 
     def _pace(self) -> None:
         """Take time between two blocks while others are served.

@@ -64,7 +64,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Heard:
+class ArmOutput:
     """What some combination makes of the audio."""
 
     utterances: Sequence[Utterance]
@@ -77,7 +77,7 @@ class Heard:
         return " ".join(one.transcript.text for one in self.utterances if one.transcript.text)
 
 
-def compared(then: Heard, now: Heard) -> dict[str, Measure]:
+def compared(then: ArmOutput, now: ArmOutput) -> dict[str, Measure]:
     """Return the measures of one pair: harm is positive."""
     had, has = len(then.text.split()), len(now.text.split())
     measures: dict[str, Measure] = {
@@ -118,6 +118,6 @@ def overlap(first: Sequence[Utterance], second: Sequence[Utterance]) -> float | 
     return both / either if either else None
 
 
-def _confidence(heard: Heard) -> float | None:
+def _confidence(heard: ArmOutput) -> float | None:
     known = [one.transcript.confidence for one in heard.utterances if one.transcript.confidence is not None]
     return float(np.mean(known)) if known else None

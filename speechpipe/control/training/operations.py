@@ -83,7 +83,7 @@ class TrainingOperations:
         if (result := read_result(folder)) is not None and result.error:
             (folder / RESULT).unlink()  # it failed, and is tried again
         with translating_store_errors():
-            tasks = self._reviews.shelf.finished(job.request.since, tenant=job.request.tenant or None)
+            tasks = self._reviews.task_stats.finished(job.request.since, tenant=job.request.tenant or None)
             prepare(job.request, bundle, tasks, self._places.audio.resolve(), folder)
         return Run(folder)
 

@@ -154,12 +154,12 @@ class TrainingService:
         self._run = None
         done = self.operations.end(job, ended, run.seconds)
         self.counts[done.state.value] += 1
-        self._rollouts.nudge()
+        self._rollouts.wake()
 
     def _with_rollouts(self, act: Callable[[RolloutOperations], object]) -> object:
         with self._rollouts.locked():
             found = act(self._rollouts.operations)
-        self._rollouts.nudge()
+        self._rollouts.wake()
         return found
 
     # ---- the policy ----
@@ -252,7 +252,7 @@ class TrainingService:
     def _reviews(self, since: float) -> int:
         if self._service.reviewing is None:
             return 0
-        finished = reviewing_of(self._service).operations.shelf.finished(since)
+        finished = reviewing_of(self._service).operations.task_stats.finished(since)
         return sum(said.kind is Heard.SPEECH for task in finished for said in task.work)
 
     def _spent_h(self) -> float:

@@ -26,10 +26,10 @@ def list_(
     from speechpipe.foundation.storage.database import translating_store_errors
     from speechpipe.interfaces.cli.watching import review_operations
 
-    shelf = review_operations(store).shelf
+    task_stats = review_operations(store).task_stats
     with translating_store_errors():
-        counts = {state: dict(by) for state, by in shelf.counts().items()}
-        rows = [review_documents.row(task) for task in shelf.listed([TaskState.OPEN, TaskState.LEASED])]
+        counts = {state: dict(by) for state, by in task_stats.counts().items()}
+        rows = [review_documents.row(task) for task in task_stats.listed([TaskState.OPEN, TaskState.LEASED])]
     if as_json:
         typer.echo(json.dumps({"counts": counts, "waiting": rows}))
         return

@@ -8,7 +8,7 @@ import numpy as np
 
 from speechpipe.monitor.blame.normal import WINSOR, Matrix, Normal
 from speechpipe.monitor.cases import Cases
-from speechpipe.monitor.spec import Shape
+from speechpipe.monitor.spec import MetricKind
 
 MOST_SHARE = 8.0
 LEAST_AFTER = 20
@@ -28,7 +28,7 @@ def scores(normal: Normal, cases: Cases) -> Matrix:
         if known.metric.mix:
             continue
         spread, most = known.spread, WINSOR
-        if known.metric.shape is Shape.SHARE:
+        if known.metric.shape is MetricKind.SHARE:
             spread = max(spread, (1.0 / max(len(normal.cases), 1)) ** 0.5)  # what was never seen may be seen once
             most = MOST_SHARE
         values = np.concatenate([known.residuals, normal.residuals(cases, known)]) / spread

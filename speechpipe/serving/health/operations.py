@@ -16,7 +16,7 @@ from speechpipe.monitor.reference import PROPOSED_ARMS, Progress, Reference, pin
 from speechpipe.monitor.report import Facts, Filters, Report, health_report
 from speechpipe.monitor.repository import COARSE_S, Archive
 from speechpipe.monitor.spec import CascadeSpec
-from speechpipe.monitor.windows import Group, Grouping, Window, summed_up
+from speechpipe.monitor.windows import Group, Grouping, Window, aggregate
 
 EVERYTHING = Filters()
 DAY_S = 86_400.0
@@ -87,7 +87,7 @@ class HealthOperations:
             found = [*self._archive.windows(first, last), *self._tail(first, last)]
         grouping = Grouping(known=self._archive.tenants())
         for begin, end in edges:
-            found += summed_up(self._spec, self._store.between(begin, end), grouping)
+            found += aggregate(self._spec, self._store.between(begin, end), grouping)
         return found
 
     def _tail(self, since: float, until: float) -> list[Window]:
@@ -100,7 +100,7 @@ class HealthOperations:
             if not batch:
                 break
             seq = batch[-1][0]
-            found += summed_up(self._spec, (record for _, record in batch if since <= record.at < until), grouping)
+            found += aggregate(self._spec, (record for _, record in batch if since <= record.at < until), grouping)
         return found
 
     def value(self, seconds: float) -> list[MetricValue]:

@@ -152,7 +152,7 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ClockAdvanced:
     """The audio clock moved to `now_s`, and no speech is open."""
 
     channel: int
@@ -187,7 +187,7 @@ class Ended:
     error: SpeechpipeError | None = None
 
 
-Event = SpeechStarted | SpeechEnded | Partial | Final | Settled | Cleared | Heard | Paused | Noticed | Ended
+Event = SpeechStarted | SpeechEnded | Partial | Final | Settled | Cleared | ClockAdvanced | Paused | Noticed | Ended
 
 
 class Dialect(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from speechpipe.cascade.session import Session
 from speechpipe.cascade.vad import Opened
-from speechpipe.serving.live import Event, Final, Heard, Partial, Paused, Settled, SpeechEnded, SpeechStarted
+from speechpipe.serving.live import ClockAdvanced, Event, Final, Partial, Paused, Settled, SpeechEnded, SpeechStarted
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Segment, Utterance
 
 SETTLED_EVERY_S = 5.0
@@ -110,7 +110,7 @@ class ChannelEmitter:
             return
         if session.position - self._heard >= SAMPLE_RATE_HZ // 10:
             self._heard = session.position
-            self._emit(Heard(self.channel, seconds(session.position)))
+            self._emit(ClockAdvanced(self.channel, seconds(session.position)))
         if session.settled - self._committed >= SETTLED_EVERY_S * SAMPLE_RATE_HZ:
             self._settle(flushed=False)
 

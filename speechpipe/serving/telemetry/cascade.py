@@ -6,7 +6,7 @@ Adding a metric = one row here and a section in `docs/runbook.md` (a test asks f
 from collections.abc import Sequence
 
 from speechpipe.foundation.storage.record import Measure, Record
-from speechpipe.monitor.spec import CascadeSpec, Metric, Read, Shape, Stage, Tier, Worse
+from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, MetricKind, Read, Severity, Stage
 from speechpipe.types import SAMPLE_RATE_HZ
 
 STAGES = (
@@ -123,9 +123,9 @@ def _joined(session: Record, units: Sequence[Record]) -> dict[str, Measure]:
     }
 
 
-UP, DOWN, BOTH = Worse.UP, Worse.DOWN, Worse.BOTH
-PAGE, LOOK, SHOWN = Tier.PAGE, Tier.INVESTIGATE, Tier.SHOWN
-SHARE, SUM = Shape.SHARE, Shape.SUM
+UP, DOWN, BOTH = Direction.UP, Direction.DOWN, Direction.BOTH
+PAGE, LOOK, SHOWN = Severity.PAGE, Severity.INVESTIGATE, Severity.SHOWN
+SHARE, SUM = MetricKind.SHARE, MetricKind.SUM
 
 INPUT = (
     Metric("input.duration_s", "s", "length of a session", "clients that cut uploads short", "session", _of("input.duration_s"), tier=SHOWN, mix=True),

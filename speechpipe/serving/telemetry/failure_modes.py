@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES
 from speechpipe.monitor.profiles import is_watched
-from speechpipe.monitor.spec import CascadeSpec, Metric, Shape
+from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 
 FAULTS: Mapping[str, tuple[str, ...]] = {
     "input.level_dbfs": ("gain",),
@@ -61,7 +61,7 @@ def failure_modes(spec: CascadeSpec) -> list[FailureMode]:
 def _row(metric: Metric) -> FailureMode:
     detectors, alarms = [], []
     if is_watched(metric):
-        detectors.append(FOR_REALS if metric.shape is Shape.REAL else FOR_SHARES)
+        detectors.append(FOR_REALS if metric.shape is MetricKind.REAL else FOR_SHARES)
         alarms.append(f"drift:{metric.name}")
     if metric.limit is not None:
         detectors.append("limit")

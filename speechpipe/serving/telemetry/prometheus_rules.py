@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from speechpipe.monitor.spec import CascadeSpec, Metric, Tier, Worse
+from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, Severity
 
 PERIOD = "15m"
 
@@ -81,9 +81,9 @@ def _own(name: str, expression: str, for_: str, severity: str, summary: str) -> 
 
 
 def _rule(metric: Metric) -> dict[str, Any]:
-    sign = "<" if metric.worse is Worse.DOWN else ">"
+    sign = "<" if metric.worse is Direction.DOWN else ">"
     name = "".join(part.capitalize() for part in metric.name.replace(".", "_").split("_"))
-    severity = "page" if metric.tier is Tier.PAGE else "investigate"
+    severity = "page" if metric.tier is Severity.PAGE else "investigate"
     return {
         "alert": f"Speechpipe{name}",
         "expr": f"{EXPRESSIONS[metric.name]} {sign} {metric.limit:g}",

@@ -2,24 +2,24 @@
 
 from typing import Any
 
-from speechpipe.control.review import PRIORITY, Why
-from speechpipe.control.review.tasks import Draft, Piece, Task
+from speechpipe.control.review import PRIORITY, ReviewReason
+from speechpipe.control.review.tasks import Draft, DraftSegment, Task
 
 
-def piece(number: int, text: str = "one two", **changes: Any) -> Piece:
+def piece(number: int, text: str = "one two", **changes: Any) -> DraftSegment:
     words = [
         {"word": word, "start": number + index * 0.1, "end": number + index * 0.1 + 0.1, "confidence": 0.8}
         for index, word in enumerate(text.split())
     ]
     known = {"words": words, "confidence": 0.8, "chance": 1.0}
-    return Piece(f"p{number}", float(number), number + 0.9, text, **{**known, **changes})
+    return DraftSegment(f"p{number}", float(number), number + 0.9, text, **{**known, **changes})
 
 
-def task(number: int = 0, *pieces: Piece, **changes: Any) -> Task:
+def task(number: int = 0, *pieces: DraftSegment, **changes: Any) -> Task:
     whole, base, blind = (
         changes.pop(name, default) for name, default in (("whole", 1.0), ("base", 1.0), ("blind", False))
     )
-    why = changes.pop("why", Why.DEGREE)
+    why = changes.pop("why", ReviewReason.DEGREE)
     found = {
         "job": "",
         "tenant": "acme",

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from speechpipe.control.review import Why
+from speechpipe.control.review import ReviewReason
 from speechpipe.control.review.sampling import audit_chance, disagreeing, drawn, shown
 from speechpipe.errors import InvalidParameter
 from speechpipe.foundation.stats.calibration import Calibration
@@ -29,7 +29,7 @@ def test_nobody_looks_where_nobody_has_asked_for_it() -> None:
 @pytest.mark.parametrize("degree", [Degree.HUMAN_ONLY, Degree.SHADOW, Degree.ASSIST])
 def test_below_partial_everything_waits_for_a_person(degree: Degree) -> None:
     found = drawn([SURE, UNSURE], terms(degree), live=False, draw=NEVER)
-    assert (found.why, found.waits) == (Why.DEGREE, True)
+    assert (found.why, found.waits) == (ReviewReason.DEGREE, True)
     assert all(one.needs and not one.accepted and one.chance == 1.0 for one in found.draft.pieces)
     assert found.draft.blind == (degree is not Degree.ASSIST)
     assert not drawn([SURE], terms(degree), live=True, draw=NEVER).waits
@@ -43,13 +43,13 @@ def test_partial_delivers_what_is_sure_and_asks_for_the_rest() -> None:
     sure = terms(Degree.PARTIAL, 0.8)
     assert drawn([SURE], sure, live=False, draw=NEVER).why is None
     found = drawn([SURE, UNSURE], sure, live=False, draw=NEVER)
-    assert (found.why, found.waits) == (Why.UNSURE, True)
+    assert (found.why, found.waits) == (ReviewReason.UNSURE, True)
     assert [(one.accepted, one.needs, one.chance) for one in found.draft.pieces] == [
         (True, False, None),
         (False, True, 1.0),
     ]
     audit = drawn([SURE], sure, live=False, draw=ALWAYS)
-    assert (audit.why, audit.waits, audit.draft.blind) == (Why.AUDIT, False, True)
+    assert (audit.why, audit.waits, audit.draft.blind) == (ReviewReason.AUDIT, False, True)
     assert audit.draft.pieces[0].chance == audit.draft.whole == audit.draft.base == 0.02
     assert drawn([SURE], terms(Degree.PARTIAL, None), live=False, draw=NEVER).waits, "nothing is promised: nothing goes"
     nothing = piece(0, "", confidence=None)
@@ -68,7 +68,7 @@ def test_full_draws_with_the_chance_that_it_says() -> None:
                 counts[name] += 1
                 assert found.draft.whole == pytest.approx(0.1 if name == "sure" else 0.37)
                 assert found.draft.base == 0.1
-                assert found.draft.blind == (found.why is Why.AUDIT)
+                assert found.draft.blind == (found.why is ReviewReason.AUDIT)
     assert counts["sure"] / 4000 == pytest.approx(0.1, abs=0.02)
     assert counts["doubtful"] / 4000 == pytest.approx(0.37, abs=0.03)
 
@@ -84,7 +84,7 @@ def test_bundles_that_disagree_are_looked_at_more_often() -> None:
     policy = terms(Degree.FULL, audit_share=0.1, disagreement_share=0.5)
     assert disagreeing([SURE], policy, NEVER).why is None
     found = disagreeing([SURE], policy, ALWAYS)
-    assert found.why is Why.DISAGREEMENT
+    assert found.why is ReviewReason.DISAGREEMENT
     assert found.draft.whole == pytest.approx(0.55)
 
 

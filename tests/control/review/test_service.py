@@ -90,7 +90,7 @@ def test_a_channel_that_needs_nobody_is_delivered_with_the_one_that_does(house: 
     job = Job("u", "acme", house.now, {"status_url": "/x"})
     assert house.reviewing.take(sessions, terms, job, shadowed=False)
     operations = house.reviewing.operations
-    assert [task.id for task in operations.shelf.listed([TaskState.OPEN])] == ["u-c1"]
+    assert [task.id for task in operations.task_stats.listed([TaskState.OPEN])] == ["u-c1"]
     held = operations.queue.claim(Reviewer("ann"), lambda _: True)
     assert held is not None
     piece = held.draft.pieces[0]
@@ -123,7 +123,7 @@ def test_where_bundles_disagree_a_person_may_look(house: House) -> None:
     assert (task.why, task.draft.whole) == ("disagreement", 1.0)
     assert house.audio("a").exists()
     assert not house.audio("b").exists()
-    assert house.reviewing.operations.shelf.known(["a", "b"]) == {"a"}
+    assert house.reviewing.operations.task_stats.known(["a", "b"]) == {"a"}
 
 
 def test_a_session_that_was_drawn_already_was_more_likely_if_bundles_disagree(house: House) -> None:
@@ -245,7 +245,7 @@ def test_whatever_a_background_task_raises_it_goes_on(house: House, monkeypatch:
 
     house.spoken("a")
     breaks_once(reviewing.operations.automation, "policies")
-    breaks_once(reviewing.operations.shelf, "newest")
+    breaks_once(reviewing.operations.task_stats, "newest")
     breaks_once(reviewing.audio, "quiet")
     breaks_once(reviewing.operations.jobs, "due")
     monkeypatch.setattr(reviewing.book, "_newest", -2.0)
@@ -281,7 +281,7 @@ def test_a_live_session_that_cannot_be_reviewed_does_not_stop_the_next(
         reviewing.spoken([session], terms, shadowed=False)
     reviewing.start()
     limit = time.monotonic() + PATIENCE_S
-    while not reviewing.operations.shelf.known(["plain"]):
+    while not reviewing.operations.task_stats.known(["plain"]):
         assert time.monotonic() < limit
         time.sleep(0.02)
     assert reviewing.counts["not_stored"] == 1
@@ -299,4 +299,4 @@ def test_live_sessions_that_nobody_takes_are_counted_and_their_audio_is_dropped(
     assert house.reviewing.counts == {"queue_full": 1}
     assert (house.audio("a").exists(), house.audio("b").exists()) == (True, False)
     house.reviewing.close()
-    assert house.reviewing.operations.shelf.known(["a"]) == {"a"}, "what was taken is decided at the end"
+    assert house.reviewing.operations.task_stats.known(["a"]) == {"a"}, "what was taken is decided at the end"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from speechpipe.control.review import TaskState, Why
+from speechpipe.control.review import ReviewReason, TaskState
 from speechpipe.control.review.job_repository import CLAIM_S, Job
 from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.task_repository import LEASE_S, LOOK_AT, Reviewer
@@ -55,7 +55,13 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 def test_the_most_urgent_comes_first_then_the_oldest(bench: Bench) -> None:
     bench.operations.add(
-        [task(1, why=Why.AUDIT), task(2, why=Why.UNSURE), task(3, why=Why.DEGREE), task(4, why=Why.DEGREE)], None
+        [
+            task(1, why=ReviewReason.AUDIT),
+            task(2, why=ReviewReason.UNSURE),
+            task(3, why=ReviewReason.DEGREE),
+            task(4, why=ReviewReason.DEGREE),
+        ],
+        None,
     )
     assert [bench.claimed(Reviewer(f"r{number}")).id for number in range(4)] == ["t3", "t4", "t2", "t1"]
     assert bench.claim() is None
@@ -235,7 +241,7 @@ def test_age_alone_ends_a_task_and_says_so(bench: Bench) -> None:
     assert bench.queue.expire(before=2.0) == 1
     job = bench.operations.waiting("j", "acme")[0]
     assert (job.state, job.cause, job.callback_state) == ("failed", "audio_expired", "due")
-    assert bench.operations.shelf.counts()["open"]["degree"] == 10
+    assert bench.operations.task_stats.counts()["open"]["degree"] == 10
 
 
 def test_a_job_is_done_with_its_last_task(bench: Bench) -> None:
@@ -285,8 +291,8 @@ def test_a_tenants_reviewer_sees_nothing_of_others(bench: Bench) -> None:
     assert bench.claim(theirs) is None
     with pytest.raises(UnknownName):
         bench.operations.task("t1", theirs)
-    assert sum(bench.operations.shelf.counts("zeta")["open"].values()) == 0
-    assert [one.id for one in bench.operations.shelf.listed([TaskState.OPEN], "acme")] == ["t1"]
+    assert sum(bench.operations.task_stats.counts("zeta")["open"].values()) == 0
+    assert [one.id for one in bench.operations.task_stats.listed([TaskState.OPEN], "acme")] == ["t1"]
 
 
 def test_reading_goes_on_while_answers_come(bench: Bench) -> None:
@@ -294,22 +300,22 @@ def test_reading_goes_on_while_answers_come(bench: Bench) -> None:
     for number in range(3):
         bench.now += 1
         bench.submit(bench.claimed(Reviewer(f"r{number}")), Reviewer(f"r{number}"))
-    reading = bench.operations.shelf.finished()
+    reading = bench.operations.task_stats.finished()
     first = next(reading)
     bench.now += 1
     bench.submit(bench.claimed())
     rest = list(reading)
     assert [first.id, *(one.id for one in rest)] == ["t0", "t1", "t2"], "as it was when the reading began"
     assert all(one.compared["units"] for one in rest)
-    assert [one.id for one in bench.operations.shelf.finished(since=bench.now)] == ["t3"]
+    assert [one.id for one in bench.operations.task_stats.finished(since=bench.now)] == ["t3"]
 
 
 def test_old_answers_are_forgotten(bench: Bench) -> None:
     bench.operations.add([task(1), task(2)], None)
     bench.submit(bench.claimed())
     bench.now += 100
-    assert bench.operations.shelf.forget(bench.now) == 1
-    assert bench.operations.shelf.known(["t1", "t2"]) == {"t2"}
+    assert bench.operations.task_stats.forget(bench.now) == 1
+    assert bench.operations.task_stats.known(["t1", "t2"]) == {"t2"}
 
 
 def test_tasks_without_audio_hide_none_behind_them(bench: Bench) -> None:

@@ -100,9 +100,9 @@ def test_a_good_candidate_climbs_on_evidence_and_a_person_promotes_it(at: Bench)
     state = operations.start(plan(), "ann")
     assert state.active is not None
     assert state.aliases == {"champion": "old@1", "challenger": "new@1"}
-    assert operations.conduct() == operations.state(), "no evidence, no step"
+    assert operations.reconcile() == operations.state(), "no evidence, no step"
     at.traffic(400)
-    state = operations.conduct()
+    state = operations.reconcile()
     assert state.rollout is not None
     assert (state.rollout.step, state.rollout.status) == (1, Status.RUNNING)
     found = operations.evidence(state)
@@ -111,7 +111,7 @@ def test_a_good_candidate_climbs_on_evidence_and_a_person_promotes_it(at: Bench)
     with pytest.raises(Conflict, match="no evidence for a promotion"):
         operations.promote("ann")
     at.traffic(200)
-    state = operations.conduct()
+    state = operations.reconcile()
     assert state.rollout is not None
     assert state.rollout.status is Status.WAITING
     assert state.champion == "old@1", "a person is asked"
@@ -136,14 +136,14 @@ def test_nobody_is_asked_where_the_plan_says_so(at: Bench) -> None:
     at.operations.start(plan("none"), "ann")
     for sessions in (400, 200):
         at.traffic(sessions)
-        at.operations.conduct()
+        at.operations.reconcile()
     assert at.operations.state().champion == "new@1"
 
 
 def test_a_worse_candidate_is_rolled_back_by_itself(at: Bench) -> None:
     at.operations.start(plan(), "ann")
     at.traffic(300, empty={"champion": 0.05, "canary": 0.5})
-    state = at.operations.conduct()
+    state = at.operations.reconcile()
     assert state.rollout is not None
     assert state.rollout.status is Status.ROLLED_BACK
     assert state.rollout.reason.startswith("empty: ")
@@ -172,7 +172,7 @@ def test_a_router_that_splits_otherwise_voids_the_evidence(at: Bench) -> None:
     found = at.operations.evidence(state)
     assert found is not None
     assert "routing is not as planned" in found[0].reason
-    assert at.operations.conduct().revision == state.revision
+    assert at.operations.reconcile().revision == state.revision
 
 
 def test_a_paused_rollout_goes_nowhere_but_back(at: Bench) -> None:
@@ -182,9 +182,9 @@ def test_a_paused_rollout_goes_nowhere_but_back(at: Bench) -> None:
     with pytest.raises(Conflict, match="paused already"):
         operations.pause("ann")
     at.traffic(400)
-    assert operations.conduct().rollout.step == 0  # type: ignore[union-attr]
+    assert operations.reconcile().rollout.step == 0  # type: ignore[union-attr]
     at.traffic(300, empty={"canary": 0.9})
-    assert operations.conduct().rollout.status is Status.ROLLED_BACK  # type: ignore[union-attr]
+    assert operations.reconcile().rollout.status is Status.ROLLED_BACK  # type: ignore[union-attr]
 
 
 def test_two_operators_at_once_one_wins_and_the_other_is_told(at: Bench) -> None:
@@ -220,7 +220,7 @@ def test_a_bundle_that_was_altered_meanwhile_goes_no_step_further(at: Bench) -> 
     at.traffic(400)
     at.bundles["new"] = "h2"
     with pytest.raises(UnknownName, match="not what it was"):
-        at.operations.conduct()
+        at.operations.reconcile()
     assert at.operations.state().rollout.step == 0  # type: ignore[union-attr]
 
 
@@ -246,7 +246,7 @@ def promoted(at: Bench) -> None:
     at.operations.start(plan("none"), "ann")
     for sessions in (400, 200):
         at.traffic(sessions)
-        at.operations.conduct()
+        at.operations.reconcile()
     assert at.operations.state().champion == "new@1"
 
 
@@ -304,7 +304,7 @@ def test_who_rolls_a_candidate_back_twice_leaves_the_champion_where_it_is(at: Be
     at.operations.start(plan(), "ann")
     if by_evidence:
         at.traffic(300, empty={"champion": 0.05, "canary": 0.5})
-        at.operations.conduct()
+        at.operations.reconcile()
     else:
         at.operations.roll_back("ann", "odd")
     with pytest.raises(Conflict, match="the last change went back to it from new@1"):
@@ -404,7 +404,7 @@ def test_a_held_rollout_makes_room_for_the_next(at: Bench) -> None:
 def test_what_ended_is_shown_with_the_evidence_it_ended_with(at: Bench) -> None:
     at.operations.start(plan(), "ann")
     at.traffic(300, empty={"canary": 0.9})
-    state = at.operations.conduct()
+    state = at.operations.reconcile()
     assert state.active is None
     shown = at.another().shown(state)
     assert shown is not None

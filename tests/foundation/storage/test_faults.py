@@ -22,7 +22,7 @@ from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.schema import about, records
 from speechpipe.foundation.storage.writer import ORDER, Store, _row
 from speechpipe.monitor.watch import Watcher
-from speechpipe.monitor.windows import together
+from speechpipe.monitor.windows import merge_all
 from tests.databases import DATABASES, POSTGRES, Database, Postgres
 from tests.foundation.storage.test_writer import eventually, record
 from tests.monitor.test_watch import OPTIONS, put
@@ -386,7 +386,7 @@ def test_the_watch_goes_on_in_the_file_that_is_there_now(tmp_path: Path) -> None
     (tmp_path / "a.db").unlink()
     put(store, traffic(100, start=1000, first=1000))
     watcher.tick(1100)
-    assert together(watcher.archive.windows(0, 10_000)).records == 100
+    assert merge_all(watcher.archive.windows(0, 10_000)).records == 100
     assert watcher.archive.references() == []
     put(store, traffic(500, start=1100, first=1100))
     for now in (1600, 1700):

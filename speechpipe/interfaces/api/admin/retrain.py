@@ -31,7 +31,7 @@ class Asked(BaseModel):
     reason: str = Field("", max_length=500)
 
 
-class Why(BaseModel):
+class StopBody(BaseModel):
     """Why somebody does it."""
 
     model_config = ConfigDict(extra="forbid")
@@ -73,7 +73,7 @@ def router(service: Service, retraining: TrainingService) -> APIRouter:
 
     @routes.post("/{number}/stop")
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
-    def stop(number: Number, why: Why, who: Actor) -> dict[str, Any]:
+    def stop(number: Number, why: StopBody, who: Actor) -> dict[str, Any]:
         """Stop one; it keeps its last checkpoint."""
         with translating_store_errors():
             return row(retraining.operations.jobs.stop(number, who or "operator", why.reason))

@@ -27,7 +27,7 @@ Actor = Annotated[str, Depends(name)]
 Case = Literal["new", "assist", "replace"]
 
 
-class Said(BaseModel):
+class ActionBody(BaseModel):
     """Why somebody does it."""
 
     model_config = ConfigDict(extra="forbid")
@@ -87,7 +87,7 @@ def router(service: Service, rollouts: RolloutService) -> APIRouter:
 
     @routes.post("/{action}")
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
-    def act(action: str, said: Said, who: Actor) -> dict[str, Any]:
+    def act(action: str, said: ActionBody, who: Actor) -> dict[str, Any]:
         """Do one of approve, pause, resume, promote, rollback."""
         reason = said.reason.strip()
         if action not in ACTIONS:
@@ -114,7 +114,7 @@ def _shown(rollouts: RolloutService) -> dict[str, Any]:
 def _do(rollouts: RolloutService, act: Callable[[RolloutOperations], object]) -> dict[str, Any]:
     with rollouts.locked():
         act(rollouts.operations)
-    rollouts.nudge()
+    rollouts.wake()
     return _shown(rollouts)
 
 

@@ -12,10 +12,10 @@ from speechpipe.interfaces.api.deepgram.query import ListenQuery, extras
 from speechpipe.interfaces.api.errors import public_text
 from speechpipe.serving.automation.policy import EffectivePolicy
 from speechpipe.serving.live import (
+    ClockAdvanced,
     Ended,
     Event,
     Final,
-    Heard,
     LiveRequest,
     Message,
     Partial,
@@ -65,7 +65,7 @@ class Deepgram:
                 messages = [self._final(event), *self._utterance_end(event.channel, event.at_s)]
             case Settled():
                 messages = [self._settled(event), *self._utterance_end(event.channel, event.now_s)]
-            case Heard():
+            case ClockAdvanced():
                 self._silent_s[event.channel] = 0.0
                 messages = self._utterance_end(event.channel, event.now_s)
             case Paused():

@@ -11,10 +11,10 @@ from speechpipe.interfaces.api.deepgram.events import stages
 from speechpipe.interfaces.api.openai.session import MIN_COMMIT_S, Session
 from speechpipe.serving.live import (
     Cleared,
+    ClockAdvanced,
     Ended,
     Event,
     Final,
-    Heard,
     LiveRequest,
     Message,
     Noticed,
@@ -24,7 +24,7 @@ from speechpipe.serving.live import (
     SpeechEnded,
     SpeechStarted,
 )
-from speechpipe.serving.routing import Pin
+from speechpipe.serving.routing import Assignment
 from speechpipe.serving.transcription import documents
 from speechpipe.types import FAILURES, NullCause
 
@@ -44,7 +44,7 @@ class _Item:
 class Realtime:
     """A `Dialect`; state of one stream."""
 
-    def __init__(self, request: LiveRequest, session: Session, pin: Pin) -> None:
+    def __init__(self, request: LiveRequest, session: Session, pin: Assignment) -> None:
         self._request = request
         self.session = session  # what the client has set it to
         self.pin = pin  # it outlives the connection, as all that follows
@@ -84,7 +84,7 @@ class Realtime:
                 messages = [error(event.error.cause, event.error.message, param=event.error.param)]
             case Partial():
                 messages = [self._partial(event)]
-            case Heard():
+            case ClockAdvanced():
                 # After a pause its time on the wall is not on the audio clock: quiet began no later than now.
                 self._quiet_since_s = min(self._quiet_since_s, event.now_s)
                 messages = self._timeout(event.now_s, event.now_s)

@@ -9,7 +9,7 @@ from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter
 from speechpipe.interfaces.api.openai.form import ServerVad, as_parameter
 from speechpipe.serving.assignment import Choice
-from speechpipe.serving.routing import Pin
+from speechpipe.serving.routing import Assignment
 from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 from speechpipe.types import Notice
 
@@ -94,7 +94,7 @@ class Session(_Part):
         reduction = Notice("parameter_ignored", "noise_reduction was not honoured")
         return [reduction] if self.input.noise_reduction else []
 
-    def choice(self, pin: Pin) -> Choice:
+    def choice(self, pin: Assignment) -> Choice:
         """Return who answers, with this session's parameters.
 
         Raises:
@@ -105,7 +105,7 @@ class Session(_Part):
         transcription = self.input.transcription or Transcription()
         return pin.choose(transcription.model or "default", detection.changes() if detection else None)
 
-    def asked(self, pin: Pin) -> TranscriptionRequest:
+    def asked(self, pin: Assignment) -> TranscriptionRequest:
         """Return what is asked of the bundle."""
         transcription = self.input.transcription or Transcription()
         choice = self.choice(pin)

@@ -27,10 +27,10 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 503)
     def overview(mine: Mine, most: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
         """Count tasks by state and by why, and list those that wait, the most urgent first."""
-        shelf = mine.reviewing.operations.shelf
+        task_stats = mine.reviewing.operations.task_stats
         with translating_store_errors():
-            counts = shelf.counts(mine.who.tenant)
-            listed = shelf.listed([TaskState.OPEN, TaskState.LEASED], mine.who.tenant, most)
+            counts = task_stats.counts(mine.who.tenant)
+            listed = task_stats.listed([TaskState.OPEN, TaskState.LEASED], mine.who.tenant, most)
         return {
             "counts": {state: dict(by) for state, by in counts.items()},
             "waiting": [mine.row(task) for task in listed],

@@ -99,7 +99,7 @@ def router(service: Service) -> APIRouter:
             found = mine.reviewing.operations.queue.skip(id_, body.lease, body.reason, body.note)
         mine.reviewing.counts[f"skipped_{body.reason}"] += 1
         if found.state.over:
-            mine.reviewing.callbacks.nudge()
+            mine.reviewing.callbacks.wake()
         return {"state": found.state}
 
     @routes.post("/{id_}/submit")
