@@ -21,7 +21,7 @@ SPEC = CascadeSpec(
             "cuts",
             "unit",
             read("gate.length_s"),
-            tier=Severity.PAGE,
+            severity=Severity.PAGE,
             key=True,
             least=0.1,
         ),

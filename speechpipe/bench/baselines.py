@@ -34,7 +34,7 @@ def moved_most(normal: Normal, cases: Cases) -> dict[str, tuple[str, float]]:
         if len(then) < 30 or len(now) < 10:
             continue
         spread = float(then.std())
-        if known.metric.shape is MetricKind.SHARE:
+        if known.metric.value_kind is MetricKind.SHARE:
             spread = max(spread, (1 / len(then)) ** 0.5)
         error = max(spread, 1e-6 + 1e-3 * abs(float(then.mean()))) * (1 / len(then) + 1 / len(now)) ** 0.5
         label = labels[known.metric.owner]

@@ -39,7 +39,7 @@ def arms(spec: CascadeSpec, windows: Sequence[Window], seconds: float) -> tuple[
 
 def value_of(metric: Metric, known: Distribution, seconds: float) -> float | None:
     """Return the one figure that is shown for a metric."""
-    if metric.shape is MetricKind.SUM:
+    if metric.value_kind is MetricKind.SUM:
         if not known.count:
             return None
         return known.total / max(seconds, 1.0) if metric.unit.endswith("/s") else known.total

@@ -64,7 +64,7 @@ def _mean(parts: Iterable[Sequence[float]]) -> float:
 def _stands(condition: Condition, metric: Metric, everybody: float, others: float) -> bool:
     """Whether the alarm would stand with the sessions of the others alone."""
     if condition.rule == "limit" and metric.limit is not None:
-        return others < metric.limit if metric.worse is Direction.DOWN else others > metric.limit
+        return others < metric.limit if metric.direction is Direction.DOWN else others > metric.limit
     if condition.expected is None:
         return True
     return abs(others - condition.expected) >= abs(everybody - condition.expected) / 2

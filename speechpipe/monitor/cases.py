@@ -66,7 +66,7 @@ class Cases:
 
 def case_metrics(spec: CascadeSpec) -> tuple[Metric, ...]:
     """Return the metrics that cases have, in the order of their columns."""
-    return (*(metric for metric in spec.metrics if metric.shape is not MetricKind.SUM), *spec.joined)
+    return (*(metric for metric in spec.metrics if metric.value_kind is not MetricKind.SUM), *spec.joined)
 
 
 @dataclass

@@ -71,12 +71,12 @@ def compare(metric: Metric, current: Distribution, reference: Distribution | Non
         return Comparison(Grade.NO_DATA)
     if metric.limit is not None and (crossed := _limit(metric, current)) is not None:
         return crossed
-    if reference is None or reference.mean is None or metric.shape is MetricKind.SUM:
+    if reference is None or reference.mean is None or metric.value_kind is MetricKind.SUM:
         return Comparison(Grade.OK)
     change = current.mean - reference.mean
     if current.count < LEAST_COUNT or reference.count < LEAST_COUNT or not _worse(metric, change):
         return Comparison(Grade.OK, change)
-    grade = _share(current, reference) if metric.shape is MetricKind.SHARE else _real(metric, current, reference)
+    grade = _share(current, reference) if metric.value_kind is MetricKind.SHARE else _real(metric, current, reference)
     if grade is Grade.OK:
         return Comparison(grade, change)
     way = "rose" if change > 0 else "fell"
@@ -85,13 +85,13 @@ def compare(metric: Metric, current: Distribution, reference: Distribution | Non
 
 
 def _worse(metric: Metric, change: float) -> bool:
-    return metric.worse is Direction.BOTH or (change > 0) == (metric.worse is Direction.UP)
+    return metric.direction is Direction.BOTH or (change > 0) == (metric.direction is Direction.UP)
 
 
 def _limit(metric: Metric, current: Distribution) -> Comparison | None:
     assert metric.limit is not None
-    value = current.total if metric.shape is MetricKind.SUM else current.total / current.count
-    beyond = value < metric.limit if metric.worse is Direction.DOWN else value > metric.limit
+    value = current.total if metric.value_kind is MetricKind.SUM else current.total / current.count
+    beyond = value < metric.limit if metric.direction is Direction.DOWN else value > metric.limit
     if not beyond or (metric.limit != 0 and current.count < LEAST_COUNT):
         return None
     reason = f"{metric.help}: {value:.4g} {metric.unit}".rstrip()

@@ -95,12 +95,12 @@ class DriftWatch:
         if reference is None:
             return None
         known = reference.window.get(metric.name)
-        tier = [m for m in self._spec.metrics if is_watched(m) and m.tier is metric.tier]
-        count = len(tier) * len(self._references)
-        run_length = self._budget.run_length(metric.tier, known.count / reference.days, count)
+        alike = [m for m in self._spec.metrics if is_watched(m) and m.severity is metric.severity]
+        count = len(alike) * len(self._references)
+        run_length = self._budget.run_length(metric.severity, known.count / reference.days, count)
         options = {"down": down_share(metric)}
         name = FOR_SHARES
-        if metric.shape is MetricKind.REAL:
+        if metric.value_kind is MetricKind.REAL:
             name = FOR_REALS
             options |= {"shift": profile_of(group.tenant_class).shift, "least": metric.least}
         try:
@@ -129,7 +129,7 @@ class DriftWatch:
                     "drift",
                     metric.name,
                     metric.stage,
-                    metric.tier.value,
+                    metric.severity.value,
                     group.label,
                     reason,
                     value=watched.recent,

@@ -42,10 +42,10 @@ def crossed(metric: Metric, window: Window, group: Group) -> Condition | None:
     known = window.get(metric.name)
     if metric.limit is None or known.count == 0:
         return None
-    value = known.total if metric.shape is MetricKind.SUM else known.mean
-    if value is None or (metric.shape is not MetricKind.SUM and metric.limit != 0 and known.count < LEAST_VALUES):
+    value = known.total if metric.value_kind is MetricKind.SUM else known.mean
+    if value is None or (metric.value_kind is not MetricKind.SUM and metric.limit != 0 and known.count < LEAST_VALUES):
         return None
-    low = metric.worse is Direction.DOWN
+    low = metric.direction is Direction.DOWN
     if (value >= metric.limit) if low else (value <= metric.limit):
         return None
     reason = f"{metric.help} is {'below' if low else 'above'} its limit: {value:.4g} {metric.unit}".rstrip()

@@ -1,7 +1,7 @@
 """How fast data changes: consumers drift slowly, enterprises change abruptly and say so beforehand.
 
-The operator's knob is false alarms a day. It is split evenly over everything that is watched in a tier, and turned into
-an average run length for each detector by how many values a day it sees.
+The operator's knob is false alarms a day. It is split evenly over all metrics of a severity, and turned into an average
+run length for each detector by how many values a day it sees.
 """
 
 from dataclasses import dataclass
@@ -40,18 +40,18 @@ class Budget:
     page: float = 0.1
     investigate: float = 1.0
 
-    def run_length(self, tier: Severity, values_a_day: float, watched: int) -> float:
-        """Return the average run length of one of `watched` detectors of a tier."""
-        a_day = self.page if tier is Severity.PAGE else self.investigate
+    def run_length(self, severity: Severity, values_a_day: float, watched: int) -> float:
+        """Return the average run length of one of `watched` detectors of a severity."""
+        a_day = self.page if severity is Severity.PAGE else self.investigate
         length = values_a_day * max(watched, 1) / max(a_day, 1e-6)
         return min(max(length, LEAST_RUN_LENGTH), MOST_RUN_LENGTH)
 
 
 def down_share(metric: Metric) -> float:
     """Return how much of a detector's attention is on falling values."""
-    return {Direction.UP: 0.0, Direction.DOWN: 1.0, Direction.BOTH: 0.5}[metric.worse]
+    return {Direction.UP: 0.0, Direction.DOWN: 1.0, Direction.BOTH: 0.5}[metric.direction]
 
 
 def is_watched(metric: Metric) -> bool:
     """Whether a metric has a detector."""
-    return metric.tier is not Severity.SHOWN and metric.shape is not MetricKind.SUM
+    return metric.severity is not Severity.SHOWN and metric.value_kind is not MetricKind.SUM

@@ -221,7 +221,7 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
         count=current.count,
         value=value_of(metric, current, facts.until - facts.since),
         quantiles=tuple(current.quantiles([0.5, 0.95, 0.99])),
-        expected=expected if metric.shape is not MetricKind.SUM else None,
+        expected=expected if metric.value_kind is not MetricKind.SUM else None,
         band=_band(metric, mixed, expected, points),
         drift=drift(current, mixed if mixed.count else None),
         reasons=reasons,
@@ -239,16 +239,18 @@ def _band(
     metric: Metric, reference: Distribution, expected: float | None, points: Sequence[Window]
 ) -> tuple[float, float] | None:
     """Return where nine of ten points would lie if nothing had changed."""
-    if metric.shape is MetricKind.SUM or expected is None or not points:
+    if metric.value_kind is MetricKind.SUM or expected is None or not points:
         return None
     counts = sorted(count for window in points if (count := window.get(metric.name).count))
     if not counts:
         return None
     usual = counts[len(counts) // 2]
-    spread = (max(expected * (1 - expected), 1e-9)) ** 0.5 if metric.shape is MetricKind.SHARE else reference.deviation
+    spread = (
+        (max(expected * (1 - expected), 1e-9)) ** 0.5 if metric.value_kind is MetricKind.SHARE else reference.deviation
+    )
     half = 2.0 * spread / usual**0.5
     low, high = expected - half, expected + half
-    return (max(0.0, low), min(1.0, high)) if metric.shape is MetricKind.SHARE else (low, high)
+    return (max(0.0, low), min(1.0, high)) if metric.value_kind is MetricKind.SHARE else (low, high)
 
 
 def _distribution(

@@ -58,12 +58,12 @@ class Metric:
     catches: str  # the failure it is there to catch
     kind: str  # of the records that it is read from, each of which counts
     read: Read
-    shape: MetricKind = MetricKind.REAL
-    worse: Direction = Direction.BOTH
-    tier: Severity = Severity.INVESTIGATE
+    value_kind: MetricKind = MetricKind.REAL
+    direction: Direction = Direction.BOTH
+    severity: Severity = Severity.INVESTIGATE
     key: bool = False  # shown first, and plotted
     late: str = ""  # kind of records that arrive later and belong to one that was counted: they add, and do not count
-    limit: float | None = None  # beyond it (in the direction of `worse`) it is failing, whatever the reference says
+    limit: float | None = None  # beyond it (in `direction`) it is failing, whatever the reference says
     least: float = 0.0  # a change that is smaller does not matter, however certain it is
     blames: str = ""  # the stage that is to blame when it moves by itself, if not its own
     mix: bool = False  # says what is asked for, not how well it comes: it explains, and is never to blame

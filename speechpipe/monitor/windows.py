@@ -139,10 +139,10 @@ def aggregate(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, 
                 late[key][metric.name] = late[key].get(metric.name, 0.0) + value
             else:
                 values[key].setdefault(metric.name, []).append(value)
-    shapes = {metric.name: metric.shape for metric in spec.metrics}
+    kinds = {metric.name: metric.value_kind for metric in spec.metrics}
     for key, window in windows.items():
         for name, found in values[key].items():
-            window.metrics[name] = Distribution.of(found, shape_only=shapes[name] is not MetricKind.REAL)
+            window.metrics[name] = Distribution.of(found, shape_only=kinds[name] is not MetricKind.REAL)
         for name, total in late[key].items():
             window.metrics.setdefault(name, Distribution()).total += total
     return list(windows.values())

@@ -22,15 +22,16 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one list."
     if as_json:
         names = ("name", "unit", "help", "catches", "limit", "key")
         rows = [
-            {name: getattr(metric, name) for name in names} | {"tier": metric.tier.value} for metric in CASCADE.metrics
+            {name: getattr(metric, name) for name in names} | {"severity": metric.severity.value}
+            for metric in CASCADE.metrics
         ]
         typer.echo(json.dumps(rows))
         return
     table = Table(box=None)
-    for title in ("metric", "unit", "what", "catches", "tier"):
+    for title in ("metric", "unit", "what", "catches", "severity"):
         table.add_column(title, overflow="fold")
     for metric in CASCADE.metrics:
-        table.add_row(metric.name, metric.unit, metric.help, metric.catches, metric.tier.value)
+        table.add_row(metric.name, metric.unit, metric.help, metric.catches, metric.severity.value)
     Console().print(table)
 
 

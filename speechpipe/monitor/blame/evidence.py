@@ -91,7 +91,7 @@ def _findings(
     if present.sum() < thresholds.least_cases // 2 or not np.isfinite(known.mean):
         return found
     value = float(values[present].mean())
-    if known.metric.shape is MetricKind.SHARE:
+    if known.metric.value_kind is MetricKind.SHARE:
         residuals = normal.residuals(cases, known)[present]
         before = known.residuals[np.isfinite(known.residuals)]
         change = float(residuals.mean() - before.mean())
@@ -102,8 +102,8 @@ def _findings(
     elif known.is_root:
         below, above = values[present] < known.low, values[present] > known.high
         if not served:  # a machine that has become faster is to blame for nothing
-            below &= known.metric.worse is not Direction.UP
-            above &= known.metric.worse is not Direction.DOWN
+            below &= known.metric.direction is not Direction.UP
+            above &= known.metric.direction is not Direction.DOWN
         unseen = float((below | above).mean())
         z = _share_z(0.01, len(normal.cases), unseen, int(present.sum()))
         strength = min(unseen / thresholds.unseen, z / thresholds.z)
@@ -157,7 +157,7 @@ def symptoms(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) ->
         if known.metric.mix or len(then) < thresholds.least_cases or len(now) < thresholds.least_cases // 2:
             continue
         change = float(now.mean() - then.mean())
-        spread = max(float(then.std()), (1 / len(then)) ** 0.5 if known.metric.shape is MetricKind.SHARE else TINY)
+        spread = max(float(then.std()), (1 / len(then)) ** 0.5 if known.metric.value_kind is MetricKind.SHARE else TINY)
         z = abs(change) / (spread * (1 / len(then) + 1 / len(now)) ** 0.5)
         strength = min(abs(change) / spread / thresholds.symptom, z / thresholds.z)
         if abs(change) >= known.metric.least:

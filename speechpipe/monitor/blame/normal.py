@@ -159,7 +159,7 @@ def _one(metric: Metric, values: Column, standard: Matrix, inputs: tuple[int, ..
             residuals[out] = values[out] - design[out] @ _ridge(design[inside], values[inside])
         weights = _ridge(design[rows], mine)
     spread = float(np.nanstd(residuals))
-    if metric.shape is MetricKind.REAL:  # robust: the middle half decides, unless it is all the same
+    if metric.value_kind is MetricKind.REAL:  # robust: the middle half decides, unless it is all the same
         quartiles = np.nanquantile(residuals, [0.25, 0.75])
         spread = max(float(quartiles[1] - quartiles[0]) / 1.349, 0.25 * spread)
     return NormalMetric(metric, share, mean, max(spread, 1e-9), low - margin, high + margin, inputs, weights, residuals)

@@ -28,7 +28,7 @@ def scores(normal: Normal, cases: Cases) -> Matrix:
         if known.metric.mix:
             continue
         spread, most = known.spread, WINSOR
-        if known.metric.shape is MetricKind.SHARE:
+        if known.metric.value_kind is MetricKind.SHARE:
             spread = max(spread, (1.0 / max(len(normal.cases), 1)) ** 0.5)  # what was never seen may be seen once
             most = MOST_SHARE
         values = np.concatenate([known.residuals, normal.residuals(cases, known)]) / spread

@@ -128,28 +128,28 @@ PAGE, LOOK, SHOWN = Severity.PAGE, Severity.INVESTIGATE, Severity.SHOWN
 SHARE, SUM = MetricKind.SHARE, MetricKind.SUM
 
 INPUT = (
-    Metric("input.duration_s", "s", "length of a session", "clients that cut uploads short", "session", _of("input.duration_s"), tier=SHOWN, mix=True),
+    Metric("input.duration_s", "s", "length of a session", "clients that cut uploads short", "session", _of("input.duration_s"), severity=SHOWN, mix=True),
     Metric("input.level_dbfs", "dBFS", "level of the audio", "a microphone turned down, a wrong gain", "session", _of("input.level_dbfs"), key=True, least=3.0),
-    Metric("input.snr_db", "dB", "signal-to-noise ratio", "noise, another room, another device", "session", _of("input.snr_db"), worse=DOWN, key=True, least=3.0),
+    Metric("input.snr_db", "dB", "signal-to-noise ratio", "noise, another room, another device", "session", _of("input.snr_db"), direction=DOWN, key=True, least=3.0),
     Metric("input.bandwidth_hz", "Hz", "bandwidth of the audio", "a telephone codec, 8 kHz sent as 16 kHz", "session", _of("input.bandwidth_hz"), least=300.0),
     Metric("input.high_band_share", "", "energy above 4 kHz", "narrow-band audio", "session", _of("input.high_band_share"), least=0.01),
     Metric("input.clipped_share", "", "share of sessions that clip", "overdriven microphones", "session", _above("input.clipped_share", CLIPPED), SHARE, UP),
     Metric("input.zero_run_share", "", "share of sessions with dropped audio", "lost frames, muted clients", "session", _above("input.zero_run_share", 0.05), SHARE, UP),
     Metric("input.dc_offset", "", "DC offset", "broken converters", "session", _of("input.dc_offset"), least=0.01),
-    Metric("input.channel_correlation", "", "correlation of the channels", "channels that cancel each other", "session", _of("input.channel_correlation"), worse=DOWN, least=0.1),
+    Metric("input.channel_correlation", "", "correlation of the channels", "channels that cancel each other", "session", _of("input.channel_correlation"), direction=DOWN, least=0.1),
     Metric("input.missing_share", "", "share of sessions with fields missing", "clients that send nearly nothing", "session", _missing, SHARE, UP, key=True),
     Metric("input.undecodable_share", "", "share of input that cannot be decoded", "a broken encoder, a new format", "session", _undecodable, SHARE, UP, PAGE, key=True, limit=0.5),
     Metric("input.header_mismatch_share", "", "share of uploads shorter or longer than they say", "truncated uploads", "session", _header_wrong, SHARE, UP),
 )  # fmt: skip
 
 VAD = (
-    Metric("vad.trigger_rate", "1/min", "VAD trigger rate", "a threshold, weights or a state that is wrong", "session", _of("vad.triggers_per_minute"), tier=PAGE, key=True, least=1.0),
-    Metric("vad.segment_s", "s", "segment length", "padding, silence or cut settings that changed", "unit", _of("vad.segment_s"), tier=PAGE, key=True, least=0.2),
+    Metric("vad.trigger_rate", "1/min", "VAD trigger rate", "a threshold, weights or a state that is wrong", "session", _of("vad.triggers_per_minute"), severity=PAGE, key=True, least=1.0),
+    Metric("vad.segment_s", "s", "segment length", "padding, silence or cut settings that changed", "unit", _of("vad.segment_s"), severity=PAGE, key=True, least=0.2),
     Metric("vad.speech_ratio", "", "share of audio that is speech", "a VAD that drops speech or takes noise", "session", _of("vad.speech_ratio"), key=True, least=0.05),
     Metric("vad.no_trigger_share", "", "share of sessions without a segment", "a VAD that has gone deaf", "session", _silent, SHARE, UP, PAGE, key=True, limit=0.95),
     Metric("vad.cut_share", "", "share of segments cut at the maximum", "a VAD that never lets go", "unit", _of("vad.cut"), SHARE, UP),
-    Metric("vad.mean_probability", "", "probability of speech inside segments", "a VAD that is less sure", "unit", _of("vad.mean_probability"), worse=DOWN, least=0.02),
-    Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "a score that flutters", "session", _of("vad.flips_per_minute"), worse=UP, least=2.0),
+    Metric("vad.mean_probability", "", "probability of speech inside segments", "a VAD that is less sure", "unit", _of("vad.mean_probability"), direction=DOWN, least=0.02),
+    Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "a score that flutters", "session", _of("vad.flips_per_minute"), direction=UP, least=2.0),
 )  # fmt: skip
 
 ASR = (
@@ -159,13 +159,13 @@ ASR = (
     Metric("asr.crash_share", "", "share of transcripts lost with their workers, or for want of one", "a crashing library", "unit", _null("worker_crash", "worker_unavailable"), SHARE, UP, limit=0.05, blames="software"),
     Metric("asr.error_share", "", "share of transcripts that failed", "a broken model or bundle", "unit", _null("error"), SHARE, UP, limit=0.2),
     Metric("asr.overload_share", "", "share of transcripts given up under load", "too few workers", "unit", _null("overload"), SHARE, UP, limit=0.2, blames="software"),
-    Metric("asr.confidence", "", "confidence", "a recognizer or an input that became worse", "unit", _of("asr.confidence"), worse=DOWN, key=True, least=0.02),
+    Metric("asr.confidence", "", "confidence", "a recognizer or an input that became worse", "unit", _of("asr.confidence"), direction=DOWN, key=True, least=0.02),
     Metric("asr.words_per_s", "1/s", "words per second of speech", "truncated or invented text", "unit", _of("asr.words_per_s"), key=True, least=0.2),
     Metric("asr.characters_per_s", "1/s", "characters per second of speech", "truncated or invented text", "unit", _of("asr.characters_per_s"), least=1.0),
     Metric("asr.repeated_share", "", "share of texts that repeat themselves", "a decoder in a loop", "unit", _above("asr.compression_ratio", REPEATED), SHARE, UP),
-    Metric("asr.compression_ratio", "", "compression ratio of the text", "repetition", "unit", _of("asr.compression_ratio"), worse=UP, tier=SHOWN),
-    Metric("asr.oov_share", "", "share of words the recognizer does not know", "another vocabulary", "unit", _of("asr.oov_share"), worse=UP, least=0.02),
-    Metric("asr.churn", "", "share of the last partial result that the final changed", "unstable partial results", "unit", _of("live.churn"), worse=UP, least=0.05),
+    Metric("asr.compression_ratio", "", "compression ratio of the text", "repetition", "unit", _of("asr.compression_ratio"), direction=UP, severity=SHOWN),
+    Metric("asr.oov_share", "", "share of words the recognizer does not know", "another vocabulary", "unit", _of("asr.oov_share"), direction=UP, least=0.02),
+    Metric("asr.churn", "", "share of the last partial result that the final changed", "unstable partial results", "unit", _of("live.churn"), direction=UP, least=0.05),
 )  # fmt: skip
 
 PEOPLE = (
@@ -173,36 +173,36 @@ PEOPLE = (
     Metric("people.switch_to_typing_rate", "", "share of utterances after which people type", "people who gave up speaking", "unit", _feedback("switch_to_typing"), SHARE, UP, key=True, late="feedback"),
     Metric("people.abandon_rate", "", "share of utterances that people abandon", "people who gave up", "unit", _feedback("abandon"), SHARE, UP, late="feedback"),
     Metric("people.correction_rate", "", "share of utterances that people correct", "wrong words", "unit", _feedback("correction"), SHARE, UP, late="feedback"),
-    Metric("people.edit_share", "", "share of a text that corrections change", "wrong words", "feedback", _of("people.edit_share"), worse=UP, key=True, least=0.05),
-    Metric("people.rating", "", "rating", "people who are not content", "feedback", _of("people.rating"), worse=DOWN, least=0.2),
-    Metric("people.wer", "", "word error rate of reviewed texts", "a recognizer that became worse", "feedback", _of("people.wer"), worse=UP, least=0.03),
-    Metric("people.auto_accept_share", "", "share of results that nobody had to look at", "confidence that says nothing any more", "unit", _of("people.auto_accepted"), SHARE, DOWN, tier=SHOWN),
+    Metric("people.edit_share", "", "share of a text that corrections change", "wrong words", "feedback", _of("people.edit_share"), direction=UP, key=True, least=0.05),
+    Metric("people.rating", "", "rating", "people who are not content", "feedback", _of("people.rating"), direction=DOWN, least=0.2),
+    Metric("people.wer", "", "word error rate of reviewed texts", "a recognizer that became worse", "feedback", _of("people.wer"), direction=UP, least=0.03),
+    Metric("people.auto_accept_share", "", "share of results that nobody had to look at", "confidence that says nothing any more", "unit", _of("people.auto_accepted"), SHARE, DOWN, severity=SHOWN),
 )  # fmt: skip
 
 SOFTWARE = (
-    Metric("software.decode_s", "s", "time to read a session", "slow decoding, slow clients", "session", _of("input.decode_wall_s"), worse=UP, tier=SHOWN, mix=True),
-    Metric("software.vad_s", "s", "time of VAD for a session", "a starved CPU", "session", _of("vad.wall_s"), worse=UP, tier=SHOWN, mix=True),
-    Metric("software.asr_s", "s", "time of a segment on a recognizer", "slow or starved workers", "unit", _of("asr.wall_s"), worse=UP, key=True, least=0.1, mix=True),
-    Metric("software.queue_s", "s", "wait for a recognizer", "too few workers", "unit", _of("asr.queue_s"), worse=UP, key=True, least=0.1),
-    Metric("software.endpoint_to_final_s", "s", "end of speech to final text", "a pipeline that is late", "unit", _of("live.endpoint_to_final_s"), worse=UP, tier=PAGE, key=True, least=0.1),
-    Metric("software.partial_lag_s", "s", "age of partial results", "a pipeline that is late", "unit", _of("live.partial_lag_s"), worse=UP, least=0.1),
-    Metric("software.real_time_factor", "", "real-time factor", "a pipeline that does not keep up", "session", _of("software.real_time_factor"), worse=UP, least=0.1, mix=True),
-    Metric("software.audio_s", "s/s", "audio received", "traffic that stops or floods", "session", _of("input.duration_s"), SUM, tier=SHOWN, key=True),
+    Metric("software.decode_s", "s", "time to read a session", "slow decoding, slow clients", "session", _of("input.decode_wall_s"), direction=UP, severity=SHOWN, mix=True),
+    Metric("software.vad_s", "s", "time of VAD for a session", "a starved CPU", "session", _of("vad.wall_s"), direction=UP, severity=SHOWN, mix=True),
+    Metric("software.asr_s", "s", "time of a segment on a recognizer", "slow or starved workers", "unit", _of("asr.wall_s"), direction=UP, key=True, least=0.1, mix=True),
+    Metric("software.queue_s", "s", "wait for a recognizer", "too few workers", "unit", _of("asr.queue_s"), direction=UP, key=True, least=0.1),
+    Metric("software.endpoint_to_final_s", "s", "end of speech to final text", "a pipeline that is late", "unit", _of("live.endpoint_to_final_s"), direction=UP, severity=PAGE, key=True, least=0.1),
+    Metric("software.partial_lag_s", "s", "age of partial results", "a pipeline that is late", "unit", _of("live.partial_lag_s"), direction=UP, least=0.1),
+    Metric("software.real_time_factor", "", "real-time factor", "a pipeline that does not keep up", "session", _of("software.real_time_factor"), direction=UP, least=0.1, mix=True),
+    Metric("software.audio_s", "s/s", "audio received", "traffic that stops or floods", "session", _of("input.duration_s"), SUM, severity=SHOWN, key=True),
     Metric("software.refed_share", "", "share of segments that lost a worker", "crashing workers", "unit", _above("asr.attempts", 1), SHARE, UP),
-    Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), worse=UP, tier=SHOWN, mix=True),
+    Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.restarts", "", "worker restarts", "crashing workers", "system", _of("software.restarts"), SUM, UP, SHOWN),
-    Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work where none should be", "system", _of("software.loop_lag_s"), worse=UP, limit=0.5),
-    Metric("software.cpu_share", "", "CPU in use by the service", "a machine that is full", "system", _of("software.cpu_share"), worse=UP, tier=SHOWN, mix=True),
-    Metric("software.rss_mb", "MB", "memory of server and workers", "a leak", "system", _of("software.rss_mb"), worse=UP, least=200.0),
-    Metric("software.open_streams", "", "live sessions", "traffic", "system", _of("software.open_streams"), tier=SHOWN, mix=True),
+    Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work where none should be", "system", _of("software.loop_lag_s"), direction=UP, limit=0.5),
+    Metric("software.cpu_share", "", "CPU in use by the service", "a machine that is full", "system", _of("software.cpu_share"), direction=UP, severity=SHOWN, mix=True),
+    Metric("software.rss_mb", "MB", "memory of server and workers", "a leak", "system", _of("software.rss_mb"), direction=UP, least=200.0),
+    Metric("software.open_streams", "", "live sessions", "traffic", "system", _of("software.open_streams"), severity=SHOWN, mix=True),
     Metric("software.refused", "", "requests refused", "overload, bad clients", "system", _of("software.refused"), SUM, UP, SHOWN),
-    Metric("software.load_share", "", "share of the CPU that sessions need", "a machine that is full", "system", _of("software.load_share"), worse=UP, tier=SHOWN, key=True, limit=0.98, mix=True),
+    Metric("software.load_share", "", "share of the CPU that sessions need", "a machine that is full", "system", _of("software.load_share"), direction=UP, severity=SHOWN, key=True, limit=0.98, mix=True),
 )  # fmt: skip
 
 SYSTEM = (
-    Metric("system.received_s", "s", "audio received", "", "session", _seconds("system.received_samples"), SUM, tier=SHOWN),
-    Metric("system.in_utterances_s", "s", "audio in utterances", "", "session", _seconds("system.in_utterances_samples"), SUM, tier=SHOWN),
-    Metric("system.dropped_by_vad_s", "s", "audio that VAD dropped", "", "session", _seconds("system.dropped_by_vad_samples"), SUM, tier=SHOWN),
+    Metric("system.received_s", "s", "audio received", "", "session", _seconds("system.received_samples"), SUM, severity=SHOWN),
+    Metric("system.in_utterances_s", "s", "audio in utterances", "", "session", _seconds("system.in_utterances_samples"), SUM, severity=SHOWN),
+    Metric("system.dropped_by_vad_s", "s", "audio that VAD dropped", "", "session", _seconds("system.dropped_by_vad_samples"), SUM, severity=SHOWN),
     Metric("system.dropped_by_overload_s", "s", "audio dropped under load", "too few workers", "session", _seconds("system.dropped_by_overload_samples"), SUM, UP, SHOWN),
     Metric("system.unbalanced_share", "", "share of sessions whose audio does not add up", "lost audio", "session", _unbalanced, SHARE, UP, PAGE, key=True, limit=0.0),
     Metric("system.records_lost", "", "records lost", "a store that is down, slow or full", "system", _of("system.records_lost"), SUM, UP, PAGE, key=True, limit=0.0),
@@ -211,7 +211,7 @@ SYSTEM = (
 )  # fmt: skip
 
 JOINED = (
-    Metric("software.stretch", "", "time on a recognizer over its CPU time", "starved or slow workers", "unit", _stretch, worse=UP, least=0.5),
+    Metric("software.stretch", "", "time on a recognizer over its CPU time", "starved or slow workers", "unit", _stretch, direction=UP, least=0.5),
     Metric("software.overdue_share", "", "share of segments that took ten times their CPU time", "starved or slow workers", "unit", _overdue, SHARE, UP),
     Metric("system.missing_records_share", "", "share of sessions with fewer records than segments", "a store or a router that loses records", "case", _missing_units, SHARE, UP),
     Metric("system.duplicate_share", "", "share of sessions with an answer that came twice", "a router that repeats itself", "case", _of("case.duplicates"), SHARE, UP),

@@ -61,7 +61,7 @@ def failure_modes(spec: CascadeSpec) -> list[FailureMode]:
 def _row(metric: Metric) -> FailureMode:
     detectors, alarms = [], []
     if is_watched(metric):
-        detectors.append(FOR_REALS if metric.shape is MetricKind.REAL else FOR_SHARES)
+        detectors.append(FOR_REALS if metric.value_kind is MetricKind.REAL else FOR_SHARES)
         alarms.append(f"drift:{metric.name}")
     if metric.limit is not None:
         detectors.append("limit")

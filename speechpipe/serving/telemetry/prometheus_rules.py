@@ -81,9 +81,9 @@ def _own(name: str, expression: str, for_: str, severity: str, summary: str) -> 
 
 
 def _rule(metric: Metric) -> dict[str, Any]:
-    sign = "<" if metric.worse is Direction.DOWN else ">"
+    sign = "<" if metric.direction is Direction.DOWN else ">"
     name = "".join(part.capitalize() for part in metric.name.replace(".", "_").split("_"))
-    severity = "page" if metric.tier is Severity.PAGE else "investigate"
+    severity = "page" if metric.severity is Severity.PAGE else "investigate"
     return {
         "alert": f"Speechpipe{name}",
         "expr": f"{EXPRESSIONS[metric.name]} {sign} {metric.limit:g}",
