@@ -9,7 +9,7 @@ import numpy as np
 
 from speechpipe.control.rollout import Judgement, Mode
 from speechpipe.control.rollout.plan import Plan, Step
-from speechpipe.control.rollout.tally import ArmCounts
+from speechpipe.control.rollout.arm_counts import ArmCounts
 from speechpipe.foundation.stats.eprocess import (
     Values,
     log_e_above,
