@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from speechpipe.control.rollout import Judgement, Mode
-from speechpipe.control.rollout.plan import Plan, Step
 from speechpipe.control.rollout.arm_counts import ArmCounts
+from speechpipe.control.rollout.plan import Plan, Step
 from speechpipe.foundation.stats.eprocess import (
     Values,
     log_e_above,

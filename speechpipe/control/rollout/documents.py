@@ -4,8 +4,8 @@ from typing import Any
 
 from speechpipe.control.rollout import Mode
 from speechpipe.control.rollout.analysis import Evidence
-from speechpipe.control.rollout.routes import Rollout
 from speechpipe.control.rollout.arm_counts import ArmCounts
+from speechpipe.control.rollout.routes import Rollout
 from speechpipe.serving.assignment import CANARY, CHAMPION, SHADOW
 
 EVIDENCE = ("judgement", "reason", "more_sessions", "sample_ratio", "half", "guards")

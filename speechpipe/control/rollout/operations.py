@@ -11,12 +11,12 @@ from typing import Any
 
 from speechpipe.control.rollout import Judgement, Mode, Status
 from speechpipe.control.rollout.analysis import Evidence, judge
+from speechpipe.control.rollout.arm_counts import ArmCounts, baseline
 from speechpipe.control.rollout.documents import evidence_document
 from speechpipe.control.rollout.guards import GuardSet
 from speechpipe.control.rollout.plan import Plan
 from speechpipe.control.rollout.repository import Entry, RolloutArchive, StaleRevision
 from speechpipe.control.rollout.routes import Rollout, RouteState
-from speechpipe.control.rollout.arm_counts import ArmCounts, baseline
 from speechpipe.errors import Conflict, UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.writer import Store

@@ -22,7 +22,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one list."
     if as_json:
         names = ("name", "unit", "help", "catches", "limit", "key")
         rows = [
-            {name: getattr(metric, name) for name in names} | {"severity": metric.severity.value}
+            {name: getattr(metric, name) for name in names} | {"severity": metric.severity.value, "tier": metric.severity.value}
             for metric in CASCADE.metrics
         ]
         typer.echo(json.dumps(rows))

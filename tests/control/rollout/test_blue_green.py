@@ -7,9 +7,9 @@ import pytest
 
 from speechpipe.control.rollout import Judgement
 from speechpipe.control.rollout.analysis import highest_rate, judge
+from speechpipe.control.rollout.arm_counts import ArmCounts, Sessions, baseline
 from speechpipe.control.rollout.plan import parse
 from speechpipe.control.rollout.speech_guards import GUARDS
-from speechpipe.control.rollout.arm_counts import ArmCounts, Sessions, baseline
 from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.serving.assignment import CANARY, CHAMPION, ROLLOUT, STEP, UNIT
 

@@ -17,12 +17,12 @@ from speechpipe.cascade.request import SessionRequest
 from speechpipe.config import Settings
 from speechpipe.control.rollout import Status, status_document
 from speechpipe.control.rollout import service as rollout_service
+from speechpipe.control.rollout.arm_counts import ArmCounts
 from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.plan import parse
 from speechpipe.control.rollout.service import RolloutService
 from speechpipe.control.rollout.shadow import MOST_HELD_S
 from speechpipe.control.rollout.speech_guards import GUARDS
-from speechpipe.control.rollout.arm_counts import ArmCounts
 from speechpipe.errors import InvalidParameter, StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import routes
