@@ -22,8 +22,8 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one list."
     if as_json:
         names = ("name", "unit", "help", "catches", "limit", "key")
         rows = [
-            {name: getattr(metric, name) for name in names} | {"severity": metric.severity.value, "tier": metric.severity.value}
-            for metric in CASCADE.metrics
+            {name: getattr(metric, name) for name in names} | dict.fromkeys(("severity", "tier"), metric.severity.value)
+            for metric in CASCADE.metrics  # `tier`: its name until version 0.2
         ]
         typer.echo(json.dumps(rows))
         return
