@@ -218,7 +218,10 @@ async def run(url: str, number: int, patience_s: float = WAIT_S) -> Outcome:
     path, query = ("realtime", {"intent": "transcription"}) if wanted.realtime else ("listen", wanted.query)
     address = f"{url.replace('http', 'ws')}/v1/{path}?{urlencode(query)}"
     try:
-        async with asyncio.timeout(WAIT_S), connect(address, max_size=None, compression=None) as socket:
+        # No pings: a server that is given audio faster than it takes it answers them late, and on a busy machine this
+        # client would hang up before it has heard why the server closes.
+        opened = connect(address, max_size=None, compression=None, ping_interval=None)
+        async with asyncio.timeout(WAIT_S), opened as socket:
             reading = asyncio.create_task(_read(socket, outcome, wanted))
             await _talk(socket, wanted, np.random.default_rng(number))
             await reading
