@@ -218,9 +218,9 @@ async def run(url: str, number: int, patience_s: float = WAIT_S) -> Outcome:
     path, query = ("realtime", {"intent": "transcription"}) if wanted.realtime else ("listen", wanted.query)
     address = f"{url.replace('http', 'ws')}/v1/{path}?{urlencode(query)}"
     try:
-        # No pings: a server that is given audio faster than it takes it answers them late, and on a busy machine this
-        # client would hang up before it has heard why the server closes.
-        opened = connect(address, max_size=None, compression=None, ping_interval=None)
+        # A server that gets audio faster than it takes it reads pings and closes late: on a busy machine this client
+        # would otherwise hang up by itself.
+        opened = connect(address, max_size=None, compression=None, ping_interval=None, close_timeout=WAIT_S)
         async with asyncio.timeout(WAIT_S), opened as socket:
             reading = asyncio.create_task(_read(socket, outcome, wanted))
             await _talk(socket, wanted, np.random.default_rng(number))
