@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from speechpipe.control.training.operations import TrainingOperations
     from speechpipe.control.training.runner import Run
 
-group = typer.Typer(help="TrainingService: by hand, and what the policy did.", no_args_is_help=True)
+group = typer.Typer(help="Retraining: by hand, and what the policy did.", no_args_is_help=True)
 app.add_typer(group, name="retrain")
 
 StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.routes import RouteState
 
-group = typer.Typer(help="RolloutService: shadow, canary, blue/green, on evidence.", no_args_is_help=True)
+group = typer.Typer(help="Rollouts: shadow, canary, blue/green, on evidence.", no_args_is_help=True)
 app.add_typer(group, name="rollout")
 
 StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
