@@ -25,6 +25,9 @@ SINGLE_THREADED = {
 }
 """One worker, one core: libraries that start a thread per core make N workers fight for them."""
 
+KILLED_S = 5.0
+"""A process that was killed is gone at once; on a machine that is very busy, after this time."""
+
 log = logging.getLogger(__name__)
 
 
@@ -191,7 +194,7 @@ class WorkerProcess:
         code = self._wait(wait_s)
         if code is None:
             self._process.kill()
-            code = self._wait(1.0)
+            code = self._wait(KILLED_S)
         with contextlib.suppress(OSError):  # wakes the reader, whatever the child does
             self._socket.shutdown(socket.SHUT_RDWR)
         for thread in (self._writer, self._reader):
