@@ -5,6 +5,7 @@ After every fault: is it ready again within 30 s, is everything there that was a
 undisturbed server, has every request ended within its bound, has the server ended by itself?
 
 python benchmarks/chaos.py [AUDIO] [--faults 100] [--seed 1] [--only KIND] [--bundle scripted] [--postgresql]
+[--record]
 """
 
 import argparse
@@ -20,6 +21,7 @@ import soundfile
 from chaos_faults import FAULTS, Fault
 from chaos_load import Load
 from chaos_subject import READY_S, Postgres, Subject, places
+from measure import Figure, add_record, record
 from rich.console import Console
 from rich.table import Table
 
@@ -137,6 +139,21 @@ class Trial:
         console.print(", ".join(f"{what} {count}" for what, count in sorted(self._load.counts.items())))
         return all(row.good for row in self.rows.values())
 
+    def figures(self) -> list[Figure]:
+        """What is recorded: all kinds of faults together."""
+        rows = list(self.rows.values())
+        lost, wrong, hangs, deaths = (
+            sum(len(getattr(row, name)) for row in rows) for name in ("lost", "wrong", "hangs", "deaths")
+        )
+        most = max(max(row.ready_s, default=0.0) for row in rows)
+        many = f"{sum(row.count for row in rows)} faults of {len(rows)} kinds under load"
+        what = f"{many}: acknowledged and lost; wrong answers; requests without an end; deaths of the server"
+        found = f"{lost}; {wrong}; {hangs}; {deaths}"
+        return [
+            Figure(what, "0; 0; 0; 0", found, not (lost or wrong or hangs or deaths)),
+            Figure("the same: ready again after, at most", f"<= {READY_S:.0f} s", f"{most:.1f} s", most <= READY_S),
+        ]
+
 
 def order(subject: Subject, asked: argparse.Namespace, dice: random.Random) -> list[str]:
     """Return the faults to come: every kind that can be made equally often, shuffled."""
@@ -165,6 +182,7 @@ def main() -> None:
     parser.add_argument("--speakers", type=int, default=2)
     parser.add_argument("--log", type=Path, help="where the server's log goes in the end")
     parser.add_argument("--postgresql", action="store_true", help="keep the records in a PostgreSQL of its own")
+    add_record(parser)
     asked = parser.parse_args()
     dice = random.Random(asked.seed)
     audio = soundfile.read(asked.audio[0], dtype="float32")[0]
@@ -203,7 +221,10 @@ def run(subject: Subject, audio: np.ndarray, asked: argparse.Namespace, dice: ra
     row = trial.rows["SIGTERM in the end"]
     row.ready_s.append(took_s)
     row.hangs, row.wrong, row.deaths = load.hangs, load.wrong, subject.deaths
-    return trial.show()
+    good = trial.show()
+    if asked.record:
+        record(trial.figures())
+    return good
 
 
 if __name__ == "__main__":

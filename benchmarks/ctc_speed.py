@@ -1,6 +1,6 @@
 """The digits recognizer beside PocketSphinx with a grammar of the ten digits, on the held-out takes of
 `../shared/data/digits`: errors and CPU time; and batches beside one segment at a time.
-`python benchmarks/ctc_speed.py [--device cuda]`"""
+`python benchmarks/ctc_speed.py [--device cuda] [--record]`"""
 
 import argparse
 import tempfile
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from measure import SHARED, Board
+from measure import SHARED, Board, add_record
 from new_speaker import DIGITS, TEST_TAKES, take
 from pocketsphinx import Decoder
 
@@ -63,6 +63,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    add_record(parser)
     given = parser.parse_args()
     clips = [clip for clip in read_examples([SHARED / "digits" / "manifest.jsonl"]).items if take(clip) in TEST_TAKES]
     seconds = sum(clip.duration_s for clip in clips)

@@ -1,6 +1,6 @@
 """Damaged media files of every container through a running server: no crash, no 5xx, bounded memory, each answer clear.
 
-python benchmarks/fuzz_files.py [--files 5000] [--first 0] [--at-once 8] [--bundle scripted]
+python benchmarks/fuzz_files.py [--files 5000] [--first 0] [--at-once 8] [--bundle scripted] [--record]
 
 The files follow from their numbers (`tests/mutants.py`), so each can be made again. Exit code 1 if anything broke.
 """
@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import psutil
+from measure import Figure, add_record, record
 from server import serve
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -122,6 +123,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--bundle", default="scripted")
+    add_record(parser)
     asked = parser.parse_args()
     os.environ["SPEECHPIPE_BUNDLE"] = asked.bundle
     with tempfile.TemporaryDirectory() as folder:
@@ -159,6 +161,15 @@ def judged(process: "subprocess.Popen[str]", url: str, asked: argparse.Namespace
     for line in seen.broken[:20]:
         print(f"BROKEN {line}")
     print(f"{len(seen.broken)} broken")
+    if asked.record:
+        what = f"{asked.files:,} damaged media files of {len(seeds())} kinds: crashes, answers without a cause, leaks"
+        growth = memory.peak / memory.warm if memory.warm else float("inf")
+        record(
+            [
+                Figure(what, "0", str(len(seen.broken)), not seen.broken),
+                Figure("the same: memory over that after the first files", "", f"{growth:.2f}"),
+            ]
+        )
     return 1 if seen.broken else 0
 
 

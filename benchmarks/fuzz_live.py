@@ -3,7 +3,7 @@
 Exits with 1 if a stream ends as if all were well and nobody was told anything, if sound speech was not heard, if the
 server or a worker died, a defect was counted, memory grew beyond twice what the idle server takes, or sessions leaked.
 
-python benchmarks/fuzz_live.py [--streams 2000] [--at-once 12] [--first 0]
+python benchmarks/fuzz_live.py [--streams 2000] [--at-once 12] [--first 0] [--record]
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from measure import Figure, add_record, record
 
 from speechpipe.bench import capacity
 
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=2000)
     parser.add_argument("--at-once", type=int, default=12)
     parser.add_argument("--first", type=int, default=0)
+    add_record(parser)
     asked = parser.parse_args()
     with capacity.served([sys.executable, "-m", "speechpipe", "serve"], **SETTINGS) as (url, process):
         asyncio.run(run_all(url, range(20), 4))  # libraries are loaded, pools are filled
@@ -103,6 +105,15 @@ def main() -> None:
         f" p99 {1000 * answers[int(0.99 * (len(answers) - 1))]:.0f} ms"
     )
     print("\n".join(wrong) if wrong else "nothing wrong")
+    if asked.record:
+        growth = watch.most / watch.idle
+        what = f"{asked.streams:,} broken live streams: not told, not heard, leaked, or a process lost"
+        record(
+            [
+                Figure(what, "0", str(len(wrong)), not wrong),
+                Figure("the same: memory over the idle server's", f"< {MOST_GROWTH:g}", f"{growth:.2f}"),
+            ]
+        )
     sys.exit(1 if wrong else 0)
 
 

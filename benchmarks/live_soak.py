@@ -1,6 +1,6 @@
 """A long load: does memory grow, do descriptors leak? Prints the slopes.
 
-python benchmarks/live_soak.py AUDIO... [--minutes 15] [--sessions 12]
+python benchmarks/live_soak.py AUDIO... [--minutes 15] [--sessions 12] [--record]
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from measure import Figure, add_record, record
 
 from speechpipe.bench import capacity
 from speechpipe.bench.recordings import joined
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("audio", nargs="+", type=Path)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--sessions", type=int, default=12)
+    add_record(parser)
     asked = parser.parse_args()
     samples = joined(asked.audio)
     variables = {"SPEECHPIPE_PORT": "0", "SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_LIVE_LOAD_LIMIT": "100"}
@@ -44,6 +46,10 @@ def main() -> None:
     table = np.array(rows[len(rows) // 4 :])  # the first quarter is warming up
     slopes = [float(np.polyfit(table[:, 0], table[:, column], 1)[0]) for column in (1, 2, 3)]
     print("a minute: server {:+.2f} MiB, workers {:+.2f} MiB, {:+.3f} descriptors".format(*slopes) + f"; {lost} lost")
+    if asked.record:
+        what = f"{asked.minutes:g} minutes of {asked.sessions} streams, a minute: server, workers, descriptors"
+        found = "{:+.2f} MiB, {:+.2f} MiB, {:+.3f}; ".format(*slopes) + str(lost)
+        record([Figure(f"{what}; finals lost", "flat; 0", found, lost == 0)])
     sys.exit(lost > 0)
 
 

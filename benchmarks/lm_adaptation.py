@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
-from measure import BUNDLE, Board, read_speech
+from measure import BUNDLE, Board, add_record, read_speech
 
 from speechpipe.cascade.asr import DecodeOptions, load_recognizer
 from speechpipe.cascade.asr.pocketsphinx import model_files
@@ -87,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("--weight", type=float, default=0.0)
+    add_record(parser)
     given = parser.parse_args()
     clips = prompts()
     general = [(clip.text, clip.samples) for clip in read_speech()]

@@ -1,14 +1,18 @@
-"""What all benchmarks share: recordings, the bare recognizer they compare with, CPU time, the table they print."""
+"""What all benchmarks share: recordings, the bare recognizer they compare with, CPU time, the table they print, and the
+file in `benchmarks/results/` that `--record` writes.
+"""
 
+import argparse
 import json
 import os
+import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -16,9 +20,12 @@ import soundfile
 from rich.console import Console
 from rich.table import Table
 
+import speechpipe
 from speechpipe.cascade.evaluation.scores import Errors, rate, word_errors
 from speechpipe.types import Samples
 
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 RATE = 16_000
 SHARED = Path(os.environ.get("SPEECHPIPE_BENCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 TUNED = {"fwdflat": False, "maxhmmpf": 3000, "loglevel": "FATAL"}
@@ -117,27 +124,102 @@ def wer_difference(first: list[Errors], second: list[Errors]) -> tuple[float, fl
     return float(edits.sum() / lengths.sum()), float(low), float(high)
 
 
+class Figure(NamedTuple):
+    """A row of a benchmark's table. `asked` is empty and `good` None where nothing was asked."""
+
+    what: str
+    asked: str
+    measured: str
+    good: bool | None = None
+
+
 @dataclass
 class Board:
     """The table a benchmark ends with: what was asked, what was measured, whether it holds."""
 
     title: str
-    rows: list[tuple[str, str, str, bool | None]] = field(default_factory=list)
+    rows: list[Figure] = field(default_factory=list)
 
     def add(self, what: str, asked: str, measured_: str, good: bool | None = None) -> None:
         """Add a row; `good` is None where nothing was asked."""
-        self.rows.append((what, asked, measured_, good))
+        self.rows.append(Figure(what, asked, measured_, good))
 
     def show(self) -> None:
-        """Print the table, and exit with 1 if a row does not hold."""
+        """Print the table, record it if `--record` was given, and exit with 1 if a row does not hold."""
         table = Table(title=self.title, title_justify="left")
         for column in ("what", "asked", "measured", ""):
             table.add_column(column, overflow="fold")
         for what, asked, value, good in self.rows:
             table.add_row(what, asked, value, {True: "ok", False: "MISSED", None: ""}[good])
         Console(width=None if Console().is_terminal else 130).print(table)
+        if RECORD in sys.argv[1:]:
+            record(self.rows)
         if any(good is False for *_, good in self.rows):
             sys.exit(1)
+
+
+# ---- what `--record` writes ----
+
+RECORD = "--record"
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Give a benchmark's parser the flag `--record`: without it, nothing is overwritten by a try."""
+    parser.add_argument(RECORD, action="store_true", help="write the figures to benchmarks/results/")
+
+
+def record(rows: Sequence[Figure], folder: Path = RESULTS) -> Path:
+    """Write the rows of the benchmark that runs to `benchmarks/results/`, and return the path.
+
+    The file is named after the script. It replaces what the script recorded before. `python tools/figures.py` puts it
+    into docs/figures.md and README.md.
+    """
+    command = command_line(sys.argv)
+    document = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "version": speechpipe.__version__,
+        "rows": [{**row._asdict(), "what": row.what.strip(), "command": command} for row in rows],
+    }
+    path = folder / f"{Path(sys.argv[0]).stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    print(f"recorded in {path}; now: python tools/figures.py")
+    return path
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """Return the command that was given, paths as seen from the repository, several files of a folder as `*`."""
+    found: list[str] = []
+    for argument in arguments[1:]:
+        if argument == RECORD:
+            continue
+        shown = os.path.relpath(argument, ROOT) if Path(argument).exists() else argument
+        if Path(argument).is_file() and Path(argument).suffix:
+            pattern = f"{Path(shown).parent}/*{Path(shown).suffix}"
+            if found and found[-1] in (pattern, _last_file(found[-1], shown)):
+                found[-1] = pattern
+                continue
+        found.append(shown)
+    return " ".join(["python", f"benchmarks/{Path(arguments[0]).name}", *found])
+
+
+def _last_file(before: str, now: str) -> str:
+    """Return `before` if it is a file beside `now` with the same ending, else nothing."""
+    one, other = Path(before), Path(now)
+    return before if (one.parent, one.suffix) == (other.parent, other.suffix) else ""
+
+
+def machine() -> str:
+    """Return what the figures depend on: cores, processor, operating system, Python."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    try:
+        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        system = platform.system()
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores ({processor or platform.machine()}), {system}, Python {platform.python_version()}"
 
 
 def long_audio(minutes: float, pause_s: float = 1.0) -> Samples:

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from measure import SHARED, Board
+from measure import SHARED, Board, add_record
 
 from speechpipe.cascade.asr.acoustic import ALPHABET
 from speechpipe.cascade.evaluation.scores import Errors
@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("voices", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("var/new_speaker"), help="keeps the six networks")
     parser.add_argument("--epochs", type=int, default=45)
+    add_record(parser)
     given = parser.parse_args()
     speakers = sorted({clip.speaker for clip in read_examples([SHARED / "digits" / "manifest.jsonl"]).items})
     jobs = [Job(speaker, given.voices, given.folder, given.epochs) for speaker in speakers]

@@ -1,6 +1,6 @@
 """Promises of partial automation and unbiased word error rates, on recordings with known texts.
 
-    python benchmarks/promises.py MANIFEST... [--runs 200] [--bundle default]
+    python benchmarks/promises.py MANIFEST... [--runs 200] [--bundle default] [--record]
 
 A simulated human types what was said. Every run draws reviews anew from what the cascade answered; what is promised on
 them is looked at on everything. Reviews are drawn with replacement for promises (600), by chance for word error rates.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from measure import Figure, add_record, record
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.evaluation.manifest import read_manifest
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("manifests", nargs="+", type=Path)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--bundle", default="default")
+    add_record(parser)
     asked = parser.parse_args()
     found_all = heard(asked.manifests, asked.bundle)
     confidence, edits, words = found_all.confidence, found_all.edits, found_all.words
@@ -80,7 +82,7 @@ def main() -> None:
     best = wrong[np.argsort(-confidence)[: len(words) // 10]].mean()
     print(f"mean error of all {wrong.mean():.1%}, of the most confident tenth {best:.1%}")
     random = np.random.default_rng(0)
-    good = True
+    good, rows = True, list[Figure]()
     for bound in BOUNDS:
         kept, shares = 0, []
         for _ in range(asked.runs):
@@ -91,6 +93,9 @@ def main() -> None:
             kept += not accepted.any() or wrong[accepted].mean() <= bound
         good &= kept >= 0.95 * asked.runs
         low, high = np.quantile(shares, [0.1, 0.9])
+        told = f"{kept / asked.runs:.1%}; {np.median(shares):.1%}"
+        what = f"*partial* keeps its bound of {bound:.0%} in {asked.runs} runs; share automated"
+        rows.append(Figure(what, ">= 95 %", told, kept >= 0.95 * asked.runs))
         print(
             f"error <= {bound:.0%}: kept in {kept / asked.runs:.1%} of the runs; automated"
             f" {np.median(shares):.1%} of the utterances (80 % of the runs {low:.1%} to {high:.1%})"
@@ -101,6 +106,7 @@ def main() -> None:
     before = calibration_error(confidence[other].tolist(), (1 - wrong[other]).tolist())
     after = calibration_error(fitted(confidence[other]).tolist(), (1 - wrong[other]).tolist())
     print(f"expected calibration error {before:.3f}, calibrated {after:.3f} (fitted on the other half)")
+    rows.append(Figure("error of calibration before, after", "", f"{before:.3f}, {after:.3f}"))
     chance, covered, shares = found_all.chance, 0, []
     for _ in range(asked.runs):
         mine = np.flatnonzero(random.random(len(words)) < chance)
@@ -112,6 +118,10 @@ def main() -> None:
         f"reviewing {np.mean(shares):.1%} of the audio ({np.max(shares):.1%} at most): the interval covers the true"
         f" rate in {covered / asked.runs:.1%} of the runs"
     )
+    if asked.record:
+        what = f"the interval of the word error rate covers the true one, reviewing {np.mean(shares):.1%} of the audio"
+        share = covered / asked.runs
+        record([*rows, Figure(what, ">= 93 %", f"{share:.1%}", share >= 0.93)])
     sys.exit(not good)
 
 

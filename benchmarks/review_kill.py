@@ -3,7 +3,7 @@
 Clients upload what a person must answer; reviewers claim, type, save and submit, and say it again when an answer of the
 server does not come. Every lease that a reviewer was given is written down: no two of them may hold one task at once.
 
-python benchmarks/review_kill.py AUDIO... [--kills 100] [--reviewers 4]
+python benchmarks/review_kill.py AUDIO... [--kills 100] [--reviewers 4] [--record]
 """
 
 import argparse
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from measure import Figure, add_record, record
 
 from speechpipe.bench.capacity import hand_on
 from speechpipe.control.review import TaskState
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("audio", nargs="+", type=Path)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--reviewers", type=int, default=4)
+    add_record(parser)
     asked = parser.parse_args()
     world, unclean = World(), 0
     with tempfile.TemporaryDirectory() as state:
@@ -194,6 +196,10 @@ def main() -> None:
         f" {missing} missing or other; of {len(world.uploads)} uploads taken {uploads} missing; {both} tasks held by"
         f" two at once; {world.lost} leases lost; {unclean} stores not clean"
     )
+    if asked.record:
+        what = f"server killed {asked.kills} times while people review: acknowledged answers missing"
+        found = f"{missing} of {len(world.answers):,}; {both}"
+        record([Figure(f"{what}; tasks held by two at once", "0; 0", found, not (missing or both))])
     sys.exit(bool(missing or uploads or both or unclean))
 
 

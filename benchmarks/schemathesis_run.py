@@ -1,6 +1,6 @@
 """Schemathesis against a running server: no 5xx, no undocumented status, no answer that its document does not allow.
 
-    python benchmarks/schemathesis_run.py [SECONDS] [--command schemathesis]
+    python benchmarks/schemathesis_run.py [SECONDS] [--command schemathesis] [--record]
 
 Starts a server with keys (scripted recognizer), has schemathesis (the extra `bench`) make requests out of
 `/openapi.json` for SECONDS (600), and exits with 1 if it finds anything or the server logs a traceback.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 from floods import serving
+from measure import Figure, add_record, record
 
 CHECKS = (
     "not_a_server_error",
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("seconds", nargs="?", type=int, default=600)
     beside = Path(sys.executable).parent / "schemathesis"
     parser.add_argument("--command", default=str(beside) if beside.exists() else shutil.which("schemathesis"))
+    add_record(parser)
     chosen = parser.parse_args()
     if not chosen.command:
         print("schemathesis is not installed: pip install 'speechpipe[bench]'")
@@ -60,7 +62,12 @@ def main() -> int:
     print(f"schemathesis exited with {done.returncode}; server alive: {alive}; tracebacks in its log: {broken}")
     if broken:
         print(log[log.index("Traceback") :][:4000])
-    return int(done.returncode != 0 or not alive or broken > 0)
+    bad = done.returncode != 0 or not alive or broken > 0
+    if chosen.record:
+        found = f"{'failures' if done.returncode else 'none'}; {broken}"
+        what = f"schemathesis for {chosen.seconds} s on the whole API: failed checks; tracebacks in the log"
+        record([Figure(what, "none; 0", found, not bad)])
+    return int(bad)
 
 
 if __name__ == "__main__":

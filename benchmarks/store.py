@@ -1,6 +1,6 @@
 """The store and the report: records a second into the database; a report over a million records and ten times as many.
 
-python benchmarks/store.py [--records 1000000] [--url postgresql+psycopg://...]
+python benchmarks/store.py [--records 1000000] [--url postgresql+psycopg://...] [--record]
 """
 
 import argparse
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from measure import Figure, add_record, record
 
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
@@ -75,10 +76,10 @@ def traffic(count: int) -> Iterator[Record]:
 def fill(store: Store, count: int) -> float:
     """Write the records as fast as the store takes them; return seconds."""
     begun = time.perf_counter()
-    for record in traffic(count):
+    for made in traffic(count):
         while store.queued > 9_000:
             time.sleep(0.001)
-        store.append(record)
+        store.append(made)
     store.flush()
     return time.perf_counter() - begun
 
@@ -99,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--url", default="")
+    add_record(parser)
     asked = parser.parse_args()
     made = sum(1 for _ in traffic(20_000))
     begun = time.perf_counter()
@@ -106,11 +108,12 @@ def main() -> None:
         pass
     making = (time.perf_counter() - begun) / made
     with tempfile.TemporaryDirectory() as folder:
-        reports = []
+        reports, rates = [], []
         for count in (asked.records // 10, asked.records):
             store = Store(asked.url or f"sqlite:///{Path(folder) / f'{count}.db'}")
             store.open()
             took = fill(store, count)
+            rates.append(count / took)
             print(f"{count} records: {count / took:.0f} a second into the store, making them included", flush=True)
             print(f"  (making one takes {1e6 * making:.0f} us: without that {count / (took - making * count):.0f})")
             watcher = Watcher(CASCADE, store)
@@ -122,7 +125,18 @@ def main() -> None:
             reports.append(report_s(store))
             print(f"  a report over all of them: {reports[-1]:.2f} s", flush=True)
             store.close()
-        print(f"ten times the records: {reports[1] / reports[0]:.1f} times the time")
+        more = reports[1] / reports[0]
+        print(f"ten times the records: {more:.1f} times the time")
+    if asked.record:
+        what = f"a report over {asked.records:,} records; over ten times as many records"
+        record(
+            [
+                Figure("records a second, making them included", ">= 20,000", f"{rates[1]:,.0f}", rates[1] >= 20_000),
+                Figure(
+                    what, "< 3 s; <= 10 times", f"{reports[1]:.2f} s; {more:.1f} times", reports[1] < 3 and more <= 10
+                ),
+            ]
+        )
 
 
 if __name__ == "__main__":

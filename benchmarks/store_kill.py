@@ -3,7 +3,7 @@
 Uploads run and feedback is posted for each, acknowledged when it is in the store. After every kill the store
 is opened and everything acknowledged so far is looked up.
 
-python benchmarks/store_kill.py AUDIO... [--kills 100]
+python benchmarks/store_kill.py AUDIO... [--kills 100] [--record]
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import httpx
+from measure import Figure, add_record, record
 
 from speechpipe.bench.capacity import hand_on
 from speechpipe.foundation.storage.writer import Store
@@ -55,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("audio", nargs="+", type=Path)
     parser.add_argument("--kills", type=int, default=100)
+    add_record(parser)
     asked = parser.parse_args()
     missing = unclean = 0
     acknowledged: list[str] = []
@@ -93,6 +95,10 @@ def main() -> None:
         store.close()
         missing += len(set(acknowledged) - there)
     print(f"{asked.kills} kills: {len(acknowledged)} acknowledged, {missing} missing, {unclean} stores not clean")
+    if asked.record:
+        what = f"server killed {asked.kills} times under load: acknowledged feedback missing; stores not clean"
+        found = f"{missing} of {len(acknowledged):,}; {unclean}"
+        record([Figure(what, "0; 0", found, not (missing or unclean))])
     sys.exit(bool(missing or unclean))
 
 

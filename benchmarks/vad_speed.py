@@ -1,4 +1,4 @@
-"""Figure 2: the block VAD of uploads against Silero's own loop. `python benchmarks/vad_speed.py`"""
+"""Figure 2: the block VAD of uploads against Silero's own loop. `python benchmarks/vad_speed.py [--record]`"""
 
 import time
 import warnings
