@@ -1,1 +1,1 @@
-"""Watching cascades from outside. Nothing here knows of audio, VAD or recognizers: it reads records only."""
+"""Monitoring of a cascade from its records. Nothing in this package depends on audio, VAD or recognizers."""

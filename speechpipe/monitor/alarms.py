@@ -1,6 +1,6 @@
-"""Alarms: pending -> firing -> resolved, one for each thing that is wrong, however often it is said.
+"""The alarm state machine: pending -> firing -> resolved, with one alarm for each condition that holds.
 
-A pure state machine: the open alarms of the store, conditions and the time in, changes out.
+Pure: the open alarms, the present conditions and the time go in, the transitions come out.
 """
 
 import hashlib
@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 RESOLVE_S = 120.0
-"""A condition must be gone for so long: what flickers is one alarm."""
+"""An alarm is resolved when its condition has been gone for this long, so that a flickering condition is one alarm."""
 
 FORGET_PENDING_S = 30.0
+"""A pending alarm is dropped when its condition has been gone for this long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something is wrong now. `fingerprint` says what it is about."""
+    """A condition that holds now. `fingerprint` identifies it from one tick to the next."""
 
     rule: str  # "drift" | "limit"
     metric: str
@@ -25,17 +26,17 @@ class Condition:
     reason: str
     value: float | None = None
     expected: float | None = None
-    for_s: float = 0.0  # how long it must last before it fires
+    for_s: float = 0.0  # how long the condition must hold before the alarm fires
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same thing."""
+        """Identifies rule, metric and group: one alarm is open for each fingerprint."""
         return f"{self.rule}:{self.metric}:{self.group}"
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One row of the alarm list. Times are unix seconds."""
+    """An alarm of the alarm list. Times are unix seconds."""
 
     id: str
     condition: Condition
@@ -45,34 +46,34 @@ class Alarm:
     resolved_at: float | None = None
     acknowledged_at: float | None = None
     acknowledged_by: str | None = None
-    blame: str = ""  # whom the verdict names, and why
-    gone_at: float | None = None  # when the condition was first seen to be over; None while it lasts
+    blame: str = ""  # the verdict's label and its reason
+    gone_at: float | None = None  # when the condition was first seen to be gone; None while it holds
 
     @property
     def is_open(self) -> bool:
-        """Whether it is not over."""
+        """Whether it is pending or firing."""
         return self.state in ("pending", "firing")
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """An alarm as it is to be, and the state in the store that the decision was made from (empty: it is new)."""
+    """The new state of an alarm, and the state in the store that it was computed from (empty: the alarm is new)."""
 
     alarm: Alarm
     was: str
 
     @property
     def event(self) -> str:
-        """What sinks are told: `firing`, `resolved`, or nothing (empty)."""
+        """The event that sinks are notified of: `firing`, `resolved`, or empty for none."""
         if self.alarm.state == "firing" and self.was != "firing":
             return "firing"
         return "resolved" if self.alarm.state == "resolved" and self.alarm.firing_at is not None else ""
 
 
 def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) -> list[Transition]:
-    """Return what changes of the open alarms, given what is wrong now.
+    """Return the transitions of the open alarms, given the conditions that hold now.
 
-    Pure: nothing has happened until the changes are written. A clock that goes backwards changes nothing meanwhile.
+    Pure: the caller writes the transitions. If the clock goes backwards, no alarm fires or resolves meanwhile.
     """
     before = {alarm.condition.fingerprint: alarm for alarm in known if alarm.is_open}
     after: dict[str, Alarm] = {}
@@ -99,7 +100,7 @@ def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) ->
 
 
 def as_told(alarm: Alarm, event: str) -> Alarm:
-    """Return the alarm as it was when `event` happened: it may have been resolved before anybody was told of it."""
+    """Return the alarm as it was when `event` happened. It may have been resolved before the notice was sent."""
     return replace(alarm, state="firing", resolved_at=None) if event == "firing" else alarm
 
 

@@ -1,4 +1,4 @@
-"""Arms side by side: what each bundle did on each arm, stage by stage."""
+"""Comparison of arms: the key metrics of each bundle on each arm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from speechpipe.monitor.windows import Window
 
 @dataclass(frozen=True)
 class ArmRow:
-    """A bundle on an arm. `values` are those of the key metrics, None where nothing is known."""
+    """A bundle on an arm. `values` holds its key metrics by name, None where there are no values."""
 
     bundle: str
     arm: str
@@ -21,7 +21,7 @@ class ArmRow:
 
 
 def arms(spec: CascadeSpec, windows: Sequence[Window], seconds: float) -> tuple[ArmRow, ...]:
-    """Return a row for each bundle and arm with traffic."""
+    """Return one row for each bundle and arm with traffic. `seconds` is the length of the period."""
     found: dict[tuple[str, str], Window] = {}
     for window in windows:
         group = window.group
@@ -38,7 +38,7 @@ def arms(spec: CascadeSpec, windows: Sequence[Window], seconds: float) -> tuple[
 
 
 def value_of(metric: Metric, known: Distribution, seconds: float) -> float | None:
-    """Return the one figure that is shown for a metric."""
+    """Return the figure shown for a metric over `seconds`: its mean, share, sum, or rate (units that end in /s)."""
     if metric.value_kind is MetricKind.SUM:
         if not known.count:
             return None

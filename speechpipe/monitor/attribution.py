@@ -1,4 +1,4 @@
-"""Whether what an alarm tells of comes from one tenant alone."""
+"""Attribution of an alarm to a single tenant."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,17 +9,18 @@ from speechpipe.monitor.alarms import Alarm, Condition
 from speechpipe.monitor.spec import CascadeSpec, Direction, Metric
 
 BEFORE_S = 900.0
-"""An alarm begins some time after what it tells of."""
+"""Records are read from this long before an alarm, because it begins some time after the change that caused it."""
 
 MOST = 5000
+"""At most this many of the newest records are read."""
 LEAST_OTHERS = 20
-"""Values of all others that it takes to say that they are as they were."""
+"""Values that the other tenants must have together before they are compared."""
 
 
 def source(spec: CascadeSpec, store: Store, alarm: Alarm, now: float) -> str:
-    """Return the tenant without whose sessions the alarm would not stand; empty: it is not one tenant's.
+    """Return the tenant without whose sessions the alarm would not hold, or an empty string.
 
-    A group in which there is one tenant only is that tenant's, and everybody's: empty, too.
+    The string is empty if other tenants are affected too, and if the group has only one tenant.
 
     Raises:
         SQLAlchemyError, OSError: the store cannot be read.
@@ -39,7 +40,7 @@ def source(spec: CascadeSpec, store: Store, alarm: Alarm, now: float) -> str:
     everybody = _mean(values.values())
     first = max(counts, key=lambda tenant: abs(everybody - _mean(_without(values, tenant))))
     others = _without(values, first)
-    if sum(map(len, others)) < LEAST_OTHERS:  # they say nothing: what is known is known of one
+    if sum(map(len, others)) < LEAST_OTHERS:  # too few values to compare with
         return first if counts[first] >= LEAST_OTHERS else ""
     return "" if _stands(condition, metric, everybody, _mean(others)) else first
 
@@ -62,7 +63,7 @@ def _mean(parts: Iterable[Sequence[float]]) -> float:
 
 
 def _stands(condition: Condition, metric: Metric, everybody: float, others: float) -> bool:
-    """Whether the alarm would stand with the sessions of the others alone."""
+    """Whether the alarm would still hold with the sessions of the other tenants alone."""
     if condition.rule == "limit" and metric.limit is not None:
         return others < metric.limit if metric.direction is Direction.DOWN else others > metric.limit
     if condition.expected is None:

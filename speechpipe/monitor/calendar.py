@@ -1,7 +1,7 @@
-"""The calendar of announced changes: while one is under way nobody is alarmed by drift, and what comes after is normal.
+"""The calendar of announced changes, which suppress drift alarms and approve the reference that follows them.
 
-A person has said beforehand that the data will change. So what comes after needs no second approval: it becomes the
-reference as soon as there is enough of it, and only until then, or for a week at most, drift goes on being put up with.
+An operator has announced that the data will change. The traffic after it needs no second approval: it becomes the
+reference as soon as there is enough of it. Until then, for a week at most, drift alarms stay suppressed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,12 @@ from speechpipe.monitor.reference import Reference, proposed
 from speechpipe.monitor.windows import Group, Window
 
 PATIENCE_S = 7 * 86_400.0
-"""After so long without enough traffic for a new reference, the old one counts again."""
+"""After this long without enough traffic for a new reference, the old one counts again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Somebody's word that the data of a tenant (of all, if empty) will change. Times are unix seconds."""
+    """An operator's announcement that the data of a tenant (of all, if empty) will change. Times are unix seconds."""
 
     number: int
     tenant: str
@@ -26,17 +26,17 @@ class Change:
     note: str
 
     def concerns(self, group: Group) -> bool:
-        """Whether a group is one of those that change."""
+        """Whether a group belongs to the announced tenant."""
         return not self.tenant or self.tenant == group.tenant
 
     def awaits_reference(self, reference: Reference, now: float) -> bool:
-        """Whether what was pinned before the change is waiting for its successor."""
+        """Whether a reference from before the change is waiting to be replaced."""
         ended = self.until <= now < self.until + PATIENCE_S
         return ended and self.concerns(reference.group) and reference.since < self.until
 
 
 def suppressed(group: Group, changes: Iterable[Change], reference: Reference | None, now: float) -> bool:
-    """Whether drift of a group alarms nobody now."""
+    """Whether drift alarms of a group are suppressed now."""
     return any(
         change.concerns(group)
         and (change.since <= now < change.until or (reference is not None and change.awaits_reference(reference, now)))
@@ -47,7 +47,7 @@ def suppressed(group: Group, changes: Iterable[Change], reference: Reference | N
 def successors(
     change: Change, references: Mapping[Group, Reference], windows: Sequence[Window], now: float
 ) -> list[Reference]:
-    """Return the references that the data after a change are enough for; `windows` may begin earlier."""
+    """Return new references from the windows after a change, for groups with enough of them."""
     after = [window for window in windows if window.start >= change.until]
     if not after:
         return []

@@ -1,7 +1,7 @@
-"""Cases: a session with its units and what was said of them, as one row of figures. What blame looks at.
+"""Cases: one row of metrics for each session, joined with its units and its feedback. The input of blame.
 
-One column a metric, NaN where nothing is known. A unit's metric counts as its mean over the session's units; what the
-server says of itself stands in every case until it says something else.
+There is one column for each metric, NaN where unknown. A unit metric is the mean over the session's units. Server
+metrics are forward-filled into every case.
 """
 
 import io
@@ -36,22 +36,22 @@ class Cases:
         return np.asarray(self.values[:, self.names.index(name)])
 
     def between(self, since: float, until: float) -> "Cases":
-        """Return those of a stretch of time."""
+        """Return the cases with `since` <= at < `until`."""
         return self.take(np.flatnonzero((self.at >= since) & (self.at < until)))
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Cases":
-        """Return some of them."""
+        """Return the cases at these row numbers."""
         return replace(self, at=self.at[rows], values=self.values[rows])
 
     def without(self, name: str) -> "Cases":
-        """Return them as if nobody had measured one metric."""
+        """Return the cases with one metric set to NaN."""
         values = self.values.copy()
         if name in self.names:
             values[:, self.names.index(name)] = np.nan
         return replace(self, values=values)
 
     def dump(self) -> bytes:
-        """Return them as bytes, in single precision."""
+        """Return the cases as compressed bytes, in single precision."""
         buffer = io.BytesIO()
         names = np.array(self.names)
         np.savez_compressed(buffer, names=names, at=self.at, values=self.values.astype(np.float32))
@@ -59,13 +59,13 @@ class Cases:
 
     @classmethod
     def load(cls, data: bytes) -> "Cases":
-        """Return what `dump` was given."""
+        """Return the cases that `dump` wrote."""
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
             return cls(tuple(found["names"].tolist()), found["at"], found["values"].astype(np.float64))
 
 
 def case_metrics(spec: CascadeSpec) -> tuple[Metric, ...]:
-    """Return the metrics that cases have, in the order of their columns."""
+    """Return the metrics of cases, in the order of their columns."""
     return (*(metric for metric in spec.metrics if metric.value_kind is not MetricKind.SUM), *spec.joined)
 
 
@@ -79,7 +79,7 @@ class _Open:
 
 
 def joined(spec: CascadeSpec, records: Iterable[Record]) -> Cases:
-    """Return one case for each session among the records, in the order of time."""
+    """Return one case for each session among the records, ordered by time."""
     metrics = case_metrics(spec)
     found: dict[str, _Open] = {}
     system: list[Record] = []

@@ -1,7 +1,7 @@
-"""How a metric of a period compares with its reference: is it different for sure, does it matter, how far has it moved.
+"""Comparison of a metric over a period with its reference: significance, size of the change, distances.
 
-For the report only. What raises alarms are the detectors, which look at every value once; here the whole of a period is
-compared, as often as somebody asks.
+Used by the report only. Alarms come from the detectors, which see every value once; here a whole period is compared
+whenever a report is requested.
 """
 
 import math
@@ -21,11 +21,11 @@ MATTERS_SHARE, MATTERS_RATIO = 0.02, 1.5
 FAILS_SHARE, FAILS_RATIO = 0.3, 5.0
 BINS = 10
 FLOOR = 1e-4
-"""PSI of an empty bin would be infinite."""
+"""The smallest share of a bin, because the PSI of an empty bin would be infinite."""
 
 
 class Grade(IntEnum):
-    """The worst decides."""
+    """The state of a metric, stage or cascade; the highest of its parts counts."""
 
     NO_DATA = 0
     OK = 1
@@ -34,13 +34,13 @@ class Grade(IntEnum):
 
     @property
     def label(self) -> str:
-        """As it is shown."""
+        """The grade as it is displayed."""
         return self.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Distances between two distributions; None of shares (their difference says it all)."""
+    """Distances between two distributions; None for shares, whose difference is enough."""
 
     psi: float | None  # population stability index over the reference's deciles
     jensen_shannon: float | None  # divergence in bits, 0..1, over the same bins
@@ -49,7 +49,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Of one metric of one group."""
+    """The result of comparing one metric of one group."""
 
     grade: Grade
     change: float | None = None  # in the metric's unit
@@ -57,7 +57,7 @@ class Comparison:
 
 
 def sigma(reference: Distribution) -> float:
-    """Return a robust standard deviation."""
+    """Return a robust standard deviation: from the interquartile range where possible."""
     if reference.sketched:
         low, high = reference.quantiles([0.25, 0.75])
         if high > low:
@@ -66,7 +66,7 @@ def sigma(reference: Distribution) -> float:
 
 
 def compare(metric: Metric, current: Distribution, reference: Distribution | None) -> Comparison:
-    """Compare a period with the reference; without one, only a limit can be crossed."""
+    """Compare a period with its reference; without one, only the metric's fixed limit counts."""
     if not current.count or current.mean is None:
         return Comparison(Grade.NO_DATA)
     if metric.limit is not None and (crossed := _limit(metric, current)) is not None:
@@ -119,7 +119,7 @@ def _real(metric: Metric, current: Distribution, reference: Distribution) -> Gra
 
 
 def drift(current: Distribution, reference: Distribution | None) -> Drift:
-    """Return how far apart two distributions are."""
+    """Return the distances between two distributions."""
     if reference is None or not (current.sketched and reference.sketched):
         return Drift(None, None, None)
     edges = sorted(set(reference.quantiles([step / BINS for step in range(1, BINS)])))

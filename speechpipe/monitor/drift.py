@@ -1,4 +1,4 @@
-"""One detector for each watched metric of each group that has a reference."""
+"""Drift watching: one detector for each watched metric of each group with a reference."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,14 +13,14 @@ from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 from speechpipe.monitor.windows import Group, metrics_by_kind, reading
 
 RELEASE = 0.5
-"""An alarm is over when the evidence has fallen to this share of what it took: what flickers is one alarm."""
+"""An alarm ends when the evidence falls below this share of its threshold, so that a flickering metric is one alarm."""
 
 RECENT = 200
-"""Values whose mean is told beside an alarm."""
+"""The recent mean in an alarm's text is an exponential mean over about this many values."""
 
 
 class Watched:
-    """A metric of a group: its detector, and what it was told lately."""
+    """A watched metric of a group: its detector and recent mean."""
 
     def __init__(self, metric: Metric, reference: Reference, detector: Detector) -> None:
         self.metric = metric
@@ -32,7 +32,7 @@ class Watched:
         self._late = 0.0
 
     def late(self, value: float) -> None:
-        """Take something that belongs to an earlier unit."""
+        """Add a value that belongs to an earlier unit."""
         self._late += value
 
     def update(self, value: float) -> None:
@@ -45,7 +45,7 @@ class Watched:
 
 
 class DriftWatch:
-    """Detectors, made when there is a reference, fed with records."""
+    """The detectors of all groups, created when there is a reference, and fed with records on the watcher's thread."""
 
     def __init__(self, spec: CascadeSpec, budget: Budget) -> None:
         self._spec = spec
@@ -53,10 +53,10 @@ class DriftWatch:
         self._by_kind = metrics_by_kind(spec)
         self._references: Mapping[Group, Reference] = {}
         self._watched: dict[tuple[Group, str], Watched | None] = {}
-        self._kept: dict[str, Any] = {}  # state from before a restart, until its detector is made
+        self._kept: dict[str, Any] = {}  # state from before a restart, until its detector is created
 
     def compare_with(self, references: Mapping[Group, Reference]) -> None:
-        """Take the pinned references; detectors of those that are new begin anew."""
+        """Use these pinned references; detectors of new references start again."""
         for key, watched in list(self._watched.items()):
             reference = reference_for(key[0], references)
             if watched is None or reference is None or reference.id != watched.reference.id:
@@ -65,7 +65,7 @@ class DriftWatch:
         self._kept = self._of_pinned(self._kept)
 
     def _of_pinned(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the part of a state that belongs to references that are still pinned."""
+        """Return the part of a state whose references are still pinned."""
         pinned = {reference.id for reference in self._references.values()}
         return {key: kept for key, kept in state.items() if (found := _parsed(key)) and found[0] in pinned}
 
@@ -105,7 +105,7 @@ class DriftWatch:
             options |= {"shift": profile_of(group.tenant_class).shift, "least": metric.least}
         try:
             watched = Watched(metric, reference, make(name, known, run_length, **options))
-        except (ValueError, ArithmeticError):  # the reference says too little of this metric
+        except (ValueError, ArithmeticError):  # the reference has too few values of this metric
             return None
         kept = self._kept.pop(_key(group, metric.name, reference.id), None)
         if kept is not None:
@@ -115,7 +115,7 @@ class DriftWatch:
         return watched
 
     def conditions(self, suppressed: Callable[[Group], bool]) -> list[Condition]:
-        """Return what has changed, but for groups whose change was announced."""
+        """Return a condition for each metric that has drifted, except for groups whose drift is suppressed."""
         found = []
         for (group, _), watched in self._watched.items():
             if watched is None or not watched.alarmed or suppressed(group):
@@ -139,13 +139,13 @@ class DriftWatch:
         return found
 
     def forget(self, condition: Condition) -> None:
-        """Begin anew after an alarm is over."""
+        """Reset the detectors of a condition whose alarm was resolved."""
         for (group, name), watched in self._watched.items():
             if watched is not None and name == condition.metric and group.label == condition.group:
                 watched.detector.reset()
 
     def state(self) -> dict[str, Any]:
-        """Return everything that must survive a restart."""
+        """Return the state of all detectors, as JSON data."""
         return self._kept | {
             _key(group, name, watched.reference.id): {
                 "detector": watched.detector.state(),
@@ -158,10 +158,10 @@ class DriftWatch:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a state that `state` returned."""
         self._watched.clear()
         self._kept = self._of_pinned(state)
-        for key in list(self._kept):  # now, not with the next value: an alarm goes on though nobody speaks
+        for key in list(self._kept):  # create detectors now: an alarm goes on even if no value comes
             if (found := _parsed(key)) and found[1] in self._spec.by_name:
                 self._find(found[2], self._spec.by_name[found[1]])
 
@@ -171,7 +171,7 @@ def _key(group: Group, metric: str, reference: int) -> str:
 
 
 def _parsed(key: str) -> tuple[int, str, Group] | None:
-    """Return reference, metric and group of a key; None if it is of an older version."""
+    """Return reference, metric and group of a key; None if another version wrote it."""
     try:
         reference, metric, *group = json.loads(key)
         return int(reference), str(metric), Group(*group)

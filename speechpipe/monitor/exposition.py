@@ -1,6 +1,6 @@
-"""Records as Prometheus metrics: a table of rows, one metric each; nothing is counted anywhere else.
+"""Prometheus metrics computed from records. Each metric is one row of a table.
 
-A row is a name, its help, the kind of record it reads, and how it reads it. Adding a metric = one row.
+A row has a name, its help text, the kind of record it reads, and a function that reads it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,12 +28,12 @@ class CounterRow:
     read: Read
     labels: tuple[str, ...] = ()
     label_values: Labels = field(default=lambda _: ())
-    known: tuple[tuple[str, ...], ...] = ()  # label values that are shown as 0 from the start
+    known: tuple[tuple[str, ...], ...] = ()  # label values that are exposed as 0 from the start
 
 
 @dataclass(frozen=True, slots=True)
 class HistogramRow:
-    """Observes `read(record)` for every record of `kind`; None is not observed."""
+    """Observes `read(record)` for every record of `kind`, unless it is None."""
 
     name: str
     help: str
@@ -44,7 +44,7 @@ class HistogramRow:
 
 @dataclass(frozen=True, slots=True)
 class GaugeRow:
-    """Asks for the value when somebody looks: (label values, value) pairs."""
+    """Calls `read` at each scrape: (label values, value) pairs."""
 
     name: str
     help: str
@@ -57,7 +57,7 @@ Row = CounterRow | HistogramRow
 
 
 def by_cause(name: str, help_: str, counts: Mapping[str, int], known: tuple[str, ...] = ()) -> GaugeRow:
-    """Return the row of counts by cause. `known` causes are shown as 0, so that a rate can be taken from the first."""
+    """Return a row of counts by cause. `known` causes are exposed as 0, so that `rate()` sees their first event."""
 
     def read() -> list[tuple[tuple[str, ...], float]]:
         found = dict.fromkeys(known, 0) | dict(counts)
@@ -67,7 +67,7 @@ def by_cause(name: str, help_: str, counts: Mapping[str, int], known: tuple[str,
 
 
 class Exposition:
-    """Every record metric carries the bundle, its version and the channel besides its own labels."""
+    """The Prometheus registry. Each record metric has the bundle, its version and the channel as labels."""
 
     COMMON = ("bundle", "bundle_version", "channel")
 
@@ -90,11 +90,11 @@ class Exposition:
         self.add_gauges(gauges)
 
     def add_gauges(self, gauges: Sequence[GaugeRow]) -> None:
-        """Show more rows."""
+        """Expose more rows."""
         self._registry.register(_Gauges(gauges))
 
     def announce(self, bundle: str, bundle_version: str, channel: str) -> None:
-        """Show the metrics of a bundle and a channel as 0, so that a rate sees the first event of each kind."""
+        """Expose the metrics of a bundle and channel as 0, so that `rate()` sees the first event of each kind."""
         common = (bundle, bundle_version, channel)
         if common in self._announced:
             return
@@ -106,7 +106,7 @@ class Exposition:
             histogram.labels(*common)
 
     def observe(self, record: Record) -> None:
-        """Take one record."""
+        """Add one record to every row that reads its kind."""
         common = (record.bundle, record.bundle_version, record.channel)
         if record.kind in self._kinds:
             self.announce(*common)

@@ -1,4 +1,4 @@
-"""Fixed limits, for what has one whatever was normal: audio that does not add up, a recognizer that is silent."""
+"""Fixed limits of metrics, which hold without a reference, such as audio that is unaccounted for."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,26 @@ from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, MetricKind
 from speechpipe.monitor.windows import Group, Window
 
 LEAST_VALUES = 20
+"""Values that a share or mean needs before it is compared, unless its limit is 0."""
 HOLD_S = 60.0
+"""How long a limit must be crossed before its alarm fires, unless the limit is 0."""
 MOST_S = 900.0
+"""The longest time that a profile looks back."""
 
 
 class LimitWatch:
-    """Keeps the windows of the last minutes."""
+    """Holds the windows of the last minutes and compares them with the limits."""
 
     def __init__(self, spec: CascadeSpec, windows: Sequence[Window] = ()) -> None:
         self._metrics = [metric for metric in spec.metrics if metric.limit is not None]
         self._windows = list(windows)
 
     def take(self, windows: Sequence[Window]) -> None:
-        """Take what was summed up."""
+        """Add newly aggregated windows."""
         self._windows += windows
 
     def conditions(self, now: float) -> list[Condition]:
-        """Return which limits are crossed now."""
+        """Return a condition for each limit that is crossed now (unix seconds)."""
         self._windows = [window for window in self._windows if window.start > now - MOST_S]
         found: list[Condition] = []
         for group in sorted({window.group for window in self._windows}):
@@ -38,7 +41,7 @@ class LimitWatch:
 
 
 def crossed(metric: Metric, window: Window, group: Group) -> Condition | None:
-    """Return the condition if a metric is beyond its limit in this window."""
+    """Return the condition if a metric has crossed its limit in this window, else None."""
     known = window.get(metric.name)
     if metric.limit is None or known.count == 0:
         return None

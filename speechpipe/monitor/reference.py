@@ -1,6 +1,6 @@
-"""Pinned references: what was normal, with a version and somebody's name under it.
+"""References: approved periods of healthy traffic that later traffic is compared with.
 
-A reference is proposed from a stretch of time, looked at, approved. It is never changed; the next one retires it.
+A reference is proposed from a period and approved (pinned). It never changes; the next one of its group retires it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from speechpipe.monitor.windows import Group, Window
 
 PROPOSED_ARMS = frozenset({"champion", "named", ""})
-"""Arms whose groups get a reference of their own; candidates are compared with the champion's."""
+"""Arms whose groups get references of their own; candidates are compared with the champion's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Of one group. `window` sums up everything between `since` and `until`."""
+    """The reference of one group. `window` aggregates everything between `since` and `until` (unix seconds)."""
 
     id: int
     group: Group
@@ -28,18 +28,18 @@ class Reference:
 
     @property
     def days(self) -> float:
-        """How long it is, at least a minute."""
+        """Its length in days, at least a minute."""
         return max(self.until - self.since, 60.0) / 86_400
 
     @property
     def units(self) -> int:
-        """Units of work in it."""
+        """The number of its units."""
         return self.window.units
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many units of a group the store has, of those that its first reference needs."""
+    """How many units of a group are in the store, and how many its first reference needs."""
 
     group: Group
     units: int
@@ -47,7 +47,7 @@ class Progress:
 
 
 def proposed(windows: Iterable[Window], now: float, since: float, until: float) -> list[Reference]:
-    """Return one proposal for each group that has units of work (or is the server) in these windows."""
+    """Return one proposal for each group with records in these windows."""
     found: dict[Group, Window] = {}
     for window in windows:
         mine = found.setdefault(window.group, Window(0, window.group, 0))
@@ -60,15 +60,15 @@ def proposed(windows: Iterable[Window], now: float, since: float, until: float) 
 
 
 def pinned(references: Iterable[Reference]) -> Mapping[Group, Reference]:
-    """Return what each group is compared with."""
+    """Return the pinned references by group."""
     return {reference.group: reference for reference in references if reference.status == "pinned"}
 
 
 def reference_for(group: Group, references: Mapping[Group, Reference]) -> Reference | None:
-    """Return the reference of a group: its own, or that of the champion it is to replace."""
+    """Return the reference of a group, or else that of the champion in the same group."""
     return references.get(group) or references.get(group._replace(arm="champion"))
 
 
 def approve(reference: Reference, by: str, now: float) -> Reference:
-    """Return the reference, pinned."""
+    """Return the reference as pinned by `by` at `now` (unix seconds)."""
     return replace(reference, status="pinned", approved_at=now, approved_by=by)

@@ -1,6 +1,6 @@
-"""The health report: one page of truth about a cascade, from one pure function.
+"""The health report, computed by a pure function of windows, references, alarms and the server's state.
 
-Windows, references, alarms and what the server says of itself go in; a report comes out. No clock, no store.
+It reads neither the clock nor the store.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Stage
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Window, merge_all, merged
 
 POINTS = 60
-"""Points of a time series, about."""
+"""The approximate number of points of a time series."""
 
 BINS = 30
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which groups are looked at; None: all."""
+    """Which groups a report covers; None: all."""
 
     tenant_class: str | None = None
     channel: str | None = None
@@ -31,7 +31,7 @@ class Filters:
     arm: str | None = None
 
     def takes(self, group: Group) -> bool:
-        """Whether a group is looked at. The server itself always is."""
+        """Whether a group is covered. The server's own group always is."""
         if not any(group):
             return True
         pairs = (
@@ -45,7 +45,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything a report is made of. Times are unix seconds."""
+    """The inputs of a report. Times are unix seconds."""
 
     since: float
     until: float
@@ -53,10 +53,10 @@ class Facts:
     references: Mapping[Group, Reference] = field(default_factory=dict)
     proposals: Sequence[Reference] = ()
     alarms: Sequence[Alarm] = ()
-    server: Mapping[str, float | str | bool] = field(default_factory=dict)  # empty: read from a store file
+    server: Mapping[str, float | str | bool] = field(default_factory=dict)  # empty if no server is running
     filters: Filters = Filters()
     verdicts: Sequence[StoredVerdict] = ()
-    progress: Sequence[Progress] = ()  # of groups without a reference
+    progress: Sequence[Progress] = ()  # of groups that have no reference yet
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,15 @@ class Point:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """A metric in the period."""
+    """A metric over the period."""
 
     metric: Metric
     grade: Grade
     count: int
     value: float | None  # mean, share, sum or rate
     quantiles: tuple[float, ...]  # p50, p95, p99 of real values
-    expected: float | None  # of the references, mixed as the traffic is
-    band: tuple[float, float] | None  # where the reference's means of such points would lie
+    expected: float | None  # mean of the references, weighted by the traffic of their groups
+    band: tuple[float, float] | None  # where points would lie if nothing had changed
     drift: Drift
     reasons: tuple[str, ...]
     series: tuple[Point, ...]
@@ -88,7 +88,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class StageRow:
-    """A stage in the period."""
+    """A stage over the period."""
 
     stage: Stage
     grade: Grade
@@ -98,7 +98,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class DistributionRow:
-    """The shares of values below the first edge, between edges and above the last; no shares of no values."""
+    """Shares of the values below the first edge, between edges, and above the last; empty if there are no values."""
 
     name: str
     edges: tuple[float, ...]
@@ -108,7 +108,7 @@ class DistributionRow:
 
 @dataclass(frozen=True)
 class Report:
-    """What `GET /v1/health/report` says."""
+    """The content of `GET /v1/health/report`."""
 
     cascade: str
     facts: Facts
@@ -123,14 +123,14 @@ class Report:
     distributions: tuple[DistributionRow, ...]
 
     def metric(self, name: str) -> MetricRow | None:
-        """Return the row of a metric."""
+        """Return the row of a metric, or None."""
         return next((row for stage in self.stages for row in stage.metrics if row.metric.name == name), None)
 
 
 def health_report(spec: CascadeSpec, facts: Facts) -> Report:
-    """Return the report."""
+    """Return the report on these facts."""
     looked_at = [window for window in facts.windows if facts.filters.takes(window.group)]
-    # What shadow heard was served to nobody: it stands beside the other arms, and in no total.
+    # Shadow results were served to no client: they are shown beside the other arms and left out of totals.
     windows = [w for w in looked_at if w.group.arm != UNSERVED or facts.filters.arm == UNSERVED]
     by_group = {window.group: window for window in merged(windows)}
     width_s = max(60, round((facts.until - facts.since) / POINTS / 60) * 60)
@@ -144,7 +144,7 @@ def health_report(spec: CascadeSpec, facts: Facts) -> Report:
     walked = [row.grade for row in stages if row.stage.served]
     grade = max(row.grade for row in stages)
     if all(one is Grade.NO_DATA for one in walked) and grade <= Grade.OK:
-        grade = Grade.NO_DATA  # a quiet server is not a healthy cascade
+        grade = Grade.NO_DATA  # without traffic, a server that works does not show that the cascade does
     return Report(
         cascade=spec.name,
         facts=facts,
@@ -161,7 +161,7 @@ def health_report(spec: CascadeSpec, facts: Facts) -> Report:
 
 
 def _alarms(facts: Facts, groups: Iterable[Group]) -> list[Alarm]:
-    """Return the alarms of the groups that are looked at: all, unless something is left out."""
+    """Return the alarms of the groups that the filters cover; all of them without filters."""
     if facts.filters == Filters():
         return list(facts.alarms)
     shown = {group.label for group in (SERVER, *groups, *facts.references) if facts.filters.takes(group)}
@@ -238,7 +238,7 @@ def _point(metric: Metric, window: Window) -> Point:
 def _band(
     metric: Metric, reference: Distribution, expected: float | None, points: Sequence[Window]
 ) -> tuple[float, float] | None:
-    """Return where nine of ten points would lie if nothing had changed."""
+    """Return the interval of about 95 % of the points if nothing had changed; None if unknown."""
     if metric.value_kind is MetricKind.SUM or expected is None or not points:
         return None
     counts = sorted(count for window in points if (count := window.get(metric.name).count))

@@ -1,4 +1,4 @@
-"""What the monitor keeps beside the records: windows, references, alarms, announced changes, how far it has read."""
+"""The monitor's tables: windows, references, alarms, announced changes and the cursor over the records."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,39 +27,43 @@ from speechpipe.monitor.windows import Group, Window, merged
 
 CURSOR = "monitor"
 COARSE_S = 900
+"""The width of compacted windows."""
 KEPT = frozenset({"id", "acknowledged_at", "acknowledged_by", "blame"})
-"""Columns of an alarm that others write: people, and blame."""
+"""Columns of an alarm that `save` does not overwrite: operators and blame write them."""
 
 
 class Stale(Exception):
-    """A decision was made from alarms that another process has changed since."""
+    """The transitions were computed from alarms that another process has changed meanwhile."""
 
 
 class Archive:
-    """Thread-safe as the database is. `engine` is asked for each time: a store may come back."""
+    """Access to the tables. Thread-safe. `engine` is called for each operation, because a store may be reopened.
+
+    Every method raises `SQLAlchemyError` if the database fails.
+    """
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
 
-    # ---- following the records ----
+    # ---- cursor and windows ----
 
     def cursor(self) -> tuple[int, dict[str, Any]]:
-        """Return the number of the last record that was taken into account, and the detectors' state."""
+        """Return the number of the last processed record, and the detectors' state."""
         with self._engine().connect() as connection:
             row = connection.execute(select(cursors).where(cursors.c.name == CURSOR)).first()
         return (int(row.seq), orjson.loads(row.state)) if row is not None else (0, {})
 
     def cursor_seq(self) -> int:
-        """Return the number of the last record that was taken into account."""
+        """Return the number of the last processed record."""
         with self._engine().connect() as connection:
             return int(connection.execute(select(cursors.c.seq).where(cursors.c.name == CURSOR)).scalar() or 0)
 
     def commit(
         self, before: int, after: int, found: Iterable[Window], state: dict[str, Any], tenants: Sequence[str] = ()
     ) -> bool:
-        """Write windows and newly watched tenants and move on from record `before` to `after`, all or nothing.
+        """Write windows and newly watched tenants, and move the cursor from `before` to `after`, in one transaction.
 
-        Returns False if another process has moved on meanwhile: then nothing was written.
+        Returns False, with nothing written, if another process has moved the cursor meanwhile.
         """
         body = orjson.dumps(state)
         with self._engine().begin() as connection:
@@ -77,21 +81,21 @@ class Archive:
         return True
 
     def tenants(self) -> list[str]:
-        """Return the enterprises that are watched each for itself."""
+        """Return the enterprise tenants that have groups of their own."""
         with self._engine().connect() as connection:
             return list(connection.execute(select(watched_tenants.c.tenant)).scalars())
 
     def windows(self, since: float, until: float) -> list[Window]:
-        """Return all windows that begin in that time, in order."""
+        """Return all windows that begin between two times, in order."""
         query = select(windows).where(windows.c.start >= since, windows.c.start < until).order_by(windows.c.start)
         with self._engine().connect() as connection:
             return [window_of(row) for row in connection.execute(query)]
 
     def compact(self, before: float, stop: Callable[[], bool] = lambda: False) -> int:
-        """Put windows from before that time together, in quarters of an hour; return how many rows that saved.
+        """Merge windows older than `before` into quarters of an hour; return how many rows that saved.
 
-        A quarter of an hour is written only if nobody has changed it since it was read: a second process that does the
-        same, or late windows, double nothing. `stop` is asked in between.
+        A quarter is written only if its rows have not changed since they were read, so that a second process or late
+        windows cause no double counting. `stop` is called before each quarter.
         """
         end, start, saved = before // COARSE_S * COARSE_S, 0, 0
         fine = windows.c.width_s < COARSE_S
@@ -113,13 +117,13 @@ class Archive:
             deleted = connection.execute(delete(windows).where(*mine).returning(windows.c.id)).scalars().all()
             if set(deleted) != {row.id for row in rows}:
                 connection.rollback()
-                return 0  # again with the next round
+                return 0  # the next compaction tries again
             insert_windows(connection, coarse)
             connection.commit()
         return len(rows) - len(coarse)
 
     def expire(self, before: float) -> int:
-        """Delete windows, resolved alarms and their notices from before that time; return how many windows."""
+        """Delete windows, resolved alarms and their notices older than `before`; return the number of windows."""
         with self._engine().begin() as connection:
             old = notices.c.created_at < before, notices.c.state != "due"
             connection.execute(delete(notices).where(*old))
@@ -127,14 +131,14 @@ class Archive:
             return connection.execute(delete(windows).where(windows.c.start < before)).rowcount
 
     def units(self, group: Group, since: float) -> int:
-        """Return the units of a group (of the server: its records) in the windows since a time."""
+        """Return the units of a group (for the server: records) in the windows since a time."""
         counted = windows.c.units if any(group) else windows.c.records
         query = select(func.sum(counted)).where(*of_group(group), windows.c.start >= since)
         with self._engine().connect() as connection:
             return int(connection.execute(query).scalar() or 0)
 
     def first(self, group: Group, since: float, units: int) -> list[Window]:
-        """Return the first windows of a group since a time that hold so many units (of the server: records)."""
+        """Return the first windows of a group since a time that hold `units` units (for the server: records)."""
         query = select(windows).where(*of_group(group), windows.c.start >= since).order_by(windows.c.start)
         found: list[Window] = []
         with (
@@ -151,18 +155,18 @@ class Archive:
     # ---- references ----
 
     def references(self) -> list[Reference]:
-        """Return all references, the oldest first."""
+        """Return all references, oldest first."""
         with self._engine().connect() as connection:
             return [reference_of(row) for row in connection.execute(select(pinned).order_by(pinned.c.id))]
 
     def reference_states(self) -> tuple[tuple[int, str], ...]:
-        """Return (number, status) of all references: cheap, to see whether anything has changed."""
+        """Return (number, status) of all references: a cheap query to detect changes."""
         with self._engine().connect() as connection:
             rows = connection.execute(select(pinned.c.id, pinned.c.status).order_by(pinned.c.id))
             return tuple((row.id, row.status) for row in rows)
 
     def propose(self, reference: Reference) -> int:
-        """Write a proposal; return its number."""
+        """Insert a proposal; return its number."""
         group = reference.group
         values = {
             "created_at": reference.created_at,
@@ -183,7 +187,7 @@ class Archive:
             return int(key[0])
 
     def approve(self, number: int, by: str, now: float) -> Reference:
-        """Pin a proposal and retire what was pinned for the same group.
+        """Pin a proposal and retire the pinned reference of its group; return the pinned one.
 
         Raises:
             KeyError: there is no such reference.
@@ -202,15 +206,15 @@ class Archive:
     # ---- alarms ----
 
     def save(self, changed: Sequence[Transition], sinks: Sequence[str] = (), due_at: float = 0.0) -> None:
-        """Write changes of alarms, and a notice for each sink that is to be told, all or nothing.
+        """Write transitions of alarms and a notice for each sink, in one transaction.
 
         Args:
-            changed: what `alarms.step` returned for the alarms as they are in the store.
-            sinks: names.
-            due_at: when sinks may be told of those that begin, unless `release` allows it earlier.
+            changed: what `alarms.step` returned for the alarms in the store.
+            sinks: names of the sinks to notify.
+            due_at: when sinks are notified of firing alarms, unless `release` allows it earlier (unix seconds).
 
         Raises:
-            Stale: another process has changed or opened one of them meanwhile; nothing was written.
+            Stale: another process has changed or opened one of the alarms meanwhile; nothing was written.
         """
         try:
             with self._engine().begin() as connection:
@@ -230,7 +234,7 @@ class Archive:
             raise Stale("another process has opened one of these alarms") from error
 
     def acknowledge(self, alarm_id: str, by: str, now: float) -> Alarm | None:
-        """Note that somebody has seen an alarm; return it, None if it is not open."""
+        """Note that `by` has acknowledged an alarm; return it, or None if it is not open."""
         mine = alarms.c.id == alarm_id, alarms.c.state != "resolved"
         with self._engine().begin() as connection:
             seen = {"acknowledged_at": now, "acknowledged_by": by}
@@ -239,19 +243,19 @@ class Archive:
             return alarm_of(connection.execute(select(alarms).where(alarms.c.id == alarm_id)).one())
 
     def annotate(self, alarm_id: str, blame: str) -> None:
-        """Note whom blame names."""
+        """Store the verdict's label and reason with an alarm."""
         with self._engine().begin() as connection:
             connection.execute(update(alarms).where(alarms.c.id == alarm_id).values(blame=blame))
 
     def release(self, alarm_ids: Sequence[str], now: float) -> None:
-        """Let sinks be told of these alarms from now on."""
+        """Make the notices of these alarms due now."""
         with self._engine().begin() as connection:
             for alarm_id in alarm_ids:
                 mine = notices.c.alarm_id == alarm_id, notices.c.state == "due", notices.c.tries == 0
                 connection.execute(update(notices).where(*mine, notices.c.due_at > now).values(due_at=now))
 
     def alarms(self, since: float | None = None) -> list[Alarm]:
-        """Return open alarms, and with `since` those that were resolved after it; the newest first."""
+        """Return open alarms, and with `since` also those resolved after it; newest first."""
         condition = alarms.c.state != "resolved"
         if since is not None:
             condition = or_(condition, alarms.c.resolved_at >= since)
@@ -262,7 +266,7 @@ class Archive:
     # ---- announced changes ----
 
     def announce(self, tenant: str, since: float, until: float, note: str) -> int:
-        """Write down that a tenant's data (everybody's, if empty) is about to change; return its number."""
+        """Insert an announced change of a tenant's data (of all tenants', if empty); return its number."""
         with self._engine().begin() as connection:
             values = {"tenant": tenant, "since": since, "until": until, "note": note}
             key = connection.execute(insert(changes), values).inserted_primary_key
@@ -270,6 +274,6 @@ class Archive:
             return int(key[0])
 
     def changes(self) -> list[Change]:
-        """Return every announced change."""
+        """Return every announced change, oldest first."""
         with self._engine().connect() as connection:
             return [Change(*row) for row in connection.execute(select(changes).order_by(changes.c.since))]

@@ -1,4 +1,4 @@
-"""Rows of the monitor's tables as objects, and back: windows, references, alarms, notices."""
+"""Conversion between the monitor's objects and their table rows: windows, references, alarms, notices."""
 
 import struct
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def insert_windows(connection: Connection, found: Iterable[Window]) -> None:
-    """Write windows, on a connection whose transaction is the caller's."""
+    """Insert windows, in the caller's transaction."""
     rows = [
         {
             "start": window.start,
@@ -38,7 +38,7 @@ def insert_windows(connection: Connection, found: Iterable[Window]) -> None:
 
 
 def payload_of(window: Window) -> bytes:
-    """Return what is stored of a window."""
+    """Return a window's metrics and counts as bytes for its `payload` column."""
     head = orjson.dumps(
         {
             "outcomes": window.outcomes,
@@ -62,13 +62,13 @@ def _read_payload(window: Window, payload: bytes) -> Window:
 
 
 def window_of(row: Row[Any]) -> Window:
-    """Return the window of a row of its table."""
+    """Return the window of a table row."""
     group = Group(row.tenant_class, row.tenant, row.channel, row.bundle, row.arm)
     return _read_payload(Window(row.start, group, row.width_s), row.payload)
 
 
 def reference_of(row: Row[Any]) -> Reference:
-    """Return the reference of a row of its table."""
+    """Return the reference of a table row."""
     group = Group(row.tenant_class, row.tenant, row.channel, row.bundle, row.arm)
     return Reference(
         id=row.id,
@@ -84,7 +84,7 @@ def reference_of(row: Row[Any]) -> Reference:
 
 
 def alarm_row(alarm: Alarm) -> dict[str, Any]:
-    """Return an alarm as its table has it."""
+    """Return the table row of an alarm."""
     condition = alarm.condition
     return {
         "id": alarm.id,
@@ -109,7 +109,7 @@ def alarm_row(alarm: Alarm) -> dict[str, Any]:
 
 
 def notice_row(change: Transition, sink: str, due_at: float) -> dict[str, Any]:
-    """Return the notice that a sink is to be told of a transition."""
+    """Return the table row of a notice about a transition."""
     alarm = change.alarm
     at = alarm.firing_at if change.event == "firing" else alarm.resolved_at
     return {
@@ -128,12 +128,12 @@ def notice_row(change: Transition, sink: str, due_at: float) -> dict[str, Any]:
 
 
 def of_group(group: Group) -> list[ColumnElement[bool]]:
-    """Return the conditions that a window is of a group."""
+    """Return the SQL conditions that select the windows of a group."""
     return [windows.c[name] == value for name, value in group._asdict().items()]
 
 
 def alarm_of(row: Row[Any]) -> Alarm:
-    """Return the alarm of a row of its table."""
+    """Return the alarm of a table row."""
     condition = Condition(
         rule=row.rule,
         metric=row.metric,

@@ -1,7 +1,6 @@
-"""Where alarms go: the log, and a webhook in the shape of Prometheus Alertmanager's.
+"""Alarm sinks: the log, and a webhook with the payload of Prometheus Alertmanager (version 4).
 
-https://prometheus.io/docs/alerting/latest/configuration/#webhook_config (version 4). Whoever takes Alertmanager's
-messages takes ours.
+https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 """
 
 import json
@@ -19,22 +18,22 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 class Sink(Protocol):
-    """Takes alarms that began to fire or were resolved. `telling.py` calls it, on a thread for each sink."""
+    """Receives alarms that fired or were resolved. `telling.py` calls it, on one thread for each sink."""
 
-    name: str  # under which the store keeps what it was told
+    name: str  # identifies the sink's notices in the store
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Tell of them; return when they have been told. Whatever is raised means that they have not: try again."""
+        """Deliver the alarms before returning. Any exception means that they were not delivered and are sent again."""
         ...
 
 
 class LogSink:
-    """A line each."""
+    """Writes one log line for each alarm."""
 
     name = "log"
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Write them."""
+        """Log the alarms."""
         for alarm in alarms:
             condition = alarm.condition
             level = logging.WARNING if alarm.state == "firing" else logging.INFO
@@ -50,27 +49,27 @@ class LogSink:
 
 
 class WebhookSink:
-    """One signed POST for the alarms of a call."""
+    """Sends one signed POST for the alarms of each call."""
 
     name = "webhook"
 
     def __init__(self, url: str, sender: Sender | None = None, external_url: str = "") -> None:
-        """Post to `url`; links in the message begin with `external_url`, if it is given."""
+        """Post to `url`; links in the payload begin with `external_url`, if given."""
         self._url = url
         self._sender = sender or Sender()
         self._external_url = external_url.rstrip("/")
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Post them.
+        """Post the alarms.
 
         Raises:
-            DeliveryFailed: the receiver has not taken them.
+            DeliveryFailed: the receiver did not accept them.
         """
         self._sender.post(self._url, json.dumps(payload(alarms, self._external_url)).encode())
 
 
 def payload(alarms: Sequence[Alarm], external_url: str = "") -> dict[str, Any]:
-    """Return a message of Alertmanager's webhook, version 4."""
+    """Return the payload of Alertmanager's webhook, version 4."""
     rows = [_alert(alarm, external_url) for alarm in alarms]
     labels = [row["labels"] for row in rows]
     common = {name: value for name, value in labels[0].items() if all(other.get(name) == value for other in labels)}
@@ -113,7 +112,7 @@ def _alert(alarm: Alarm, external_url: str) -> dict[str, Any]:
 
 
 def runbook(metric: str, external_url: str = "") -> str:
-    """Return where the runbook's section on a metric is: on the server if its URL is known, else in the sources."""
+    """Return the link to a metric's section of the runbook: on the server if its URL is known, else in the sources."""
     anchor = metric.replace(".", "")
     return f"{external_url}/runbook#{anchor}" if external_url else f"docs/runbook.md#{anchor}"
 

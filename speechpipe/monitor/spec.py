@@ -1,4 +1,4 @@
-"""A cascade in the monitor's terms: stages, who feeds whom, and the metrics that are read off its records."""
+"""The specification of a cascade: its stages, their parents, and the metrics that are read from its records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,104 +7,104 @@ from enum import Enum
 from speechpipe.foundation.storage.record import Measure, Record
 
 Read = Callable[[Record], float | None]
-"""What a record says of a metric; None where it says nothing."""
+"""Reads a metric's value from a record; None if it has none."""
 
 Join = Callable[[Record, Sequence[Record]], Mapping[str, Measure]]
-"""What a session and its units say together that none of them says alone."""
+"""Computes measures from a session together with its units."""
 
 
 class MetricKind(Enum):
-    """How values are summed up and watched."""
+    """How values are aggregated and watched."""
 
-    SHARE = "share"  # 0 or 1; summed up as a share
-    REAL = "real"  # any number; summed up as a distribution
-    SUM = "sum"  # counts up; summed up as a rate a second, not watched for drift
+    SHARE = "share"  # 0 or 1; aggregated to a share
+    REAL = "real"  # any number; aggregated to a distribution
+    SUM = "sum"  # a count; aggregated to a rate a second, not watched for drift
 
 
 class Direction(Enum):
-    """Which direction is a degradation."""
+    """Which direction of change is a degradation."""
 
     UP = "up"
     DOWN = "down"
-    BOTH = "both"  # a change, whichever way
+    BOTH = "both"
 
 
 class Severity(Enum):
-    """Who should know when it changes."""
+    """How a change is reported."""
 
-    PAGE = "page"  # somebody, now
-    INVESTIGATE = "investigate"  # somebody, in the morning
-    SHOWN = "shown"  # nobody: it explains
+    PAGE = "page"  # an operator, at once
+    INVESTIGATE = "investigate"  # an operator, in working hours
+    SHOWN = "shown"  # on pages only: it explains other metrics
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of the cascade. `parents` feed it, by name."""
+    """One stage of the cascade. `parents` are the names of the stages that feed it."""
 
     name: str
     title: str
     parents: tuple[str, ...] = ()
-    served: bool = True  # False: not a step that data walks (the machine, the people)
-    blame: str = ""  # what a verdict calls it, if not by its name
+    served: bool = True  # False: data does not pass through it (the machine, the bookkeeping)
+    blame: str = ""  # its label in verdicts, if not its name
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row of the catalogue."""
+    """A metric of the catalogue."""
 
     name: str  # stage.what_unit
     unit: str
     help: str
-    catches: str  # the failure it is there to catch
-    kind: str  # of the records that it is read from, each of which counts
+    catches: str  # the failure that it detects
+    kind: str  # the kind of record that it is read from
     read: Read
     value_kind: MetricKind = MetricKind.REAL
     direction: Direction = Direction.BOTH
     severity: Severity = Severity.INVESTIGATE
-    key: bool = False  # shown first, and plotted
-    late: str = ""  # kind of records that arrive later and belong to one that was counted: they add, and do not count
-    limit: float | None = None  # beyond it (in `direction`) it is failing, whatever the reference says
-    least: float = 0.0  # a change that is smaller does not matter, however certain it is
-    blames: str = ""  # the stage that is to blame when it moves by itself, if not its own
-    mix: bool = False  # says what is asked for, not how well it comes: it explains, and is never to blame
+    key: bool = False  # listed first, and plotted
+    late: str = ""  # kind of later records that add to a counted value without being counted themselves
+    limit: float | None = None  # crossing it (in `direction`) fails, whatever the reference is
+    least: float = 0.0  # smaller changes do not matter, however significant they are
+    blames: str = ""  # the stage to blame when it changes on its own, if not its own stage
+    mix: bool = False  # describes the traffic, not the service: it explains other metrics and is never blamed
 
     @property
     def stage(self) -> str:
-        """The stage it tells of."""
+        """The stage that it belongs to."""
         return self.name.split(".", 1)[0]
 
     @property
     def owner(self) -> str:
-        """The stage that is to blame when it moves by itself."""
+        """The stage to blame when it changes on its own."""
         return self.blames or self.stage
 
 
 @dataclass(frozen=True)
 class CascadeSpec:
-    """Everything the monitor knows of a cascade."""
+    """Everything the monitor knows about a cascade."""
 
     name: str
     stages: tuple[Stage, ...]
     metrics: tuple[Metric, ...]
     distributions: tuple[str, ...] = ()  # metrics whose whole distribution is shown
-    joined: tuple[Metric, ...] = ()  # read off a session with its units (kind "case"): only blame looks at them
-    join: Join = lambda session, units: {}  # the measures that `joined` reads, beside the session's own
+    joined: tuple[Metric, ...] = ()  # read from a session joined with its units (kind "case"); used by blame only
+    join: Join = lambda session, units: {}  # computes the measures that `joined` reads, beside the session's own
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
-            raise ValueError(f"stages of the same name: {names}")
+            raise ValueError(f"two stages have the same name: {names}")
         for stage in self.stages:
             if unknown := set(stage.parents) - set(names):
-                raise ValueError(f"stage {stage.name} is fed by {sorted(unknown)}, which does not exist")
+                raise ValueError(f"stage {stage.name} has parents that do not exist: {sorted(unknown)}")
         seen = set[str]()
         for metric in (*self.metrics, *self.joined):
             if metric.owner not in names or metric.stage not in names or metric.name in seen:
-                raise ValueError(f"metric {metric.name}: no such stage, or named twice")
+                raise ValueError(f"metric {metric.name}: there is no such stage, or the name is used twice")
             seen.add(metric.name)
 
     def metric(self, name: str) -> Metric:
-        """Return the metric of that name.
+        """Return the metric with this name.
 
         Raises:
             KeyError: there is none.
@@ -122,7 +122,7 @@ class CascadeSpec:
         return tuple(sorted(rows, key=lambda metric: not metric.key))
 
     def without(self, switched_off: tuple[str, ...]) -> "CascadeSpec":
-        """Return the cascade with fewer metrics: start with many, prune later.
+        """Return the spec without the metrics that are switched off.
 
         Raises:
             ValueError: one of the names is not a metric.

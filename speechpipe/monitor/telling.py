@@ -1,7 +1,7 @@
-"""Tells sinks of alarms from the notices in the store: each firing and each resolution once, until it has worked.
+"""Delivery of alarm notices from the store to sinks: each firing and each resolution once, retried until accepted.
 
-A notice is claimed before it is told, so that of several processes one tells it. What fails is tried again with growing
-pauses; what could not be told for a day is counted as lost.
+A notice is claimed before it is sent, so that one of several processes sends it. Failures are retried with growing
+pauses; a notice that could not be delivered for a day is counted as lost.
 """
 
 from collections import Counter
@@ -17,8 +17,9 @@ from speechpipe.monitor.rows import alarm_of
 from speechpipe.monitor.sinks import Sink
 
 MOST_AGE_S = 86_400.0
+"""Notices older than this are given up."""
 CLAIM_S = 60.0
-"""How long a notice belongs to the process that tells it: longer than a sink may take."""
+"""How long a claim lasts: longer than a sink may take."""
 
 AT_ONCE = 50
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
@@ -26,7 +27,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a sink is to be told."""
+    """A notice that is due to a sink."""
 
     id: int
     event: str
@@ -35,7 +36,7 @@ class Notice:
 
 
 class Outbox:
-    """Notices for one sink. Every method raises if the database fails."""
+    """The notices of one sink. Every method raises `SQLAlchemyError` if the database fails."""
 
     def __init__(self, engine: Callable[[], Engine], sink: str, owner: str) -> None:
         self._engine = engine
@@ -44,7 +45,7 @@ class Outbox:
         self._due = and_(notices.c.sink == sink, notices.c.state == "due")
 
     def due(self, now: float, most: int = AT_ONCE) -> list[Notice]:
-        """Return what is to be told now and nobody is telling; a resolution only after its firing was told."""
+        """Return due notices that no process has claimed; a resolution only after its firing was delivered."""
         earlier = notices.alias()
         waits = exists().where(
             earlier.c.alarm_id == notices.c.alarm_id,
@@ -65,7 +66,7 @@ class Outbox:
         return [Notice(row.notice, row.event, row.tries, as_told(alarm_of(row), row.event)) for row in rows]
 
     def claim(self, found: Sequence[Notice], now: float) -> list[Notice]:
-        """Take notices for this process; return those that nobody else has taken."""
+        """Claim notices for this process; return those that it got."""
         mine = []
         with self._engine().begin() as connection:
             for notice in found:
@@ -80,14 +81,14 @@ class Outbox:
         return mine
 
     def told(self, ids: Sequence[int], now: float) -> None:
-        """Note that these were told."""
+        """Mark notices as delivered."""
         with self._engine().begin() as connection:
             for id_ in ids:
                 done = update(notices).where(notices.c.id == id_).values(state="told", told_at=now, failure="")
                 connection.execute(done)
 
     def failed(self, found: Sequence[Notice], now: float, failure: str) -> None:
-        """Note that these could not be told; they are due again after a pause."""
+        """Record a failed delivery; the notices are due again after a pause."""
         with self._engine().begin() as connection:
             for notice in found:
                 pause_s = min(FIRST_PAUSE_S * 2.0**notice.tries, LONGEST_PAUSE_S)
@@ -99,33 +100,33 @@ class Outbox:
                 connection.execute(again)
 
     def give_up(self, now: float) -> int:
-        """Note as lost what could not be told for too long; return how many."""
+        """Mark notices that could not be delivered for too long as lost; return how many."""
         old = and_(self._due, notices.c.created_at < now - MOST_AGE_S, notices.c.claimed_until < now)
         with self._engine().begin() as connection:
             return connection.execute(update(notices).where(old).values(state="lost")).rowcount
 
 
 class Teller:
-    """Tells one sink; `tell` is called again and again on one thread."""
+    """Delivers notices to one sink. `tell` is called repeatedly, on one thread."""
 
     def __init__(self, engine: Callable[[], Engine], sink: Sink, owner: str) -> None:
         self.sink = sink
         self.outbox = Outbox(engine, sink.name, owner)
         self.counts: Counter[str] = Counter()  # told, failed (tries), lost
-        self._unmarked: list[int] = []  # told, while the store could not be told so
+        self._unmarked: list[int] = []  # delivered, but not yet marked in the store
 
     def tell(self, now: float, stop: Callable[[], bool] = lambda: False) -> None:
-        """Tell everything that is due.
+        """Deliver every notice that is due.
 
         Raises:
-            Exception: whatever the sink or the database raised; what was not told is due again after a pause.
+            Exception: what the sink or the database raised; undelivered notices are due again after a pause.
         """
         self._mark(now)
         self.counts["lost"] += self.outbox.give_up(now)
         while not stop() and (found := self.outbox.due(now)):
             fresh = [notice for notice in found if notice.tries == 0]
             parts = [fresh] if fresh else []
-            parts += [[notice] for notice in found if notice.tries]  # so that one that fails holds up no other
+            parts += [[notice] for notice in found if notice.tries]  # one by one: a failing notice blocks no other
             for part in parts:
                 if mine := self.outbox.claim(part, now):
                     self._send(mine, now)
@@ -142,7 +143,7 @@ class Teller:
         self._mark(now)
 
     def _mark(self, now: float) -> None:
-        """Note in the store what was told: before anything else, or it would be told again."""
+        """Mark delivered notices in the store. Called first in each round, so that none is sent twice."""
         if self._unmarked:
             self.outbox.told(self._unmarked, now)
             self._unmarked = []

@@ -1,7 +1,7 @@
-"""The watcher follows the records: sums them up, feeds detectors, and says what is wrong.
+"""The watcher: follows the records, aggregates them, feeds the detectors and opens and closes alarms.
 
-It reads what the store has, in the order of writing, and keeps how far it came in the same transaction as what it made
-of it: a restart, a second process or a clock that jumps loses nothing and counts nothing twice.
+It reads the store's records in the order of writing, and writes its results and its position in one transaction. So
+a restart, a second process or a clock that jumps neither loses a record nor counts one twice.
 """
 
 import logging
@@ -28,21 +28,22 @@ from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, aggreg
 BATCH = 2_000
 MOST_BATCHES = 20
 FINE_S = 3 * 3600.0
-"""Windows of a minute are kept for so long; then they are put together."""
+"""Windows of one minute are kept for this long, then merged."""
 
 SUCCEED_S = 30.0
+"""How often references are proposed and succeeded."""
 BLAME_WAIT_S = 20.0
-"""Sinks wait this long at most for the verdict on an alarm that begins."""
+"""Sinks wait this long at most for the verdict on a new alarm."""
 
 BLAME_EVERY_S = 300.0
-"""Groups are looked at this often though nothing rings: what is slow moves no detector for a while."""
+"""Blame runs on active groups at this interval even without an alarm, to catch slow drift."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """What an operator can set."""
+    """Options that an operator can set."""
 
     budget: Budget = field(default_factory=Budget)
     keep_records_s: float = 30 * 86_400.0
@@ -50,7 +51,7 @@ class WatchOptions:
 
 
 class Watcher:
-    """Used on one thread, by `tick`. Of alarms it keeps nothing in memory: the store says which are open."""
+    """Called on one thread, by `tick`. It keeps no alarms in memory: the store has the open ones."""
 
     def __init__(
         self, spec: CascadeSpec, store: Store, sinks: Sequence[Sink] = (), options: WatchOptions | None = None
@@ -58,7 +59,7 @@ class Watcher:
         self._spec = spec
         self._store = store
         self.archive = Archive(lambda: store.engine)
-        self.owner = uuid.uuid4().hex  # this watcher, among those on the same store
+        self.owner = uuid.uuid4().hex  # identifies this watcher among those on the same store
         self.tellers = [Teller(lambda: store.engine, sink, self.owner) for sink in sinks]
         self._options = options = options or WatchOptions()
         self._grouping = Grouping()
@@ -66,32 +67,32 @@ class Watcher:
         self._limits = LimitWatch(spec)
         self._seq = -1
         self.blame = BlameOperations(spec, store)
-        self._active: set[Group] = set()  # groups with traffic since the last round of verdicts
-        self._unblamed: dict[str, str] = {}  # alarms that began and have no verdict yet -> label of their group
+        self._active: set[Group] = set()  # groups with traffic since the last verdicts
+        self._unblamed: dict[str, str] = {}  # id of each firing alarm without a verdict -> label of its group
         self._blamed_at = 0.0
         self._succeeded_at = -SUCCEED_S
         self._references: tuple[tuple[int, str], ...] | None = None
         self._pinned: Mapping[Group, Reference] = {}
-        self._known: set[Group] = set()  # groups that have a reference, or a proposal
-        self._unpinned: set[int] = set()  # references whose cases may not have been kept yet
-        self._waiting: set[Group] = set()  # groups with traffic that have no reference
+        self._known: set[Group] = set()  # groups with a reference or a proposal
+        self._unpinned: set[int] = set()  # references whose cases may not have been stored yet
+        self._waiting: set[Group] = set()  # groups with traffic but without a reference
 
     # ---- the tick ----
 
     def tick(self, now: float, *, tell: bool = True) -> list[Alarm]:
-        """Read on, and return the alarms that changed. `tell`: tell the sinks too, on this thread.
+        """Process new records and return the alarms that changed. With `tell`, notify the sinks too, on this thread.
 
         Raises:
-            SQLAlchemyError, OSError, StoreTooNew: the store fails; nothing is lost by trying again later.
-            Exception: a sink, or the finding of a verdict, failed; the alarms are decided and stored before that.
+            SQLAlchemyError, OSError, StoreTooNew: the store failed; the next call continues where this one began.
+            Exception: a sink or a verdict failed; the alarms were decided and stored before that.
         """
-        if self._seq < 0 or self._seq != self.archive.cursor_seq():  # another process, or another file, goes on
+        if self._seq < 0 or self._seq != self.archive.cursor_seq():  # another process or store
             self._begin(now)
         self._take_references()
         for _ in range(MOST_BATCHES):
             batch = self._store.after(self._seq, BATCH)
             if batch and not self._take(batch):
-                return []  # another process was faster: go on from where it is
+                return []  # another process was faster: continue from its position
             if len(batch) < BATCH:
                 break
         changed = self._decide(now)
@@ -110,7 +111,7 @@ class Watcher:
         return changed
 
     def _decide(self, now: float) -> list[Alarm]:
-        """Open and close alarms, in one transaction with the notices that sinks are to be told of them."""
+        """Open and close alarms, in one transaction with the notices to the sinks."""
         conditions = [*self._limits.conditions(now), *self._drift.conditions(self._suppressed(now))]
         changes = step(self.archive.alarms(), now, conditions)
         if not changes:
@@ -118,7 +119,7 @@ class Watcher:
         try:
             self.archive.save(changes, [teller.sink.name for teller in self.tellers], now + BLAME_WAIT_S)
         except Stale:
-            return []  # another process has decided; the next tick sees what
+            return []  # another process has decided; the next tick sees the result
         changed = [change.alarm for change in changes]
         for change in changes:
             if change.alarm.state == "resolved":
@@ -129,7 +130,7 @@ class Watcher:
         return changed
 
     def _blame(self, now: float) -> None:
-        """Say of the alarms that begin whom blame names; and look at every group now and then, alarm or not."""
+        """Add verdicts to new alarms, and compute the periodic verdicts on active groups."""
         for number in sorted(self._unpinned):
             if (reference := next((r for r in self._pinned.values() if r.id == number), None)) is not None:
                 self.blame.pin(reference)
@@ -141,7 +142,7 @@ class Watcher:
         else:
             due = {group for group in self._active if group.label in begun}
         for group in sorted(due):
-            self._active.discard(group)  # first: one whose verdict fails holds up no other
+            self._active.discard(group)  # first, so that a group whose verdict fails does not block the others
             reference = reference_for(group, self._pinned)
             if reference is not None and any(group):
                 stored = self.blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
@@ -160,7 +161,7 @@ class Watcher:
         self._grouping = Grouping(known=self.archive.tenants())
 
     def _take(self, batch: Sequence[tuple[int, Record]]) -> bool:
-        begun, self._seq = self._seq, -1  # if this fails, the detectors have seen what was not committed: begin anew
+        begun, self._seq = self._seq, -1  # on failure: the detectors have seen uncommitted values
         found = [record for _, record in batch]
         windows = aggregate(self._spec, found, self._grouping)
         for record in found:
@@ -192,7 +193,7 @@ class Watcher:
         self._references = states
 
     def _propose(self, now: float) -> None:
-        """Propose a reference for each group that has none, as soon as the store has enough of its traffic."""
+        """Propose a reference for each group without one, once the store has enough of its traffic."""
         since = now - self._options.keep_records_s
         for group in sorted(self._waiting):
             needed = profile_of(group.tenant_class).reference_units
@@ -210,7 +211,7 @@ class Watcher:
         return lambda group: suppressed(group, changes, reference_for(group, self._pinned), now)
 
     def _succeed(self, now: float) -> None:
-        """Pin what came after an announced change."""
+        """Pin references from the traffic after announced changes."""
         for change in self.archive.changes():
             if not any(change.awaits_reference(reference, now) for reference in self._pinned.values()):
                 continue
@@ -218,18 +219,18 @@ class Watcher:
             for reference in successors(change, self._pinned, windows, now):
                 number = self.archive.propose(reference)
                 self.archive.approve(number, f"announced change {change.number}", now)
-                log.info("a new reference of %s, after %s", reference.group.label, change.note or "a change")
+                log.info("new reference of %s, after %s", reference.group.label, change.note or "an announced change")
         self._take_references()
 
     def keep_house(self, now: float, stop: Callable[[], bool] = lambda: False) -> None:
-        """Delete what is too old and put windows together. A step that fails does not keep the others from running.
+        """Delete what is too old and merge old windows. If one step fails, the others still run.
 
         Safe beside `tick` on another thread, and beside another process.
 
         Raises:
-            Exception: of the last step that failed.
+            Exception: the error of the last step that failed.
         """
-        with ExitStack() as steps:  # run in reverse order, all of them
+        with ExitStack() as steps:  # callbacks run in reverse order, all of them
             steps.callback(self.archive.compact, now - FINE_S, stop)
             steps.callback(self.blame.archive.expire, now - self._options.keep_windows_s)
             steps.callback(self.archive.expire, now - self._options.keep_windows_s)
@@ -237,5 +238,5 @@ class Watcher:
 
     @property
     def behind(self) -> int:
-        """Records that were written and not taken into account, by any process."""
+        """The number of written records that no process has processed yet."""
         return max(0, self._store.last_seq() - self.archive.cursor_seq())

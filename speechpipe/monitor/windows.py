@@ -1,7 +1,7 @@
-"""Records summed up: one window is a stretch of time of one group, with what is needed of every metric.
+"""Windows: the records of one group over a period, aggregated to a distribution for each metric.
 
-Windows are additive: two of the same stretch and group are merged. So they can be written as they come, a few records
-each, and be put together when somebody reads them, or by compaction.
+Windows are additive: two of the same period and group can be merged. So they are written as records come, and merged
+when they are read or compacted.
 """
 
 import math
@@ -15,11 +15,13 @@ from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 
 WIDTH_S = 60
 MAX_TENANTS = 50
+"""At most this many enterprise tenants have groups of their own."""
 OTHER_TENANTS = "(other)"
+"""The tenant of the group that the remaining enterprises share."""
 
 
 class Group(NamedTuple):
-    """What is watched apart. `tenant` is empty for consumers: they are watched as a class."""
+    """What is watched separately. `tenant` is empty for consumers, who are watched as a class."""
 
     tenant_class: str
     tenant: str
@@ -29,22 +31,22 @@ class Group(NamedTuple):
 
     @property
     def label(self) -> str:
-        """A name for people."""
+        """The group's parts in one string, for display."""
         return " ".join(part for part in self if part) or "server"
 
 
 SERVER = Group("", "", "", "", "")
-"""Records of the server itself belong to nobody."""
+"""The group of the server's own records."""
 
 
 UNSERVED = "shadow"
-"""The arm of what answered nobody: not counted into what was served, and nobody is alarmed by it."""
+"""The arm whose results no client received: left out of totals and alarms."""
 
 
 class Grouping:
-    """Assigns records to groups. A thousand enterprises do not make a thousand groups: the first fifty have their own.
+    """Assigns records to groups. The first `most` enterprise tenants have groups of their own, the others share one.
 
-    Which those are is kept in the store: `known` are those of before, `fresh` those that came since.
+    The store keeps which ones those are: `known` are from earlier, `fresh` have been added since.
     """
 
     def __init__(self, most: int = MAX_TENANTS, known: Iterable[str] = ()) -> None:
@@ -71,7 +73,7 @@ class Grouping:
 
 @dataclass
 class Window:
-    """One stretch of one group. `outcomes` counts units by outcome."""
+    """An aggregate of one period and group. `outcomes` counts units by outcome."""
 
     start: int
     group: Group
@@ -83,11 +85,11 @@ class Window:
 
     @property
     def units(self) -> int:
-        """Units of work in it."""
+        """The number of units."""
         return sum(self.outcomes.values())
 
     def merge(self, other: "Window") -> None:
-        """Take in another one of the same group."""
+        """Add another window of the same group."""
         self.records += other.records
         self.sessions += other.sessions
         for name, distribution in other.metrics.items():
@@ -99,12 +101,12 @@ class Window:
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
 
     def get(self, name: str) -> Distribution:
-        """Return what is known of a metric: maybe nothing."""
+        """Return the distribution of a metric, empty if there is none."""
         return self.metrics.get(name) or Distribution()
 
 
 def reading(metric: Metric, record: Record) -> float | None:
-    """Return what `record` says of `metric`, if that is a number; a strange record says nothing."""
+    """Return the value of `metric` in `record`; None if it has none, or none that is a finite number."""
     if record.kind not in (metric.kind, metric.late):
         return None
     try:
@@ -115,7 +117,7 @@ def reading(metric: Metric, record: Record) -> float | None:
 
 
 def aggregate(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, width_s: int = WIDTH_S) -> list[Window]:
-    """Return the windows of some records."""
+    """Return the windows that aggregate these records."""
     values: dict[tuple[int, Group], dict[str, list[float]]] = {}
     late: dict[tuple[int, Group], dict[str, float]] = {}
     windows: dict[tuple[int, Group], Window] = {}
@@ -149,7 +151,7 @@ def aggregate(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, 
 
 
 def metrics_by_kind(spec: CascadeSpec) -> Mapping[str, list[Metric]]:
-    """Return which metrics are read from which kind of record."""
+    """Return the metrics that are read from each kind of record."""
     found: dict[str, list[Metric]] = {}
     for metric in spec.metrics:
         for kind in {metric.kind, metric.late} - {""}:
@@ -158,7 +160,7 @@ def metrics_by_kind(spec: CascadeSpec) -> Mapping[str, list[Metric]]:
 
 
 def merged(windows: Iterable[Window], width_s: int | None = None) -> list[Window]:
-    """Put windows of the same group together, in stretches of `width_s`, or all time together; sorted by time."""
+    """Merge windows of the same group, in periods of `width_s` or (None) over all time; sorted by time."""
     found: dict[tuple[int, Group], Window] = {}
     for window in windows:
         start = window.start // width_s * width_s if width_s else 0
@@ -170,7 +172,7 @@ def merged(windows: Iterable[Window], width_s: int | None = None) -> list[Window
 
 
 def merge_all(windows: Iterable[Window]) -> Window:
-    """Put windows of all groups and times together."""
+    """Merge windows of all groups and times into one."""
     found = Window(0, SERVER, 0)
     for window in windows:
         found.merge(window)

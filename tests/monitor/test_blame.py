@@ -266,7 +266,7 @@ def test_the_cases_of_a_reference_outlive_its_records(operations: BlameOperation
     assert later.verdict(pinned.group, pinned, 4000.0, 6000.0).label == "gate"
     lost = later.verdict(pinned.group, reference(2), 4000.0, 6000.0)
     assert not lost.decided
-    assert "set another one" in lost.reason
+    assert "approve another one" in lost.reason
 
 
 def test_a_reference_of_another_bundle_is_refused(operations: BlameOperations) -> None:

@@ -1,7 +1,7 @@
-"""How much of a symptom each stage accounts for, with intervals: the change of one figure, split along the graph.
+"""The share of each stage in the change of one key metric, with bootstrap intervals.
 
-The symptom is regressed on the input, on the input and the next stage, and so on; what each step explains of the
-change is that stage's, what none explains is the symptom's own stage's. The parts add up to the change exactly.
+The metric is regressed on the metrics of the first stage, then of the first two, and so on. What each added stage
+explains of the change is its contribution; the rest belongs to the metric's own stage. The parts add up to the change.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ RESAMPLES = 400
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """Of one stage to the change of `metric`, in its unit, with a 95 % bootstrap interval over cases."""
+    """The part of one stage in the change of `metric`, in its unit, with a 95 % bootstrap interval over cases."""
 
     stage: str
     metric: str
@@ -29,7 +29,7 @@ class Contribution:
 
 
 def contributions(normal: Normal, window: Cases, found: Sequence[Finding], seed: int = 0) -> tuple[Contribution, ...]:
-    """Split the change of the key metric that moved most in the last stage that moved at all."""
+    """Return the contributions to the change of the strongest metric of the last stage that changed; () if none did."""
     symptom = _symptom(normal, found)
     if symptom is None:
         return ()

@@ -1,4 +1,4 @@
-"""A verdict as JSON."""
+"""Blame verdicts as JSON documents."""
 
 import math
 from dataclasses import asdict
@@ -9,7 +9,7 @@ from speechpipe.monitor.spec import CascadeSpec
 
 
 def document(spec: CascadeSpec, verdict: Verdict) -> dict[str, Any]:
-    """Return everything a verdict says; figures that are not finite become null."""
+    """Return a verdict as plain data; numbers that are not finite become None."""
     return {
         "verdict": verdict.label,
         "stage": verdict.blamed,

@@ -1,8 +1,8 @@
-"""What changed, stage by stage, and how strongly: 1 is as much as it takes to blame somebody.
+"""Evidence for each stage: how strongly its metrics changed. A strength of 1 is enough to blame the stage.
 
-A change must be certain (a z value) and large (an effect). For a stage that something feeds, the effect is that of the
-residual: what its inputs do not explain. For a root, values count that the reference has never seen: a harmless change
-of the mix gives other weights to what was there, a fault makes what was not.
+A change must be significant (a z value) and large (an effect). For a stage with parents, the effect is the shift of
+the residual: the part that its inputs do not explain. For a root, it is the share of values outside the range of the
+reference. A harmless change of the traffic mix only reweights known values, whereas a fault produces new ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ from speechpipe.monitor.spec import CascadeSpec, Direction, MetricKind
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What it takes. Tuned on one half of the faults (`speechpipe bench blame --tune`); see `docs/blame.md`."""
+    """Thresholds, tuned on one half of the faults (`speechpipe bench blame --tune`); see `docs/blame.md`."""
 
     z: float = 5.0
     real: float = 0.8  # residual shift, in standard deviations
     share: float = 0.06  # change of a share
-    unseen: float = 0.35  # share of cases outside what the reference has seen
-    presence: float = 0.3  # change of the share of cases that have the figure at all
+    unseen: float = 0.35  # share of cases outside the range of the reference
+    presence: float = 0.3  # change of the share of cases that have a value
     probes: float = 0.1  # share of probes that a stage answers differently
-    upstream: float = 0.5  # of a blame: enough for a stage if those who only react have changed
-    symptom: float = 0.4  # shift in standard deviations that belongs to the path
+    upstream: float = 0.5  # strength that is enough to blame a stage if the last stage (the users) has changed
+    symptom: float = 0.4  # shift in standard deviations from which a metric belongs to the path
     least_cases: int = 30
     least_probes: int = 5
 
@@ -35,16 +35,16 @@ class Thresholds:
 DEFAULTS = Thresholds()
 
 TINY = 1e-6
-"""A figure that never moved in the reference has no spread to measure by."""
+"""The smallest spread: a metric that was constant in the reference has no spread of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One metric. `effect` is in standard deviations, or a share; `kind` says of what."""
+    """The change of one metric. `effect` is in standard deviations or a share, depending on `kind`."""
 
     metric: str
     stage: str
-    kind: str  # residual | share | unseen | presence
+    kind: str  # residual | share | unseen | presence | symptom
     expected: float
     value: float
     effect: float
@@ -54,21 +54,21 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What golden probes say of one stage: how many of them it answered otherwise than when they were pinned."""
+    """How many of `of` probes a stage answered differently from when they were pinned."""
 
     stage: str
     failed: int
     of: int
 
     def strength(self, thresholds: Thresholds) -> float:
-        """Return 1 if it is enough to blame the stage. Probes are the same every time: two are no accident."""
+        """Return the strength; 1 is enough to blame the stage. A single differing probe does not count."""
         if self.failed < 2:
             return 0.0
         return self.failed / self.of / thresholds.probes
 
 
 def findings(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
-    """Return what changed in `cases`, the strongest first."""
+    """Return the changes of all metrics in `cases`, strongest first."""
     found = []
     served = {stage.name for stage in normal.spec.stages if stage.served}
     for known in normal.metrics:
@@ -101,7 +101,7 @@ def _findings(
         found.append(_finding(known, "share", expected, value, change, z, strength))
     elif known.is_root:
         below, above = values[present] < known.low, values[present] > known.high
-        if not served:  # a machine that has become faster is to blame for nothing
+        if not served:  # infrastructure is not blamed for an improvement
             below &= known.metric.direction is not Direction.UP
             above &= known.metric.direction is not Direction.DOWN
         unseen = float((below | above).mean())
@@ -114,7 +114,7 @@ def _findings(
         shift = float(np.median(residuals)) if known.spread > TINY else float(residuals.mean())
         strength = min(abs(change) / thresholds.real, z / thresholds.z)
         if max(abs(shift), abs(change) * known.spread) < known.metric.least:
-            strength = min(strength, 0.9)  # certain, and too small to matter
+            strength = min(strength, 0.9)  # significant, but too small to matter
         expected = value - float(residuals.mean())
         found.append(_finding(known, "residual", expected, value, change, z, strength))
     return found
@@ -130,7 +130,7 @@ def _shift(known: NormalMetric, residuals: Column) -> tuple[float, float]:
 
 
 def _share_z(before: float, before_count: int, now: float, now_count: int) -> float:
-    """Return the signed root of the likelihood ratio of two shares being one (as a z value, without its sign)."""
+    """Return the z value of a difference of two shares: the root of the likelihood ratio, without sign."""
     both = (before * before_count + now * now_count) / max(before_count + now_count, 1)
     gain = _likelihood(before, before, before_count) + _likelihood(now, now, now_count)
     gain -= _likelihood(both, before, before_count) + _likelihood(both, now, now_count)
@@ -149,7 +149,7 @@ def _finding(
 
 
 def symptoms(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
-    """Return what moved at all, whatever explains it, the strongest first: the way the trouble took."""
+    """Return every metric whose marginal mean moved, whether its inputs explain it or not, strongest first."""
     found = []
     for known in normal.metrics:
         then, now = normal.cases.column(known.metric.name), cases.column(known.metric.name)
@@ -168,7 +168,7 @@ def symptoms(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) ->
 
 
 def by_stage(found: Sequence[Finding]) -> Mapping[str, float]:
-    """Return the strength of each stage: that of its strongest metric."""
+    """Return the strength of each stage, which is that of its strongest metric."""
     strengths: dict[str, float] = {}
     for finding in found:
         strengths[finding.stage] = max(strengths.get(finding.stage, 0.0), finding.strength)
@@ -176,9 +176,9 @@ def by_stage(found: Sequence[Finding]) -> Mapping[str, float]:
 
 
 def probe_results(spec: CascadeSpec, records: Sequence[Record]) -> list[ProbeResult]:
-    """Return what the probe records say of each stage that they looked at.
+    """Return the probe results of each stage that the probe records cover.
 
-    A probe record has a measure `STAGE.probe_differs` (0 or 1) for each stage that was given its golden input.
+    A probe record has a measure `STAGE.probe_differs` (0 or 1) for each stage that was given its pinned input.
     """
     counts: dict[str, list[int]] = {}
     for record in records:

@@ -1,8 +1,8 @@
-"""What was normal: every metric given the metrics of the stages that feed its own, fitted on a pinned reference.
+"""The model of normal behaviour: each metric, given the metrics of its stage's parents, fitted on a pinned reference.
 
-Ridge regression (Hoerl & Kennard, 1970) on standardised columns and their squares; residuals of the reference are out
-of fold, so that they are as wide as those of new data. A stage without parents has its marginal distribution.
-Predictors are held inside the range that the reference has seen: a square does not run away beyond it.
+Ridge regression (Hoerl & Kennard, 1970) on standardised columns and their squares. The reference's residuals are
+out of fold, so that they are as wide as those of new data. A stage without parents has its marginal distribution.
+Predictors are clipped to the range of the reference, because a fitted square is not valid beyond it.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -18,46 +18,47 @@ from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 Matrix = npt.NDArray[np.float64]
 
 LEAST_CASES = 100
-"""A reference of fewer cases is refused."""
+"""The fewest cases that a reference may have."""
 
 RIDGE = 10.0
 FOLDS = 5
 KNOWN_SHARE = 0.5
-"""A column that is unknown in more of the reference than this predicts nothing."""
+"""A column that is unknown in more than this share of the reference is not used as a predictor."""
 
 WINSOR = 2.0
-"""Residuals count up to so many standard deviations: a few absurd values, or a few new people, are not a shift."""
+"""Residuals are clipped at this many standard deviations, so that a few outliers or new speakers are not a shift."""
 
 SUPPORT = (0.005, 0.995)
+"""Quantiles that bound the range of a metric in the reference."""
 
 
 class ReferenceTooSmall(ValueError):
-    """The reference has too few cases to say what is normal."""
+    """The reference has too few cases to fit a model."""
 
 
 @dataclass(frozen=True)
 class NormalMetric:
-    """One metric in the reference."""
+    """The model of one metric."""
 
     metric: Metric
     known: float  # share of cases that have it
     mean: float
-    spread: float  # standard deviation of the residuals; for shares, of what is left of 0 and 1
-    low: float  # the range that the reference has seen, widened by the change that does not matter
+    spread: float  # standard deviation of the residuals (robust for real values)
+    low: float  # range of the reference, widened by the change that is too small to matter
     high: float
     inputs: tuple[int, ...]  # columns of its predictors
-    weights: Column | None  # intercept, then (value, square) of each predictor; None: predicts its mean
+    weights: Column | None  # intercept, then values and squares of the predictors; None: predicts its mean
     residuals: Column  # of the reference, out of fold; NaN where unknown
 
     @property
     def is_root(self) -> bool:
-        """Whether nothing feeds its stage."""
+        """Whether its stage has no parents with usable metrics."""
         return not self.inputs
 
 
 @dataclass(frozen=True)
 class Normal:
-    """The whole cascade in the reference."""
+    """The model of the whole cascade, with the reference's cases that it was fitted on."""
 
     spec: CascadeSpec
     cases: Cases
@@ -67,11 +68,11 @@ class Normal:
     limits: Matrix  # (2, metrics), of the standardised values
 
     def get(self, name: str) -> NormalMetric | None:
-        """Return what is normal of a metric, if it is known."""
+        """Return the model of a metric, or None."""
         return next((known for known in self.metrics if known.metric.name == name), None)
 
     def residuals(self, cases: Cases, known: NormalMetric) -> Column:
-        """Return (cases,) values minus what was to be expected, in the metric's unit; NaN where unknown."""
+        """Return (cases,) values minus predictions, in the metric's unit; NaN where unknown."""
         values = cases.column(known.metric.name)
         if known.weights is None:
             return values - known.mean
@@ -80,10 +81,10 @@ class Normal:
 
 
 def fit(spec: CascadeSpec, cases: Cases) -> Normal:
-    """Fit a pinned healthy reference.
+    """Fit the model to the cases of a healthy reference.
 
     Raises:
-        ReferenceTooSmall: fewer than `LEAST_CASES` cases.
+        ReferenceTooSmall: there are fewer than `LEAST_CASES` cases.
     """
     if len(cases) < LEAST_CASES:
         raise ReferenceTooSmall(f"the reference has {len(cases)} cases, {LEAST_CASES} are needed")
@@ -112,7 +113,7 @@ def fit(spec: CascadeSpec, cases: Cases) -> Normal:
 
 
 def predictor(normal: Normal, metric: str, upstream: Collection[str]) -> Callable[[Cases], Column]:
-    """Return what the metrics of `upstream` stages say to expect of a metric, fitted on the reference."""
+    """Return a function from cases to predictions of a metric from the `upstream` stages, fitted on the reference."""
     columns = tuple(
         index
         for index, known in enumerate(normal.metrics)
@@ -131,7 +132,7 @@ def predictor(normal: Normal, metric: str, upstream: Collection[str]) -> Callabl
 
 
 def _aligned(cases: Cases, metrics: Sequence[Metric]) -> Cases:
-    """Bring cases that were written by another version to today's columns."""
+    """Bring cases that another version of the spec wrote to the present columns."""
     names = tuple(metric.name for metric in metrics)
     values = np.stack([cases.column(name) for name in names], axis=1)
     return Cases(names, cases.at, values)
@@ -159,7 +160,7 @@ def _one(metric: Metric, values: Column, standard: Matrix, inputs: tuple[int, ..
             residuals[out] = values[out] - design[out] @ _ridge(design[inside], values[inside])
         weights = _ridge(design[rows], mine)
     spread = float(np.nanstd(residuals))
-    if metric.value_kind is MetricKind.REAL:  # robust: the middle half decides, unless it is all the same
+    if metric.value_kind is MetricKind.REAL:  # robust: the interquartile range, unless it is zero
         quartiles = np.nanquantile(residuals, [0.25, 0.75])
         spread = max(float(quartiles[1] - quartiles[0]) / 1.349, 0.25 * spread)
     return NormalMetric(metric, share, mean, max(spread, 1e-9), low - margin, high + margin, inputs, weights, residuals)
@@ -167,7 +168,7 @@ def _one(metric: Metric, values: Column, standard: Matrix, inputs: tuple[int, ..
 
 def _standardised(values: Matrix, centre: Column, scale: Column, limits: Matrix) -> Matrix:
     standard = np.clip((values - centre) / scale, limits[0], limits[1])
-    return np.asarray(np.where(np.isfinite(standard), standard, 0.0))  # unknown: as usual
+    return np.asarray(np.where(np.isfinite(standard), standard, 0.0))  # unknown values count as average
 
 
 def _design(standard: Matrix, inputs: Sequence[int]) -> Matrix:

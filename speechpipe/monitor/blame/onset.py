@@ -1,7 +1,7 @@
-"""Since when? The change point is where splitting the cases explains the most, not where the alarm rang.
+"""The onset of a change: the split of the cases that the likelihood ratio favours, not the time of the alarm.
 
 The likelihood ratio of one shift of the mean at an unknown point (Hinkley, "Inference about the change-point in a
-sequence of random variables", Biometrika 57, 1970), for each metric; the metric that gains most says when.
+sequence of random variables", Biometrika 57, 1970) is computed for each metric. The largest gain decides.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from speechpipe.monitor.spec import MetricKind
 
 MOST_SHARE = 8.0
 LEAST_AFTER = 20
-"""A shift is at least so many cases old before it is looked for."""
+"""The fewest cases after an onset."""
 
 LEAST_GAIN = 10.0
-"""Log-likelihood that a change must win; less is noise over all the points and metrics that are tried."""
+"""Log-likelihood that a split must gain; smaller gains are noise over the points and metrics that are tried."""
 
 
 def scores(normal: Normal, cases: Cases) -> Matrix:
-    """Return (reference + cases, metrics) residuals in standard deviations, real ones winsorised; 0 where unknown.
+    """Return (reference + cases, metrics) residuals in standard deviations, winsorised; 0 where unknown.
 
-    The reference goes first: it is what was before, whatever the cases begin with.
+    The reference comes first, so that a change before the first case is recognised as such.
     """
     columns = []
     for known in normal.metrics:
@@ -29,7 +29,7 @@ def scores(normal: Normal, cases: Cases) -> Matrix:
             continue
         spread, most = known.spread, WINSOR
         if known.metric.value_kind is MetricKind.SHARE:
-            spread = max(spread, (1.0 / max(len(normal.cases), 1)) ** 0.5)  # what was never seen may be seen once
+            spread = max(spread, (1.0 / max(len(normal.cases), 1)) ** 0.5)  # a single event is possible
             most = MOST_SHARE
         values = np.concatenate([known.residuals, normal.residuals(cases, known)]) / spread
         columns.append(np.clip(np.where(np.isfinite(values), values, 0.0), -most, most))
@@ -37,7 +37,7 @@ def scores(normal: Normal, cases: Cases) -> Matrix:
 
 
 def onset(normal: Normal, cases: Cases) -> int | None:
-    """Return the first case after the change; None if there was none, or if it was before all of them."""
+    """Return the index of the first case after the change; None if there is no change, 0 if it precedes all cases."""
     count, before = len(cases), len(normal.cases)
     if count < LEAST_AFTER:
         return None

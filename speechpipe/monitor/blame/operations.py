@@ -1,4 +1,4 @@
-"""Blame on a store: pins the cases of references, reads what came lately, and gives a verdict on a group."""
+"""Blame on a store: pins the cases of references and computes verdicts on groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ from speechpipe.monitor.windows import OTHER_TENANTS, Group
 MOST_CASES = 2_000
 MOST_RECORDS = 12_000
 PROBES_S = 3_600.0
-"""Probes count that ran in the last hour, if the change is not known to be older."""
+"""Without a known onset, probes of the last hour are used."""
 
 LOOKBACK_S = 6 * 3_600.0
-"""A verdict that nobody asked for looks back this far; it finds the onset itself."""
+"""How far a periodic verdict looks back; it finds the onset itself."""
 
 LATE_S = 600.0
-"""Feedback on the last cases of a reference comes so much later."""
+"""Feedback on the last cases of a reference may come this much later."""
 
 
 class ReferenceMismatch(ValueError):
-    """A reference of another group, such as another bundle: what was normal there says nothing here."""
+    """The reference is of another group, such as another bundle, and cannot be compared with this traffic."""
 
 
 @dataclass
 class BlameOperations:
-    """Used on one thread."""
+    """Not thread-safe: used on one thread."""
 
     spec: CascadeSpec
     store: Store
@@ -45,11 +45,11 @@ class BlameOperations:
         self._normals: dict[int, Normal | None] = {}
 
     def forget(self) -> None:
-        """Read what is normal from the store again: it may have been replaced."""
+        """Drop the fitted models, so that references are read from the store again."""
         self._normals.clear()
 
     def pin(self, reference: Reference) -> Cases | None:
-        """Keep the cases of a reference, while its records are there; return them."""
+        """Store the cases of a reference while its records still exist; return them, None if there are none."""
         known = self.archive.cases(reference.id)
         if known is not None or not any(reference.group):
             return known
@@ -63,7 +63,7 @@ class BlameOperations:
         return cases
 
     def normal(self, reference: Reference) -> Normal | None:
-        """Return what is normal by a reference; None if its cases were not kept or are too few."""
+        """Return the model fitted on a reference; None if its cases were not stored or are too few."""
         if reference.id not in self._normals:
             cases = self.pin(reference)
             try:
@@ -87,13 +87,13 @@ class BlameOperations:
             )
         normal = self.normal(reference)
         if normal is None:
-            reason = f"reference {reference.id} has too few cases, or its records are gone: set another one"
+            reason = f"reference {reference.id} has too few cases, or its records were deleted: approve another one"
             return Verdict(NOBODY, NOBODY, decided=False, reason=reason)
         recent, probes = self._recent(group, since, until, onset)
         return blame(normal, recent, probes, since=onset)
 
     def decisive(self, group: Group, reference: Reference, since: float, until: float) -> list[str]:
-        """Return the metrics without each of which the verdict on a group would name somebody else.
+        """Return the metrics without which the verdict on a group would be another one.
 
         Raises:
             ReferenceMismatch: the reference is of another group.
@@ -122,14 +122,14 @@ class BlameOperations:
         return joined(self.spec, records).between(since, until), probe_results(self.spec, probes)
 
     def stored(self, group: Group, reference: Reference, since: float, now: float) -> StoredVerdict:
-        """Give a verdict and keep it."""
+        """Compute a verdict, store it and return it."""
         found = self.verdict(group, reference, since, now)
         kept = StoredVerdict(now, group, found.label, {**document(self.spec, found), "reference": reference.id})
         self.archive.save(kept)
         return kept
 
     def _records(self, group: Group, since: float, until: float) -> Sequence[Record]:
-        """Return the newest records of a group, of the server and of probes, oldest first."""
+        """Return the newest records of a group, the server and the probes, oldest first."""
         name, _, version = group.bundle.partition("@")
         found = self.store.latest(MOST_RECORDS, since, until, name, version)
         return [record for record in found if record.kind == "system" or _is_of(group, record)]
@@ -139,6 +139,6 @@ def _is_of(group: Group, record: Record) -> bool:
     if record.kind == "probe":
         return True
     mine = (record.tenant_class, record.channel, record.arm) == (group.tenant_class, group.channel, group.arm)
-    # A canary's sessions are the same traffic: how many there are is a figure of the router.
+    # A canary's sessions belong to the same traffic: the router decides how many there are.
     mine = mine or (record.tenant_class, record.channel, group.arm) == (group.tenant_class, group.channel, "champion")
     return mine and group.tenant in ("", OTHER_TENANTS, record.tenant)

@@ -1,4 +1,4 @@
-"""What blame keeps in the store: the pinned cases of references, and verdicts."""
+"""The store's tables of blame: pinned cases and verdicts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from speechpipe.monitor.windows import Group
 
 @dataclass(frozen=True)
 class StoredVerdict:
-    """A verdict on a group at a time (unix seconds), as a document (`document.py`)."""
+    """A verdict on a group at a time (unix seconds), as a document (`documents.py`)."""
 
     at: float
     group: Group
@@ -22,36 +22,36 @@ class StoredVerdict:
 
 
 class BlameArchive:
-    """Thread-safe as the database is."""
+    """Access to the tables. Thread-safe. `engine` is called for each operation, because a store may be reopened."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
 
     def cases(self, reference: int) -> Cases | None:
-        """Return the cases that were pinned with a reference; None if none were."""
+        """Return the cases that were pinned for a reference; None if there are none."""
         query = select(pinned_cases.c.payload).where(pinned_cases.c.reference_id == reference)
         with self._engine().connect() as connection:
             row = connection.execute(query).first()
         return None if row is None else Cases.load(row.payload)
 
     def pin(self, reference: int, cases: Cases) -> None:
-        """Keep the cases of a reference."""
+        """Store the cases of a reference, replacing earlier ones."""
         with self._engine().begin() as connection:
             connection.execute(delete(pinned_cases).where(pinned_cases.c.reference_id == reference))
             connection.execute(insert(pinned_cases), {"reference_id": reference, "payload": cases.dump()})
 
     def save(self, found: StoredVerdict) -> None:
-        """Keep a verdict."""
+        """Store a verdict."""
         values = {"at": found.at, "label": found.label, "document": dict(found.document), **found.group._asdict()}
         with self._engine().begin() as connection:
             connection.execute(insert(verdicts), values)
 
     def verdicts(self, since: float, until: float) -> list[StoredVerdict]:
-        """Return the last verdict on each group in that time."""
+        """Return the last verdict on each group between two times."""
         return list({verdict.group: verdict for verdict in self.history(since, until)}.values())
 
     def history(self, since: float, until: float) -> list[StoredVerdict]:
-        """Return every verdict of that time, the oldest first."""
+        """Return every verdict between two times, oldest first."""
         query = select(verdicts).where(verdicts.c.at >= since, verdicts.c.at <= until).order_by(verdicts.c.at)
         with self._engine().connect() as connection:
             rows = connection.execute(query).all()
@@ -66,6 +66,6 @@ class BlameArchive:
         ]
 
     def expire(self, before: float) -> None:
-        """Delete verdicts from before that time."""
+        """Delete verdicts older than `before`."""
         with self._engine().begin() as connection:
             connection.execute(delete(verdicts).where(verdicts.c.at < before))

@@ -1,8 +1,8 @@
-"""The verdict: which stage degraded, with what it rests on and what would refute it. Or that it cannot be said.
+"""The verdict: which stage degraded, its evidence, and what would refute it; or that the data do not decide.
 
-Direct evidence goes first: the server's own bookkeeping, and probes, which give a stage the same input every time. If
-probes answer as they always did and the live traffic does not, what is fed differs: the input. Without probes the first
-stage in the graph whose residual has moved is to blame, not the first that has moved.
+Direct evidence counts first: the server's own metrics, and probes, which give a stage the same input every time. If
+probes are answered as before and the live traffic is not, the input has changed. Without probes, the first stage in
+the graph whose residual has shifted is blamed, not the first whose metrics have moved.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,31 +21,31 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Verdict:
-    """`blamed` is a stage's name or `none`; times are unix seconds; strengths of 1 are enough to blame."""
+    """`blamed` is a stage's name or `none`. Times are unix seconds. A strength of 1 is enough to blame a stage."""
 
     blamed: str
-    label: str  # what people call it: input | vad | asr | infra | client | none
+    label: str  # the stage's label: input | vad | asr | infra | client | none
     decided: bool  # False: too little data; `reason` says how much more is needed
     reason: str
-    also: tuple[str, ...] = ()  # labels of other stages with evidence of their own: two faults at once
+    also: tuple[str, ...] = ()  # labels of other stages with direct evidence: several faults at once
     since: float | None = None
     cases: int = 0
     strengths: Mapping[str, float] = field(default_factory=dict)  # by label
     findings: tuple[Finding, ...] = ()
     probes: tuple[ProbeResult, ...] = ()
-    path: tuple[str, ...] = ()  # how the symptoms went through the cascade, in words
+    path: tuple[str, ...] = ()  # the metrics that moved from the blamed stage on, in words
     contributions: tuple[Contribution, ...] = ()
     refuted_if: str = ""
 
     @property
     def ranking(self) -> tuple[str, ...]:
-        """Labels, the most suspect first; `none` where nothing is enough."""
+        """Labels, most suspect first; begins with `none` if no stage is blamed."""
         rest = sorted(self.strengths, key=lambda label: -self.strengths[label])
         return tuple(dict.fromkeys((self.label, *self.also, *rest)))
 
 
 def label_of(stage: Stage) -> str:
-    """Return what a verdict calls a stage."""
+    """Return the label that verdicts use for a stage."""
     return stage.blame or stage.name
 
 
@@ -56,7 +56,7 @@ def blame(
     thresholds: Thresholds = DEFAULTS,
     since: float | None = None,
 ) -> Verdict:
-    """Return the verdict on `recent` cases; the change is looked for, unless it is known to be `since`."""
+    """Return the verdict on `recent` cases. The onset is searched for, unless `since` gives it (unix seconds)."""
     if len(recent) < thresholds.least_cases:
         more = thresholds.least_cases - len(recent)
         return Verdict(
@@ -122,7 +122,7 @@ def _verdict(
 
 
 def _in_order(spec: CascadeSpec) -> list[Stage]:
-    """Return the stages in the order in which they are suspected: bookkeeping first, then as data walks."""
+    """Return the stages in the order of suspicion: those that serve no data first, then in the order of the data."""
     return sorted(spec.stages, key=lambda stage: (stage.served, 0))
 
 
@@ -136,7 +136,7 @@ def _passive(spec: CascadeSpec, passive: Mapping[str, float]) -> dict[str, float
 
 
 def _with_probes(spec: CascadeSpec, passive: Mapping[str, float], probed: Mapping[str, float]) -> dict[str, float]:
-    """Probes speak for the stages they look at. What those do differently with live traffic, the input does."""
+    """Let probes decide on the stages they cover. If those pass, unexplained changes there count for the input."""
     strengths = {name: strength for name, strength in passive.items() if name not in probed}
     strengths |= probed
     if max(probed.values()) < 1.0:
@@ -148,7 +148,7 @@ def _with_probes(spec: CascadeSpec, passive: Mapping[str, float], probed: Mappin
 
 
 def _corroborated(spec: CascadeSpec, strengths: Mapping[str, float], thresholds: Thresholds) -> dict[str, float]:
-    """If the last stage (people) reacts, half the evidence is enough for whatever they may react to."""
+    """If the last stage (the users) has changed, `thresholds.upstream` is enough for the strongest stage above it."""
     found = dict(strengths)
     feeding = {parent for stage in spec.stages for parent in stage.parents}
     last = [stage for stage in spec.stages if stage.served and stage.parents and stage.name not in feeding]
@@ -167,7 +167,7 @@ def _corroborated(spec: CascadeSpec, strengths: Mapping[str, float], thresholds:
 
 
 def _path(spec: CascadeSpec, found: Sequence[Finding], moved: Sequence[Finding], blamed: str) -> tuple[str, ...]:
-    """Return what moved, from the blamed stage on down the graph: the strongest of each stage, explained or not."""
+    """Return the strongest change of each stage from the blamed one on, explained or not, in words."""
     if blamed == NOBODY:
         return ()
     below = {blamed}
@@ -185,7 +185,7 @@ def _path(spec: CascadeSpec, found: Sequence[Finding], moved: Sequence[Finding],
 
 
 def describe(spec: CascadeSpec, finding: Finding) -> str:
-    """Return one finding in words."""
+    """Return a finding as a sentence without its full stop."""
     metric = spec.metric(finding.metric)
     if finding.kind == "presence":
         return f"{metric.help}: known of {finding.value:.0%} of the cases, was {finding.expected:.0%}"
@@ -206,16 +206,16 @@ def _reason(
         strongest = found[0] if found else None
         if strongest is None or strongest.strength < 0.5:
             return "nothing has changed that matters"
-        return f"not enough to blame a stage; the most is: {describe(spec, strongest)}"
+        return f"not enough to blame a stage; the strongest change is: {describe(spec, strongest)}"
     title = stage.title
     if probed.get(stage.name, 0.0) >= 1.0:
-        return f"{title}: given the same input as ever, it answers probes differently" + _after(path)
+        return f"{title}: given the same input as before, it answers probes differently" + _after(path)
     if not stage.served:
-        return f"{title}: the service's own figures changed" + _after(path)
+        return f"{title}: the service's own metrics changed" + _after(path)
     if not stage.parents:
-        well = "; the stages answer probes as ever" if probed else ""
-        return f"{title}: what is fed has changed{well}" + _after(path)
-    return f"{title}: it changed in a way that what it is fed does not explain" + _after(path)
+        well = "; the stages answer probes as before" if probed else ""
+        return f"{title}: the input has changed{well}" + _after(path)
+    return f"{title}: it changed in a way that its input does not explain" + _after(path)
 
 
 def _after(path: Sequence[str]) -> str:
@@ -227,9 +227,9 @@ def _refuted_if(spec: CascadeSpec, stage: Stage | None, found: Sequence[Finding]
         return ""
     symptom = spec.metric(found[0].metric).help if found else "the symptom"
     if not stage.served:
-        return f"refuted if the same inputs, run again by a clean process, give the recorded answers ({symptom})"
+        return f"refuted if the same inputs, run again in a clean process, give the recorded answers ({symptom})"
     if not stage.parents:
         return f"refuted if inputs from before the change, sent now, show the same {symptom}"
     if not any(stage.name in other.parents for other in spec.stages):
-        return f"refuted if people who see the pinned output behave in the same way ({symptom})"
+        return f"refuted if users who are shown the pinned output behave in the same way ({symptom})"
     return f"refuted if the pinned {stage.title}, given today's inputs, shows the same {symptom}"

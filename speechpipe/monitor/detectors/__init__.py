@@ -1,9 +1,9 @@
-"""Detectors of change. Each watches one metric of one group against a reference that is pinned.
+"""Change detectors. Each watches one metric of one group against a pinned reference.
 
-A detector never learns from what it watches: after an alarm the degraded state does not become the new normal.
-`update` takes the next value and says how loud the evidence is; 1 is the alarm. State is small and serialisable.
+A detector never learns from the values it watches, so a degraded state cannot become the new normal. `update` takes
+the next value and returns the evidence; 1 raises the alarm. State is small and serialisable.
 
-Every detector is made for an *average run length*: the number of values between false alarms while nothing changes.
+A detector is built for an *average run length*: the number of values between false alarms while nothing changes.
 """
 
 from collections.abc import Mapping
@@ -16,35 +16,35 @@ from speechpipe.foundation.stats.sketch import Distribution
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a detector says after a value."""
+    """A detector's output after a value."""
 
-    evidence: float  # over what is needed for an alarm: 1 or more is one
+    evidence: float  # divided by what an alarm needs: 1 or more is an alarm
     direction: int = 0  # +1 up, -1 down
-    since: int = 0  # values ago that the change most likely began
+    since: int = 0  # how many values ago the change most likely began
 
     @property
     def alarm(self) -> bool:
-        """Whether the evidence is enough."""
+        """Whether the evidence is enough for an alarm."""
         return self.evidence >= 1.0
 
 
 class Detector(Protocol):
-    """The reference and what it is made for are given at construction."""
+    """The protocol of detectors. Reference and run length are given at construction."""
 
     def update(self, value: float) -> Verdict:
-        """Take the next value: 0 or 1 of a share, any number else."""
+        """Take the next value: 0 or 1 for a share, any number otherwise."""
         ...
 
     def reset(self) -> None:
-        """Begin anew, against the same reference: after an alarm was resolved."""
+        """Start again with the same reference, after an alarm was resolved."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Return what must be kept to go on after a restart."""
+        """Return the state that `restore` needs after a restart, as JSON data."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from a state that `state` returned."""
         ...
 
 
@@ -65,7 +65,7 @@ def make(name: str, reference: Distribution, run_length: float, **options: float
     """Return a detector against `reference`, with `run_length` values between false alarms.
 
     Raises:
-        UnknownName: no such row.
-        ValueError: the reference is too small to say anything.
+        UnknownName: there is no such detector.
+        ValueError: the reference has too few values.
     """
     return cast("Detector", DETECTORS.load(name)(reference, run_length, **options))

@@ -1,6 +1,6 @@
 """Log-likelihood-ratio CUSUM for a share that is rare (Reynolds and Stoumbos 1999, doi:10.1080/00224065.1999.11979926).
 
-Best against one size of change; `mixture.py` pays a little to be good against all.
+Optimal for one size of change; `mixture.py` is nearly as good and covers all sizes.
 """
 
 import math
@@ -15,20 +15,20 @@ from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.monitor.detectors import Verdict
 
 LEAST_SHARE = 1e-4
-"""A reference that never saw it does not make it impossible."""
+"""The smallest reference share: an event that the reference never saw is still possible."""
 
 KEPT = 2.0
-"""Times the threshold: how much evidence is kept, so that a recovery shows before long."""
+"""Evidence is capped at this many thresholds, so that a recovery shows soon."""
 
 
 def cautious_share(reference: Distribution) -> float:
-    """Return the pinned share, as if one more had been seen: what was counted in a small sample may be too low.
+    """Return the reference's share with one more event added, because a small sample may underestimate it.
 
     Raises:
         ValueError: the reference is empty.
     """
     if not reference.count:
-        raise ValueError("a reference without values")
+        raise ValueError("the reference has no values")
     share = (reference.total + 1.0) / (reference.count + 2.0)
     return min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
 
@@ -36,7 +36,7 @@ def cautious_share(reference: Distribution) -> float:
 @lru_cache(maxsize=256)
 def _threshold(share: float, hit: float, miss: float, run_length: float) -> float:
     steps, weights = np.array([hit, miss]), np.array([share, 1 - share])
-    # A grid as fine as the small step, or the chain would never move down.
+    # The grid must be as fine as the small step, or the chain would never move down.
     return threshold_for(
         run_length,
         lambda threshold: average_run_length(
@@ -48,10 +48,10 @@ def _threshold(share: float, hit: float, miss: float, run_length: float) -> floa
 
 
 class BernoulliCusum:
-    """One-sided: upwards, or downwards for a share whose falling is the degradation."""
+    """One-sided CUSUM: upwards, or downwards for a share that degrades by falling."""
 
     def __init__(self, reference: Distribution, run_length: float, ratio: float = 3.0, down: float = 0.0) -> None:
-        """Be best against odds that are `ratio` times as high as the reference's (as low, if `down` is not 0)."""
+        """Be optimal for odds that are `ratio` times the reference's (for `down` != 0: a `ratio`-th of them)."""
         self._down = bool(down)
         share = cautious_share(reference)
         share = 1 - share if self._down else share
@@ -62,7 +62,7 @@ class BernoulliCusum:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start again from no evidence."""
         self._sum, self._age = 0.0, 0
 
     def update(self, value: float) -> Verdict:
@@ -76,9 +76,9 @@ class BernoulliCusum:
         return Verdict(self._sum / self._threshold, -1 if self._down else 1, self._age)
 
     def state(self) -> dict[str, Any]:
-        """Return what must be kept."""
+        """Return the sum and its age."""
         return {"sum": self._sum, "age": self._age}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a state that `state` returned."""
         self._sum, self._age = float(state["sum"]), int(state["age"])

@@ -1,9 +1,9 @@
-"""A mixture e-detector for shares: no calibration, and its run length is guaranteed.
+"""A mixture e-detector for shares, whose run length is guaranteed without calibration.
 
-For each size of change a Shiryaev-Roberts statistic R = (R + 1) x likelihood ratio is kept; their weighted mean M has
-the property that M_n - n is a martingale while nothing changes, so that the average run length until M reaches A is at
-least A (Shin, Ramdas, Rinaldo 2023, "E-detectors", https://arxiv.org/abs/2203.03532). Mixing over sizes makes it quick
-against a doubling and against a flood alike.
+For each size of change it keeps a Shiryaev-Roberts statistic R = (R + 1) x likelihood ratio. For their weighted mean M,
+M_n - n is a martingale while nothing changes, so that the average run length until M reaches A is at least A (Shin,
+Ramdas, Rinaldo 2023, "E-detectors", https://arxiv.org/abs/2203.03532). The mixture over sizes makes it quick to detect
+small and large changes alike.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from speechpipe.monitor.detectors.bernoulli import cautious_share
 
 RATIOS = np.array([1.5, 2.0, 3.0, 5.0, 10.0, 20.0])
 WEIGHTS = np.array([0.1, 0.2, 0.35, 0.2, 0.1, 0.05])
-"""Most on a tripling: a flood is seen at once with little weight, and a half more takes long with any."""
+"""Most weight is on a tripling: a large change needs little weight, and a small one takes long with any weight."""
 
 CAP = 100.0
-"""Times what is needed for an alarm: how much evidence is kept, so that a recovery shows before long."""
+"""Evidence is capped at this many alarm thresholds, so that a recovery shows soon."""
 
 
 class MixtureDetector:
-    """One-sided, or both if `down` is 0.5: half the weight on each direction."""
+    """One-sided, or two-sided if `down` is 0.5, with half the weight on each direction."""
 
     def __init__(self, reference: Distribution, run_length: float, down: float = 0.0) -> None:
         share = cautious_share(reference)
@@ -46,7 +46,7 @@ class MixtureDetector:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start again from no evidence."""
         self._sums = np.zeros(len(self._weights))
         self._age = 0
 
@@ -59,11 +59,11 @@ class MixtureDetector:
         return Verdict(total / self._needed, int(self._directions[int(weighted.argmax())]), self._age)
 
     def state(self) -> dict[str, Any]:
-        """Return what must be kept."""
+        """Return the statistics and their age."""
         return {"sums": self._sums.tolist(), "age": self._age}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a state that `state` returned."""
         sums = np.array(state["sums"], np.float64)
         if sums.shape == self._sums.shape:
             self._sums, self._age = sums, int(state["age"])

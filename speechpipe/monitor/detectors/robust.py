@@ -1,7 +1,7 @@
 """Two-sided CUSUM of values standardised by the reference's median and interquartile range.
 
-Values far out are pulled in: one absurd session is not a change. The threshold is that of the reference's own
-distribution (`run_length.py`), because a normal one would promise far fewer false alarms than skewed values give.
+Values are clipped, so that one outlier is not a change. The threshold is computed for the reference's own
+distribution (`run_length.py`): for skewed values, a normal one would cause far more false alarms than promised.
 """
 
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ CLIP = 4.0
 IQR_TO_SIGMA = 1.349
 MOST = 60.0
 KEPT = 2.0
-"""Times the threshold: how much evidence is kept, so that a recovery shows before long."""
+"""Evidence is capped at this many thresholds, so that a recovery shows soon."""
 
 
 @lru_cache(maxsize=4096)
 def _threshold(steps: tuple[float, ...], run_length: float) -> float:
-    """Return the threshold for steps of equal weight. Costs some 20 ms: detectors are made anew after each restart."""
+    """Return the threshold for equally likely steps. Cached: it takes about 20 ms, and restarts build all detectors."""
     found, weights = np.array(steps), np.full(len(steps), 1 / len(steps))
     return threshold_for(
         run_length, lambda threshold: average_run_length(found, weights, threshold), least=0.5, most=MOST
@@ -33,7 +33,7 @@ def _threshold(steps: tuple[float, ...], run_length: float) -> float:
 
 
 class RobustCusum:
-    """`shift`: the change, in standard deviations, that it is best against."""
+    """CUSUM that is optimal for a change of `shift` standard deviations."""
 
     def __init__(
         self, reference: Distribution, run_length: float, shift: float = 0.75, down: float = 0.5, least: float = 0.0
@@ -44,7 +44,7 @@ class RobustCusum:
             ValueError: the reference has too few values.
         """
         if reference.count < LEAST_REFERENCE or not reference.sketched:
-            raise ValueError(f"a reference of {reference.count} values; {LEAST_REFERENCE} are needed")
+            raise ValueError(f"the reference has {reference.count} values; {LEAST_REFERENCE} are needed")
         atoms = np.array(reference.quantiles([(step + 0.5) / ATOMS for step in range(ATOMS)]), np.float64)
         self._median = float(np.median(atoms))
         spread = float(np.quantile(atoms, 0.75) - np.quantile(atoms, 0.25)) / IQR_TO_SIGMA
@@ -64,7 +64,7 @@ class RobustCusum:
         return np.clip((values - self._median) / self._scale, -CLIP, CLIP)
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start again from no evidence."""
         self._high = self._low = 0.0
         self._age_high = self._age_low = 0
 
@@ -79,10 +79,10 @@ class RobustCusum:
         return Verdict(high, 1, self._age_high) if high >= low else Verdict(low, -1, self._age_low)
 
     def state(self) -> dict[str, Any]:
-        """Return what must be kept."""
+        """Return the two sums and their ages."""
         return {"high": self._high, "low": self._low, "ages": [self._age_high, self._age_low]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a state that `state` returned."""
         self._high, self._low = float(state["high"]), float(state["low"])
         self._age_high, self._age_low = (int(age) for age in state["ages"])
