@@ -1,1 +1,1 @@
-"""What is changed while the cascade serves: rollouts, review by people, training."""
+"""Operations that change a serving cascade: rollouts, human review, training."""

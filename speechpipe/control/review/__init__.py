@@ -1,19 +1,19 @@
-"""People beside the machine: how much it may do alone, which results they look at, and what that says of all others.
+"""Human review: levels of automation, sampling of results for reviewers, and estimates from their answers.
 
-Knows texts, times and confidences, no audio and no recognizer.
+Depends on texts, times and confidences, not on audio or recognizers.
 """
 
 from enum import StrEnum
 
 
 class ReviewReason(StrEnum):
-    """What a review is for; in the order in which they are served."""
+    """Why a session is reviewed."""
 
-    DEGREE = "degree"  # somebody waits: nothing is delivered without a person
-    UNSURE = "unsure"  # somebody waits for what the machine was not sure of
-    DISAGREEMENT = "disagreement"  # two bundles heard different things
-    DOUBTFUL = "doubtful"  # little confidence
-    AUDIT = "audit"  # drawn at random
+    DEGREE = "degree"  # the level of automation delivers nothing without a reviewer
+    UNSURE = "unsure"  # the confidence is too low for delivery without a reviewer
+    DISAGREEMENT = "disagreement"  # two bundles returned different texts
+    DOUBTFUL = "doubtful"  # low confidence, but delivered
+    AUDIT = "audit"  # sampled at random
 
 
 PRIORITY = {
@@ -24,25 +24,25 @@ PRIORITY = {
     ReviewReason.AUDIT: 0.0,
 }
 WAITED_FOR = 50.0
-"""What somebody waits for comes before everything that nobody waits for."""
+"""Added to the priority of tasks that a client waits for: they come before all others."""
 
 
 class TaskState(StrEnum):
-    """Where a task is."""
+    """The state of a review task."""
 
     OPEN = "open"
-    LEASED = "leased"  # somebody works on it; open again when the lease ends
+    LEASED = "leased"  # a reviewer works on it; open again when the lease ends
     DONE = "done"
-    UNASKED = "unasked"  # of an upload that waits for a person, a channel that needs none
-    SKIPPED = "skipped"  # several people could not do it
-    EXPIRED = "expired"  # its audio is gone
+    UNASKED = "unasked"  # needs no reviewer: another channel of its upload does
+    SKIPPED = "skipped"  # several reviewers could not do it
+    EXPIRED = "expired"  # its audio was deleted
 
     @property
     def over(self) -> bool:
-        """Whether nobody will be asked again."""
+        """Whether the task is closed: no reviewer will get it again."""
         return self not in (TaskState.OPEN, TaskState.LEASED)
 
     @property
     def failed(self) -> bool:
-        """Whether there is no answer and will be none."""
+        """Whether it was closed without an answer."""
         return self in (TaskState.SKIPPED, TaskState.EXPIRED)

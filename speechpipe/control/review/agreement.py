@@ -1,7 +1,7 @@
-"""Where a person and the machine differ on one session, matched by which of its segments a person's stand for.
+"""Comparison of a reviewer's answer with the machine's draft, matched by the draft segments that each answer covers.
 
-A person may split, merge, delete and add segments. Whatever hangs together becomes one unit, and its two texts are
-compared as wholes, so that moving a boundary is no error.
+A reviewer may split, merge, delete and add segments. Connected segments form one unit, whose two texts are compared
+as a whole, so that a moved boundary is no error.
 """
 
 import hashlib
@@ -12,28 +12,29 @@ from typing import Any, Protocol
 from speechpipe.control.review.tasks import AnswerSegment, DraftSegment, Kind, Task
 
 MOST_PAIRS = 200
+"""At most this many different word pairs are kept for a task."""
 
 
 class Aligned(Protocol):
-    """Two texts, word by word."""
+    """A word alignment of a reviewer's text (reference) and the machine's (hypothesis)."""
 
     @property
     def pairs(self) -> Sequence[tuple[str, str]]:
-        """(said, heard) of every edit; empty where there is no word on that side."""
+        """(reference, hypothesis) word of every edit; empty where there is no word on that side."""
         ...
 
     @property
     def length(self) -> int:
-        """Words that were said."""
+        """The number of words of the reference."""
         ...
 
 
 Align = Callable[[str, str], Aligned]
-"""From what was said and what was heard."""
+"""Aligns a reference text with a hypothesis text."""
 
 
 def compare(task: Task, said: Sequence[AnswerSegment], align: Align) -> dict[str, Any]:
-    """Return the units of a task with their edits, and the words that were taken for others."""
+    """Return the units of a task with their edits, and the confused word pairs with their counts."""
     pieces = {piece.id: piece for piece in task.draft.pieces}
     units: list[dict[str, Any]] = []
     pairs: Counter[tuple[str, str]] = Counter()
@@ -44,7 +45,7 @@ def compare(task: Task, said: Sequence[AnswerSegment], align: Align) -> dict[str
             unintelligible += 1
             continue
         if (chance := _chance(mine, task.draft.whole)) is None:
-            left_out += 1  # a person mended what they were not asked about: that is not a fair sample
+            left_out += 1  # the reviewer corrected a segment outside the sample, which would bias the estimate
             continue
         text = " ".join(answer.text for answer in answers if answer.text)
         found = align(text, " ".join(piece.text for piece in mine if piece.text))
@@ -69,7 +70,7 @@ def compare(task: Task, said: Sequence[AnswerSegment], align: Align) -> dict[str
 def _together(
     pieces: Mapping[str, DraftSegment], said: Sequence[AnswerSegment]
 ) -> list[tuple[list[str], list[AnswerSegment]]]:
-    """Return what hangs together: (the machine's segments, the person's), each in the order of time."""
+    """Return connected segments: (ids of draft segments, answer segments), each in order of time."""
     root = {name: name for name in pieces}
 
     def top(name: str) -> str:
@@ -108,7 +109,7 @@ def _confidence(pieces: Sequence[DraftSegment]) -> float | None:
 
 
 def evenly(unit: Mapping[str, Any], base: float) -> bool:
-    """Return whether a unit belongs to a sample in which all had the same chance, `base`; the same at every asking."""
+    """Whether a unit belongs to a subsample with the equal chance `base`; the same for every call."""
     if unit["chance"] <= base:
         return float(unit["chance"]) > 0
     digest = hashlib.blake2b(str(unit["id"]).encode(), digest_size=8).digest()

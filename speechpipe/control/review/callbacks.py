@@ -1,4 +1,4 @@
-"""Calls to clients whose uploads a person has answered: tried again until they are reached, for about a day."""
+"""Callbacks to clients whose uploads a reviewer has answered, retried for about a day."""
 
 import json
 import logging
@@ -15,26 +15,30 @@ from speechpipe.foundation.outgoing import AllowedUrls
 
 LOOK_S = 1.0
 REST_S = 30.0
-"""A host that did not answer in time is left alone for so long: it must not hold up the calls to others."""
+"""A host that timed out is not called for this long, so that it does not delay callbacks to others."""
 
 log = logging.getLogger(__name__)
 
 
 class Post(Protocol):
-    """What sends a request; raises DeliveryFailed (`outgoing.Sender`)."""
+    """Protocol of the sender (`outgoing.Sender`)."""
 
     def post(self, url: str, body: bytes, headers: dict[str, str]) -> None:
-        """Send it."""
+        """Send a request.
+
+        Raises:
+            DeliveryFailed: it was not accepted.
+        """
 
 
 class Callbacks:
-    """A background task that calls; which calls are due, and how often each was tried, stands in the store.
+    """A background task that makes the callbacks that are due. The store has their state and number of tries.
 
     Args:
-        jobs: the store's jobs. Each call is claimed there first, so of several servers on a store one makes it.
-        body: what a client is told about a job.
-        allowed: URLs that may be called: asked when an upload names one, and again before each call.
-        sender: makes the calls.
+        jobs: the jobs of the store. Each callback is claimed there first, so that one of several servers makes it.
+        body: returns the body of a job's callback.
+        allowed: URL prefixes that may be called: checked when an upload names a URL, and before each call.
+        sender: sends the requests.
     """
 
     def __init__(
@@ -49,35 +53,35 @@ class Callbacks:
         self._body = body
         self._allowed = AllowedUrls(allowed)
         self._sender = sender
-        self._resting: dict[str, float] = {}  # host and port -> until when it is not called
+        self._resting: dict[str, float] = {}  # host and port -> monotonic time until which it is not called
         self.counts: Counter[str] = Counter()
         self.task = BackgroundTask("callbacks", self.look, every_s=LOOK_S)
 
     def checked(self, url: str) -> str:
-        """Return `url` if an operator allows calls to it.
+        """Return `url` if the operator allows callbacks to it.
 
         Raises:
-            InvalidParameter: nobody does: a server that calls whatever it is told reaches what its clients cannot.
+            InvalidParameter: it is not allowed. Otherwise clients could reach addresses that only this server can.
         """
         if url not in self._allowed:
-            message = "this server calls no such address; its operator allows them with SPEECHPIPE_CALLBACKS"
+            message = "callbacks to this URL are not allowed; the operator allows URLs with SPEECHPIPE_CALLBACKS"
             raise InvalidParameter(message, param="callback", cause="callback_not_allowed")
         return url
 
     def start(self) -> None:
-        """Begin to call."""
+        """Start the background task."""
         self.task.start()
 
     def close(self) -> None:
-        """Stop; what is due stays in the store."""
+        """Stop the background task; what is due stays in the store."""
         self.task.close()
 
     def wake(self) -> None:
-        """Look at once."""
+        """Check at once for callbacks that are due."""
         self.task.wake()
 
     def look(self) -> None:
-        """Make the calls that are due, the longest due first.
+        """Make the callbacks that are due, the longest due first. Runs on the background task's thread.
 
         Raises:
             SQLAlchemyError, OSError: the store cannot be used.
@@ -97,7 +101,7 @@ class Callbacks:
 
     def _call(self, job: Job, host: str) -> bool:
         try:
-            self.checked(job.callback)  # the operator may have taken it back
+            self.checked(job.callback)  # the setting may have changed since
             self._sender.post(job.callback, json.dumps(self._body(job)).encode(), {"X-Speechpipe-Id": job.id})
         except (DeliveryFailed, InvalidParameter) as error:
             self.counts[error.cause] += 1

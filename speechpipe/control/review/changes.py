@@ -1,4 +1,4 @@
-"""What is checked before a policy changes, whoever asks: a page, a client or the command line."""
+"""Checks before an automation policy changes, for pages, API clients and the command line."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class PolicyChange:
-    """What somebody wants to hold for a scope.
+    """A requested change of a scope's policy.
 
     Attributes:
-        changes: of the policy, by field.
-        actor: who wants it.
-        reason: why; needed where everybody gets less automation.
-        revision: the policy's from which the change was made; None: whatever it is.
-        force: a tenant of which nothing is known is meant.
-        confirm: the effect is known, for a change that takes automation from everybody.
+        changes: the fields to change.
+        actor: name of the operator or client.
+        reason: required for a change that lowers automation for all tenants.
+        revision: the revision that the change is based on; None: the current one.
+        force: accept a tenant that is not known yet.
+        confirm: the actor has confirmed the effect of a change that lowers automation for all tenants.
     """
 
     changes: Mapping[str, Any]
@@ -35,7 +35,7 @@ class PolicyChange:
 
 
 class ChangeChecks:
-    """Reads the store; every method raises SQLAlchemyError if it cannot be used."""
+    """Reads the store. Every method raises SQLAlchemyError if it cannot be used."""
 
     def __init__(self, automation: Automation, scopes: Scopes, clock: Callable[[], float]) -> None:
         self._automation = automation
@@ -43,28 +43,28 @@ class ChangeChecks:
         self._clock = clock
 
     def scope(self, given: str, wanted: PolicyChange) -> str:
-        """Return the scope that is meant by what somebody typed, if the change may be made.
+        """Return the scope that a request names, if the change may be made.
 
         Raises:
-            UnknownName: no such tenant is known.
-            InvalidParameter: a value means nothing; a reason is missing, or holds a key; less automation for everybody
-                was not confirmed: the message says what follows.
+            UnknownName: there is no such tenant.
+            InvalidParameter: a value is invalid; the reason is missing or contains a key; or the change lowers
+                automation for all tenants and is not confirmed: the message then states its effect.
         """
         self._scopes.check(wanted.reason)
         scope = self._scopes.resolve(given.strip(), force=wanted.force)
         effect = self.effect(scope, wanted.changes)
         if effect and not wanted.reason.strip():
-            message = "say why: everybody gets less automation"
+            message = "give a reason: this lowers automation for all tenants"
             raise InvalidParameter(message, param="reason", cause="missing_reason")
         if effect and not wanted.confirm:
             raise InvalidParameter(effect, param="confirm", cause="unconfirmed")
         return scope
 
     def effect(self, scope: str, changes: Mapping[str, Any]) -> str:
-        """Return what a change does that must be confirmed; empty: it needs no confirmation.
+        """Return the effect of a change that needs confirmation; empty if it needs none.
 
         Raises:
-            InvalidParameter: a value means nothing.
+            InvalidParameter: a value is invalid.
         """
         if scope != EVERYBODY or "degree" not in changes:
             return ""
@@ -76,10 +76,8 @@ class ChangeChecks:
     def _effect(self, was: Degree, degree: Degree) -> str:
         served = self._scopes.served(self._clock() - HOUR_S)
         uploads = served.pop("upload", 0)
-        found = [f"default goes from {was} to {degree}. In the last hour that would have concerned {uploads} uploads"]
-        follows = (
-            "all wait for a person" if degree.waits else "those wait for a person of which the machine is not sure"
-        )
+        found = [f"default goes from {was} to {degree}. In the last hour that would have affected {uploads} uploads"]
+        follows = "all wait for a reviewer" if degree.waits else "those with low confidence wait for a reviewer"
         found.append(f"({follows}) and {sum(served.values())} live sessions")
         found.append("(refused)." if degree in (Degree.HUMAN_ONLY, Degree.SHADOW) else "(their finals are drafts).")
-        return " ".join([*found, "Confirm to do it."])
+        return " ".join([*found, "Confirm to continue."])

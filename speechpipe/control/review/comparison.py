@@ -1,5 +1,6 @@
-"""The machine beside the human: error rates with intervals, agreement over time, what is taken for what, and what may
-be promised. Pure functions of what was answered.
+"""Review statistics of bundles: word error rates with intervals, calibration, confusions, and the partial threshold.
+
+Pure functions of answered tasks.
 """
 
 from collections import Counter, defaultdict
@@ -21,47 +22,47 @@ LEAST_FOLD = 20
 
 @dataclass(frozen=True)
 class Standing:
-    """How one bundle stands with the people who look at its results."""
+    """The review statistics of one bundle."""
 
     bundle: str
     reviews: int
     units: int
-    wer: Rate  # of all traffic, by the chances with which it came to be looked at
-    blind: Rate  # of that, where the person did not see what the machine had said
+    wer: Rate  # of all traffic, weighted by the sampling chances
+    blind: Rate  # of blind reviews, where the reviewer did not see the machine's text
     edits: Mapping[str, int]
     agreement: tuple[tuple[float, Rate], ...]  # start of the day, error rate
-    confusions: tuple[tuple[str, str, int], ...]  # said, heard, how often
+    confusions: tuple[tuple[str, str, int], ...]  # reference word, recognized word, count
     unintelligible: int
     calibration: Calibration
     error_before: float | None  # expected calibration error of the recognizer's confidence
-    error_after: float | None  # of the calibrated one, on units that it was not fitted on
+    error_after: float | None  # of the calibrated confidence, cross-fitted
     promise: Promise
 
 
 @dataclass(frozen=True)
 class People:
-    """What reviews say."""
+    """The statistics of all reviews."""
 
     standings: tuple[Standing, ...] = ()
     reviewed_audio_s: float = 0.0
     work_s: float = 0.0
     reviewers: Mapping[str, int] = field(default_factory=dict)
-    waiting: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # tasks by state and why
+    waiting: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # tasks by state and reason
 
     @property
     def work_per_audio(self) -> float | None:
-        """Working time over length of the audio."""
+        """Working time divided by audio duration; None without answers."""
         return self.work_s / self.reviewed_audio_s if self.reviewed_audio_s else None
 
 
 def people(found: Iterable[Task], bound: float, delta: float) -> People:
-    """Return what answered tasks say, bundle by bundle."""
+    """Return the statistics of answered tasks by bundle. `bound` and `delta` are those of the partial threshold."""
     by_bundle: dict[str, list[Task]] = defaultdict(list)
     reviewers: Counter[str] = Counter()
     audio_s = work_s = 0.0
     for task in found:
         reviewers[task.reviewer] += 1
-        if task.work_s:  # answers that come from elsewhere say nothing of the time they took
+        if task.work_s:  # imported answers have no working time
             audio_s += task.duration_s
             work_s += task.work_s
         if task.bundle:
@@ -71,7 +72,7 @@ def people(found: Iterable[Task], bound: float, delta: float) -> People:
 
 
 def standing(bundle: str, found: Sequence[Task], bound: float, delta: float) -> Standing:
-    """Return how a bundle stands; nothing is said of what nobody answered."""
+    """Return a bundle's review statistics; tasks without an answer are ignored."""
     units = [(task, unit) for task in found for unit in task.compared.get("units", ())]
     pairs: Counter[tuple[str, str]] = Counter()
     days: dict[float, list[Reviewed]] = defaultdict(list)
@@ -101,7 +102,7 @@ def standing(bundle: str, found: Sequence[Task], bound: float, delta: float) -> 
 
 
 def wrong(unit: Mapping[str, Any]) -> float:
-    """Return the word errors of a unit over its words, at most 1."""
+    """Return the word errors of a unit divided by its words, at most 1."""
     return float(min(1.0, unit["edits"] / max(unit["words"], 1)))
 
 
@@ -110,7 +111,7 @@ def _reviewed(task: Task, unit: Mapping[str, Any]) -> Reviewed:
 
 
 def _calibration_errors(units: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
-    """Return the error before and after; after: each half by what was fitted on the other."""
+    """Return the calibration error before and after calibration, by two-fold cross-fitting."""
     if len(units) < 2 * LEAST_FOLD:
         return None, None
     confidence = np.array([unit["confidence"] for unit in units])

@@ -1,4 +1,4 @@
-"""An alarm takes the machine down by one degree of automation, where a policy wants that."""
+"""The sink that lowers the level of automation by one when an alarm fires, where the policy asks for it."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -7,8 +7,8 @@ from speechpipe.control.review.policy_repository import Automation
 from speechpipe.monitor.alarms import Alarm
 
 STAGES = frozenset({"vad", "asr", "people"})
-"""Those whose degradation makes texts worse. A server that is slow does not. An alarm of the input tells what clients
-send: where that makes texts worse, the recognizer's alarms tell so, too."""
+"""Stages whose degradation makes texts worse. A slow server does not. Input alarms describe what clients send; where
+that makes texts worse, alarms of the recognizer fire too."""
 
 CANDIDATES = frozenset({"canary", "shadow"})
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 class DemotionSink:
-    """A `Sink`. Alarms of an enterprise concern that tenant; those of consumers everybody else, or one of them.
+    """A `Sink`. Alarms of an enterprise affect that tenant; those of consumers all other tenants, or one of them.
 
-    `source` returns the tenant without whom an alarm would not stand, or nothing (`monitor/attribution.py`).
+    `source` returns the tenant without which an alarm would not hold, or an empty string (`monitor/attribution.py`).
     """
 
     name = "demotion"
@@ -31,10 +31,10 @@ class DemotionSink:
         self._source = source
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Demote; what is wrong with a candidate alone is for the rollout to end.
+        """Demote the scopes that the alarms affect. Alarms of a candidate alone are left to the rollout.
 
         Raises:
-            Conflict, SQLAlchemyError, OSError: a tenant could not be demoted. Those that were are left for an hour.
+            Conflict, SQLAlchemyError, OSError: a scope could not be demoted. Those that were are not again for an hour.
         """
         for alarm in alarms:
             condition = alarm.condition
@@ -48,7 +48,7 @@ class DemotionSink:
         reason = f"{alarm.condition.metric}: {alarm.condition.reason}"
         scopes = set(self._enterprises.intersection(group))
         if not scopes and (one := self._source(alarm)):
-            scopes, reason = {one}, f"{reason} (without this tenant it would not)"
+            scopes, reason = {one}, f"{reason} (only this tenant's sessions cause it)"
         for scope in scopes or (set(self._automation.policies()) - self._enterprises):
             if (new := self._automation.demote(scope, "speechpipe", reason)) is not None:
                 log.warning("%s is demoted to %s: %s", scope, new.policy.degree, reason)

@@ -1,4 +1,4 @@
-"""Reviews, and texts that people had a hand in, as plain data."""
+"""Reviews, policies and answered jobs as plain data for JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ TEXTS = ("text", "srt", "vtt")
 
 
 def answer(job: Job, tasks: Sequence[Task]) -> dict[str, Any]:
-    """Return a text that a person has answered for, segment by segment, with who each is from."""
+    """Return an answered job: its segments in order of time, each with its author."""
     found = [
         segment | {"channel": channel, "id": f"{task.id}-{number}"}
         for channel, task in enumerate(tasks)
@@ -37,7 +37,7 @@ def answer(job: Job, tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def captioned(job: Job, found: Mapping[str, Any]) -> str | None:
-    """Return the answer as text or captions, if that was asked for."""
+    """Return the answer as plain text or captions; None if another format was requested."""
     wanted = job.document["format"]
     if wanted not in TEXTS:
         return None
@@ -48,7 +48,7 @@ def captioned(job: Job, found: Mapping[str, Any]) -> str | None:
 
 
 def transcription(job: Job, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer as OpenAI's transcription object; with `segments` where `verbose_json` was asked for."""
+    """Return the answer as OpenAI's transcription object, with `segments` for `verbose_json`."""
     details = {key: found[key] for key in ("id", "bundle", "degree", "author", "segments")}
     document: dict[str, Any] = {"text": found["text"], "speechpipe": details}
     if job.document["format"] == "verbose_json":
@@ -63,7 +63,7 @@ def transcription(job: Job, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def task(item: Task, doubt: float) -> dict[str, Any]:
-    """Return a task as the person who holds it sees it."""
+    """Return a task as its reviewer sees it."""
     work = [
         {"start": said.start_s, "end": said.end_s, "text": said.text, "kind": said.kind, "of": list(said.of)}
         for said in item.work
@@ -89,19 +89,19 @@ def task(item: Task, doubt: float) -> dict[str, Any]:
 
 
 def row(item: Task) -> dict[str, Any]:
-    """Return a task as a line of a list: nothing of what is said in it."""
+    """Return a task as a row of a list, without any text."""
     names = ("id", "state", "why", "degree", "channel", "bundle", "tenant", "reviewer", "priority", "created_at")
     found = {name: getattr(item, name) for name in names}
     return found | {"duration": item.duration_s, "waited_for": bool(item.job), "skips": list(item.skips)}
 
 
 def policy(scope: str, item: Scoped) -> dict[str, Any]:
-    """Return what holds for a scope."""
+    """Return the policy of a scope."""
     return {"scope": scope, "revision": item.revision, "changed_at": item.changed_at, **item.policy.document()}
 
 
 def entry(item: Entry) -> dict[str, Any]:
-    """Return a line of the history of automation."""
+    """Return an entry of the automation history."""
     names = ("scope", "revision", "at", "actor", "action", "degree", "was", "reason")
     return {name: getattr(item, name) for name in names}
 
@@ -112,7 +112,7 @@ def rate(item: Rate) -> dict[str, Any]:
 
 
 def people(item: People) -> dict[str, Any]:
-    """Return what reviews say."""
+    """Return the statistics of all reviews."""
     return {
         "waiting": {state: dict(by) for state, by in item.waiting.items()},
         "reviewed_audio_s": item.reviewed_audio_s,
@@ -124,7 +124,7 @@ def people(item: People) -> dict[str, Any]:
 
 
 def standing(item: Standing) -> dict[str, Any]:
-    """Return how a bundle stands with the people."""
+    """Return the review statistics of a bundle."""
     promised = item.promise
     return {
         "bundle": item.bundle,

@@ -1,14 +1,15 @@
-"""The machine's draft of a session, which a person edits or judges."""
+"""The machine's draft of a session, for a reviewer."""
 
 from speechpipe.control.review.tasks import DraftSegment
 from speechpipe.serving.completed import CompletedSession
 from speechpipe.types import Utterance
 
 LEAST_S = 0.01
+"""The shortest segment."""
 
 
 def draft(session: CompletedSession) -> tuple[DraftSegment, ...]:
-    """Return what the machine heard in a session, as pieces that a person answers one by one."""
+    """Return the segments that the machine recognized in a session."""
     return tuple(_piece(utterance) for utterance in session.utterances)
 
 

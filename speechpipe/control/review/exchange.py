@@ -1,4 +1,4 @@
-"""Reviews out to other tools and back in: what each came to, one by one, so that nothing is lost silently."""
+"""Export of reviews to other tools, and import of answers, with the result of each."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ FORMATS = ("label-studio", "manifest")
 
 @dataclass
 class Outcome:
-    """What became of an import."""
+    """The result of an import: counts by cause, and the refused answers."""
 
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -25,10 +25,10 @@ class Outcome:
 def exported(
     operations: ReviewOperations, form: str, audio_of: "AudioOf", tenant: str | None = None, since: float = 0.0
 ) -> Iterator[dict[str, Any]]:
-    """Yield what is answered (and, for Label Studio, what is open) while others go on reviewing.
+    """Yield answered tasks (and open ones for Label Studio). Reviews may continue meanwhile.
 
     Raises:
-        InvalidParameter: no such format.
+        InvalidParameter: there is no such format.
         StoreUnavailable: the store cannot be read.
     """
     if form not in FORMATS:
@@ -44,32 +44,32 @@ def exported(
 
 
 class AudioOf:
-    """Names the audio of a task: below a URL, or below a folder."""
+    """Returns the URL or path of a task's audio: `base`, the task's id, `suffix`."""
 
     def __init__(self, base: str, suffix: str) -> None:
         self._base = base
         self._suffix = suffix
 
     def __call__(self, task: Task) -> str:
-        """Return the name."""
+        """Return the URL or path."""
         return f"{self._base}{task.id}{self._suffix}"
 
 
 def imported(operations: ReviewOperations, given: Any, reviewer: Reviewer) -> Outcome:
-    """Take answers from Label Studio; each is taken whole or refused with its cause, whatever becomes of the others.
+    """Import answers from Label Studio. Each is imported whole or refused with its cause, independently of the others.
 
     Raises:
-        BadInput: it is no export of Label Studio.
-        StoreUnavailable: the store cannot be used; what was taken until then stays.
+        BadInput: `given` is not an export of Label Studio.
+        StoreUnavailable: the store cannot be used; answers imported until then stay.
     """
     outcome = Outcome()
     for found in label_studio.read(given):
         try:
             task = operations.task(found.id, reviewer)
             if task.state.over:
-                raise InvalidParameter(f"it is {task.state} already", cause="repeated")
+                raise InvalidParameter(f"the review is {task.state} already", cause="repeated")
             if found.audio_hash != task.audio_hash:
-                raise InvalidParameter("its audio is not the one that was exported", cause="audio_altered")
+                raise InvalidParameter("the audio is not the one that was exported", cause="audio_altered")
             operations.put(task, found.by, label_studio.answer(task, found))
         except UnknownName:
             _refuse(outcome, found.id, "unknown_id", "there is no such review")

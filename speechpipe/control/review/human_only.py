@@ -1,4 +1,4 @@
-"""An upload that only a person may answer: its audio is kept, the cascade is not asked."""
+"""Uploads that only a reviewer answers: their audio is stored, and the cascade is not run."""
 
 from typing import BinaryIO
 
@@ -13,11 +13,11 @@ from speechpipe.types import SAMPLE_RATE_HZ
 
 
 def hand_over(service: Service, file: BinaryIO, asked: TranscriptionRequest, job: Job) -> None:
-    """Keep the audio of an upload and ask a person for its text.
+    """Store the audio of an upload and create the review tasks for its text.
 
     Raises:
         BadInput: the file cannot be read.
-        StoreUnavailable: it cannot be kept.
+        StoreUnavailable: the audio or the tasks cannot be stored.
     """
     reviewing = reviewing_of(service)
     source = AudioSource(file, asked.choice, asked.max_s)
@@ -25,7 +25,7 @@ def hand_over(service: Service, file: BinaryIO, asked: TranscriptionRequest, job
     keepers = [reviewing.hold(session_id) for session_id in ids]
     try:
         if None in keepers:
-            raise StoreUnavailable("the audio cannot be kept until a person hears it")
+            raise StoreUnavailable("the audio cannot be stored for a reviewer")
         samples = [0] * len(ids)
         for blocks in source.blocks():
             for channel, block in enumerate(blocks):

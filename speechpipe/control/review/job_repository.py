@@ -1,4 +1,4 @@
-"""What a client waits for: an upload that a person must answer first, and whom to call when it is done."""
+"""Jobs: uploads whose clients wait for a reviewer's answer, with their callbacks."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,15 +15,15 @@ from speechpipe.foundation.storage.schema import review_tasks as tasks
 WAITING, DONE, FAILED = "waiting", "done", "failed"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 3600.0
 TRIES = 20
-"""Of a callback, with pauses that double: for about a day."""
+"""Tries of a callback; with doubling pauses they take about a day."""
 
 CLAIM_S = 60.0
-"""For how long a call belongs to the process that makes it: longer than a call can take."""
+"""How long a claim of a callback lasts: longer than a call can take."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One upload. `document`: what it takes to answer it in the format that was asked for."""
+    """One upload. `document` has what is needed to answer in the requested format."""
 
     id: str
     tenant: str
@@ -38,10 +38,10 @@ class Job:
 
 
 def finish_job(connection: Connection, job: str, now: float) -> None:
-    """Note the end of a job if none of its tasks is open; within the transaction that ended the last one."""
+    """Close a job if none of its tasks is open. Runs in the transaction that closed a task."""
     if not job:
         return
-    # The job is locked first: of two tasks that end at once, in two processes, the later sees the earlier.
+    # The job is locked first, so that of two tasks closed at once by two processes the later sees the earlier.
     connection.execute(update(jobs).where(jobs.c.id == job).values(state=jobs.c.state))
     states = {row.state for row in connection.execute(select(tasks.c.state).where(tasks.c.job == job))}
     if not all(TaskState(state).over for state in states):
@@ -58,44 +58,44 @@ def finish_job(connection: Connection, job: str, now: float) -> None:
 
 
 class Jobs:
-    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+    """Access to the jobs table. Thread-safe. Every method raises SQLAlchemyError if it cannot be used."""
 
     def __init__(self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._clock = clock
 
     def add(self, job: Job, connection: Connection) -> None:
-        """Add a job, within the transaction that adds its tasks."""
+        """Insert a job, in the transaction that inserts its tasks."""
         row = {"id": job.id, "tenant": job.tenant, "created_at": job.created_at, "document": dict(job.document)}
         row |= {"state": WAITING, "cause": "", "callback": job.callback, "callback_state": "none"}
         connection.execute(insert(jobs), {**row, "callback_tries": 0, "callback_at": 0.0})
 
     def job(self, id_: str, tenant: str | None) -> Job:
-        """Return a job of a tenant; of anybody if None.
+        """Return a job of a tenant; None: of any tenant.
 
         Raises:
-            UnknownName: there is none; another tenant's is none.
+            UnknownName: there is none, or it is another tenant's.
         """
         with self._engine().connect() as connection:
             row = connection.execute(select(jobs).where(jobs.c.id == id_)).first()
         if row is None or (tenant is not None and row.tenant != tenant):
-            raise UnknownName(f"no transcription {id_!r} waits for a person", cause="not_found")
+            raise UnknownName(f"no transcription {id_!r} waits for a reviewer", cause="not_found")
         return _job(row)
 
     def due(self, most: int = 10) -> list[Job]:
-        """Return jobs whose clients are to be called now, the longest due first."""
+        """Return jobs whose callbacks are due, the longest due first."""
         query = select(jobs).where(jobs.c.callback_state == "due", jobs.c.callback_at <= self._clock())
         query = query.order_by(jobs.c.callback_at, jobs.c.id).limit(most)
         with self._engine().connect() as connection:
             return [_job(row) for row in connection.execute(query)]
 
     def claim(self, job: Job) -> Job | None:
-        """Take a due call for this process, and count the try; None if another process has taken it.
+        """Claim a due callback for this process and count the try; None if another process has claimed it.
 
-        A call whose process dies is due again after `CLAIM_S`; what broke the process does not run without end.
+        If the process dies, the callback is due again after `CLAIM_S`. The number of tries is limited in that case too.
         """
         tries = job.callback_tries + 1
-        if tries > TRIES:  # nobody noted how the last one went
+        if tries > TRIES:  # the last try was claimed and its result never recorded
             self._write(job, {"callback_state": "failed"})
             return None
         if not self._write(job, {"callback_tries": tries, "callback_at": self._clock() + CLAIM_S}):
@@ -103,24 +103,24 @@ class Jobs:
         return replace(job, callback_tries=tries)
 
     def postpone(self, job: Job, seconds: float) -> None:
-        """Make a due call later; that is no try."""
+        """Postpone a due callback without counting a try."""
         self._write(job, {"callback_at": self._clock() + seconds})
 
     def called(self, job: Job, *, reached: bool) -> None:
-        """Note how a claimed call went; what failed is tried again, with longer and longer pauses."""
+        """Record the result of a claimed callback; failures are retried with growing pauses."""
         tries = job.callback_tries
         pause_s = min(FIRST_PAUSE_S * 2.0 ** (tries - 1), LONGEST_PAUSE_S)
         state = "sent" if reached else "failed" if tries >= TRIES else "due"
         self._write(job, {"callback_state": state, "callback_at": self._clock() + pause_s})
 
     def _write(self, job: Job, values: Mapping[str, Any]) -> bool:
-        """Change a call that is due, if nobody has tried it since `job` was read."""
+        """Update a due callback; return False if another process has tried it since `job` was read."""
         mine = and_(jobs.c.id == job.id, jobs.c.callback_state == "due", jobs.c.callback_tries == job.callback_tries)
         with self._engine().begin() as connection:
             return connection.execute(update(jobs).where(mine).values(**values)).rowcount == 1
 
     def forget(self, before: float) -> int:
-        """Delete what was over before; return how many."""
+        """Delete jobs that were closed before that time; return how many."""
         with self._engine().begin() as connection:
             return connection.execute(delete(jobs).where(jobs.c.finished_at < before)).rowcount
 

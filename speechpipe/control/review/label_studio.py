@@ -1,7 +1,7 @@
-"""Label Studio round trip, in its raw JSON: the short formats keep only the first region's text.
+"""Export to and import from Label Studio in its raw JSON, because the short formats keep only the first region's text.
 
 https://labelstud.io/guide/task_format and https://labelstud.io/guide/export#Raw-JSON-format-of-completed-tasks. A
-segment is a region: one `labels` result for its kind and one `textarea` result for its text share the region's `id`.
+segment is a region: a `labels` result for its kind and a `textarea` result for its text share the region's `id`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,12 +21,12 @@ CONFIG = f"""<View>
   <TextArea name="{FROM_TEXT}" toName="{TO}" perRegion="true" editable="true" displayMode="region-list"/>
 </View>
 """
-"""The labelling interface that our tasks are made for."""
+"""The labelling interface for exported tasks."""
 
 
 def exported(task: Task, audio_url: str) -> dict[str, Any]:
-    """Return a task with the machine's segments as its prediction, and a person's, if any, as its annotation."""
-    # The machine's segments as they were; a blind task shows none.
+    """Return a task with the machine's segments as its prediction and the reviewer's, if any, as its annotation."""
+    # The machine's segments are exported as they were recognized; a blind task has none.
     regions = [] if task.draft.blind else [
         region
         for piece in task.draft.pieces
@@ -74,7 +74,7 @@ def _regions(id_: str, span: tuple[float, float], text: str, kind: Kind, duratio
 
 @dataclass(frozen=True)
 class Imported:
-    """One annotated task as it came back."""
+    """An annotated task of an import."""
 
     id: str
     audio_hash: str
@@ -83,21 +83,21 @@ class Imported:
 
 
 def read(given: Any, most: int = 10_000) -> list[Imported]:
-    """Return the annotated tasks of an export of Label Studio; tasks without an annotation are left out.
+    """Return the annotated tasks of a Label Studio export; tasks without an annotation are left out.
 
-    Of several annotations the newest counts that was not cancelled.
+    Of several annotations, the newest that was not cancelled counts.
 
     Raises:
-        BadInput: it is no such export.
+        BadInput: it is not such an export.
     """
     if not isinstance(given, list) or len(given) > most:
-        raise BadInput(f"an export of Label Studio is a list of {most} tasks at most", cause="not_label_studio")
+        raise BadInput(f"expected a Label Studio export: a list of at most {most} tasks", cause="not_label_studio")
     found = []
     for number, item in enumerate(given, 1):
         data = item.get("data") if isinstance(item, dict) else None
         if not isinstance(data, dict) or not isinstance(data.get("speechpipe_id"), str):
             raise BadInput(
-                f"task {number} has no data.speechpipe_id: it was not exported here", cause="not_label_studio"
+                f"task {number} has no data.speechpipe_id: it was not exported by speechpipe", cause="not_label_studio"
             )
         annotations = item.get("annotations", [])
         if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
@@ -120,13 +120,13 @@ def read(given: Any, most: int = 10_000) -> list[Imported]:
 
 
 def answer(task: Task, found: Imported) -> tuple[AnswerSegment, ...]:
-    """Return what a person said there, checked as if it had been said here.
+    """Return the answer segments of an imported task, validated like those of the review page.
 
-    A region with the id of one of the machine's segments stands for it; a segment of the machine without a region of
-    its own stands for the regions that overlap it, or was deleted: there is no speech in it.
+    A region with the id of a draft segment covers it. A draft segment without a region of its own is covered by the
+    regions that overlap it; without any, it was deleted and counts as no speech.
 
     Raises:
-        InvalidParameter: a region that means nothing.
+        InvalidParameter: a region is invalid.
     """
     regions: dict[str, dict[str, Any]] = {}
     for item in found.result:
@@ -149,7 +149,7 @@ def answer(task: Task, found: Imported) -> tuple[AnswerSegment, ...]:
 
 
 def _adopt(task: Task, segments: list[dict[str, Any]], missing: Iterable[str]) -> None:
-    """Have the machine's segments without a region stand for whatever overlaps them; deleted ones for silence."""
+    """Assign draft segments without a region to overlapping regions; add no-speech segments for deleted ones."""
     gone = set(missing)
     for piece in task.draft.pieces:
         if piece.id not in gone:

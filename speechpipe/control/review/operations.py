@@ -1,4 +1,4 @@
-"""What is done with reviews: hand them out, take answers, compare, answer the clients that wait. A store, no server."""
+"""Review operations on a store: tasks, answers, statistics, and jobs that clients wait for. No server is needed."""
 
 import time
 import uuid
@@ -26,6 +26,7 @@ from speechpipe.serving.telemetry.records import feedback_record
 DEFAULT = Policy()
 
 CACHED_S = 60.0
+"""The granularity of `since` in cached statistics."""
 MOST_CACHED = 8
 
 
@@ -39,11 +40,11 @@ class ReviewOperations:
         self.queue = ReviewQueue(lambda: store.engine, clock)
         self.task_stats = TaskStats(lambda: store.engine)
         self.jobs = Jobs(lambda: store.engine, clock)
-        self._known: dict[tuple[object, ...], People] = {}  # a dashboard asks every few seconds
-        self.on_done: Callable[[Task], None] = lambda _: None
+        self._known: dict[tuple[object, ...], People] = {}  # cached, because dashboards ask every few seconds
+        self.on_done: Callable[[Task], None] = lambda _: None  # called with each newly answered task
 
     def add(self, tasks: Sequence[Task], job: Job | None) -> None:
-        """Add tasks, and who waits for them; all or nothing."""
+        """Insert tasks and the job that waits for them, in one transaction."""
         with translating_store_errors(), self._store.engine.begin() as connection:
             if job is not None:
                 self.jobs.add(job, connection)
@@ -52,12 +53,12 @@ class ReviewOperations:
     # ---- answers ----
 
     def submit(self, id_: str, reviewer: Reviewer, lease: str, given: Any, step_s: float) -> Task:
-        """Take a person's answer; it is in the store when this returns.
+        """Store a reviewer's answer before returning; return the task.
 
         Raises:
-            UnknownName: no such task of theirs.
-            InvalidParameter: something in it means nothing.
-            Conflict: it is somebody else's now.
+            UnknownName: there is no such task for this reviewer.
+            InvalidParameter: a segment is invalid.
+            Conflict: another reviewer has the task now, or it is closed.
         """
         with translating_store_errors():
             said = read_answer(self.task(id_, reviewer), given)
@@ -67,10 +68,10 @@ class ReviewOperations:
         return done
 
     def put(self, task: Task, by: str, said: Sequence[AnswerSegment]) -> Task:
-        """Take an answer that was given elsewhere.
+        """Store an imported answer.
 
         Raises:
-            Conflict: it is answered, or somebody works on it.
+            Conflict: the task is answered, or a reviewer works on it.
         """
         with translating_store_errors():
             done = self.queue.put(task.id, by, said, _compare)
@@ -78,10 +79,10 @@ class ReviewOperations:
         return done
 
     def task(self, id_: str, reviewer: Reviewer) -> Task:
-        """Return a task that this person may see.
+        """Return a task that this reviewer may see.
 
         Raises:
-            UnknownName: there is none; another tenant's is none.
+            UnknownName: there is none, or it is another tenant's.
         """
         with translating_store_errors():
             found = self.queue.task(id_)
@@ -90,7 +91,7 @@ class ReviewOperations:
         return found
 
     def feedback(self, task: Task) -> Record | None:
-        """Return what a review says to the monitor; None if it is no fair sample, or the session is not known."""
+        """Return the feedback record of a review; None if it is not a fair sample or its session is unknown."""
         units = [unit for unit in task.compared.get("units", ()) if evenly(unit, task.draft.base)]
         words = sum(unit["words"] for unit in units)
         with translating_store_errors():
@@ -104,7 +105,7 @@ class ReviewOperations:
     # ---- for clients that wait ----
 
     def told(self, job: Job) -> dict[str, object]:
-        """Return what a client is called with: that it is over, and where the text is. Never the text."""
+        """Return the body of a job's callback: its status and the URL of the text, never the text."""
         return {
             "id": job.id,
             "status": job.state,
@@ -113,10 +114,10 @@ class ReviewOperations:
         }
 
     def waiting(self, id_: str, tenant: str | None) -> tuple[Job, list[Task]]:
-        """Return what a client waits for.
+        """Return a job and its tasks.
 
         Raises:
-            UnknownName: there is nothing of theirs.
+            UnknownName: there is none, or it is another tenant's.
         """
         with translating_store_errors():
             return self.jobs.job(id_, tenant), self.queue.of_job(id_)
@@ -131,7 +132,7 @@ class ReviewOperations:
         delta: float = DEFAULT.delta,
         tenant: str | None = None,
     ) -> People:
-        """Return how the bundles stand with the people."""
+        """Return the review statistics since a time, by bundle."""
         with translating_store_errors():
             waiting = self.task_stats.counts(tenant)
             key = (since // CACHED_S, bound, delta, tenant, self.task_stats.newest())
@@ -144,12 +145,12 @@ class ReviewOperations:
 
 def _compare(task: Task, said: Sequence[AnswerSegment]) -> Mapping[str, Any]:
     if not task.bundle:
-        return {"units": [], "pairs": []}  # the machine was not asked
+        return {"units": [], "pairs": []}  # the cascade was not run
     return compare(task, said, align)
 
 
 def author(task: Task) -> Author:
-    """Return who a task's answered text is from."""
+    """Return the author of a task's text."""
     if task.state is not TaskState.DONE:
         return Author.MACHINE
     drafted = any(piece.text for piece in task.draft.pieces) and not task.draft.blind
@@ -157,7 +158,7 @@ def author(task: Task) -> Author:
 
 
 def segments(task: Task) -> list[dict[str, Any]]:
-    """Return a task's text as it is delivered: what people said, and what was accepted without them."""
+    """Return a task's text as it is delivered: the reviewer's segments, and the machine's accepted ones."""
     answered = {name for said in task.work for name in said.of}
     by = author(task)
     found = [

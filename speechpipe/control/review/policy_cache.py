@@ -1,4 +1,4 @@
-"""What holds for whom, as a running server knows it: the policies, and what is known of each bundle's confidence."""
+"""The automation policies and confidence calibrations of bundles, cached in a running server."""
 
 import logging
 import threading
@@ -14,10 +14,11 @@ from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import EVERYBODY, NOT_FOLLOWED, EffectivePolicy, Policy
 
 STANDING_S = 90 * 86_400.0
-"""What is known of a bundle's confidence is of so long, at most."""
+"""Calibrations are fitted on the reviews of this long."""
 
 
 TRACES = ("speechpipe.db", "route.json", "reviews", "retrain")
+"""Files that show that a server has used a state directory before."""
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +30,16 @@ class _Standing:
 
 
 class PolicyCache:
-    """Thread-safe. `refresh` and `judge` raise what the store raises; everything else goes on with what is known.
+    """Thread-safe. `refresh` and `judge` raise errors of the store; all other methods use what is cached.
 
-    The policies are those of the store, from the first time that it can be read. Before, and while it cannot be, those
-    of the copy in the state directory hold. Where neither can be read nobody knows what was said: people are asked for
-    everything (`assist`, or the default degree if that is lower).
+    The policies are those of the store once it has been read, and those of the copy in the state directory before. If
+    neither can be read, the policies are unknown: `assist` applies to all tenants, or the default level if lower.
     """
 
     def __init__(
         self, operations: ReviewOperations, copy: Path, clock: Callable[[], float], default: Degree = Degree.FULL
     ) -> None:
-        """Read the copy; `default` is the degree of whoever nobody has said anything of."""
+        """Read the copy. `default` is the level of tenants without a policy."""
         self._operations = operations
         self._copy = copy
         self._clock = clock
@@ -48,16 +48,16 @@ class PolicyCache:
         self._standings: dict[tuple[str, float, float], _Standing] = {}
         self._newest = -1.0
         self._lock = threading.Lock()
-        self._read = False  # whether the store has been read
+        self._read = False  # whether the store has been read once
         self._careful = {EVERYBODY: Scoped(Policy(min(default, Degree.ASSIST, key=list(Degree).index)), 0, 0.0)}
         self._damaged = False
         try:
             known = kept(copy)
         except BadInput as error:
-            log.error("%s; people are asked for everything until the store says what holds", error)
+            log.error("%s; a reviewer is asked for every text until the store can be read", error)
             known, self._damaged = None, True
-        self._known: Mapping[str, Scoped] = known or {}  # of the store, or the copy
-        # No copy: a server that has never run here, or one whose copy was deleted. It has left other traces then.
+        self._known: Mapping[str, Scoped] = known or {}  # from the store or the copy
+        # Without a copy this is a new server, or the copy was deleted, in which case there are other traces.
         self._unknown = self._damaged or (known is None and _has_run(copy.parent))
 
     @property
@@ -65,18 +65,18 @@ class PolicyCache:
         return self._careful if self._unknown else self._known
 
     def refresh(self) -> None:
-        """Read the policies anew, and keep a copy beside the store.
+        """Read the policies from the store, and write the copy.
 
-        Policies are never deleted: a store that has none of those that are known has lost them, and gets them back.
+        Policies are never deleted. If the store has none and this cache has some, they are lost and restored.
         """
         found = self._operations.automation.policies()
         with self._lock:
             if not found and self._known:
-                log.error("the store has lost the degrees of automation; it gets those back that this server knows")
+                log.error("the store has lost the automation policies; they are restored from this server's copy")
                 self._operations.automation.restore(self._known)
                 found = self._operations.automation.policies()
             before, self._known = self._known, found
-            # A damaged copy may have said more than an empty store does: somebody must say what holds.
+            # A damaged copy may have had policies that an empty store has not: an operator must set them.
             self._unknown = self._damaged = self._damaged and not found
             first, self._read = not self._read, True
             if self._unknown:
@@ -88,7 +88,7 @@ class PolicyCache:
             keep(self._copy, found)
 
     def judge(self) -> None:
-        """Fit what is known of each bundle's confidence, if there are new answers or other bounds."""
+        """Fit the calibration of each bundle's confidence if there are new answers or other bounds."""
         newest = self._operations.task_stats.newest()
         wanted = {(item.policy.bound, item.policy.delta) for item in self._policies.values()}
         known = {(bound, delta) for _, bound, delta in self._standings}
@@ -101,7 +101,7 @@ class PolicyCache:
         self._standings, self._newest = found, newest
 
     def terms(self, tenant: str, bundle: str = "") -> EffectivePolicy:
-        """Return what holds for a new session."""
+        """Return the policy that applies to a new session of a tenant on a bundle (its id)."""
         policy = resolve(self._policies, tenant)
         if policy is None:
             return NOT_FOLLOWED if self._base.degree is Degree.FULL else EffectivePolicy(self._base, followed=True)
@@ -116,5 +116,5 @@ class PolicyCache:
 
 
 def _has_run(state: Path) -> bool:
-    """Whether a server has worked in a state directory before."""
+    """Whether a server has used this state directory before."""
     return any((state / name).exists() for name in TRACES)

@@ -1,4 +1,4 @@
-"""Degrees of automation in the store, with their history. A change is written only onto the revision it came from."""
+"""Automation policies in the store, with their history. Writes compare-and-swap on the revision."""
 
 import json
 import logging
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 MOST_SCOPE = 128
 
 DEMOTE_AGAIN_S = 3600.0
-"""What one degree less has not mended by then is worth another."""
+"""A scope is not demoted again within this time, because one degradation causes several alarms."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the history."""
+    """An entry of the history."""
 
     scope: str
     revision: int
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Scoped:
-    """A policy as it stands."""
+    """A stored policy with its revision and time of change (unix seconds)."""
 
     policy: Policy
     revision: int
@@ -50,18 +50,18 @@ class Scoped:
 
 
 class Automation:
-    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+    """Access to the tables. Thread-safe. Every method raises SQLAlchemyError if the database cannot be used."""
 
     def __init__(
         self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time, base: Policy | None = None
     ) -> None:
-        """Prepare; `base` is what holds where nobody has said anything."""
+        """Take the database; `base` is the policy of tenants for which none is stored."""
         self.engine = engine
         self._clock = clock
         self.base = base or Policy()
 
     def policies(self) -> dict[str, Scoped]:
-        """Return what was said, by scope."""
+        """Return the stored policies by scope."""
         with self.engine().connect() as connection:
             rows = connection.execute(select(automation)).all()
         return {row.scope: Scoped(Policy().changed(row.document), row.revision, row.changed_at) for row in rows}
@@ -69,11 +69,11 @@ class Automation:
     def set(
         self, scope: str, changes: Mapping[str, Any], actor: str, reason: str, *, revision: int | None = None
     ) -> Scoped:
-        """Change the policy of a scope; what is not named stays. `revision`: that which the change was made from.
+        """Change fields of a scope's policy. `revision`: the one that the change is based on; None: the current one.
 
         Raises:
-            InvalidParameter: a value that means nothing.
-            Conflict: somebody else has changed it meanwhile.
+            InvalidParameter: a value is invalid.
+            Conflict: the policy was changed meanwhile.
         """
         if not scope or len(scope) > MOST_SCOPE or not scope.isprintable():
             raise InvalidParameter(f"a scope is a tenant, or {EVERYBODY!r}", param="scope")
@@ -84,18 +84,18 @@ class Automation:
         return self._write(scope, old, old.policy.changed(changes), ("set", actor, reason))
 
     def demote(self, scope: str, actor: str, reason: str) -> Scoped | None:
-        """Take a scope down by one degree; one that has no policy of its own begins at that of everybody.
+        """Lower the level of a scope by one. A scope without a policy of its own starts from the default policy.
 
-        None if its policy does not want that, it is at *assist* or below, or it was demoted a moment ago: the alarms
-        of one degradation come one after the other.
+        Returns None if the policy does not allow demotion, the level is *assist* or below, or the scope was demoted
+        less than `DEMOTE_AGAIN_S` ago.
 
         Raises:
-            Conflict: somebody else has changed it meanwhile.
+            Conflict: the policy was changed meanwhile.
         """
         found = self.policies()
         old = found.get(scope) or (Scoped(found[EVERYBODY].policy, 0, 0.0) if EVERYBODY in found else None)
         if old is None or not old.policy.demote or old.policy.degree.waits:
-            return None  # below assist the machine says nothing that could be wrong
+            return None  # at assist and below, nothing is delivered without a reviewer
         last = next((entry for entry in self.history() if entry.scope == scope), None)
         if last is not None and last.action == "demote" and self._clock() - last.at < DEMOTE_AGAIN_S:
             return None
@@ -103,12 +103,12 @@ class Automation:
         return self._write(scope, old, new, ("demote", actor, reason))
 
     def restore(self, known: Mapping[str, Scoped]) -> None:
-        """Write policies into a store that has lost all of them.
+        """Write policies into a store that has lost them.
 
         Raises:
-            Conflict: somebody else is doing it.
+            Conflict: another process is doing it.
         """
-        said = ("restore", "speechpipe", "the store had lost it; from the copy that the server keeps")
+        said = ("restore", "speechpipe", "the store had lost the policy; restored from the server's copy")
         with self.engine().begin() as connection:
             for scope, item in known.items():
                 self._write(scope, Scoped(item.policy, 0, 0.0), item.policy, said, connection)
@@ -117,7 +117,7 @@ class Automation:
         self, scope: str, old: Scoped, policy: Policy, said: tuple[str, str, str], connection: Connection | None = None
     ) -> Scoped:
         new = Scoped(policy, old.revision + 1, self._clock())
-        message = f"{scope} was changed by somebody else at the same time"
+        message = f"the policy of {scope} was changed at the same time"
         try:
             with nullcontext(connection) if connection is not None else self.engine().begin() as mine:
                 if not _changed(mine, scope, old, new):
@@ -128,7 +128,7 @@ class Automation:
         return new
 
     def history(self, most: int = 200) -> list[Entry]:
-        """Return what was said, the newest first."""
+        """Return the latest changes, newest first."""
         query = select(automation_history).order_by(automation_history.c.id.desc()).limit(most)
         with self.engine().connect() as connection:
             rows = connection.execute(query).all()
@@ -139,7 +139,7 @@ class Automation:
 
 
 def _changed(connection: Connection, scope: str, old: Scoped, new: Scoped) -> bool:
-    """Write a policy onto the revision that it was made from; False if that is not there any more."""
+    """Write a policy if the stored revision is still that of `old`; return whether it was."""
     row = {"revision": new.revision, "document": new.policy.document(), "changed_at": new.changed_at}
     if old.revision == 0:
         connection.execute(insert(automation), {"scope": scope, **row})
@@ -164,24 +164,24 @@ def _line(scope: str, old: Scoped, new: Scoped, said: tuple[str, str, str]) -> d
 
 
 def resolve(policies: Mapping[str, Scoped], tenant: str) -> Policy | None:
-    """Return the policy of a tenant: its own, or that of everybody; None if nobody has said anything."""
+    """Return the policy of a tenant: its own, or the default one; None if there is neither."""
     found = policies.get(tenant) or policies.get(EVERYBODY)
     return found.policy if found is not None else None
 
 
 def keep(path: Path, policies: Mapping[str, Scoped]) -> None:
-    """Keep a copy beside the store: a server that starts without it does not become more automatic than it was."""
+    """Write the copy of the policies, so that a server that starts without its store has the same automation."""
     try:
         write_file(path, json.dumps({scope: found.policy.document() for scope, found in policies.items()}).encode())
     except OSError as error:
-        log.warning("the copy of the degrees of automation cannot be written: %s", error)
+        log.warning("the copy of the automation policies cannot be written: %s", error)
 
 
 def kept(path: Path) -> dict[str, Scoped] | None:
-    """Return the copy; None if there is none.
+    """Return the policies of the copy; None if there is no copy.
 
     Raises:
-        BadInput: there is one, and it cannot be read.
+        BadInput: the copy cannot be read.
     """
     try:
         found = json.loads(path.read_text())
@@ -189,4 +189,4 @@ def kept(path: Path) -> dict[str, Scoped] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, TypeError, SpeechpipeError) as error:
-        raise BadInput(f"the copy of the degrees of automation cannot be read: {error}") from error
+        raise BadInput(f"the copy of the automation policies cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Tasks as rows of the store, and back."""
+"""Conversion between review tasks and their table rows."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,12 +11,12 @@ from speechpipe.foundation.storage.schema import review_tasks
 
 
 def said_row(said: AnswerSegment) -> dict[str, Any]:
-    """Return a person's segment as data."""
+    """Return an answer segment as JSON data."""
     return {"start": said.start_s, "end": said.end_s, "text": said.text, "kind": said.kind.value, "of": list(said.of)}
 
 
 def task_row(task: Task) -> dict[str, Any]:
-    """Return a task as a row."""
+    """Return the table row of a task."""
     plain = ("id", "job", "tenant", "channel", "bundle", "degree", "why", "priority", "state", "revision")
     rest = ("created_at", "duration_s", "audio_hash", "lease", "reviewer", "leased_until", "work_s", "finished_at")
     return {
@@ -30,7 +30,7 @@ def task_row(task: Task) -> dict[str, Any]:
 
 
 def read_task(row: Row[Any]) -> Task:
-    """Return the task of a row."""
+    """Return the task of a table row."""
     values = dict(row._mapping)
     draft = values.pop("draft")
     pieces = tuple(DraftSegment(**piece) for piece in draft.pop("pieces"))
@@ -42,5 +42,5 @@ def read_task(row: Row[Any]) -> Task:
 
 
 def of_tenant(query: Select[Any], tenant: str | None) -> Select[Any]:
-    """Return a query of tasks for one tenant; for all if None."""
+    """Return a query restricted to one tenant; None: unchanged."""
     return query if tenant is None else query.where(review_tasks.c.tenant == tenant)

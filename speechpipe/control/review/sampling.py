@@ -1,4 +1,4 @@
-"""Which results a person looks at, and with what chance: the chances are what makes all estimates unbiased."""
+"""Sampling of sessions for review, with known chances, which make the estimates unbiased."""
 
 import math
 import random
@@ -12,23 +12,24 @@ from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import EffectivePolicy, Policy
 
 Draw = Callable[[], float]
-"""A number in [0, 1), evenly."""
+"""A uniform random number in [0, 1)."""
 
 
 MOST_TIMES = 5.0
+"""The chance of a long session is at most this many times that of a session of one word."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is to be done with one session. `why` None: nobody looks at it."""
+    """The sampling decision on one session. `why` None: it is not reviewed."""
 
     draft: Draft
     why: ReviewReason | None
-    waits: bool = False  # its client gets nothing before a person has answered
+    waits: bool = False  # its client gets no text before a reviewer has answered
 
     @property
     def priority(self) -> float:
-        """The more urgent, the higher; of two alike the less confident first."""
+        """Higher is more urgent; of equal reasons, the less confident first."""
         if self.why is None:
             return 0.0
         known = [piece.confidence for piece in self.draft.pieces if piece.confidence is not None and piece.needs]
@@ -37,7 +38,7 @@ class Drawn:
 
 
 def drawn(pieces: Sequence[DraftSegment], terms: EffectivePolicy, *, live: bool, draw: Draw = random.random) -> Drawn:
-    """Return which pieces a person looks at, after the machine has spoken. Nobody waits for what was spoken live."""
+    """Decide which segments of a recognized session are reviewed. Live sessions never wait for the answer."""
     policy = terms.policy
     if not terms.followed:
         return Drawn(Draft(tuple(pieces)), None)
@@ -73,7 +74,7 @@ def _partial(pieces: Sequence[DraftSegment], terms: EffectivePolicy, *, audited:
 
 
 def disagreeing(pieces: Sequence[DraftSegment], terms: EffectivePolicy, draw: Draw = random.random) -> Drawn:
-    """Return what is done with a session that nobody looks at, after another bundle has heard something else."""
+    """Decide on a session that was not sampled before, after another bundle has returned a different text."""
     policy = terms.policy
     if draw() >= policy.disagreement_share:
         return Drawn(Draft(tuple(pieces)), None)
@@ -86,23 +87,23 @@ def _doubtful(pieces: Sequence[DraftSegment], policy: Policy) -> bool:
 
 
 def audit_chance(pieces: Sequence[DraftSegment], policy: Policy) -> float:
-    """Return the chance of being drawn at random: the more words, the more is learnt of the word error rate.
+    """Return the chance of a random audit, which grows with the number of words.
 
-    With the square root of the words, for so grows the spread of a session's errors (Neyman, 1934); up to `MOST_TIMES`:
-    a session of an hour is an hour's work.
+    It is proportional to the square root of the words, as the spread of a session's errors is (Neyman, 1934), up to
+    `MOST_TIMES`, because long sessions take long to review.
     """
     words = sum(len(piece.text.split()) for piece in pieces)
     return min(1.0, policy.audit_share * min(MOST_TIMES, math.sqrt(max(words, 1))))
 
 
 def review_chance(pieces: Sequence[DraftSegment], policy: Policy) -> float:
-    """Return the chance of being looked at for what the machine alone says, where nobody waits for it."""
+    """Return the chance of a review for any reason, except those that a client waits for."""
     doubtful = policy.degree is Degree.FULL and _doubtful(pieces, policy)
     return combined(audit_chance(pieces, policy), policy.doubtful_share if doubtful else 0.0)
 
 
 def combined(first: float, second: float) -> float:
-    """Return the chance of being drawn by either of two."""
+    """Return the chance of being sampled by at least one of two independent draws."""
     return 1 - (1 - first) * (1 - second)
 
 
@@ -112,7 +113,7 @@ def _looked_at(pieces: Sequence[DraftSegment], chance: float | None, base: float
 
 
 def shown(task_draft: Draft, doubt: float) -> list[dict[str, Any]]:
-    """Return the pieces as a person sees them: without texts if the task is blind, doubtful words marked if not."""
+    """Return the draft as its reviewer sees it: without texts if blind, else with doubtful words marked."""
     return [
         {
             "id": piece.id,

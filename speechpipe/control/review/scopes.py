@@ -1,4 +1,4 @@
-"""For whom a policy may be set: `default`, and tenants that are known. A key is never taken for a tenant's name."""
+"""Scopes of automation policies: `default` and known tenants. An API key is never stored as a scope."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,12 +14,12 @@ FIND = "`speechpipe automation tenant` prints the tenant of a key"
 
 
 class Scopes:
-    """Reads the store; every method raises SQLAlchemyError if it cannot be used.
+    """Reads the store. Every method raises SQLAlchemyError if it cannot be used.
 
     Args:
         engine: of the store.
-        keys: all keys of the server.
-        tenants: names that are tenants although nothing of them is in the store yet.
+        keys: all API keys of the server.
+        tenants: names of tenants that may have no data in the store yet.
     """
 
     def __init__(self, engine: Callable[[], Engine], keys: Iterable[str] = (), tenants: Iterable[str] = ()) -> None:
@@ -28,35 +28,35 @@ class Scopes:
         self._tenants = {EVERYBODY, ANONYMOUS, *tenants, *map(tenant_of, self._keys)}
 
     def resolve(self, given: str, *, force: bool = False) -> str:
-        """Return the scope that is meant: a key means its tenant.
+        """Return the scope that `given` names; an API key names its tenant.
 
         Args:
-            given: what somebody typed.
-            force: take a name of which nothing is known.
+            given: a tenant's name or key.
+            force: accept a name that is not known.
 
         Raises:
-            UnknownName: no such tenant is known; the message does not repeat what was given, which may be a key.
+            UnknownName: there is no such tenant. The message does not repeat `given`, which may be a key.
         """
         if given in self._keys or self._known(tenant_of(given)):
             return tenant_of(given)
         if force or self._known(given):
             return given
         if near := next((name for name in self._tenants if name.casefold() == given.casefold()), ""):
-            raise UnknownName(f"no such tenant; upper and lower case differ: {near!r}?", cause="unknown_tenant")
-        message = f"no tenant of that name has sent anything; {FIND}, and force sets it all the same"
+            raise UnknownName(f"no such tenant; names are case-sensitive: {near!r}?", cause="unknown_tenant")
+        message = f"no tenant of that name has sent anything; {FIND}, and force sets it anyway"
         raise UnknownName(message, cause="unknown_tenant", param="scope")
 
     def check(self, text: str) -> None:
-        """Look for a key in a text that is to be kept.
+        """Refuse a text that contains an API key.
 
         Raises:
-            InvalidParameter: there is one.
+            InvalidParameter: it contains one.
         """
         if any(key in text for key in self._keys if len(key) >= 4):
-            raise InvalidParameter("there is an API key in the reason", param="reason")
+            raise InvalidParameter("the reason contains an API key", param="reason")
 
     def served(self, since: float) -> dict[str, int]:
-        """Return how many sessions were served since then to tenants without a policy of their own, by channel."""
+        """Return the number of sessions since a time, by channel, of tenants without a policy of their own."""
         named = select(automation.c.scope)
         query = select(records.c.channel, func.count()).where(
             records.c.kind == "session",

@@ -1,7 +1,6 @@
-"""People in the loop of a running service: what holds for whom, which sessions they look at, and what they answer.
+"""The review service of a running server: policies, sampling of sessions, retention of audio, and callbacks.
 
-Made by the service, beside its monitoring. A store that is down asks nobody less than before: the last known policies
-hold. What must wait for a person is either in the store or refused.
+If the store is down, the last known policies apply. Results that must wait for a reviewer are stored or refused.
 """
 
 import hashlib
@@ -45,23 +44,23 @@ JUDGE_EVERY_S = 15.0
 SWEEP_EVERY_S = 60.0
 HOUR_S = 3600.0
 ABANDONED_S = 3600.0
-"""Audio that was kept for a decision that never came (the process was killed) is deleted after so long."""
+"""Audio whose session was never decided on, because the process was killed, is deleted after this long."""
 
 MOST_PENDING = 500
 MOST_SPOKEN = 1000
-"""Live sessions that are over and wait for the decision who looks at them; more are counted and not reviewed."""
+"""Ended live sessions that may wait for the sampling decision; further ones are counted and not reviewed."""
 
 DISAGREES = 0.25
-"""Share of the words that must differ for a shadowing bundle to disagree."""
+"""Share of the words that must differ for a shadow bundle to disagree."""
 
 log = logging.getLogger(__name__)
 
 
 class ReviewService:
-    """Thread-safe. Started and closed with the service."""
+    """Thread-safe. Shares the lifetime of the server."""
 
     def __init__(self, settings: Settings, store: Store, emit: Callable[[Record], None], clock: Callable[[], float]):
-        """Prepare; the policies are those of the copy beside the store until the store has been read."""
+        """Load the copy of the policies; the store is read by `start`."""
         self.operations = ReviewOperations(store, clock)
         self.operations.on_done = self._done
         self.audio = AudioRetention(settings.state_dir / "reviews", settings.keep_review_audio_days * 24.0, clock=clock)
@@ -88,26 +87,26 @@ class ReviewService:
         self._sweeping = BackgroundTask("review-retention", self.sweep, every_s=SWEEP_EVERY_S)
         self.tasks = (self._following, self._judging, self._sweeping, self.callbacks.task)
 
-    # ---- life ----
+    # ---- lifetime ----
 
     def start(self) -> None:
-        """Read the policies, then follow them."""
+        """Read the policies and start the background tasks."""
         try:
             self.book.refresh()
         except (SpeechpipeError, *STORE_ERRORS) as error:
-            log.warning("the degrees of automation cannot be read, those known hold: %s", error)
+            log.warning("the automation policies cannot be read, the last known apply: %s", error)
         for task in self.tasks:
             task.start()
 
     def close(self) -> None:
-        """Decide on the sessions that are over, and stop."""
+        """Stop the background tasks, then decide on the live sessions that have ended."""
         for task in self.tasks:
             task.close()
         while not self._spoken.empty():
             try:
                 self._take_spoken()
             except (SpeechpipeError, *STORE_ERRORS) as error:
-                log.warning("a live session is not reviewed: %s", error)
+                log.warning("a live session cannot be reviewed: %s", error)
 
     def _follow(self) -> None:
         self._take_spoken()
@@ -115,14 +114,14 @@ class ReviewService:
 
     @property
     def failure(self) -> str:
-        """Why the policies cannot be followed now; those known hold meanwhile. Empty: they are followed."""
+        """Why the policies cannot be read at present; empty if they can."""
         status = self._following.status
         return status.last_failure if status.failing else ""
 
     def sweep(self) -> None:
-        """Delete what nobody needs any more, and end tasks that are older than audio is kept.
+        """Delete expired audio, tasks and jobs, and close tasks that are older than the retention of audio.
 
-        Age alone ends a task: audio that is not here may be on another server, or in a folder that is away for a while.
+        Only age closes a task: audio that is not here may be on another server, or in a folder that is unavailable.
         """
         now = self._clock()
         quiet = self.audio.quiet(ABANDONED_S)
@@ -143,11 +142,11 @@ class ReviewService:
     # ---- before a session ----
 
     def terms(self, tenant: str, bundle_id: str) -> EffectivePolicy:
-        """Return how much the machine may do alone in a new session; from memory."""
+        """Return the policy for a new session, from memory."""
         return self.book.terms(tenant, bundle_id)
 
     def hold(self, session_id: str) -> AudioRecorder | None:
-        """Return what keeps a session's audio until it is known whether somebody must hear it."""
+        """Return the recorder of a session's audio, which is kept until the sampling decision; None if it cannot be."""
         return self.audio.open(session_id)
 
     # ---- after a session ----
@@ -155,16 +154,16 @@ class ReviewService:
     def take(
         self, sessions: Sequence[CompletedSession], terms: EffectivePolicy, job: Job | None = None, *, shadowed: bool
     ) -> bool:
-        """Decide who looks at an upload's sessions, or at one live session (no `job`); return whether it must wait.
+        """Decide which sessions of an upload, or whether a live one (no `job`), are reviewed; return whether to wait.
 
         Args:
             sessions: one for each channel.
-            terms: that held when they began.
-            job: how to answer when a person has.
-            shadowed: another bundle hears them too, and may disagree.
+            terms: the policy that applied when they began.
+            job: the upload's job, stored if it must wait.
+            shadowed: a shadow bundle gets the sessions too, and may disagree.
 
         Raises:
-            StoreUnavailable: it must wait for a person and cannot be written down.
+            StoreUnavailable: the result must wait for a reviewer and cannot be stored.
         """
         found = [(session, drawn(draft(session), terms, live=job is None)) for session in sessions]
         waits = any(one.waits for _, one in found)
@@ -182,7 +181,7 @@ class ReviewService:
                 self.audio.drop(session.id)
             self.counts["not_stored"] += 1
             if waits:
-                raise StoreUnavailable(f"a person must look at this, and it cannot be stored: {error}") from error
+                raise StoreUnavailable(f"this result needs a reviewer and cannot be stored: {error}") from error
             return False
         for task in tasks:
             if task.state is TaskState.UNASKED:
@@ -192,7 +191,7 @@ class ReviewService:
         return waits
 
     def spoken(self, sessions: Sequence[CompletedSession], terms: EffectivePolicy, *, shadowed: bool) -> None:
-        """Decide who looks at live sessions, soon and on another thread: nobody waits for that."""
+        """Queue live sessions for the sampling decision on the background thread. Never blocks."""
         try:
             self._spoken.put_nowait((sessions, terms, shadowed))
         except queue.Full:
@@ -223,12 +222,12 @@ class ReviewService:
             self.audio.drop(old)
 
     def discard(self, session_ids: Sequence[str]) -> None:
-        """Forget the audio of sessions that came to nothing."""
+        """Delete the audio of sessions that ended without a result."""
         for session_id in session_ids:
             self.audio.drop(session_id)
 
     def compared(self, record: Record) -> None:
-        """Take what a shadowing bundle made of a session; where it disagrees, a person may look."""
+        """Handle a shadow bundle's result: where it disagrees, the session may be reviewed."""
         with self._lock:
             session, terms = self._pending.pop(record.session_id, (None, None))
         disagrees = record.number("shadow.difference") > DISAGREES
@@ -246,12 +245,12 @@ class ReviewService:
             self.counts[ReviewReason.DISAGREEMENT] += 1
         except (SpeechpipeError, *STORE_ERRORS) as error:
             self.counts["not_stored"] += 1
-            log.warning("a disagreement cannot be written down: %s", error)
+            log.warning("a disagreement cannot be stored: %s", error)
 
     def _task(self, session: CompletedSession, found: Drawn, terms: EffectivePolicy, job: Job | None) -> Task:
         path = self.audio.path(session.id)
         if path is None:
-            raise OSError(f"the audio of {session.id} could not be kept")
+            raise OSError(f"the audio of {session.id} could not be stored")
         return Task(
             id=session.id,
             job=job.id if job is not None else "",
@@ -268,12 +267,12 @@ class ReviewService:
             draft=found.draft,
         )
 
-    # ---- people ----
+    # ---- reviewers ----
 
     def claim(self, reviewer: Reviewer) -> Task | None:
-        """Hand out the most urgent task whose audio is on this server; None if there is none.
+        """Lease the most urgent task whose audio is on this server to a reviewer; None if there is none.
 
-        The others stay as they are, for the server that has their audio; they are counted each time.
+        Other tasks are left for the server that has their audio, and counted each time.
         """
 
         def here(id_: str) -> bool:
@@ -288,32 +287,32 @@ class ReviewService:
         """Return the file with a task's audio.
 
         Raises:
-            UnknownName: it is not kept any more (`audio_expired`), or it is not on this server (`audio_not_here`).
+            UnknownName: it was deleted (`audio_expired`), or it is not on this server (`audio_not_here`).
         """
         path = self.audio.path(task.id)
         if path is not None:
             return path
         dropped = task.state in (TaskState.EXPIRED, TaskState.UNASKED)
         if dropped or task.created_at < self._clock() - self._keep_audio_s:
-            raise UnknownName(f"the audio of {task.id} is not kept any more", cause="audio_expired")
+            raise UnknownName(f"the audio of {task.id} was deleted: its retention time is over", cause="audio_expired")
         self.counts["audio_not_here"] += 1
         raise UnknownName(
-            f"the audio of {task.id} is not on this server: ask the one that handed the task out, or have the servers "
+            f"the audio of {task.id} is not on this server: ask the one that handed out the task, or let the servers "
             "share the folder reviews of their state directories",
             cause="audio_not_here",
         )
 
     def _done(self, task: Task) -> None:
-        """Tell the monitor how wrong the machine was, and the client that waits."""
+        """Emit the feedback record of an answered task, and wake the callbacks."""
         self.callbacks.wake()
         if (record := self.operations.feedback(task)) is not None:
             self._emit(record)
 
     def set(self, scope: str, changes: Mapping[str, Any], actor: str, reason: str, revision: int | None) -> Scoped:
-        """Change a policy; it holds for new sessions when this returns.
+        """Change a policy; it applies to new sessions when this returns.
 
         Raises:
-            InvalidParameter, Conflict, StoreUnavailable: it cannot be.
+            InvalidParameter, Conflict, StoreUnavailable: it cannot be changed.
         """
         with translating_store_errors():
             found = self.operations.automation.set(scope, changes, actor, reason, revision=revision)
@@ -321,42 +320,43 @@ class ReviewService:
         return found
 
     def change(self, scope: str, wanted: PolicyChange) -> tuple[str, Scoped]:
-        """Change a policy as somebody at a page or a client asks for it; return the scope that was meant, and it.
+        """Change a policy on a request from a page or client; return the resolved scope and the policy.
 
         Raises:
-            UnknownName: no such tenant is known.
-            InvalidParameter: a value means nothing; a reason is missing, or holds a key; less automation for everybody
-                was not confirmed: the message says what follows.
-            Conflict, StoreUnavailable: it cannot be now.
+            UnknownName: there is no such tenant.
+            InvalidParameter: a value is invalid; the reason is missing or contains a key; or the change lowers
+                automation for all tenants and is not confirmed: the message then states its effect.
+            Conflict, StoreUnavailable: it cannot be changed now.
         """
         with translating_store_errors():
             scope = self._checks.scope(scope, wanted)
         return scope, self.set(scope, wanted.changes, wanted.actor, wanted.reason.strip(), wanted.revision)
 
     def effect(self, scope: str, changes: Mapping[str, Any]) -> str:
-        """Return what a change does that must be confirmed; empty: it needs no confirmation.
+        """Return the effect of a change that needs confirmation; empty if it needs none.
 
         Raises:
-            InvalidParameter, StoreUnavailable: a value means nothing; it cannot be known now.
+            InvalidParameter: a value is invalid.
+            StoreUnavailable: the store cannot be read.
         """
         with translating_store_errors():
             return self._checks.effect(scope, changes)
 
     def gauges(self) -> tuple[GaugeRow, ...]:
-        """Return the rows of the exposition."""
+        """Return the rows of the Prometheus exposition."""
         return (
-            by_cause("reviews_total", "Reviews asked for, by why; what could not be done, by cause.", self.counts),
-            by_cause("callbacks_total", "Calls to clients: sent, or why they failed.", self.callbacks.counts),
-            by_cause("review_audio_failures_total", "Audio of reviews that could not be kept.", self.audio.failed),
+            by_cause("reviews_total", "Reviews requested by reason, and failures by cause.", self.counts),
+            by_cause("callbacks_total", "Callbacks to clients: sent, or failed by cause.", self.callbacks.counts),
+            by_cause("review_audio_failures_total", "Audio for reviews that could not be stored.", self.audio.failed),
         )
 
 
 def reviewing_of(service: Service) -> ReviewService:
-    """Return who reviews a service's results.
+    """Return the review service of a server.
 
     Raises:
-        NotReady: nobody does.
+        NotReady: it has none.
     """
     if not isinstance(service.reviewing, ReviewService):
-        raise NotReady("nobody reviews the results of this service")
+        raise NotReady("this server has no review service")
     return service.reviewing

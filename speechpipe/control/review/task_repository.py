@@ -1,8 +1,8 @@
-"""The queue of reviews in the store: durable, leased with a time-out, by priority.
+"""The queue of review tasks in the store: durable, ordered by priority, leased with a time-out.
 
-A task is handed to one person at a time: every change is written only onto the revision that it was made from, so of
-two who reach for a task, in whatever processes, one gets it. Who leaves loses nothing: work in progress is kept with
-the task, and the lease ends by itself.
+A task is leased to one reviewer at a time. Writes compare-and-swap on the revision, so that of two reviewers, in
+any processes, one gets a task. A reviewer who leaves loses nothing: the draft of the answer is stored with the task,
+and the lease ends by itself.
 """
 
 import secrets
@@ -24,70 +24,70 @@ T = TypeVar("T")
 
 LEASE_S = 120.0
 LOOK_AT = 200
-"""Tasks that are read at once when one is looked for, the most urgent first."""
+"""Tasks that are read at once, most urgent first, when one is claimed."""
 
 SKIPS = 3
-"""People who may say that they cannot do a task before nobody is asked any more."""
+"""A task is closed when this many reviewers have skipped it."""
 
 MOST_STEP_S = 3600.0
-"""More working time than that in one step is a clock that jumped."""
+"""The most working time that one step can add; more means that a clock jumped."""
 
 TRIES = 10
-"""Of a change to a task that others change at the same moment: the page keeps what is typed while it submits."""
+"""Tries of a change to a task that others change at the same time: the page saves drafts while it submits."""
 
 REASONS = ("audio_broken", "other_language", "cannot_understand", "not_mine", "other")
 
 
 @dataclass(frozen=True)
 class Reviewer:
-    """Somebody who reviews: for whom, if not for everybody."""
+    """A reviewer; `tenant` limits them to one tenant, None means all."""
 
     name: str
     tenant: str | None = None
 
 
 class _ChangedMeanwhile(Exception):
-    """A task, named by its id, is not what it was when it was read."""
+    """The task with this id has changed since it was read."""
 
 
 def _retried(once: Callable[[], T]) -> T:
-    """Return what `once` returns; it looks again where the task changed between its reading and its writing.
+    """Return what `once` returns; retry it if the task changed between reading and writing.
 
     Raises:
-        Conflict: the task changed each of the `TRIES` times.
+        Conflict: the task changed in each of the `TRIES` tries.
     """
     for number in range(1, TRIES + 1):
         try:
             return once()
         except _ChangedMeanwhile as error:
             if number == TRIES:
-                raise Conflict(f"{error} was changed at the same time, again and again", cause="lease_lost") from error
-    raise AssertionError("the last try returns or raises")
+                raise Conflict(f"{error} was changed repeatedly at the same time", cause="lease_lost") from error
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 class ReviewQueue:
-    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+    """Access to the tasks table. Thread-safe. Every method raises SQLAlchemyError if it cannot be used."""
 
     def __init__(self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._clock = clock
 
-    # ---- in ----
+    # ---- inserting ----
 
     def add(self, found: Sequence[Task], connection: Connection | None = None) -> None:
-        """Add tasks; all or none."""
+        """Insert tasks in one transaction."""
         if connection is not None:
             connection.execute(insert(tasks), [task_row(task) for task in found])
             return
         with self._engine().begin() as begun:
             self.add(found, begun)
 
-    # ---- work ----
+    # ---- leases and answers ----
 
     def claim(self, reviewer: Reviewer, has_audio: Callable[[str], bool], lease_s: float = LEASE_S) -> Task | None:
-        """Hand the most urgent task to somebody; None if there is none for them.
+        """Lease the most urgent task to a reviewer; None if there is none for them.
 
-        A task for which `has_audio` is false is passed over and stays as it is: another server may have its audio.
+        Tasks for which `has_audio` is false are passed over: another server may have their audio.
         """
         now = self._clock()
         columns = (tasks.c.id, tasks.c.priority, tasks.c.created_at, tasks.c.skips)
@@ -95,7 +95,7 @@ class ReviewQueue:
         query = query.order_by(tasks.c.priority.desc(), tasks.c.created_at, tasks.c.id)
         rows: Sequence[Row[Any]] = ()
         while True:
-            page = query.where(_behind(rows[-1])) if rows else query  # by key: tasks leave the set while it is read
+            page = query.where(_behind(rows[-1])) if rows else query  # keyset paging: tasks leave the set meanwhile
             with self._engine().connect() as connection:
                 rows = connection.execute(page.limit(LOOK_AT)).all()
             for row in rows:
@@ -107,7 +107,7 @@ class ReviewQueue:
                 return None
 
     def _lease(self, id_: str, reviewer: Reviewer, now: float, lease_s: float) -> Task | None:
-        """Lease a task; None if somebody else was faster."""
+        """Lease a task; None if another reviewer was faster."""
         with self._engine().connect() as connection:
             row = connection.execute(select(tasks).where(tasks.c.id == id_, _free(now))).first()
         if row is None:
@@ -119,10 +119,11 @@ class ReviewQueue:
     def renew(
         self, id_: str, lease: str, work: Sequence[AnswerSegment] | None, step_s: float = 0.0, lease_s: float = LEASE_S
     ) -> float:
-        """Keep a lease for longer, and work in progress; return until when.
+        """Extend a lease, and store the draft of the answer; return the new end (unix seconds).
 
         Raises:
-            UnknownName, Conflict: no such task; the lease is over and somebody else has it, or it is done.
+            UnknownName: there is no such task.
+            Conflict: the lease has ended and another reviewer has the task, or it is closed.
         """
         until = self._clock() + lease_s
 
@@ -137,20 +138,20 @@ class ReviewQueue:
         return _retried(once)
 
     def release(self, id_: str, lease: str) -> None:
-        """Give a task back; what was done is kept for whoever comes next.
+        """Return a task to the queue; the draft of the answer is kept for the next reviewer.
 
         Raises:
-            UnknownName, Conflict: as `renew`.
+            UnknownName, Conflict: as for `renew`.
         """
         change = {"state": TaskState.OPEN.value, "lease": "", "leased_until": 0.0}
         _retried(lambda: self._must(self._mine(id_, lease), change))
 
     def skip(self, id_: str, lease: str, reason: str, note: str = "") -> Task:
-        """Say that one cannot do a task: it goes to others, and to nobody when several could not.
+        """Skip a task: it goes to other reviewers, and is closed when `SKIPS` of them have skipped it.
 
         Raises:
-            UnknownName, Conflict: as `renew`.
-            InvalidParameter: no such reason.
+            UnknownName, Conflict: as for `renew`.
+            InvalidParameter: there is no such reason.
         """
         if reason not in REASONS:
             raise InvalidParameter(f"reason must be one of {', '.join(REASONS)}", param="reason")
@@ -176,21 +177,22 @@ class ReviewQueue:
         compare: Callable[[Task, Sequence[AnswerSegment]], Mapping[str, Any]],
         step_s: float = 0.0,
     ) -> tuple[Task, bool]:
-        """Take an answer; it is in the store when this returns, with whether it is new.
+        """Store an answer before returning; return the task, and whether the answer is new.
 
-        The same answer again under the same lease changes nothing, also when both come at once.
+        Repeating the same answer under the same lease changes nothing, even if both arrive at once.
 
         Raises:
-            UnknownName, Conflict: as `renew`; the task was answered under this lease with something else.
+            UnknownName, Conflict: as for `renew`.
+            Conflict: a different answer was stored under this lease.
         """
 
         def once() -> tuple[Task, bool]:
             task = self.task(id_)
             if task.state is TaskState.DONE and lease and secrets.compare_digest(task.lease, lease):
                 if task.work != tuple(said):
-                    message = f"{id_} is answered already, with another text than this one; the first answer stands"
+                    message = f"{id_} was answered already, with another text; the first answer is kept"
                     raise Conflict(message, cause="review_over")
-                return task, False  # the first answer was written and its acknowledgement lost
+                return task, False  # the response to the first submission was lost
             return self._finish(_held(task, lease), said, compare, step_s), True
 
         return _retried(once)
@@ -202,11 +204,11 @@ class ReviewQueue:
         said: Sequence[AnswerSegment],
         compare: Callable[[Task, Sequence[AnswerSegment]], Mapping[str, Any]],
     ) -> Task:
-        """Take an answer that was given elsewhere.
+        """Store an imported answer.
 
         Raises:
-            UnknownName: no such task.
-            Conflict: it is answered already, or somebody works on it.
+            UnknownName: there is no such task.
+            Conflict: it is closed, or a reviewer works on it.
         """
 
         def once() -> Task:
@@ -214,7 +216,7 @@ class ReviewQueue:
             if task.state.over:
                 raise Conflict(f"{id_} is {task.state} already", cause="review_over")
             if task.state is TaskState.LEASED and task.leased_until >= self._clock():
-                raise Conflict(f"{task.reviewer} works on {id_}", cause="review_leased")
+                raise Conflict(f"{task.reviewer} is working on {id_}", cause="review_leased")
             return self._finish(replace(task, reviewer=by), said, compare, 0.0)
 
         return _retried(once)
@@ -241,10 +243,10 @@ class ReviewQueue:
         return self.task(task.id)
 
     def expire(self, before: float) -> int:
-        """End tasks that came before that time and that nobody works on: no server keeps their audio any longer.
+        """Close tasks that were created before that time and that no reviewer holds: their audio has been deleted.
 
         Returns:
-            How many ended.
+            The number of closed tasks.
         """
         now, last, count = self._clock(), "", 0
         old = select(tasks).where(_free(now), tasks.c.created_at < before).order_by(tasks.c.id).limit(LOOK_AT)
@@ -261,7 +263,7 @@ class ReviewQueue:
             last = rows[-1].id
 
     def raise_chance(self, id_: str, chance: float) -> bool:
-        """Note that a task would have come to be looked at with another chance too; False if there is no such task."""
+        """Account for another chance of a task to be sampled; False if there is no such task."""
         try:
             task = self.task(id_)
         except UnknownName:
@@ -272,7 +274,7 @@ class ReviewQueue:
         pieces = tuple(replace(piece, chance=max(whole, piece.chance or 0.0)) for piece in task.draft.pieces)
         return self._change(task, {"draft": asdict(replace(task.draft, whole=whole, pieces=pieces))})
 
-    # ---- out ----
+    # ---- reading ----
 
     def task(self, id_: str) -> Task:
         """Return a task.
@@ -287,10 +289,10 @@ class ReviewQueue:
         return read_task(row)
 
     def held(self, task: Task, lease: str) -> Task:
-        """Return a task as whoever holds it left it.
+        """Return a task as its holder left it.
 
         Raises:
-            Conflict: somebody else has it, or it is over.
+            Conflict: another reviewer has it, or it is closed.
         """
         return _held(self.task(task.id), lease)
 
@@ -322,25 +324,25 @@ def _held(task: Task, lease: str) -> Task:
     """Return the task.
 
     Raises:
-        Conflict: it is over, or this is not the lease under which somebody has it.
+        Conflict: it is closed, or `lease` is not its lease.
     """
     if task.state.over:
         raise Conflict(f"{task.id} is {task.state} already", cause="review_over")
-    # A lease that has run out and that nobody else took is still good: it was a slow hand, not another one.
+    # An expired lease that no other reviewer took is still valid: the reviewer was only slow.
     if task.state is not TaskState.LEASED or not lease or not secrets.compare_digest(task.lease, lease):
-        message = f"{task.id} is not yours any more: the lease ran out and somebody else took it"
+        message = f"{task.id} is not yours any more: the lease ended and another reviewer took it"
         raise Conflict(message, cause="lease_lost")
     return task
 
 
 def _free(now: float) -> ColumnElement[bool]:
-    """Tasks that nobody works on: open, or with a lease that has run out."""
+    """Condition: tasks that no reviewer holds, open or with an expired lease."""
     left = and_(tasks.c.state == TaskState.LEASED, tasks.c.leased_until < now)
     return or_(tasks.c.state == TaskState.OPEN, left)
 
 
 def _behind(row: Row[Any]) -> ColumnElement[bool]:
-    """Tasks that come after this one in the order in which they are handed out."""
+    """Condition: tasks after this one in the order of claiming."""
     older = or_(tasks.c.created_at > row.created_at, and_(tasks.c.created_at == row.created_at, tasks.c.id > row.id))
     return or_(tasks.c.priority < row.priority, and_(tasks.c.priority == row.priority, older))
 

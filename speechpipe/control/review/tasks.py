@@ -1,4 +1,4 @@
-"""What a person is asked, and what a person answers."""
+"""Review tasks: the draft a reviewer gets, the answer, and its validation."""
 
 import math
 import unicodedata
@@ -13,14 +13,14 @@ from speechpipe.errors import InvalidParameter
 MOST_SEGMENTS = 5000
 MOST_TEXT = 20_000
 BEYOND_S = 0.5
-"""How far a person's segment may reach beyond the audio: players round."""
+"""How far an answer segment may reach beyond the audio, because players round."""
 
 OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Directional overrides: a text with them reads otherwise than it is (CVE-2021-42574)."""
+"""Directional overrides, which make a text display differently from its characters (CVE-2021-42574)."""
 
 
 class Kind(StrEnum):
-    """What a person hears in a segment."""
+    """The kind of an answer segment."""
 
     SPEECH = "speech"
     NO_SPEECH = "no_speech"
@@ -39,22 +39,22 @@ class DraftSegment:
     confidence: float | None = None
     needs: bool = True  # a person must answer it
     accepted: bool = False  # the machine's text is delivered unless a person changes it
-    chance: float | None = None  # with which it came to be looked at; None: it was not drawn
+    chance: float | None = None  # sampling chance; None: not sampled
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What the machine says of one session. `blind`: the person does not see the texts, only where they are."""
+    """The machine's result for one session. `blind`: the reviewer does not see the texts, only their times."""
 
     pieces: tuple[DraftSegment, ...] = ()
     blind: bool = False
-    whole: float | None = None  # chance with which the session as a whole was drawn; None: only parts of it
-    base: float = 1.0  # chance that every session of that time had, whatever the machine said of it
+    whole: float | None = None  # chance of the session as a whole; None: only some segments were sampled
+    base: float = 1.0  # the chance that every session had at that time, whatever its result
 
 
 @dataclass(frozen=True)
 class AnswerSegment:
-    """A segment of a person's answer; `of`: the pieces of the draft that it stands for."""
+    """A segment of an answer; `of`: ids of the draft segments that it covers."""
 
     start_s: float
     end_s: float
@@ -65,7 +65,7 @@ class AnswerSegment:
 
 @dataclass(frozen=True)
 class Task:
-    """A session that somebody looks at."""
+    """A session that is to be reviewed."""
 
     id: str
     job: str
@@ -92,15 +92,15 @@ class Task:
 
 
 def read_answer(task: Task, given: Any, *, whole: bool = True) -> tuple[AnswerSegment, ...]:
-    """Return a person's segments, in the order of time.
+    """Return the segments of an answer, in order of time.
 
     Args:
-        task: that is answered.
+        task: the task that is answered.
         given: a list of {start, end, text, kind, of}.
-        whole: every piece that needs a person must be answered; without, it is work in progress.
+        whole: every segment that needs an answer must have one; False: a draft of an answer.
 
     Raises:
-        InvalidParameter: something in it means nothing; the message names the segment.
+        InvalidParameter: a segment is invalid; the message names it.
     """
     if not isinstance(given, list) or len(given) > MOST_SEGMENTS:
         raise InvalidParameter(f"segments must be a list of {MOST_SEGMENTS} at most", param="segments")
@@ -113,10 +113,10 @@ def read_answer(task: Task, given: Any, *, whole: bool = True) -> tuple[AnswerSe
         answered = {name for said in found for name in said.of}
         if missing := [piece for piece in task.draft.pieces if piece.needs and piece.id not in answered]:
             at = f"{missing[0].start_s:.1f} s"
-            message = f"{len(missing)} segments are not answered, the first at {at}; say no_speech where there is none"
+            message = f"{len(missing)} segments are not answered, the first at {at}; use no_speech where there is none"
             raise InvalidParameter(message, param="segments", cause="not_answered")
         if not found and not task.draft.pieces:
-            message = "the answer is empty; say no_speech where there is no speech"
+            message = "the answer is empty; use no_speech where there is no speech"
             raise InvalidParameter(message, param="segments", cause="not_answered")
     return tuple(found)
 
@@ -152,10 +152,10 @@ def _second(value: Any, what: str) -> float:
 
 
 def read_text(value: Any, where: str) -> str:
-    """Return a text in one line, composed (NFC). Markup is text like any other: whoever shows it must escape it.
+    """Return a text as one line in NFC. It may contain markup, so pages must escape it.
 
     Raises:
-        InvalidParameter: no text, too long, or with characters that cannot be seen.
+        InvalidParameter: it is not a string, too long, or has invisible characters.
     """
     if not isinstance(value, str) or len(value) > MOST_TEXT:
         raise InvalidParameter(f"{where}: text must be at most {MOST_TEXT} characters", param="segments")

@@ -1,5 +1,5 @@
-"""Training manifests: one JSON object a line, as NeMo and others read them (`audio_filepath`, `offset`, `duration`,
-`text`), with what a trainer may want to weigh by.
+"""Training manifests in the format of NeMo and others: one JSON object a line with `audio_filepath`, `offset`,
+`duration` and `text`, and further keys for weighting.
 """
 
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from speechpipe.control.review.tasks import Kind, Task
 
 
 def lines(task: Task, audio: str) -> Iterator[dict[str, Any]]:
-    """Yield the spoken segments of an answered task; `audio` is where its file is.
+    """Yield the speech segments of an answered task; `audio` is the path or URL of its file.
 
-    Unintelligible segments are left out: they have no text to learn. `heard` is the machine's text where the segment
-    is one of the machine's, `weight` one over the chance with which it came to be reviewed.
+    Unintelligible segments are left out, because they have no text. `heard` is the machine's text if the segment covers
+    one of the machine's; `weight` is the inverse of its sampling chance.
     """
     pieces = {piece.id: piece for piece in task.draft.pieces}
     for said in task.work:

@@ -154,7 +154,7 @@ def test_what_one_tenant_alone_is_the_cause_of_demotes_that_tenant(automation: A
     DemotionSink(automation, [], lambda _: "acme").send([firing()])
     degrees = {scope: found.policy.degree for scope, found in automation.policies().items()}
     assert degrees == {"default": Degree.FULL, "zeta": Degree.FULL, "acme": Degree.PARTIAL}
-    assert "without this tenant it would not" in automation.history()[0].reason
+    assert "only this tenant's sessions cause it" in automation.history()[0].reason
 
 
 # ---- whose sessions an alarm is about ----

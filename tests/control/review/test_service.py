@@ -199,7 +199,7 @@ def test_a_task_whose_audio_is_nowhere_ends_when_audio_is_no_longer_kept(house: 
     assert task.state is TaskState.EXPIRED
     assert house.reviewing.operations.waiting("a", "acme")[0].cause == "audio_expired"
     assert house.reviewing.counts["expired"] == 1
-    with pytest.raises(UnknownName, match="not kept any more"):
+    with pytest.raises(UnknownName, match="was deleted"):
         house.reviewing.audio_of(task)
 
 
