@@ -1,7 +1,7 @@
-"""Rolling out: plans, arms, evidence, verdicts. Knows bundles by their ids and sessions by what they did, no speech.
+"""Rollouts: plans, arms, evidence and decisions. Depends on bundle ids and session records, not on speech.
 
-A candidate is compared with the champion as a randomised experiment: sessions fall on an arm by a salted hash of their
-key, and evidence is a function of the records that they leave. Nothing is promoted without it.
+A candidate is compared with the champion in a randomised experiment: a salted hash of a session's key assigns its arm,
+and the evidence is computed from the sessions' records. No candidate is promoted without evidence.
 """
 
 from enum import StrEnum
@@ -10,13 +10,13 @@ from enum import StrEnum
 class Mode(StrEnum):
     """How a step of a plan uses the candidate."""
 
-    SHADOW = "shadow"  # hears copies, answers nobody
+    SHADOW = "shadow"  # gets copies of sessions; its results are not served
     CANARY = "canary"  # answers a share of the sessions
-    BLUE_GREEN = "blue_green"  # answers all new sessions; the champion stays warm
+    BLUE_GREEN = "blue_green"  # answers all new sessions; the champion stays loaded
 
 
 class Judgement(StrEnum):
-    """What the evidence of a step says."""
+    """The decision that the evidence of a step supports."""
 
     ROLL_BACK = "roll_back"
     PROMOTE = "promote"
@@ -24,11 +24,11 @@ class Judgement(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a rollout is."""
+    """The status of a rollout."""
 
     RUNNING = "running"
-    PAUSED = "paused"  # no step forward; guards still roll back
-    WAITING = "waiting"  # the evidence of the step is in; a person is asked
+    PAUSED = "paused"  # takes no further step; guards still roll back
+    WAITING = "waiting"  # the evidence of the step is complete; an operator must approve
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
 

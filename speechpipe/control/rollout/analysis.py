@@ -1,4 +1,4 @@
-"""From counts to a judgement: roll back, promote, or hold and say how many more sessions are needed."""
+"""Analysis of a step's counts: roll back, promote, or hold with the number of sessions that are still needed."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ from speechpipe.serving.assignment import CANARY, CHAMPION
 
 SAMPLE_RATIO_ALPHA = 1e-4
 FARTHEST = 1e7
-"""Sessions; who would need more never gets there."""
+"""Sessions; if more than this would be needed, the number is unknown."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The evidence on one guard. `harm` and `fine` are log E over what is needed: 1 and more is enough."""
+    """The evidence on one guard. `harm` and `fine` are log E divided by their thresholds: 1 or more is enough."""
 
     guard: str
     help: str
@@ -35,11 +35,11 @@ class Row:
     candidate: tuple[int, int]
     harm: float
     fine: float
-    more: int | None  # sessions that `fine` still needs at the rates seen so far, all arms; None: no end in sight
+    more: int | None  # sessions of all arms that `fine` still needs at the rates so far; None: unknown
 
     @property
     def judgement(self) -> Judgement:
-        """What this guard alone says."""
+        """The decision that this guard alone supports."""
         if self.harm >= 1:
             return Judgement.ROLL_BACK
         return Judgement.PROMOTE if self.fine >= 1 else Judgement.HOLD
@@ -52,17 +52,17 @@ class Evidence:
     judgement: Judgement
     reason: str
     rows: tuple[Row, ...]
-    more: int | None  # sessions still needed, all arms; 0 when the evidence is in
-    sample_ratio: float  # log E over what is needed: routing is not as planned at 1 and more
-    half: str = ""  # in shadow: the stage that brings the change
+    more: int | None  # sessions of all arms that are still needed; 0 when the evidence is complete; None: unknown
+    sample_ratio: float  # log E divided by its threshold: at 1 or more, routing is not as planned
+    half: str = ""  # in shadow: the stage that causes the change
 
 
 Baseline = Mapping[str, tuple[int, int]]
-"""Guard -> events and sessions of the champion before, for a step in which it gets no sessions."""
+"""Guard -> (events, sessions) of the champion before the rollout, for blue/green, where it gets no sessions."""
 
 
 def judge(plan: Plan, number: int, ledger: ArmCounts, baseline: Baseline) -> Evidence:
-    """Judge step `number`."""
+    """Return the evidence of step `number`."""
     step = plan.steps[number]
     if step.mode is Mode.SHADOW:
         rows = tuple(_paired(plan, step, ledger))
@@ -91,7 +91,7 @@ def judge(plan: Plan, number: int, ledger: ArmCounts, baseline: Baseline) -> Evi
         reason = f"every guard is within its margin ({step.label})"
         return Evidence(Judgement.PROMOTE, reason, rows, 0, unequal, half)
     waiting = [row.guard for row in rows if row.fine < 1]
-    reason = f"not yet certain of {', '.join(waiting)}" if waiting else f"{missing} more sessions are asked for"
+    reason = f"not yet certain of {', '.join(waiting)}" if waiting else f"{missing} more sessions are needed"
     return Evidence(Judgement.HOLD, reason, rows, more, unequal, half)
 
 
@@ -103,7 +103,7 @@ def _why_worse(row: Row, step: Step) -> str:
 
 
 def _thresholds(plan: Plan, rows: int) -> tuple[float, float]:
-    """Return the log E that rolls back (alpha split over guards and steps) and the one that is needed to go on."""
+    """Return the log E for a rollback (alpha is split over guards and steps), and the log E for a step forward."""
     return math.log(rows * len(plan.steps) / plan.alpha), math.log(1 / plan.alpha_promote)
 
 
@@ -119,14 +119,14 @@ def _counted(plan: Plan, step: Step, ledger: ArmCounts, baseline: Baseline) -> l
         if step.mode is Mode.BLUE_GREEN:
             then, mine = baseline.get(guard.name, (0, 0)), ledger.compared[guard.name]
             now, effect = (mine.events, mine.count), mine.effect
-            # Half of alpha is for what is not known of the champion, half for looking at the candidate.
+            # Half of alpha is for the uncertain rate of the champion, half for the tests on the candidate.
             alpha = plan.alpha / 2 / len(guards) / len(plan.steps)
             enough_harm = math.log(1 / alpha)
             harm, fine = _alone(then, harmless, step.margin, alpha)
         else:
             harm, fine = _beside(step, harmless)
         counts = np.array([*then, now[0] / effect, now[1] / effect], float)
-        # Two ways to be fine; the mean of two e-processes is one: not `margin` times worse, or rare anyway.
+        # Fine: not `margin` times worse, or rare anyway. The mean of two e-processes is an e-process.
         more = _more(fine, enough_fine, counts, step)
         found.append(
             Row(
@@ -146,7 +146,7 @@ Measure = Callable[[Values], float]
 
 
 def _beside(step: Step, harmless: float) -> tuple[Measure, Measure]:
-    """Both arms at the same time: each event falls on the candidate with the probability of routing."""
+    """Return (harm, fine) if both arms run: an event is the candidate's with the probability of routing."""
 
     def harm(counts: Values) -> float:
         return float(log_e_worse(counts[2], counts[0] + counts[2], step.weight))
@@ -162,7 +162,7 @@ def _beside(step: Step, harmless: float) -> tuple[Measure, Measure]:
 
 
 def _alone(then: tuple[int, int], harmless: float, margin: float, alpha: float) -> tuple[Measure, Measure]:
-    """Only the candidate has sessions: against what the champion did before, doubt counts in its favour."""
+    """Return (harm, fine) if only the candidate runs, compared with the champion's earlier rate; doubt favours it."""
     events, sessions = then
     rate = (events + 1) / (sessions + 2)
     above = min(0.95, max(harmless, highest_rate(events, sessions, alpha)))
@@ -179,7 +179,7 @@ def _alone(then: tuple[int, int], harmless: float, margin: float, alpha: float) 
 
 @lru_cache(maxsize=256)
 def highest_rate(events: int, sessions: int, alpha: float) -> float:
-    """Return the rate of which so few events or fewer are seen with probability `alpha` (Clopper and Pearson, 1934)."""
+    """Return the highest rate at which `events` or fewer have probability `alpha` (Clopper and Pearson, 1934)."""
     if events >= sessions:
         return 1.0
     counts = np.arange(events + 1)
@@ -193,11 +193,11 @@ def highest_rate(events: int, sessions: int, alpha: float) -> float:
 
 
 def _more(fine: Measure, needed: float, counts: Values, step: Step) -> int | None:
-    """Return how many more sessions it takes if everything goes on as it did."""
+    """Return how many more sessions are needed at the rates so far; None if more than `FARTHEST`."""
     seen = float(counts[3] + (counts[1] if step.mode is Mode.CANARY else 0))
     if fine(counts) >= needed:
         return 0
-    if seen < 1:  # nothing is known: as if nothing bad ever happened
+    if seen < 1:  # no sessions yet: assume that there will be no events
         seen = 1.0
         counts = np.array([0.0, 1 - step.weight, 0.0, step.weight])
     high = 2.0
@@ -226,7 +226,7 @@ def _paired(plan: Plan, step: Step, ledger: ArmCounts) -> list[Row]:
                 more = None
             elif unharmed.log_e > 0.1:
                 more = math.ceil(count * (1 / fine - 1))
-            else:  # by the best bet if nothing bad happens
+            else:  # the growth of the best bet if there are no events
                 more = math.ceil(enough_fine / max(1e-9, math.log1p(0.7 * (step.harm - mean) / (1 - step.harm))))
         total = round(unharmed.total, 6)
         found.append(
@@ -236,7 +236,7 @@ def _paired(plan: Plan, step: Step, ledger: ArmCounts) -> list[Row]:
 
 
 def _half(ledger: ArmCounts) -> str:
-    """Return the stage whose exchange alone changes more, if that is certain; `both` if it is not; empty: no change."""
+    """Return the stage whose replacement alone changes more; `both` if that is uncertain; empty: no change."""
     found = {stage: ledger.interval(measure) for stage, measure in ledger.book.halves}
     known = {stage: cell for stage, cell in found.items() if cell is not None and cell[1] > 0}
     if not known or ledger.shadowed < 5:

@@ -1,4 +1,4 @@
-"""What the sessions of one step did. Read off records, so every process counts the same, also after a restart."""
+"""Counts of the sessions of one step, computed from records, so that all processes count the same after restarts."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,16 +10,15 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.serving.assignment import CANARY, CHAMPION, ROLLOUT, STEP, UNIT
 
 MOST_UNITS = 500_000
-"""Beyond, a unit that comes again is counted again: the evidence was decisive long before."""
+"""Beyond this many, returning units are counted again; the evidence is decisive long before."""
 
 
 @dataclass
 class Sessions:
-    """Sessions with and without an event, by the unit (user) that they are of.
+    """Sessions with and without an event, by unit (user).
 
-    Sessions of one user are alike: a user whose microphone is broken has many bad ones. `effect` says how many
-    sessions stand for one independent one (Kish's design effect: the variance of the rate with users as clusters, over
-    that of independent sessions); 1 where nobody comes again.
+    Sessions of one user are correlated: a broken microphone spoils many. `effect` is Kish's design effect: the variance
+    of the rate with users as clusters, divided by that of independent sessions; 1 if no user returns.
     """
 
     of_unit: dict[str, list[int]] = field(default_factory=dict)  # unit -> [sessions, those with an event]
@@ -27,7 +26,7 @@ class Sessions:
     events: int = 0
 
     def add(self, unit: str, *, event: bool) -> None:
-        """Count a session, or that a counted one had an event."""
+        """Count a session, or (`event`) an event of a counted session."""
         cell = self.of_unit.setdefault(unit, [0, 0])
         cell[event] += 1
         self.count += not event
@@ -35,7 +34,7 @@ class Sessions:
 
     @property
     def effect(self) -> float:
-        """The design effect, 1 at least."""
+        """The design effect, at least 1."""
         if not 0 < self.events < self.count or len(self.of_unit) == self.count:
             return 1.0
         rate = self.events / self.count
@@ -45,10 +44,10 @@ class Sessions:
 
 @dataclass
 class ArmCounts:
-    """Counts of one step of one rollout: units (users, sessions), each once for each guard, and sessions.
+    """Counts of one step of a rollout: units (users or sessions), each once for each guard, and sessions.
 
-    Where both arms run at the same time units are compared: they were randomised. In blue/green the candidate's
-    sessions (`compared`) are compared with the champion's of before: the units of neither had as long for an event.
+    If both arms run at the same time, units are compared, because they are randomised. In blue/green, the candidate's
+    sessions (`compared`) are compared with the champion's earlier ones, because units differ in observation time.
     """
 
     book: GuardSet
@@ -74,7 +73,7 @@ class ArmCounts:
         self._counted: set[tuple[str, str]] = set()
 
     def take(self, record: Record) -> None:
-        """Count one record, if it belongs to this step."""
+        """Count a record, if it belongs to this step."""
         measures = record.measures
         if measures.get(ROLLOUT) != self.rollout or measures.get(STEP) != self.step:
             return
@@ -141,7 +140,7 @@ class ArmCounts:
                 mean[2] += float(value) ** 2
 
     def interval(self, name: str) -> tuple[float, float, float] | None:
-        """Return (mean, low, high) of a shadow measure, a normal 95 % interval; None if unknown."""
+        """Return (mean, low, high) of a shadow measure with a normal 95 % interval; None if unknown."""
         if name not in self.means:
             return None
         count, total, squares = self.means[name]
@@ -151,7 +150,7 @@ class ArmCounts:
 
     @property
     def per_hour(self) -> float | None:
-        """Sessions an hour, all arms; None while too little is known."""
+        """Sessions an hour, all arms; None with fewer than 5."""
         total = self.shadowed or self.sessions.total()
         if self.first_at is None or total < 5 or self.last_at <= self.first_at:
             return None
@@ -161,7 +160,7 @@ class ArmCounts:
 def baseline(book: GuardSet, records: Sequence[Record], slow_s: float) -> dict[str, tuple[int, int]]:
     """Return guard -> (events, sessions) of a champion's records from before a rollout.
 
-    Sessions of users who came again count for as many independent ones as they are worth (`Sessions.effect`).
+    Both are divided by the design effect of returning users (`Sessions.effect`).
     """
     mine = [record for record in records if record.arm == CHAMPION]
     units = {

@@ -1,4 +1,4 @@
-"""Evidence as data, for the history and for whoever shows it."""
+"""Evidence as JSON documents, for the history, pages and the terminal."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ EVIDENCE = ("judgement", "reason", "more_sessions", "sample_ratio", "half", "gua
 
 
 def evidence_document(rollout: Rollout, found: Evidence, ledger: ArmCounts) -> dict[str, Any]:
-    """Return the evidence of a step as data. `harm` and `fine` count 1 as enough."""
+    """Return the evidence of a step as JSON data. `harm` and `fine` of 1 are enough."""
     per_hour = ledger.per_hour
     return {
         "judgement": found.judgement.value,
@@ -50,7 +50,7 @@ def _arms(mode: Mode, weight: float, ledger: ArmCounts) -> list[dict[str, Any]]:
 
 
 def _means(ledger: ArmCounts) -> list[dict[str, Any]]:
-    """Return the means of both arms with confidence sequences: they hold at every look, 95 %."""
+    """Return the means of both arms with 95 % confidence sequences, which are valid at every look."""
     rows = []
     for (name, arm), sequence in ledger.bounded.items():
         if sequence.mean is not None:

@@ -1,4 +1,4 @@
-"""Guards: what must not become more frequent. What counts as an event is told by whoever knows the cascade."""
+"""Guards: event rates that a candidate must not raise. The cascade's own guards are in `speech_guards.py`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from speechpipe.foundation.storage.record import Record
 
 @dataclass(frozen=True)
 class Guard:
-    """A kind of bad event; a unit of randomisation (a user, a session) has it or has it not."""
+    """A kind of harmful event. Each unit (user or session) has it or not."""
 
     name: str
     help: str
-    harmless: float  # an event on fewer sessions than this matters to nobody
-    happened: Callable[[Record, float], bool]  # (a session's record, or a unit's, or feedback; the plan's `slow_s`)
+    harmless: float  # a rate of events below this does not matter
+    happened: Callable[[Record, float], bool]  # (record of a session, unit or feedback; the plan's `slow_s`)
 
 
 @dataclass(frozen=True)
 class PairedGuard:
-    """What shadow compares: `read` gives harm of one session in -1..1, champion against candidate."""
+    """A harm measured in shadow, for each session in -1..1: the candidate's minus the champion's."""
 
     name: str
     help: str
@@ -31,11 +31,11 @@ class GuardSet:
 
     events: Sequence[Guard]
     paired: Sequence[PairedGuard]
-    shown: Mapping[str, str]  # further measures of shadow sessions whose means are shown: measure -> in words
-    bounded: Mapping[str, str]  # measures of units in 0..1 whose means are shown for both arms: measure -> in words
+    shown: Mapping[str, str]  # further shadow measures whose means are shown -> description
+    bounded: Mapping[str, str]  # measures of units in 0..1 whose means are shown for both arms -> description
     halves: tuple[tuple[str, str], ...]  # (stage, measure: the change if only this stage is the candidate's)
 
     @property
     def rates(self) -> dict[str, float]:
-        """Guard -> harmless rate, as plans have it."""
+        """Guard -> harmless rate, as in plans."""
         return {guard.name: guard.harmless for guard in self.events}

@@ -1,7 +1,4 @@
-"""What is done with a rollout, by people or by evidence: start, approve, pause, promote, roll back.
-
-Needs a store, no server.
-"""
+"""Rollout operations on a store: start, approve, pause, promote, roll back. No server is needed."""
 
 import secrets
 import time
@@ -22,7 +19,7 @@ from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.writer import Store
 
 AUTOMATIC = "speechpipe"
-"""The actor of what nobody did by hand."""
+"""The actor of automatic changes."""
 
 READ = 2_000
 BASELINE_RECORDS = 12_000
@@ -30,18 +27,18 @@ BASELINE_RECORDS = 12_000
 
 @dataclass(frozen=True)
 class Verified:
-    """A bundle that was looked at: all its files are there and are what the cards say."""
+    """A bundle whose files are present and match their cards."""
 
     id: str
     hash: str
 
 
 Verify = Callable[[str], Verified]
-"""From a bundle's name; raises SpeechpipeError if it is unknown, incomplete or altered."""
+"""Verifies a bundle by name; raises SpeechpipeError if it is unknown, incomplete or altered."""
 
 
 class RolloutOperations:
-    """Every method raises `StoreUnavailable` if the store cannot be used. One thread at a time."""
+    """Not thread-safe. Every method raises `StoreUnavailable` if the store cannot be used."""
 
     def __init__(
         self,
@@ -50,35 +47,35 @@ class RolloutOperations:
         verify: Verify,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Work on `store`: who serves stands there and nowhere else."""
+        """Use `store`, which alone has the state of the route."""
         self._store = store
         self._book = book
         self._verify = verify
         self._clock = clock
         self.archive = RolloutArchive(lambda: store.engine, book.rates)
         self._ledger: ArmCounts | None = None
-        self._counted: tuple[int, int, float] = (0, 0, 0.0)  # id, step and its begin of what the ledger counts
+        self._counted: tuple[int, int, float] = (0, 0, 0.0)  # rollout, step and its start that the counts belong to
         self._seq = 0
 
     # ---- reading ----
 
     def state(self) -> RouteState:
-        """Return who answers; the champion is empty while no server has served on this store."""
+        """Return the route; its champion is empty if no server has used this store yet."""
         with translating_store_errors():
             return self.archive.state()
 
     def history(self, most: int = 200) -> list[Entry]:
-        """Return what was done, the newest first."""
+        """Return the latest changes, newest first."""
         with translating_store_errors():
             return self.archive.history(most)
 
     def evidence(self, state: RouteState) -> tuple[Evidence, ArmCounts] | None:
-        """Return the evidence of the step that runs; None if none does. Reads on where the last call ended."""
+        """Return the evidence of the running step; None without one. Continues from the last record it has read."""
         rollout = state.active
         if rollout is None:
             return None
         known = self._ledger
-        of = (rollout.id, rollout.step, rollout.step_at)  # numbers begin anew in a store that was replaced
+        of = (rollout.id, rollout.step, rollout.step_at)  # ids start again in a replaced store
         if known is None or self._counted != of:
             plan, self._counted = rollout.plan, of
             known = self._ledger = ArmCounts(self._book, rollout.id, rollout.step, plan.slow_s, rollout.current.harm)
@@ -93,7 +90,7 @@ class RolloutOperations:
         return judge(rollout.plan, rollout.step, known, rollout.baseline), known
 
     def shown(self, state: RouteState) -> Mapping[str, Any] | None:
-        """Return the evidence as data: of the step that runs, or with which the last rollout ended; None of none."""
+        """Return the evidence as JSON data, of the running step or the end of the last rollout; None without one."""
         if state.rollout is None:
             return None
         if (found := self.evidence(state)) is not None:
@@ -104,19 +101,18 @@ class RolloutOperations:
     # ---- servers ----
 
     def serve(self, setting: str, bundle: str, known: RouteState | None = None) -> RouteState:
-        """Write down what a server that starts serves, and return the route that it is to follow.
+        """Register what a starting server serves, and return the route for it to follow.
 
-        The champion is what the store says. It becomes `bundle` on a new store, when the setting is another than that
-        of the server that started last, and when it never was anything but what the setting means. While a rollout is
-        under way it stays.
+        The champion in the store applies. `bundle` replaces it in a new store, if the setting differs from that of the
+        server that started last, or if the champion is still what that setting resolved to. During a rollout it stays.
 
         Args:
-            setting: `SPEECHPIPE_BUNDLE` as it is written.
-            bundle: name@version that it means here.
-            known: the route as this server knows it, for a store that was emptied: who serves does not change by that.
+            setting: `SPEECHPIPE_BUNDLE` as written.
+            bundle: the name@version that it resolves to on this server.
+            known: this server's copy of the route, used if the store has been emptied.
 
         Raises:
-            Conflict: somebody else changed the route in this moment; look again.
+            Conflict: the route was changed at the same time; try again.
         """
         state = self.state()
         if state.champion and state.active is not None:
@@ -143,11 +139,11 @@ class RolloutOperations:
     # ---- people ----
 
     def start(self, plan: Plan, by: str) -> RouteState:
-        """Begin a rollout; one that is held (`hold`) ends.
+        """Start a rollout. A held one (`hold`) is ended.
 
         Raises:
-            Conflict: one is under way, or no server has served yet.
-            UnknownName, BadInput: the candidate is unknown, incomplete or altered, or is the champion.
+            Conflict: one is in progress, the candidate is the champion, or no server has used this store yet.
+            UnknownName, BadInput: the candidate is unknown, incomplete or altered.
         """
         candidate = self._verify(plan.candidate)
         state = self.state()
@@ -156,10 +152,12 @@ class RolloutOperations:
                 "no server has served on this store yet: start one (speechpipe serve); its bundle is the champion"
             )
         if (active := state.active) is not None and active.held:
-            reason = f"it was held, and the rollout of {candidate.id} begins"
+            reason = f"it was held, and a rollout of {candidate.id} starts"
             state = self._with(state, active, Status.ROLLED_BACK, by, "rollback", reason)
         elif active is not None:
-            raise Conflict(f"rollout {active.id} of {active.candidate} is under way: promote it or roll it back first")
+            raise Conflict(
+                f"rollout {active.id} of {active.candidate} is in progress: promote it or roll back first"
+            )
         if candidate.id == state.champion:
             raise Conflict(f"{candidate.id} is the champion already")
         now = self._clock()
@@ -182,21 +180,21 @@ class RolloutOperations:
         return self._save(begun, by, "start", reason, candidate.id, {"plan": plan.document()})
 
     def approve(self, by: str, reason: str = "") -> RouteState:
-        """Agree to the step forward that the evidence allows; after the last step that is the promotion.
+        """Approve the step forward that the evidence supports; after the last step, the promotion.
 
         Raises:
-            Conflict: nothing waits for an approval.
+            Conflict: no step waits for approval.
         """
         state, rollout = self._active()
         if rollout.status is not Status.WAITING:
-            raise Conflict(f"nothing waits for an approval: {rollout.current.label} is {rollout.status.value}")
+            raise Conflict(f"no step waits for approval: {rollout.current.label} is {rollout.status.value}")
         return self._forward(state, rollout, by, reason or "approved", "approve")
 
     def promote(self, by: str, reason: str = "") -> RouteState:
         """Make the candidate the champion.
 
         Raises:
-            Conflict: it is not the last step, or its evidence is not in. There is no way around the evidence.
+            Conflict: it is not the last step, or its evidence is incomplete. This cannot be forced.
         """
         state, rollout = self._active()
         found = self.evidence(state)
@@ -206,71 +204,73 @@ class RolloutOperations:
             raise Conflict(f"{rollout.current.label} is not the last of {len(rollout.plan.steps)} steps")
         if evidence.judgement is not Judgement.PROMOTE:
             more = "" if evidence.more is None else f"; about {evidence.more} more sessions"
-            raise Conflict(f"there is no evidence for a promotion: {evidence.reason}{more}")
+            raise Conflict(f"the evidence does not support a promotion: {evidence.reason}{more}")
         return self._forward(state, rollout, by, reason or evidence.reason, "promote")
 
     def pause(self, by: str, reason: str = "") -> RouteState:
-        """Stop going forward; guards still roll back, sessions go where they went.
+        """Stop going forward. Guards still roll back, and routing does not change.
 
         Raises:
             Conflict: it is paused already.
         """
         state, rollout = self._active()
         if rollout.status is Status.PAUSED:
-            raise Conflict("it is paused already")
+            raise Conflict("the rollout is paused already")
         return self._with(state, rollout, Status.PAUSED, by, "pause", reason)
 
     def hold(self, by: str, reason: str) -> RouteState:
-        """Pause a rollout that nobody needs to end: the next one that is started takes its place.
+        """Pause a rollout in such a way that starting another one ends it.
 
         Raises:
             Conflict: it is paused already.
         """
         state, rollout = self._active()
         if rollout.status is Status.PAUSED:
-            raise Conflict("it is paused already")
+            raise Conflict("the rollout is paused already")
         return self._with(state, replace(rollout, held=True), Status.PAUSED, by, "hold", reason)
 
     def resume(self, by: str, reason: str = "") -> RouteState:
-        """Go on.
+        """Continue a paused rollout.
 
         Raises:
             Conflict: it is not paused.
         """
         state, rollout = self._active()
         if rollout.status is not Status.PAUSED:
-            raise Conflict("it is not paused")
+            raise Conflict("the rollout is not paused")
         return self._with(state, replace(rollout, held=False), Status.RUNNING, by, "resume", reason)
 
     def roll_back(self, by: str, reason: str, to: str = "") -> RouteState:
-        """Send all new sessions to the champion; with no rollout under way, to the champion before this one.
+        """Send all new sessions to the champion; without a rollout in progress, to the previous champion.
 
-        Done again with nothing new in between it is refused, so that two people, or one who asks twice, go back once.
+        A second rollback with no rollout started in between is refused, so that two requests go back only once.
 
         Args:
-            by: who asks.
+            by: the operator.
             reason: why.
-            to: the champion before this one, where somebody means it although a rollback came last; else empty.
+            to: the previous champion, to confirm a second rollback; else empty.
 
         Raises:
-            Conflict: there is nothing to go back to, the last change was a rollback already, or `to` is another bundle.
+            Conflict: there is nothing to go back to, the last change was a rollback, or `to` is another bundle.
         """
         state = self.state()
         rollout = state.active
         goal = state.previous if rollout is None else state.champion
         if to and to != goal:
-            raise Conflict(f"a rollback goes to {goal or 'nothing'} now, not to {to}; a rollout can go to any bundle")
+            raise Conflict(
+                f"a rollback goes to {goal or 'nothing'} now, not to {to}; start a rollout for others"
+            )
         if rollout is not None:
             return self._with(state, rollout, Status.ROLLED_BACK, by, "rollback", reason)
         if state.came_from and not to:
-            more = f" (`to`: {state.previous}, the champion before it, is the next one back)" if state.previous else ""
+            more = f" (`to`: {state.previous} confirms going back to the champion before it)" if state.previous else ""
             raise Conflict(
-                f"{state.champion} answers already: the last change went back to it from {state.came_from}, and "
-                f"nothing was started since; for {state.came_from} start a rollout of it{more}"
+                f"{state.champion} is the champion already: the last change was a rollback from {state.came_from}, and "
+                f"no rollout was started since; for {state.came_from} start a rollout of it{more}"
             )
         if not state.previous:
             raise Conflict(
-                "there is nothing to roll back to: no rollout is under way, and there was no champion before"
+                "there is nothing to roll back to: no rollout is in progress, and there is no previous champion"
             )
         left, last = state.champion, state.rollout
         if last is not None and last.status is Status.PROMOTED and last.candidate == left:
@@ -278,13 +278,13 @@ class RolloutOperations:
         back = state.changed(champion=state.previous, previous="", came_from=left, rollout=last)
         return self._save(back, by, "rollback", f"{reason} (from {left})", state.previous, {})
 
-    # ---- the conductor ----
+    # ---- automatic ----
 
     def reconcile(self) -> RouteState:
-        """Do what the evidence says: roll back, go forward, or ask. Returns the state afterwards.
+        """Act on the evidence: roll back, go forward, or ask for approval. Returns the new state.
 
         Raises:
-            Conflict: somebody else changed the route in this moment; look again.
+            Conflict: the route was changed at the same time; try again.
         """
         state = self.state()
         rollout = state.active
@@ -304,25 +304,25 @@ class RolloutOperations:
         )
 
     def fail(self, reason: str) -> RouteState:
-        """Roll back because the candidate cannot run."""
+        """Roll back because the candidate cannot run; `reason` says why."""
         state = self.state()
         if (rollout := state.active) is None:
             return state
         return self._with(state, rollout, Status.ROLLED_BACK, AUTOMATIC, "rollback", reason)
 
-    # ---- within ----
+    # ---- helpers ----
 
     def _active(self) -> tuple[RouteState, Rollout]:
         state = self.state()
         if state.active is None:
-            raise Conflict("no rollout is under way")
+            raise Conflict("no rollout is in progress")
         return state, state.active
 
     def _forward(self, state: RouteState, rollout: Rollout, by: str, reason: str, action: str) -> RouteState:
         verified = self._verify(rollout.plan.candidate)
         if (verified.id, verified.hash) != (rollout.candidate, rollout.candidate_hash):
             raise UnknownName(
-                f"{rollout.candidate} is not what it was when the rollout began ({verified.id}, {verified.hash[:12]} "
+                f"{rollout.candidate} has changed since the rollout started ({verified.id}, {verified.hash[:12]} "
                 f"instead of {rollout.candidate_hash[:12]}): roll back and start again",
                 cause="bundle_altered",
             )
@@ -353,13 +353,11 @@ class RolloutOperations:
             try:
                 self.archive.save(state, Entry(self._clock(), by, action, reason, bundle, evidence))
             except StaleRevision as error:
-                raise Conflict(
-                    "somebody else has just changed this rollout: look at its status and try again"
-                ) from error
+                raise Conflict("the rollout was changed at the same time: look at its status and try again") from error
         return state
 
     def _baseline(self, rollout: Rollout) -> dict[str, tuple[int, int]]:
-        """Count what the champion did before, if a step will need it."""
+        """Return the champion's counts before the rollout, if a step needs them."""
         if not any(step.mode is Mode.BLUE_GREEN for step in rollout.plan.steps):
             return {}
         name, _, version = rollout.champion.partition("@")

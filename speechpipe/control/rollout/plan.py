@@ -1,4 +1,4 @@
-"""Plans: which bundle, by which steps, on which evidence. TOML that people write, edit and keep."""
+"""Rollout plans: the candidate, the steps and the evidence they need. Written by operators in TOML."""
 
 import json
 import tomllib
@@ -11,43 +11,43 @@ from speechpipe.errors import BadInput
 
 CASES = ("new", "assist", "replace")
 APPROVALS = ("promotion", "steps", "none")
-"""Who is asked: a person before the promotion; before every step; nobody."""
+"""What needs an operator's approval: the promotion, every step, or nothing."""
 
 MOST_STEPS = 12
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step. It ends when the evidence of its own sessions says so."""
+    """A step. It ends when the evidence of its own sessions is complete."""
 
     mode: Mode
     weight: float = 0.0  # share of the sessions that the candidate answers
-    margin: float = 2.0  # refuted before going on: that many times the champion's rate of a guard's events
-    harm: float = 0.05  # in shadow, refuted before going on: harm on this share of the sessions, net
-    least_sessions: int = 50  # on the candidate
+    margin: float = 2.0  # to be refuted: this many times the champion's rate of a guard's events
+    harm: float = 0.05  # in shadow, to be refuted: net harm on this share of the sessions
+    least_sessions: int = 50  # of the candidate
 
     @property
     def label(self) -> str:
-        """In words."""
+        """The step in words."""
         return self.mode.value if self.mode is not Mode.CANARY else f"canary {100 * self.weight:g} %"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked plan. `guards` maps a guard to the rate of its events that matters to nobody."""
+    """A validated plan. `guards` maps each guard to the rate of events below which it does not matter."""
 
     candidate: str
     case: str = "replace"
     steps: tuple[Step, ...] = ()
-    alpha: float = 0.01  # of a rollback of a candidate that is as good, over the whole rollout
-    alpha_promote: float = 0.05  # of a step forward of a candidate at the margin
+    alpha: float = 0.01  # chance of rolling back an equally good candidate, over the whole rollout
+    alpha_promote: float = 0.05  # chance of a step forward with a candidate at the margin
     approval: str = "promotion"
-    mirror_share: float = 1.0  # of the sessions that shadow hears
-    slow_s: float = 0.5  # endpoint to final, above which a session counts as slow
+    mirror_share: float = 1.0  # share of the sessions that are copied in shadow
+    slow_s: float = 0.5  # a longer time from endpoint to final text counts as slow
     guards: Mapping[str, float] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """Return it as data that `read` understands."""
+        """Return the plan as data for `read`."""
         return asdict(self) | {
             "steps": [asdict(step) | {"mode": step.mode.value} for step in self.steps],
             "guards": dict(self.guards),
@@ -55,10 +55,10 @@ class Plan:
 
 
 def parse(text: str, known_guards: Mapping[str, float]) -> Plan:
-    """Read TOML.
+    """Return the plan in a TOML text.
 
     Raises:
-        BadInput: not TOML, or not a plan.
+        BadInput: it is not TOML, or not a plan.
     """
     try:
         return read(tomllib.loads(text), known_guards)
@@ -67,10 +67,10 @@ def parse(text: str, known_guards: Mapping[str, float]) -> Plan:
 
 
 def read(data: Mapping[str, Any], known_guards: Mapping[str, float]) -> Plan:
-    """Check a plan's data; guards that it does not name are those of `known_guards`.
+    """Return the plan in parsed TOML; guards that it does not name have the rates of `known_guards`.
 
     Raises:
-        BadInput: a key is unknown, missing or out of its bounds; the message names it.
+        BadInput: a key is unknown, missing or out of bounds; the message names it.
     """
     names = {"candidate", "case", "steps", "alpha", "alpha_promote", "approval", "mirror_share", "slow_s", "guards"}
     _only(data, names, "the plan")
@@ -97,11 +97,11 @@ def read(data: Mapping[str, Any], known_guards: Mapping[str, float]) -> Plan:
         raise _bad("weights of canary steps must not fall")
     modes = [step.mode for step in plan.steps]
     if Mode.SHADOW in modes[modes.index(Mode.CANARY) if Mode.CANARY in modes else len(modes) :]:
-        raise _bad("shadow steps come before canary steps")
+        raise _bad("shadow steps must come before canary steps")
     if Mode.BLUE_GREEN in modes[:-1]:
-        raise _bad("blue_green is the last step: afterwards all sessions are on the candidate")
+        raise _bad("blue_green must be the last step, because it sends all sessions to the candidate")
     if modes[-1] is Mode.SHADOW:
-        raise _bad("the last step must give the candidate sessions of its own: shadow alone promotes nobody")
+        raise _bad("the last step must be canary or blue_green: shadow alone cannot lead to a promotion")
     return plan
 
 
@@ -155,22 +155,22 @@ def _number(
     return float(value)
 
 
-# ---- a plan for each deployment case ----
+# ---- templates for the deployment cases ----
 
 _HEAD = """# {title}
 # Edit, then: speechpipe rollout start THIS_FILE
 case = "{case}"
 candidate = {candidate}
-approval = "{approval}"      # who is asked: "promotion" (a person, at the end), "steps" (at every step), "none"
-alpha = 0.01                 # chance of rolling a candidate back that is as good, over the whole rollout
+approval = "{approval}"      # by an operator: "promotion" (at the end), "steps" (every step), "none"
+alpha = 0.01                 # chance of rolling back an equally good candidate, over the whole rollout
 alpha_promote = 0.05         # chance of a step forward with a candidate at the margin
-slow_s = 0.5                 # from the end of speech to the text; longer counts as slow
+slow_s = 0.5                 # from the end of speech to the text, in seconds; longer counts as slow
 """
 
 _SHADOW = """
-[[steps]]                    # hears copies of the sessions, answers nobody
+[[steps]]                    # the candidate gets copies of sessions; its results are not served
 mode = "shadow"
-harm = 0.05                  # refuted before going on: harm on 5 % of the sessions, net
+harm = 0.05                  # to be refuted: net harm on 5 % of the sessions
 least_sessions = {least}
 """
 
@@ -178,38 +178,38 @@ _CANARY = """
 [[steps]]
 mode = "canary"
 weight = {weight}
-margin = {margin}                 # refuted before going on: so many times the champion's rate of bad events
+margin = {margin}                 # to be refuted: this many times the champion's rate of harmful events
 """
 
 _GREEN = """
-[[steps]]                    # all new sessions at once; the champion stays warm, one command brings it back
+[[steps]]                    # all new sessions at once; the champion stays loaded for a rollback
 mode = "blue_green"
 margin = 1.5
 least_sessions = 200
 """
 
 _GUARDS = """
-[guards]                     # events on fewer sessions than this matter to nobody
+[guards]                     # rates of events below these do not matter
 {rows}
 """
 
 TITLES = {
     "new": "A new capability: a small canary, then a ramp, each step on evidence.",
-    "assist": "Automating a manual task: at degree shadow, then assist (speechpipe automation); every step approved.",
-    "replace": "Replacing a system that runs: shadow beside the champion, canary, ramp.",
+    "assist": "Automating a manual task: level shadow, then assist (speechpipe automation); every step is approved.",
+    "replace": "Replacing a running system: shadow beside the champion, canary, ramp.",
 }
 
 
 def _quoted(text: str) -> str:
-    """Return a basic string of TOML."""
+    """Return a TOML basic string."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def template(case: str, candidate: str, known_guards: Mapping[str, float], *, side_by_side: bool = True) -> str:
-    """Return the plan for a deployment case, as TOML to edit; without `side_by_side` it ends with blue/green.
+    """Return a plan for a deployment case as TOML to edit; without `side_by_side` its only served step is blue/green.
 
     Raises:
-        BadInput: no such case.
+        BadInput: there is no such case.
     """
     if case not in CASES:
         raise _bad(f"case must be one of {', '.join(CASES)}, not {case!r}")

@@ -1,4 +1,4 @@
-"""Routes and their history in the store. A change is written only onto the revision that it was made from."""
+"""The route and its history in the store. Writes compare-and-swap on the revision."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ ROUTE = "default"
 
 
 class StaleRevision(Exception):
-    """Somebody else has changed the route meanwhile."""
+    """The route was changed meanwhile."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the history: who did what, when and why, with the evidence there was."""
+    """An entry of the history: who did what, when and why, with the evidence at that time."""
 
     at: float
     actor: str
@@ -32,14 +32,14 @@ class Entry:
 
 
 class RolloutArchive:
-    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+    """Access to the tables. Thread-safe. Every method raises SQLAlchemyError if the database cannot be used."""
 
     def __init__(self, engine: Callable[[], Engine], known_guards: Mapping[str, float]) -> None:
         self._engine = engine
         self._known_guards = known_guards
 
     def revision(self) -> int:
-        """Return the newest revision; 0: nothing was ever changed."""
+        """Return the newest revision; 0 in a new store."""
         query = select(routes.c.revision).where(routes.c.name == ROUTE)
         with self._engine().connect() as connection:
             return int(connection.execute(query).scalar() or 0)
@@ -52,10 +52,10 @@ class RolloutArchive:
         return RouteState() if found is None else load(found, self._known_guards)
 
     def save(self, state: RouteState, entry: Entry) -> None:
-        """Write the next state and its line of history, together.
+        """Write the next state and its entry of the history, in one transaction.
 
         Raises:
-            StaleRevision: another process or person was faster.
+            StaleRevision: the route was changed meanwhile.
         """
         row = {"revision": state.revision, "document": state.document(), "changed_at": entry.at}
         try:
@@ -84,12 +84,12 @@ class RolloutArchive:
             raise StaleRevision from error
 
     def next_id(self) -> int:
-        """Return a number for a rollout."""
+        """Return an unused id for a rollout."""
         with self._engine().connect() as connection:
             return 1 + int(connection.execute(select(func.max(rollout_history.c.rollout))).scalar() or 0)
 
     def history(self, most: int = 200) -> list[Entry]:
-        """Return what was done, the newest first."""
+        """Return the latest changes, newest first."""
         query = select(rollout_history).order_by(rollout_history.c.id.desc()).limit(most)
         with self._engine().connect() as connection:
             rows = connection.execute(query).all()

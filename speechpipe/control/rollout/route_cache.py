@@ -1,4 +1,4 @@
-"""A copy of the route beside the store: a server that starts without the store goes on as before."""
+"""The copy of the route in the state directory, for a server that starts while the store is unavailable."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def write(path: Path, state: RouteState) -> None:
-    """Keep a copy; what cannot be written is said in the log and stops nothing."""
+    """Write the copy; failures are logged."""
     try:
         write_file(path, json.dumps(state.document()).encode())
     except OSError as error:
@@ -21,7 +21,7 @@ def write(path: Path, state: RouteState) -> None:
 
 
 def read(path: Path, known_guards: Mapping[str, float]) -> RouteState | None:
-    """Return the copy; None if there is none that can be read."""
+    """Return the copy; None if there is none, or it cannot be read."""
     try:
         return load(json.loads(path.read_text()), known_guards)
     except (OSError, ValueError, KeyError, TypeError, SpeechpipeError):

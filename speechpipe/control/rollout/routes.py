@@ -1,4 +1,4 @@
-"""The state of a route: its aliases and its rollout. Frozen; every change is a new one under the next revision."""
+"""The immutable state of the route: its champion, aliases and rollout."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from speechpipe.serving.assignment import CANARY, CHAMPION
 
 @dataclass(frozen=True)
 class Rollout:
-    """One rollout. Bundles are `name@version`, with the hash of everything they are made of."""
+    """A rollout. Bundles are `name@version`; `candidate_hash` covers all files of the candidate."""
 
     id: int
     plan: Plan
@@ -24,15 +24,15 @@ class Rollout:
     started_at: float
     step: int = 0
     step_at: float = 0.0
-    step_seq: int = 0  # records up to here were before the step
+    step_seq: int = 0  # the last record before the step
     status: Status = Status.RUNNING
     reason: str = ""
     baseline: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    held: bool = False  # paused, and ends when another rollout is started
+    held: bool = False  # paused, and ended when another rollout starts
 
     @property
     def current(self) -> Step:
-        """The step that runs."""
+        """The current step."""
         return self.plan.steps[self.step]
 
     @property
@@ -42,24 +42,24 @@ class Rollout:
 
     @property
     def is_last_step(self) -> bool:
-        """Whether what follows is the promotion."""
+        """Whether the promotion comes next."""
         return self.step == len(self.plan.steps) - 1
 
     def arm(self, key: str) -> str:
-        """Return the arm of a session key: the same one for the same key while the weight does not fall below it."""
+        """Return the arm of a session key. It stays the same as long as the weight does not fall."""
         return CANARY if position(self.salt, key) < self.weight else CHAMPION
 
     @property
     def shadows(self) -> bool:
-        """Whether the candidate only hears copies."""
+        """Whether the candidate only gets copies of sessions."""
         return self.current.mode is Mode.SHADOW
 
     def mirrors(self, key: str) -> bool:
-        """Return whether a session of this key is among those that a candidate in shadow hears."""
+        """Whether sessions with this key are copied to a candidate in shadow."""
         return position(self.salt, key) < self.plan.mirror_share
 
     def document(self) -> dict[str, Any]:
-        """Return it as data."""
+        """Return the rollout as JSON data."""
         return {
             "id": self.id,
             "plan": self.plan.document(),
@@ -80,42 +80,42 @@ class Rollout:
 
 
 def position(salt: str, key: str) -> float:
-    """Return where a key falls in 0..1, uniformly, and anew for every salt."""
+    """Return a number in 0..1 for a key, uniform and independent for every salt."""
     digest = hashlib.blake2b(key.encode(), key=salt.encode()[:64], digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 @dataclass(frozen=True)
 class RouteState:
-    """Who answers on a route. `revision` counts the changes: who changes an old one is told."""
+    """Immutable routing state. Writes compare-and-swap on `revision`."""
 
     revision: int = 0
-    champion: str = ""  # name@version; empty: no server has served yet
-    previous: str = ""  # who served before; a rollback without a rollout goes there, and empties it
+    champion: str = ""  # name@version; empty: no server has used this store yet
+    previous: str = ""  # the champion before; a rollback without a rollout goes there and empties it
     rollout: Rollout | None = None  # the newest
     setting: str = ""  # SPEECHPIPE_BUNDLE of the server that started last
-    resolved: str = ""  # name@version that this meant
-    came_from: str = ""  # what the last change went back from, if it was a rollback: another one would be one too many
+    resolved: str = ""  # the name@version that it resolved to
+    came_from: str = ""  # the bundle that the last change went back from, if it was a rollback; prevents a second one
 
     @property
     def active(self) -> Rollout | None:
-        """The rollout that is under way."""
+        """The rollout in progress, or None."""
         return self.rollout if self.rollout is not None and self.rollout.status.active else None
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Alias -> bundle."""
+        """Alias -> bundle (name@version)."""
         found = {"champion": self.champion, "previous": self.previous}
         if (rollout := self.active) is not None:
             found["shadow" if rollout.current.mode is Mode.SHADOW else "challenger"] = rollout.candidate
         return {name: bundle for name, bundle in found.items() if bundle}
 
     def changed(self, **changes: Any) -> "RouteState":
-        """Return the next one."""
+        """Return the next state, with these changes."""
         return replace(self, revision=self.revision + 1, **changes)
 
     def document(self) -> dict[str, Any]:
-        """Return it as data."""
+        """Return the state as JSON data."""
         return {
             "revision": self.revision,
             "champion": self.champion,
@@ -128,10 +128,10 @@ class RouteState:
 
 
 def load(data: Mapping[str, Any], known_guards: Mapping[str, float]) -> RouteState:
-    """Return what `document` returned.
+    """Return the state that `document` was called on.
 
     Raises:
-        BadInput, KeyError, ValueError: it is none.
+        BadInput, KeyError, ValueError: `data` is not such a document.
     """
     found = data.get("rollout")
     rollout = None

@@ -1,8 +1,7 @@
-"""Rollouts on a running server: follows the route in the store, warms candidates, acts on the evidence.
+"""The rollout service of a running server: follows the route in the store, loads candidates, acts on the evidence.
 
-Every server process on a store runs one. They agree because a change is written only onto the revision that it was made
-from, and because evidence is read off the same records. What serves stands in the store; if the store is away, sessions
-go where they went.
+Every server process on a store runs one. They agree because writes compare-and-swap on the route's revision, and
+because evidence is computed from the same records. If the store is unavailable, routing does not change.
 """
 
 import logging
@@ -31,7 +30,7 @@ from speechpipe.types import Bundle
 POLL_S = 0.25
 CONDUCT_S = 1.0
 CARDS_WAIT_S, CARDS_LOOK_S = 60.0, 1.0
-"""For how long the cards and files of a candidate may come after its rollout began, and how often is looked."""
+"""How long a candidate's cards and files may be missing after its rollout began, and how often they are looked for."""
 
 MODELS_DIR = "SPEECHPIPE_MODELS_DIR"
 
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Awaited:
-    """A candidate whose cards or files are not here (yet). Times are of the monotonic clock."""
+    """A candidate whose cards or files are missing here. Times are of the monotonic clock, in seconds."""
 
     rollout: int
     since: float
@@ -49,41 +48,41 @@ class Awaited:
 
 
 class RolloutService:
-    """Made beside the service; `restore` before it is ready, then `start`.
+    """Create it with the service, call `restore` before the server is ready, then `start`.
 
-    Two background tasks: `rollout` follows the route in the store and acts on the evidence, `warming` loads what the
-    route needs, so that a rollback never waits for a candidate that loads.
+    Two background tasks: `rollout` follows the route in the store and acts on the evidence; `warming` loads the bundles
+    of the route, so that a rollback never waits for a candidate that is loading.
     """
 
     def __init__(self, service: Service) -> None:
         store = service.store
-        assert store is not None, "rollouts live in the store"
+        assert store is not None, "rollouts need a store"
         self._service = service
         self.operations = RolloutOperations(store, GUARDS, lambda name: verified(service, name), service.clock)
         self.shadowing = ShadowService(service)
-        self._lock = threading.RLock()  # the operations are called by the tasks and by requests
+        self._lock = threading.RLock()  # `operations` is used by the tasks and by requests
         self._cached = service.settings.state_dir / "route.json"
         self._setting = (service.settings.bundle, service.champion.id)
-        self._registered = False  # whether the store knows what this server was started with
+        self._registered = False  # whether this server's setting is in the store
         self._state = RouteState(champion=service.champion.id)
         self._revision = -1
-        self._warmed: dict[str, Bundle] = {}  # id of a bundle -> it, warm here
-        self._broken: tuple[int, str] | None = None  # rollout that cannot run here, and why
+        self._warmed: dict[str, Bundle] = {}  # loaded bundles by id
+        self._broken: tuple[int, str] | None = None  # id of a rollout that cannot run here, and why
         self._awaited: Awaited | None = None
         self._name = f"{socket.gethostname()}:{service.settings.port or f'process {os.getpid()}'}"
         self._conducted_at = 0.0
         self._needed: list[Key] = []
-        self._unread = ""  # why the route could not be read at the start
+        self._unread = ""  # why the route could not be read at start-up
         self._following = BackgroundTask("rollout", self._follow, every_s=POLL_S)
         self._warming = BackgroundTask("warming", self.prepare, every_s=POLL_S)
         service.tasks.add(self._following, self._warming)
         service.mirror_to(self.shadowing)
         service.exposition.add_gauges(self._gauges())
 
-    # ---- life ----
+    # ---- lifetime ----
 
     def restore(self) -> None:
-        """Take up the route as it was left; waits until its champion is warm.
+        """Restore the route, and load its champion before returning.
 
         Raises:
             SpeechpipeError: the champion cannot be loaded.
@@ -94,52 +93,52 @@ class RolloutService:
         except (SpeechpipeError, *STORE_ERRORS) as error:
             self._unread = str(error)
             self._state = route_cache.read(self._cached, GUARDS.rates) or self._state
-            log.warning("the route cannot be read (%s); going on with %s", error, self._state.champion)
+            log.warning("the route cannot be read (%s); continuing with %s", error, self._state.champion)
         bundle = self._bundle(self._state.champion)
         if bundle is not None and bundle != self._service.champion:
             log.warning(
-                "the champion is %s, as the store says, and not SPEECHPIPE_BUNDLE=%s", bundle.id, self._setting[0]
+                "the champion in the store is %s; SPEECHPIPE_BUNDLE=%s does not apply", bundle.id, self._setting[0]
             )
             self._warm(bundle)
             self._service.router.lane = RouteSnapshot(bundle)
         self._apply()
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the background tasks."""
         self._following.start()
         self._warming.start()
 
     def close(self) -> None:
-        """Stop; the route stays as it is."""
+        """Stop the background tasks; the route does not change."""
         self._following.close()
         self._warming.close()
         self.shadowing.end_all()
 
     def wake(self) -> None:
-        """Look at once: something was changed here."""
+        """Check the route at once, after it was changed by this process."""
         self._following.wake()
 
-    # ---- the task that follows ----
+    # ---- the rollout task ----
 
     def _follow(self) -> None:
         try:
             self.tick()
         except Conflict:
-            return  # another process or person was faster: the next look sees what they did
+            return  # another process or operator was faster: the next tick reads the result
         self._service.fleet.retire(self._needed)
 
     def _register(self) -> None:
-        """Tell the store what this server was started with, and take up the route."""
+        """Register this server's setting in the store, and use the route it returns."""
         known = self._state if self._revision >= 0 else route_cache.read(self._cached, GUARDS.rates)
         state = self.operations.serve(*self._setting, known)
         if state.setting != self._setting[0]:
-            log.warning("SPEECHPIPE_BUNDLE=%s is not followed while a rollout is under way", self._setting[0])
+            log.warning("SPEECHPIPE_BUNDLE=%s does not apply while a rollout is in progress", self._setting[0])
         self._take(state)
         self._registered = True
         self._unread = ""
 
     def tick(self) -> None:
-        """Follow the route, and act on the evidence now and then.
+        """Follow the route, and act on the evidence every `CONDUCT_S`.
 
         Raises:
             Conflict: another process was faster.
@@ -161,16 +160,16 @@ class RolloutService:
     def _take(self, state: RouteState) -> None:
         if state.revision == self._revision:
             return
-        if not state.champion:  # the store was emptied while this server runs: it is told again who serves
+        if not state.champion:  # the store was emptied while this server runs: register again
             self._registered = False
-            raise StoreUnavailable("the store does not know who serves; it is told with the next look")
+            raise StoreUnavailable("the store has no champion; this server registers its own at the next tick")
         self._tell(state)
         self._state, self._revision = state, state.revision
         route_cache.write(self._cached, state)
         self._apply()
 
     def _tell(self, state: RouteState) -> None:
-        """Write changes of the route into the log: whoever reads it at night sees what happened by itself."""
+        """Log changes of the route, which may have been automatic."""
         before, rollout = self._state, state.rollout
         if self._revision >= 0 and state.champion != before.champion:
             log.warning("the champion is %s, it was %s", state.champion, before.champion)
@@ -182,10 +181,10 @@ class RolloutService:
             why = f": {rollout.reason}" if rollout.reason else ""
             log.warning("rollout %d of %s is %s%s", rollout.id, rollout.candidate, where, why)
             if rollout.status is Status.WAITING:
-                log.warning("rollout %d waits for a person: speechpipe rollout approve, or rollback", rollout.id)
+                log.warning("rollout %d waits for approval: speechpipe rollout approve, or rollback", rollout.id)
 
     def _apply(self) -> None:
-        """Route by the state; a candidate that is not warm here gets no sessions until it is."""
+        """Route by the state; a candidate that is not loaded here gets no sessions until it is."""
         state, service = self._state, self._service
         champion = self._bundle(state.champion) or service.champion
         rollout = state.active
@@ -202,14 +201,14 @@ class RolloutService:
         self._warmed = {name: bundle for name, bundle in self._warmed.items() if name in keep}
         self._warming.wake()
 
-    # ---- the task that warms ----
+    # ---- the warming task ----
 
     def prepare(self) -> None:
-        """Load what the route needs and is not loaded, begin or end shadow.
+        """Load the bundles of the route that are not loaded, and begin or end shadow.
 
         Raises:
             SpeechpipeError: the champion cannot be loaded.
-            Exception: whatever loading a candidate raises unforeseen; it is tried again after a pause.
+            Exception: unexpected errors while loading a candidate; the task tries again after a pause.
         """
         state, lane = self._state, self._service.router.lane
         rollout = state.active
@@ -229,7 +228,7 @@ class RolloutService:
                 self._apply()
 
     def _warm_candidate(self, rollout: Rollout, champion: Bundle) -> bool:
-        """Return whether it is warm now; why it never will be stands in `_broken`."""
+        """Return whether the candidate is loaded now; if it cannot be, `_broken` says why."""
         try:
             bundle = self._here(rollout)
             if bundle is None:
@@ -246,10 +245,10 @@ class RolloutService:
             return False
 
     def _here(self, rollout: Rollout) -> Bundle | None:
-        """Return the candidate as it was when the rollout began; None while its cards and files may still come.
+        """Return the candidate as it was when the rollout began; None while its cards and files may still arrive.
 
         Raises:
-            BadInput: they have not come in `CARDS_WAIT_S`.
+            BadInput: they have not arrived within `CARDS_WAIT_S`.
         """
         catalogue, now = self._service.catalogue, time.monotonic()
         awaited = self._awaited
@@ -264,14 +263,14 @@ class RolloutService:
             if not problems and catalogue.digest(bundle) == rollout.candidate_hash:
                 self._awaited = None
                 return bundle
-            why = problems[0] if problems else "it is another than when the rollout began: its hash differs"
+            why = problems[0] if problems else "it has changed since the rollout began: its hash differs"
         except SpeechpipeError as error:
             why = error.message
         why = f"{rollout.candidate} is not in the models folder of this server as it was when the rollout began: {why}"
         if now - awaited.since >= CARDS_WAIT_S:
-            raise BadInput(f"{why}. Servers on one store must share that folder, or have the same in it ({MODELS_DIR})")
+            raise BadInput(f"{why}. Servers on one store must share that folder, or have the same files ({MODELS_DIR})")
         if not awaited.why:
-            log.warning("%s. It is waited for, %g s at most", why, CARDS_WAIT_S)
+            log.warning("%s. Waiting for it, %g s at most", why, CARDS_WAIT_S)
         self._awaited = replace(awaited, look_at=now + CARDS_LOOK_S, why=why)
         return None
 
@@ -289,13 +288,13 @@ class RolloutService:
         except SpeechpipeError:
             pass
         try:
-            catalogue.reload()  # its card may have come since
+            catalogue.reload()  # its card may have arrived since
             return catalogue.bundle(name)
         except SpeechpipeError as error:
             log.error("%s is on the route and has no card here: %s", name, error)
             return None
 
-    # ---- facts ----
+    # ---- state ----
 
     @property
     def state(self) -> RouteState:
@@ -304,15 +303,15 @@ class RolloutService:
 
     @property
     def failure(self) -> str:
-        """Why the route cannot be followed, or its bundles not be loaded, now; empty: they are."""
+        """Why the route cannot be followed or its bundles cannot be loaded at present; empty if they can."""
         failing = [task.last_failure for task in (self._following.status, self._warming.status) if task.failing]
         found = [self._unread, *failing]
         if self._state.champion != self._service.champion.id:
-            found.append(f"{self._state.champion} has no card here, {self._service.champion.id} answers for it")
+            found.append(f"{self._state.champion} has no card here, {self._service.champion.id} answers instead")
         return next((reason for reason in found if reason), "")
 
     def _loading(self) -> str:
-        """The candidate that gets no sessions and hears none because it is not loaded yet; empty: there is none."""
+        """The candidate that gets no sessions or copies because it is not loaded yet; empty if there is none."""
         rollout, lane = self._state.active, self._service.router.lane
         if rollout is None or lane.candidate is not None:
             return ""
@@ -320,7 +319,7 @@ class RolloutService:
         return "" if hears else rollout.candidate
 
     def facts(self) -> dict[str, Any]:
-        """Return what this process says beyond the store."""
+        """Return this process's own state, beyond what is in the store, as JSON data."""
         lane = self._service.router.lane
         hears = lane.shadow is not None and self.shadowing.candidate == lane.shadow
         return {
@@ -334,7 +333,7 @@ class RolloutService:
         }
 
     def locked(self) -> threading.RLock:
-        """Return the lock of `operations`: one thread at a time may call them."""
+        """Return the lock that callers must hold while they use `operations`."""
         return self._lock
 
     def _gauges(self) -> tuple[GaugeRow, ...]:
@@ -345,17 +344,17 @@ class RolloutService:
         shadowed, excepted = self.shadowing.counts, self._service.router.counts
         return (
             GaugeRow("rollout_weight", "Share of new sessions that the candidate answers.", weight),
-            by_cause("shadow_sessions_total", "Sessions that shadow compared, or dropped and why.", shadowed),
-            by_cause("rollout_exceptions_total", "Sessions that did not go where the plan says, and why.", excepted),
+            by_cause("shadow_sessions_total", "Sessions compared in shadow, or dropped by cause.", shadowed),
+            by_cause("rollout_exceptions_total", "Sessions not routed as the plan says, by cause.", excepted),
         )
 
 
 def verified(service: Service, name: str) -> Verified:
-    """Return a bundle's identity after looking at all its files.
+    """Return a bundle's id and hash after checking all its files.
 
     Raises:
-        UnknownName: there is none.
-        BadInput: a file is missing or is not what its card says.
+        UnknownName: there is no such bundle.
+        BadInput: a file is missing or does not match its card.
     """
     service.catalogue.reload()
     bundle = service.catalogue.bundle(name)

@@ -1,7 +1,7 @@
-"""Shadow: the candidate hears copies of sessions, after they are over, at the lowest priority. It answers nobody.
+"""Shadow: after a session has ended, the candidate gets a copy at the lowest priority. Its result is not served.
 
-What it says is compared with what was served: text, speech, cost. With only one half exchanged (the champion's VAD and
-the candidate's recognizer, and the reverse) it is said which half brings the change.
+Its result is compared with the served one: text, speech segments, cost. Replacing only one half (the VAD or the
+recognizer) by the candidate's shows which half causes a difference.
 """
 
 import queue
@@ -26,10 +26,10 @@ from speechpipe.serving.telemetry.records import Context, InputFacts, session_re
 from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Samples, SessionSummary, Utterance
 
 MOST_HELD_S = 600.0
-"""Audio held for shadow, 38 MB. What comes beyond is not shadowed, and counted."""
+"""Audio that is held for shadow, 38 MB. Sessions beyond that are counted and not compared."""
 
 SWAP_EVERY = 2
-"""Where both halves differ, every so many sessions are heard with each half alone."""
+"""If both halves differ, one of this many sessions is also processed with each half alone."""
 
 BLOCK = SAMPLE_RATE_HZ // 4
 
@@ -42,7 +42,7 @@ class ShadowService:
         self._copies: dict[str, Copy] = {}
         self._queue: queue.SimpleQueue[tuple[Copy, Record] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._changing = threading.Lock()  # held while it begins or ends, which takes seconds
+        self._changing = threading.Lock()  # held while shadow begins or ends, which takes seconds
         self._held_s = 0.0
         self._number = 0
         self._pool: RecognizerPool | None = None
@@ -51,19 +51,19 @@ class ShadowService:
         self.counts: Counter[str] = Counter()
         service.tasks.add_source(lambda: self.tasks)
 
-    # ---- life ----
+    # ---- lifetime ----
 
     @property
     def tasks(self) -> list[BackgroundTask]:
-        """The background tasks of the moment."""
+        """The background tasks that exist at present."""
         task, pool = self._task, self._pool
         return [*([task] if task is not None else []), *([pool.task] if pool is not None else [])]
 
     def begin(self, champion: Bundle, candidate: Bundle) -> None:
-        """Have `candidate` hear what `champion` serves; waits until its worker is warm.
+        """Start giving copies of the champion's sessions to `candidate`; waits until its worker is ready.
 
         Raises:
-            WorkerLoadFailed, StageFailed: it cannot be loaded.
+            WorkerLoadFailed, StageFailed: the candidate cannot be loaded.
         """
         with self._changing:
             if self._pair != (champion, candidate):
@@ -87,7 +87,7 @@ class ShadowService:
         self._task.start()
 
     def end_all(self) -> None:
-        """Stop; what was not heard yet is dropped and counted."""
+        """End shadow; copies that were not processed are dropped and counted."""
         with self._changing:
             self._end()
 
@@ -96,7 +96,7 @@ class ShadowService:
         task, self._task = self._task, None
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.close()  # fails what the thread waits for
+            pool.close()  # fails the job that the thread waits for
         if task is not None:
             task.close()
         while (item := self._next(wait=False)) is not None:
@@ -110,7 +110,7 @@ class ShadowService:
     # ---- Mirror ----
 
     def open(self, bundle: Bundle, request: SessionRequest) -> Copy | None:
-        """Return what keeps a copy; None if this session is not shadowed."""
+        """Return the `Copy` that records a session; None if it is not shadowed."""
         pair = self._pair
         if pair is None or MIRRORED not in request.route or request.session_id is None:
             return None
@@ -118,7 +118,7 @@ class ShadowService:
             self._drop("own_parameters")
             return None
         if request.manual or request.spans_s is not None:
-            self._drop("segments_given")  # by the client: there is no VAD to compare
+            self._drop("segments_given")  # by the client, so there is no VAD to compare
             return None
         copy = Copy(bundle, request, self._claim)
         with self._lock:
@@ -126,7 +126,7 @@ class ShadowService:
         return copy
 
     def end(self, record: Record) -> None:
-        """Put the copy of a session that is over in line."""
+        """Queue the copy of an ended session."""
         with self._lock:
             copy = self._copies.pop(record.session_id, None)
         if copy is None:
@@ -139,7 +139,7 @@ class ShadowService:
             self._queue.put((copy, record))
 
     def _claim(self, seconds: float) -> bool:
-        """Take memory for audio, or give it back."""
+        """Reserve memory for audio, or (negative seconds) release it; return whether it fits."""
         with self._lock:
             fits = self._held_s + seconds <= MOST_HELD_S
             if fits:
@@ -152,19 +152,19 @@ class ShadowService:
 
     @property
     def candidate(self) -> Bundle | None:
-        """Who hears copies now."""
+        """The bundle that gets copies at present, or None."""
         pair = self._pair
         return None if pair is None else pair[1]
 
     @property
     def waiting_s(self) -> float:
-        """Seconds of audio that are held."""
+        """Seconds of audio in memory."""
         return self._held_s
 
-    # ---- the thread ----
+    # ---- the shadow thread ----
 
     def _next(self, *, wait: bool) -> tuple[Copy, Record] | None:
-        """Return the copy that is next in line; None at the end, or if there is none and nobody is to wait."""
+        """Return the next copy; None when shadow ends, or (without `wait`) if there is none."""
         try:
             return self._queue.get(block=wait)
         except queue.Empty:
@@ -207,7 +207,7 @@ class ShadowService:
             for name, bundle in (("vad", only_vad), ("asr", only_asr)):
                 halves[f"shadow.{name}_half"] = difference(then.text, self._hear(bundle, copy, audio, pool).text)
         if self._pair is None:
-            self._drop("ended")  # what was cut short would look like a failure of the candidate
+            self._drop("ended")  # an interrupted comparison would look like a failure of the candidate
             return
         self._service.emit(
             replace(
@@ -227,7 +227,7 @@ class ShadowService:
     def _hear(
         self, bundle: Bundle, copy: Copy, audio: Samples, pool: RecognizerPool, served: Record | None = None
     ) -> ArmOutput:
-        """Return what `bundle` makes of the audio; with `served` it leaves records on the arm of shadow."""
+        """Return the output of `bundle` on the audio; with `served`, also emit records on the shadow arm."""
         vad, spec, request = self._service.vad(bundle.vad), recognizer(bundle.asr), copy.request
         session_id = f"{request.session_id}-shadow"
         cut = segmenter(bundle, vad.frame_samples, spans_s=request.spans_s, manual=False)
@@ -260,10 +260,10 @@ class ShadowService:
         return ArmOutput(utterances, summary.vad_cpu_s + summary.asr_cpu_s, failed)
 
     def _pace(self) -> None:
-        """Take time between two blocks while others are served.
+        """Sleep between blocks while other sessions are served.
 
-        The recognizer runs when nobody else wants the CPU and still costs others their caches. The VAD runs here, at
-        the priority of all threads: one that gave way while it held Python's lock would hold up everybody.
+        The worker runs at the lowest priority but still evicts the caches of others. The VAD runs on this thread at
+        normal priority: a low-priority thread that holds the interpreter lock would block all other threads.
         """
         speed = self._service.settings.shadow_speed
         if speed and any(status.active for status in self._service.fleet.statuses().values()):

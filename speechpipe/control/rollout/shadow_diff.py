@@ -1,4 +1,4 @@
-"""What was served and what a candidate makes of the same audio, compared."""
+"""Comparison of a served session with the candidate's result on the same audio."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,24 +11,25 @@ from speechpipe.foundation.storage.record import Measure
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Samples, Utterance
 
 COSTLY = 3.0
+"""A session is costly if the candidate used more than this many times the champion's CPU time."""
 MOST_SESSION_S = 120.0
 """Longer sessions are not shadowed."""
 
 
 @dataclass
 class Copy:
-    """One served session, held until shadow has heard it. Fed on the session's thread."""
+    """A served session, held until shadow has processed it. Fed on the session's thread."""
 
     bundle: Bundle
     request: SessionRequest
-    claim: Callable[[float], bool]  # seconds of memory, of all copies together; False: there are no more
+    claim: Callable[[float], bool]  # reserves seconds of the memory for all copies; False: none is left
     blocks: list[Samples] = field(default_factory=list)
     samples: int = 0
     utterances: list[Utterance] = field(default_factory=list)
-    dropped: str = ""  # why it will not be heard
+    dropped: str = ""  # why it will not be processed
 
     def feed(self, samples: Samples) -> None:
-        """Keep (n,) samples."""
+        """Append (n,) samples."""
         if self.dropped:
             return
         self.samples += len(samples)
@@ -40,16 +41,16 @@ class Copy:
             self.blocks.append(samples.copy())
 
     def drop(self, cause: str) -> None:
-        """Let go of the audio."""
+        """Release the audio; `cause` is kept unless there is one."""
         held_s, self.blocks = self.held_s, []
         self.dropped = self.dropped or cause
         self.claim(-held_s)
 
     def close(self) -> None:
-        """Nothing to do: utterances may follow."""
+        """Do nothing: utterances may follow."""
 
     def heard(self, utterance: Utterance) -> None:
-        """Keep what was served."""
+        """Append a served utterance."""
         self.utterances.append(utterance)
 
     @property
@@ -59,13 +60,13 @@ class Copy:
 
     @property
     def audio(self) -> Samples:
-        """(n,) samples."""
+        """The (n,) samples."""
         return np.concatenate(self.blocks) if self.blocks else np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
 class ArmOutput:
-    """What some combination makes of the audio."""
+    """The result of a bundle on the audio."""
 
     utterances: Sequence[Utterance]
     cpu_s: float
@@ -73,12 +74,12 @@ class ArmOutput:
 
     @property
     def text(self) -> str:
-        """All words."""
+        """The words of all utterances."""
         return " ".join(one.transcript.text for one in self.utterances if one.transcript.text)
 
 
 def compared(then: ArmOutput, now: ArmOutput) -> dict[str, Measure]:
-    """Return the measures of one pair: harm is positive."""
+    """Return the shadow measures of a pair; harm is positive."""
     had, has = len(then.text.split()), len(now.text.split())
     measures: dict[str, Measure] = {
         "shadow.failed": float(now.failed) - float(then.failed),
@@ -96,14 +97,14 @@ def compared(then: ArmOutput, now: ArmOutput) -> dict[str, Measure]:
 
 
 def difference(reference: str, text: str) -> float:
-    """Return the word errors of `text` against `reference`, a word, at most 1."""
+    """Return the word errors of `text` against `reference`, divided by its words, at most 1."""
     if not reference:
         return float(bool(text))
     return min(1.0, edit_share(reference, text))
 
 
 def overlap(first: Sequence[Utterance], second: Sequence[Utterance]) -> float | None:
-    """Return the intersection of two sets of speech over their union; None of no speech at all."""
+    """Return the intersection over union of the speech in two results; None if there is no speech."""
     marks: list[tuple[int, int, int]] = []
     for index, side in enumerate((first, second)):
         for one in side:

@@ -1,4 +1,4 @@
-"""What must not become more frequent in a speech cascade: the guards of rollouts, read off records."""
+"""The guards of rollouts of a speech cascade, computed from records."""
 
 from speechpipe.control.rollout.guards import Guard, GuardSet, PairedGuard
 from speechpipe.foundation.storage.record import Record
@@ -40,20 +40,20 @@ def _wrong(record: Record, _: float) -> bool:
 
 def _said(kind: str) -> Guard:
     names = {
-        "redo": "somebody said it again",
-        "switch_to_typing": "somebody typed instead",
-        "abandon": "somebody gave up",
-        "correction": "somebody corrected the text",
+        "redo": "the user said it again",
+        "switch_to_typing": "the user typed instead",
+        "abandon": "the user gave up",
+        "correction": "the user corrected the text",
     }
     return Guard(kind, names[kind], 0.02, lambda record, _: record.kind == "feedback" and record.outcome == kind)
 
 
 GUARDS = GuardSet(
     events=(
-        Guard("error", "a stage broke, or a segment was lost", 0.01, _error),
+        Guard("error", "a stage failed, or a segment was lost", 0.01, _error),
         Guard("empty", "a segment without a word", 0.02, _empty),
         Guard("no_trigger", "VAD found no speech at all", 0.02, _no_trigger),
-        Guard("slow", "text came too late", 0.02, _slow),
+        Guard("slow", "the text came too late", 0.02, _slow),
         _said("redo"),
         _said("switch_to_typing"),
         _said("abandon"),
@@ -61,17 +61,17 @@ GUARDS = GuardSet(
         Guard("wrong", "a reviewer changed more than a third of the words", 0.02, _wrong),
     ),
     paired=(
-        PairedGuard("failed", "the candidate broke where the champion did not", "shadow.failed"),
+        PairedGuard("failed", "the candidate failed and the champion did not", "shadow.failed"),
         PairedGuard("null", "no text where the champion has some", "shadow.null"),
-        PairedGuard("words", "share of the champion's number of words that is gone", "shadow.words_lost"),
+        PairedGuard("words", "share of the champion's number of words that is missing", "shadow.words_lost"),
         PairedGuard("cost", "more than twice the champion's CPU time", "shadow.costly"),
     ),
     shown={
-        "shadow.difference": "words that differ between the arms, of the champion's",
-        "shadow.vad_overlap": "speech that both call speech, of what either does",
+        "shadow.difference": "words that differ between the arms, as a share of the champion's",
+        "shadow.vad_overlap": "speech found by both, as a share of speech found by either",
         "shadow.confidence_change": "change of the confidence",
         "shadow.cost": "CPU time, times the champion's",
-        "shadow.wrong_change": "change of the word error rate, where a person's text is known",
+        "shadow.wrong_change": "change of the word error rate, where a reviewer's text is known",
     },
     bounded={"asr.confidence": "confidence"},
     halves=(("vad", "shadow.vad_half"), ("asr", "shadow.asr_half")),

@@ -1,4 +1,4 @@
-"""A rollout as data: what the command line, the API and the dashboard show."""
+"""The status of a rollout as a JSON document, for the command line, the API and the dashboard."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from speechpipe.control.rollout.routes import Rollout, RouteState
 from speechpipe.serving.assignment import CHAMPION
 
 ASKS = {
-    Status.WAITING: "it waits for you: `speechpipe rollout approve`",
+    Status.WAITING: "it waits for your approval: `speechpipe rollout approve`",
     Status.PAUSED: "it is paused: `speechpipe rollout resume`",
 }
 
@@ -19,7 +19,7 @@ ASKS = {
 def status(
     state: RouteState, shown: Mapping[str, Any] | None, server: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the route, its rollout with the evidence so far (`RolloutOperations.shown`), and a server's own facts."""
+    """Return the route, its rollout with the evidence (`RolloutOperations.shown`), and a server's own state."""
     document: dict[str, Any] = {
         "revision": state.revision,
         "champion": state.champion,
@@ -57,7 +57,7 @@ def status(
 
 
 def _next(rollout: Rollout, shown: Mapping[str, Any], server: Mapping[str, Any]) -> str:
-    """Return what the rollout waits for, and what to type; empty: it goes on by itself, or is over."""
+    """Return what the rollout waits for and the command to continue; empty: it continues by itself, or has ended."""
     back = "`speechpipe rollout rollback --reason WHY`"
     if rollout.held:
         return f"it is held; the next `speechpipe rollout start` ends it; or `speechpipe rollout resume`, or {back}"
@@ -68,13 +68,13 @@ def _next(rollout: Rollout, shown: Mapping[str, Any], server: Mapping[str, Any])
     found = ""
     if rollout.status is Status.RUNNING:
         if server.get("missing"):
-            found = f"{server['missing']}. Its cards may still come; without them the rollout ends"
+            found = f"{server['missing']}. Its cards may still arrive; without them the rollout ends"
         elif server.get("loading"):
-            found = "the candidate is being loaded: until then no session goes to it, and none is heard"
+            found = "the candidate is loading: it gets no sessions or copies until then"
         elif not heard:
-            found = "no session of the candidate yet: a server loads it first, and sessions must come"
+            found = "no session of the candidate yet: a server must load it, and sessions must come"
         elif waits_s:
-            found = f"{waits_s:g} s of audio wait to be heard by the candidate"
+            found = f"{waits_s:g} s of audio wait for the candidate in shadow"
     return found
 
 
@@ -83,7 +83,7 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def entry(found: Entry) -> dict[str, Any]:
-    """Return a line of the history."""
+    """Return an entry of the history."""
     return {
         "at": found.at,
         "actor": found.actor,

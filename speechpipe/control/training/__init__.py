@@ -1,8 +1,8 @@
-"""Retraining: from what people have reviewed to a new version of a model, which enters at shadow.
+"""Retraining: from reviewed sessions to a new version of a model, whose rollout starts in shadow.
 
-What trains: `ctc`, `lm`, `vad`. What runs it: `work`, a process of its own at lowest priority; `runner` starts, follows
-and stops it; `preparing` gathers what it learns from; `candidate` makes cards of what comes out; `archive` keeps the
-jobs; `policy` says when one begins by itself; `operations` puts them together.
+`ctc`, `lm` and `vad_fit` train; `process` runs them in a process of its own at the lowest priority; `runner` starts,
+follows and stops it; `dataset` collects the training data; `candidate` makes the new cards; `repository` stores the
+jobs; `policy` decides when one starts by itself; `operations` combines them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,27 +15,27 @@ class Kind(StrEnum):
     """What is retrained."""
 
     LM = "lm"  # PocketSphinx's language model and dictionary
-    CTC = "ctc"  # a CTC network, and the words that it may say
-    VAD = "vad"  # what is decided on a VAD's scores
+    CTC = "ctc"  # a CTC network and its lexicon
+    VAD = "vad"  # the segmenter's parameters for a VAD's scores
 
 
 class State(StrEnum):
-    """Where a retraining stands."""
+    """The state of a retraining."""
 
-    WAITING = "waiting"  # nobody has begun
+    WAITING = "waiting"  # for a server or the command line to start it
     RUNNING = "running"
-    DONE = "done"  # the outcome says what came of it
+    DONE = "done"  # `outcome` has the result
     FAILED = "failed"
-    STOPPED = "stopped"  # by somebody; it can go on
+    STOPPED = "stopped"  # by an operator or the budget; it can be continued
 
     @property
     def over(self) -> bool:
-        """Whether nobody works on it, nor will."""
+        """Whether it is neither running nor waiting."""
         return self in (State.DONE, State.FAILED, State.STOPPED)
 
 
 class Judgement(StrEnum):
-    """A candidate beside what it was retrained from, on reviews that neither has learnt from."""
+    """A candidate compared with the model it was retrained from, on reviews that neither was trained on."""
 
     BETTER = "better"
     NO_BETTER = "no_better"
@@ -43,41 +43,41 @@ class Judgement(StrEnum):
 
 
 REVIEWS = "reviews"
-"""The source that is what people have answered; any other is a manifest."""
+"""The source that means answered reviews; any other is a manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for. `bundle` is name@version; `check`: a manifest of speech that must not become worse."""
+    """A request for a retraining. `bundle` is name@version; `check`: a manifest of speech that must not get worse."""
 
     kind: Kind
     bundle: str
     source: str = REVIEWS
     tenant: str = ""  # empty: all
-    since: float = 0.0  # unix seconds: reviews from then on
+    since: float = 0.0  # unix seconds: reviews from then on are used
     check: str = ""
-    replay: str = ""  # a manifest of what was learnt before, learnt again beside the new
+    replay: str = ""  # a manifest of earlier training data, which is mixed in
     pronunciations: str = ""
     seed: int = 0
     by: str = ""
     reason: str = ""
-    plan: str = ""  # of the rollout that follows: a file, whose candidate is put in
-    approval: str = "promotion"  # without a plan: who is asked
-    budget_s: float = 0.0  # 0: as long as it takes
+    plan: str = ""  # path of the plan of the rollout that follows; its candidate is replaced
+    approval: str = "promotion"  # without a plan: what an operator must approve
+    budget_s: float = 0.0  # 0: unlimited
 
     def document(self) -> dict[str, Any]:
-        """Return it as data."""
+        """Return the request as JSON data."""
         return {name: getattr(self, name) for name in self.__slots__} | {"kind": self.kind.value}
 
 
 def read_request(data: Mapping[str, Any]) -> Request:
-    """Return what `document` returned."""
+    """Return the request that `document` was called on."""
     return Request(**{**data, "kind": Kind(data["kind"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One retraining. `beat_at`: when its owner last said that it is at work."""
+    """A retraining. `beat_at`: the last heartbeat of its owner (unix seconds)."""
 
     id: int
     request: Request

@@ -1,4 +1,4 @@
-"""Cards of what came out of a retraining: a new version of the recognizer and of the bundle. No old card is touched."""
+"""Cards of retrained models: new versions of the recognizer and the bundle. Existing cards are not changed."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ REVISION = re.compile(r"-r\d+$")
 
 @dataclass(frozen=True)
 class Described:
-    """What stands on the card of a recognizer that was trained here. `files`: role -> where it lies now."""
+    """The content of a trained recognizer's card. `files`: role -> present path."""
 
     name: str
     version: str
@@ -77,12 +77,12 @@ def sha256(path: Path) -> str:
 
 
 def place(card: Described, folder: Path, catalogue: Catalogue) -> Path:
-    """Put a recognizer's files and its card into a folder of models; return where the card is.
+    """Copy a recognizer's files and write its card into a models folder; return the path of the card.
 
     Raises:
-        Conflict: that version is known with other contents.
+        Conflict: this version exists with other contents.
         BadInput: the card does not fit the others.
-        OSError: it cannot be written.
+        OSError: a file cannot be written.
     """
     name, version = check_name(card.name, "name"), check_name(card.version, "version")
     target = folder / "asr" / "files" / f"{name}-{version}"
@@ -96,7 +96,7 @@ def place(card: Described, folder: Path, catalogue: Catalogue) -> Path:
 
 
 def next_version(catalogue: Catalogue, kind: str, name: str, version: str) -> str:
-    """Return the version after: 1.0.0 -> 1.0.0-r1 -> 1.0.0-r2, the first that is free."""
+    """Return the next free version: 1.0.0 -> 1.0.0-r1 -> 1.0.0-r2."""
     base = REVISION.sub("", version)
     taken = {card.version for card in catalogue.versions(kind) if card.name == name}
     number = 1
@@ -106,10 +106,10 @@ def next_version(catalogue: Catalogue, kind: str, name: str, version: str) -> st
 
 
 def release(request: Request, result: Result, work: Path, folder: Path, catalogue: Catalogue) -> str:
-    """Make the candidate's cards; return the id of its bundle. Called again it finds what it has made.
+    """Write the candidate's cards; return the id of its bundle. A second call returns the same id.
 
     Raises:
-        SpeechpipeError, OSError: it cannot be.
+        SpeechpipeError, OSError: they cannot be written.
     """
     parent = catalogue.bundle(request.bundle)
     made = work / "released.txt"
@@ -131,7 +131,7 @@ def release(request: Request, result: Result, work: Path, folder: Path, catalogu
 def _described(parent: Card, result: Result, work: Path, catalogue: Catalogue) -> Described:
     files = {role: work / CANDIDATE / name for role, name in result.files.items()}
     replaced = {path.suffix for path in files.values()}
-    for file in parent.files:  # what is not replaced and lies beside its card comes along
+    for file in parent.files:  # files beside the parent's card that are not replaced are copied
         if file.role and file.role not in files and not file.package and file.locate() is not None:
             files[file.role] = file.given().path
     return Described(
@@ -154,7 +154,7 @@ def _described(parent: Card, result: Result, work: Path, catalogue: Catalogue) -
 
 
 def _is(path: str, suffixes: set[str]) -> bool:
-    """Whether a file of the wheel is one that was replaced: its language model, its dictionary."""
+    """Whether a file of the package is replaced: its language model or dictionary."""
     return Path(path).suffix in suffixes
 
 

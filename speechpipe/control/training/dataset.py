@@ -1,4 +1,4 @@
-"""Gathering what a training learns from: reviews and their audio, copied, so that nothing is deleted under it."""
+"""Collection of training data: reviews and their audio, copied so that retention cannot delete them meanwhile."""
 
 import json
 import os
@@ -26,19 +26,17 @@ def recipe_for(bundle: Bundle) -> Kind | None:
 
 
 def checked(request: Request, catalogue: Catalogue) -> Bundle:
-    """Return the bundle that is retrained, after a look at whether it can be.
+    """Return the bundle to retrain, after checking that it can be.
 
     Raises:
-        UnknownName: there is none.
-        InvalidParameter: its recognizer is not trained that way.
-        BadInput: its files, or a manifest, are missing.
+        UnknownName: there is no such bundle.
+        InvalidParameter: its recognizer cannot be trained in this way.
+        BadInput: files of the bundle, or a manifest, are missing.
     """
     bundle = catalogue.bundle(request.bundle)
     wanted = IMPLEMENTATIONS.get(request.kind)
     if wanted is not None and bundle.asr.implementation != wanted:
-        message = (
-            f"{bundle.id} has the recognizer {bundle.asr.name} ({bundle.asr.implementation}): it is not for {wanted}"
-        )
+        message = f"{bundle.id} has the recognizer {bundle.asr.name} ({bundle.asr.implementation}): expected {wanted}"
         raise InvalidParameter(message, param="kind", cause="no_recipe")
     if problems := catalogue.problems(bundle):
         raise BadInput(f"{bundle.id} is not verified: {problems[0]}", cause="bundle_unverified")
@@ -50,13 +48,13 @@ def checked(request: Request, catalogue: Catalogue) -> Bundle:
 
 
 def prepare(request: Request, bundle: Bundle, tasks: Iterable[Task], audio: Path, folder: Path) -> int:
-    """Write the order into `folder`, with the reviews that it learns from; return how many lines those have.
+    """Write the job spec and the reviews to learn from into `folder`; return the number of manifest lines.
 
-    A folder that has its order is left as it is: a training that goes on learns from the same.
+    If the folder has a job spec it is left unchanged (-1), so that a resumed training uses the same data.
 
     Raises:
         BadInput: there are no reviews to learn from.
-        OSError: it cannot be written.
+        OSError: a file cannot be written.
     """
     if (folder / ORDER).exists():
         return -1
@@ -104,7 +102,7 @@ def _reviewed(request: Request, tasks: Iterable[Task], audio: Path, copies: Path
 
 
 def _marked(task: Task, audio: Path) -> dict[str, Any] | None:
-    """Return where somebody speaks, if a person has heard the whole session."""
+    """Return the spans of speech of a task, if a reviewer has answered the whole session; else None."""
     if not task.work or not all(piece.needs for piece in task.draft.pieces):
         return None
     spans = [[said.start_s, said.end_s] for said in task.work if said.kind is not Heard.NO_SPEECH]
@@ -116,6 +114,6 @@ def _copy(source: Path, target: Path) -> None:
     if target.exists():
         return
     try:
-        os.link(source, target)  # audio of reviews is never changed, only deleted
+        os.link(source, target)  # safe: audio of reviews is never changed, only deleted
     except OSError:
         shutil.copyfile(source, target)

@@ -1,4 +1,4 @@
-"""Retrainings as data, for the interface, the dashboard and the terminal."""
+"""Retrainings as JSON data, for the API, the dashboard and the terminal."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from speechpipe.control.training import Job
 
 
 def row(job: Job) -> dict[str, Any]:
-    """Return one; `reason` is that of its last change."""
+    """Return a job as a row; `reason` is that of its last change."""
     outcome, last = job.outcome, job.history[-1] if job.history else {}
     return {
         "id": job.id,

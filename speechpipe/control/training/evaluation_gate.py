@@ -1,4 +1,4 @@
-"""The gate: a candidate beside what it was retrained from, on speech that neither has learnt from."""
+"""The gate: a candidate compared with the model it was retrained from, on speech that neither was trained on."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from speechpipe.types import Component
 
 RESAMPLES = 2000
 MOST_LOSS = 0.01
-"""Of the word error rate on speech that must not become worse, in the mean."""
+"""The largest accepted rise of the word error rate on the `check` manifest."""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """Word error rates on the same speech, and the 95 % interval of their difference (bootstrap over examples)."""
+    """Word error rates on the same speech, with a 95 % interval of their difference (bootstrap over examples)."""
 
     before: float
     after: float
@@ -28,7 +28,7 @@ class Beside:
 
     @property
     def difference(self) -> float:
-        """What was gained is below 0."""
+        """After minus before: an improvement is negative."""
         return self.after - self.before
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Beside:
 def heard(
     component: Component, examples: Sequence[Example], told: Callable[[int], None] = lambda _: None
 ) -> list[Errors]:
-    """Return the word errors of a recognizer on each example."""
+    """Return the word errors of a recognizer on each example. `told` is called with the number done so far."""
     recognizer = load_recognizer(component.implementation, component.files, **component.options)
     found = []
     for number, example in enumerate(examples):
@@ -50,7 +50,7 @@ def heard(
 
 
 def beside(before: Sequence[Errors], after: Sequence[Errors], seed: int = 0) -> Beside:
-    """Compare errors on the same examples."""
+    """Compare word errors on the same examples."""
     words = np.array([item.length for item in before], float)
     first, second = (np.array([item.edits for item in side], float) for side in (before, after))
     picks = np.random.default_rng(seed).integers(0, len(words), (RESAMPLES, len(words)))
@@ -61,7 +61,7 @@ def beside(before: Sequence[Errors], after: Sequence[Errors], seed: int = 0) -> 
 
 
 def judge(reviews: Beside, check: Beside | None = None) -> tuple[Judgement, str]:
-    """Return how a candidate stands, and why: it must gain on the reviews and lose next to nothing elsewhere."""
+    """Return the judgement on a candidate and why: it must improve on the reviews and not get worse on `check`."""
     said = f"word error rate {reviews}"
     if check is not None:
         said += f"; elsewhere {check}"

@@ -1,4 +1,4 @@
-"""Examples to learn from: the lines of a manifest, checked one by one. What cannot be used is counted by cause."""
+"""Training examples: the lines of manifests, validated one by one. Unusable lines are counted by cause."""
 
 import json
 from collections import Counter
@@ -18,12 +18,12 @@ from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
 LEAST_S, MOST_S = 0.05, 20.0
 LEAST_EXAMPLES = 2
-"""One to learn from and one to look how it goes; what is enough is for whoever trains to say."""
+"""One for training and one for validation; callers may require more."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One stretch of speech, (n,) samples at 16 kHz, and what is said in it, normalised."""
+    """A segment of speech: (n,) samples at 16 kHz, and its normalised text."""
 
     samples: Samples
     text: str
@@ -32,13 +32,13 @@ class Example:
 
     @property
     def duration_s(self) -> float:
-        """Its length."""
+        """Its duration in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
 
 
 @dataclass
 class Examples:
-    """What a manifest came to. `refused`: cause -> lines; `first`: cause -> the first such line, in words."""
+    """The examples of manifests. `refused`: lines by cause; `first`: a description of the first such line."""
 
     items: list[Example] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
@@ -53,11 +53,11 @@ class Examples:
 
     @cached_property
     def speakers(self) -> set[str]:
-        """Who speaks, as far as that is known."""
+        """The speakers, where they are known."""
         return {item.speaker for item in self.items if item.speaker}
 
     def refuse(self, cause: str, message: str) -> None:
-        """Count a line that cannot be used."""
+        """Count an unusable line."""
         self.refused[cause] += 1
         self.first.setdefault(cause, message)
 
@@ -69,7 +69,7 @@ class Examples:
         """Return itself.
 
         Raises:
-            BadInput: fewer than `least` can be used; the message says what became of the others.
+            BadInput: there are fewer than `least` usable examples; the message says why the others were refused.
         """
         if len(self.items) < least:
             others = f"; refused: {self.said()}" if self.refused else ""
@@ -82,10 +82,10 @@ def read_examples(
 ) -> Examples:
     """Read manifests: `audio` and `text`, or NeMo's `audio_filepath`, `offset`, `duration` and `text`.
 
-    With an alphabet, texts that it cannot spell are refused. Of `held_out` nothing is taken: it is for the test.
+    With an alphabet, texts that it cannot spell are refused. Lines that are also in `held_out` are refused.
 
     Raises:
-        BadInput: a manifest cannot be read, or a line is no JSON object.
+        BadInput: a manifest cannot be read, or a line is not a JSON object.
     """
     found = Examples()
     audio: dict[Path, Samples] = {}
@@ -103,7 +103,7 @@ def manifest_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the lines of a manifest.
 
     Raises:
-        BadInput: it cannot be read, or a line is no JSON object that names audio.
+        BadInput: it cannot be read, or a line is not a JSON object that names audio.
     """
     for number, line in enumerate(read_text(path, MOST_LIST_BYTES).splitlines(), 1):
         if not line.strip():
@@ -118,7 +118,7 @@ def manifest_lines(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def entry_id(entry: Mapping[str, Any], path: Path) -> tuple[str, str]:
-    """Return which stretch of which file a line means."""
+    """Return the file and offset that identify a line's audio."""
     where = path.parent / str(entry.get("audio_filepath", entry.get("audio")))
     return str(where.resolve()), str(entry.get("offset") or 0.0)
 
@@ -137,7 +137,7 @@ def _take(
         return
     try:
         if where not in audio:
-            audio.clear()  # the stretches of one file follow each other
+            audio.clear()  # segments of one file follow each other
             audio[where] = read_audio(where)
         samples = _cut(audio[where], entry)
     except (OSError, SpeechpipeError, TypeError, ValueError) as error:
@@ -153,10 +153,10 @@ def _take(
 
 
 def read_audio(path: Path) -> Samples:
-    """Return the (n,) samples of a file, mixed down, at 16 kHz.
+    """Return the (n,) samples of a file, mixed down to mono, at 16 kHz.
 
     Raises:
-        BadInput: it is no audio.
+        BadInput: it is not audio.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -178,7 +178,7 @@ def _cut(samples: Samples, entry: Mapping[str, Any]) -> Samples:
 
 
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Return (the larger, the smaller) part; the same for the same seed, at least one in each."""
+    """Return (larger part, smaller part); the same for the same seed, with at least one example each."""
     order = np.random.default_rng([seed, 7]).permutation(len(examples))
     count = min(max(1, round(share * len(examples))), len(examples) - 1)
     smaller = set(order[:count].tolist())

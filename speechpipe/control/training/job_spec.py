@@ -1,4 +1,4 @@
-"""What a training process is told, and what it says back: files in its folder, so that a restart finds them."""
+"""Files between a training process and its parent: job spec, progress and result. They survive restarts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from speechpipe.types import Component, ModelFile, Scalar
 
 ORDER, RESULT, PROGRESS, LOG = "order.json", "result.json", "progress.json", "log.txt"
 STOPPED = 75
-"""Exit code of a training process (EX_TEMPFAIL): it can go on."""
+"""Exit code of a stopped training process (EX_TEMPFAIL): it can be continued."""
 
 CANDIDATE = "candidate"
-"""The folder below, for the files of the new version."""
+"""The subfolder for the files of the new version."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be trained, of what, on what. Paths are absolute, or relative to the folder."""
+    """What to train and on which data. Paths are absolute, or relative to the folder."""
 
     kind: Kind
     asr: Component
@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of it. `files`: role -> name in the candidate's folder; `segmenter`: its new values."""
+    """The result. `files`: role -> name in the candidate's folder; `segmenter`: its new values."""
 
     judgement: Judgement
     reason: str
@@ -42,12 +42,12 @@ class Result:
     data: Mapping[str, Scalar] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     segmenter: Mapping[str, float] = field(default_factory=dict)
-    error: str = ""  # why nothing came of it
+    error: str = ""  # why there is no candidate
     cause: str = ""
 
 
 def write_order(folder: Path, order: Order) -> None:
-    """Write an order down."""
+    """Write an order into its folder."""
     write(folder / ORDER, asdict(order))
 
 
@@ -63,7 +63,7 @@ def _component(data: Mapping[str, Any]) -> Component:
 
 
 def read_result(folder: Path) -> Result | None:
-    """Return what came of it; None if nothing has yet."""
+    """Return the result; None if there is none yet."""
     try:
         data = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -72,7 +72,7 @@ def read_result(folder: Path) -> Result | None:
 
 
 def read_progress(folder: Path) -> Mapping[str, Any]:
-    """Return where the training stands: `share` in 0..1 and `what` it does; empty if it has not said."""
+    """Return the progress, with `share` in 0..1 and `what` is being done; empty if there is none."""
     try:
         found = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -81,7 +81,7 @@ def read_progress(folder: Path) -> Mapping[str, Any]:
 
 
 def write(path: Path, data: Any) -> None:
-    """Write JSON, all or nothing."""
+    """Write JSON atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
     fresh.write_text(json.dumps(data, default=str), encoding="utf-8")

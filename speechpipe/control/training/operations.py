@@ -1,4 +1,4 @@
-"""What is done with retrainings: ask, begin, follow, and have the candidate enter at shadow. A store, no server."""
+"""Training operations on a store: request, start, follow, and start the candidate's rollout. No server is needed."""
 
 import logging
 import time
@@ -23,14 +23,14 @@ from speechpipe.foundation.text_files import read_text
 
 ACTOR = "speechpipe retrain"
 WAITS = "waits"
-"""As `rollout` of an outcome: the candidate is ready, and another rollout is under way."""
+"""The `rollout` of an outcome: the candidate is ready and waits for another rollout to end."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where trainings work, where cards go, and where the audio of reviews is."""
+    """Folders: of trainings, of models and cards, and of the reviews' audio."""
 
     work: Path
     models: Path
@@ -38,7 +38,7 @@ class Places:
 
 
 class TrainingOperations:
-    """One thread at a time. Every method raises `StoreUnavailable` if the store cannot be used."""
+    """Not thread-safe. Every method raises `StoreUnavailable` if the store cannot be used."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class TrainingOperations:
         guards: dict[str, float],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`rollouts(act)` calls `act` with the operations of rollouts, under their owner's lock."""
+        """`rollouts(fn)` calls `fn` with the rollout operations under their owner's lock."""
         self._catalogue = catalogue
         self._places = places
         self._rollouts = rollouts
@@ -58,25 +58,25 @@ class TrainingOperations:
         self.jobs = Retrainings(lambda: store.engine, clock)
 
     def ask(self, request: Request, owner: str = "") -> Job:
-        """Write a request down after a look at whether it can be done.
+        """Store a request after checking that it can be carried out.
 
         Raises:
             BadInput, UnknownName, InvalidParameter: it cannot.
-            Conflict: one is under way.
+            Conflict: another retraining of the bundle is in progress.
         """
         bundle = checked(request, self._catalogue)
         with translating_store_errors():
             return self.jobs.add(replace(request, bundle=bundle.id), owner)
 
     def folder(self, job: Job) -> Path:
-        """Return where a job's training works."""
+        """Return the folder of a job's training."""
         return (self._places.work / f"{job.id}").resolve()
 
     def begin(self, job: Job) -> Run:
-        """Start the training of a job that one has claimed, or go on with it.
+        """Start or continue the training of a claimed job.
 
         Raises:
-            SpeechpipeError, OSError: it cannot begin.
+            SpeechpipeError, OSError: it cannot be started.
         """
         bundle = checked(job.request, self._catalogue)
         folder = self.folder(job)
@@ -88,14 +88,14 @@ class TrainingOperations:
         return Run(folder)
 
     def end(self, job: Job, ended: Ended, seconds: float) -> Job:
-        """Take what came of a training: cards of the candidate, which enters at shadow."""
+        """Store the result of a training, make the candidate's cards, and start its rollout."""
         seconds += float(job.outcome.get("seconds", 0.0))
         if ended.stopped:
-            reason = ended.said or "it can go on from its last checkpoint"
+            reason = ended.said or "it can be continued from its last checkpoint"
             return self._ended(job, State.STOPPED, reason, {"seconds": seconds})
         result = ended.result
         if result is None or result.error:
-            message = result.error if result is not None else f"the process broke: {ended.said[-500:]}"
+            message = result.error if result is not None else f"the training process failed: {ended.said[-500:]}"
             cause = result.cause if result is not None else "process"
             return self._ended(job, State.FAILED, message, {"seconds": seconds, "cause": cause})
         outcome = {
@@ -108,13 +108,13 @@ class TrainingOperations:
         try:
             candidate = release(job.request, result, self.folder(job), self._places.models, self._catalogue)
         except (SpeechpipeError, OSError) as error:
-            return self._ended(job, State.FAILED, f"no card can be made: {error}", {**outcome, "cause": "card"})
+            return self._ended(job, State.FAILED, f"the card cannot be written: {error}", {**outcome, "cause": "card"})
         clean(self.folder(job))
         done = self._ended(job, State.DONE, result.reason, {**outcome, "candidate": candidate, "rollout": WAITS})
         return self.enter(done)
 
     def fail(self, job: Job, error: Exception) -> Job:
-        """Say of a job that it cannot begin."""
+        """Store that a job could not be started."""
         cause = error.cause if isinstance(error, SpeechpipeError) else "error"
         return self._ended(job, State.FAILED, str(error), {"cause": cause})
 
@@ -122,14 +122,14 @@ class TrainingOperations:
         log.info("retraining %d of %s is %s: %s", job.id, job.request.bundle, state.value, reason)
         with translating_store_errors():
             newest = self.jobs.job(job.id)
-            if newest.state is state:  # somebody stopped it, and it did
+            if newest.state is state:  # an operator stopped it, and it has stopped
                 return self.jobs.tell(newest, outcome, newest.history[-1]["reason"])
             return self.jobs.end(newest, state, ACTOR, reason, {**newest.outcome, **outcome})
 
     def enter(self, job: Job) -> Job:
-        """Start the candidate's rollout at shadow; one that is no better than the champion is held there.
+        """Start the candidate's rollout in shadow; a candidate that is no better than the champion is held there.
 
-        While another rollout is under way the candidate waits.
+        If another rollout is in progress, the candidate waits.
         """
         outcome = job.outcome
         candidate, reason = str(outcome["candidate"]), str(outcome["reason"])
@@ -147,7 +147,7 @@ class TrainingOperations:
             return job
         except SpeechpipeError as error:
             with translating_store_errors():
-                return self.jobs.tell(job, {"rollout": "refused"}, f"{candidate} cannot enter: {error.message}")
+                return self.jobs.tell(job, {"rollout": "refused"}, f"{candidate} is refused: {error.message}")
         said = "held at shadow" if held else "at shadow"
         with translating_store_errors():
             return self.jobs.tell(job, {"rollout": said}, f"{candidate} is {said}: {reason}")
@@ -160,6 +160,6 @@ class TrainingOperations:
         return replace(parse(text, self._guards), candidate=candidate)
 
     def waiting(self) -> list[Job]:
-        """Return jobs whose candidate waits for another rollout to end, the newest first."""
+        """Return jobs whose candidates wait for another rollout to end, newest first."""
         with translating_store_errors():
             return [job for job in self.jobs.listed((State.DONE,), most=20) if job.outcome.get("rollout") == WAITS]

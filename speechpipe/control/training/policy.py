@@ -1,6 +1,6 @@
-"""When a retraining begins by itself. Pure: facts in, a decision and its cause out.
+"""The retraining policy: decides from facts whether a retraining starts, and why. Pure.
 
-Blame first: no recognizer is retrained when what degraded is the input, the VAD, the machine or what people do.
+Blame decides first: no recognizer is retrained if the input, the VAD, the machine or the users degraded.
 """
 
 import tomllib
@@ -17,25 +17,25 @@ SEVERITIES = ("investigate", "page")
 
 @dataclass(frozen=True)
 class Policy:
-    """What an operator wants. Times in hours; counts of reviewed segments."""
+    """An operator's policy. Times are in hours; counts are of reviewed segments."""
 
     mode: str = "manual"
-    metrics: tuple[str, ...] = ()  # whose alarms count; empty: any that a stage to retrain is blamed for
-    severity: str = "investigate"  # the least
+    metrics: tuple[str, ...] = ()  # whose alarms count; empty: all of a stage that can be retrained
+    severity: str = "investigate"  # the lowest that counts
     least_reviews: int = 40  # since the last retraining
     cooldown_h: float = 24.0
-    budget_h: float = 8.0  # of training in seven days
-    reviews_days: float = 90.0  # learnt from
+    budget_h: float = 8.0  # training time in seven days
+    reviews_days: float = 90.0  # reviews of this long are used
     check: str = ""
     replay: str = ""
-    plan: str = ""  # of the rollout, a file whose candidate is put in; empty: shadow, 5 %, 25 %, 50 %
-    approval: str = "promotion"  # in that plan: a person before the promotion | before every step | nobody
+    plan: str = ""  # path of the rollout's plan, whose candidate is replaced; empty: shadow, 5 %, 25 %, 50 %
+    approval: str = "promotion"  # without a plan, what an operator approves: promotion | steps | none
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Firing:
-    """An alarm that fires, and whom blame names for it (empty: nobody yet)."""
+    """A firing alarm, and the stage that blame names for it (empty: none yet)."""
 
     metric: str
     severity: str
@@ -46,17 +46,17 @@ class Firing:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is so. Times are unix seconds; `recipe`: how the champion's recognizer is retrained, if it can be."""
+    """The facts. Times are unix seconds; `recipe`: how the champion's recognizer is retrained, None: it cannot be."""
 
     now: float
     champion: str
     recipe: Kind | None
     alarms: Sequence[Firing]
     reviews: int  # since the last retraining
-    last_at: float = 0.0  # of the last retraining's beginning
+    last_at: float = 0.0  # when the last retraining was requested
     spent_h: float = 0.0  # on training in seven days
-    busy: str = ""  # the retraining that is not over
-    rollout: str = ""  # the rollout that is under way
+    busy: str = ""  # the retraining in progress
+    rollout: str = ""  # the rollout in progress
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,17 @@ class Decision:
 
 
 def decide(policy: Policy, facts: Facts) -> Decision:
-    """Return whether a retraining begins now; the first cause against it that holds is named."""
+    """Return whether a retraining starts now; if not, the first cause that prevents it."""
     counted = [alarm for alarm in facts.alarms if _counts(alarm, policy)]
     if not counted:
-        return Decision(None, "no_alarm", "no alarm asks for it")
+        return Decision(None, "no_alarm", "no alarm asks for a retraining")
     blamed = [alarm for alarm in counted if alarm.blamed in ("asr", "vad")]
     if not blamed:
         alarm = counted[0]
-        whom = alarm.blamed or "nobody yet"
-        return Decision(None, "blamed_elsewhere", f"{alarm.metric} rings, and blame names {whom}: {alarm.reason}")
-    alarm = min(blamed, key=lambda one: not one.metric.startswith(one.blamed))  # one of the stage's own, if it rings
-    why = f"{alarm.metric} rings on {alarm.group}, blame names {alarm.blamed}: {alarm.reason}"
+        whom = alarm.blamed or "no stage yet"
+        return Decision(None, "blamed_elsewhere", f"{alarm.metric} fires, and blame names {whom}: {alarm.reason}")
+    alarm = min(blamed, key=lambda one: not one.metric.startswith(one.blamed))  # prefer an alarm of the blamed stage
+    why = f"{alarm.metric} fires on {alarm.group}, blame names {alarm.blamed}: {alarm.reason}"
     kind = Kind.VAD if alarm.blamed == "vad" else facts.recipe
     against = _against(policy, facts, kind)
     if against is not None:
@@ -96,33 +96,33 @@ def _against(policy: Policy, facts: Facts, kind: Kind | None) -> tuple[str, str]
     waited_h = (facts.now - facts.last_at) / 3600
     reasons = (
         (kind is None, "no_recipe", f"the recognizer of {facts.champion} cannot be retrained"),
-        (bool(facts.busy), "busy", f"{facts.busy} is not over"),
-        (bool(facts.rollout), "rollout_under_way", f"{facts.rollout} is under way: what came out could not enter"),
+        (bool(facts.busy), "busy", f"{facts.busy} is in progress"),
+        (bool(facts.rollout), "rollout_under_way", f"{facts.rollout} is in progress: a candidate could not start"),
         (
             facts.reviews < policy.least_reviews,
             "too_few_reviews",
-            f"{facts.reviews} segments were reviewed since the last one, {policy.least_reviews} are asked for",
+            f"{facts.reviews} segments were reviewed since the last retraining, {policy.least_reviews} are needed",
         ),
         (
             bool(facts.last_at) and waited_h < policy.cooldown_h,
             "cooldown",
-            f"the last one was {waited_h:.1f} h ago, {policy.cooldown_h:g} h are asked for",
+            f"the last retraining was {waited_h:.1f} h ago, {policy.cooldown_h:g} h are required",
         ),
         (
             facts.spent_h >= policy.budget_h,
             "budget",
             f"{facts.spent_h:.1f} h of training in seven days, {policy.budget_h:g} h are allowed",
         ),
-        (policy.mode == "manual", "manual", "somebody must begin it: speechpipe retrain"),
+        (policy.mode == "manual", "manual", "the mode is manual: start it with speechpipe retrain"),
     )
     return next(((cause, reason) for holds, cause, reason in reasons if holds), None)
 
 
 def parse(text: str) -> Policy:
-    """Read a policy from TOML.
+    """Return the policy in a TOML text.
 
     Raises:
-        BadInput: it is none; the message names the key.
+        BadInput: it is not a policy; the message names the key.
     """
     try:
         data = tomllib.loads(text)
@@ -145,7 +145,7 @@ def _value(name: str, value: Any) -> Any:
             raise _bad(f"{name} must be text, not {value!r}")
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise _bad(f"{name} must be a number, 0 at least, not {value!r}")
+        raise _bad(f"{name} must be a number of at least 0, not {value!r}")
     return type(default)(value)
 
 

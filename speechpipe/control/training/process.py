@@ -1,7 +1,7 @@
 """The training process: `python -m speechpipe.control.training.process FOLDER PARENT`.
 
-It does what the folder's order says, at the lowest priority, and writes down what came of it. SIGTERM, or the death of
-whoever started it, stops it at once; started again it goes on from its last checkpoint.
+It carries out the folder's job spec at the lowest priority and writes the result there. SIGTERM or the death of its
+parent stops it at the next step. Started again, it continues from its last checkpoint.
 """
 
 import os
@@ -29,38 +29,39 @@ from speechpipe.foundation import system
 from speechpipe.types import ModelFile, Scalar
 
 HELD_OUT = 0.2
-"""Of the reviews nothing learns from so many: they judge the candidate."""
+"""Share of the reviews that is not trained on, to evaluate the candidate."""
 
 LEAST = 10
+"""The fewest usable examples."""
 
 
 @dataclass
 class TrainingContext:
-    """Where a training is done: its folder, how it says where it stands, and how it is asked to stop."""
+    """The context of a training: its folder, its progress, and whether it must stop."""
 
     folder: Path
     stop: Callable[[], bool] = lambda: False
 
     def say(self, what: str, share: float) -> None:
-        """Say what is being done, and how much of everything (0 to 1)."""
+        """Write the progress: what is being done, and the share of the whole (0 to 1)."""
         write(self.folder / PROGRESS, {"what": what, "share": round(share, 4)})
 
     @property
     def candidate(self) -> Path:
-        """Where the new version's files go."""
+        """The folder for the new version's files."""
         return self.folder / CANDIDATE
 
 
 class Stopped(Exception):
-    """Somebody wants it stopped."""
+    """The training was asked to stop."""
 
 
 def run(context: TrainingContext) -> Result:
-    """Do what the order says.
+    """Carry out the job spec; return the result.
 
     Raises:
-        SpeechpipeError: nothing can come of it.
-        Stopped: it was stopped.
+        SpeechpipeError: there can be no candidate.
+        Stopped: it was asked to stop.
     """
     order = read_order(context.folder)
     context.say("reading", 0.0)
@@ -96,7 +97,7 @@ def _ctc(order: Order, context: TrainingContext) -> Result:
     found, learnt, held = _examples(order, context, alphabet)
     words: set[str] = set()
     if "lexicon" in files:
-        # All reviewed texts say which words there are; only the audio of some is held out.
+        # The lexicon uses all reviewed texts; only the audio of some is held out.
         words = {word for item in found for word in item.text.split()} | set(read_lexicon(files["lexicon"]))
     replay = read_examples([context.folder / path for path in order.replay], alphabet).items if order.replay else []
     options = CtcOptions(replace(FINE, seed=order.seed), words=sorted(words), extra=replay, size=16)
@@ -157,7 +158,7 @@ def _judged(
     data: Mapping[str, Scalar],
     figures: Mapping[str, float],
 ) -> Result:
-    """Let the old and the new one hear what neither has learnt from."""
+    """Compare the old and the new model on held-out speech; return the result."""
     kept = tuple(file for file in order.asr.files if file.role not in names)
     new = replace(
         order.asr, files=kept + tuple(ModelFile(role, context.candidate / name, "") for role, name in names.items())
@@ -171,7 +172,7 @@ def _judged(
             def told(done: int, number: int = number) -> None:
                 if context.stop():
                     raise Stopped
-                context.say("hearing what was held out", 0.85 + 0.15 * (number + done / len(examples)) / 2)
+                context.say("evaluating on held-out speech", 0.85 + 0.15 * (number + done / len(examples)) / 2)
 
             errors.append(evaluation_gate.heard(component, examples, told))
         return evaluation_gate.beside(errors[0], errors[1], order.seed)
@@ -224,13 +225,13 @@ def _vad(order: Order, context: TrainingContext) -> Result:
 
 
 def main(folder: Path, parent: int) -> int:
-    """Work in a folder; return the exit code."""
+    """Train in a folder; return the exit code. `parent` is the process id whose death stops the training."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, which is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is handled by the parent
     system.give_way(system.NOBODY_ELSE)
     if read_result(folder) is not None:
-        return 0  # whoever started it before died before it took the result
+        return 0  # an earlier parent died before it read the result
     context = TrainingContext(folder, lambda: bool(asked) or os.getppid() != parent)
     try:
         result = run(context)
@@ -240,7 +241,7 @@ def main(folder: Path, parent: int) -> int:
         result = Result(Judgement.NO_BETTER, "", error=error.message, cause=error.cause)
     if result.error and result.cause == "no_space":
         sys.stderr.write(f"{result.error}\n")
-        return STOPPED  # nothing is lost: with more room it goes on
+        return STOPPED  # it can be continued when there is space
     write(folder / RESULT, _plain(result))
     return 1 if result.error else 0
 

@@ -1,6 +1,4 @@
-"""Retrainings in the store. A change is written only onto the revision that it was made from: two servers on one store
-never train the same.
-"""
+"""Retrainings in the store. Writes compare-and-swap on the revision, so that two servers never run the same job."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,26 +12,26 @@ from speechpipe.errors import Conflict, UnknownName
 from speechpipe.foundation.storage.schema import retrainings
 
 SILENT_S = 15.0
-"""An owner that has not said anything for so long is gone: its job is free."""
+"""A job whose owner has sent no heartbeat for this long can be claimed."""
 
 
 class Retrainings:
-    """Thread-safe as the database is. Every method raises SQLAlchemyError if it cannot be used."""
+    """Access to the table. Thread-safe. Every method raises SQLAlchemyError if the database cannot be used."""
 
     def __init__(self, engine: Callable[[], Engine], clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._clock = clock
 
     def add(self, request: Request, owner: str = "") -> Job:
-        """Write a request down: for whoever has time, or for an owner who begins at once.
+        """Insert a request: waiting, or running if its owner starts it at once.
 
         Raises:
-            Conflict: another retraining of that bundle is not over.
+            Conflict: another retraining of that bundle is in progress.
         """
         for job in self.listed(states=(State.WAITING, State.RUNNING)):
             if (job.request.bundle, job.request.kind) == (request.bundle, request.kind):
                 raise Conflict(f"retraining {job.id} of {request.bundle} is {job.state.value}: wait for it, or stop it")
-        # Another caller may do the same at this moment: the index `retrainings_open` lets one of them in.
+        # A concurrent caller may do the same: the index `retrainings_open` admits only one.
         now = self._clock()
         line = {"at": now, "actor": request.by, "action": "ask", "reason": request.reason}
         row = {
@@ -53,15 +51,15 @@ class Retrainings:
             with self._engine().begin() as connection:
                 key = connection.execute(insert(retrainings), row).inserted_primary_key
         except IntegrityError as error:
-            raise Conflict(f"a retraining of {request.bundle} was begun by somebody else at the same time") from error
+            raise Conflict(f"a retraining of {request.bundle} was requested at the same time") from error
         assert key is not None
         return self.job(int(key[0]))
 
     def job(self, number: int) -> Job:
-        """Return one.
+        """Return a job.
 
         Raises:
-            UnknownName: there is none of that number.
+            UnknownName: there is no such job.
         """
         with self._engine().connect() as connection:
             row = connection.execute(select(retrainings).where(retrainings.c.id == number)).first()
@@ -70,7 +68,7 @@ class Retrainings:
         return _job(row)
 
     def listed(self, states: Sequence[State] = tuple(State), since: float = 0.0, most: int = 100) -> list[Job]:
-        """Return those in some states, the newest first."""
+        """Return jobs in these states, newest first."""
         query = (
             select(retrainings)
             .where(retrainings.c.state.in_([state.value for state in states]), retrainings.c.created_at >= since)
@@ -81,10 +79,10 @@ class Retrainings:
             return [_job(row) for row in connection.execute(query)]
 
     def claim(self, job: Job, owner: str) -> Job:
-        """Take a job that waits, was stopped, or whose owner is gone.
+        """Claim a job that waits, was stopped or failed, or whose owner has died.
 
         Raises:
-            Conflict: somebody works on it, or it is over.
+            Conflict: another owner runs it, or it is done.
         """
         now = self._clock()
         mine = job.owner == owner and job.state is State.RUNNING
@@ -96,27 +94,27 @@ class Retrainings:
         )
 
     def beat(self, job: Job) -> Job:
-        """Say that its owner is at work on it; return it as it is now: somebody may have stopped it, or taken it."""
+        """Record a heartbeat of its owner; return the job, which may have been stopped or claimed meanwhile."""
         mine = (retrainings.c.id == job.id) & (retrainings.c.owner == job.owner)
         with self._engine().begin() as connection:
             connection.execute(update(retrainings).where(mine).values(beat_at=self._clock()))
         return self.job(job.id)
 
     def end(self, job: Job, state: State, actor: str, reason: str, outcome: Mapping[str, Any] | None = None) -> Job:
-        """Say how it ended."""
+        """Record how a job ended."""
         return self._change(job, state.value, actor, reason, state, outcome=dict(outcome or job.outcome))
 
     def tell(self, job: Job, outcome: Mapping[str, Any], reason: str) -> Job:
-        """Add to the outcome of a job that is over."""
+        """Add to the outcome of a job that has ended."""
         action = "rollout" if "rollout" in outcome else "over"
         return self._change(job, action, "speechpipe", reason, job.state, outcome={**job.outcome, **outcome})
 
     def again(self, number: int, actor: str) -> Job:
-        """Have a job that was stopped or has failed go on, by whoever has time.
+        """Put a stopped or failed job back into the queue.
 
         Raises:
-            UnknownName: there is none.
-            Conflict: it is at work, or done.
+            UnknownName: there is no such job.
+            Conflict: it is running, waiting or done.
         """
         job = self.job(number)
         if job.state not in (State.STOPPED, State.FAILED):
@@ -124,11 +122,11 @@ class Retrainings:
         return self._change(job, "again", actor, "", State.WAITING, owner="")
 
     def stop(self, number: int, actor: str, reason: str = "") -> Job:
-        """Have a job stopped; who works on it sees that within seconds.
+        """Mark a job as stopped; its owner sees that at its next heartbeat.
 
         Raises:
-            UnknownName: there is none.
-            Conflict: it is over.
+            UnknownName: there is no such job.
+            Conflict: it has ended.
         """
         job = self.job(number)
         if job.state.over:
@@ -149,9 +147,9 @@ class Retrainings:
         try:
             with self._engine().begin() as connection:
                 if connection.execute(update(retrainings).where(own).values(**row)).rowcount != 1:
-                    raise Conflict(f"retraining {job.id} was changed by somebody else at the same time")
+                    raise Conflict(f"retraining {job.id} was changed at the same time")
         except IntegrityError as error:
-            raise Conflict(f"another retraining of {job.request.bundle} waits or runs") from error
+            raise Conflict(f"another retraining of {job.request.bundle} is waiting or running") from error
         return self.job(job.id)
 
 

@@ -1,4 +1,4 @@
-"""Running a training process: started, followed, stopped. What it leaves in its folder is its memory."""
+"""Starting, following and stopping a training process. Its folder has all of its state."""
 
 import contextlib
 import os
@@ -15,14 +15,15 @@ from typing import Any
 from speechpipe.control.training.job_spec import LOG, STOPPED, Result, read_progress, read_result
 
 STOP_S = 20.0
-"""For a process to reach the end of a step."""
+"""How long a process may take to reach the end of a step before it is killed."""
 
 LAST = 2000
+"""Characters of the log that are reported."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: with a result, stopped, or broken (what it said last)."""
+    """How a process ended: with a result, stopped, or failed. `said` is the end of its log."""
 
     result: Result | None
     stopped: bool
@@ -30,10 +31,10 @@ class Ended:
 
 
 class Run:
-    """One training process."""
+    """A training process."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it; in a folder where one was before it goes on."""
+        """Start the process; it continues an earlier training in the same folder."""
         self.folder = folder
         self.started_at = time.monotonic()
         self._stopping = False
@@ -47,21 +48,21 @@ class Run:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id."""
         return self._process.pid
 
     @property
     def seconds(self) -> float:
-        """How long it has run, this time."""
+        """Seconds since this start."""
         return time.monotonic() - self.started_at
 
     @property
     def progress(self) -> Mapping[str, Any]:
-        """Where it stands."""
+        """The progress that the process has written."""
         return read_progress(self.folder)
 
     def poll(self) -> Ended | None:
-        """Return how it ended; None while it runs."""
+        """Return how it ended; None while it is running."""
         code = self._process.poll()
         if code is None:
             return None
@@ -69,9 +70,9 @@ class Run:
         return Ended(read_result(self.folder), stopped, self._said())
 
     def stop(self) -> None:
-        """Have it stop at the next step, and wait for that; it can go on later.
+        """Ask the process to stop at its next step, and wait for it; the training can be continued later.
 
-        One whose step is longer than `STOP_S` is killed: it goes on from its last checkpoint all the same.
+        A process that takes longer than `STOP_S` is killed; its last checkpoint remains.
         """
         self._stopping = True
         with contextlib.suppress(ProcessLookupError):
@@ -90,6 +91,6 @@ class Run:
 
 
 def clean(folder: Path) -> None:
-    """Delete what a training that is over does not need: copies of audio, checkpoints, the candidate's files."""
+    """Delete what an ended training no longer needs: audio copies and the candidate's files."""
     for name in ("audio", "candidate"):
         shutil.rmtree(folder / name, ignore_errors=True)

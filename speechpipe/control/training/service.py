@@ -1,7 +1,7 @@
-"""Retraining on a running server: background tasks follow the policy and the jobs in the store, one at a time.
+"""The training service of a running server: background tasks that follow the policy and run jobs, one at a time.
 
-The training itself is a process of its own at the lowest priority. It survives this server: whoever starts next on the
-same state directory goes on from its last checkpoint.
+The training itself runs in a process of its own at the lowest priority. After a restart, a server with the same state
+directory continues it from its last checkpoint.
 """
 
 import logging
@@ -45,14 +45,14 @@ DeskOf = Callable[[Callable[[Callable[[RolloutOperations], object]], object]], T
 
 
 class TrainingService:
-    """Made beside the rollouts; started and closed with the server."""
+    """Created after the rollout service; started and closed with the server."""
 
     def __init__(self, service: Service, rollouts: RolloutService, operations_of: DeskOf) -> None:
-        """Follow the jobs of a service; `operations_of` makes their operations, given what runs a function
-        with the operations of rollouts under their lock.
+        """Follow the jobs of a service. `operations_of` creates their operations, given a function that calls another
+        with the rollout operations under their lock.
         """
         store = service.store
-        assert store is not None, "retrainings live in the store"
+        assert store is not None, "retrainings need a store"
         self._service = service
         self._rollouts = rollouts
         self._archive = Archive(lambda: store.engine)
@@ -68,22 +68,22 @@ class TrainingService:
         service.tasks.add(self._working, self._looking)
         service.exposition.add_gauges(self._gauges())
 
-    # ---- life ----
+    # ---- lifetime ----
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the background tasks."""
         self._working.start()
         self._looking.start()
 
     def close(self) -> None:
-        """Stop; a training is interrupted at its last checkpoint, and goes on when a server starts again."""
+        """Stop; a running training stops at its last checkpoint and continues after the next start."""
         self._looking.close()
         self._working.close(30.0)
         if self._run is not None:
             self._run[1].stop()
 
     def _work(self) -> None:
-        with suppress(Conflict):  # another server was faster: the next look sees what it did
+        with suppress(Conflict):  # another server was faster: the next tick reads the result
             self.tick()
 
     def _look(self) -> None:
@@ -92,14 +92,14 @@ class TrainingService:
 
     @property
     def failure(self) -> str:
-        """Why retrainings, or the policy, cannot be followed now; empty: they are."""
+        """Why the jobs or the policy cannot be followed at present; empty if they can."""
         failing = [task.last_failure for task in (self._working.status, self._looking.status) if task.failing]
         return failing[0] if failing else ""
 
     # ---- the tick ----
 
     def tick(self) -> None:
-        """Follow the training that runs, or take up one that waits; start the rollout of a candidate that is ready.
+        """Follow the running training, or start a waiting one; start the rollout of a candidate that is ready.
 
         Raises:
             Conflict: another server was faster.
@@ -110,7 +110,7 @@ class TrainingService:
                 self._follow(*self._run)
             elif (job := self._next()) is not None:
                 self._begin(job)
-            for job in self.operations.waiting()[:1]:  # of several the newest: it has learnt from the most
+            for job in self.operations.waiting()[:1]:  # the newest: it was trained on the most data
                 active = self._rollouts.state.active
                 if active is None or active.held:
                     self.operations.enter(job)
@@ -147,7 +147,7 @@ class TrainingService:
             if over_budget:
                 with translating_store_errors():
                     self.operations.jobs.stop(
-                        job.id, ACTOR, f"its budget of {job.request.budget_s / 3600:.1f} h is spent"
+                        job.id, ACTOR, f"its budget of {job.request.budget_s / 3600:.1f} h is used up"
                     )
             ended = run.poll()
             assert ended is not None
@@ -165,7 +165,7 @@ class TrainingService:
     # ---- the policy ----
 
     def look(self) -> Decision:
-        """Decide by the policy, and ask for a retraining if it says so."""
+        """Evaluate the policy, and request a retraining if it says so; return the decision."""
         policy = self.policy()
         decision = NOTHING if policy is None else decide(policy, self._facts())
         if (decision.cause, decision.reason) != (self.decision.cause, self.decision.reason):
@@ -177,7 +177,7 @@ class TrainingService:
         return decision
 
     def policy(self) -> Policy | None:
-        """Return the policy as its file says now; None without one.
+        """Read the policy from its file; None without one.
 
         Raises:
             BadInput: it cannot be read.
@@ -227,7 +227,7 @@ class TrainingService:
         )
 
     def _alarms(self, champion: str) -> list[Firing]:
-        """Return what fires on the champion, and whom blame names."""
+        """Return the firing alarms of the champion, with the stage that blame names now."""
         firing = [
             alarm.condition
             for alarm in self._archive.alarms()
@@ -240,7 +240,7 @@ class TrainingService:
         ]
 
     def _blamed(self, labels: set[str]) -> dict[str, tuple[str, str]]:
-        """Return whom blame names for groups of the champion now, and why: what it said when an alarm began is old."""
+        """Return group label -> (blamed stage, reason) for the champion's groups, computed now."""
         now = self._service.clock()
         found = {}
         for group, reference in pinned(self._archive.references()).items():
@@ -260,10 +260,10 @@ class TrainingService:
             jobs = self.operations.jobs.listed(since=self._service.clock() - WEEK_S)
         return sum(float(job.outcome.get("seconds", 0.0)) for job in jobs) / 3600.0
 
-    # ---- facts ----
+    # ---- state ----
 
     def facts(self) -> dict[str, Any]:
-        """Return what this server says beyond the store."""
+        """Return this server's own state, beyond what is in the store, as JSON data."""
         running = self._run
         return {
             "running": None if running is None else {"id": running[0].id, **running[1].progress},
@@ -277,7 +277,5 @@ class TrainingService:
 
         return (
             GaugeRow("retraining_running", "Whether a training runs on this server.", running),
-            by_cause(
-                "retrainings_total", "Retrainings, and decisions of the policy, by what came of them.", self.counts
-            ),
+            by_cause("retrainings_total", "Retrainings and policy decisions, by outcome.", self.counts),
         )

@@ -1,4 +1,4 @@
-"""Recordings with the spans in which somebody speaks, from manifests (`audio`, `speech` = [[start, end], ...])."""
+"""Recordings with marked spans of speech, from manifests (`audio`, `speech` = [[start, end], ...])."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ from speechpipe.errors import BadInput, SpeechpipeError
 
 
 def read_marked(manifests: Sequence[Path]) -> list[Marked]:
-    """Return the recordings whose spans are known; lines without `speech` say nothing of them and are left out.
+    """Return the recordings with marked spans; lines without `speech` are skipped.
 
     Raises:
-        BadInput: a manifest cannot be read, a recording is missing, or spans are no pairs of seconds.
+        BadInput: a manifest cannot be read, a recording is missing, or spans are not pairs of seconds.
     """
     found = []
     for path in manifests:

@@ -1,8 +1,7 @@
-"""Fitting the decision machine of a VAD to spans that people marked: threshold, hysteresis, durations and padding.
+"""Fitting of the segmenter's parameters to marked spans: threshold, hysteresis, durations and padding.
 
-The VAD's scores are computed once; only what is decided on them is fitted. Threshold, hysteresis and durations are
-fitted to the frames of 10 ms that are called speech. Padding is fitted to what reaches the recognizer: a frame of
-speech that is missing costs a word, one too many some CPU.
+VAD scores are computed once. Threshold, hysteresis and durations are fitted to the 10 ms frames that are marked as
+speech. Padding is fitted to what reaches the recognizer: a missing frame costs a word, an extra one costs CPU.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,25 +21,25 @@ STEPS: Mapping[str, tuple[float, ...]] = {
     "threshold": (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
     "hysteresis": (0.0, 0.05, 0.1, 0.15, 0.25, 0.35),
     "min_speech_s": (0.05, 0.1, 0.15, 0.25),
-    "min_silence_s": (0.2, 0.3, 0.5, 0.7),  # longer makes live text late
+    "min_silence_s": (0.2, 0.3, 0.5, 0.7),  # longer values delay live text
 }
-"""Where is looked, from where it was: a value that is not on its axis begins at the nearest that is."""
+"""The grid of the search; a start value that is not on it begins at the nearest one that is."""
 
 PADDINGS_S = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-"""For both ends. Never less: a recognizer must hear a first letter begin."""
+"""For both ends. Shorter padding would cut first sounds."""
 
 LOST = 0.005
-"""Of the frames of speech that reach the recognizer with the largest padding, so many may be missing with a smaller."""
+"""Share of the speech frames, passed on with the largest padding, that a smaller padding may lose."""
 
 LEAST_CLIPS = 2
 MOST_FOLDS = 5
 STEP_GAIN, LEAST_GAIN = 0.0005, 0.002
-"""Of F1, for a step on one axis; and on recordings that were not fitted to, for the whole to be worth a change."""
+"""Required gains of F1: of a step on one axis, and of the result on held-out recordings."""
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A recording: (n,) samples at 16 kHz and where in it somebody speaks, in seconds."""
+    """A recording: (n,) samples at 16 kHz, and its spans of speech in seconds."""
 
     samples: Samples
     spans: Spans
@@ -48,23 +47,23 @@ class Marked:
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of 10 ms over a set of recordings."""
+    """Recall and precision over the 10 ms frames of a set of recordings."""
 
     recall: float
     precision: float
 
     @property
     def f1(self) -> float:
-        """The harmonic mean."""
+        """The harmonic mean of recall and precision."""
         both = self.recall + self.precision
         return 2 * self.recall * self.precision / both if both else 0.0
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The options that are best on all recordings; what they do by cross-validation, beside the options before.
+    """The best options on all recordings, with their cross-validated figures beside those of the old options.
 
-    `passed_on` is what reaches the recognizer, padding and all.
+    `passed_on` counts the frames that reach the recognizer, including padding.
     """
 
     options: SegmenterOptions
@@ -76,7 +75,7 @@ class Fitted:
 
     @property
     def better(self) -> bool:
-        """Whether fitting helps on recordings that were not fitted to."""
+        """Whether fitting improves held-out recordings."""
         return self.cross_validated.f1 > self.before.f1 + LEAST_GAIN
 
 
@@ -99,10 +98,10 @@ def fit(
     seed: int = 0,
     told: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
-    """Fit; every recording is tested once on what was fitted to the others.
+    """Fit the options; each recording is tested once with options fitted to the others.
 
     Raises:
-        BadInput: too few recordings, or none with speech and silence.
+        BadInput: there are too few recordings, or none with both speech and silence.
     """
     if len(recordings) < LEAST_CLIPS:
         raise BadInput(f"at least {LEAST_CLIPS} recordings with spans are needed, not {len(recordings)}")
@@ -111,7 +110,7 @@ def fit(
     size = vad.frame_samples
     speech = sum(end - begin for item in recordings for begin, end in item.spans)
     if not 0 < speech < sum(len(item.samples) for item in recordings) / SAMPLE_RATE_HZ:
-        raise BadInput("there is nothing to fit to: the recordings are all speech, or have none")
+        raise BadInput("the recordings need both speech and silence to fit to")
     order = np.random.default_rng(seed).permutation(len(scored))
     folds = min(MOST_FOLDS, len(scored))
     held: list[VadScore] = []
@@ -134,7 +133,7 @@ def fit(
 
 
 def measure(recordings: Sequence[Marked], vad: Vad, options: SegmenterOptions, *, padded: bool = False) -> Frames:
-    """Return how options do on recordings: what is called speech, or, padded, what reaches the recognizer."""
+    """Return the figures of options on recordings: of speech, or (`padded`) of what reaches the recognizer."""
     return _frames([_judge(_score(item, vad), options, vad.frame_samples, padded=padded) for item in recordings])
 
 
@@ -162,7 +161,7 @@ def _frames(scores: Sequence[VadScore]) -> Frames:
 
 
 def _best(scored: Sequence[_Scored], start: SegmenterOptions, frame_samples: int) -> SegmenterOptions:
-    """Return the best options: one value after another from where they are, until no step gains enough."""
+    """Return the best options by coordinate search from `start`, until no step gains enough."""
     known: dict[Choice, float] = {}
 
     def value(choice: Choice) -> float:
@@ -173,7 +172,7 @@ def _best(scored: Sequence[_Scored], start: SegmenterOptions, frame_samples: int
 
     given = asdict(start) | {"hysteresis": start.threshold - start.exit_threshold}
     best = tuple(min(values, key=lambda step: abs(step - given[name])) for name, values in STEPS.items())
-    if not value(best):  # where nothing is heard no single step gains anything
+    if not value(best):  # if nothing is detected, no single step gains anything
         axis = list(STEPS).index("threshold")
         best = max(((*best[:axis], step, *best[axis + 1 :]) for step in STEPS["threshold"]), key=value)
     while value(better := max(_neighbours(best), key=value)) > value(best) + STEP_GAIN:
@@ -184,7 +183,7 @@ def _best(scored: Sequence[_Scored], start: SegmenterOptions, frame_samples: int
 
 
 def _padded(scored: Sequence[_Scored], options: SegmenterOptions, frame_samples: int) -> SegmenterOptions:
-    """Return options with the least padding that loses hardly any speech."""
+    """Return options with the smallest padding that loses hardly any speech."""
     ways = [replace(options, pre_roll_s=padding_s, padding_s=padding_s) for padding_s in PADDINGS_S]
     recalls = [_frames([_judge(item, way, frame_samples, padded=True) for item in scored]).recall for way in ways]
     return next(way for way, recall in zip(ways, recalls, strict=True) if recall >= max(recalls) - LOST)

@@ -49,7 +49,7 @@ def test_a_rollout_from_a_variant_to_its_end(folder: Path) -> None:
     assert "rollout 1 of tuned@1.0.0: running; [canary 1 %] -> canary 5 %" in started.stdout
     assert "more sessions" in started.stdout
     again = speechpipe(folder, "rollout", "start", "-", given=plan)
-    assert (again.returncode, "is under way" in again.stderr) == (1, True)
+    assert (again.returncode, "is in progress" in again.stderr) == (1, True)
     refused = speechpipe(folder, "rollout", "promote")
     assert "not the last" in refused.stderr
     assert speechpipe(folder, "rollout", "pause", "-r", "lunch", "--by", "bob").returncode == 0

@@ -1,1 +1,1 @@
-"""Training and adapting CTC networks."""
+"""Training and adaptation of CTC networks."""

@@ -1,4 +1,4 @@
-"""Training a CTC recognizer from nothing, and teaching one that exists from what people have reviewed."""
+"""Training of a CTC recognizer from scratch, and adaptation of an existing one to reviewed speech."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,16 +25,16 @@ WEIGHTS, LEXICON = "model.safetensors", "words.txt"
 CHECKPOINTS = "checkpoints"
 
 FINE = TrainOptions(epochs=20, rate=5e-4, patience=20)
-"""How a network is taught more: gently."""
+"""The options of an adaptation, with a low learning rate."""
 
 TAUGHT = 0.5
-"""Of the weights of a network that was taught more, the rest being those that it had: it learns the new and does not
-forget the others (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022; docs/decisions/0013)."""
+"""The share of the adapted weights in the result, the rest being the old ones, so that the network does not forget
+(Wortsman et al., "Robust fine-tuning of zero-shot models", 2022; docs/decisions/0013)."""
 
 
 @dataclass(frozen=True)
 class CtcOptions:
-    """`words`: what may be said, empty for anything that the alphabet spells. `extra`: see `Mixture`."""
+    """`words`: the lexicon; empty: anything that the alphabet can spell. `extra`: see `Mixture`."""
 
     train: TrainOptions = field(default_factory=TrainOptions)
     config: NetworkConfig = field(default_factory=NetworkConfig)
@@ -49,7 +49,7 @@ class CtcOptions:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to."""
+    """The result of a training."""
 
     folder: Path
     progress: Progress
@@ -63,13 +63,13 @@ def train(
     told: Told = lambda *_: None,
     stop: Stop = lambda: False,
 ) -> Trained:
-    """Train a network from nothing; go on where an earlier call with the same folder stopped.
+    """Train a network from scratch, or continue where an earlier call with the same folder stopped.
 
-    Writes the weights, and the list of words where there is one, once the training is over. One that was stopped
-    leaves a checkpoint.
+    Writes the weights, and the lexicon if there is one, when the training has finished. If it was stopped, there is a
+    checkpoint only.
 
     Raises:
-        TrainingFailed: the loss is not finite, again and again.
+        TrainingFailed: the loss is not finite in too many steps.
         NoSpace: the disk is full.
         BadInput: a word cannot be spelled.
     """
@@ -86,13 +86,13 @@ def teach(
     told: Told = lambda *_: None,
     stop: Stop = lambda: False,
 ) -> Trained:
-    """Teach a trained network more; as `train`, but what comes out lies between what it was and what it became."""
+    """Adapt a trained network; as `train`, but the result interpolates between the old and the adapted weights."""
     network = load(weights)
     options = replace(options, config=network.config)
     return _run(network, examples, validation, folder, options, told, stop, before=load(weights))
 
 
-def _run(  # noqa: PLR0913, PLR0917 - what the two above take
+def _run(  # noqa: PLR0913, PLR0917 - the parameters of the two functions above
     network: CtcNetwork,
     examples: Sequence[Example],
     validation: Sequence[Example],
@@ -121,6 +121,6 @@ def _run(  # noqa: PLR0913, PLR0917 - what the two above take
 
 
 def errors_on(folder: Path, examples: Sequence[Example], options: CtcOptions) -> list[Errors]:
-    """Return the word errors of what a training left in its folder on each example."""
+    """Return the word errors of the trained network in a folder, for each example."""
     lexicon = Lexicon(options.words, options.config.alphabet) if options.words else None
     return word_error_counts(load(folder / WEIGHTS), examples, lexicon)

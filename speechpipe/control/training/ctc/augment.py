@@ -1,8 +1,8 @@
-"""Augmentation: the same words from another mouth, in another room, over another line. Seeded: the same seed and the
-same example give the same samples.
+"""Augmentation of training data: speed, gain, room, noise, telephone codec, vocal tract length, masks.
 
-Speed: Ko et al., "Audio augmentation for speech recognition", 2015. Vocal tract length: Jaitly & Hinton, 2013.
-Masks: Park et al., "SpecAugment", 2019. Rooms: Ko et al., "A study on data augmentation of reverberant speech", 2017.
+Seeded: the same seed and example give the same samples. Speed: Ko et al., "Audio augmentation for speech recognition",
+2015. Vocal tract length: Jaitly & Hinton, 2013. Masks: Park et al., "SpecAugment", 2019. Rooms: Ko et al., "A study on
+data augmentation of reverberant speech", 2017.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ audio = torchaudio.functional
 TELEPHONE_HZ = 8000
 MASKED_FRAMES, MASKED_MELS = 8, 6
 SPEED_STEP = 0.05
-"""Speeds are multiples of it: resampling between rates with a large common divisor is cheap."""
+"""Speeds are multiples of this, because resampling is cheap if the rates have a large common divisor."""
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentOptions:
-    """How often each change is made (0 to 1), and how far it goes."""
+    """How often each change is made (0 to 1), and its range."""
 
     speed: float = 0.8
     speed_range: tuple[float, float] = (0.8, 1.25)
     gain: float = 0.5
-    gain_db: tuple[float, float] = (-20.0, 10.0)  # above full scale it clips, as a microphone does
+    gain_db: tuple[float, float] = (-20.0, 10.0)  # clipped at full scale
     room: float = 0.3
     room_decay_s: tuple[float, float] = (0.05, 0.4)  # to -60 dB
     noise: float = 0.5
@@ -41,7 +41,7 @@ class AugmentOptions:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changes samples, then features. Without noises and rooms of one's own it makes some."""
+    """Changes samples, then features. Generates noises and rooms if none are given."""
 
     options: AugmentOptions = AugmentOptions()
     noises: Sequence[Samples] = ()
@@ -49,7 +49,7 @@ class Augmentation:
     seed: int = 0
 
     def samples(self, given: Samples, *key: int) -> Samples:
-        """Return other samples of the same words; `key` (epoch, number of the example) says which."""
+        """Return changed samples of the same words; `key` (epoch, index of the example) selects the random changes."""
         draw = np.random.default_rng([self.seed, *key])
         wave, options = torch.from_numpy(given), self.options
         if draw.random() < options.speed:
@@ -74,7 +74,7 @@ class Augmentation:
             tail = draw.normal(0.0, 1.0, length) * decay * draw.uniform(0.02, 0.15)
             tail[0] = 1.0
             response = torch.from_numpy(tail.astype(np.float32))
-        # The library transforms at the length it is given, and lengths with large prime factors are slow.
+        # The library transforms at the given length, and lengths with large prime factors are slow.
         spare = fast_length(len(wave) + len(response) - 1) - (len(wave) + len(response) - 1)
         padded = torch.nn.functional.pad(wave, (0, spare))
         heard = audio.fftconvolve(padded, response)[: len(wave)]
@@ -88,7 +88,7 @@ class Augmentation:
             noise = np.resize(source[start:], len(wave))
         else:
             noise = draw.normal(0.0, 1.0, len(wave)).astype(np.float32)
-            if draw.random() < 0.5:  # rooms hum and rumble more than they hiss
+            if draw.random() < 0.5:  # room noise is mostly low-frequency
                 noise = np.cumsum(noise).astype(np.float32)
                 noise -= np.convolve(noise, np.ones(200, np.float32) / 200, "same")
         snr = torch.tensor(draw.uniform(*self.options.snr_db))
@@ -98,13 +98,13 @@ class Augmentation:
         return noisy
 
     def features(self, features: torch.Tensor, frames: torch.Tensor, *key: int) -> torch.Tensor:
-        """Return other features of the same words: (batch, frames, mels), longer or shorter vocal tracts and masks."""
+        """Return changed (batch, frames, mels) features of the same words: other vocal tract lengths, and masks."""
         draw = np.random.default_rng([self.seed, 1, *key])
         warps = np.where(
             draw.random(len(features)) < self.options.warp, draw.uniform(*self.options.warp_range, len(features)), 1.0
         )
         changed = warped(features, torch.from_numpy(warps).float())
-        # Not torchaudio's masks: they draw from torch's one generator, which dropout draws from too.
+        # torchaudio's masks are not used: they share torch's global generator with dropout.
         for row, length in zip(changed, frames.tolist(), strict=True):
             if draw.random() < self.options.masks:
                 for axis, size, most in ((0, length, MASKED_FRAMES), (1, row.shape[1], MASKED_MELS)):
@@ -115,16 +115,16 @@ class Augmentation:
 
 
 def fast_length(least: int) -> int:
-    """Return a power of two."""
+    """Return the next power of two."""
     return 1 << (least - 1).bit_length()
 
 
 def warped(features: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Stretch the frequency axis of (batch, frames, mels) by (batch,) factors; its ends stay where they are."""
+    """Stretch the frequency axis of (batch, frames, mels) by (batch,) factors; its ends stay fixed."""
     mels, device = features.shape[2], features.device
     factors = factors.to(device)
     target = torch.arange(mels, device=device)[None, :] * factors[:, None]
-    # Above three quarters of the axis the map is straight to the end, so that nothing is lost.
+    # Above three quarters of the axis the map is linear to its end, so that no band is lost.
     knee = 0.75 * mels / factors.clamp(min=1.0)[:, None]
     line = torch.arange(mels, device=device)[None, :].expand_as(target)
     end = knee * factors[:, None]
@@ -137,7 +137,7 @@ def warped(features: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
 
 
 def telephone(wave: torch.Tensor) -> torch.Tensor:
-    """Return what is left after G.711: 8 kHz, 8 bits mu-law."""
+    """Return (n,) samples as after G.711: 8 kHz, 8 bits mu-law."""
     narrow = audio.resample(wave, SAMPLE_RATE_HZ, TELEPHONE_HZ).clamp(-1.0, 1.0)
     coded = audio.mu_law_decoding(audio.mu_law_encoding(narrow, 256), 256)
     wide: torch.Tensor = audio.resample(coded, TELEPHONE_HZ, SAMPLE_RATE_HZ)[: len(wave)]

@@ -1,4 +1,4 @@
-"""Batches: examples put together as people would speak them, changed, and made ready beside the training."""
+"""Training batches: examples joined, augmented and prepared on a second thread."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +13,17 @@ from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
 MOST_JOINED = 3
 PAUSE_S, EDGE_S = 0.2, 0.35
-"""At most between two joined examples, and before and behind: VAD leaves such edges."""
+"""The longest silence between joined examples, and at both ends, where VAD leaves similar edges."""
 
 JOINED_S = 6.0
+"""The longest joined example."""
 SILENT_SHARE = 0.03
+"""Share of the examples that are replaced by noise without words."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """(batch, n) samples, zero behind each one's (batch,) length; letters of all texts in a row, (batch,) of each."""
+    """(batch, n) zero-padded samples with (batch,) lengths; the letters of all texts in a row with (batch,) counts."""
 
     samples: torch.Tensor
     lengths: torch.Tensor
@@ -31,7 +33,7 @@ class Batch:
 
 
 def collate(items: Sequence[tuple[Samples, str]], alphabet: str) -> Batch:
-    """Put (samples, text) into one batch."""
+    """Return one batch of (samples, text) pairs."""
     samples = torch.zeros(len(items), max(len(given) for given, _ in items))
     for row, (given, _) in zip(samples, items, strict=True):
         row[: len(given)] = torch.from_numpy(np.ascontiguousarray(given))
@@ -46,7 +48,7 @@ def collate(items: Sequence[tuple[Samples, str]], alphabet: str) -> Batch:
 
 
 def plain(examples: Sequence[Example], alphabet: str, size: int) -> Iterator[Batch]:
-    """Yield batches of the examples as they are, in silence of `EDGE_S`, in their order."""
+    """Yield batches of unchanged examples in their order, with silence of `EDGE_S` at both ends."""
     edge = np.zeros(round(EDGE_S * SAMPLE_RATE_HZ), np.float32)
     for start in range(0, len(examples), size):
         part = examples[start : start + size]
@@ -55,9 +57,9 @@ def plain(examples: Sequence[Example], alphabet: str, size: int) -> Iterator[Bat
 
 @dataclass(frozen=True)
 class Mixture:
-    """What an epoch is made of: the examples, some joined with others of the same speaker, all of them changed.
+    """The training data of each epoch: the examples, some joined with others of the same speaker, all augmented.
 
-    `extra` are examples of which each epoch takes another `extra_share`: synthesised voices, or what was learnt before.
+    `extra` are further examples, such as synthetic voices or earlier data, of which each epoch samples `extra_share`.
     """
 
     examples: Sequence[Example]
@@ -70,7 +72,7 @@ class Mixture:
 
     @property
     def batches(self) -> int:
-        """How many an epoch has."""
+        """Batches of an epoch."""
         return -(-self._count // self.size)
 
     @property
@@ -78,7 +80,7 @@ class Mixture:
         return len(self.examples) + round(self.extra_share * len(self.extra))
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch; the next is made while one is used. The same number gives the same batches."""
+        """Yield the batches of an epoch, prepared one ahead. The same number gives the same batches."""
         draw = np.random.default_rng([self.augmentation.seed, number])
         extra = draw.permutation(len(self.extra))[: self._count - len(self.examples)]
         pool = [*self.examples, *(self.extra[index] for index in extra)]
@@ -86,7 +88,7 @@ class Mixture:
         for item in pool:
             by_speaker.setdefault(item.speaker, []).append(item)
         made = [self._put_together(item, by_speaker[item.speaker], draw) for item in pool]
-        order = sorted(range(len(made)), key=lambda index: len(made[index][0]))  # alike lengths waste no padding
+        order = sorted(range(len(made)), key=lambda index: len(made[index][0]))  # similar lengths need little padding
         groups = [order[start : start + self.size] for start in range(0, len(order), self.size)]
         shuffled = [groups[index] for index in draw.permutation(len(groups))]
 
@@ -104,7 +106,7 @@ class Mixture:
                 yield batch
 
     def _put_together(self, item: Example, peers: Sequence[Example], draw: np.random.Generator) -> tuple[Samples, str]:
-        if draw.random() < SILENT_SHARE:  # silence has no words, however loud it is
+        if draw.random() < SILENT_SHARE:  # noise without words, of any level
             level = 10 ** draw.uniform(-4.5, -1.0)
             return (draw.normal(0.0, level, len(item.samples) + SAMPLE_RATE_HZ // 4)).astype(np.float32), ""
         parts, texts, length_s = [self._pause(EDGE_S, draw), item.samples], [item.text], item.duration_s

@@ -1,4 +1,4 @@
-"""Checkpoints: where a training stands, in a file that is whole or not there. The one before is kept too."""
+"""Checkpoints of a training, written atomically. The previous one is kept too."""
 
 import errno
 import logging
@@ -15,7 +15,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Checkpoints:
-    """The two newest states of one training."""
+    """The two newest checkpoints of one training."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -23,10 +23,10 @@ class Checkpoints:
         self._before = folder / "checkpoint.before.pt"
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a state.
+        """Save a checkpoint.
 
         Raises:
-            NoSpace: the disk is full; the states before are still there.
+            NoSpace: the disk is full; the earlier checkpoints are intact.
         """
         fresh = self._newest.with_suffix(".new")
         try:
@@ -35,15 +35,15 @@ class Checkpoints:
             if self._newest.exists():
                 self._newest.replace(self._before)
             fresh.replace(self._newest)
-        except (OSError, RuntimeError) as error:  # torch's writer turns a failed write into a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a failed write
             fresh.unlink(missing_ok=True)
             if isinstance(error, OSError) and error.errno not in FULL:
                 raise
-            message = f"{self._folder}: no room for a checkpoint ({error}); what stands there is whole: go on from it"
+            message = f"{self._folder}: no space for a checkpoint ({error}); the last one is intact: continue from it"
             raise NoSpace(message) from error
 
     def load(self) -> tuple[dict[str, Any], int] | None:
-        """Return the newest state that is whole, and how many broken ones were passed over; None without one."""
+        """Return the newest readable checkpoint and the number of broken ones before it; None without one."""
         broken = 0
         for path in (self._newest, self._before):
             if not path.exists():
@@ -51,8 +51,8 @@ class Checkpoints:
             try:
                 return torch.load(
                     path, map_location="cpu", weights_only=True
-                ), broken  # numbers only: nothing in it runs
-            except Exception as error:  # noqa: BLE001 - a broken file raises whatever its bytes make the reader raise
+                ), broken  # weights_only: no code in the file is run
+            except Exception as error:  # noqa: BLE001 - a damaged file can make the reader raise anything
                 broken += 1
-                log.warning("%s is broken (%s) and is left aside", path, type(error).__name__)
+                log.warning("%s is damaged (%s) and ignored", path, type(error).__name__)
         return None

@@ -1,7 +1,7 @@
-"""The training of a CTC network: epochs, validation, early stop, and going on after an interruption.
+"""Training of a CTC network: epochs, validation, early stopping, and resuming.
 
-A training that was interrupted and goes on ends with the same weights as one that was not: all that is drawn by
-chance is drawn from the seed and the number of the epoch.
+A resumed training ends with the same weights as an uninterrupted one, because all random numbers are drawn from the
+seed and the number of the epoch.
 """
 
 import copy
@@ -23,16 +23,16 @@ from speechpipe.errors import TrainingFailed
 
 WARM_UP_SHARE = 0.15
 AVERAGED = 0.98
-"""Of a weight's running mean that a step leaves as it was; the mean is what is kept (Polyak & Juditsky, 1992)."""
+"""Decay of the moving average of the weights, which is what is kept (Polyak & Juditsky, 1992)."""
 
 MOST_GRADIENT = 1.0
 BAD_SHARE = 0.1
-"""Of an epoch's steps whose loss is not finite: with more the training has failed."""
+"""The training fails if the loss is not finite in more than this share of an epoch's steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """How a network is trained. `patience`: epochs without a better validation before it stops."""
+    """Training options. `patience`: epochs without improvement before it stops."""
 
     epochs: int = 30
     rate: float = 3e-3
@@ -44,7 +44,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to. `errors`: words wrong on the validation set, over its words."""
+    """The result of an epoch. `errors`: the word error rate on the validation set."""
 
     number: int
     loss: float
@@ -54,10 +54,10 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """Where a training stands."""
+    """The progress of a training."""
 
     epochs: list[Epoch] = field(default_factory=list)
-    stopped: str = ""  # why it ended; empty while it runs
+    stopped: str = ""  # why it ended; empty while it is running
     broken_checkpoints: int = 0
 
     @property
@@ -67,7 +67,7 @@ class Progress:
 
 
 class Training:
-    """One training. `told` hears of every epoch, and of (batch, batches) within; `stop` is asked between batches."""
+    """A training. `told` is called with (progress, batch, batches); `stop` is called between batches."""
 
     def __init__(
         self,
@@ -95,11 +95,11 @@ class Training:
         told: Callable[[Progress, int, int], None] = lambda *_: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Progress:
-        """Train until the epochs are over, nothing improves any more, or `stop` says so; then take the best weights.
+        """Train until all epochs are done, validation stops improving, or `stop` returns True; load the best weights.
 
         Raises:
-            TrainingFailed: the loss is not finite, again and again.
-            NoSpace: a checkpoint cannot be written; the last one is whole.
+            TrainingFailed: the loss is not finite in too many steps.
+            NoSpace: a checkpoint cannot be written; the last one is intact.
         """
         self._go_on()
         progress, options = self.progress, self._options
@@ -108,7 +108,7 @@ class Training:
             if number >= options.epochs:
                 progress.stopped = "all epochs are done"
             elif number and number - 1 - progress.best.number >= options.patience:
-                progress.stopped = f"nothing better in {options.patience} epochs"
+                progress.stopped = f"no improvement in {options.patience} epochs"
             elif (epoch := self._epoch(number, told, stop)) is None:
                 progress.stopped = "stopped"
             else:
@@ -137,7 +137,7 @@ class Training:
                 if bad > max(1, BAD_SHARE * batches):
                     raise TrainingFailed(
                         f"the loss is not finite in {bad} of {index + 1} steps of epoch {number}: lower --rate, or "
-                        "look at the audio",
+                        "check the audio",
                         cause="loss_not_finite",
                     )
             told(self.progress, index + 1, batches)
@@ -156,7 +156,7 @@ class Training:
         )
         value = float(loss.detach())
         if not math.isfinite(value):
-            return value  # one batch is left out; the weights stay whole
+            return value  # skip the batch, so that the weights stay finite
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), MOST_GRADIENT)
@@ -171,7 +171,7 @@ class Training:
         return value
 
     def errors(self, examples: Sequence[Example]) -> float:
-        """Return the word error rate on examples as they are; 0 where there are no words."""
+        """Return the word error rate on unchanged examples; 0 if there are no words."""
         found = word_error_counts(self._averaged, examples, self._lexicon)
         return sum(item.edits for item in found) / max(sum(item.length for item in found), 1)
 
@@ -198,7 +198,7 @@ class Training:
 
 
 def rate_at(position: float) -> float:
-    """Return the share of the learning rate at a position in 0..1: up in a line, down in a half cosine."""
+    """Return the factor of the learning rate at a position in 0..1: linear warm-up, then half a cosine."""
     if position < WARM_UP_SHARE:
         return 0.05 + 0.95 * position / WARM_UP_SHARE
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (position - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))))

@@ -1,1 +1,1 @@
-"""Adapting language models to texts."""
+"""Adaptation of language models to texts."""

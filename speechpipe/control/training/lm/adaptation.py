@@ -1,7 +1,7 @@
-"""Language model adaptation: what people corrected a recognizer to becomes what it expects.
+"""Adaptation of a language model to reviewed texts.
 
-A model of the reviewed texts alone knows too few words to be of use; in the general one it raises only what it has
-seen. New words get a pronunciation. The acoustic model stays as it is.
+A model of the reviewed texts alone has too few words. So the general model's probabilities are raised for the n-grams
+in these texts. New words get a pronunciation. The acoustic model does not change.
 """
 
 from collections import Counter
@@ -20,14 +20,14 @@ from speechpipe.errors import BadInput
 FOLDS = 5
 LEAST_TEXTS = 10
 MOST_WEIGHT = 0.5
-"""Of the domain. More gained nothing in the domain, and cost general speech more."""
+"""The largest weight of the domain. More did not help in the domain and made general speech worse."""
 
 Told = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class LmOptions:
-    """`weight` of the domain's model, 0: found by cross-validation; `pronunciations`: word -> phones, over all else."""
+    """`weight` of the domain's model, 0: by cross-validation; `pronunciations`: word -> phones, before all others."""
 
     weight: float = 0.0
     most_weight: float = MOST_WEIGHT
@@ -37,7 +37,7 @@ class LmOptions:
 
 @dataclass(frozen=True)
 class Adapted:
-    """What an adaptation made, and figures on texts that it did not see (perplexity a word)."""
+    """The result of an adaptation, with perplexities per word on held-out texts."""
 
     weight: float
     texts: int
@@ -51,10 +51,10 @@ class Adapted:
 def adapt(
     texts: Sequence[str], lm: Path, dictionary: Path, folder: Path, options: LmOptions, told: Told = lambda _: None
 ) -> Adapted:
-    """Write `lm.bin` and `words.dict` into `folder`: the models that are given, adapted to texts.
+    """Write `lm.bin` and `words.dict` into `folder`: the given model and dictionary, adapted to texts.
 
     Raises:
-        BadInput: too few texts, or none of their words can be pronounced.
+        BadInput: there are too few texts whose words can be pronounced.
         OSError: a file cannot be read or written.
     """
     told("reading the general model")
@@ -98,7 +98,7 @@ def _usable(texts: Sequence[str], pronunciations: Mapping[str, Phones]) -> tuple
 def _weight(
     texts: Sequence[str], general: Trigrams, index: Mapping[str, int], options: LmOptions
 ) -> tuple[float, float, float]:
-    """Return the weight under which texts that a model did not see are most probable, and perplexity before and after.
+    """Return the weight that makes held-out texts most probable, and the perplexity before and after.
 
     Expectation maximisation over held-out folds (Jelinek & Mercer, 1980).
     """
@@ -118,7 +118,7 @@ def _weight(
             share = weight * domain / np.maximum(weight * domain + (1 - weight) * before, 1e-300)
             weight = float(share.mean())
         weight = min(max(weight, 0.05), options.most_weight)
-    known = (before > 0) | (domain > 0)  # what neither knows has no perplexity; it is a new word
+    known = (before > 0) | (domain > 0)  # a word that neither model knows has no perplexity
     after = weight * domain + (1 - weight) * before
     return weight, _perplexity(before[known & (before > 0)]), _perplexity(after[known])
 

@@ -1,6 +1,6 @@
-"""Trigram models as arrays: probabilities in log10, words as indices, every order sorted.
+"""Trigram models as sorted arrays: probabilities in log10, words as indices.
 
-A model says p(w | u, v); what it has not seen it derives from shorter histories (Katz, 1987), as in ARPA files.
+p(w | u, v) of an unseen trigram backs off to shorter histories (Katz, 1987), as in ARPA files.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ Ids = npt.NDArray[np.int64]
 Logs = npt.NDArray[np.float64]
 
 NEVER = -99.0
-"""log10 of the probability of what is never predicted: the beginning of a sentence."""
+"""log10 of the probability of a word that is never predicted: the beginning of a sentence."""
 
 BEGIN, END = "<s>", "</s>"
 
@@ -62,7 +62,7 @@ class Trigrams:
 
 
 def _find(ascending: Ids, keys: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
-    """Return where keys are (anywhere, if they are not), and whether they are."""
+    """Return the position of each key (any, if it is missing), and whether it is there."""
     if not len(ascending):
         return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
     place = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
@@ -79,8 +79,7 @@ class _Counts:
 def estimate(texts: Iterable[str], index: Mapping[str, int], words: Sequence[str]) -> Trigrams:
     """Return a model of texts by Witten-Bell smoothing (Witten & Bell, 1991), over the words of `index`.
 
-    Shorter histories are mixed in, so that a text like those that were seen is never impossible; a word that was
-    never seen is.
+    It interpolates with shorter histories, so that any sequence of seen words is possible. Unseen words are not.
     """
     counts = _Counts()
     begin, end = index[BEGIN], index[END]
@@ -133,7 +132,7 @@ def estimate(texts: Iterable[str], index: Mapping[str, int], words: Sequence[str
 
 
 def widened(model: Trigrams, words: Sequence[str]) -> Trigrams:
-    """Return the model over more words, `words` beginning with its own; the new ones are never predicted."""
+    """Return the model over more words; `words` begins with its own. New words have probability 0."""
     more = len(words) - model.size
     v, w = np.divmod(model.pairs, model.size)
     uv, x = np.divmod(model.triples, model.size)
@@ -152,11 +151,11 @@ def widened(model: Trigrams, words: Sequence[str]) -> Trigrams:
 
 
 def raised(general: Trigrams, domain: Trigrams, weight: float) -> Trigrams:
-    """Return the general model with the n-grams of a domain raised to the mixture of both, where that is more.
+    """Return the general model with the n-grams of a domain raised to the mixture of both, where that is higher.
 
-    Nothing is lowered: a plain mixture takes `weight` from every word that the domain does not know, which a decoder
-    pays for at each word of general speech (docs/decisions/0013). What may follow a history therefore
-    sums to more than one; decoders do not ask. Both models are over the same words.
+    No probability is lowered: a plain mixture would take `weight` from every word that the domain does not know, which
+    makes general speech worse (docs/decisions/0013). So the probabilities after a history may sum to more than one,
+    which decoders accept. Both models must have the same words.
     """
     size = general.size
 
@@ -177,14 +176,14 @@ def raised(general: Trigrams, domain: Trigrams, weight: float) -> Trigrams:
         general.backoff,
         pairs,
         most(general.p2(v, w), domain.p2(v, w)),
-        np.where(found, general.pair_backoff[place], 0.0),  # after a new history everything is as it was
+        np.where(found, general.pair_backoff[place], 0.0),  # new histories back off without a penalty
         triples,
         most(general.p3(u, y, x), domain.p3(u, y, x)),
     )
 
 
 def log_likelihood(model: Trigrams, texts: Iterable[str]) -> tuple[Logs, int]:
-    """Return log10 of the probability of every word of texts (ends too), and how many words the model cannot say."""
+    """Return log10 probabilities of all words and sentence ends of texts, and the number of unknown words."""
     u: list[int] = []
     v: list[int] = []
     w: list[int] = []

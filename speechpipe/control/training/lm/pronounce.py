@@ -1,8 +1,8 @@
-"""Pronunciations of words that a dictionary does not have, from how it pronounces the others.
+"""Pronunciations of words that a dictionary lacks, by letter-to-sound rules learnt from the dictionary.
 
-Letters are aligned with phones by expectation maximisation, each with none, one or two; then every letter is spoken as
-it mostly is between the same neighbours (Black, Lenzo & Pagel, "Issues in building general letter to sound rules",
-1998; contexts that were not seen fall back to narrower ones, as in Bagshaw, 1998).
+Letters are aligned with none, one or two phones each by expectation maximisation. Then each letter gets its most
+frequent phones between the same neighbours (Black, Lenzo & Pagel, "Issues in building general letter to sound rules",
+1998). Contexts that were not seen fall back to narrower ones, as in Bagshaw, 1998.
 """
 
 import math
@@ -18,13 +18,13 @@ from speechpipe.errors import BadInput
 from speechpipe.foundation.text_files import MOST_LIST_BYTES, read_text
 
 LEARNT_FROM = 30_000
-"""Words; of more nothing is learnt that would show."""
+"""Words; more of them do not improve the rules noticeably."""
 
 ALIGNED_FROM = 6_000
 ROUNDS = 4
 MOST_PHONES = 2
 CONTEXTS = ((3, 3), (2, 3), (3, 2), (2, 2), (1, 2), (2, 1), (1, 1), (0, 1), (0, 0))
-"""Letters to the left and to the right, from the widest."""
+"""Letters to the left and right of a letter, from the widest context to the narrowest."""
 
 EDGE = "#"
 SPELLABLE = re.compile("[a-z']+")
@@ -33,13 +33,13 @@ Phones = tuple[str, ...]
 
 
 class Dictionary:
-    """A pronouncing dictionary of Sphinx's: a line is a word, perhaps `(2)`, and its phones."""
+    """A pronouncing dictionary in Sphinx's format: on each line a word, perhaps with `(2)`, and its phones."""
 
     def __init__(self, path: Path) -> None:
-        """Read it.
+        """Read the file.
 
         Raises:
-            BadInput: it cannot be read, or is no such file.
+            BadInput: it cannot be read, or is not such a file.
         """
         self.words: dict[str, Phones] = {}
         try:
@@ -48,22 +48,22 @@ class Dictionary:
                 if "(" not in word:
                     self.words[word] = tuple(phones)
         except ValueError as error:
-            raise BadInput(f"{path} is no pronouncing dictionary: {error}") from error
+            raise BadInput(f"{path} is not a pronouncing dictionary: {error}") from error
 
     def __contains__(self, word: str) -> bool:
         return word in self.words
 
     def pronounced(self, word: str) -> Phones:
-        """Return the phones of a word: those of the dictionary, of two of its words, or as its letters sound.
+        """Return the phones of a word: from the dictionary, from two of its words, or by the letter rules.
 
         Raises:
-            BadInput: it has other characters than letters and apostrophes.
+            BadInput: it has characters other than letters and apostrophes.
         """
         if word in self.words:
             return self.words[word]
         if not SPELLABLE.fullmatch(word):
             raise BadInput(f"{word!r} cannot be pronounced: it needs a line in --pronunciations", cause="alphabet")
-        for cut in range(len(word) - 3, 2, -1):  # the longest first part: voicemail, speechpipe
+        for cut in range(len(word) - 3, 2, -1):  # compounds, with the longest first part: voicemail, speechpipe
             if word[:cut] in self.words and word[cut:] in self.words:
                 return self.words[word[:cut]] + self.words[word[cut:]]
         return self._rules.speak(word)
@@ -76,20 +76,20 @@ class Dictionary:
 
 
 def read_pronunciations(path: Path) -> dict[str, Phones]:
-    """Return the words of a file of pronunciations, each line a word and its phones.
+    """Return the words of a file of pronunciations: on each line a word and its phones.
 
     Raises:
-        BadInput: it is no such file.
+        BadInput: it is not such a file.
         OSError: it cannot be read.
     """
     return Dictionary(path).words
 
 
 class LetterRules:
-    """What letters sound like between other letters."""
+    """Letter-to-sound rules by context."""
 
     def __init__(self, examples: Iterable[tuple[str, Phones]]) -> None:
-        """Learn from (word, phones)."""
+        """Learn from (word, phones) pairs."""
         known = list(examples)
         chances: Mapping[tuple[str, Phones], float] = {}
         for _ in range(ROUNDS):
@@ -125,7 +125,7 @@ def _contexts(word: str, index: int) -> Iterable[tuple[str, str, str]]:
 
 
 def _align(word: str, phones: Phones, chances: Mapping[tuple[str, Phones], float]) -> list[Phones] | None:
-    """Return the phones of each letter, most probable; None if there are too many. At first all are alike."""
+    """Return the phones of each letter in the most probable alignment; None if there are too many phones."""
     unseen = -12.0 if chances else 0.0
     best: list[dict[int, tuple[float, int]]] = [{0: (0.0, 0)}]
     for letter in word:
@@ -133,7 +133,7 @@ def _align(word: str, phones: Phones, chances: Mapping[tuple[str, Phones], float
         for begun, (score, _) in best[-1].items():
             for count in range(min(MOST_PHONES, len(phones) - begun) + 1):
                 part = phones[begun : begun + count]
-                # At first a phone each is likelier than none and two; afterwards the counts say it.
+                # Without counts, one phone for each letter is preferred; afterwards the counts decide.
                 gain = chances.get((letter, part), unseen) if chances else -abs(count - 1)
                 if begun + count not in row or score + gain > row[begun + count][0]:
                     row[begun + count] = (score + gain, begun)

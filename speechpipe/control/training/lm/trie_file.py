@@ -1,4 +1,4 @@
-"""Sphinx's binary language models ("Trie Language Model"), read and written: trigrams with 16-bit probabilities.
+"""Reading and writing of Sphinx's binary trigram models ("Trie Language Model") with 16-bit probabilities.
 
 The layout is that of `ngram_model_trie.c` and `lm_trie.c` in https://github.com/cmusphinx/pocketsphinx, which is
 KenLM's quantised trie (Heafield, 2011). The tree goes from the predicted word back into its history. The library's own
@@ -16,13 +16,13 @@ from speechpipe.errors import BadInput
 
 MAGIC = b"Trie Language Model"
 LOG_BASE = np.log10(1.0001)
-"""Logarithms in the file are to the base of 1.0001, Sphinx's."""
+"""Logarithms in the file have Sphinx's base, 1.0001."""
 
 BITS = 16
 BINS = 1 << BITS
 UNIGRAM = np.dtype([("prob", "<f4"), ("backoff", "<f4"), ("next", "<u4")])
 CHUNK = 1 << 18
-"""Entries that are taken apart at once; a multiple of 8, so that chunks end at bytes."""
+"""Entries that are unpacked at once; a multiple of 8, so that chunks end at byte boundaries."""
 
 PADDING = 8
 
@@ -33,22 +33,22 @@ def read(path: Path) -> Trigrams:
     """Read a trigram model.
 
     Raises:
-        BadInput: it is no such file.
+        BadInput: it is not such a file.
         OSError: it cannot be read.
     """
     data = path.read_bytes()
     if not data.startswith(MAGIC) or data[len(MAGIC)] != 3:
-        raise BadInput(f"{path} is no binary trigram model of Sphinx's")
+        raise BadInput(f"{path} is not a binary trigram model of Sphinx")
     try:
         return _read(data)
     except (struct.error, ValueError, IndexError) as error:
-        raise BadInput(f"{path} is broken: {error}") from error
+        raise BadInput(f"{path} is damaged: {error}") from error
 
 
 def _read(data: bytes) -> Trigrams:
     at = len(MAGIC) + 1
     size, two, three = struct.unpack_from("<3I", data, at)
-    at += 12 + 4  # the kind of quantisation: there is one
+    at += 12 + 4  # the kind of quantisation, of which there is only one
     tables = np.frombuffer(data, "<f4", 3 * BINS, at)
     at += tables.nbytes
     one = np.frombuffer(data, UNIGRAM, size + 1, at)
@@ -64,13 +64,13 @@ def _read(data: bytes) -> Trigrams:
     words = data[at + 4 : at + 4 + length].decode("utf-8").rstrip("\0").split("\0")
     if len(words) != size:
         raise ValueError(f"{len(words)} words instead of {size}")
-    # The numbers at the head are those of the text file that it was made of; duplicates in that are no entries here.
+    # The numbers in the header count the lines of the source file, including duplicates, which are no entries here.
     two = int(one["next"][-1])
     three = int(v_next[two])
     v, v_next = first[:two], v_next[: two + 1]
     w = np.repeat(np.arange(size), np.diff(one["next"].astype(np.int64)).astype(np.int64))
     pairs = v * size + w
-    # A trigram is below the bigram of its last two words.
+    # A trigram is a child of the bigram of its last two words.
     below = np.repeat(np.arange(two), np.diff(v_next))
     triples = (before[:three] * size + v[below]) * size + w[below]
     by_pair, by_triple = np.argsort(pairs), np.argsort(triples)
@@ -121,16 +121,16 @@ def write(model: Trigrams, path: Path) -> None:
 
 
 def _space(entries: int, bits: int) -> int:
-    """Return the bytes of an array of entries: one more than there are, and room to read a word at its end."""
+    """Return the bytes of an array of entries: one extra entry, and padding to read a word at its end."""
     return ((entries + 1) * bits + 7) // 8 + PADDING
 
 
 def _closed(column: Ids) -> Ids:
-    return np.append(column, 0)  # the entry behind the last one, of which only `next` means something
+    return np.append(column, 0)  # the extra entry after the last, of which only `next` is used
 
 
 def _unpack(data: bytes, at: int, entries: int, widths: tuple[int, ...]) -> list[Ids]:
-    """Take apart entries of bits, the lowest first, into one column for each width."""
+    """Unpack bit-packed entries, lowest bits first, into one column for each width."""
     total = sum(widths)
     raw = np.frombuffer(data, np.uint8, (entries * total + 7) // 8, at)
     columns: list[list[Ids]] = [[] for _ in widths]
@@ -149,7 +149,7 @@ def _unpack(data: bytes, at: int, entries: int, widths: tuple[int, ...]) -> list
 
 
 def _packed(columns: list[tuple[Ids, int]]) -> bytes:
-    """Put columns of (values, width in bits) together, entry by entry, with the space that is read at the end."""
+    """Pack columns of (values, width in bits) entry by entry, with the padding at the end."""
     entries = len(columns[0][0])
     parts: list[bytes] = []
     for start in range(0, entries, CHUNK):
@@ -162,7 +162,7 @@ def _packed(columns: list[tuple[Ids, int]]) -> bytes:
 
 
 def _quantised(values: Logs) -> tuple[Logs, Ids]:
-    """Return a table of values and where in it each value is, to within 1/65536 of their range."""
+    """Return a table of values and the index of each value in it, to within 1/65536 of their range."""
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     step = (high - low) / (BINS - 1) or 1.0
     table: Logs = low + step * np.arange(BINS, dtype=np.float64)

@@ -77,7 +77,7 @@ def test_another_seed_is_another_training(tmp_path: Path) -> None:
 
 def test_it_stops_when_nothing_becomes_better(tmp_path: Path) -> None:
     done = run(tmp_path, 50, rate=1e-7, patience=2)
-    assert done.progress.stopped == "nothing better in 2 epochs"
+    assert done.progress.stopped == "no improvement in 2 epochs"
     assert len(done.progress.epochs) < 10
 
 
