@@ -1,1 +1,1 @@
-"""How people and programs reach speechpipe: HTTP and websockets, the command line, pages."""
+"""Interfaces for users and programs: HTTP and websockets, the command line, web pages."""

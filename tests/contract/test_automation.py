@@ -43,7 +43,7 @@ def test_less_automation_for_everybody_takes_a_reason_and_a_second_look(
     status, code, message = put(operator, "default", degree="human_only", reason="a drill")
     assert (status, code) == (400, "unconfirmed")
     assert "from full to human_only" in message
-    assert re.search(r"[1-9]\d* uploads \(all wait for a person\) and \d+ live sessions \(refused\)", message)
+    assert re.search(r"[1-9]\d* uploads \(all wait for a reviewer\) and \d+ live sessions \(refused\)", message)
     assert reviews.upload().status_code == 200, "nothing was changed"
     asked = operator.get("/v1/automation/effect", params={"scope": "default", "degree": "human_only"}).json()
     assert asked["confirm"] is True

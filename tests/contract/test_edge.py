@@ -458,7 +458,7 @@ def test_the_part_named_file_is_the_file(server: Server, good: str, disposition:
 @pytest.mark.parametrize(
     ("body", "code", "param", "said"),
     [
-        (MODEL + part(b'; name="audio"', bytes(70_000)), "invalid_parameter", "audio", "belongs into the field `file`"),
+        (MODEL + part(b'; name="audio"', bytes(70_000)), "invalid_parameter", "audio", "belongs in the field `file`"),
         (MODEL + part(b'; name="prompt"', bytes(70_000)), "invalid_parameter", "prompt", "65536"),
         (MODEL + part(b'; name="audio"; filename="a"', b"x"), "invalid_parameter", "audio", "unexpected file"),
         (MODEL + part(b'; filename="a.wav"', b"x"), "broken_multipart", None, "no name"),
@@ -483,7 +483,7 @@ def test_a_form_that_is_cut_off_is_called_so(server: Server, parts: bytes) -> No
     headers = {"content-type": "multipart/form-data; boundary=b"}
     error = httpx.post(server.url + URL, content=parts, headers=headers, timeout=PATIENCE_S).json()["error"]
     assert error["code"] == "broken_multipart"
-    assert "before its closing boundary" in error["message"]
+    assert "the closing boundary is missing" in error["message"]
 
 
 # ---- hosts, origins, tenants ----
@@ -632,7 +632,7 @@ def test_without_keys_only_loopback_is_served(tmp_path: Path, host: str) -> None
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"host": "0.0.0.0", "insecure": "1"}, "authentication: OFF, and 0.0.0.0 can be reached from elsewhere"),
+        ({"host": "0.0.0.0", "insecure": "1"}, "authentication: OFF, and 0.0.0.0 can be reached from other machines"),
         ({"host": "0.0.0.0", "api_keys": '["a", "b"]'}, "authentication: on (2 API keys)"),
         ({}, "authentication: off (loopback only)"),
     ],

@@ -1,1 +1,1 @@
-"""The HTTP side: thin. Requests become `TranscriptionRequest`s, results become what clients already speak."""
+"""The HTTP and websocket interface: it translates requests of the supported protocols, and renders the results."""

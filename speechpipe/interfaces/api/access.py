@@ -1,4 +1,4 @@
-"""Who may call a route and what it takes: declared beside each endpoint, held by `gate.py`, written into OpenAPI."""
+"""Access rules of routes: declared beside each endpoint, enforced by `gate.py`, shown in the OpenAPI document."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,25 +21,25 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 class Role(StrEnum):
-    """Which keys open a route. Without keys in the settings, all of them are open."""
+    """Which keys a route accepts. A server without configured keys accepts every request."""
 
     OPEN = "open"  # no key: pages, probes, metrics
     CALLER = "caller"  # an API key; the caller is a tenant
     READER = "reader"  # an API key or an operator's
-    REVIEWER = "reviewer"  # an API key for its own tenant, a reviewer's or an operator's for all
-    OPERATOR = "operator"  # an operator's key; where there are none, an API key
+    REVIEWER = "reviewer"  # an API key for its own tenant; a reviewer's or operator's key for all tenants
+    OPERATOR = "operator"  # an operator's key; without operator keys, an API key
 
 
 @dataclass(frozen=True)
 class BodyRule:
-    """What the body of a request may be.
+    """The limits of a request's body.
 
     Attributes:
-        kind: `none`, `upload` (read by the route itself, within its own limits) or `document` (read before the route).
-        types: media types that are taken; empty = any.
-        most_bytes: longest body.
-        most_values: upper bound of values in a JSON document, so that a short text cannot become much memory.
-        most_at_once: bodies of this rule that may be arriving at the same time.
+        kind: `none`, `upload` (read by the route within its own limits) or `document` (read before the route runs).
+        types: accepted media types; empty = any.
+        most_bytes: the longest body.
+        most_values: the most values in a JSON document, because a short text can take much memory when parsed.
+        most_at_once: how many such bodies may be arriving at the same time.
     """
 
     kind: str = "none"
@@ -62,12 +62,12 @@ class Body(Enum):
 
 @dataclass(frozen=True)
 class Access:
-    """What a route declares.
+    """The access rule of a route.
 
     Attributes:
-        role: which keys open it.
-        body: what its body may be.
-        statuses: of errors of its own, beside those that every route of its kind has.
+        role: which keys it accepts.
+        body: the limits of its body.
+        statuses: its own error statuses, beside those that all routes of its kind have.
     """
 
     role: Role
@@ -76,7 +76,7 @@ class Access:
 
 
 def access(role: Role, *statuses: int, body: Body = Body.NONE) -> Callable[[Endpoint], Endpoint]:
-    """Declare who may call an endpoint, what its body may be, and with which errors it answers."""
+    """Declare which keys an endpoint accepts, what its body may be, and its own error statuses."""
 
     def declare(endpoint: Endpoint) -> Endpoint:
         endpoint.__dict__["access"] = Access(role, body, statuses)
@@ -87,14 +87,14 @@ def access(role: Role, *statuses: int, body: Body = Body.NONE) -> Callable[[Endp
 
 @dataclass(frozen=True)
 class Operation:
-    """An HTTP route with what it declares.
+    """An HTTP route with its access rule.
 
     Attributes:
         pattern: matches the paths of the route.
-        template: its path as OpenAPI writes it.
+        template: its path in OpenAPI notation.
         methods: its methods.
-        access: what it declares.
-        shown: whether the document lists it.
+        access: its access rule.
+        shown: whether the OpenAPI document lists it.
     """
 
     pattern: re.Pattern[str]
@@ -105,16 +105,16 @@ class Operation:
 
 
 def also(*types: str) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that answers 200 with one of these media types, beside JSON."""
+    """Return the `responses` of a route that can answer 200 in one of these media types, beside JSON."""
     content = {kind: {"schema": {"type": "string"}} for kind in types}
-    return {200: {"description": "In the format that was asked for.", "content": content}}
+    return {200: {"description": "In the requested format.", "content": content}}
 
 
 def operations_of(routers: Sequence[APIRouter]) -> list[Operation]:
-    """Return every HTTP route, in the order in which paths are looked up.
+    """Return every HTTP route, in the order of matching.
 
     Raises:
-        ValueError: a route declares nothing.
+        ValueError: a route declares no access rule.
     """
     found = []
     for router in routers:
@@ -129,23 +129,23 @@ def operations_of(routers: Sequence[APIRouter]) -> list[Operation]:
 
 
 def at_path(operations: Sequence[Operation], path: str) -> list[Operation]:
-    """Return the operations at a path: those that name it, else those whose template it fits."""
+    """Return the operations at a path: those whose template equals it, else those whose pattern matches."""
     return [item for item in operations if item.template == path] or [
         item for item in operations if item.pattern.match(path)
     ]
 
 
 def allowed(operations: Sequence[Operation]) -> str:
-    """Return the methods of the operations at a path as an `Allow` header has them."""
+    """Return the methods of these operations for an `Allow` header."""
     methods = {method for item in operations for method in item.methods} | {"OPTIONS"}
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def identify(role: Role, authorization: str | None, settings: Settings) -> Reviewer:
-    """Return who calls: a name for histories, and the tenant whose data it may see (None: everybody's).
+    """Return the caller: a name for histories, and the tenant whose data it may see (None: all tenants).
 
     Raises:
-        Unauthorized: keys are set and this is none of them, or not one that opens routes of this role.
+        Unauthorized: keys are configured, and this is none of those that the role accepts.
     """
     if role is Role.OPEN:
         return Reviewer(ANONYMOUS)
@@ -161,12 +161,12 @@ def identify(role: Role, authorization: str | None, settings: Settings) -> Revie
 
 
 async def who(request: Request) -> Reviewer:
-    """Return who calls, as the gate has found: a dependency, asynchronous because others are run on a thread."""
+    """Return the caller that the gate has identified. A dependency; async, because sync ones run on a thread."""
     found: Reviewer = request.state.who
     return found
 
 
 async def name(request: Request) -> str:
-    """Return the name of who calls: a dependency. For routes of the role `caller` that is the tenant."""
+    """Return the caller's name. A dependency. For the role `caller` it is the tenant."""
     found: Reviewer = request.state.who
     return found.name

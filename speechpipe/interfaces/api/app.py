@@ -1,4 +1,4 @@
-"""The application: routes, errors, and the service's life tied to the server's."""
+"""The FastAPI application: its routes, error handlers and middleware, and its lifespan, which runs the service."""
 
 import asyncio
 import contextlib
@@ -33,18 +33,19 @@ log = logging.getLogger(__name__)
 
 
 LOOP_BEAT_S = 0.1
+"""The interval at which the lag of the event loop is measured."""
 
 
 def create_app(
     service: Service, hub: StreamManager, on_failure: Callable[[BaseException], None], stopping: Stopping | None = None
 ) -> FastAPI:
-    """Return the application. The server answers `/livez` at once; `/readyz` says when the models are warm.
+    """Return the application. It answers `/livez` at once, and `/readyz` with 200 when the models are loaded.
 
     Args:
         service: not yet started; the application starts and closes it.
-        hub: its live streams, likewise.
+        hub: the live streams of the service; started and closed likewise.
         on_failure: called if the service cannot start.
-        stopping: set when the server begins to stop.
+        stopping: set when the server begins to shut down.
     """
     stopping = Stopping() if stopping is None else stopping
     probing = Prober(service)
@@ -62,7 +63,7 @@ def create_app(
     errors.install(app, service)
     settings = service.settings
     arrivals = Arrivals(settings.max_uploads_arriving or 4 * settings.max_uploads, shared=bool(settings.api_keys))
-    # In this order are paths looked up.
+    # Paths are matched in this order.
     routers = [
         ops.router(service, lambda: unready(arrivals, stopping)),
         health.router(service),
@@ -87,9 +88,9 @@ def create_app(
 
 
 def unready(arrivals: Arrivals, stopping: Stopping) -> list[str]:
-    """Return why no upload would be taken now, beside what the service says."""
+    """Return why no upload would be accepted now, beside the service's own reasons."""
     reasons = ["shutting down"] if stopping else []
-    return [*reasons, "as many uploads are arriving as may"] if arrivals.full else reasons
+    return [*reasons, "the limit of arriving uploads is reached"] if arrivals.full else reasons
 
 
 def _lifespan(
@@ -99,7 +100,7 @@ def _lifespan(
     parts: tuple[Prober, RolloutService, TrainingService],
     stopping: Stopping,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Return what ties the service's life to the server's: on SIGTERM everything is over `drain_timeout_s` later."""
+    """Return the lifespan, which starts and closes the service, within `drain_timeout_s` of SIGTERM."""
     probing, rollouts, retraining = parts
 
     def close_service() -> None:
@@ -110,7 +111,7 @@ def _lifespan(
         try:
             await asyncio.to_thread(service.open, rollouts.restore)
             hub.start()
-        except Exception as error:  # noqa: BLE001 - the last handler of the start: the process must end and say why
+        except Exception as error:  # noqa: BLE001 - any failure of the start must end the process with its message
             on_failure(error)
         else:
             probing.start()
@@ -121,7 +122,7 @@ def _lifespan(
             log.info("ready: %s with %d workers for files and %d for live audio", service.champion.id, *workers)
 
     async def watch_loop() -> None:
-        """Measure how late the event loop is: the longest of the last seconds, fading."""
+        """Measure the lag of the event loop: the largest of the last seconds, decaying."""
         while True:
             before = time.monotonic()
             await asyncio.sleep(LOOP_BEAT_S)
@@ -136,8 +137,8 @@ def _lifespan(
         for close in (probing.close, retraining.close, rollouts.close, close_service):
             try:
                 await asyncio.to_thread(close)
-            except Exception:  # the others are closed all the same
-                log.exception("closing was not clean")
+            except Exception:  # the other parts must be closed too
+                log.exception("a part of the server could not be closed cleanly")
         await starting
 
     return lifespan

@@ -1,4 +1,4 @@
-"""API keys: `Authorization: Bearer KEY` or `Token KEY`, compared in constant time."""
+"""Authentication by API keys: `Authorization: Bearer KEY` or `Token KEY`, compared in constant time."""
 
 import hmac
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from speechpipe.foundation.tenants import ANONYMOUS, tenant_of
 
 
 def caller(authorization: str | None, keys: Sequence[str]) -> str:
-    """Return who calls: a short digest of the key (never the key), or `anonymous` where no keys are set.
+    """Return the caller: a digest of the key, or `anonymous` if no keys are configured.
 
     Raises:
-        Unauthorized: keys are set and this is none of them.
+        Unauthorized: keys are configured, and this is none of them.
     """
     if not keys:
         return ANONYMOUS
@@ -21,7 +21,7 @@ def caller(authorization: str | None, keys: Sequence[str]) -> str:
     given = given.strip()
     if scheme.lower() not in ("bearer", "token") or not given:
         raise Unauthorized("no API key; send `Authorization: Bearer KEY`", cause="missing_api_key")
-    # Every key is compared, so that the time taken does not tell which one was nearly right.
+    # Every key is compared, so that the time taken reveals nothing.
     matches = [hmac.compare_digest(given.encode(), key.encode()) for key in keys]
     if not any(matches):
         raise Unauthorized("incorrect API key")
@@ -29,10 +29,10 @@ def caller(authorization: str | None, keys: Sequence[str]) -> str:
 
 
 def reviewer(authorization: str | None, settings: Settings, name: str = "") -> Reviewer:
-    """Return who reviews: with a reviewer's or an operator's key for everybody, with an API key for its own tenant.
+    """Return the reviewer: of all tenants with a reviewer's or operator's key, of its own tenant with an API key.
 
     Raises:
-        Unauthorized: keys are set and this is none of them.
+        Unauthorized: keys are configured, and this is none of them.
     """
     everybody = [*settings.reviewer_keys, *settings.operator_keys]
     caller_ = caller(authorization, [*settings.api_keys, *everybody] if settings.api_keys or everybody else [])
@@ -43,9 +43,9 @@ def reviewer(authorization: str | None, settings: Settings, name: str = "") -> R
 
 
 def of_socket(authorization: str | None, offered: Sequence[str]) -> tuple[str | None, str | None]:
-    """Return (authorization, subprotocol to accept) of a websocket: browsers can send a key as a subprotocol only.
+    """Return (authorization, subprotocol to accept) of a websocket. Browsers can send a key only as a subprotocol.
 
-    `token, KEY` and `bearer, KEY` are Deepgram's; `realtime, openai-insecure-api-key.KEY` is OpenAI's.
+    `token, KEY` and `bearer, KEY` are Deepgram's forms; `realtime, openai-insecure-api-key.KEY` is OpenAI's.
     """
     if authorization is None and len(offered) >= 2 and offered[0].lower() in ("token", "bearer"):
         return f"Token {offered[1]}", offered[0]

@@ -1,4 +1,4 @@
-"""Bodies of requests: places for those that still arrive, their pace, and documents that are small and flat."""
+"""Request bodies: places for those that are arriving, their pace, and parsing within limits of size and depth."""
 
 import asyncio
 import json
@@ -16,20 +16,21 @@ from starlette.types import Message, Receive
 from speechpipe.errors import BadInput, InvalidParameter, NotReady, Overloaded, RateLimited, TooLarge, TooSlow
 
 MOST_DEPTH = 32
-"""Of arrays and objects inside each other in a JSON document."""
+"""The deepest nesting of arrays and objects in a JSON document."""
 
 MOST_KEY_PARTS = 20
-"""Of a dotted key in TOML: the time that its parser takes grows with the square of them."""
+"""The most parts of a dotted TOML key: the parser's time grows with their square."""
 
 MOST_TOML_BYTES = 8 * 1024
 
 GRACE_S = 10.0
-"""Time that a body has before its pace counts."""
+"""How long a body may arrive before its average rate is checked."""
 
 IDLE_WHEN_STOPPING_S = 2.0
-"""Once the server is stopping, a body of which nothing came for so long is given up."""
+"""During shutdown, a body is given up if nothing arrives for this long."""
 
 LOOK_EVERY_S = 0.5
+"""How often a waiting body is checked for a shutdown."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRINGS = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'')
@@ -38,26 +39,26 @@ _BETWEEN_KEYS = re.compile(r"[=\[\]{},\n]")
 
 
 class Arrivals:
-    """Places for bodies that are still arriving; one caller may hold half of them. Used on the event loop only.
+    """Places for bodies that are arriving; one caller may hold half of them. Used on the event loop only.
 
     Args:
-        most: places.
-        shared: whether callers can be told apart; if not, one may hold all.
+        most: the number of places.
+        shared: whether callers can be told apart; if not, one may hold all places.
     """
 
     def __init__(self, most: int, *, shared: bool) -> None:
         self._most = most
         self._share = max(1, most // 2) if shared else most
         self._held: Counter[str] = Counter()
-        self.arriving = 0  # bodies; may be read on any thread
+        self.arriving = 0  # number of bodies; may be read on any thread
 
     @property
     def full(self) -> bool:
-        """Whether no caller gets a place now."""
+        """Whether all places are held."""
         return self.arriving >= self._most
 
     def check(self, caller: str) -> None:
-        """Refuse now what `place` would refuse.
+        """Raise what `place` would raise now.
 
         Raises:
             Overloaded, RateLimited: as `place`.
@@ -72,7 +73,7 @@ class Arrivals:
         """Hold a place while a body arrives.
 
         Raises:
-            Overloaded: all are held.
+            Overloaded: all places are held.
             RateLimited: this caller holds its share.
         """
         self.check(caller)
@@ -94,7 +95,7 @@ class Stopping:
     since: float | None = None
 
     def begin(self) -> None:
-        """Note that the server is stopping."""
+        """Mark the server as stopping."""
         self.since = time.monotonic()
 
     def __bool__(self) -> bool:
@@ -103,14 +104,14 @@ class Stopping:
 
 @dataclass
 class Pace:
-    """How long a body may take to arrive.
+    """The time limits of a body.
 
     Attributes:
-        most_bytes: of the body; more is refused while it arrives, whatever its length was said to be.
-        limit_s: for all of it.
-        least_rate: bytes a second on average, after a grace time; 0 = any.
+        most_bytes: the largest body; checked while it arrives, whatever its Content-Length.
+        limit_s: for the whole body.
+        least_rate: average bytes a second, checked after `GRACE_S`; 0 = any.
         stopping: whether the server is stopping.
-        too_large: makes the error for a body that is too large.
+        too_large: returns the error for a body that is too large.
     """
 
     most_bytes: int
@@ -120,9 +121,9 @@ class Pace:
     too_large: Callable[[], TooLarge] | None = None
 
     def paced(self, receive: Receive) -> Receive:
-        """Return `receive` within these limits.
+        """Return `receive` with these limits.
 
-        The returned function raises TooLarge, TooSlow, or NotReady if nothing comes while the server is stopping.
+        The returned function raises TooLarge, TooSlow, or NotReady if nothing arrives during shutdown.
         """
         begun = last = time.monotonic()
         received = 0
@@ -136,9 +137,9 @@ class Pace:
                 if self.least_rate:
                     until = min(until, begun + GRACE_S + received / self.least_rate)
                 if now >= until:
-                    raise TooSlow(f"the body did not arrive in time: {received} bytes came in {now - begun:.0f} s")
+                    raise TooSlow(f"the body did not arrive in time: {received} bytes in {now - begun:.0f} s")
                 if self.stopping and now - last > IDLE_WHEN_STOPPING_S:
-                    raise NotReady("the server is shutting down, and nothing of the body came")
+                    raise NotReady("the server is shutting down, and the body stopped arriving")
                 try:
                     async with asyncio.timeout(min(until - now, LOOK_EVERY_S)):
                         message = await receive()
@@ -161,7 +162,7 @@ def too_large(most: int) -> TooLarge:
 
 
 async def read_whole(receive: Receive) -> bytes | None:
-    """Read a body to its end; None: the client hung up."""
+    """Return a whole body; None if the client disconnected."""
     parts = []
     while True:
         message = await receive()
@@ -173,7 +174,7 @@ async def read_whole(receive: Receive) -> bytes | None:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body that was read already, then what really comes."""
+    """Return a `receive` that gives a body that was already read, then what arrives after it."""
     given = False
 
     async def again() -> Message:
@@ -191,7 +192,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def read_json(body: bytes, most_values: int, *, cause: str = "invalid_json") -> Any:
-    """Parse JSON that is not deep and has not many values. Call it off the event loop.
+    """Parse JSON of limited depth and size. Call it off the event loop.
 
     Raises:
         BadInput: it is not JSON, too deep, or has a character or number that cannot be stored.
@@ -208,10 +209,12 @@ def read_json(body: bytes, most_values: int, *, cause: str = "invalid_json") -> 
 
 
 def read_json_list(body: bytes, most_values: int) -> list[Any]:
-    """Parse a list one item at a time, so that no other thread waits for long. Call it off the event loop.
+    """Parse a JSON list one item at a time, so that the interpreter lock is never held for long.
+
+    Call it off the event loop.
 
     Raises:
-        BadInput, TooLarge: as `read_json`, or it is no list.
+        BadInput, TooLarge: as `read_json`, or it is not a list.
     """
     if body.count(b"[") + body.count(b"{") + body.count(b",") > most_values:
         raise TooLarge(f"the document has more than {most_values} values", cause="body_too_large")
@@ -222,7 +225,7 @@ def read_json_list(body: bytes, most_values: int) -> list[Any]:
         text = body.decode().strip()
         if not text.startswith("["):
             json.loads(text)
-            raise BadInput("an export is a list", cause=cause)
+            raise BadInput("a Label Studio export must be a list", cause=cause)
         at, more = _skip(text, 1), False
         while more or not text.startswith("]", at):
             item, at = decoder.raw_decode(text, at)
@@ -247,18 +250,18 @@ def _skip(text: str, at: int) -> int:
 
 
 def check_values(document: Any) -> None:
-    """Check what is in a document, however it was written.
+    """Check the values of a parsed document.
 
     Raises:
-        BadInput: it is too deep.
-        InvalidParameter: a text or number that cannot be stored.
+        BadInput: it is nested too deeply.
+        InvalidParameter: a text or number cannot be stored.
     """
     waiting = [(document, 1)]
     while waiting:
         value, depth = waiting.pop()
         if isinstance(value, dict | list):
             if depth > MOST_DEPTH:
-                raise BadInput(f"more than {MOST_DEPTH} arrays and objects inside each other", cause="invalid_json")
+                raise BadInput(f"arrays and objects are nested more than {MOST_DEPTH} deep", cause="invalid_json")
             for key in value if isinstance(value, dict) else ():
                 check_text(key)
             waiting.extend((item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
@@ -281,14 +284,14 @@ def check_text(text: str) -> None:
 
 
 def check_toml(text: str) -> None:
-    """Check that TOML can be parsed in little time.
+    """Check that TOML can be parsed quickly.
 
     Raises:
         TooLarge: it is too long.
         BadInput: a dotted key has too many parts.
     """
     if len(text.encode(errors="replace")) > MOST_TOML_BYTES:
-        raise TooLarge(f"TOML may have {MOST_TOML_BYTES} bytes at most", cause="body_too_large")
+        raise TooLarge(f"TOML may have at most {MOST_TOML_BYTES} bytes", cause="body_too_large")
     bare = _COMMENTS.sub("", _STRINGS.sub("x", text))
     if any(part.count(".") >= MOST_KEY_PARTS for part in _BETWEEN_KEYS.split(bare)):
         raise BadInput(f"a key has more than {MOST_KEY_PARTS} parts", cause="bad_plan")

@@ -1,4 +1,4 @@
-"""How many connections may be open, from the settings and from what the system allows."""
+"""Limits of open connections, from the settings and the limit of open files."""
 
 import contextlib
 import resource
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from speechpipe.config import Settings
 
 MOST_LINGERING = 32
-"""Connections that may do so at the same time, beside those that are counted; fewer where few files may be open."""
+"""Connections that may linger at once, beside the counted ones; fewer if the limit of open files is low."""
 
 LEAST_RESERVED = 48
-"""Descriptors left for uploads, workers and the store (36 are open in a small idle server); a quarter, if that is more.
-Where none is left, the event loop closes new connections without a word."""
+"""Descriptors reserved for uploads, workers and the store, or a quarter of all, if that is more. A small idle server
+has 36 open. If no descriptor is left, the event loop drops new connections without an answer."""
 
 SPARE_CONNECTIONS = 1000
+"""Default number of connections beside those of live sessions."""
 
 
 def most_connections(settings: Settings) -> tuple[int, int]:
     """Return how many connections may be open, and how many more may linger after their answer.
 
-    As set, or as many as the limit of open files leaves room for: both together never take what is reserved.
+    The numbers of the settings are lowered if the limit of open files leaves no room for them and the reserve.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.max_connections or settings.live_max_sessions + SPARE_CONNECTIONS
@@ -38,7 +39,7 @@ def most_connections(settings: Settings) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds and counts of `Connections`."""
+    """The limits of `Connections`; times are in seconds."""
 
     most: int
     most_lingering: int

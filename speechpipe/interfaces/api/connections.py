@@ -1,8 +1,8 @@
-"""Connections below the application: how many, how long a head may take, and how one ends.
+"""Connections below the application: their number, the time limits of request heads, and how they are closed.
 
-Subclasses of uvicorn's protocols, used on the event loop only. What they refuse is answered as JSON and counted; a
-connection that waits for a request gives way to a new one when all places are taken, so that whoever opens many and
-sends nothing shuts out nobody.
+Subclasses of uvicorn's protocols, used on the event loop only. What they refuse is answered as JSON and counted. If all
+places are taken, a connection that waits for a request gives way to a new one, so that clients that open many
+connections and send nothing cannot block others.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from speechpipe.interfaces.api.lingering import Lingering
 log = logging.getLogger(__name__)
 
 MOST_LINE_BYTES = 8 * 1024 - 64
-"""Of a line in the head of a websocket's request: the websocket library takes lines of 8 KiB at most."""
+"""The longest header line of a websocket's request: the websocket library accepts lines of up to 8 KiB."""
 
 MOST_HEADERS = 100
 
 FIRST_BYTES = 16 * 1024
-"""Of what comes with the head of a request: the rest is parsed when the application asks for it. Of many uploads that
-are refused, nobody does."""
+"""What arrives with a request's head beyond this is parsed when the application asks for it, which it does not if it
+refuses the upload."""
 
 Refuse = Callable[[str], None]
 
@@ -43,14 +43,14 @@ class Connections:
         self._open: dict[asyncio.Protocol, str] = {}
         self._of: Counter[str] = Counter()
         self._lingering = Lingering(limits.most_lingering)
-        self._strangers: OrderedDict[HttpConnection, None] = OrderedDict()  # never sent a whole head
+        self._strangers: OrderedDict[HttpConnection, None] = OrderedDict()  # have not sent a whole head yet
         self._idle: OrderedDict[HttpConnection, None] = OrderedDict()  # between two requests
 
     def __len__(self) -> int:
         return len(self._open)
 
     def admit(self, connection: "HttpConnection", address: str) -> bool:
-        """Take a connection in, in the place of one that waits for a request if need be; False: there is no place."""
+        """Register a new connection, closing a waiting one if necessary; False if there is no place."""
         most = self.limits.most_per_address
         if most and self._of[address] >= most:
             return False
@@ -64,7 +64,7 @@ class Connections:
     def _make_room(self) -> bool:
         if self._strangers:
             oldest, _ = self._strangers.popitem(last=False)
-            oldest.give_way()  # of many clients that come at the same moment everybody gets an answer
+            oldest.give_way()  # with an answer, because many clients may connect at the same moment
         elif self._idle:
             self.gone(oldest := next(iter(self._idle)))
             self.refuse("connection_given_up")
@@ -79,12 +79,12 @@ class Connections:
             self._idle[connection] = None
 
     def busy(self, connection: "HttpConnection") -> None:
-        """Note that a request is in work."""
+        """Note that a request is being processed."""
         self._strangers.pop(connection, None)
         self._idle.pop(connection, None)
 
     def handed_over(self, connection: "HttpConnection", to: asyncio.Protocol) -> None:
-        """Note that a websocket goes on with the connection."""
+        """Note that a websocket takes over the connection."""
         self.busy(connection)
         if (address := self._open.pop(connection, None)) is not None:
             self._open[to] = address
@@ -103,21 +103,21 @@ class Connections:
             self.busy(connection)
 
     def linger(self, connection: asyncio.Protocol, transport: asyncio.Transport) -> None:
-        """Close a connection that has its whole answer, after its client has had time to read it.
+        """Close a connection that was sent its whole answer, after its client has had time to read it.
 
-        The connection gives up its place among those that are counted.
+        It no longer counts as open.
         """
         if connection not in self._lingering:
             self._leave(connection)
             self._lingering.add(connection, transport)
 
     def discarded(self, connection: asyncio.Protocol) -> None:
-        """Note that something came for a connection that lingers, and was thrown away."""
+        """Note that data arrived on a lingering connection and was discarded."""
         self._lingering.came(connection)
 
 
 class _Transport:
-    """A transport whose `close` is its connection's."""
+    """A transport whose `close` calls that of its connection."""
 
     def __init__(self, raw: asyncio.Transport, connection: "HttpConnection | SocketConnection") -> None:
         self.raw = raw
@@ -131,7 +131,7 @@ class _Transport:
 
 
 class HttpConnection(H11Protocol):
-    """An HTTP connection. Made by uvicorn through `protocols`."""
+    """An HTTP connection. Created by uvicorn, which gets the class from `protocols`."""
 
     registry: Connections
 
@@ -141,13 +141,13 @@ class HttpConnection(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._deaf = False
-        self._rest: memoryview | None = None  # of what came with a head, not parsed yet
-        self._handed_over = False  # a websocket goes on with the connection
+        self._rest: memoryview | None = None  # arrived with a head, not parsed yet
+        self._handed_over = False  # a websocket has taken over the connection
 
     # ---- uvicorn's protocol ----
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection in, or answer 503."""
+        """Register the connection, or answer 503."""
         self._raw = transport
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
         if not self.registry.admit(self, self.client[0] if self.client else ""):
@@ -157,7 +157,7 @@ class HttpConnection(H11Protocol):
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Release the connection's state and timers."""
         self._deaf = True
         self._rest = None
         self.registry.gone(self)
@@ -167,7 +167,7 @@ class HttpConnection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sends, unless its answer has been given already."""
+        """Process received data, or discard it if the answer was already sent."""
         if self._deaf:
             self.registry.discarded(self)
             return
@@ -186,7 +186,7 @@ class HttpConnection(H11Protocol):
             self._take_rest()
 
     def resume_reading(self) -> None:
-        """Go on reading; first with what has come already. Called by uvicorn."""
+        """Resume reading, beginning with data that has already arrived. Called by uvicorn."""
         self._take_rest()
         if not self._deaf and not self.flow.read_paused:
             self._raw.resume_reading()
@@ -197,17 +197,17 @@ class HttpConnection(H11Protocol):
             super().data_received(cast(bytes, rest))
 
     def handle_events(self) -> None:
-        """As uvicorn does; then note whether a request is in work."""
+        """Extend uvicorn's method: note whether a request is being processed."""
         super().handle_events()
         self._look()
 
     def on_response_complete(self) -> None:
-        """As uvicorn does; then wait for the next request."""
+        """Extend uvicorn's method: wait for the next request."""
         super().on_response_complete()
         self._look()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand over to a websocket, unless its parser would not take the head."""
+        """Hand over to a websocket, unless its parser would refuse the head."""
         if len(event.target) > MOST_LINE_BYTES:
             self._turn_away(HTTPStatus.REQUEST_URI_TOO_LONG, "request_too_long", "the path and query are too long")
             return
@@ -218,42 +218,42 @@ class HttpConnection(H11Protocol):
             return
         self._handed_over = True
         if self._send_timer is not None:
-            self._send_timer.cancel()  # whether its client reads is the websocket's to watch
+            self._send_timer.cancel()  # the websocket watches whether its client reads
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Answer input that is not HTTP."""
         del msg
         self._turn_away(HTTPStatus.BAD_REQUEST, "bad_http", "this is not an HTTP/1.1 request")
 
     def pause_writing(self) -> None:
-        """The client reads too slowly: give it up if that goes on."""
+        """Give the client up if it keeps reading too slowly."""
         super().pause_writing()
         self._send_timer = self.loop.call_later(self.registry.limits.send_s, self._give_up_sending)
 
     def resume_writing(self) -> None:
-        """It reads."""
+        """Stop the timer: the client reads again."""
         super().resume_writing()
         if self._send_timer is not None:
             self._send_timer.cancel()
             self._send_timer = None
 
     def shutdown(self) -> None:
-        """Close when the request in work is answered; at once if there is none."""
+        """Close after the answer to the present request, at once if there is none."""
         if self._deaf:
             self._raw.close()
         else:
             super().shutdown()
 
-    # ---- our own ----
+    # ---- additions to uvicorn's protocol ----
 
     def give_way(self) -> None:
-        """Answer 503 although no request has arrived, and close."""
+        """Answer 503 before a request has arrived, and close."""
         text = "too many connections are open, and this one sent no request yet; try again later"
         self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "connection_given_up", text, linger=False)
 
     def abort(self) -> None:
-        """End the connection without a word."""
+        """Close the connection without an answer."""
         self._raw.abort()
 
     @property
@@ -262,13 +262,13 @@ class HttpConnection(H11Protocol):
 
     def _look(self) -> None:
         if self._deaf or self._raw.is_closing() or self._handed_over:
-            self._expect_head(stop=True)  # a websocket has no further head, and its bytes are not for this object
+            self._expect_head(stop=True)  # a websocket has no further head, and its bytes go elsewhere
         elif self._in_work:
             self._expect_head(stop=True)
             self.registry.busy(self)
         else:
             self.registry.waiting(self)
-            if self.timeout_keep_alive_task is None:  # something of the next head has come
+            if self.timeout_keep_alive_task is None:  # a part of the next head has arrived
                 self._expect_head()
 
     def _expect_head(self, *, stop: bool = False) -> None:
@@ -287,7 +287,7 @@ class HttpConnection(H11Protocol):
         self.abort()
 
     def _turn_away(self, status: HTTPStatus, cause: str, text: str, *, linger: bool = True) -> None:
-        """Answer without the application, and close; at once where the client has sent nothing that is unread."""
+        """Answer without the application, and close; without lingering if the client has sent nothing unread."""
         self.registry.refuse(cause)
         kind = "server_error" if status >= 500 else "invalid_request_error"
         body = json.dumps({"error": {"message": text, "type": kind, "param": None, "code": cause}}).encode()
@@ -316,13 +316,13 @@ class HttpConnection(H11Protocol):
 
 
 class SocketConnection(WebSocketsSansIOProtocol):
-    """A websocket. Made by `HttpConnection`."""
+    """A websocket connection. Created by `HttpConnection`."""
 
     registry: Connections
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._deaf = False  # closed by this side; what the client still sends is thrown away
+        self._deaf = False  # closed by this side; further data of the client is discarded
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over from the HTTP connection."""
@@ -332,12 +332,12 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Release the connection's state."""
         self.registry.gone(self)
         super().connection_lost(exc)
 
     def close(self) -> None:
-        """Close; a client that has not closed its side may be sending: let it read first why this side closes."""
+        """Close; a client that has not closed its side may still be sending and must first read the close reason."""
         transport = cast(Any, self.transport)
         raw: asyncio.Transport = getattr(transport, "raw", transport)
         if self.conn.close_rcvd is not None or self._deaf:
@@ -347,13 +347,13 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self.registry.linger(self, raw)
 
     async def send(self, message: Any) -> None:
-        """As uvicorn does, which takes a refused handshake for one that was never answered, and logs it."""
+        """Extend uvicorn's method, which treats a refused handshake as unanswered and logs an error."""
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn does, which does not see that the parser has refused a handshake: send its answer and close."""
+        """Extend uvicorn's method, which ignores that the parser refused a handshake: send its answer and close."""
         if self._deaf:
             self.registry.discarded(self)
             return
@@ -368,6 +368,6 @@ class SocketConnection(WebSocketsSansIOProtocol):
 def protocols(
     registry: Connections, socket: type[SocketConnection] = SocketConnection
 ) -> tuple[type[HttpConnection], type[SocketConnection]]:
-    """Return the classes that uvicorn makes connections of; `socket` is that of websockets."""
+    """Return the protocol classes for uvicorn; `socket` is the base class for websockets."""
     http = type("Http", (HttpConnection,), {"registry": registry})
     return http, type("Socket", (socket,), {"registry": registry})

@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`, which shows it with Swagger UI; nothing is fetched from elsewhere."""
+"""`/openapi.json`, and `/docs`, which shows it with Swagger UI; all files are served from here."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -17,7 +17,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src 'self' data:;"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Swagger UI writes style attributes; it needs no inline script."""
+"""Swagger UI writes style attributes. It needs no inline scripts."""
 
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css")
 
@@ -51,7 +51,7 @@ def router(app: FastAPI) -> APIRouter:
 
 
 def install(app: FastAPI, operations: Sequence[Operation]) -> None:
-    """Have `app.openapi` return the whole document: with who may call what, and every status."""
+    """Make `app.openapi` return the document completed with access rules and every status."""
     bare = app.openapi
     made: list[dict[str, Any]] = []
 

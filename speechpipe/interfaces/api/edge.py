@@ -1,7 +1,7 @@
-"""The outermost layer of the application: who is addressed, from which page, and how every answer leaves.
+"""The outermost middleware: checks host and origin, and sends every answer with its security headers.
 
-A pure ASGI middleware around `gate.py` and the routes. Whatever is raised inside becomes an answer in the shape of the
-route (`errors.py`) here, and nowhere else: the server underneath never sees an exception.
+A pure ASGI middleware around `gate.py` and the routes. Exceptions raised inside become answers in the route's format
+(`errors.py`) only here; the server below never sees one.
 """
 
 import asyncio
@@ -35,22 +35,22 @@ SECURITY = {
     "x-frame-options": "DENY",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Of every answer; a page has a policy of its own."""
+"""Headers of every answer; pages have a policy of their own."""
 
 KEEP_READING = 64 * 1024
-"""Bytes of a body that nobody read, after which the connection is closed rather than the rest thrown away."""
+"""If more bytes of a body than this are unread, the connection is closed instead of discarding them."""
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _ANY_VALUE = "*"
 
 
 class Edge:
-    """Middleware.
+    """The middleware.
 
     Args:
-        app: what comes after.
-        service: whose settings count, and which counts what was refused.
-        operations: what each route declares.
+        app: the next ASGI application.
+        service: for its settings and its count of refusals.
+        operations: the routes with their access rules.
         stopping: whether the server is stopping.
     """
 
@@ -64,7 +64,7 @@ class Edge:
         self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or carry one websocket; raises nothing."""
+        """Answer one request or serve one websocket; no exception leaves this method."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -80,12 +80,12 @@ class Edge:
                 await self._options(headers, scope)(scope, answer.receive, answer.send)
                 return
             if scope.get("method") == "HEAD":
-                scope["method"] = "GET"  # the server leaves out the body, as it knows what was asked
+                scope["method"] = "GET"  # the server omits the body, because it knows the method
             await self._app(scope, answer.receive, answer.send)
         except SpeechpipeError as error:
             await answer.fail(error, self._service)
-            # What was raised and the frames that it passed hold each other, and the frames hold the body that was sent:
-            # megabytes would wait for the garbage collector.
+            # The error and the frames of its traceback refer to each other, and the frames hold the body: without this,
+            # megabytes would stay in memory until the garbage collector runs.
             traceback.clear_frames(error.__traceback__)
         except HTTPException as error:
             await answer.give(errors.frameworks(error, self._service))
@@ -94,7 +94,7 @@ class Edge:
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
-            await answer.fail(NotReady("the server shut down before this was done"), self._service)
+            await answer.fail(NotReady("the server shut down before the request was done"), self._service)
         except Exception as error:
             log.exception("unexpected error in %s %s", scope.get("method", "websocket"), scope["path"][:200])
             await answer.fail(errors.unforeseen(error), self._service)
@@ -104,30 +104,30 @@ class Edge:
         return given if len(given) <= 256 and _PREFIX.fullmatch(given) else self._service.settings.root_path
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        """Check who is addressed, and whether a page may ask for this.
+        """Check the host name, and whether the page that sent the request may do so.
 
         Raises:
-            BadInput, Misdirected, Forbidden: it is refused.
+            BadInput, Misdirected, Forbidden: the request is refused.
         """
         self._hosts.check(headers.get("host"))
         if scope["type"] == "websocket" or scope["method"] not in READING:
             self._origins.check(headers)
 
     def _cors(self, headers: Headers) -> dict[str, str]:
-        """Return the headers that let the page of an allowed origin read the answer."""
+        """Return the headers that let a page of an allowed origin read the answer."""
         origin = headers.get("origin")
         if origin is None or not self._origins.allows(origin):
             return {}
         return {"access-control-allow-origin": origin, "access-control-expose-headers": _ANY_VALUE, "vary": "Origin"}
 
     def _options(self, headers: Headers, scope: Scope) -> Response:
-        """Return what may be done at a path; for a preflight, whether the page may.
+        """Return the allowed methods at a path; for a preflight, whether the page may use them.
 
         Raises:
-            UnknownName: there is nothing at the path.
+            UnknownName: there is no route at the path.
             Forbidden: the page's origin is not allowed.
         """
-        if scope["path"] == "*":  # RFC 9110, 9.3.7: about the server as a whole
+        if scope["path"] == "*":  # RFC 9110, 9.3.7: the server as a whole
             return Response(status_code=204, headers={"allow": allowed(self._operations)})
         found = at_path(self._operations, route_path(scope))
         if not found:
@@ -146,7 +146,7 @@ class Edge:
 
 
 class _Answer:
-    """What leaves: headers that every answer has, whether anything has left, whether the body was read."""
+    """An answer in progress: its common headers, whether it has begun, and whether the body was read."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, cors: dict[str, str]) -> None:
         self._scope = scope
@@ -157,14 +157,14 @@ class _Answer:
         self._read = not _has_body(scope)
 
     async def receive(self) -> Message:
-        """Receive, and note the end of the body."""
+        """Receive a message, and note the end of the body."""
         message = await self._receive()
         if message["type"] != "http.request" or not message.get("more_body", False):
             self._read = True
         return message
 
     async def send(self, message: Message) -> None:
-        """Send, with the headers that every answer has."""
+        """Send a message with the common headers."""
         self._begun = self._begun or message["type"] != "websocket.close"
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
             headers = MutableHeaders(raw=list(message.get("headers", ())))
@@ -178,22 +178,22 @@ class _Answer:
         await self._send(message)
 
     async def fail(self, error: SpeechpipeError, service: Service) -> None:
-        """Answer with an error."""
+        """Answer with an error, and count it."""
         service.refuse(error)
         await self.give(errors.response(error, route_path(self._scope)))
 
     async def give(self, response: Response) -> None:
-        """Send an answer; if one has begun already, end it."""
+        """Send an answer; if one has already begun, abort it."""
         if not self._begun:
             await response(self._scope, self.receive, self.send)
         elif self._scope["type"] == "websocket":
             with contextlib.suppress(RuntimeError, OSError):  # it may be closed already
                 await self._send({"type": "websocket.close", "code": 1011, "reason": "internal error"})
-        # Else the server notices that the answer is not whole, and closes the connection.
+        # Otherwise the server notices the incomplete answer and closes the connection.
 
 
 def _has_body(scope: Scope) -> bool:
-    """Return whether a body follows that is too long to throw away."""
+    """Whether a body follows that is too long to discard."""
     if scope["type"] != "http":
         return False
     headers = Headers(scope=scope)

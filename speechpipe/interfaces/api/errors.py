@@ -1,4 +1,4 @@
-"""Errors in the shape of OpenAI's API, `{"error": {message, type, param, code}}`; at `/v1/listen` in Deepgram's."""
+"""Errors in the format of OpenAI's API, `{"error": {message, type, param, code}}`; at `/v1/listen` in Deepgram's."""
 
 import errno
 import logging
@@ -17,41 +17,41 @@ from speechpipe.serving.engine import Service
 log = logging.getLogger(__name__)
 
 SPENT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
-"""Errors of the system that pass when others give back what they hold."""
+"""Errors of the operating system that pass when other requests release resources."""
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 STORE_TEXT = "the store cannot be used now; try again later"
-"""What a client is told of a store that fails: drivers name hosts, ports and files, which go into the log alone."""
+"""What clients see of a store failure: its own text names hosts, ports and files, and is only logged."""
 
 DEEPGRAM_PATH = "/v1/listen"
 
 
 def body(message: str, status: int, param: str | None, code: str | None) -> dict[str, Any]:
-    """Return an error body."""
+    """Return the body of an error."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def public_text(error: SpeechpipeError) -> str:
-    """Return what a client may read of an error."""
+    """Return the text of an error that a client may see."""
     return STORE_TEXT if isinstance(error, StoreUnavailable) else error.message
 
 
 def shown_failure(failure: str) -> str:
-    """Return what a client may read of why something in the background fails now; the log has the whole."""
-    return "the store or another part fails; the server's log says which" if failure else ""
+    """Return the text of a background failure that a client may see; the log has the whole text."""
+    return "a part of the server is failing, such as the store; see the server's log" if failure else ""
 
 
 def error_body(error: SpeechpipeError) -> dict[str, Any]:
-    """Return the body of one of our errors."""
+    """Return the body of a `SpeechpipeError`."""
     return body(public_text(error), error_row(error, HTTP_STATUS), error.param, error.cause)
 
 
 def headers_of(error: SpeechpipeError) -> Mapping[str, str]:
-    """Return the headers that an answer with this error has."""
+    """Return the headers of an answer with this error."""
     headers = {"WWW-Authenticate": "Bearer"} if error_row(error, HTTP_STATUS) == 401 else {}
     if (seconds := getattr(error, "retry_after_s", None)) is not None:
         headers["Retry-After"] = str(max(1, round(seconds)))
@@ -59,7 +59,7 @@ def headers_of(error: SpeechpipeError) -> Mapping[str, str]:
 
 
 def response(error: SpeechpipeError, path: str) -> Response:
-    """Return an error as the clients of a path expect it; what is the server's own fault is logged."""
+    """Return an error in the format of a path's clients; failures of the server are logged."""
     status = error_row(error, HTTP_STATUS)
     if isinstance(error, StoreUnavailable) or (status >= 500 and status != 503 and error.cause != "internal_error"):
         log.error("%s: %s", error.cause, error.message)
@@ -71,23 +71,23 @@ def response(error: SpeechpipeError, path: str) -> Response:
 
 
 def unforeseen(error: Exception) -> SpeechpipeError:
-    """Return what a client is told of an exception that nobody foresaw."""
+    """Return the error that a client gets for an unexpected exception."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return NoSpace("there is no room on the server's disk for this upload")
+        return NoSpace("there is no space on the server's disk for this upload")
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SPENT):
-        return Overloaded("the server has no memory, descriptors or processes left for this now", retry_after_s=5.0)
+        return Overloaded("the server has run out of memory, descriptors or processes", retry_after_s=5.0)
     return SpeechpipeError("internal error")
 
 
 def frameworks(error: HTTPException, service: Service) -> Response:
-    """Return one of the framework's errors in the same shape, and count it."""
+    """Return an error of the framework in the same format, and count it."""
     cause = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
     service.refuse(BadInput(str(error.detail), cause=cause))
     return JSONResponse(body(str(error.detail), error.status_code, None, cause), error.status_code, error.headers)
 
 
 def install(app: FastAPI, service: Service) -> None:
-    """Answer the framework's own errors in the same shape; all others reach `edge.py`."""
+    """Install handlers that give the framework's errors the same format; all others reach `edge.py`."""
 
     @app.exception_handler(HTTPException)
     def of_framework(_: Request, error: HTTPException) -> Response:

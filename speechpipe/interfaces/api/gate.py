@@ -1,6 +1,6 @@
-"""What is checked before anything of a request's body is read: its key, its type, its length; then documents are read.
+"""The inner middleware: checks key, content type and length before the body is read, then reads documents.
 
-A pure ASGI middleware, inside `edge.py`. Uploads are read by their own route (`fields.py`), websockets by theirs.
+A pure ASGI middleware inside `edge.py`. Upload routes (`form.py`) and websockets read their own bodies.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ from speechpipe.interfaces.api.bodies import (
 from speechpipe.serving.engine import Service
 
 MOST_PATH = 512
-"""Characters of a path: every name and id in it is far shorter."""
+"""The longest path in characters; all names and ids are far shorter."""
 
 
 class Gate:
-    """Middleware: raises what is wrong with a request before its body is read.
+    """The middleware; raises the error of a refused request before its body is read.
 
     Args:
-        app: what comes after.
-        service: whose keys and settings count.
-        operations: what each route declares.
-        uploads: places for uploads, which their route holds: to refuse one here takes half the time.
+        app: the next ASGI application.
+        service: for its keys and settings.
+        operations: the routes with their access rules.
+        uploads: places for uploads, which the route holds; refusing an upload here takes half the time.
         stopping: whether the server is stopping.
     """
 
@@ -52,11 +52,11 @@ class Gate:
         self._limiter: CapacityLimiter | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check, read, and hand on.
+        """Check the request, read a document body, and call the application.
 
         Raises:
             SpeechpipeError: the request is refused.
-            HTTPException: the path takes other methods.
+            HTTPException: the path does not support the method.
         """
         if scope["type"] in ("http", "websocket"):
             check_address(scope)
@@ -76,11 +76,11 @@ class Gate:
         found = at_path(self._operations, route_path(scope))
         fitting = [item.access for item in found if scope["method"] in item.methods]
         if found and not fitting:
-            raise HTTPException(405, "this path takes other methods", {"allow": allowed(found)})
+            raise HTTPException(405, "this path does not support the method", {"allow": allowed(found)})
         return fitting[0] if fitting else None
 
     async def _document(self, rule: BodyRule, headers: Headers, receive: Receive) -> Receive:
-        """Read a document and check it; return what gives it to the route."""
+        """Read and check a document; return a `receive` that gives it to the route."""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in rule.types:
             wanted = " or ".join(rule.types)
@@ -91,21 +91,21 @@ class Gate:
         pace = Pace(rule.most_bytes, self._settings.body_timeout_s, stopping=self._stopping)
         body = await read_whole(pace.paced(receive))
         if body is None:
-            raise ClientGone("the client hung up before the body was whole")
+            raise ClientGone("the client disconnected before the body was complete")
         if kind == "application/json" and rule is not Body.IMPORT.value:
             await to_thread.run_sync(read_json, body, rule.most_values, limiter=self._threads)
         return replayed(body, receive)
 
     @property
     def _threads(self) -> CapacityLimiter:
-        # Made on first use because it belongs to a running event loop. Documents wait for each other, not for others.
+        # Created on first use, because a limiter belongs to a running event loop. Documents only wait for each other.
         if self._limiter is None:
             self._limiter = CapacityLimiter(2)
         return self._limiter
 
 
 def route_path(scope: Scope) -> str:
-    """Return the path without the prefix of a proxy that leaves it in."""
+    """Return the path without the prefix of a proxy that does not remove it."""
     path: str = scope["path"]
     prefix: str = scope.get("root_path", "")
     return path.removeprefix(prefix) if prefix and f"{path}/".startswith(f"{prefix}/") else path
@@ -115,8 +115,8 @@ def check_address(scope: Scope) -> None:
     """Check path and query.
 
     Raises:
-        UnknownName: the path is longer than any route's.
-        InvalidParameter: either has a character that cannot be stored.
+        UnknownName: the path is longer than that of any route.
+        InvalidParameter: path or query has a character that cannot be stored.
     """
     path: str = scope["path"]
     if len(path) > MOST_PATH:

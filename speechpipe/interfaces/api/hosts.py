@@ -1,8 +1,8 @@
-"""Which host names a request may carry, and from which origins a browser may send one.
+"""Host names that requests may carry, and origins from which browsers may send requests.
 
-A page of a foreign site can reach a server on the visitor's own machine or network in two ways: it sends requests
-whose answers it cannot read (cross-site request forgery), or its name is made to resolve to the server's address (DNS
-rebinding), and then it reads everything. Checking `Origin` stops the first, checking `Host` the second.
+A page of another site can attack a server on the visitor's machine or network in two ways: by requests whose answers
+it cannot read (cross-site request forgery), or by a name that resolves to the server's address (DNS rebinding), with
+which it can read the answers. Checking `Origin` prevents the first, checking `Host` the second.
 """
 
 import ipaddress
@@ -26,9 +26,9 @@ DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def in_origin_form(scope: Scope) -> Scope:
-    """Return the scope of a request whose target is a whole URL as if only the path had been sent.
+    """Return the scope of a request whose target is an absolute URL as if only the path had been sent.
 
-    A server must take such targets, and the host in one counts in place of the `Host` header (RFC 9112, 3.2.2).
+    Servers must accept such targets, and use their host instead of the `Host` header (RFC 9112, 3.2.2).
     """
     match = _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")
     if match is None:
@@ -39,7 +39,7 @@ def in_origin_form(scope: Scope) -> Scope:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address to listen on can be reached from this machine alone."""
+    """Whether an address to listen on can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
     except ValueError:
@@ -49,8 +49,8 @@ def is_loopback(host: str) -> bool:
 class Hosts:
     """The host names of this server. Immutable.
 
-    Always allowed are loopback names, every IP address (a name can be made to resolve to another address, an address
-    cannot), the address to listen on, and names without a dot: nobody outside can register one.
+    Always allowed are loopback names, IP addresses (rebinding needs a name), the address to listen on, and names
+    without a dot, which cannot be registered publicly.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -64,8 +64,8 @@ class Hosts:
         """Check the value of a `Host` header; None: there is none (HTTP/1.0).
 
         Raises:
-            BadInput: it is no host.
-            Misdirected: it is not one of this server's.
+            BadInput: it is not a host.
+            Misdirected: it is not one of this server's names.
         """
         if host is None or self.any:
             return
@@ -84,25 +84,25 @@ class Hosts:
 
 
 class Origins:
-    """The origins whose pages may ask for more than to read. Immutable."""
+    """The origins whose pages may send other requests than reads. Immutable."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self._any = "*" in allowed
         self._allowed = frozenset(_origin(item) for item in allowed)
 
     def allows(self, origin: str) -> bool:
-        """Return whether the setting lists an origin."""
+        """Whether the setting lists an origin."""
         return self._any or _origin(origin) in self._allowed
 
     def check(self, headers: Mapping[str, str]) -> None:
-        """Check a request that changes something or opens a websocket. `headers`: names in lower case.
+        """Check a request that changes something or opens a websocket. `headers` has names in lower case.
 
-        Clients that are no browsers send none of these headers. A browser sends `Origin`, which no script can forge,
-        and most of them also whether the page is of the same origin as what it asks (`Sec-Fetch-Site`); that holds
-        behind a proxy that hands on another `Host` too.
+        Clients other than browsers send none of these headers. Browsers send `Origin`, which scripts cannot forge. Most
+        also send `Sec-Fetch-Site`, which says whether the page has the same origin as the request, even behind a proxy
+        that changes `Host`.
 
         Raises:
-            Forbidden: the page that sends this is of another origin, which is not allowed.
+            Forbidden: the page that sent the request has another origin, which is not allowed.
         """
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if site in ("same-origin", "none"):

@@ -1,42 +1,42 @@
-"""Connections whose client has its answer and is still sending: what comes is thrown away for a while.
+"""Lingering connections: the client has its answer and is still sending, and its data is discarded for a while.
 
-To close with data unread resets the connection, and the client may never see its answer (RFC 9112, 9.6).
+Closing with unread data resets the connection, and the client may never see its answer (RFC 9112, 9.6).
 """
 
 import asyncio
 from collections import OrderedDict
 
 LINGER_S = 5.0
-"""How long what the client still sends is thrown away."""
+"""How long a connection lingers."""
 
 DISCARD_S = 0.002
-"""Between two reads, of 256 KiB at most, for all connections in turns: 128 MB/s. What many send after their answers
-then takes a small part of the event loop, however fast it comes."""
+"""The pause between two reads of at most 256 KiB, which lingering connections make in turns: 128 MB/s in all. So
+discarding takes a small part of the event loop, however fast clients send."""
 
 FLUSH_S = 1.0
-"""For the answer of a connection that is ended early."""
+"""How long the answer of a connection may take to be sent if its lingering is cut short."""
 
 
 class Lingering:
-    """Used on the event loop only.
+    """The lingering connections. Used on the event loop only.
 
     Args:
-        most: connections at a time; of more, the one that has had the most time is ended.
+        most: how many may linger; if there are more, the oldest one is closed.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._of: OrderedDict[asyncio.Protocol, tuple[asyncio.Transport, asyncio.TimerHandle]] = OrderedDict()
-        self._unread: OrderedDict[asyncio.Protocol, None] = OrderedDict()  # something came, and no more is read yet
+        self._unread: OrderedDict[asyncio.Protocol, None] = OrderedDict()  # paused after data arrived
         self._reading = False
 
     def __contains__(self, connection: asyncio.Protocol) -> bool:
         return connection in self._of
 
     def add(self, connection: asyncio.Protocol, transport: asyncio.Transport) -> None:
-        """Say that nothing more is answered, and close after the client has had time to read.
+        """Send EOF, and close after the client has had time to read.
 
-        What comes until then is given to the connection, which throws it away and calls `came`.
+        Data that arrives until then is given to the connection, which discards it and calls `came`.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -48,7 +48,7 @@ class Lingering:
             first, (oldest, timer) = self._of.popitem(last=False)
             self._unread.pop(first, None)
             timer.cancel()
-            # Its answer may still be on its way into the kernel: many are turned away in one turn of the event loop.
+            # Its answer may not be in the kernel's buffer yet, if many are turned away in one turn of the event loop.
             oldest.close()
             loop.call_later(FLUSH_S, oldest.abort)
         self._of[connection] = (transport, loop.call_later(LINGER_S, transport.close))
@@ -61,7 +61,7 @@ class Lingering:
             found[1].cancel()
 
     def came(self, connection: asyncio.Protocol) -> None:
-        """Note that something came and was thrown away: the others are read before this one is again."""
+        """Note that data arrived and was discarded; the other connections are read before this one is again."""
         if connection not in self._of or self._of[connection][0].is_closing():
             return
         self._of[connection][0].pause_reading()

@@ -1,4 +1,4 @@
-"""Where the server listens, opened before anything heavy is loaded: whoever gives a wrong address hears it at once."""
+"""Listening sockets, opened before the models are loaded, so that a wrong address is reported at once."""
 
 import contextlib
 import errno
@@ -8,18 +8,18 @@ import socket
 from speechpipe.errors import BadInput
 
 BACKLOG = 2048
-"""Connections that wait until the event loop takes them."""
+"""Connections that may wait for the event loop to accept them."""
 
 SILENT_S = 5
-"""Where the system can (Linux), it keeps a connection that sends nothing to itself for 5 to 7 seconds: those who open
-thousands and send nothing do not reach this process more often than that (tcp(7), TCP_DEFER_ACCEPT)."""
+"""On Linux, the kernel keeps a connection that sends nothing to itself for 5 to 7 seconds, so that clients that open
+thousands of silent connections reach this process less often (tcp(7), TCP_DEFER_ACCEPT)."""
 
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets for every address of `host`; port 0 is any free one, the same for all of them.
+    """Return listening sockets for every address of `host`; port 0 is any free port, the same for all of them.
 
     Raises:
-        BadInput: no address of this machine, or the port is not to be had; the message says which.
+        BadInput: the address is not of this machine, or the port is not available; the message says which.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -34,7 +34,7 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if hasattr(socket, "TCP_DEFER_ACCEPT"):
-                with contextlib.suppress(OSError):  # some containers do not have it
+                with contextlib.suppress(OSError):  # not available in some containers
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_S)
             wanted: int = opened[0].getsockname()[1] if opened and port == 0 else port
             try:
@@ -42,7 +42,7 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
                 one.listen(BACKLOG)
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL and opened:
-                    one.close()  # `localhost` where there is no IPv6: one address is enough
+                    one.close()  # for example, `localhost` without IPv6: one address is enough
                     continue
                 raise BadInput(_why(host, wanted, error)) from error
             one.setblocking(False)
@@ -52,7 +52,7 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 def url_of(host: str, sockets: list[socket.socket]) -> str:
-    """Return the URL that a browser on this machine opens."""
+    """Return the URL of the server for a browser on this machine."""
     port = sockets[0].getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -60,7 +60,7 @@ def url_of(host: str, sockets: list[socket.socket]) -> str:
 def _why(host: str, port: int, error: OSError) -> str:
     where = f"cannot listen on port {port} of {host}"
     if error.errno == errno.EADDRINUSE:
-        return f"{where}: another program does; choose another port (--port, SPEECHPIPE_PORT), 0 for any that is free"
+        return f"{where}: another program uses it; choose another port (--port, SPEECHPIPE_PORT), or 0 for any free one"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{where}: that is no address of this machine (--host, SPEECHPIPE_HOST)"
+        return f"{where}: this is not an address of this machine (--host, SPEECHPIPE_HOST)"
     return f"{where}: {os.strerror(error.errno) if error.errno else error}"

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI finds in the routes, completed by what they declare (`access.py`)."""
+"""The OpenAPI document: FastAPI's description of the routes, completed by their access rules (`access.py`)."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -13,7 +13,7 @@ SECURITY_SCHEMES = {
     SCHEME: {
         "type": "http",
         "scheme": "bearer",
-        "description": "A key of `API_KEYS`, `OPERATOR_KEYS` or `REVIEWER_KEYS`. A server without keys asks for none.",
+        "description": "A key of `API_KEYS`, `OPERATOR_KEYS` or `REVIEWER_KEYS`. Not needed if none are configured.",
     }
 }
 
@@ -35,19 +35,19 @@ ERROR = {
 }
 
 MEANINGS = {
-    400: "The request is wrong; `code` and `param` say what.",
-    401: "No key, or one that does not open this route.",
-    403: "The page that sent this is of an origin that is not allowed.",
-    404: "There is no such thing.",
+    400: "The request is invalid; `code` and `param` say why.",
+    401: "The key is missing, or does not give access to this route.",
+    403: "The request was sent by a page whose origin is not allowed.",
+    404: "There is no such object.",
     408: "The body did not arrive in time.",
-    409: "It does not fit the state that things are in.",
-    410: "It had an end: its audio is gone, or nobody could answer.",
+    409: "The state of the resource does not allow it.",
+    410: "There will be no answer: the audio was deleted, or no reviewer could answer.",
     413: "The body is too large, or the audio too long.",
-    415: "The body is of a type, or the audio in a format, that is not taken.",
-    421: "This server does not answer for the host name that was asked.",
-    429: "This key has as much in progress as one key may have.",
+    415: "The type of the body, or the format of the audio, is not supported.",
+    421: "This server does not answer for the requested host name.",
+    429: "This key has reached its limit of requests in progress.",
     500: "A stage of the cascade failed.",
-    503: "Not now: overloaded, not ready, or the store cannot be used.",
+    503: "The server is overloaded or not ready, or the store cannot be used; try again later.",
     507: "The disk is full.",
 }
 
@@ -59,15 +59,15 @@ OF_BODIES = {
 
 REQUESTS: dict[Body, dict[str, Any]] = {
     Body.PLAN: {
-        "application/toml": {"schema": {"type": "string", "description": "As `GET /v1/rollout/plan` gives it."}},
-        "application/json": {"schema": {"type": "object", "description": "The same as an object."}},
+        "application/toml": {"schema": {"type": "string", "description": "As returned by `GET /v1/rollout/plan`."}},
+        "application/json": {"schema": {"type": "object", "description": "The same plan as a JSON object."}},
     },
     Body.IMPORT: {
         "application/json": {
             "schema": {
                 "type": "array",
                 "items": {"type": "object"},
-                "description": "An export of Label Studio (JSON).",
+                "description": "A Label Studio export (JSON).",
             }
         }
     },
@@ -87,12 +87,12 @@ REQUESTS: dict[Body, dict[str, Any]] = {
 
 
 def completed(document: dict[str, Any], operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return FastAPI's document with security, every status, and the bodies that routes read themselves."""
+    """Return FastAPI's document with security, all statuses, and the bodies that routes read themselves."""
     components = document.setdefault("components", {})
     components["securitySchemes"] = SECURITY_SCHEMES
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)  # such errors have the shape of all others here
+        schemas.pop(name, None)  # such errors have the common format
     schemas["Error"] = ERROR
     schemas |= UploadFields.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
     for operation in operations:
@@ -102,7 +102,7 @@ def completed(document: dict[str, Any], operations: Sequence[Operation]) -> dict
 
 
 def statuses(operation: Operation) -> set[int]:
-    """Return the statuses of errors that a route can answer with."""
+    """Return the error statuses that a route can answer with."""
     found = {400, 421, *operation.access.statuses, *OF_BODIES[operation.access.body]}
     if operation.access.role is not Role.OPEN:
         found.add(401)

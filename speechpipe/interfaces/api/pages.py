@@ -1,4 +1,4 @@
-"""Pages for people: static files of `web/`, under a content-security policy that lets nothing else in."""
+"""HTTP routes of the web pages and their static files, with a strict content-security policy."""
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
@@ -22,7 +22,7 @@ TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
 def router() -> APIRouter:
-    """Return the routes; the pages ask for keys themselves where the API does."""
+    """Return the routes. The pages ask their users for keys where the API requires them."""
     routes = APIRouter(include_in_schema=False)
     parts = {path.name: path for path in STATIC.iterdir() if path.suffix in TYPES}
 

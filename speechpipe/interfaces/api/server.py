@@ -1,4 +1,4 @@
-"""Running the application under uvicorn."""
+"""Runs the application under uvicorn."""
 
 import asyncio
 import faulthandler
@@ -33,16 +33,16 @@ log = logging.getLogger("speechpipe")
 
 
 MESSAGE_BYTES = {"/v1/listen": 4 * 2**20, "/v1/realtime": 21 * 2**20}
-"""Largest message by path, longer ones are answered with close 1009. Realtime: 15 MiB of audio in base64 (OpenAI's
-limit) and what is around it; what all connections hold together has a limit of its own (`LIVE_MAX_HELD_BYTES`)."""
+"""The largest message by path; longer ones close the connection with 1009. Realtime: OpenAI's limit of 15 MiB of audio,
+in base64, and the event around it. All connections together have a limit of their own (`LIVE_MAX_HELD_BYTES`)."""
 
 
 SWITCH_S = 0.0005
-"""A lane gives up Python's lock for every VAD call of a tenth of a millisecond; with the usual 5 ms until a busy thread
-must hand it back, lanes would mostly wait for it."""
+"""The interpreter's switch interval. Live threads release the interpreter lock for every VAD call, which takes a tenth
+of a millisecond; with the default of 5 ms, they would mostly wait to get it back."""
 
 SHORT_KEY = 16
-"""Characters: 96 bits of a random key in base64."""
+"""Characters of a key that count as short: 96 bits in base64."""
 
 UNTOLD = (
     '%s - "WebSocket',
@@ -52,24 +52,24 @@ UNTOLD = (
     "Unsupported upgrade",
     "No supp",
 )
-"""Lines of uvicorn and websockets that a stranger can make it write by the thousand: the metrics count them. That of a
-websocket has the query in it, and so the token that resumes somebody's session."""
+"""Log lines of uvicorn and websockets that any client can cause by the thousand; metrics count these events. The first
+one also contains the query of a websocket, and so the token that resumes a session."""
 
 TALKATIVE = ("uvicorn", "websockets", "httpx", "httpcore", "h11", "python_multipart", "asyncio")
 
 
 LAST_S = 20.0
-"""After SIGTERM the process ends by itself, whatever hangs, this long after `drain_timeout_s`."""
+"""After SIGTERM the process exits at the latest this long after `drain_timeout_s`."""
 
 
 def _end_at_once() -> None:
-    log.critical("not everything could be closed in time; the process ends now. What every thread does:")
+    log.critical("not everything could be closed in time; the process exits now. Stacks of all threads:")
     faulthandler.dump_traceback()
     os._exit(1)
 
 
 class _DrainingServer(uvicorn.Server):
-    """Lets live sessions have their finals, and uploads their answers, before connections are closed."""
+    """A uvicorn server that first lets live sessions get their finals and uploads their answers."""
 
     def __init__(self, config: uvicorn.Config, hub: StreamManager, stopping: Stopping, settings: Settings) -> None:
         super().__init__(config)
@@ -95,44 +95,44 @@ class _DrainingServer(uvicorn.Server):
 
 
 def check_address(settings: Settings) -> str:
-    """Return what is said at the start about authentication.
+    """Return the log line about authentication.
 
     Raises:
-        InvalidParameter: everybody who reaches the address could do everything, and nobody has said that this is meant.
+        InvalidParameter: without keys, the address can be reached from other machines, and this is not confirmed.
     """
     if settings.api_keys:
         return f"authentication: on ({len(settings.api_keys)} API keys)"
     if is_loopback(settings.host):
         return "authentication: off (loopback only)"
     if settings.insecure:
-        return f"authentication: OFF, and {settings.host} can be reached from elsewhere (SPEECHPIPE_INSECURE)"
+        return f"authentication: OFF, and {settings.host} can be reached from other machines (SPEECHPIPE_INSECURE)"
     message = (
-        f"not started: without API keys, whoever reaches {settings.host} could do everything. "
-        "Set SPEECHPIPE_API_KEYS, listen on 127.0.0.1, or set SPEECHPIPE_INSECURE=1 if this is meant"
+        f"not started: without API keys, anyone who can reach {settings.host} has full access. "
+        "Set SPEECHPIPE_API_KEYS, listen on 127.0.0.1, or set SPEECHPIPE_INSECURE=1 if this is intended"
     )
     raise InvalidParameter(message, param="host")
 
 
 def _greet(settings: Settings, url: str) -> None:
-    """Say where everything is; the models load meanwhile, and `/readyz` says when they have."""
+    """Log the URLs of the server. The models are loading meanwhile; `/readyz` tells when they are loaded."""
     log.info("running on %s (Ctrl-C stops it)", url)
     for what, path in (("dashboard", "/"), ("speak", "/live"), ("review", "/review"), ("API", "/docs")):
         log.info("%-9s %s%s", what, url, path)
     log.info("%s", check_address(settings))
     if short := sum(len(key) < SHORT_KEY for key in settings.api_keys):
-        log.warning("%d of the API keys are shorter than %d characters: they can be guessed", short, SHORT_KEY)
+        log.warning("%d of the API keys are shorter than %d characters and can be guessed", short, SHORT_KEY)
     log.info("loading %s ...", ", ".join(settings.preloaded_bundles))
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; running uploads are finished first. Exits with 1 if the models do not load.
+    """Serve until SIGTERM or SIGINT; running uploads are finished first. Exits with 1 if the models cannot be loaded.
 
     Raises:
-        BadInput: the address needs API keys or is not to be had, the state directory cannot be written to, or a bundle
+        BadInput: the address needs API keys or is not available, the state directory is not writable, or a bundle
             is unknown.
     """
     check_address(settings)
-    os.umask(0o077)  # what is kept of people's speech is for the server's user only
+    os.umask(0o077)  # recordings are readable by the server's user only
     check_state_dir(settings)
     sockets = open_sockets(settings.host, settings.port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -163,9 +163,9 @@ def run(settings: Settings) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep what clients send as secrets out of the log at every level: libraries write whole heads at `debug`."""
+    """Keep secrets that clients send out of the log: at `debug`, libraries log whole request heads."""
     logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith(UNTOLD))
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # ten lines about a store that is made or is as it was
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # ten lines at each start
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
@@ -189,11 +189,11 @@ def _configured(app: FastAPI, service: Service, budget: ByteBudget) -> uvicorn.C
         host=settings.host,
         port=settings.port,
         log_level="info" if settings.log_level.lower() == "debug" else settings.log_level,
-        access_log=False,  # requests are in the metrics; a line for each would drown what matters
+        access_log=False,  # requests are counted in the metrics
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
         http=http,
         ws=sockets,
         ws_max_size=max(MESSAGE_BYTES.values()),
-        ws_ping_timeout=None,  # a client that sends faster than its audio is taken answers late; LIVE_IDLE_TIMEOUT_S
-        ws_per_message_deflate=False,  # sound does not compress, and the CPU is the recognizers'
+        ws_ping_timeout=None,  # clients that send too fast answer pings late; LIVE_IDLE_TIMEOUT_S applies instead
+        ws_per_message_deflate=False,  # audio does not compress, and the CPU is needed by the recognizers
     )

@@ -1,4 +1,4 @@
-"""One websocket: what it says goes into a live stream, what the stream says goes out. The same for every dialect."""
+"""Serving of one websocket: its messages go into a live stream, the stream's messages go out. Same for all dialects."""
 
 import asyncio
 import contextlib
@@ -24,31 +24,31 @@ TAKEN_OVER = Goodbye(4409, "this session was resumed on another connection")
 USER_HEADER, MOST_USER = "x-speechpipe-user", 256
 
 MOST_REASON = 123
-"""Bytes of a close reason (RFC 6455, 5.5: a control frame has 125, two are the code)."""
+"""The longest close reason in bytes (RFC 6455, 5.5: a control frame has 125, of which two are the code)."""
 
 LARGE_MESSAGE = 64 * 1024
-"""Characters above which a message is parsed on a thread, one at a time."""
+"""Messages with more characters are parsed on a thread, one at a time."""
 
 TELL_S = 2.0
-"""For a client to take the message that tells of an error."""
+"""How long a client may take to receive an error message."""
 
 LOOK_S = 0.5
-"""A client that waits for room is looked after this often: it may have gone."""
+"""While a stream has no room for audio, its client is checked this often, because it may have disconnected."""
 
 CLOSE_TIMEOUT_S = 10.0
-"""For the peer's answer to our close; uvicorn closes the connection then."""
+"""How long the peer may take to answer our close; then uvicorn closes the connection."""
 
 log = logging.getLogger(__name__)
 
 
 class Client(Protocol):
-    """One client of one interface, before and after its stream is there."""
+    """A client of one interface; `stream` exists after `open`."""
 
     stream: LiveStream
-    resumed_after: int | None  # the last number that it has seen; None: not resumed
+    resumed_after: int | None  # the last message number that it has received; None: not resumed
 
     def open(self, authorization: str | None) -> None:
-        """Find or make the stream; on a thread.
+        """Create the client's stream, or find the one that it resumes. Runs on a thread.
 
         Raises:
             SpeechpipeError: the client is refused.
@@ -56,55 +56,55 @@ class Client(Protocol):
         ...
 
     def headers(self) -> Mapping[str, str]:
-        """Return what the answer to the upgrade carries."""
+        """Return the headers of the answer to the upgrade."""
         ...
 
     def greeting(self) -> Message | None:
-        """Return the first message, if there is one."""
+        """Return the first message, or None."""
         ...
 
     def parse(self, message: str | bytes) -> Any:
-        """Return what a message means; changes nothing. On a thread where the message is large."""
+        """Return a parsed message; changes nothing. Runs on a thread if the message is large."""
         ...
 
     def before(self, parsed: Any) -> Callable[[], None] | None:
-        """Return what must be done on a thread before `obey`: it blocks. None: nothing."""
+        """Return a blocking function that must run on a thread before `obey`, or None."""
 
     def obey(self, parsed: Any) -> None:
-        """Do what was parsed; on the event loop."""
+        """Handle a parsed message. Runs on the event loop."""
         ...
 
     def say(self, error: SpeechpipeError) -> Message:
-        """Return the message that tells of an error."""
+        """Return an error message."""
         ...
 
 
 def subprotocols(socket: WebSocket) -> list[str]:
-    """Return what the client offered."""
+    """Return the subprotocols that the client offered."""
     return list(socket.scope.get("subprotocols") or [])
 
 
 def user(socket: WebSocket) -> str:
-    """Return whom the client speaks for: the same user always gets the same arm of a rollout. Empty: not said."""
+    """Return the client's user, who always gets the same arm of a rollout; empty if not given."""
     return (socket.headers.get(USER_HEADER) or socket.query_params.get("user") or "")[:MOST_USER]
 
 
 def close_reason(text: str) -> str:
-    """Return as much of a text as a close frame may carry."""
+    """Return as much of a text as fits into a close frame."""
     return text.encode(errors="replace")[:MOST_REASON].decode(errors="ignore")
 
 
 async def serve(
     service: Service, hub: StreamManager, socket: WebSocket, client: Client, login: tuple[str | None, str | None]
 ) -> None:
-    """Open, accept, greet and pump; whatever happens, the client is told in its protocol and the stream is let go.
+    """Open the stream, accept the websocket, and serve it. Errors are sent in the client's protocol.
 
     Args:
         service: counts refusals.
-        hub: where the stream lives.
+        hub: the live streams.
         socket: not accepted yet.
-        client: of the interface that was asked for.
-        login: what it sent as Authorization, and the subprotocol to accept with.
+        client: of the requested interface.
+        login: the client's Authorization, and the subprotocol to accept.
     """
     authorization, chosen = login
     connection: Connection | None = None
@@ -117,10 +117,10 @@ async def serve(
     except SpeechpipeError as error:
         failure = error
     except WebSocketDisconnect:
-        pass  # it left before it was greeted
+        pass  # the client disconnected before the greeting
     except Exception as error:
         if connection is None or not connection.left:
-            log.exception("a live session broke")
+            log.exception("unexpected error in a live session")
             failure = unforeseen(error)
     try:
         if failure is not None:
@@ -132,23 +132,23 @@ async def serve(
 
 
 async def _tell(socket: WebSocket, client: Client, error: SpeechpipeError, subprotocol: str | None) -> None:
-    """Tell a client of an error, if it is still there: by a message and a close code, or by refusing the upgrade."""
+    """Send an error to a client that is still connected: a message and a close code, or a refused upgrade."""
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         async with asyncio.timeout(TELL_S):
             if socket.application_state is WebSocketState.CONNECTING:
                 if "origin" not in socket.headers:
                     await socket.send_denial_response(response(error, route_path(socket.scope)))
                     return
-                await socket.accept(subprotocol)  # the scripts of a browser never see an HTTP status
+                await socket.accept(subprotocol)  # scripts in a browser never see an HTTP status
             await socket.send_json(client.say(error))
             await socket.close(error_row(error, CLOSE_CODE), close_reason(public_text(error)))
 
 
 class Connection:
-    """The pump of one websocket."""
+    """One websocket in service. Used on the event loop."""
 
     parsing = asyncio.Semaphore(1)
-    """Large messages are parsed one at a time: each takes several times its size while it is."""
+    """Large messages are parsed one at a time, because parsing takes several times their size."""
 
     def __init__(self, socket: WebSocket, hub: StreamManager, client: Client, send_timeout_s: float) -> None:
         self._socket = socket
@@ -160,24 +160,24 @@ class Connection:
         self._ready = asyncio.Event()
         self._room = asyncio.Event()
         self._reader = 0
-        self._closing = False  # our close was sent, after everything else
+        self._closing = False  # whether our close was sent, after all messages
         self._protocol: LimitedWebSocket | None = (socket.scope.get("extensions") or {}).get(EXTENSION)
 
     def _wake(self, event: asyncio.Event) -> None:
-        # The loop may be gone while a lane still ends its step.
+        # The loop may be closed while a live thread still finishes its step.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(event.set)
 
     @property
     def left(self) -> bool:
-        """Whether the client has gone: whatever is done with its socket then raises."""
+        """Whether the client has disconnected; using its socket then raises."""
         return self._socket.client_state is WebSocketState.DISCONNECTED
 
     async def open(self, subprotocol: str | None) -> None:
-        """Accept, become the stream's reader, and greet; what was said after `resumed_after` is said again.
+        """Accept, attach to the stream, and greet; messages after `resumed_after` are sent again.
 
         Raises:
-            InvalidParameter: that is not kept any more.
+            InvalidParameter: those messages are no longer kept.
         """
         headers = [(name.encode(), value.encode()) for name, value in self._client.headers().items()]
         await self._socket.accept(subprotocol, headers)
@@ -188,15 +188,15 @@ class Connection:
             await self._within(self._socket.send_json(greeting))
 
     def release(self) -> None:
-        """Let the stream go, however this connection ended, unless another one has taken over."""
+        """Detach from the stream, unless another connection has taken it over."""
         if self._reader == 0:
-            if self._client.resumed_after is None:  # a new stream whose client never had its token
+            if self._client.resumed_after is None:  # the client of a new stream never received its token
                 self._stream.command(Finish("client_gone"))
         elif self._stream.outbox.detach(self._reader):
             self._hub.leave(self._stream)
 
     async def run(self) -> None:
-        """Pump until either side ends it."""
+        """Serve until either side ends the connection."""
         tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -221,14 +221,14 @@ class Connection:
             parsed = await self._parsed(data)
             del message, data
             if not self._stream.outbox.is_reader(self._reader):
-                return  # resumed elsewhere: audio still on its way here is sent again there
+                return  # resumed on another connection, where the client sends this audio again
             if (before := self._client.before(parsed)) is not None:
                 await asyncio.to_thread(before)
             self._client.obey(parsed)
             del parsed
             if self._protocol is not None:
                 self._protocol.taken()
-            while not self._stream.has_room:  # not reading is what tells the client to wait
+            while not self._stream.has_room:  # not reading makes the client wait
                 self._room.clear()
                 self._stream.when_room(lambda: self._wake(self._room))
                 with contextlib.suppress(TimeoutError):
@@ -256,18 +256,18 @@ class Connection:
             for text in taken:
                 await self._within(self._socket.send_text(text))
             if taken:
-                self._ready.set()  # look again: more may have come, or the goodbye
+                self._ready.set()  # look again: more messages or the goodbye may have come
 
     async def _within(self, sending: Awaitable[None], limit_s: float | None = None) -> None:
-        """Send, but not for ever: a client that does not read holds up nobody and nothing.
+        """Send with a timeout, so that a client that stops reading cannot block this connection.
 
         Raises:
-            TooSlow: it did not read for too long.
+            TooSlow: the client did not read in time.
         """
         try:
             async with asyncio.timeout(limit_s or self._send_timeout_s):
                 await sending
         except (WebSocketDisconnect, RuntimeError):
-            return  # it has gone; the receiver says so too
+            return  # the client has disconnected; the receiving task notices too
         except TimeoutError as error:
             raise TooSlow("the client does not read what it is sent", cause="client_not_reading") from error

@@ -1,14 +1,14 @@
-"""Turns: requests with large bodies begin one after another, and short requests between them."""
+"""Turns of the event loop: requests with large bodies start one after another, with short requests in between."""
 
 import asyncio
 from collections import deque
 
 
 class Turns:
-    """Lets one caller go on in each turn of the event loop. Used on the event loop only.
+    """Lets one caller continue in each turn of the event loop. Used on the event loop only.
 
-    To begin or to refuse an upload takes about a millisecond. If hundreds arrive at the same moment, the event loop
-    would work on them all before it looked at the health check that came next.
+    Starting or refusing an upload takes about a millisecond. If hundreds arrived at the same moment, the event loop
+    would process them all before a health check that came next.
     """
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class Turns:
         self._taken = False
 
     async def turn(self) -> None:
-        """Return when it is the caller's turn: at once if nobody else waits, else in the order in which they came."""
+        """Return when it is the caller's turn: at once if no other waits, else in the order of arrival."""
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._taken = True

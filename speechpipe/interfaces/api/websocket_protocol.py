@@ -1,13 +1,14 @@
-"""Websockets under uvicorn, with limits that it does not have itself.
+"""Limits of websockets that uvicorn does not have.
 
-- A message has a largest size by path. What all connections hold together beyond 64 KiB each (messages that have not
-  arrived whole, or that the application has not taken) has a limit too: a connection that goes over it is closed with
+- A message has a largest size by path. The bytes that connections hold beyond 64 KiB each (incomplete messages, and
+  those that the application has not taken) are limited in total: a connection that exceeds the limit is closed with
   1013.
-- The socket is read when the application asks for the next message, not before.
-- The application can ask whether the peer answered the close, and whether it has gone while the socket is not read.
+- The socket is read only when the application asks for the next message.
+- The application can ask whether the peer answered the close, and whether it has disconnected while the socket is
+  not read.
 
-Uvicorn's class is extended at the points where it hands over bytes and frames; what is relied on is held by
-`tests/interfaces/api/test_websocket_protocol.py`.
+Uvicorn's class is extended where it receives bytes and frames. `tests/interfaces/api/test_websocket_protocol.py` checks
+what this relies on.
 """
 
 import asyncio
@@ -19,10 +20,10 @@ from speechpipe.interfaces.api.connections import SocketConnection
 from speechpipe.serving.live.budget import ByteBudget
 
 EXTENSION = "speechpipe.connection"
-"""Where the protocol object stands among the extensions of the scope."""
+"""The key of the protocol object among the extensions of the ASGI scope."""
 
 SLICE_BYTES = 16 * 1024
-"""Bytes parsed at once: a message of one byte is an object of some hundred, and 256 KiB can hold 40,000 of them."""
+"""Bytes that are parsed at once: each message becomes an object of some hundred bytes, even if it has only one."""
 
 DEFAULT_MESSAGE_BYTES = 64 * 1024
 TRY_AGAIN_LATER = 1013
@@ -30,7 +31,7 @@ GONE_STATES = {7, 8, 9}  # CLOSE, CLOSE_WAIT, LAST_ACK in linux/tcp.h: the peer 
 
 
 class LimitedWebSocket(SocketConnection):
-    """One connection; everything runs on the event loop."""
+    """A websocket connection with these limits. Used on the event loop only."""
 
     budget: ByteBudget
     limits: Mapping[str, int]  # path -> largest message in bytes
@@ -39,15 +40,15 @@ class LimitedWebSocket(SocketConnection):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._held = self.budget.holder()
-        self._raw = bytearray()  # received and not parsed
-        self._queued = 0  # bytes of whole messages that the application has not taken
-        self.close_answered = False  # the peer has had everything that was sent before our close
-        self.over = asyncio.Event()  # the closing handshake is complete, or the connection is lost
+        self._raw = bytearray()  # received and not parsed yet
+        self._queued = 0  # bytes of complete messages that the application has not taken
+        self.close_answered = False  # whether the peer has received everything that was sent before our close
+        self.over = asyncio.Event()  # set when the closing handshake is complete or the connection is lost
 
     # ---- bytes in ----
 
     def data_received(self, data: bytes) -> None:
-        """Keep bytes; parse as many as there is a use for."""
+        """Append received bytes; parse them if the application wants a message."""
         if self._deaf:
             return
         self._raw += data
@@ -74,7 +75,7 @@ class LimitedWebSocket(SocketConnection):
 
     def _refuse(self) -> None:
         self.on_refused()
-        reason = "too many large messages at once; come back, and send smaller ones"
+        reason = "too many large messages at once; try again later with smaller ones"
         self.conn.fail(TRY_AGAIN_LATER, reason)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": TRY_AGAIN_LATER, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -84,7 +85,7 @@ class LimitedWebSocket(SocketConnection):
         self.transport.close()
 
     def handle_cont(self, event: Any) -> None:
-        """Add to the message at once: a list of fragments of one byte would take forty times their size."""
+        """Append a fragment in place: a list of one-byte fragments would take forty times their size."""
         frames: list[Any] = self.frames
         if not isinstance(frames[0], bytearray):
             frames[0] = bytearray(frames[0])
@@ -94,7 +95,7 @@ class LimitedWebSocket(SocketConnection):
             self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
-        """Queue a whole message, unless the budget has no room for it."""
+        """Queue a complete message, unless the budget has no room for it."""
         self._account()
         if self._closing:
             return
@@ -104,13 +105,13 @@ class LimitedWebSocket(SocketConnection):
             self._queued += size
 
     def taken(self) -> None:
-        """Note that the application has done with the messages it was given."""
+        """Note that the application has processed the messages it received."""
         if self.queue.empty():
             self._queued = 0
             self._account()
 
     async def receive(self) -> Any:
-        """Return the next message; the socket is read only while somebody waits here."""
+        """Return the next message. The socket is read only while the application waits here."""
         if self.read_paused and self.queue.empty():
             self._queued = 0
             self.read_paused = False
@@ -119,34 +120,34 @@ class LimitedWebSocket(SocketConnection):
                 self.transport.resume_reading()
         return await self.queue.get()
 
-    # ---- the connection's life ----
+    # ---- lifetime of the connection ----
 
     def handle_connect(self, event: Any) -> None:
-        """Let the application find this object; from here on the path's limit holds."""
+        """Put this object into the scope, and apply the limit of the path."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
             extensions: dict[Any, Any] = self.scope.setdefault("extensions", {})
             extensions[EXTENSION] = self
-            path = self.scope["path"]  # a proxy may have left its prefix in it
+            path = self.scope["path"]  # may still have the prefix of a proxy
             limits = (limit for ending, limit in self.limits.items() if path.endswith(ending))
             self.conn.max_message_size = next(limits, DEFAULT_MESSAGE_BYTES)
 
     def keepalive_timeout(self) -> None:
-        """Wait on where the answer may lie unread because the application has not asked for the next message."""
+        """Keep waiting if the pong may be unread because the application has not asked for the next message."""
         if self.read_paused and not self.peer_gone:
             self.pong_timer = self.loop.call_later(self.ping_timeout or 0.0, self.keepalive_timeout)
         else:
             super().keepalive_timeout()
 
     def handle_close(self, event: Any) -> None:
-        """Note that the peer has answered the close: it has had everything that was sent before."""
+        """Note that the peer has answered our close, and so received everything before it."""
         if self.close_sent:
             self.close_answered = True
             self.over.set()
         super().handle_close(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hold nothing any more."""
+        """Release all held bytes."""
         self.over.set()
         self._raw.clear()
         self._held.set(0)
@@ -154,7 +155,7 @@ class LimitedWebSocket(SocketConnection):
 
     @property
     def peer_gone(self) -> bool:
-        """Whether the peer has closed its end; asks the kernel, because a socket that is not read does not say so."""
+        """Whether the peer has disconnected. Asks the kernel, because a socket that is not read does not tell."""
         if self.transport.is_closing():
             return True
         sock = self.transport.get_extra_info("socket")
@@ -168,11 +169,11 @@ class LimitedWebSocket(SocketConnection):
 
 
 def limited(budget: ByteBudget, limits: Mapping[str, int], on_refused: Callable[[], None]) -> type[SocketConnection]:
-    """Return the class of a server's websockets.
+    """Return the websocket class of a server.
 
     Args:
-        budget: what all of them may hold together.
-        limits: largest message in bytes by path; `DEFAULT_MESSAGE_BYTES` elsewhere.
+        budget: the bytes that all connections may hold together.
+        limits: largest message in bytes by path; `DEFAULT_MESSAGE_BYTES` for other paths.
         on_refused: called when a connection is closed because of the budget.
     """
     return type(

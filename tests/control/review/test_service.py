@@ -212,7 +212,7 @@ def test_what_must_wait_and_cannot_be_written_down_is_refused(house: House, monk
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(house.reviewing.operations.queue, "add", broken)
-    with pytest.raises(StoreUnavailable, match="a person must look at this"):
+    with pytest.raises(StoreUnavailable, match="needs a reviewer"):
         house.reviewing.take([session], terms, Job("a", "acme", house.now, {}), shadowed=False)
     assert not house.audio("a").exists()
     house.policy(degree="full", audit_share=1.0)

@@ -219,7 +219,7 @@ def test_a_bundle_that_was_altered_meanwhile_goes_no_step_further(at: Bench) -> 
     at.operations.start(plan("none"), "ann")
     at.traffic(400)
     at.bundles["new"] = "h2"
-    with pytest.raises(UnknownName, match="not what it was"):
+    with pytest.raises(UnknownName, match="has changed since"):
         at.operations.reconcile()
     assert at.operations.state().rollout.step == 0  # type: ignore[union-attr]
 

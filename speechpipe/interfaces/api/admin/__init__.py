@@ -1,1 +1,1 @@
-"""HTTP for operators: health, rollouts, training, degrees of automation, the runbook."""
+"""HTTP routes for operators: health, rollouts, training, automation, the runbook."""

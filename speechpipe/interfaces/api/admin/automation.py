@@ -1,4 +1,4 @@
-"""Degrees of automation over HTTP."""
+"""HTTP routes of automation policies."""
 
 from typing import Annotated, Any
 
@@ -18,36 +18,37 @@ from speechpipe.interfaces.web import people as people_page
 from speechpipe.serving.engine import Service
 
 DAYS = 90.0
+"""Reviews of this many days are shown in the panel."""
 
 
 class Change(BaseModel):
-    """What is to hold; what is not named stays."""
+    """A change of a policy; fields that are not named stay unchanged."""
 
     model_config = ConfigDict(extra="allow")  # the policy checks its own fields
 
     reason: str = Field("", max_length=500)
-    revision: int | None = Field(None, description="That which the change was made from; 409 if it is another now.")
-    force: bool = Field(False, description="Set it for a tenant of which nothing is known yet.")
+    revision: int | None = Field(None, description="The revision that the change is based on; 409 if it has changed.")
+    force: bool = Field(False, description="Accept a tenant that is not known yet.")
     confirm: bool = Field(
-        False, description="Needed to lower the degree of `default`; the 400 without says the effect."
+        False, description="Required to lower the degree of `default`; without it, the 400 states the effect."
     )
 
 
 class Effect(BaseModel):
-    """What a change does; `confirm`: it is made with a confirmation only."""
+    """The effect of a change; `confirm`: whether it needs a confirmation."""
 
     effect: str
     confirm: bool
 
 
 def router(service: Service) -> APIRouter:
-    """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
+    """Return the routes. Reading accepts an API key; changes need an operator's, if any are configured."""
     routes = APIRouter(prefix="/v1/automation")
 
     @routes.get("")
     @access(Role.REVIEWER, 503)
     def show() -> dict[str, Any]:
-        """List what holds for whom; who is not listed has what `default` says, or else `full`."""
+        """List the policies by scope. Tenants that are not listed have that of `default`, or else `full`."""
         automation = reviewing_of(service).operations.automation
         with translating_store_errors():
             found = automation.policies()
@@ -57,7 +58,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/history")
     @access(Role.REVIEWER, 503)
     def history(most: Annotated[int, Query(ge=1, le=1000)] = 200) -> dict[str, Any]:
-        """List what was changed, by whom and why, the newest first."""
+        """List changes of policies, newest first."""
         with translating_store_errors():
             found = reviewing_of(service).operations.automation.history(most)
         return {"history": [review_documents.entry(item) for item in found]}
@@ -65,7 +66,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/effect")
     @access(Role.REVIEWER, 503)
     def effect(scope: Annotated[str, Query(max_length=128)], degree: Annotated[str, Query(max_length=32)]) -> Effect:
-        """Say what a change of degree does, if it must be confirmed."""
+        """Describe the effect of a new degree, if it needs a confirmation."""
         found = reviewing_of(service).effect(scope, {"degree": degree})
         return Effect(effect=found, confirm=bool(found))
 
@@ -88,13 +89,13 @@ def router(service: Service) -> APIRouter:
     def change(
         scope: Annotated[str, Path(max_length=128)], body: Change, actor: Annotated[str, Depends(name)]
     ) -> dict[str, Any]:
-        """Say how much the machine may do alone, for a tenant or for `default`; new sessions follow at once.
+        """Change the automation policy of a tenant or of `default`; it applies to new sessions at once.
 
-        An API key as scope means its tenant. To lower the degree of `default` takes a `reason` and `confirm`.
+        An API key as scope names its tenant. Lowering the degree of `default` requires `reason` and `confirm`.
         """
         changes = body.model_extra or {}
         if not changes:
-            raise InvalidParameter("say what is to change, such as degree", param="degree")
+            raise InvalidParameter("name at least one field to change, such as degree", param="degree")
         wanted = PolicyChange(changes, actor, body.reason, body.revision, body.force, body.confirm)
         meant, found = reviewing_of(service).change(scope, wanted)
         return review_documents.policy(meant, found)

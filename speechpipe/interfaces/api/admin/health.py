@@ -1,4 +1,4 @@
-"""The health report over HTTP, the dashboard, feedback, alarms."""
+"""HTTP routes of the health report, the dashboard, feedback and alarms."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ from speechpipe.serving.health import documents as health_documents
 from speechpipe.serving.health.service import Feedback, monitoring_of
 
 SENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""Of a page that carries its own style and nothing that runs."""
+"""For a page that is sent as a file: inline styles only, no scripts."""
 
 MOST_MINUTES = 400 * 1440
 
@@ -30,16 +30,16 @@ Caller = Annotated[Reviewer, Depends(who)]
 
 
 class FeedbackBody(BaseModel):
-    """What somebody says of an utterance, or of a session."""
+    """A user's feedback on an utterance or a session."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["redo", "switch_to_typing", "abandon", "correction", "rating"]
     utterance_id: str = Field("", max_length=80)
     session_id: str = Field("", max_length=64)
-    text: str | None = Field(None, max_length=20_000, description="Of a correction: what was said.")
-    was: str | None = Field(None, max_length=20_000, description="Of a correction: the transcript that is corrected.")
-    value: float | None = Field(None, ge=0, le=5, allow_inf_nan=False, description="Of a rating.")
+    text: str | None = Field(None, max_length=20_000, description="For a correction: what was said.")
+    was: str | None = Field(None, max_length=20_000, description="For a correction: the transcript that is corrected.")
+    value: float | None = Field(None, ge=0, le=5, allow_inf_nan=False, description="For a rating.")
 
     @model_validator(mode="after")
     def _fits(self) -> "FeedbackBody":
@@ -53,7 +53,7 @@ class FeedbackBody(BaseModel):
 
 
 class Asked:
-    """The query of a report: a dependency of its routes."""
+    """The query parameters of a report. A dependency."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Asked:
 
 
 def router(service: Service) -> APIRouter:
-    """Return the routes. Those under /v1 ask for a key where the server has any."""
+    """Return the routes. Those under /v1 require a key, if any are configured."""
     routes = APIRouter()
 
     def report(asked: Annotated[Asked, Depends()]) -> Report:
@@ -81,7 +81,7 @@ def router(service: Service) -> APIRouter:
         caller: Caller,
         format: Literal["json", "html"] = "json",  # noqa: A002
     ) -> Response:
-        """Answer with the report: JSON, or with `format=html` one page that needs nothing else."""
+        """Return the report as JSON, or with `format=html` as a self-contained page."""
         if format == "html":
             file = "speechpipe-health.html"
             headers = {"Content-Disposition": f"inline; filename={file}", "Content-Security-Policy": SENT_POLICY}
@@ -103,7 +103,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v1/alarms")
     @access(Role.REVIEWER, 503)
     def alarms(found: Annotated[Report, Depends(report)]) -> dict[str, Any]:
-        """List open alarms, and those that were resolved in the period."""
+        """List open alarms, and those resolved within the period."""
         return {"alarms": [health_documents.alarm(alarm) for alarm in found.facts.alarms]}
 
     @routes.post("/v1/alarms/{alarm_id}/acknowledge")
@@ -111,7 +111,7 @@ def router(service: Service) -> APIRouter:
     def acknowledge(
         alarm_id: Annotated[str, Path(max_length=200)], actor: Annotated[str, Depends(name)]
     ) -> dict[str, Any]:
-        """Note that somebody has seen an alarm, which is everybody's: for operators."""
+        """Acknowledge an alarm. For operators, because it affects all users of the server."""
         return health_documents.alarm(monitoring_of(service).acknowledge(alarm_id, actor))
 
     @routes.get("/", include_in_schema=False)
@@ -132,7 +132,7 @@ def _feedback(routes: APIRouter, service: Service) -> None:
     @routes.post("/v1/feedback", status_code=201)
     @access(Role.CALLER, 404, 503, body=Body.JSON)
     def feedback(body: FeedbackBody, tenant: Annotated[str, Depends(name)]) -> dict[str, Any]:
-        """Take what somebody says of an utterance; it is stored when this answers."""
+        """Store feedback on an utterance or session before answering."""
         value = body.value
         if body.kind == "correction" and body.text is not None and body.was is not None:
             value = edit_share(body.text, body.was)
@@ -149,7 +149,7 @@ def _feedback(routes: APIRouter, service: Service) -> None:
 
 
 def _people(service: Service, found: Report, who: Reviewer) -> dict[str, Any] | None:
-    """Return what reviews of that time say: words are in it, so that a tenant sees its own alone."""
+    """Return the review statistics since the report's start. They contain words, so a tenant gets only its own."""
     if service.reviewing is None:
         return None
     reviewing = reviewing_of(service)

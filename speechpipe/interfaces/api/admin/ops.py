@@ -1,4 +1,4 @@
-"""For whoever runs the server: is it alive, is it ready, what does it count."""
+"""HTTP routes for orchestration and monitoring: liveness, readiness, Prometheus metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,29 +12,29 @@ from speechpipe.serving.engine import Service
 
 
 def router(service: Service, unready: Callable[[], list[str]] = list) -> APIRouter:
-    """Return the routes; none of them asks for a key, none reveals what was said. `unready`: more reasons."""
+    """Return the routes. They require no key and reveal no texts. `unready` returns further reasons."""
     routes = APIRouter()
     threads: list[CapacityLimiter] = []
 
     def own() -> CapacityLimiter:
-        # Threads of their own: requests that wait for a locked store hold all those that routes share.
-        if not threads:  # belongs to a running event loop
+        # Two threads of their own: requests that wait for a locked store may occupy all shared threads.
+        if not threads:  # created on first use, because a limiter belongs to a running event loop
             threads.append(CapacityLimiter(2))
         return threads[0]
 
     @routes.get("/livez")
     @access(Role.OPEN)
     async def livez() -> dict[str, str]:
-        """Answer as long as the event loop turns."""
+        """Answer as long as the event loop runs."""
         return {"status": "alive"}
 
     @routes.get("/readyz", response_model=None, responses={503: {"description": "Not ready; `reasons` say why."}})
     @access(Role.OPEN)
     async def readyz() -> Response:
-        """Answer 200 when a session would be taken now, 503 with reasons otherwise.
+        """Answer 200 if a session would be accepted now, else 503 with the reasons.
 
-        Also says which workers are missing and which background tasks fail now: neither makes the server unready as
-        long as sessions are taken. Of a failure only its type is shown here; the log has the rest.
+        Missing workers and failing background tasks are listed too; they do not make the server unready as long as
+        it accepts sessions. Only the type of a failure is shown; the log has its text.
         """
         found = await to_thread.run_sync(_state, service, unready(), limiter=own())
         return JSONResponse(found, 200 if found["ready"] else 503)
@@ -42,7 +42,7 @@ def router(service: Service, unready: Callable[[], list[str]] = list) -> APIRout
     @routes.get("/metrics", response_class=PlainTextResponse)
     @access(Role.OPEN)
     async def metrics() -> Response:
-        """Show everything that is counted, for Prometheus."""
+        """Return all metrics in Prometheus text format."""
         text = await to_thread.run_sync(service.exposition.text, limiter=own())
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

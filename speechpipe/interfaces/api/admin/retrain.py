@@ -1,4 +1,4 @@
-"""Retrainings over HTTP: what was done and why, asking for one, stopping one."""
+"""HTTP routes of retrainings: list, request, stop, resume."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ Number = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 class Asked(BaseModel):
-    """What is to be retrained, from reviews. Manifests are for the command line: a client names no files here."""
+    """A request for a retraining from reviews. Manifests can only be given on the command line."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,7 +32,7 @@ class Asked(BaseModel):
 
 
 class StopBody(BaseModel):
-    """Why somebody does it."""
+    """The reason for stopping."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,7 +40,7 @@ class StopBody(BaseModel):
 
 
 def router(service: Service, retraining: TrainingService) -> APIRouter:
-    """Return the routes. Looking needs an API key, asking and stopping an operator's, where the server has any."""
+    """Return the routes. Reading accepts an API key; changes need an operator's, if any are configured."""
     routes = APIRouter(prefix="/v1/retrain")
 
     def shown() -> dict[str, Any]:
@@ -53,7 +53,7 @@ def router(service: Service, retraining: TrainingService) -> APIRouter:
     @routes.get("")
     @access(Role.READER, 503)
     def listed() -> dict[str, Any]:
-        """List retrainings, the newest first, and say what the policy decides now."""
+        """List retrainings, newest first, and the policy's present decision."""
         return shown()
 
     @routes.get("/panel", include_in_schema=False)
@@ -64,7 +64,7 @@ def router(service: Service, retraining: TrainingService) -> APIRouter:
     @routes.post("", status_code=201)
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
     def ask(asked: Asked, who: Actor) -> dict[str, Any]:
-        """Ask for a retraining from reviews; what comes out enters at shadow."""
+        """Request a retraining from reviews. The candidate's rollout starts in shadow."""
         bundle = asked.bundle or service.champion.id
         request = Request(
             asked.kind, bundle, tenant=asked.tenant, since=asked.since, by=who or "operator", reason=asked.reason
@@ -74,14 +74,14 @@ def router(service: Service, retraining: TrainingService) -> APIRouter:
     @routes.post("/{number}/stop")
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
     def stop(number: Number, why: StopBody, who: Actor) -> dict[str, Any]:
-        """Stop one; it keeps its last checkpoint."""
+        """Stop a retraining; it keeps its last checkpoint."""
         with translating_store_errors():
             return row(retraining.operations.jobs.stop(number, who or "operator", why.reason))
 
     @routes.post("/{number}/resume")
     @access(Role.OPERATOR, 404, 409, 503)
     def resume(number: Number, who: Actor) -> dict[str, Any]:
-        """Go on with one that was stopped or has failed."""
+        """Continue a retraining that was stopped or has failed."""
         with translating_store_errors():
             return row(retraining.operations.jobs.again(number, who or "operator"))
 

@@ -1,4 +1,4 @@
-"""Rollouts over HTTP: where one is, on what evidence, and what an operator may do."""
+"""HTTP routes of rollouts: status with evidence, history, plans, and actions of operators."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -28,12 +28,12 @@ Case = Literal["new", "assist", "replace"]
 
 
 class ActionBody(BaseModel):
-    """Why somebody does it."""
+    """The body of an action."""
 
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field("", max_length=500)
-    to: str = Field("", max_length=97)  # of a rollback: the champion before this one, where that is meant
+    to: str = Field("", max_length=97)  # for a rollback: the previous champion, to confirm a second rollback
 
 
 ACTIONS: Mapping[str, Callable[[RolloutOperations, str, str], object]] = {
@@ -46,13 +46,13 @@ ACTIONS: Mapping[str, Callable[[RolloutOperations, str, str], object]] = {
 
 
 def router(service: Service, rollouts: RolloutService) -> APIRouter:
-    """Return the routes. Looking needs an API key, changing an operator's, where the server has any."""
+    """Return the routes. Reading accepts an API key; changes need an operator's, if any are configured."""
     routes = APIRouter(prefix="/v1/rollout")
 
     @routes.get("")
     @access(Role.READER, 503)
     def status() -> dict[str, Any]:
-        """Answer with the arms, their weights, the evidence, and how many sessions are still needed."""
+        """Return the route, the arms with their weights, the evidence, and the number of sessions still needed."""
         return _shown(rollouts)
 
     @routes.get("/panel", include_in_schema=False)
@@ -66,7 +66,7 @@ def router(service: Service, rollouts: RolloutService) -> APIRouter:
     @routes.get("/history")
     @access(Role.READER, 503)
     def history() -> dict[str, Any]:
-        """List what was done, by whom and on what evidence, the newest first."""
+        """List changes of the route, newest first, with their actors and evidence."""
         with rollouts.locked():
             return {"history": [status_document.entry(entry) for entry in rollouts.operations.history()]}
 
@@ -80,7 +80,7 @@ def router(service: Service, rollouts: RolloutService) -> APIRouter:
     @routes.post("/start", status_code=201)
     @access(Role.OPERATOR, 404, 409, 503, body=Body.PLAN)
     async def start(request: Request, who: Actor) -> dict[str, Any]:
-        """Begin the rollout of a plan: TOML, or the same as JSON."""
+        """Start the rollout of a plan, given as TOML or as the same in JSON."""
         json_ = request.headers["content-type"].partition(";")[0].strip().lower() == "application/json"
         found = await to_thread.run_sync(_plan, await request.body(), json_)
         return await to_thread.run_sync(_do, rollouts, lambda operations: operations.start(found, who))
@@ -88,14 +88,14 @@ def router(service: Service, rollouts: RolloutService) -> APIRouter:
     @routes.post("/{action}")
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
     def act(action: str, said: ActionBody, who: Actor) -> dict[str, Any]:
-        """Do one of approve, pause, resume, promote, rollback."""
+        """Carry out one of approve, pause, resume, promote, rollback."""
         reason = said.reason.strip()
         if action not in ACTIONS:
             raise InvalidParameter(f"unknown action {action!r}; one of {', '.join(ACTIONS)}", param="action")
         if action == "rollback" and not reason:
-            raise InvalidParameter("say why: a rollback needs a reason", param="reason", cause="missing_reason")
+            raise InvalidParameter("a rollback needs a reason", param="reason", cause="missing_reason")
         if said.to and action != "rollback":
-            raise InvalidParameter("`to` belongs to a rollback", param="to")
+            raise InvalidParameter("`to` is only for a rollback", param="to")
         if action == "rollback":
             return _do(rollouts, lambda operations: operations.roll_back(who, reason, said.to.strip()))
         return _do(rollouts, lambda operations: ACTIONS[action](operations, who, reason))
@@ -119,11 +119,11 @@ def _do(rollouts: RolloutService, act: Callable[[RolloutOperations], object]) ->
 
 
 def _plan(body: bytes, json_: bool) -> plans.Plan:
-    """Read a plan; its TOML is parsed here, on a thread.
+    """Return the plan in a body. Runs on a thread.
 
     Raises:
-        BadInput: it is no plan.
-        TooLarge: it is longer than a plan is.
+        BadInput: it is not a plan.
+        TooLarge: it is longer than a plan may be.
     """
     try:
         text = body.decode()
@@ -136,5 +136,5 @@ def _plan(body: bytes, json_: bool) -> plans.Plan:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the plan cannot be read: {error}", cause="bad_plan") from error
     if not isinstance(data, dict):
-        raise BadInput("a plan is an object", cause="bad_plan")
+        raise BadInput("a plan must be a JSON object", cause="bad_plan")
     return plans.read(data, GUARDS.rates)

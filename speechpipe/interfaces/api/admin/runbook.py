@@ -1,4 +1,4 @@
-"""The runbook as a page: where the links of alarms lead."""
+"""HTTP route of the runbook, which alarms link to."""
 
 import html
 from functools import lru_cache
@@ -28,7 +28,7 @@ def router() -> APIRouter:
 
 @lru_cache(maxsize=1)
 def page() -> str:
-    """Return the runbook as HTML: a heading with an anchor for each metric, and its paragraphs."""
+    """Return the runbook as an HTML page, with an anchor at each metric's heading."""
     text = (PACKAGED if PACKAGED.exists() else SOURCE).read_text(encoding="utf-8")
     parts = []
     for block in text.split("\n\n"):

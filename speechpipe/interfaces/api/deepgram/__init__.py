@@ -1,1 +1,1 @@
-"""Live audio as Deepgram's clients speak it."""
+"""The websocket interface for clients of Deepgram's live API."""

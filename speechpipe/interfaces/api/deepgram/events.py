@@ -1,4 +1,4 @@
-"""Deepgram's words for what happens in a live stream.
+"""Live events as messages of Deepgram's protocol.
 
 `is_final`: this range of time will not change; ranges of finals are contiguous. `speech_final`: an endpoint was found.
 """
@@ -31,7 +31,7 @@ NAMESPACE = uuid.UUID("6e2f1b52-7c1d-4a4e-9a0b-0d1c5a3b9f10")
 
 
 class Deepgram:
-    """A `Dialect`; state of one stream."""
+    """A `Dialect` with the state of one stream."""
 
     def __init__(self, query: ListenQuery, request: LiveRequest) -> None:
         self._query = query
@@ -40,7 +40,7 @@ class Deepgram:
         self._committed = [0.0] * self._channels
         self._last_word = [None] * self._channels if query.utterance_end_ms else []  # type: list[float | None]
         self._speaking = [False] * self._channels
-        self._silent_s = [0.0] * self._channels  # for how long no audio has come; 0 while it comes
+        self._silent_s = [0.0] * self._channels  # time without audio; 0 while audio arrives
         bundle = request.bundle
         self._uuid = str(uuid.uuid5(NAMESPACE, bundle.id))
         arch = f"{bundle.vad.name}+{bundle.asr.name}"
@@ -48,7 +48,7 @@ class Deepgram:
         self._created = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
 
     def render(self, event: Event) -> list[Message]:
-        """Return Deepgram's messages for an event."""
+        """Return the messages for an event."""
         messages: list[Message] = []
         match event:
             case SpeechStarted():
@@ -121,7 +121,7 @@ class Deepgram:
         return message | {"is_final": True, "from_finalize": event.flushed}
 
     def _utterance_end(self, channel: int, now_s: float) -> list[Message]:
-        """Say that enough time has passed since the last word: on the audio clock, and while no audio comes."""
+        """Return UtteranceEnd if enough time has passed since the last word, including time without audio."""
         if not self._last_word or self._speaking[channel]:
             return []
         last, wait_ms = self._last_word[channel], self._query.utterance_end_ms
@@ -163,7 +163,7 @@ def _word(word: Any) -> Message:
 
 
 def stages(utterance: Utterance, event: Final, terms: EffectivePolicy) -> Message:
-    """Return what each stage did for a final: the same in every dialect."""
+    """Return what each stage did for a final. All dialects use it."""
     segment, stats, transcript = utterance.segment, utterance.stats, utterance.transcript
     return {
         "id": utterance.id,
@@ -180,7 +180,7 @@ def stages(utterance: Utterance, event: Final, terms: EffectivePolicy) -> Messag
 
 
 def error_message(error: SpeechpipeError, text: str | None = None) -> Message:
-    """Return Deepgram's Error message; with when to come back, where that helps."""
+    """Return Deepgram's Error message; `retry_after` is in seconds, where known."""
     message: Message = {
         "type": "Error",
         "variant": error.cause,

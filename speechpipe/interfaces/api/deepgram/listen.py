@@ -1,4 +1,4 @@
-"""`WS /v1/listen`: live audio as Deepgram's clients speak it."""
+"""`WS /v1/listen`: live audio for clients of Deepgram's protocol."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -19,14 +19,14 @@ from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
 CHANNEL = "listen"
 MAX_TEXT = 64 * 1024
-"""Characters of a text message: those that mean something are short."""
+"""The longest text message, in characters."""
 
 MAX_MISTAKES = 100
-"""Messages that mean nothing, before the connection is closed."""
+"""Unknown messages after which the connection is closed."""
 
 
 class Listening:
-    """One client of this interface, before and after its stream is there."""
+    """A client of this interface; `stream` exists after `open`."""
 
     def __init__(self, service: Service, hub: StreamManager, socket: WebSocket) -> None:
         self._service = service
@@ -38,7 +38,7 @@ class Listening:
         self.stream: LiveStream
 
     def open(self, authorization: str | None) -> None:
-        """Find or make the stream.
+        """Create the client's stream, or find the one that it resumes.
 
         Raises:
             SpeechpipeError: the client is refused.
@@ -70,7 +70,7 @@ class Listening:
         self.stream = self._hub.open(request, Deepgram(query, request))
 
     def headers(self) -> Mapping[str, str]:
-        """Return what the answer to the upgrade carries."""
+        """Return the headers of the answer to the upgrade."""
         return {
             "dg-request-id": self.stream.id,
             "x-speechpipe-bundle": self.stream.request.bundle.id,
@@ -78,7 +78,7 @@ class Listening:
         }
 
     def greeting(self) -> Message | None:
-        """Return the first message for clients that know how to resume (`resume=true`); others would not know it."""
+        """Return a first message for clients that can resume (`resume=true`); others do not know it."""
         if not self._greet:
             return None
         return {
@@ -91,18 +91,18 @@ class Listening:
         }
 
     def say(self, error: SpeechpipeError) -> Message:
-        """Return the message that tells of an error."""
+        """Return an error message."""
         return error_message(error)
 
     def parse(self, message: str | bytes) -> tuple[str | None, str | bytes]:
-        """Return the type of a message, and the message; audio has none."""
+        """Return (type, message); the type of audio is None."""
         return (None if isinstance(message, bytes) else _kind(message)), message
 
     def before(self, parsed: tuple[str | None, str | bytes]) -> None:
-        """Nothing: no message names a model."""
+        """Do nothing: no message names a model."""
 
     def obey(self, parsed: tuple[str | None, str | bytes]) -> None:
-        """Take one message of the client."""
+        """Handle one message of the client."""
         kind, message = parsed
         if isinstance(message, bytes):
             self.stream.offer(message)
@@ -113,7 +113,7 @@ class Listening:
         elif kind == "CloseStream":
             self.stream.command(Finish())
         elif kind == "Configure":
-            text = "nothing can be configured while a stream is open"
+            text = "a stream cannot be configured while it is open"
             failure = {"type": "ConfigureFailure", "request_id": self.stream.id, "description": text}
             self.stream.outbox.put(failure | {"code": "UNSUPPORTED"})
         else:
@@ -127,7 +127,7 @@ class Listening:
         self._service.refuse(BadInput(error.message, cause="unknown_message"))
         self._mistakes += 1
         if self._mistakes > MAX_MISTAKES:
-            self.stream.command(Fail(BadInput("too many messages that mean nothing", cause="unknown_message")))
+            self.stream.command(Fail(BadInput("too many unknown messages", cause="unknown_message")))
         else:
             self.stream.outbox.put(error_message(error, message))
 

@@ -1,4 +1,4 @@
-"""The query of `WS /v1/listen`: Deepgram's names, checked, and turned into a request for a live stream."""
+"""The query parameters of `WS /v1/listen`: Deepgram's names, validated and converted to a live request."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from speechpipe.interfaces.api.openai.form import as_parameter
 from speechpipe.types import Notice, Scalar
 
 LEAST_ENDPOINTING_MS = 100
-"""Deepgram's own default is 10 ms; segments cut at every breath would be transcribed far worse here."""
+"""Deepgram's own default is 10 ms; segments that end at every breath would be transcribed far worse here."""
 
 IGNORED = frozenset(
     [
@@ -37,11 +37,11 @@ IGNORED = frozenset(
         "version",
     ]
 )
-"""Taken with a warning: the text is there, without what was asked on top."""
+"""Accepted with a warning: they have no effect."""
 
 REFUSED = {
-    "callback": "results go over this connection only",
-    "redact": "nothing can be redacted here, and text that should have been redacted must not appear",
+    "callback": "results are sent on this connection only",
+    "redact": "redaction is not supported, and text that should have been redacted must not appear",
 }
 ALIASES = {"ogg-opus": "opus"}
 LISTS = ("tag", "extra")
@@ -56,7 +56,7 @@ def _number_or_off(value: Any) -> Any:
 
 
 class ListenQuery(BaseModel):
-    """What a client may say when it connects."""
+    """The query parameters of a connection."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,25 +80,25 @@ class ListenQuery(BaseModel):
 
     @property
     def wire(self) -> WireFormat:
-        """The audio that was announced.
+        """The announced format of the audio.
 
         Raises:
-            InvalidParameter: audio that cannot be.
+            InvalidParameter: the format is not possible.
         """
         encoding = ALIASES.get(self.encoding or "", self.encoding)
         return WireFormat(encoding, self.sample_rate, self.channels, self.multichannel)
 
     @property
     def endpoint_ms(self) -> int | None:
-        """Silence that ends a segment, where the client chose one."""
+        """The silence that ends a segment, in milliseconds, if the client chose one."""
         return None if isinstance(self.endpointing, bool) else max(self.endpointing, LEAST_ENDPOINTING_MS)
 
 
 def parse(query: QueryParams) -> tuple[ListenQuery, dict[str, Scalar], tuple[Notice, ...]]:
-    """Return the query, changes of the bundle's parameters (`vad.NAME=value`), and what is not honoured.
+    """Return the query, changes of the bundle's parameters (`vad.NAME=value`), and notices of ignored parameters.
 
     Raises:
-        InvalidParameter: an unknown name, or a value that cannot be.
+        InvalidParameter: a name is unknown, or a value is invalid.
     """
     values: dict[str, Any] = {}
     changes: dict[str, Scalar] = {}
@@ -138,5 +138,5 @@ def _number(name: str, value: str) -> float:
 
 
 def extras(query: ListenQuery) -> dict[str, str]:
-    """Return `extra=key:value` items as Deepgram gives them back."""
+    """Return `extra=key:value` items as a dictionary, as Deepgram returns them."""
     return {key: value for key, _, value in (item.partition(":") for item in query.extra)}

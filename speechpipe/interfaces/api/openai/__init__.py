@@ -1,1 +1,1 @@
-"""Uploads and live audio as OpenAI's clients speak them."""
+"""The interfaces for clients of OpenAI's API: uploads, and live audio by Realtime sessions."""

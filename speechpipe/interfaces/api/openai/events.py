@@ -1,6 +1,6 @@
-"""OpenAI Realtime's words for what happens in a live stream: one item for each stretch of speech.
+"""Live events as messages of OpenAI's Realtime protocol, with one item for each segment of speech.
 
-A stretch that was cut because it became too long is one item still: its parts are deltas, its end is `completed`.
+A segment that was cut because it became too long is still one item: its parts are deltas, its end is `completed`.
 """
 
 import itertools
@@ -42,30 +42,30 @@ class _Item:
 
 
 class Realtime:
-    """A `Dialect`; state of one stream."""
+    """A `Dialect` with the state of one stream."""
 
     def __init__(self, request: LiveRequest, session: Session, pin: Assignment) -> None:
         self._request = request
-        self.session = session  # what the client has set it to
-        self.pin = pin  # it outlives the connection, as all that follows
+        self.session = session  # the client's present settings
+        self.pin = pin  # kept when the client resumes on another connection, as all of this state
         self.bundle = request.bundle
-        self.since_commit = 0  # bytes of audio
-        self.contained: bool | None = None  # in a container, whose bytes do not say how long it is; None: nothing came
+        self.since_commit = 0  # bytes of audio since the last commit
+        self.contained: bool | None = None  # whether audio is in a container, so that its bytes do not tell its length
         self._numbers = itertools.count(1)
         self._items: dict[int, _Item] = {}  # by segment index
         self._current: _Item | None = None
         self._previous: str | None = None
         self._quiet_since_s = 0.0
-        self._committed_s = 0.0  # up to here the audio belongs to an item, or was cleared
+        self._committed_s = 0.0  # audio up to here belongs to an item, or was cleared
         self._silent_items = itertools.count(1)
 
     def begun(self, data: bytes) -> None:
-        """Note what audio begins with these bytes, if they are the first."""
+        """Detect a container in the first bytes of audio."""
         if self.contained is None and data:
             self.contained = container(data, certain=True) is not None
 
     def render(self, event: Event) -> list[Message]:
-        """Return OpenAI's messages for an event."""
+        """Return the messages for an event."""
         messages: list[Message] = []
         match event:
             case SpeechStarted():
@@ -85,7 +85,7 @@ class Realtime:
             case Partial():
                 messages = [self._partial(event)]
             case ClockAdvanced():
-                # After a pause its time on the wall is not on the audio clock: quiet began no later than now.
+                # Time in a pause does not count on the audio clock: silence began no later than now.
                 self._quiet_since_s = min(self._quiet_since_s, event.now_s)
                 messages = self._timeout(event.now_s, event.now_s)
             case Paused():
@@ -95,7 +95,7 @@ class Realtime:
         return [self.stamped(message) for message in messages]
 
     def stamped(self, message: Message) -> Message:
-        """Give a message its event id."""
+        """Return a message with its event id."""
         return {"event_id": f"event_{self._request.id[:12]}_{next(self._numbers)}"} | message
 
     def _started(self, event: SpeechStarted) -> list[Message]:
@@ -118,7 +118,7 @@ class Realtime:
         return messages + self._committed(item.id)
 
     def _committed(self, identity: str) -> list[Message]:
-        """Say that audio has become an item."""
+        """Return the messages that audio has become an item."""
         committed = {"item_id": identity, "previous_item_id": self._previous}
         added = {
             "id": identity,
@@ -136,7 +136,7 @@ class Realtime:
         ]
 
     def _silent(self, event: Settled) -> list[Message]:
-        """Answer a commit of audio without speech: an item without text; of no audio worth the name: an error."""
+        """Answer a commit of audio without speech: with an item without text, or with an error if it is too short."""
         seconds = event.now_s - self._committed_s
         if seconds < MIN_COMMIT_S:
             text = f"{1000 * max(0.0, seconds):.0f} ms of audio came since the last item; a commit needs 100 ms"
@@ -174,9 +174,9 @@ class Realtime:
         return [*messages, {"type": f"{TRANSCRIPTION}.completed"} | base | done]
 
     def _timeout(self, now_s: float, heard_s: float) -> list[Message]:
-        """Say that nobody has spoken for as long as the client wanted to know.
+        """Return a message if there was no speech for the client's idle time-out.
 
-        `now_s` is `heard_s`, the audio clock, and the time for which no audio has come.
+        `heard_s` is the audio clock; `now_s` also counts the time without audio.
         """
         detection = self.session.input.turn_detection
         limit_ms = detection.idle_timeout_ms if detection is not None else None
@@ -192,7 +192,7 @@ class Realtime:
 
     def _partial(self, event: Partial) -> Message:
         item = self._items[event.index]
-        # A delta is never taken back, a partial result is: it goes out as our own event, which clients skip.
+        # A delta is never withdrawn and a partial result may be: it is sent as our own event, which clients ignore.
         known = {"item_id": item.id, "transcript": event.text, "lag_s": round(event.lag_s, 3)}
         return {"type": "speechpipe.partial"} | known
 

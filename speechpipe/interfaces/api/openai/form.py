@@ -1,4 +1,4 @@
-"""The multipart fields of an upload: read within limits, checked, and turned into a request."""
+"""The multipart fields of an upload: read within limits, validated and converted to a request."""
 
 import json
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from speechpipe.interfaces.api.bodies import Pace, Stopping, check_text
 from speechpipe.interfaces.api.openai.multipart import parse
 from speechpipe.types import Scalar
 
-MULTIPART_SLACK = 256 * 1024  # boundaries and fields beside the file
+MULTIPART_SLACK = 256 * 1024  # bytes for boundaries and fields beside the file
 LISTS = ("timestamp_granularities", "include")
 OBJECTS = ("chunking_strategy", "vad")
 
 
 class ServerVad(BaseModel):
-    """OpenAI's `server_vad`, milliseconds."""
+    """OpenAI's `server_vad` parameters; times are in milliseconds."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,7 +31,7 @@ class ServerVad(BaseModel):
     silence_duration_ms: float | None = None
 
     def changes(self) -> dict[str, Scalar]:
-        """Return the same in our parameters."""
+        """Return them as changes of bundle parameters."""
         values = {
             "vad.threshold": self.threshold,
             "vad.pre_roll_s": None if self.prefix_padding_ms is None else self.prefix_padding_ms / 1000,
@@ -50,7 +50,7 @@ def _parsed(value: Any) -> Any:
 
 
 class UploadFields(BaseModel):
-    """Everything but the file."""
+    """The fields of an upload, except the file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,15 +65,15 @@ class UploadFields(BaseModel):
     include: list[Literal["logprobs"]] = []
     channel: int | None = Field(None, ge=0)
     multichannel: bool = False
-    track: int | None = Field(None, ge=0, description="Which audio track, 0-based; without it the default one.")
+    track: int | None = Field(None, ge=0, description="Which audio track, 0-based; by default, the default track.")
     vad: Annotated[dict[str, float], BeforeValidator(_parsed)] = {}
-    callback: str = Field("", description="Called when a person has answered, if one must.")
+    callback: str = Field("", description="A URL to call when a reviewer has answered, if one must.")
 
     def check_together(self) -> None:
-        """Check what depends on more than one field.
+        """Check combinations of fields.
 
         Raises:
-            InvalidParameter: a combination that means nothing.
+            InvalidParameter: a combination is invalid.
         """
         if self.timestamp_granularities and self.response_format != "verbose_json":
             message = "timestamp_granularities need response_format verbose_json"
@@ -82,7 +82,7 @@ class UploadFields(BaseModel):
             raise InvalidParameter("include[]=logprobs needs response_format json", param="include")
         if self.stream and self.multichannel:
             raise InvalidParameter(
-                "stream cannot be combined with multichannel: channels end at their own times", param="stream"
+                "stream cannot be combined with multichannel, because channels end at different times", param="stream"
             )
         if self.stream and self.response_format not in ("json", "text"):
             message = f"stream cannot be combined with response_format {self.response_format}"
@@ -90,17 +90,17 @@ class UploadFields(BaseModel):
 
     @property
     def changes(self) -> dict[str, Scalar]:
-        """The VAD parameters of this request."""
+        """The changes of VAD parameters in this request."""
         strategy = {} if isinstance(self.chunking_strategy, str) else self.chunking_strategy.changes()
         return strategy | {f"vad.{name}": value for name, value in self.vad.items()}
 
 
 async def read_form(request: Request, settings: Settings, stopping: Stopping) -> tuple[UploadFile, UploadFields]:
-    """Read the body within its limits of bytes and time, and check every field. The caller closes the file.
+    """Read the body within its limits of size and time, and validate every field. The caller closes the file.
 
     Raises:
-        TooLarge, TooSlow, ClientGone, NotReady: the body.
-        BadInput, InvalidParameter: the fields; the error names the field.
+        TooLarge, TooSlow, ClientGone, NotReady: the body did not arrive within its limits.
+        BadInput, InvalidParameter: a field is invalid; the error names it.
     """
     most = settings.max_upload_bytes
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -118,7 +118,7 @@ async def read_form(request: Request, settings: Settings, stopping: Stopping) ->
     try:
         form = await parse(request.headers, Request(request.scope, pace.paced(request.receive)).stream())
     except ClientDisconnect as error:
-        raise ClientGone("the client hung up during the upload", cause="client_gone_in_upload") from error
+        raise ClientGone("the client disconnected during the upload", cause="client_gone_in_upload") from error
     try:
         file, fields = _split(form)
         if (file.size or 0) > most:
@@ -147,7 +147,7 @@ def _split(form: FormData) -> tuple[UploadFile, UploadFields]:
             check_text(value)
             _put(values, key, value)
     if file is None:
-        raise InvalidParameter("the field `file` is missing, or is no file", param="file", cause="missing_file")
+        raise InvalidParameter("the field `file` is missing or is not a file", param="file", cause="missing_file")
     try:
         return file, UploadFields.model_validate(values)
     except ValidationError as error:
@@ -155,7 +155,7 @@ def _split(form: FormData) -> tuple[UploadFile, UploadFields]:
 
 
 def _put(values: dict[str, Any], key: str, value: str) -> None:
-    """Put one field where it belongs: `name`, `name[]` (a list) or `name[key]` (an object)."""
+    """Store a field: `name`, `name[]` (a list) or `name[key]` (an object)."""
     name, bracket, inner = key.partition("[")
     if name in LISTS:
         values.setdefault(name, []).append(value)
@@ -171,7 +171,7 @@ def _put(values: dict[str, Any], key: str, value: str) -> None:
 
 
 def as_parameter(error: ValidationError) -> InvalidParameter:
-    """Return the first thing that is wrong, by the field's name."""
+    """Return the first validation error, with the name of its field."""
     first: Mapping[str, Any] = error.errors()[0]
     param = str(first["loc"][0]) if first["loc"] else None
     causes = {"extra_forbidden": "unknown_parameter", "missing": "missing_parameter"}

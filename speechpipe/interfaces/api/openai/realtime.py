@@ -1,4 +1,4 @@
-"""`WS /v1/realtime`: live audio as OpenAI's Realtime transcription sessions speak it (GA shape)."""
+"""`WS /v1/realtime`: live audio for clients of OpenAI's Realtime transcription sessions (GA format)."""
 
 import base64
 import binascii
@@ -26,16 +26,17 @@ from speechpipe.serving.live.stream import LiveStream
 CHANNEL = "realtime"
 MAX_APPEND_BYTES = 15 * 2**20
 PIECE = 256 * 1024
-"""Characters of base64 decoded at once: other threads get their turn in between."""
+"""Characters of base64 that are decoded at once, so that other threads can run in between."""
 
 MOST_DIGITS = 18
 MAX_MISTAKES = 100
+"""Invalid events after which the connection is closed."""
 QUERY = ("intent", "model", "resume", "last_seq", "user")
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One message of a client: its event, the audio in it, or what is wrong with it."""
+    """A parsed message: its event, the audio in it, or the error."""
 
     event: dict[str, Any]
     audio: Sequence[bytes]
@@ -43,7 +44,7 @@ class Parsed:
 
 
 class Talking:
-    """One client of this interface, before and after its stream is there."""
+    """A client of this interface; `stream` exists after `open`."""
 
     def __init__(self, service: Service, hub: StreamManager, socket: WebSocket) -> None:
         self._service = service
@@ -59,7 +60,7 @@ class Talking:
         self.stream: LiveStream
 
     def open(self, authorization: str | None) -> None:
-        """Find or make the stream.
+        """Create the client's stream, or find the one that it resumes.
 
         Raises:
             SpeechpipeError: the client is refused.
@@ -104,11 +105,11 @@ class Talking:
         )
 
     def headers(self) -> Mapping[str, str]:
-        """Return what the answer to the upgrade carries."""
+        """Return the headers of the answer to the upgrade."""
         return {"x-request-id": self.stream.id, "x-speechpipe-bundle": self.stream.request.bundle.id}
 
     def greeting(self, kind: str = "session.created") -> Message:
-        """Describe the session."""
+        """Return the message that describes the session."""
         session = {"id": f"sess_{self.stream.id}", "object": "realtime.transcription_session"}
         session |= json.loads(self._session.model_dump_json())
         details = {
@@ -123,14 +124,14 @@ class Talking:
     # ---- messages ----
 
     def say(self, error: SpeechpipeError) -> Message:
-        """Return the message that tells of an error."""
+        """Return an error message."""
         said = error_event(error.cause, public_text(error), param=error.param)
         if (seconds := getattr(error, "retry_after_s", None)) is not None:
             said["error"]["retry_after"] = seconds
         return said
 
     def parse(self, message: str | bytes) -> Parsed:
-        """Return the event in a message, its audio decoded, or what is wrong with it."""
+        """Return the event in a message with its audio decoded, or its error. On a thread for large messages."""
         event: dict[str, Any] = {}
         try:
             event = _event(message)
@@ -139,19 +140,19 @@ class Talking:
             return Parsed(event, (), wrong)
 
     def before(self, parsed: Parsed) -> Callable[[], None] | None:
-        """Return the look for new cards, if an update names a model that is not known."""
+        """Return the function that looks for new cards, if an update names an unknown model."""
         if parsed.event.get("type") != "session.update":
             return None
         try:
             transcription = self._session.updated(parsed.event.get("session")).input.transcription
-        except SpeechpipeError:  # `obey` says what is wrong
+        except SpeechpipeError:  # `obey` reports the error
             return None
         name = (transcription.model if transcription is not None else None) or "default"
         catalogue = self._service.catalogue
         return None if name in CHAMPION_NAMES or catalogue.knows(name) else catalogue.look_again
 
     def obey(self, parsed: Parsed) -> None:
-        """Take one event of the client; what is wrong with it is answered, and the session goes on."""
+        """Handle one event of the client; an error is answered, and the session continues."""
         try:
             if parsed.wrong is not None:
                 raise parsed.wrong
@@ -163,7 +164,7 @@ class Talking:
             event_id = event_id if isinstance(event_id, str) else None
             self._put(error_event(wrong.cause, public_text(wrong), param=wrong.param, event_id=event_id))
             if self._mistakes > MAX_MISTAKES:
-                self.stream.command(Fail(BadInput("too many messages that mean nothing", cause="unknown_message")))
+                self.stream.command(Fail(BadInput("too many invalid messages", cause="unknown_message")))
 
     def _obey(self, event: dict[str, Any], audio: Sequence[bytes]) -> None:
         match event.get("type"):
@@ -201,7 +202,7 @@ class Talking:
         bundle = new.choice(self._pin).bundle
         if (new.wire, bundle.name, new.input.transcription) != old_parts:
             if self.stream.received_bytes:
-                text = "format and transcription cannot change once audio was sent; turn_detection can"
+                text = "format and transcription cannot change after audio was sent; turn_detection can"
                 raise InvalidParameter(text, param="session.audio.input", cause="session_in_use")
             self._session = new
             self.stream.command(Restart(replace(self._request(), id=self.stream.id)))
@@ -229,7 +230,7 @@ def router(service: Service, hub: Callable[[], StreamManager]) -> APIRouter:
 def _event(message: str | bytes) -> dict[str, Any]:
     if isinstance(message, bytes):
         raise BadInput(
-            "events are JSON text; audio goes base64 into input_audio_buffer.append", cause="unknown_message"
+            "events are JSON text; send audio as base64 in input_audio_buffer.append", cause="unknown_message"
         )
     try:
         event = json.loads(message)
@@ -241,10 +242,10 @@ def _event(message: str | bytes) -> dict[str, Any]:
 
 
 def _audio(event: dict[str, Any]) -> Sequence[bytes]:
-    """Return the audio of an append in pieces; takes it out of the event.
+    """Return the audio of an append event in pieces, and remove it from the event.
 
     Raises:
-        InvalidParameter: it is not base64 text, or too much.
+        InvalidParameter: it is not base64 text, or too long.
     """
     if event.get("type") != "input_audio_buffer.append":
         return ()

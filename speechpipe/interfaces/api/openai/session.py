@@ -1,4 +1,4 @@
-"""What a Realtime transcription session is set to: OpenAI's `session` object, checked, and in our terms."""
+"""The settings of a Realtime transcription session: OpenAI's `session` object, validated and converted."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ from speechpipe.types import Notice
 
 PCM_RATE_HZ = 24_000
 MIN_COMMIT_S = 0.1
-"""A commit of less audio is an error, as OpenAI has it."""
+"""A commit of less audio is an error, as in OpenAI's API."""
 
 
 class _Part(BaseModel):
@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Pcm(_Part):
-    """16 bits, little-endian, mono."""
+    """16-bit little-endian mono PCM."""
 
     type: Literal["audio/pcm"]
     rate: int = Field(PCM_RATE_HZ, ge=8000, le=48_000)
@@ -36,7 +36,7 @@ class Telephone(_Part):
 
 
 class Transcription(_Part):
-    """Which bundle; `model` as in uploads."""
+    """The bundle (`model`, as in uploads), language and prompt."""
 
     model: str | None = None
     language: str | None = None
@@ -44,7 +44,7 @@ class Transcription(_Part):
 
 
 class TurnDetection(ServerVad):
-    """As in uploads. What concerns responses of a conversation is taken and means nothing here."""
+    """Turn detection as in uploads. Fields that concern responses are accepted and have no effect."""
 
     idle_timeout_ms: int | None = Field(None, ge=1000, le=3_600_000)
     create_response: bool | None = None
@@ -52,7 +52,7 @@ class TurnDetection(ServerVad):
 
 
 class AudioInput(_Part):
-    """Everything about the sound."""
+    """The settings of the audio input."""
 
     format: Annotated[Pcm | Telephone, Field(discriminator="type")] = Pcm(type="audio/pcm")
     transcription: Transcription | None = Transcription()
@@ -73,40 +73,40 @@ class Session(_Part):
 
     @property
     def input(self) -> AudioInput:
-        """The audio."""
+        """The audio input."""
         return self.audio.input
 
     @property
     def manual(self) -> bool:
-        """Whether the client says where segments end."""
+        """Whether the client decides where segments end."""
         return self.input.turn_detection is None
 
     @property
     def wire(self) -> WireFormat:
-        """The audio as it comes."""
+        """The format of the incoming audio."""
         if isinstance(self.input.format, Pcm):
             return WireFormat("linear16", self.input.format.rate)
         return WireFormat({"audio/pcmu": "mulaw", "audio/pcma": "alaw"}[self.input.format.type], 8000)
 
     @property
     def notices(self) -> list[Notice]:
-        """What is taken and does nothing."""
+        """Notices of settings that have no effect."""
         reduction = Notice("parameter_ignored", "noise_reduction was not honoured")
         return [reduction] if self.input.noise_reduction else []
 
     def choice(self, pin: Assignment) -> Choice:
-        """Return who answers, with this session's parameters.
+        """Return the bundle and arm for this session, with its parameters.
 
         Raises:
-            UnknownName: no such model.
-            InvalidParameter: a parameter out of bounds.
+            UnknownName: there is no such model.
+            InvalidParameter: a parameter is out of bounds.
         """
         detection = self.input.turn_detection
         transcription = self.input.transcription or Transcription()
         return pin.choose(transcription.model or "default", detection.changes() if detection else None)
 
     def asked(self, pin: Assignment) -> TranscriptionRequest:
-        """Return what is asked of the bundle."""
+        """Return the transcription request for this session."""
         transcription = self.input.transcription or Transcription()
         choice = self.choice(pin)
         return TranscriptionRequest(
@@ -118,10 +118,10 @@ class Session(_Part):
         )
 
     def updated(self, changes: Any) -> "Session":
-        """Return this session with the given parts replaced; what is not named stays.
+        """Return this session with the given parts replaced; parts that are not named stay unchanged.
 
         Raises:
-            InvalidParameter: the message names the part.
+            InvalidParameter: the changes are invalid; the message names the part.
         """
         if not isinstance(changes, dict):
             raise InvalidParameter("session must be an object", param="session")
@@ -134,7 +134,7 @@ class Session(_Part):
 
 
 def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return `old` with `new` laid over it; objects are merged, except those whose type changes."""
+    """Return `old` updated by `new`, recursively; an object whose `type` changes is replaced."""
     merged = dict(old)
     for key, value in new.items():
         before = old.get(key)

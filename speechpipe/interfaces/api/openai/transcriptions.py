@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions` and `GET /v1/models`, as OpenAI's clients speak them."""
+"""`POST /v1/audio/transcriptions` and `GET /v1/models` for clients of OpenAI's API."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ from speechpipe.types import Bundle
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The text, in the format that was asked for.",
+        "description": "The text, in the requested format.",
         "content": {
             "application/json": {"schema": {"type": "object"}},
             "text/plain": {"schema": {"type": "string"}},
@@ -41,14 +41,14 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
             "text/event-stream": {"schema": {"type": "string"}},
         },
     },
-    202: {"description": "A person must answer first; `status_url` says where the answer will be."},
+    202: {"description": "A reviewer must answer first; `status_url` is where the answer will be."},
 }
 
 SHOWN = ("id", "bundle", "degree", "author", "accounting", "warnings")
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events that give back file and place however they end, even if nobody ever listened."""
+    """Server-sent events that release the file and the admission however they end, even if they were never sent."""
 
     def __init__(self, upload: "Upload", events: AsyncIterator[str], held: contextlib.AsyncExitStack) -> None:
         unbuffered = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -57,13 +57,13 @@ class EventStream(StreamingResponse):
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events, then let go."""
+        """Send the events, then release file and admission."""
         async with self._held, self._upload.noticing_hangup():
             await super().__call__(scope, receive, send)
 
 
 class Upload:
-    """One upload on its way through the server; `work` runs on a thread, everything else on the event loop."""
+    """An upload in progress. `work`, `open` and event iteration run on a thread, everything else on the event loop."""
 
     def __init__(self, service: Service, request: Request, fields: UploadFields, tenant: str) -> None:
         self._service = service
@@ -91,7 +91,7 @@ class Upload:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every answer carries."""
+        """The headers of every answer."""
         return {
             "x-request-id": self.asked.id,
             "x-speechpipe-bundle": self.asked.bundle.id,
@@ -100,11 +100,11 @@ class Upload:
         }
 
     def open(self, file: BinaryIO) -> Transcription:
-        """Open the audio; blocks, so on a thread."""
+        """Open the audio. Blocks: runs on a thread."""
         return Transcription(self._service, file, self.asked, self._gone.is_set)
 
     def work(self, file: BinaryIO) -> Result | None:
-        """Do everything; blocks, so on a thread. None: a person must answer first."""
+        """Transcribe the upload. Blocks: runs on a thread. Returns None if a reviewer must answer first."""
         if self.asked.terms.degree is Degree.HUMAN_ONLY:
             hand_over(self._service, file, self.asked, self.job)
             return None
@@ -115,10 +115,10 @@ class Upload:
         return None if self._review(transcription, result) else result
 
     def _review(self, transcription: Transcription, result: Result) -> bool:
-        """Have people look at the result where they are to; return whether the client must wait for them.
+        """Give the result to the review service; return whether the client must wait for a reviewer.
 
         Raises:
-            StoreUnavailable: it must, and that cannot be written down.
+            StoreUnavailable: a reviewer must answer, and the task cannot be stored.
         """
         if not self.asked.terms.followed:
             return False
@@ -128,7 +128,7 @@ class Upload:
 
     @contextlib.asynccontextmanager
     async def noticing_hangup(self) -> AsyncIterator[None]:
-        """While inside, tell the work to stop when the client hangs up."""
+        """While inside, signal the work to stop when the client disconnects."""
 
         async def watch() -> None:
             while (await self._request.receive())["type"] != "http.disconnect":
@@ -142,13 +142,13 @@ class Upload:
             watcher.cancel()
 
     def response(self, result: Result | None) -> Response:
-        """Return the answer in the format that was asked for, or where it will be."""
+        """Return the answer in the requested format, or the status URL."""
         fields = self._fields
         if result is None:
             return review_jobs.response(self.job, {**self.headers, "x-speechpipe-author": ""})
         headers = self.headers
         if result.notices:
-            # Formats without a place for warnings carry them here; JSON in ASCII is a valid header value.
+            # Formats without a place for warnings carry them in a header, as ASCII JSON.
             headers["x-speechpipe-warnings"] = json.dumps([documents.notice(item) for item in result.notices])
         if fields.response_format == "text":
             return PlainTextResponse(result.text + "\n", headers=headers)
@@ -179,7 +179,7 @@ class Upload:
         return document | {"speechpipe": {key: details[key] for key in SHOWN}}
 
     async def events(self, transcription: Transcription, limiter: CapacityLimiter) -> AsyncIterator[str]:
-        """Yield server-sent events: a delta for every utterance, then the whole text."""
+        """Yield server-sent events: a delta for each utterance, then the whole text."""
         utterances = transcription.run()
         spoken = False
         try:
@@ -198,7 +198,7 @@ class Upload:
             utterances.close()
 
     def replayed(self, result: Result) -> Response:
-        """Return the events of a result that had to be whole before anything of it was delivered."""
+        """Return the events of a result that was complete before any of it could be delivered."""
         texts = [utterance.transcript.text for _, utterance in result.utterances if utterance.transcript.text]
         deltas = [f" {text}" if number else text for number, text in enumerate(texts)]
         events = [_event({"type": "transcript.text.delta", "delta": delta}) for delta in deltas]
@@ -215,12 +215,12 @@ def _language(bundle: Bundle) -> str:
 
 
 def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRouter:
-    """Return the routes. `arrivals`: places for bodies that still arrive; `stopping`: whether the server stops."""
+    """Return the routes. `arrivals`: places for arriving bodies; `stopping`: whether the server is stopping."""
     routes = APIRouter(prefix="/v1")
     limiter_of: list[CapacityLimiter] = []
 
     def limiter() -> CapacityLimiter:
-        # Made on first use because it belongs to a running event loop. One thread for each admitted upload.
+        # Created on first use, because a limiter belongs to a running event loop. One thread for each admitted upload.
         if not limiter_of:
             limiter_of.append(CapacityLimiter(service.settings.max_uploads))
         return limiter_of[0]
@@ -237,7 +237,7 @@ def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRoute
                 file, fields = await read_form(request, service.settings, stopping)
             held.push_async_callback(file.close)
             if fields.model not in CHAMPION_NAMES and not service.catalogue.knows(fields.model):
-                await to_thread.run_sync(service.catalogue.look_again)  # its card may have come since
+                await to_thread.run_sync(service.catalogue.look_again)  # its card may have been added since
             upload = Upload(service, request, fields, tenant)
             held.enter_context(service.admission.admitted(tenant))
             if fields.stream and upload.asked.terms.degree is Degree.FULL:
@@ -253,7 +253,7 @@ def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRoute
     @routes.get("/models")
     @access(Role.CALLER)
     def models() -> dict[str, Any]:
-        """List the bundles; the first two names mean the champion."""
+        """List the bundles. The first two names are aliases of the champion."""
         catalogue = service.catalogue
         here = [item for item in catalogue.names if not catalogue.missing(catalogue.bundle(item))]
         names = [*CHAMPION_NAMES, *(item for item in here if item not in CHAMPION_NAMES)]

@@ -1,1 +1,1 @@
-"""HTTP for people who review results, and for clients who wait for them."""
+"""HTTP routes for reviewers, and for clients that wait for their answers."""

@@ -1,4 +1,4 @@
-"""Uploads that a person must answer first: 202 with where the answer will be, then the answer."""
+"""Uploads that wait for a reviewer: a 202 with the status URL, then the answer."""
 
 from typing import Annotated, Any
 
@@ -18,13 +18,13 @@ PREFIX = "/v1/audio/transcriptions"
 RETRY_AFTER_S = 15
 
 CAUSES = {
-    "audio_expired": "its audio was deleted before a person had heard it",
-    "nobody_could": "several people tried and could not write down what is said",
+    "audio_expired": "its audio was deleted before a reviewer answered",
+    "nobody_could": "several reviewers could not understand it",
 }
 
 
 def job(asked: TranscriptionRequest, fields: UploadFields, now: float, callback: str, prefix: str = "") -> Job:
-    """Return what it takes to answer an upload later. `prefix`: under which a proxy serves this server."""
+    """Return the job of an upload that a reviewer may have to answer. `prefix`: the path prefix of a proxy."""
     document = {
         "status_url": f"{prefix}{PREFIX}/{asked.id}",
         "format": fields.response_format,
@@ -36,7 +36,7 @@ def job(asked: TranscriptionRequest, fields: UploadFields, now: float, callback:
 
 
 def response(found: Job, headers: dict[str, str], done: int = 0, of: int = 0) -> Response:
-    """Return where the answer will be."""
+    """Return the 202 answer with the status URL; `done` of `of` parts are answered."""
     body: dict[str, Any] = {"id": found.id, "status": found.state, "status_url": found.document["status_url"]}
     body["speechpipe"] = {"degree": found.document["degree"], "author": None, "answered": done, "parts": of or None}
     more = {"Location": found.document["status_url"], "Retry-After": str(RETRY_AFTER_S)}
@@ -52,7 +52,7 @@ def router(service: Service) -> APIRouter:
     )
     @access(Role.CALLER, 404, 410, 503)
     def status(id_: Annotated[str, Path(max_length=64)], tenant: Annotated[str, Depends(name)]) -> Response:
-        """Answer with the text of an upload that waited for a person; 202 while it still does."""
+        """Return the text of an upload that waited for a reviewer; 202 while it still does."""
         found, tasks = reviewing_of(service).operations.waiting(id_, tenant)
         if found.state == FAILED:
             raise NotAnswered(f"{id_} has no answer: {CAUSES[found.cause]}", cause=found.cause)

@@ -1,4 +1,4 @@
-"""Reviews as a whole over HTTP: how far things are, what they say, out to other tools and back."""
+"""HTTP routes of all reviews: overview, statistics, export and import."""
 
 import json
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from speechpipe.serving.engine import Service
 
 
 def router(service: Service) -> APIRouter:
-    """Return the routes, which come before those of one task."""
+    """Return the routes, which must be matched before those of one task."""
     routes = APIRouter(prefix="/v1/reviews")
     Mine = Annotated[ReviewContext, Depends(context_of(service))]  # noqa: N806 - a type
 
     @routes.get("")
     @access(Role.REVIEWER, 503)
     def overview(mine: Mine, most: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
-        """Count tasks by state and by why, and list those that wait, the most urgent first."""
+        """Count tasks by state and reason, and list the waiting ones, most urgent first."""
         task_stats = mine.reviewing.operations.task_stats
         with translating_store_errors():
             counts = task_stats.counts(mine.who.tenant)
@@ -39,7 +39,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/report")
     @access(Role.REVIEWER, 503)
     def report(mine: Mine, days: Annotated[float, Query(gt=0, le=3660)] = 90.0) -> dict[str, Any]:
-        """Say how the bundles stand with the people who looked at their results."""
+        """Return the review statistics of the bundles."""
         policy = mine.reviewing.book.policy(mine.who.tenant or "")
         since = service.clock() - days * 86_400.0
         found = mine.reviewing.operations.people(since, bound=policy.bound, delta=policy.delta, tenant=mine.who.tenant)
@@ -52,11 +52,11 @@ def router(service: Service) -> APIRouter:
         mine: Mine,
         format: Literal["label-studio", "manifest"] = "label-studio",  # noqa: A002
     ) -> Response:
-        """Write open and answered reviews for Label Studio (a list), or answered ones as a manifest (JSON lines)."""
+        """Export open and answered reviews for Label Studio (a list), or answered ones as a manifest (JSON lines)."""
         base = str(request.base_url).rstrip("/")
         found = exported(mine.reviewing.operations, format, AudioOf(f"{base}/v1/reviews/", "/audio"), mine.who.tenant)
         with translating_store_errors():
-            first = next(found, None)  # what is wrong shows before the answer begins
+            first = next(found, None)  # errors are raised before the answer begins
         kind = "application/x-ndjson" if format == "manifest" else "application/json"
         return StreamingResponse(_written(first, found, lines=format == "manifest"), media_type=kind)
 
@@ -65,9 +65,9 @@ def router(service: Service) -> APIRouter:
     @routes.post("/import")
     @access(Role.REVIEWER, 503, body=Body.IMPORT)
     async def take(request: Request, mine: Mine) -> dict[str, Any]:
-        """Take an export of Label Studio back."""
+        """Import answers from a Label Studio export."""
         body = await request.body()
-        if not importing:  # belongs to a running event loop
+        if not importing:  # created on first use, because a limiter belongs to a running event loop
             importing.append(CapacityLimiter(1))
 
         def work() -> Outcome:

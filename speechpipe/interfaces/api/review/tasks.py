@@ -1,4 +1,4 @@
-"""One review over HTTP: claim it, listen, keep what is done so far, answer."""
+"""HTTP routes of one review task: claim, audio, draft of the answer, answer."""
 
 from typing import Annotated, Any
 
@@ -26,20 +26,20 @@ class _Body(BaseModel):
 
 
 class Claim(_Body):
-    """Who asks."""
+    """The reviewer's display name."""
 
     reviewer: str = Field("", max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
 
 
 class Held(_Body):
-    """Proof that it is theirs."""
+    """The lease of a task."""
 
     lease: str = Field(min_length=1, max_length=64)
-    step_s: Seconds = 0.0  # working time since the last message
+    step_s: Seconds = 0.0  # working time since the last request
 
 
 class Renewal(Held):
-    """Work in progress, if there is any."""
+    """A renewal, with the draft of the answer if there is one."""
 
     segments: list[Any] | None = None
 
@@ -51,14 +51,14 @@ class Submission(Held):
 
 
 class Skip(Held):
-    """Why not."""
+    """The reason for skipping."""
 
     reason: str = Field(max_length=32)
     note: str = Field("", max_length=500)
 
 
 def router(service: Service) -> APIRouter:
-    """Return the routes. An API key reviews its own tenant's audio, a reviewer's key everybody's."""
+    """Return the routes. An API key gives access to its own tenant's tasks, a reviewer's key to all."""
     routes = APIRouter(prefix="/v1/reviews")
 
     Mine = Annotated[ReviewContext, Depends(context_of(service))]  # noqa: N806 - a type
@@ -68,14 +68,14 @@ def router(service: Service) -> APIRouter:
     @routes.get("/{id_}")
     @access(Role.REVIEWER, 404, 409, 503)
     def task(id_: Id, lease: Annotated[str, Query(max_length=64)], mine: Mine) -> dict[str, Any]:
-        """Show a task to whoever holds it."""
+        """Return a task to the holder of its lease."""
         with translating_store_errors():
             return mine.shown(mine.reviewing.operations.queue.held(mine.task(id_), lease))
 
     @routes.post("/{id_}/renew")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
     def renew(id_: Id, body: Renewal, mine: Mine) -> dict[str, Any]:
-        """Keep a lease, and work in progress."""
+        """Extend a lease, and store the draft of the answer."""
         found = mine.task(id_)
         work = None if body.segments is None else read_answer(found, body.segments, whole=False)
         with translating_store_errors():
@@ -84,7 +84,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/{id_}/release")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
     def release(id_: Id, body: Held, mine: Mine) -> dict[str, Any]:
-        """Give a task back."""
+        """Return a task to the queue."""
         mine.task(id_)
         with translating_store_errors():
             mine.reviewing.operations.queue.release(id_, body.lease)
@@ -93,7 +93,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/{id_}/skip")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
     def skip(id_: Id, body: Skip, mine: Mine) -> dict[str, Any]:
-        """Say that one cannot do a task."""
+        """Skip a task that the reviewer cannot do."""
         mine.task(id_)
         with translating_store_errors():
             found = mine.reviewing.operations.queue.skip(id_, body.lease, body.reason, body.note)
@@ -105,7 +105,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/{id_}/submit")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
     def submit(id_: Id, body: Submission, mine: Mine) -> dict[str, Any]:
-        """Answer a task; the answer is stored when this answers. The same again under that lease: nothing changes."""
+        """Submit the answer to a task; it is stored before this responds. Repeating it has no effect."""
         done = mine.reviewing.operations.submit(id_, mine.who, body.lease, body.segments, body.step_s)
         compared = done.compared.get("units", ())
         edits, words = (sum(unit[name] for unit in compared) for name in ("edits", "words"))
@@ -116,10 +116,10 @@ def router(service: Service) -> APIRouter:
 
 
 def _claiming(routes: APIRouter, service: Service) -> None:
-    @routes.post("/claim", response_model=None, responses={204: {"description": "There is none."}})
+    @routes.post("/claim", response_model=None, responses={204: {"description": "There is no task."}})
     @access(Role.REVIEWER, 503, body=Body.JSON)
     def claim(body: Claim, request: Request) -> Any:
-        """Hand out the most urgent task whose audio is on this server; 204 if there is none."""
+        """Lease the most urgent task whose audio is on this server; 204 if there is none."""
         mine = ReviewContext(
             reviewing_of(service),
             auth.reviewer(request.headers.get("authorization"), service.settings, body.reviewer.strip()),
@@ -134,7 +134,7 @@ def _hearing(routes: APIRouter, service: Service) -> None:
     @routes.get("/{id_}/audio", response_class=FileResponse, response_model=None, responses=also("audio/flac"))
     @access(Role.REVIEWER, 404, 503)
     def audio(id_: Id, mine: Mine) -> Response:
-        """Send the audio of a task: FLAC, 16 kHz, mono."""
+        """Return the audio of a task: FLAC, 16 kHz, mono."""
         path = mine.reviewing.audio_of(mine.task(id_))
         headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
         return FileResponse(path, media_type="audio/flac", headers=headers)
