@@ -1,4 +1,4 @@
-"""Human review: levels of automation, sampling of results for reviewers, and estimates from their answers.
+"""Human review: degrees of automation, sampling of results for reviewers, and estimates from their answers.
 
 Depends on texts, times and confidences, not on audio or recognizers.
 """
@@ -9,7 +9,7 @@ from enum import StrEnum
 class ReviewReason(StrEnum):
     """Why a session is reviewed."""
 
-    DEGREE = "degree"  # the level of automation delivers nothing without a reviewer
+    DEGREE = "degree"  # the degree of automation delivers nothing without a reviewer
     UNSURE = "unsure"  # the confidence is too low for delivery without a reviewer
     DISAGREEMENT = "disagreement"  # two bundles returned different texts
     DOUBTFUL = "doubtful"  # low confidence, but delivered

@@ -1,4 +1,4 @@
-"""The sink that lowers the level of automation by one when an alarm fires, where the policy asks for it."""
+"""The sink that lowers the degree of automation by one when an alarm fires, where the policy asks for it."""
 
 import logging
 from collections.abc import Callable, Sequence

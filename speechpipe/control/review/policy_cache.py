@@ -33,13 +33,13 @@ class PolicyCache:
     """Thread-safe. `refresh` and `judge` raise errors of the store; all other methods use what is cached.
 
     The policies are those of the store once it has been read, and those of the copy in the state directory before. If
-    neither can be read, the policies are unknown: `assist` applies to all tenants, or the default level if lower.
+    neither can be read, the policies are unknown: `assist` applies to all tenants, or the default degree if lower.
     """
 
     def __init__(
         self, operations: ReviewOperations, copy: Path, clock: Callable[[], float], default: Degree = Degree.FULL
     ) -> None:
-        """Read the copy. `default` is the level of tenants without a policy."""
+        """Read the copy. `default` is the degree of tenants without a policy."""
         self._operations = operations
         self._copy = copy
         self._clock = clock

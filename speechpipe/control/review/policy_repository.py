@@ -84,9 +84,9 @@ class Automation:
         return self._write(scope, old, old.policy.changed(changes), ("set", actor, reason))
 
     def demote(self, scope: str, actor: str, reason: str) -> Scoped | None:
-        """Lower the level of a scope by one. A scope without a policy of its own starts from the default policy.
+        """Lower the degree of a scope by one. A scope without a policy of its own starts from the default policy.
 
-        Returns None if the policy does not allow demotion, the level is *assist* or below, or the scope was demoted
+        Returns None if the policy does not allow demotion, the degree is *assist* or below, or the scope was demoted
         less than `DEMOTE_AGAIN_S` ago.
 
         Raises:

@@ -195,7 +195,7 @@ _GUARDS = """
 
 TITLES = {
     "new": "A new capability: a small canary, then a ramp, each step on evidence.",
-    "assist": "Automating a manual task: level shadow, then assist (speechpipe automation); every step is approved.",
+    "assist": "Automating a manual task: degree shadow, then assist (speechpipe automation); every step is approved.",
     "replace": "Replacing a running system: shadow beside the champion, canary, ramp.",
 }
 

@@ -1,4 +1,4 @@
-"""The command line: one file per command family. Nothing heavy is imported until a command runs."""
+"""The command line, with one file for each group of commands. Heavy modules are imported when a command runs."""
 
 from importlib import import_module
 
@@ -51,18 +51,18 @@ def _version(show: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-    traceback: bool = typer.Option(False, ending.TRACEBACK_FLAG, help="Of an unexpected error: show how it came."),
+    traceback: bool = typer.Option(False, ending.TRACEBACK_FLAG, help="Show the traceback of an unexpected error."),
 ) -> None:
-    del version, traceback  # `ending` looks for the second itself: an error may come before flags are read
+    del version, traceback  # `ending` looks for the flag itself, because an error may occur before flags are parsed
 
 
 def main() -> None:
-    """Entry point: 0 all good, 1 something failed, 2 usage."""
+    """Entry point. Exit codes: 0 success, 1 failure, 2 wrong usage."""
     system.one_algebra_thread()
     ending.run(_command)
 
 
 def _command() -> None:
     for family in FAMILIES:
-        import_module(f"speechpipe.interfaces.cli.{family}")  # each adds its commands
+        import_module(f"speechpipe.interfaces.cli.{family}")  # each module adds its commands
     app()

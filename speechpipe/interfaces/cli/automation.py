@@ -1,4 +1,4 @@
-"""`speechpipe automation`: how much the machine may do alone."""
+"""`speechpipe automation`: show and set the degrees of automation."""
 
 import getpass
 import json
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from speechpipe.control.review.changes import PolicyChange
     from speechpipe.control.review.policy_repository import Scoped
 
-group = typer.Typer(help="Degrees of automation: who writes the text, for whom.", no_args_is_help=True)
+group = typer.Typer(help="Degrees of automation: who writes the text, by tenant.", no_args_is_help=True)
 app.add_typer(group, name="automation")
 
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one object.")]
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
 @group.command()
 def show(
     store: StoreOption = "",
-    history: Annotated[int, typer.Option(min=0, help="So many lines of the history.")] = 10,
+    history: Annotated[int, typer.Option(min=0, help="Number of changes to show.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what holds for whom, and what was changed."""
+    """Show the policies by tenant, and the latest changes."""
     from speechpipe.control.review import documents as review_documents
     from speechpipe.foundation.storage.database import translating_store_errors
     from speechpipe.interfaces.cli.options import settings
@@ -44,12 +44,12 @@ def show(
         typer.echo(json.dumps({"scopes": scopes, "history": lines}))
         return
     if not scopes:
-        typer.echo(f"nobody has set a degree: {settings().default_degree} holds for everybody")
+        typer.echo(f"no degree was set: {settings().default_degree} applies to all tenants")
     for row in scopes:
-        demote = "an alarm demotes" if row["demote"] else "alarms change nothing"
+        demote = "alarms demote it" if row["demote"] else "alarms do not change it"
         typer.echo(
-            f"{row['scope']}: {row['degree']}; error of what is delivered unseen {row['bound']:.1%} at most;"
-            f" {row['audit_share']:.1%} drawn at random; {demote}"
+            f"{row['scope']}: {row['degree']}; error of unreviewed text at most {row['bound']:.1%};"
+            f" {row['audit_share']:.1%} sampled at random; {demote}"
         )
     for line in lines:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(line["at"]))
@@ -62,29 +62,29 @@ def set_(
     scope: Annotated[
         str,
         typer.Argument(
-            help="A tenant, or `default` for everybody else. Never type a key here: `speechpipe automation tenant`."
+            help="A tenant, or `default` for all others. Never type a key here: see `speechpipe automation tenant`."
         ),
     ],
-    degree: Annotated[str, typer.Argument(help="human_only, shadow, assist, partial or full; empty: as it is.")] = "",
-    bound: Annotated[float | None, typer.Option(help="Of the mean error of what *partial* delivers unseen.")] = None,
-    delta: Annotated[float | None, typer.Option(help="Chance that the bound is broken.")] = None,
-    audit_share: Annotated[float | None, typer.Option(help="Of the sessions, drawn at random for review.")] = None,
+    degree: Annotated[str, typer.Argument(help="human_only, shadow, assist, partial or full; empty: unchanged.")] = "",
+    bound: Annotated[float | None, typer.Option(help="Largest mean error of text that *partial* delivers.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Probability that the bound is exceeded.")] = None,
+    audit_share: Annotated[float | None, typer.Option(help="Share of the sessions sampled for review.")] = None,
     doubt: Annotated[float | None, typer.Option(help="Confidence below which words are marked.")] = None,
-    doubtful_share: Annotated[float | None, typer.Option(help="Of the doubtful sessions, for review.")] = None,
+    doubtful_share: Annotated[float | None, typer.Option(help="Share of the doubtful sessions to review.")] = None,
     disagreement_share: Annotated[
-        float | None, typer.Option(help="Of the sessions that shadow hears otherwise, for review.")
+        float | None, typer.Option(help="Share of the sessions to review where shadow disagrees.")
     ] = None,
-    demote: Annotated[bool | None, typer.Option(help="By one degree when an alarm fires.")] = None,
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; needed to lower the degree of `default`.")] = "",
-    by: Annotated[str, typer.Option(help="Who does it; without: the user of this machine.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Also for a tenant of which nothing is known yet.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Lower that of `default` without being asked.")] = False,
+    demote: Annotated[bool | None, typer.Option(help="Lower the degree by one when an alarm fires.")] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; required to lower the degree of `default`.")] = "",
+    by: Annotated[str, typer.Option(help="Name of the operator. Default: the user of this machine.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Accept a tenant that is not known yet.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Lower that of `default` without confirmation.")] = False,
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Say how much the machine may do alone. Running servers follow within two seconds.
+    """Set the automation policy of a tenant or of `default`. Running servers apply it within two seconds.
 
-    To lower the degree of `default` takes a --reason, and a confirmation: its effect is stated and asked for, or --yes.
+    Lowering the degree of `default` requires a --reason, and a confirmation of its effect (or --yes).
     """
     from speechpipe.control.review import documents as review_documents
     from speechpipe.control.review.changes import PolicyChange
@@ -102,7 +102,7 @@ def set_(
     }
     changes = {name: value for name, value in named.items() if value is not None}
     if not changes:
-        raise InvalidParameter("say what is to change, such as the degree", param="degree")
+        raise InvalidParameter("name at least one field to change, such as the degree", param="degree")
     wanted = PolicyChange(changes, by or getpass.getuser(), reason.strip(), force=force, confirm=yes)
     meant, found = _changed(store, scope, wanted)
     document = review_documents.policy(meant, found)
@@ -110,7 +110,7 @@ def set_(
 
 
 def _changed(store: str, scope: str, wanted: "PolicyChange") -> "tuple[str, Scoped]":
-    """Make a change after the checks that the server makes, too; return the scope that was meant, and it."""
+    """Change a policy with the same checks as the server's; return the resolved scope and the policy."""
     from speechpipe.control.review.changes import ChangeChecks
     from speechpipe.control.review.scopes import Scopes
     from speechpipe.foundation.storage.database import translating_store_errors
@@ -132,12 +132,12 @@ def _changed(store: str, scope: str, wanted: "PolicyChange") -> "tuple[str, Scop
 
 
 def _terminal() -> bool:
-    """Whether a person can be asked."""
+    """Whether standard input is a terminal, so that the user can be asked."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _confirmed(check: Callable[[bool], str], *, yes: bool) -> str:
-    """Return what `check` returns; what it wants confirmed is asked of the person at the terminal, if there is one."""
+    """Return what `check` returns, after asking the user at a terminal to confirm the effect if that is needed."""
     from speechpipe.errors import InvalidParameter
 
     try:
@@ -155,7 +155,7 @@ def _confirmed(check: Callable[[bool], str], *, yes: bool) -> str:
 
 @group.command()
 def tenant() -> None:
-    """Print the tenant of an API key. The key is asked for, or read from standard input: it is never an argument."""
+    """Print the tenant of an API key. The key is asked for, or read from standard input; it is never an argument."""
     from speechpipe.errors import InvalidParameter
     from speechpipe.foundation.tenants import tenant_of
 

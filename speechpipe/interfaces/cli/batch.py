@@ -1,4 +1,4 @@
-"""Many files through one service: each gets its text or its error, none stops the others."""
+"""Transcription of many files by one service: each yields its text or its error, independently of the others."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ SUFFIXES = {Format.TEXT: ".txt", Format.SRT: ".srt", Format.VTT: ".vtt"}
 
 
 class Batch:
-    """Transcribes as many files at once as there are workers, and tells of them in the order given."""
+    """Transcribes as many files at once as there are workers, and reports them in the given order."""
 
     def __init__(self, format_: Format, output: Path | None, request: Callable[[], TranscriptionRequest]) -> None:
         self._format = format_
@@ -36,7 +36,7 @@ class Batch:
         self.results: list[tuple[str, Result]] = []
 
     def run(self, service: Service, files: list[str]) -> int:
-        """Start the service, transcribe, print or write; return how many files failed."""
+        """Start the service and transcribe the files; return how many failed."""
         if self._output is not None:
             self._output.mkdir(parents=True, exist_ok=True)
         failed = 0
@@ -46,7 +46,7 @@ class Batch:
             running: deque[Future[Result]] = deque()
             waiting = iter(files)
             for file, target in zip(files, targets, strict=True):
-                # A window, not all at once: results of ten thousand files need not be held.
+                # A sliding window, so that the results of thousands of files are not held in memory.
                 for another in islice(waiting, 2 * at_once - len(running)):
                     running.append(threads.submit(self._transcribe, service, another, progress))
                 try:
@@ -66,7 +66,7 @@ class Batch:
         with ThreadPoolExecutor(count) as threads:
             try:
                 yield threads
-            except BaseException:  # Ctrl-C must not wait for a three-hour file
+            except BaseException:  # Ctrl-C must not wait for a long file
                 self._stop.set()
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -84,7 +84,7 @@ class Batch:
             progress.print(f"{file}: {text}")
         elif text is not None:
             progress.print(text)
-        if self._format in SUFFIXES and not result.text:  # JSON has it in so many words
+        if self._format in SUFFIXES and not result.text:  # JSON has the cause itself
             progress.say(f"speechpipe: {file}: {_why_no_text(result)}")
         for notice in result.notices:
             progress.say(f"speechpipe: {file}: {notice.message}")
@@ -109,7 +109,7 @@ class Batch:
         return captions.srt(lines) if self._format is Format.SRT else captions.vtt(lines)
 
     def _targets(self, files: list[str]) -> list[Path | None]:
-        """Return where each file's text goes; two inputs of one name never overwrite each other."""
+        """Return the output path of each file; inputs of the same name get different ones."""
         if self._output is None:
             return [None] * len(files)
         suffix = SUFFIXES.get(self._format, ".json")
@@ -125,7 +125,7 @@ class Batch:
 
 
 def _spoken(result: Result) -> str:
-    """Return the text; that of several channels on a line each."""
+    """Return the text; with several channels, one line for each."""
     if len(result.channels) == 1:
         return result.text
     lines = {channel.index: [one.transcript.text for one in channel.utterances] for channel in result.channels}
@@ -136,14 +136,14 @@ def _why_no_text(result: Result) -> str:
     causes = Counter(str(one.transcript.null_cause) for _, one in result.utterances)
     if not causes:
         return f"no speech was found in {result.duration_s:.1f} s"
-    return "speech was found and no text: " + ", ".join(f"{cause} ({count})" for cause, count in causes.items())
+    return "speech was found, but no text: " + ", ".join(f"{cause} ({count})" for cause, count in causes.items())
 
 
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
-    """Open a file; a pipe is copied to a temporary file first, for containers that must be searched."""
+    """Open a file; a pipe is first copied to a temporary file, because some containers need seeking."""
     with contextlib.ExitStack() as held:
-        # Without a buffer a named pipe can be opened like a file, and says that it cannot be searched.
+        # Without a buffer, a named pipe opens like a file and reports that it cannot seek.
         stream = standard_input() if file == "-" else held.enter_context(Path(file).open("rb", buffering=0))
         if file != "-" and stream.seekable():
             yield held.enter_context(Path(file).open("rb"))

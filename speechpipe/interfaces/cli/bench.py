@@ -1,4 +1,4 @@
-"""`speechpipe bench`: what this machine can do."""
+"""`speechpipe bench`: measurements of this machine and of the detectors."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from speechpipe.interfaces.cli.flags import BundleOption
 if TYPE_CHECKING:
     from speechpipe.bench.capacity import Point
 
-bench = typer.Typer(help="Measure what this machine can do.", no_args_is_help=True)
+bench = typer.Typer(help="Measurements of this machine and of methods.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
 
@@ -25,19 +25,19 @@ app.add_typer(bench, name="bench")
 def capacity(
     audio: Annotated[list[Path], typer.Argument(help="Recordings of speech for the clients to send.", exists=True)],
     bundle: BundleOption = "default",
-    objective_ms: Annotated[float, typer.Option(help="The 95th percentile from endpoint to final.")] = 300.0,
+    objective_ms: Annotated[float, typer.Option(help="Largest 95th percentile from endpoint to final.")] = 300.0,
     seconds: Annotated[float, typer.Option(min=5, help="How long each load is measured.")] = 20.0,
-    first: Annotated[int, typer.Option(min=0, help="Sessions to begin with; 0 = 80 % of the physical limit.")] = 0,
-    most: Annotated[int, typer.Option(min=1, help="Never more sessions than this.")] = 400,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    first: Annotated[int, typer.Option(min=0, help="Sessions to start with; 0 = 80 % of the physical limit.")] = 0,
+    most: Annotated[int, typer.Option(min=1, help="The most sessions to try.")] = 400,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Find how many live sessions this machine holds within a latency; prints its physical limit beside it."""
+    """Find how many live sessions this machine can hold within a latency, beside its physical limit."""
     from speechpipe.bench import capacity as measure
     from speechpipe.bench.recordings import joined
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.serving.engine import Service
 
-    Service(settings(bundle=bundle))  # an unknown bundle is told before anything is measured
+    Service(settings(bundle=bundle))  # reports an unknown bundle before anything is measured
     samples = joined(audio)
     limit = measure.limit_of_all_cores(bundle, samples)
     say = (lambda text: sys.stderr.write(text + "\n")) if as_json else print
@@ -46,7 +46,7 @@ def capacity(
         f" + VAD {limit.vad_per_s:.4f}: {limit.cores} cores could hold {limit.sessions:.1f} sessions"
     )
     first = first or max(1, int(min(0.8 * limit.sessions, most)))
-    # The admission is what this measures for: it is out of the way here.
+    # Admission control is switched off, because its limit is what this measures.
     streams = max(2, round(first * limit.speech_ratio / limit.cores) + 2)
     variables = {"SPEECHPIPE_LIVE_LOAD_LIMIT": "100", "SPEECHPIPE_LIVE_WARM_STREAMS": str(min(streams, 32))}
     variables |= {"SPEECHPIPE_PORT": "0", "SPEECHPIPE_BUNDLE": bundle, "SPEECHPIPE_WORKERS": "1"}
@@ -62,7 +62,7 @@ def capacity(
             return found
 
         points = measure.search(attempt, first, most)
-    # Timings of a shared machine drift: the costs are measured again, and the limit is that of their mean.
+    # Timings on a shared machine drift: the costs are measured again, and the mean is used.
     limit = limit.mean(measure.limit_of_all_cores(bundle, samples))
     held = max((found.sessions for found in points if found.held), default=0)
     share = held / limit.sessions
@@ -78,16 +78,16 @@ def _line(found: "Point") -> str:
         f" p50 {1000 * found.final_p50_s:.0f} p95 {1000 * found.final_p95_s:.0f} ms; endpoint -> final"
         f" p50 {1000 * found.endpoint_p50_s:.0f} p95 {1000 * found.endpoint_p95_s:.0f} ms; partial lag p95"
         f" {1000 * found.partial_p95_s:.0f} ms; {found.finals} finals, {found.lost} lost, {found.refused} refused,"
-        f" {found.late_steps} late client steps; {found.stolen:.0%} of the CPU went to other machines"
+        f" {found.late_steps} late client steps; {found.stolen:.0%} of the CPU was stolen by other machines"
     )
 
 
 @bench.command()
 def detectors(
-    streams: Annotated[int, typer.Option(min=5, help="Streams of each kind.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False,
+    streams: Annotated[int, typer.Option(min=5, help="Simulated streams of each kind.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """Compare the detectors on simulated streams with each other, a plain z-test and (where installed) river's."""
+    """Compare the detectors with a plain z-test and river's detectors (where installed) on simulated streams."""
     from importlib.util import find_spec
 
     from speechpipe.bench import detection
@@ -105,7 +105,7 @@ def detectors(
     if as_json:
         print(json.dumps([asdict(row) for row in found]))
         return
-    print(f"base rate {detection.BASE:.0%}; median delay in values, in brackets the share that was missed")
+    print(f"base rate {detection.BASE:.0%}; median delay in values, with the missed share in brackets")
     print(f"{'detector':18s} {'false / 10k':>12s}" + "".join(f"{f'x{ratio}':>16s}" for ratio in detection.RATIOS))
     for row in found:
         cells = "".join(f"{row.delays[ratio]:9.0f} ({row.missed[ratio]:4.0%})" for ratio in detection.RATIOS)

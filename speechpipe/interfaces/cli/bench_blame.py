@@ -1,4 +1,4 @@
-"""`speechpipe bench blame`: does blame name the stage at fault?"""
+"""`speechpipe bench blame`: how often blame names the faulty stage."""
 
 import json
 import sys
@@ -21,17 +21,17 @@ QUICK_WATCHED = 0.4
 def blame(
     audio: Annotated[Path, typer.Option(help="Manifest: JSON lines with audio, text, speaker.", exists=True)],
     bundle: BundleOption = "default",
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer recordings and episodes: within 5 minutes.")] = False,
-    tune: Annotated[bool, typer.Option("--tune", help="The half of the faults that thresholds are tuned on.")] = False,
-    seeds: Annotated[int, typer.Option(min=0, help="Episodes a fault and severity; 0: 20, with --quick 5.")] = 0,
-    audio_seconds: Annotated[float, typer.Option(min=0, help="Seconds of recordings; 0: 240, with --quick 24.")] = 0,
-    picture: Annotated[Path | None, typer.Option(help="Write the confusion matrix here, as SVG.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer recordings and episodes: up to 5 minutes.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Use the faults that thresholds are tuned on.")] = False,
+    seeds: Annotated[int, typer.Option(min=0, help="Episodes a fault and severity; 0: 20, or 5 with --quick.")] = 0,
+    audio_seconds: Annotated[float, typer.Option(min=0, help="Seconds of recordings; 0: 240, or 24 with --quick.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="Write the confusion matrix to this file, as SVG.")] = None,
     second: Annotated[
         Path | None, typer.Option(help="Another cascade: a directory with `benchmark.py`.", exists=True)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Put faults into the cascade on real recordings; print how often blame names the right stage."""
+    """Inject faults into the cascade on real recordings; print how often blame names the right stage."""
     from speechpipe.bench import blame as benchmark
     from speechpipe.bench import blame_report, laboratory
     from speechpipe.bench.faults.table import FAULTS

@@ -1,4 +1,4 @@
-"""`speechpipe bench rollout`: how often do rollout rules err, and how soon do they act?"""
+"""`speechpipe bench rollout`: error rates and delays of rollout rules."""
 
 import json
 from typing import Annotated
@@ -11,9 +11,9 @@ from speechpipe.interfaces.cli.bench import bench
 @bench.command()
 def rollout(
     runs: Annotated[int, typer.Option(min=20, help="Simulated rollouts of each kind.")] = 500,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Simulate rollouts; compare our rules with a peeked z-test and those of Flagger and Kayenta."""
+    """Simulate rollouts; compare our rules with a repeated z-test and the rules of Flagger and Kayenta."""
     from speechpipe.bench import rollout as benchmark
 
     found = benchmark.document(runs)

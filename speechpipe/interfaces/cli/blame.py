@@ -17,7 +17,7 @@ COLOURS = {"none": "green"}
 
 
 class Format(StrEnum):
-    """How verdicts are written."""
+    """Output formats of verdicts."""
 
     TEXT = "text"
     JSON = "json"
@@ -26,19 +26,19 @@ class Format(StrEnum):
 
 @app.command()
 def blame(
-    since: Annotated[str, typer.Option(help="2026-11-23T10:00 (UTC), or so long ago: 90m, 24h.")] = "6h",
+    since: Annotated[str, typer.Option(help="2026-11-23T10:00 (UTC), or an age: 90m, 24h.")] = "6h",
     window: Annotated[
-        tuple[str, str], typer.Option(help="Instead: from A to B; the change is taken to begin at A.", metavar="A B")
+        tuple[str, str], typer.Option(help="Instead: from A to B, assuming that the change began at A.", metavar="A B")
     ] = ("", ""),
     store: StoreOption = "",
-    tenant_class: Annotated[str, typer.Option(help="Only consumer, or enterprise.")] = "",
-    channel: Annotated[str, typer.Option(help="Only upload, listen or realtime.")] = "",
+    tenant_class: Annotated[str, typer.Option(help="Only this class: consumer or enterprise.")] = "",
+    channel: Annotated[str, typer.Option(help="Only this channel: upload, listen or realtime.")] = "",
     bundle: Annotated[str, typer.Option(help="Only this bundle.")] = "",
     reference: Annotated[int, typer.Option(help="Compare with this reference, instead of the pinned one.")] = 0,
-    format_: Annotated[Format, typer.Option("--format", help="svg: the cascade with the path drawn.")] = Format.TEXT,
-    output: Annotated[Path | None, typer.Option("-o", help="A file instead of standard output.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="svg: a diagram of the cascade.")] = Format.TEXT,
+    output: Annotated[Path | None, typer.Option("-o", help="Write to this file instead of standard output.")] = None,
 ) -> None:
-    """Say which stage degraded, what that rests on, and what would refute it; one verdict a group of traffic."""
+    """Print which stage degraded, the evidence, and what would refute it: a verdict for each group of traffic."""
     from speechpipe.errors import BadInput, InvalidParameter
     from speechpipe.interfaces.cli.watching import cascade, moment, operations
     from speechpipe.interfaces.web.blame import picture
@@ -50,7 +50,7 @@ def blame(
         begin, end = moment(window[0]), moment(window[1])
         onset = begin
         if end <= begin:
-            raise InvalidParameter("the window ends before it begins", param="window")
+            raise InvalidParameter("the window must end after it begins", param="window")
     filters = Filters(tenant_class or None, channel or None, bundle or None)
     found = operations(store).verdicts(begin, end, filters, reference, onset)
     if not found:

@@ -1,4 +1,4 @@
-"""`speechpipe bundles`: what can be run here."""
+"""`speechpipe bundles`: list, show, verify, compare and add bundles."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import typer
 
 from speechpipe.interfaces.cli import app
 
-group = typer.Typer(help="Bundles: VAD + recognizer + every parameter, under one version.", no_args_is_help=True)
+group = typer.Typer(help="Bundles: a VAD, a recognizer and all parameters, under one version.", no_args_is_help=True)
 app.add_typer(group, name="bundles")
 
 
 @group.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False) -> None:
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> None:
     """List the bundles and their parts."""
     from rich.console import Console
     from rich.table import Table
@@ -35,12 +35,12 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one object
         vad, asr = f"{bundle.vad.name} {bundle.vad.version}", f"{bundle.asr.name} {bundle.asr.version}"
         table.add_row(name, bundle.version, vad, asr, " ".join(bundle.languages), bundle.description)
     Console().print(table)
-    typer.echo("* the champion: what `default` and `whisper-1` mean on the wire")
+    typer.echo("* the champion: what `default` and `whisper-1` mean in requests")
 
 
 @group.command("show")
 def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
-    """Show a bundle with every parameter and check the hashes of its files; exit code 1 if one is wrong."""
+    """Show a bundle with all parameters, and verify its files; exit code 1 if one is wrong."""
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.serving.engine import Service
     from speechpipe.serving.transcription import documents
@@ -63,8 +63,8 @@ def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
 
 
 @group.command()
-def verify(name: Annotated[str, typer.Argument(help="A bundle; without: all.")] = "") -> None:
-    """Check the hashes of all files of a bundle and print its own; exit code 1 if one is wrong."""
+def verify(name: Annotated[str, typer.Argument(help="A bundle. Default: all.")] = "") -> None:
+    """Verify the hashes of a bundle's files, and print the bundle's hash; exit code 1 if one is wrong."""
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.serving.engine import Service
 
@@ -83,10 +83,10 @@ def verify(name: Annotated[str, typer.Argument(help="A bundle; without: all.")] 
 
 @group.command()
 def diff(
-    first: Annotated[str, typer.Argument(help="A bundle, or one version of it: name@version.")],
-    second: Annotated[str, typer.Argument(help="Another.")],
+    first: Annotated[str, typer.Argument(help="A bundle: name, or name@version.")],
+    second: Annotated[str, typer.Argument(help="Another bundle.")],
 ) -> None:
-    """Print what differs between two bundles, a line for each parameter; exit code 1 if anything does."""
+    """Print the differences of two bundles, one line for each parameter; exit code 1 if there are any."""
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.serving.engine import Service
 
@@ -99,13 +99,13 @@ def diff(
 
 @group.command()
 def add(
-    card: Annotated[Path | None, typer.Argument(help="The card of a bundle, a VAD or a recognizer, as TOML.")] = None,
-    derive: Annotated[str, typer.Option("--from", help="Instead of a card: make a variant of this bundle.")] = "",
-    name: Annotated[str, typer.Option(help="Of the variant.")] = "",
-    version: Annotated[str, typer.Option(help="Of the variant.")] = "1.0.0",
+    card: Annotated[Path | None, typer.Argument(help="The card of a bundle, VAD or recognizer, as TOML.")] = None,
+    derive: Annotated[str, typer.Option("--from", help="Instead of a card: derive a variant of this bundle.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the variant.")] = "",
+    version: Annotated[str, typer.Option(help="Version of the variant.")] = "1.0.0",
     set_: Annotated[list[str] | None, typer.Option("--set", help="vad.NAME=value or asr.NAME=value.")] = None,
 ) -> None:
-    """Add a card to your own models; a version that is known never changes. Running servers find it when it is used.
+    """Add a card to your models folder; existing versions never change. Running servers find it on first use.
 
     Example: speechpipe bundles add --from default --name tuned --version 1.1.0 --set asr.maxwpf=8
     """

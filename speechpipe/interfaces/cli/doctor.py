@@ -1,4 +1,4 @@
-"""`speechpipe doctor`: what is installed, what can load, and a short self-test."""
+"""`speechpipe doctor`: checks packages, implementations and bundles, and runs a short self-test."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ PACKAGES = (
 
 @app.command()
 def doctor(self_test: Annotated[bool, typer.Option(help="Transcribe two seconds of noise.")] = True) -> None:
-    """Say what works here and what does not; exit code 1 if the default bundle does not."""
+    """Print what works on this machine and what does not; exit code 1 if the default bundle does not."""
     from speechpipe import __version__
     from speechpipe.cascade.asr import RECOGNIZERS
     from speechpipe.cascade.catalog.cards import shipped_models
@@ -65,7 +65,7 @@ def _loads(registry: "object", name: str) -> str:
         registry.load(name)
     except ImportError as error:
         return f"cannot load: {error}"
-    except Exception as error:  # noqa: BLE001 - a broken library fails in any way; the others are looked at too
+    except Exception as error:  # noqa: BLE001 - a broken library may raise anything; the others are checked too
         return f"cannot load: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return "ok"
 

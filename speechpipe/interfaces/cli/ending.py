@@ -1,4 +1,4 @@
-"""How the command line ends: the right exit code, one line on standard error for what went wrong, and nothing else."""
+"""The end of a command: its exit code, and one line on standard error if it failed."""
 
 import atexit
 import contextlib
@@ -28,17 +28,17 @@ def run(command: Callable[[], object]) -> None:
 
 
 def _replace_closed() -> None:
-    """Give what was closed by whoever started the process (`>&-`) a descriptor again.
+    """Reopen standard streams that the parent process closed (`>&-`).
 
-    Else the next file that is opened, such as the store, gets its number, and what a library prints lands in it. What
-    is read from such an input or written to such an output fails; nobody reads standard error then, so it takes all.
+    Otherwise the next opened file, such as the store, would get their descriptor, and output of libraries would be
+    written into it. Reading from a reopened input or writing to a reopened output fails; standard error discards.
     """
     flags = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)
     for number, (name, flag) in enumerate(zip(("stdin", "stdout", "stderr"), flags, strict=True)):
         if getattr(sys, name) is not None:
             continue
         found = os.open(os.devnull, flag)
-        if found != number:  # it is taken: Python opened something since
+        if found != number:  # the descriptor is in use: Python has opened a file since
             os.close(found)
             continue
         os.set_inheritable(number, True)
@@ -47,16 +47,15 @@ def _replace_closed() -> None:
 
 
 class _Ending:
-    """Writes out what waits, and ends the process without taking the interpreter apart.
+    """Flushes the output, and ends the process without finalising the interpreter.
 
-    A server's routes are held by compiled libraries (pydantic) in a way that Python's collector of cycles does not
-    see, so objects of others are still there when the interpreter ends. One of those libraries (datasketches, by
-    nanobind) prints fifty lines about "leaked" instances then, for which it has no switch. Nothing that matters would
-    come after this: threads that are no daemons were waited for, and everything else that wants to know of the exit
-    was told before.
+    Compiled libraries (pydantic) hold a server's routes in a way that the garbage collector does not see, so objects
+    still exist when the interpreter ends. One of those libraries (datasketches, by nanobind) would then print fifty
+    lines about "leaked" instances and cannot be told not to. Nothing needed comes later: threads that are not
+    daemons have ended, and the other exit handlers have run.
     """
 
-    code = FAILED  # of a process that ends in a way that nobody has foreseen
+    code = FAILED  # if the process ends in an unexpected way
 
     def __call__(self) -> None:
         logging.shutdown()
@@ -76,13 +75,13 @@ class _Ending:
 
 
 def say(text: str) -> None:
-    """Say something that is not a result; nobody may be listening."""
+    """Write a message to standard error, which may be closed."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"speechpipe: {text}\n")
 
 
 def words(error: OSError) -> str:
-    """Return what the operating system refused, with the name of the file once."""
+    """Return the text of an operating system error, with the file name once."""
     if error.errno == errno.EBADF and error.filename is None:
         return "standard input or output is closed"
     if error.filename is None:
@@ -103,7 +102,7 @@ def _code_of(command: Callable[[], object]) -> int:
         code = USAGE if isinstance(error, BadInput) else FAILED
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output left (`| head`): say nothing
+    except BrokenPipeError:  # the reader of our output has ended (`| head`)
         code = NO_READER
     except ImportError as error:
         say(f"cannot load {error.name or 'a library'}: {error}; `speechpipe doctor` shows what is missing")
@@ -111,7 +110,7 @@ def _code_of(command: Callable[[], object]) -> int:
         say(words(error))
     except MemoryError:
         say("there is not enough memory")
-    except Exception as error:  # noqa: BLE001 - whatever broke: people get one line
+    except Exception as error:  # noqa: BLE001 - whatever failed, the user gets one line
         _unforeseen(error)
     return code
 
@@ -126,10 +125,10 @@ def _code(ended: SystemExit) -> int:
 
 
 def _unforeseen(error: Exception) -> None:
-    """A defect of this program: one line with its place; all of it for who asks."""
+    """Report a defect of the program: one line with its place, or the whole traceback on request."""
     if TRACEBACK_FLAG in sys.argv:
         traceback.print_exception(error)
         return
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
-    say(f"unexpected {type(error).__name__}: {error} ({place}); `speechpipe {TRACEBACK_FLAG} ...` shows how it came")
+    say(f"unexpected {type(error).__name__}: {error} ({place}); `speechpipe {TRACEBACK_FLAG} ...` shows the traceback")

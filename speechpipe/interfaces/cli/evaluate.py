@@ -1,4 +1,4 @@
-"""`speechpipe evaluate`: figures on labelled audio."""
+"""`speechpipe evaluate`: error rates of a bundle on labelled audio."""
 
 import json
 from collections.abc import Callable
@@ -34,19 +34,19 @@ class _Tally:
 @app.command()
 def evaluate(
     manifest: Annotated[
-        Path, typer.Argument(help="JSONL: `audio`, `text` and, if known, `speech`, the spans in seconds.")
+        Path, typer.Argument(help="JSON lines: `audio`, `text` and, if known, `speech` (spans in seconds).")
     ],
     bundle: BundleOption = "default",
     vad: VadOption = None,
     asr: AsrOption = None,
     set_: SetOption = None,
     workers: WorkersOption = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Only the first N lines; 0 = all.")] = 0,
 ) -> None:
-    """Measure a bundle: WER and CER with 95 % intervals, VAD against spans, WER with oracle segments beside it.
+    """Measure a bundle: WER and CER with 95 % intervals, VAD against marked spans, WER with oracle segments.
 
-    Without `speech` in a line the oracle segment is the whole file.
+    For lines without `speech`, the oracle segment is the whole file.
 
     Example: speechpipe evaluate audio_samples/manifest.jsonl --bundle fast
     """

@@ -1,4 +1,4 @@
-"""A live stream on a terminal: partial text rewritten in place, finals as lines. In a pipe: finals only."""
+"""A live stream on a terminal: partial text is rewritten in place, finals are lines. In a pipe: finals only."""
 
 import shutil
 import sys
@@ -18,7 +18,7 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class Terminal:
-    """A `Dialect` that says everything to a person at once, and nothing to a client."""
+    """A `Dialect` that prints events on the terminal and sends no messages."""
 
     def __init__(self, *, partials: bool) -> None:
         self._partials = partials and sys.stdout.isatty()
@@ -34,7 +34,7 @@ class Terminal:
             sys.stdout.flush()
 
     def render(self, event: Event) -> list[Message]:
-        """Print what an event says."""
+        """Print an event."""
         match event:
             case Partial() if self._partials:
                 width = shutil.get_terminal_size().columns - 1
@@ -99,4 +99,4 @@ def run(
 
 
 PLAIN: dict[str, Any] = {"workers": 1, "live_workers": 1}
-"""One person speaks: one process listens."""
+"""Worker processes for one session."""

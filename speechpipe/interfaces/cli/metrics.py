@@ -1,4 +1,4 @@
-"""`speechpipe metrics`: the catalogue, and which of its rows are worth their keep."""
+"""`speechpipe metrics`: the catalogue of metrics, and how useful each one has been."""
 
 import json
 from typing import Annotated
@@ -12,8 +12,8 @@ app.add_typer(group, name="metrics")
 
 
 @group.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False) -> None:
-    """List every metric: what it means and which failure it is there to catch."""
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> None:
+    """List all metrics with their meaning and the failure that each detects."""
     from rich.console import Console
     from rich.table import Table
 
@@ -37,13 +37,13 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one list."
 
 @group.command()
 def value(
-    store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")] = "",
-    last: Annotated[str, typer.Option(help="The stretch of time: 24h, 30d.")] = "30d",
+    store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")] = "",
+    last: Annotated[str, typer.Option(help="Length of the period: 24h, 30d.")] = "30d",
 ) -> None:
-    """Say for each metric how often it raised an alarm, how many of those were true, and what hangs on it.
+    """Print for each metric its alarms, how many of them were true, and how many verdicts depend on it.
 
-    An alarm is true to whoever acknowledged it, and to blame if it then named a stage. "decides" counts verdicts that
-    would name another stage, or nobody, had the metric not been there.
+    An alarm counts as true if an operator acknowledged it, or if blame named a stage. "decides" counts verdicts that
+    would be different without the metric.
     """
     from rich.console import Console
     from rich.table import Table

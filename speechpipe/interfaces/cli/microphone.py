@@ -1,4 +1,4 @@
-"""The microphone of this machine, where there is one (the extra `mic`: PortAudio by sounddevice)."""
+"""The microphone of this machine (needs the extra `mic`: PortAudio by sounddevice)."""
 
 import queue
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ BLOCK_S = 0.05
 
 
 def microphone(rate_hz: int) -> Iterator[bytes]:
-    """Yield 16-bit mono PCM until the caller stops.
+    """Yield blocks of 16-bit mono PCM until the caller stops.
 
     Raises:
-        BadInput: no library, or no microphone.
+        BadInput: the library or a microphone is missing.
     """
     try:
         import sounddevice
     except (ImportError, OSError) as error:
-        raise BadInput(f"no microphone support: {error}; pip install 'speechpipe[mic]' and PortAudio") from error
+        raise BadInput(f"no microphone support: {error}; install PortAudio and 'speechpipe[mic]'") from error
     heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def on_audio(data: Any, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""`speechpipe models`: the weights of VADs and recognizers."""
+"""`speechpipe models`: list VADs and recognizers, and download their weights."""
 
 from typing import Annotated
 
@@ -6,13 +6,13 @@ import typer
 
 from speechpipe.interfaces.cli import app
 
-group = typer.Typer(help="Models: the VADs and recognizers that bundles are made of.", no_args_is_help=True)
+group = typer.Typer(help="Models: the VADs and recognizers of bundles.", no_args_is_help=True)
 app.add_typer(group, name="models")
 
 
 @group.command("list")
 def list_() -> None:
-    """List models, and whether their files are there and right."""
+    """List models and the state of their files."""
     from rich.console import Console
     from rich.table import Table
 
@@ -35,14 +35,12 @@ def list_() -> None:
 
 @group.command()
 def pull(
-    name: Annotated[
-        str, typer.Argument(help="A VAD or a recognizer; without: those of the bundles that are served.")
-    ] = "",
-    everything: Annotated[bool, typer.Option("--all", help="All that miss files: gigabytes.")] = False,
+    name: Annotated[str, typer.Argument(help="A VAD or recognizer. Default: those of the served bundles.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All with missing files: gigabytes.")] = False,
 ) -> None:
-    """Fetch the weights that cards name by URL into your own models (SPEECHPIPE_MODELS_DIR, else the state directory).
+    """Download weights into your models folder (SPEECHPIPE_MODELS_DIR, or below the state directory).
 
-    Resumes what was cut off; refuses what has another hash. Example: speechpipe models pull wav2vec2-base-960h
+    Resumes interrupted downloads; refuses files with a wrong hash. Example: speechpipe models pull wav2vec2-base-960h
     """
     import sys
 
@@ -71,4 +69,4 @@ def pull(
             if file.url and fetch(file, show):
                 fetched += 1
                 typer.echo(f"{card.name} {card.version}: {file.path}")
-    typer.echo(f"{fetched} files fetched" if fetched else "nothing to fetch: all files are there and right")
+    typer.echo(f"{fetched} files fetched" if fetched else "nothing to fetch: all files are present and verified")

@@ -1,4 +1,4 @@
-"""What several commands do with their flags: settings, `--set`, manifests."""
+"""Helpers for options that several commands share: settings, `--set`, manifests."""
 
 import json
 from pathlib import Path
@@ -15,16 +15,16 @@ def settings(**changes: Any) -> Settings:
     """Return the settings of the environment with `changes`.
 
     Raises:
-        BadInput: the environment holds a value that does not fit; the message names it.
+        BadInput: the environment has an invalid value; the message names it.
     """
     return load(**changes)
 
 
 def parse_set(items: list[str] | None) -> dict[str, Scalar]:
-    """Parse `name=value` items; values are read as JSON where they are, else as text.
+    """Parse `name=value` items; a value that is not JSON is text.
 
     Raises:
-        InvalidParameter: an item without `=`.
+        InvalidParameter: an item has no `=`.
     """
     changes: dict[str, Scalar] = {}
     for item in items or ():
@@ -46,7 +46,7 @@ def choose(service: Service, name: str, vad: str | None, asr: str | None, change
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
-    """Read JSONL; `audio` becomes a path relative to the manifest's folder.
+    """Return the lines of a manifest; `audio` becomes a path relative to the manifest's folder.
 
     Raises:
         BadInput: a line is not an object with `audio`; the message names the line.
@@ -62,5 +62,5 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
             raise BadInput(f"{path}:{number}: not a JSON object with `audio` ({error})") from error
         rows.append(row)
     if not rows:
-        raise BadInput(f"{path}: no lines")
+        raise BadInput(f"{path}: the manifest has no lines")
     return rows

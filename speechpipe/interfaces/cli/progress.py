@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, nothing in a pipe."""
+"""Progress bars on a terminal; nothing is shown in a pipe."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ NAME_WIDTH = 40
 
 @contextmanager
 def bar() -> Iterator[Callable[[str, float], None]]:
-    """Show one piece of work on a terminal; yields how to say what is done and how much of it (0 to 1)."""
+    """Show a bar for one piece of work; yields a function that takes a description and the share done (0 to 1)."""
     console = Console(stderr=True)
     shown = Bar(
         TextColumn("{task.description}"),
@@ -30,10 +30,10 @@ def bar() -> Iterator[Callable[[str, float], None]]:
 
 
 class Progress:
-    """One bar for the files and one in seconds of audio for each file in progress; output goes above them."""
+    """A bar for all files, and one in seconds of audio for each file in progress. Output is printed above them."""
 
     def __init__(self, files: int) -> None:
-        # On standard error, so that the text can be redirected while the bar stays visible.
+        # On standard error, so that the bar stays visible if the output is redirected.
         self._console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -42,7 +42,7 @@ class Progress:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            # Results go to standard output themselves; Rich would send them to the bar's console.
+            # Results are written to standard output; Rich would redirect them to the bar's console.
             redirect_stdout=False,
             redirect_stderr=False,
             disable=not self._console.is_terminal,
@@ -58,7 +58,7 @@ class Progress:
 
     @contextmanager
     def file(self, name: str, seconds: float | None) -> Iterator[Callable[[float], None]]:
-        """Show one file of about `seconds` while it is worked on; yields how to say how far it is."""
+        """Show a bar for one file of about `seconds`; yields a function that takes the position in seconds."""
         short = name if len(name) < NAME_WIDTH else f"...{name[-NAME_WIDTH:]}"
         task = self._bar.add_task(short, total=seconds or 1.0)
         try:
@@ -71,7 +71,7 @@ class Progress:
         """Print a result on standard output.
 
         Raises:
-            OSError: it cannot be written; it names standard output.
+            OSError: it cannot be written; the error names standard output.
         """
         if sys.stdout.isatty() and self._console.is_terminal:
             self._bar.console.out(text, highlight=False)
@@ -85,7 +85,7 @@ class Progress:
             raise OSError(error.errno, error.strerror, "standard output") from error
 
     def say(self, text: str) -> None:
-        """Tell the person something that is not a result."""
+        """Print a message that is not a result, on standard error."""
         if self._console.is_terminal:
             self._bar.console.out(text, highlight=False)
         else:

@@ -1,4 +1,4 @@
-"""`speechpipe reference`: what was normal, pinned by somebody."""
+"""`speechpipe reference`: propose, list and approve references, and announce changes."""
 
 import getpass
 import json
@@ -11,22 +11,22 @@ from speechpipe.interfaces.cli import app
 if TYPE_CHECKING:
     from speechpipe.monitor.reference import Reference
 
-group = typer.Typer(help="Pinned references: what was normal.", no_args_is_help=True)
+group = typer.Typer(help="References: approved periods of healthy traffic.", no_args_is_help=True)
 app.add_typer(group, name="reference")
 
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 
 
 @group.command("set")
 def set_(
-    last: Annotated[str, typer.Option(help="The stretch of time: 90m, 24h, 7d.")] = "24h",
-    until: Annotated[str, typer.Option(help="Its end: 2026-11-23T10:00 (UTC), or so long ago.")] = "",
-    tenant_class: Annotated[str, typer.Option(help="Only consumer, or enterprise.")] = "",
-    channel: Annotated[str, typer.Option(help="Only upload, listen or realtime.")] = "",
+    last: Annotated[str, typer.Option(help="Length of the period: 90m, 24h, 7d.")] = "24h",
+    until: Annotated[str, typer.Option(help="Its end: 2026-11-23T10:00 (UTC), or an age. Default: now.")] = "",
+    tenant_class: Annotated[str, typer.Option(help="Only this class: consumer or enterprise.")] = "",
+    channel: Annotated[str, typer.Option(help="Only this channel: upload, listen or realtime.")] = "",
     bundle: Annotated[str, typer.Option(help="Only this bundle.")] = "",
     store: StoreOption = "",
 ) -> None:
-    """Propose references from a stretch of time, one for each group of traffic. Nothing changes until approved."""
+    """Propose references from a period, one for each group of traffic. They have no effect until approved."""
     from speechpipe.errors import BadInput
     from speechpipe.interfaces.cli.watching import duration_s, moment, operations
     from speechpipe.monitor.report import Filters
@@ -41,7 +41,7 @@ def set_(
 
 @group.command("show")
 def show(
-    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False
 ) -> None:
     """List all references."""
     from speechpipe.interfaces.cli.report import progress_lines
@@ -62,7 +62,7 @@ def show(
 def approve(
     numbers: Annotated[list[int], typer.Argument(help="Numbers of proposals.")], store: StoreOption = ""
 ) -> None:
-    """Pin proposals: from now on traffic is compared with them."""
+    """Approve (pin) proposals: traffic is compared with them from now on."""
     from speechpipe.interfaces.cli.watching import operations
 
     found = operations(store)
@@ -71,19 +71,19 @@ def approve(
 
 @group.command("announce")
 def announce(
-    tenant: Annotated[str, typer.Argument(help="Whose data will change; `all` for everybody.")],
-    until: Annotated[str, typer.Option(help="When the change is over: 2026-11-23T10:00 (UTC).")],
-    since: Annotated[str, typer.Option(help="When it begins; without: now.")] = "",
+    tenant: Annotated[str, typer.Argument(help="The tenant whose data will change; `all` for all tenants.")],
+    until: Annotated[str, typer.Option(help="When the change ends: 2026-11-23T10:00 (UTC).")],
+    since: Annotated[str, typer.Option(help="When it begins. Default: now.")] = "",
     note: Annotated[str, typer.Option(help="What changes.")] = "",
     store: StoreOption = "",
 ) -> None:
-    """Announce a change: no drift alarms for that tenant meanwhile."""
+    """Announce a change of data: it suppresses the tenant's drift alarms meanwhile."""
     from speechpipe.errors import InvalidParameter
     from speechpipe.interfaces.cli.watching import moment, operations
 
     begin, end = moment(since), moment(until)
     if end <= begin:
-        raise InvalidParameter("the change ends before it begins", param="until")
+        raise InvalidParameter("the change must end after it begins", param="until")
     number = operations(store).announce("" if tenant == "all" else tenant, begin, end, note)
     typer.echo(f"announced change {number}")
 

@@ -1,4 +1,4 @@
-"""`speechpipe replay`: the same audio again, stage by stage as it was and as it is."""
+"""`speechpipe replay`: processes the same audio again with old and new stages, to attribute a change."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 LOWEST = 19
-"""As nice as a process can be: live audio must not notice."""
+"""The lowest priority, so that live audio is not affected."""
 
 PATIENCE_S = 600.0
 
@@ -25,25 +25,25 @@ PATIENCE_S = 600.0
 @app.command()
 def replay(
     reference: Annotated[
-        Path | None, typer.Option(help="Recordings from when all was well: a manifest, or a folder.", exists=True)
+        Path | None, typer.Option(help="Recordings from before the change: a manifest or a folder.", exists=True)
     ] = None,
     incident: Annotated[
-        Path | None, typer.Option(help="Recordings from the incident: likewise. Without: the kept audio.", exists=True)
+        Path | None, typer.Option(help="Recordings from the incident, likewise. Default: the kept audio.", exists=True)
     ] = None,
     bundle: BundleOption = "default",
-    now: Annotated[str, typer.Option(help="The bundle that runs now; without: the same.")] = "",
+    now: Annotated[str, typer.Option(help="The bundle that runs now. Default: the same.")] = "",
     set_: SetOption = None,
     against_record: Annotated[
-        bool, typer.Option(help="Instead: run the kept audio again and compare with its records.")
+        bool, typer.Option(help="Instead: process the kept audio again and compare with its records.")
     ] = False,
-    store: Annotated[str, typer.Option(help="The store with the records; without: that of the settings.")] = "",
-    most: Annotated[int, typer.Option(min=1, help="Recordings of each kind.")] = 50,
+    store: Annotated[str, typer.Option(help="The store with the records. Default: that of the settings.")] = "",
+    most: Annotated[int, typer.Option(min=1, help="The most recordings of each kind.")] = 50,
     workers: WorkersOption = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Say how much of a change is due to the input, to VAD and to the recognizer: exact Shapley values.
+    """Print how much of a change is due to the input, the VAD and the recognizer: exact Shapley values.
 
-    `--set` changes parameters of what runs now, for instance `--set vad.threshold=0.9`.
+    `--set` changes parameters of the bundle that runs now, for instance `--set vad.threshold=0.9`.
     """
     from speechpipe.errors import InvalidParameter
     from speechpipe.interfaces.cli.options import parse_set, settings

@@ -1,4 +1,4 @@
-"""`speechpipe report`: the health of the cascade, from a running server or from its store."""
+"""`speechpipe report`: the health report of a running server or of a store."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ EXIT = {"ok": 0, "no data": 0, "degraded": 3, "failing": 4}
 
 
 class Format(StrEnum):
-    """How a report is written."""
+    """Output formats of a report."""
 
     TEXT = "text"
     JSON = "json"
@@ -28,18 +28,18 @@ class Format(StrEnum):
 @app.command()
 def report(
     url: Annotated[str, typer.Option(help="A running server, for instance http://127.0.0.1:8000.")] = "",
-    store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")] = "",
-    last: Annotated[str, typer.Option(help="The stretch of time: 90m, 24h, 7d.")] = "1h",
-    until: Annotated[str, typer.Option(help="Its end: 2026-11-23T10:00 (UTC), or so long ago. Stores only.")] = "",
+    store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")] = "",
+    last: Annotated[str, typer.Option(help="Length of the period: 90m, 24h, 7d.")] = "1h",
+    until: Annotated[str, typer.Option(help="End of the period: 2026-11-23T10:00 (UTC), or an age. For stores.")] = "",
     tenant_class: Annotated[str, typer.Option(help="consumer or enterprise")] = "",
     channel: Annotated[str, typer.Option(help="upload, listen or realtime")] = "",
     bundle: Annotated[str, typer.Option(help="A name, or name@version.")] = "",
-    format_: Annotated[Format, typer.Option("--format", help="html: one file that needs nothing else.")] = Format.TEXT,
-    output: Annotated[Path | None, typer.Option("-o", help="A file instead of standard output.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="html: one self-contained file.")] = Format.TEXT,
+    output: Annotated[Path | None, typer.Option("-o", help="Write to this file instead of standard output.")] = None,
     key: Annotated[str, typer.Option(help="API key of the server.", envvar="SPEECHPIPE_KEY")] = "",
     check: Annotated[bool, typer.Option(help="Exit with 3 if degraded, 4 if failing.")] = False,
 ) -> None:
-    """Say how the cascade is, stage by stage, with the figures behind it."""
+    """Print the health of the cascade, stage by stage, with its figures."""
     from speechpipe.interfaces.cli.watching import duration_s
 
     query = {"tenant_class": tenant_class, "channel": channel, "bundle": bundle}
@@ -90,7 +90,7 @@ def _ask(url: str, query: dict[str, str], format_: Format, key: str) -> tuple[st
             return answer
         try:
             said = str(answer.json()["error"]["message"])
-        except (ValueError, KeyError, TypeError):  # a proxy, or no speechpipe
+        except (ValueError, KeyError, TypeError):  # the answer of a proxy or another program
             said = answer.reason_phrase
         raise BadInput(f"{url} answers {answer.status_code}: {said}")
 
@@ -99,11 +99,11 @@ def _ask(url: str, query: dict[str, str], format_: Format, key: str) -> tuple[st
         verdict = str(data["verdict"])
         page = get(format="html").text if format_ is Format.HTML else ""
     except httpx.TimeoutException as error:
-        raise SpeechpipeError(f"{url} cannot be asked: no answer for 60 s") from error
+        raise SpeechpipeError(f"{url} did not answer within 60 s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise SpeechpipeError(f"{url} cannot be asked: {error or type(error).__name__}") from error
+        raise SpeechpipeError(f"{url} cannot be reached: {error or type(error).__name__}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"what {url} answers is no health report; is it a speechpipe server?") from error
+        raise BadInput(f"the answer of {url} is not a health report; is it a speechpipe server?") from error
     return page or _written(data, format_), verdict
 
 
@@ -122,7 +122,7 @@ def _written(data: dict[str, Any], format_: Format) -> str:
 
 
 def _wrong(data: dict[str, Any]) -> list[str]:
-    """Return a line for each alarm, and for each group of traffic in which a stage is to blame."""
+    """Return a line for each alarm, and for each group in which a stage is blamed."""
     lines = [
         f"  alarm {alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
         for alarm in data["alarms"]
@@ -132,29 +132,29 @@ def _wrong(data: dict[str, Any]) -> list[str]:
 
 
 def _said_by_people(data: dict[str, Any]) -> list[str]:
-    """Return a line for each bundle whose results people have looked at, and for what waits."""
+    """Return a line for waiting reviews, and for each reviewed bundle."""
     people = data.get("people") or {"bundles": [], "waiting": {}}
     waiting = sum(sum(people["waiting"].get(state, {}).values()) for state in ("open", "leased"))
-    lines = [f"{waiting} sessions wait for a person: speechpipe review list"] if waiting else []
+    lines = [f"{waiting} sessions wait for a reviewer: speechpipe review list"] if waiting else []
     for one in people["bundles"]:
         wer = one["wer"]
         if wer["value"] is not None:
             shown = f"{wer['value']:.1%} [{wer['low']:.1%}, {wer['high']:.1%}]"
-            lines.append(f"{one['bundle']} beside people: word error rate {shown} on {one['segments']} segments")
+            lines.append(f"{one['bundle']}, reviewed: word error rate {shown} on {one['segments']} segments")
     return lines
 
 
 def progress_lines(progress: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each group that has no reference yet."""
+    """Return a line for each group without a reference."""
     return [
-        f"no reference of {one['group_label']} yet: {one['utterances']} of {one['needed']} utterances"
+        f"no reference for {one['group_label']} yet: {one['utterances']} of {one['needed']} utterances"
         for one in progress
         if one["utterances"] < one["needed"]
     ]
 
 
 def _print_arms(console: "Console", data: dict[str, Any]) -> None:
-    """Print what each bundle did on each arm, if there is more than one."""
+    """Print the metrics of each bundle on each arm, if there are several."""
     from rich.table import Table
 
     from speechpipe.interfaces.web.charts import number
@@ -211,7 +211,7 @@ def _print(console: "Console", data: dict[str, Any]) -> None:
 
 
 def _said_by_the_monitor(data: dict[str, Any]) -> list[str]:
-    """Return a line for a store that fails, and for references that are missing or wait."""
+    """Return a line for a failing store, and for references that are missing or wait for approval."""
     references = data["references"]
     failure = data["server"].get("store_failure")
     return [

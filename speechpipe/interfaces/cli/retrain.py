@@ -1,4 +1,4 @@
-"""`speechpipe retrain`: from what people have reviewed to a new version, which enters at shadow."""
+"""`speechpipe retrain`: from reviewed sessions to a new version, whose rollout starts in shadow."""
 
 import getpass
 import json
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from speechpipe.control.training.operations import TrainingOperations
     from speechpipe.control.training.runner import Run
 
-group = typer.Typer(help="Retraining: by hand, and what the policy did.", no_args_is_help=True)
+group = typer.Typer(help="Retraining by hand, and the list of all retrainings.", no_args_is_help=True)
 app.add_typer(group, name="retrain")
 
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 SourceOption = Annotated[str, typer.Option("--from", help="reviews, or a manifest (JSON lines: audio, text).")]
-BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="What is retrained; without: the champion.")]
+BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="The bundle to retrain. Default: the champion.")]
 TenantOption = Annotated[str, typer.Option(help="Only reviews of this tenant.")]
-SinceOption = Annotated[str, typer.Option(help="Reviews from then on: 2026-11-23T10:00, or 30d.")]
-CheckOption = Annotated[str, typer.Option(help="A manifest of speech that must not become worse.")]
-DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Leave it to the running server.")]
+SinceOption = Annotated[str, typer.Option(help="Only reviews since: 2026-11-23T10:00 (UTC), or an age: 30d.")]
+CheckOption = Annotated[str, typer.Option(help="A manifest of speech that must not get worse.")]
+DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Let the running server do it.")]
 SeedOption = Annotated[int, typer.Option(min=0)]
 ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 
@@ -81,13 +81,13 @@ def ctc(
     tenant: TenantOption = "",
     since: SinceOption = "",
     check: CheckOption = "",
-    replay: Annotated[str, typer.Option(help="A manifest of what was learnt before, learnt again beside.")] = "",
+    replay: Annotated[str, typer.Option(help="A manifest of earlier training data, which is mixed in.")] = "",
     seed: SeedOption = 0,
     detach: DetachOption = False,
     reason: ReasonOption = "",
     store: StoreOption = "",
 ) -> None:
-    """Teach a CTC recognizer reviewed segments, and the words that it did not know."""
+    """Adapt a CTC recognizer to reviewed segments, and add unknown words to its lexicon."""
     _ask("ctc", source, bundle, tenant, since, check, replay, "", seed, detach, reason, store)
 
 
@@ -101,7 +101,7 @@ def vad(
     reason: ReasonOption = "",
     store: StoreOption = "",
 ) -> None:
-    """Fit what is decided on a VAD's scores to spans (a manifest's `speech`), by cross-validation."""
+    """Fit the segmenter's parameters for a VAD to marked spans (a manifest's `speech`), by cross-validation."""
     _ask("vad", source, bundle, tenant, since, "", "", "", 0, detach, reason, store)
 
 
@@ -163,7 +163,7 @@ def _work(operations: "TrainingOperations", job: "Job") -> None:
     done = _follow(operations, job, run)
     _say(done)
     if done.state is State.STOPPED:
-        typer.echo(f"speechpipe retrain resume {job.id} goes on", err=True)
+        typer.echo(f"speechpipe retrain resume {job.id} continues it", err=True)
     raise typer.Exit(0 if done.state is State.DONE else 1)
 
 
@@ -186,9 +186,9 @@ def _follow(operations: "TrainingOperations", job: "Job", run: "Run") -> "Job":
 
 @group.command("list")
 def list_(
-    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False
 ) -> None:
-    """Show retrainings, the newest first: who asked, what came of them."""
+    """List retrainings with their requesters and results, newest first."""
     from speechpipe.control.training.documents import row
 
     jobs = _operations(store).jobs.listed()
@@ -196,20 +196,20 @@ def list_(
         typer.echo(json.dumps([row(job) for job in jobs]))
         return
     if not jobs:
-        typer.echo("nothing was ever retrained")
+        typer.echo("there are no retrainings")
     for job in jobs:
         _say(job)
 
 
 @group.command()
 def stop(number: Annotated[int, typer.Argument()], reason: ReasonOption = "", store: StoreOption = "") -> None:
-    """Stop one; it keeps its last checkpoint."""
+    """Stop a retraining; it keeps its last checkpoint."""
     _say(_operations(store).jobs.stop(number, getpass.getuser(), reason))
 
 
 @group.command()
 def resume(number: Annotated[int, typer.Argument()], detach: DetachOption = False, store: StoreOption = "") -> None:
-    """Go on with one that was stopped or has failed."""
+    """Continue a retraining that was stopped or has failed."""
     operations = _operations(store)
     if detach:
         _say(operations.jobs.again(number, getpass.getuser()))
@@ -219,7 +219,7 @@ def resume(number: Annotated[int, typer.Argument()], detach: DetachOption = Fals
 
 @group.command()
 def policy(file: Annotated[Path, typer.Argument(help="A policy, as TOML.")]) -> None:
-    """Check a policy and print it whole; SPEECHPIPE_RETRAIN_POLICY names it to the server."""
+    """Check a policy and print it with all defaults. SPEECHPIPE_RETRAIN_POLICY gives its path to the server."""
     from dataclasses import asdict
 
     from speechpipe.control.training.policy import parse

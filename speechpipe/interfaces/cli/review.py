@@ -1,4 +1,4 @@
-"""`speechpipe review`: what waits for people, what they say of the machine, out to other tools and back."""
+"""`speechpipe review`: the queue of reviews, their statistics, export and import."""
 
 import json
 import shutil
@@ -10,17 +10,17 @@ import typer
 
 from speechpipe.interfaces.cli import app
 
-group = typer.Typer(help="Reviews by people: the queue, the comparison, export and import.", no_args_is_help=True)
+group = typer.Typer(help="Reviews: queue, statistics, export and import.", no_args_is_help=True)
 app.add_typer(group, name="review")
 
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 
 
 @group.command("list")
 def list_(
-    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False
 ) -> None:
-    """Show what waits for a person, the most urgent first."""
+    """List the sessions that wait for a reviewer, most urgent first."""
     from speechpipe.control.review import TaskState
     from speechpipe.control.review import documents as review_documents
     from speechpipe.foundation.storage.database import translating_store_errors
@@ -35,18 +35,18 @@ def list_(
         return
     typer.echo(", ".join(f"{sum(by.values())} {state}" for state, by in counts.items()))
     for row in rows:
-        who = f", in work with {row['reviewer']}" if row["state"] == TaskState.LEASED else ""
+        who = f", in review by {row['reviewer']}" if row["state"] == TaskState.LEASED else ""
         typer.echo(f"  {row['id']} {row['why']} {row['duration']:.1f} s {row['channel']} {row['bundle']}{who}")
 
 
 @group.command()
 def report(
     store: StoreOption = "",
-    last: Annotated[str, typer.Option(help="The stretch of time: 24h, 7d.")] = "90d",
-    bound: Annotated[float, typer.Option(help="Error for which a threshold of *partial* is looked for.")] = 0.05,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    last: Annotated[str, typer.Option(help="Length of the period: 24h, 7d.")] = "90d",
+    bound: Annotated[float, typer.Option(help="The mean error for which to find a threshold of *partial*.")] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Say how the bundles stand with the people who looked at their results."""
+    """Print the review statistics of the bundles."""
     from speechpipe.control.review import documents as review_documents
     from speechpipe.interfaces.cli.watching import duration_s, moment, review_operations
 
@@ -55,7 +55,7 @@ def report(
         typer.echo(json.dumps(found))
         return
     if not found["bundles"]:
-        typer.echo("nobody has reviewed anything in that time")
+        typer.echo("there were no reviews in that time")
     for one in found["bundles"]:
         wer, partial = one["wer"], one["partial"]
         typer.echo(f"{one['bundle']}: {one['reviews']} sessions reviewed")
@@ -67,10 +67,10 @@ def report(
             calibrated = f"{errors['error_before']:.3f}, calibrated {errors['error_after']:.3f}"
             typer.echo(f"  expected calibration error {calibrated}")
         if partial["threshold"] is None:
-            typer.echo(f"  no confidence is known from which on the mean error is {bound:.1%} at most")
+            typer.echo(f"  no confidence threshold is known above which the mean error is at most {bound:.1%}")
         else:
             typer.echo(
-                f"  from a confidence of {partial['threshold']:.3f} on the mean error is {partial['high']:.1%} at most:"
+                f"  above a confidence of {partial['threshold']:.3f} the mean error is at most {partial['high']:.1%}:"
                 f" {partial['share']:.1%} of the segments"
             )
         for row in one["confusions"][:10]:
@@ -80,12 +80,12 @@ def report(
 @group.command()
 def export(
     format_: Annotated[str, typer.Option("--format", help="label-studio or manifest.")] = "manifest",
-    output: Annotated[Path | None, typer.Option("-o", help="A file instead of standard output.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="Write to this file instead of standard output.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A folder to copy the audio to.")] = None,
-    prefix: Annotated[str, typer.Option(help="What stands before each audio file's name.")] = "",
+    prefix: Annotated[str, typer.Option(help="Prefix of the names of audio files.")] = "",
     store: StoreOption = "",
 ) -> None:
-    """Write answered reviews as a training manifest (JSON lines), or all for Label Studio."""
+    """Export answered reviews as a training manifest (JSON lines), or all reviews for Label Studio."""
     from speechpipe.control.review.exchange import AudioOf, exported
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.interfaces.cli.watching import review_operations
@@ -104,7 +104,7 @@ def export(
                 missing += 1
         if missing:
             typer.echo(
-                f"the audio of {missing} reviews is not in {kept}: not kept any more, or another server's", err=True
+                f"the audio of {missing} reviews is not in {kept}: it was deleted, or is on another server", err=True
             )
     text = "".join(json.dumps(row) + "\n" for row in rows) if format_ == "manifest" else json.dumps(rows) + "\n"
     if output is None:
@@ -115,9 +115,9 @@ def export(
 
 @group.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="An export of Label Studio (JSON).")], store: StoreOption = ""
+    file: Annotated[Path, typer.Argument(help="A Label Studio export (JSON).")], store: StoreOption = ""
 ) -> None:
-    """Take answers back from Label Studio; each is taken or refused with its cause."""
+    """Import answers from Label Studio; each is imported, or refused with its cause."""
     from speechpipe.control.review.exchange import imported
     from speechpipe.control.review.task_repository import Reviewer
     from speechpipe.errors import BadInput, said

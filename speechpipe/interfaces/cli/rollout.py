@@ -1,4 +1,4 @@
-"""`speechpipe rollout`: bring a candidate to all sessions on evidence, or back."""
+"""`speechpipe rollout`: start, follow, approve and roll back rollouts."""
 
 import getpass
 import json
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.routes import RouteState
 
-group = typer.Typer(help="Rollouts: shadow, canary, blue/green, on evidence.", no_args_is_help=True)
+group = typer.Typer(help="Rollouts by shadow, canary and blue/green steps, based on evidence.", no_args_is_help=True)
 app.add_typer(group, name="rollout")
 
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Without: that of the settings.")]
-ByOption = Annotated[str, typer.Option(help="Who does it; without: the user of this machine.")]
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
+ByOption = Annotated[str, typer.Option(help="Name of the operator. Default: the user of this machine.")]
 ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 
 
 def rollout_operations(store: str, *, create: bool = False) -> "RolloutOperations":
-    """Return what reads and changes the rollouts of a store; empty: the one of the settings."""
+    """Return the rollout operations of a store (default: that of the settings)."""
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.service import verified
     from speechpipe.control.rollout.speech_guards import GUARDS
@@ -43,7 +43,7 @@ def plan(
     candidate: Annotated[str, typer.Argument(help="The bundle to roll out.")],
     case: Annotated[str, typer.Option(help="new, assist or replace.")] = "replace",
     blue_green: Annotated[
-        bool, typer.Option("--blue-green", help="Switch all at once: the two cannot run side by side.")
+        bool, typer.Option("--blue-green", help="Switch all sessions at once, if both cannot run side by side.")
     ] = False,
 ) -> None:
     """Print a plan for a deployment case, as TOML to edit."""
@@ -62,7 +62,7 @@ def start(
     store: StoreOption = "",
     by: ByOption = "",
 ) -> None:
-    """Begin a rollout. Running servers take it up within a second."""
+    """Start a rollout. Running servers follow it within a second."""
     from speechpipe.control.rollout.plan import parse
     from speechpipe.control.rollout.speech_guards import GUARDS
     from speechpipe.foundation.text_files import decoded, read_text, standard_input
@@ -74,30 +74,30 @@ def start(
 
 @group.command()
 def status(
-    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False
 ) -> None:
-    """Show the arms, the evidence so far and how many sessions are still needed."""
+    """Show the arms, the evidence, and how many sessions are still needed."""
     operations = rollout_operations(store)
     _say(operations, operations.state(), as_json=as_json)
 
 
 @group.command()
 def approve(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
-    """Agree to the step that the evidence allows."""
+    """Approve the step forward that the evidence supports."""
     operations = rollout_operations(store)
     _say(operations, operations.approve(by or getpass.getuser(), reason))
 
 
 @group.command()
 def pause(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
-    """Stop going forward; guards still roll back."""
+    """Take no further step; guards still roll back."""
     operations = rollout_operations(store)
     _say(operations, operations.pause(by or getpass.getuser(), reason))
 
 
 @group.command()
 def resume(store: StoreOption = "", by: ByOption = "", reason: ReasonOption = "") -> None:
-    """Go on after a pause."""
+    """Continue a paused rollout."""
     operations = rollout_operations(store)
     _say(operations, operations.resume(by or getpass.getuser(), reason))
 
@@ -114,11 +114,11 @@ def rollback(
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why.", prompt="Why")],
     store: StoreOption = "",
     by: ByOption = "",
-    to: Annotated[str, typer.Option(help="NAME@VERSION of `previous`: go there although a rollback came last.")] = "",
+    to: Annotated[str, typer.Option(help="NAME@VERSION of `previous`, to confirm a second rollback.")] = "",
 ) -> None:
-    """Send all new sessions to the champion; without a rollout, to the champion before this one.
+    """Send all new sessions to the champion; without a rollout, to the previous champion.
 
-    A second one with nothing new in between is refused.
+    A second rollback is refused if no rollout was started in between, unless --to confirms it.
     """
     operations = rollout_operations(store)
     _say(operations, operations.roll_back(by or getpass.getuser(), reason, to))
@@ -126,9 +126,9 @@ def rollback(
 
 @group.command()
 def history(
-    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one list.")] = False
+    store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False
 ) -> None:
-    """List what was done, when, by whom and why, the newest first."""
+    """List changes of the route, newest first."""
     from rich.console import Console
     from rich.table import Table
 
@@ -169,7 +169,7 @@ def _print(document: dict[str, Any]) -> None:
         console.print(f"rolled back: from {document['came_from']} to the champion", highlight=False, markup=False)
     rollout = document["rollout"]
     if rollout is None:
-        console.print("no rollout was ever started", highlight=False)
+        console.print("there was no rollout yet", highlight=False)
         return
     steps = " -> ".join(
         f"[{step['label']}]" if index == rollout["step"] else step["label"]
@@ -188,11 +188,11 @@ def _print(document: dict[str, Any]) -> None:
         table.add_column(title, justify="left" if title == "guard" else "right")
     for row in rollout["evidence"]["guards"]:
         cells = [f"{row[arm]['events']}/{row[arm]['sessions']}" for arm in ("champion", "candidate")]
-        more = "no end in sight" if row["more_sessions"] is None else str(row["more_sessions"])
+        more = "unknown" if row["more_sessions"] is None else str(row["more_sessions"])
         table.add_row(row["guard"], *cells, f"{row['harm']:.2f}", f"{row['fine']:.2f}", more)
     console.print(table)
     console.print(
-        "harm rolls back at 1, fine goes on at 1 (of every guard); below 0 the evidence speaks against it",
+        "a harm of 1 rolls back; fine of 1 for every guard goes on; below 0 the evidence points the other way",
         highlight=False,
     )
     for row in rollout["shadow"]:

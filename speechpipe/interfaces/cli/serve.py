@@ -11,13 +11,13 @@ from speechpipe.interfaces.cli.flags import WorkersOption
 @app.command()
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on; else SPEECHPIPE_HOST, else 127.0.0.1.")
+        str | None, typer.Option(help="Address to listen on. Default: SPEECHPIPE_HOST, or 127.0.0.1.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Else SPEECHPIPE_PORT, else 8000; 0 = any that is free.")
+        int | None, typer.Option(min=0, max=65535, help="Default: SPEECHPIPE_PORT, or 8000; 0 = any free port.")
     ] = None,
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="The champion; else SPEECHPIPE_BUNDLE, else `default`.")
+        str | None, typer.Option("--bundle", "-b", help="The champion. Default: SPEECHPIPE_BUNDLE, or `default`.")
     ] = None,
     workers: WorkersOption = 0,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,

@@ -1,4 +1,4 @@
-"""The per-stage table of `transcribe --stages` (and of `make demo`)."""
+"""The table by stage of `transcribe --stages` (and of `make demo`)."""
 
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def print_table(results: list[tuple[str, Result]]) -> None:
-    """Print one row per file and a total; seconds unless the column says otherwise."""
+    """Print a row for each file and a total; in seconds unless the column says otherwise."""
     console = Console(width=None if Console().is_terminal else 120)
     table = Table(title="What each stage did (seconds)", title_justify="left")
     table.add_column("file", overflow="fold")

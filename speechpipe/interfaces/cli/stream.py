@@ -1,4 +1,4 @@
-"""`speechpipe stream`: a file, standard input or a microphone as live audio; text while it is spoken."""
+"""`speechpipe stream`: transcribes a file, standard input or a microphone as live audio."""
 
 from typing import Annotated
 
@@ -12,8 +12,8 @@ from speechpipe.interfaces.cli.flags import BundleOption, SetOption
 def stream(
     file: Annotated[str | None, typer.Argument(help="A file; - reads standard input.")] = None,
     mic: Annotated[bool, typer.Option("--mic", help="Listen to the microphone (needs the extra `mic`).")] = False,
-    paced: Annotated[bool, typer.Option("--paced/--fast", help="In real time, or as fast as it goes.")] = True,
-    rate: Annotated[int | None, typer.Option(help="The input is raw 16-bit mono PCM of so many Hz.")] = None,
+    paced: Annotated[bool, typer.Option("--paced/--fast", help="In real time, or as fast as possible.")] = True,
+    rate: Annotated[int | None, typer.Option(help="The input is raw 16-bit mono PCM with this rate in Hz.")] = None,
     partials: Annotated[bool, typer.Option("--partials/--no-partials", help="Show text before it is final.")] = True,
     bundle: BundleOption = "default",
     set_: SetOption = None,

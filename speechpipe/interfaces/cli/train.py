@@ -1,4 +1,4 @@
-"""`speechpipe train`: a recognizer from nothing."""
+"""`speechpipe train`: train a recognizer from scratch."""
 
 import sys
 from pathlib import Path
@@ -12,36 +12,36 @@ if TYPE_CHECKING:
     from speechpipe.control.training.ctc.adaptation import CtcOptions, Trained
     from speechpipe.control.training.examples import Examples
 
-group = typer.Typer(help="Train recognizers from nothing.", no_args_is_help=True)
+group = typer.Typer(help="Train recognizers from scratch.", no_args_is_help=True)
 app.add_typer(group, name="train")
 
 
 @group.command()
 def ctc(
-    manifests: Annotated[list[Path], typer.Argument(help="JSON lines: audio, text; also NeMo's names.")],
-    name: Annotated[str, typer.Option(help="Of the recognizer.")] = "ctc",
+    manifests: Annotated[list[Path], typer.Argument(help="JSON lines with audio and text, or NeMo's keys.")],
+    name: Annotated[str, typer.Option(help="Name of the recognizer.")] = "ctc",
     version: Annotated[str, typer.Option()] = "1.0.0",
     test: Annotated[
-        list[Path] | None, typer.Option(help="Manifests to measure it on; nothing is learnt of them.")
+        list[Path] | None, typer.Option(help="Manifests to measure it on; their lines are not trained on.")
     ] = None,
-    extra: Annotated[list[Path] | None, typer.Option(help="Manifests of which each epoch takes another half.")] = None,
+    extra: Annotated[list[Path] | None, typer.Option(help="Manifests of which each epoch samples half.")] = None,
     closed: Annotated[
-        bool, typer.Option("--closed", help="It may say only the words of the manifests, in any order.")
+        bool, typer.Option("--closed", help="Recognize only the words of the manifests, in any order.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="A folder of models; without: your own.")] = None,
-    work: Annotated[Path | None, typer.Option(help="For checkpoints; the same folder goes on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A models folder. Default: your own.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for checkpoints; an earlier one is continued.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 45,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation before it stops.")] = 12,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without improvement before it stops.")] = 12,
     rate: Annotated[float, typer.Option(min=1e-6, max=1.0)] = 3e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     most_s: Annotated[float, typer.Option(min=0.1, help="Longer clips are left out.")] = 20.0,
-    licence: Annotated[str, typer.Option(help="Of the weights; without: that of the data.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights. Default: that of the data.")] = "",
     description: Annotated[str, typer.Option()] = "",
 ) -> None:
     """Train a CTC recognizer; write its weights, and a card with data, figures and licence.
 
-    Stopped (Ctrl-C, a full disk), the same command goes on from the last epoch.
+    After an interruption (Ctrl-C, a full disk), the same command continues from the last epoch.
     """
     from speechpipe.cascade.asr.acoustic import NetworkConfig
     from speechpipe.cascade.catalog.cards import check_name
@@ -83,7 +83,7 @@ def _train(found: "Examples", folder: Path, options: "CtcOptions") -> "Trained":
     learnt, validation = split(found.items, 0.1, options.train.seed)
     asked: list[int] = []
     before = {number: signal.signal(number, lambda n, _: asked.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
-    said = -1  # epochs of which was told; one that goes on does not tell of those before again
+    said = -1  # epochs already printed; a continued training does not print earlier ones again
     with bar() as show:
 
         def told(progress: Progress, batch: int, batches: int) -> None:
@@ -101,7 +101,7 @@ def _train(found: "Examples", folder: Path, options: "CtcOptions") -> "Trained":
     for number, handler in before.items():
         signal.signal(number, handler)
     if done.progress.stopped == "stopped":
-        typer.echo("stopped: the same command goes on", err=True)
+        typer.echo("stopped: run the same command to continue", err=True)
         raise typer.Exit(130)
     typer.echo(f"{done.progress.stopped}; the best epoch was {done.progress.best.number + 1}", err=True)
     return done

@@ -1,4 +1,4 @@
-"""`speechpipe transcribe`: files in, text out."""
+"""`speechpipe transcribe`: transcribes audio files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,22 +12,22 @@ from speechpipe.interfaces.cli.flags import AsrOption, BundleOption, Format, Set
 @app.command()
 def transcribe(
     files: Annotated[list[str], typer.Argument(help="Audio or video files; - reads standard input.")],
-    format_: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TEXT,
+    format_: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.TEXT,
     bundle: BundleOption = "default",
     vad: VadOption = None,
     asr: AsrOption = None,
     set_: SetOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write one file per input here.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write one file for each input here.")] = None,
     workers: WorkersOption = 0,
     channel: Annotated[int | None, typer.Option("--channel", min=0, help="Only this channel (0-based).")] = None,
-    multichannel: Annotated[bool, typer.Option("--multichannel", help="Every channel on its own.")] = False,
+    multichannel: Annotated[bool, typer.Option("--multichannel", help="Transcribe each channel separately.")] = False,
     track: Annotated[
-        int | None, typer.Option("--track", min=0, help="Which audio track (0-based); without it the default one.")
+        int | None, typer.Option("--track", min=0, help="Audio track (0-based). Default: the default track.")
     ] = None,
-    language: Annotated[str | None, typer.Option("--language", help="What is spoken, e.g. en.")] = None,
+    language: Annotated[str | None, typer.Option("--language", help="The spoken language, e.g. en.")] = None,
     stages: Annotated[bool, typer.Option("--stages", help="Print a table of what each stage did.")] = False,
 ) -> None:
-    """Transcribe audio files. One bad file does not stop the rest; the exit code is then 1.
+    """Transcribe audio files. A file that fails does not stop the others; the exit code is then 1.
 
     Example: speechpipe transcribe talk.mp4 --format srt --output subtitles/
     """

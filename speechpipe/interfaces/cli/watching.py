@@ -1,4 +1,4 @@
-"""What the commands that look at records share: a store by file or URL, a stretch of time."""
+"""Helpers for commands that read records: a store by file or URL, and periods."""
 
 import re
 import time
@@ -19,7 +19,7 @@ UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def operations(store: str) -> "HealthOperations":
-    """Return what reads a store; empty: the one of the settings.
+    """Return the health operations of a store (default: that of the settings).
 
     Raises:
         BadInput: there is no such file.
@@ -33,10 +33,10 @@ def operations(store: str) -> "HealthOperations":
 
 
 def cascade() -> "CascadeSpec":
-    """Return the cascade without the metrics that the settings switch off, as the server has it.
+    """Return the cascade's spec without the metrics that the settings switch off.
 
     Raises:
-        InvalidParameter: one of them does not exist.
+        InvalidParameter: one of these metrics does not exist.
     """
     from speechpipe.serving.telemetry.cascade import CASCADE
 
@@ -47,10 +47,10 @@ def cascade() -> "CascadeSpec":
 
 
 def review_operations(store: str, *, create: bool = False) -> "ReviewOperations":
-    """Return what reads and answers the reviews of a store; empty: the one of the settings.
+    """Return the review operations of a store (default: that of the settings).
 
     Raises:
-        BadInput: there is no such file, and it is not to be made.
+        BadInput: there is no such file, and `create` is False.
     """
     from speechpipe.control.review.operations import ReviewOperations
     from speechpipe.foundation.storage.writer import Store
@@ -59,10 +59,10 @@ def review_operations(store: str, *, create: bool = False) -> "ReviewOperations"
 
 
 def store_settings(store: str, *, create: bool = False) -> "Settings":
-    """Return the settings with this store (a file or a URL), if one is named.
+    """Return the settings with this store (a file or a URL), if one is given.
 
     Raises:
-        BadInput: there is no such file, and it is not to be made.
+        BadInput: there is no such file, and `create` is False.
     """
     changes: dict[str, Any] = {}
     if store:
@@ -75,19 +75,19 @@ def store_settings(store: str, *, create: bool = False) -> "Settings":
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds of `90m`, `24h` or `7d`.
+    """Return the seconds of a duration: `90m`, `24h` or `7d`.
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: it is not a duration.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text.strip())
     if match is None or float(match[1]) <= 0:
-        raise InvalidParameter(f"a length of time is 90m, 24h or 7d, not {text!r}")
+        raise InvalidParameter(f"a duration is written as 90m, 24h or 7d, not {text!r}")
     return float(match[1]) * UNITS_S[match[2]]
 
 
 def moment(text: str) -> float:
-    """Return the unix time of `2026-11-23T10:00` (UTC unless it says otherwise), or of so long ago (`24h`); empty: now.
+    """Return the unix time of `2026-11-23T10:00` (UTC by default) or of an age (`24h`); of now if empty.
 
     Raises:
         InvalidParameter: it is neither.

@@ -1,1 +1,1 @@
-"""Pages for people: templates, static files, and what fills them."""
+"""Web pages: templates, static files, and the code that renders them."""

@@ -1,4 +1,4 @@
-"""The cascade with the path of the symptoms drawn: a picture that needs nothing else."""
+"""A self-contained diagram of the cascade with the path of the symptoms."""
 
 from html import escape
 
@@ -14,7 +14,7 @@ STYLE = (
 
 
 def picture(spec: CascadeSpec, verdict: Verdict, title: str) -> str:
-    """Return SVG: the blamed stage red, stages whose metrics moved yellow, the way between them thick."""
+    """Return SVG: the blamed stage is red, stages whose metrics moved are yellow, the path between them is thick."""
     walked = [stage for stage in spec.stages if stage.served]
     aside = [stage for stage in spec.stages if not stage.served]
     moved = {finding.stage for finding in verdict.findings}

@@ -1,7 +1,7 @@
-"""Small pictures in SVG, drawn here because a page that is sent to somebody must carry all it needs.
+"""Charts in SVG, rendered here so that a page can be sent as one self-contained file.
 
-Colours are CSS variables of the page, so that they follow light and dark. Every picture has a title for those who
-cannot see it, and every point a text for those who point at it.
+Colours are CSS variables of the page, for light and dark mode. Every chart has a title for screen readers, and every
+point a tooltip.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 20
 
 
 def css(grade: Grade) -> str:
-    """Return the CSS class of a verdict."""
+    """Return the CSS class of a grade."""
     return grade.label.replace(" ", "-")
 
 
 def number(value: float | None) -> str:
-    """Return a figure as people write it; a dash for none."""
+    """Return a number formatted for display; a dash for None."""
     if value is None:
         return "–"
     if value == 0:
@@ -33,7 +33,7 @@ def number(value: float | None) -> str:
 
 
 def clock(at: float, *, days: bool = False) -> str:
-    """Return a time in UTC."""
+    """Return a time (unix seconds) formatted in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%d %b %H:%M" if days else "%H:%M")
 
 
@@ -47,7 +47,7 @@ class _Scale:
 
 
 def series(row: MetricRow, since: float, until: float, alarms: Sequence[tuple[float, float | None]] = ()) -> str:
-    """Return a time series with the band of the reference, and alarms as shaded stretches."""
+    """Return a time series with the reference band, and alarms as shaded areas."""
     points = [point for point in row.series if point.value is not None]
     values = [point.value for point in points if point.value is not None]
     values += [point.high for point in points if point.high is not None and point.high < 20 * (max(values) or 1)]
@@ -69,7 +69,7 @@ def series(row: MetricRow, since: float, until: float, alarms: Sequence[tuple[fl
         top, bottom = y(row.band[1]), y(row.band[0])
         parts.append(
             f'<rect class="band" x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}"'
-            f' height="{max(1.0, bottom - top)}"><title>where nine of ten points lie in the reference</title></rect>'
+            f' height="{max(1.0, bottom - top)}"><title>where most points lie in the reference</title></rect>'
         )
     path = " ".join(f"{x(point.at)},{y(point.value or 0.0)}" for point in points)
     parts.append(f'<polyline class="line" points="{path}" />')
@@ -96,7 +96,7 @@ def _axes(low: float, high: float, y: _Scale, since: float, until: float) -> str
 
 
 def distribution(row: DistributionRow, title: str, unit: str) -> str:
-    """Return a histogram of now as bars, with the reference as a line over it."""
+    """Return a histogram of the present values as bars, with the reference as a line."""
     now, before = row.now[1:-1], row.reference[1:-1]
     if not now:
         return _svg(f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" class="muted" text-anchor="middle">no data</text>', title)
@@ -124,7 +124,7 @@ def distribution(row: DistributionRow, title: str, unit: str) -> str:
 
 
 def agreement(days: Sequence[Mapping[str, Any]]) -> str:
-    """Return the word error rate day by day, each with its interval; `days`: day, value, low, high, reviewed."""
+    """Return the word error rate by day with its intervals; `days` have day, value, low, high, reviewed."""
     title = "word error rate by the day of the review"
     found = [day for day in days if day["value"] is not None]
     if not found:
@@ -145,7 +145,7 @@ def agreement(days: Sequence[Mapping[str, Any]]) -> str:
 
 
 def cascade(report: Report) -> str:
-    """Return the cascade: a box for each stage that data walks, coloured by verdict, arrows for who feeds whom."""
+    """Return a diagram of the cascade: a box for each serving stage, coloured by grade, and arrows from its parents."""
     rows = [row for row in report.stages if row.stage.served]
     box, gap, height = 104, 36, 84
     place = {row.stage.name: 6 + index * (box + gap) for index, row in enumerate(rows)}

@@ -1,4 +1,4 @@
-"""The health report as a page: the body alone for the dashboard, or a whole file that needs nothing else."""
+"""The health report as HTML: its body for the dashboard, or a self-contained page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ PERIODS = ((15, "15 minutes"), (60, "1 hour"), (360, "6 hours"), (1440, "1 day")
 
 
 def body(report: Report, people: Mapping[str, Any] | None = None, *, live: bool) -> str:
-    """Return what is inside the page; `live` shows what can be pressed. `people`: what reviews say."""
+    """Return the body; `live` includes buttons. `people`: the review statistics."""
     data = document(report, people)
     return (
         environment()
@@ -34,24 +34,24 @@ def body(report: Report, people: Mapping[str, Any] | None = None, *, live: bool)
 
 
 def whole(report: Report, people: Mapping[str, Any] | None = None) -> str:
-    """Return one file to send: style and pictures are inside, scripts are not needed."""
+    """Return a self-contained page, with style and charts inside and without scripts."""
     style = (STATIC / "health.css").read_text()
     return _page("health report", body(report, people, live=False), style, 60)
 
 
 def dashboard(title: str, minutes: int = 60, *, rollouts: bool = False) -> str:
-    """Return the page that fills itself; with `rollouts` it shows those too, and acts on them."""
+    """Return the page that loads its body by script; `rollouts` adds the panels with actions."""
     return _page(title, "", "", minutes, rollouts=rollouts)
 
 
 def rollout_panel(data: dict[str, Any], history: Sequence[dict[str, Any]]) -> str:
-    """Return the rollout as a part of the dashboard; `data` is `rollout_document.status`."""
+    """Return the rollout panel of the dashboard; `data` is `status_document.status`."""
     active = data["rollout"] is not None and data["rollout"]["status"] in ("running", "paused", "waiting")
     return environment().get_template("rollout.html.jinja").render(data=data, history=history, active=active)
 
 
 def retraining_panel(data: dict[str, Any]) -> str:
-    """Return retrainings as a part of the dashboard; `data` is what `GET /v1/retrain` answers."""
+    """Return the retraining panel of the dashboard; `data` is the answer of `GET /v1/retrain`."""
     return environment().get_template("retraining.html.jinja").render(data=data)
 
 
@@ -102,11 +102,11 @@ def _cards(data: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _notices(data: dict[str, Any]) -> list[str]:
     server, found = data["server"], []
     if server.get("store_failure"):
-        found.append(f"The store fails, records are being lost: {server['store_failure']}")
+        found.append(f"The store is failing, records are being lost: {server['store_failure']}")
     if data["records_lost"]:
         found.append(f"{data['records_lost']:.0f} records were lost in this period: figures are too low.")
     if (server.get("records_behind") or 0) > 10_000:
-        found.append(f"{server['records_behind']} records are not taken into account yet.")
+        found.append(f"{server['records_behind']} records have not been processed yet.")
     proposed = data["references"]["proposed"]
     if proposed:
         numbers = ", ".join(str(item["id"]) for item in proposed)
@@ -119,7 +119,7 @@ def _notices(data: dict[str, Any]) -> list[str]:
             f"{one['group_label']}: {one['utterances']} of {one['needed']} utterances" for one in waiting
         )
         found.append(
-            "Some of this traffic has no reference yet: its changes are not noticed, only its limits"
+            "Some of this traffic has no reference yet: only its limits are checked, not its changes"
             + (f" ({so_far})." if so_far else ".")
         )
     return found

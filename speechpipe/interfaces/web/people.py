@@ -1,4 +1,4 @@
-"""People in the loop as a part of the dashboard: degrees of automation, what waits, the machine beside the human."""
+"""The review panel of the dashboard: automation policies, waiting tasks, review statistics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ def panel(
     people: Mapping[str, Any],
     server: tuple[Degree, str] = (Degree.FULL, ""),
 ) -> str:
-    """Return the panel; the arguments are `review_document`'s.
+    """Return the panel; the first arguments are documents of `control.review.documents`.
 
-    `server`: the degree where nobody has said anything, and why the policies cannot be followed now.
+    `server`: the degree of tenants without a policy, and why the policies cannot be read at present.
     """
     base, failure = server
     held = {row["scope"]: str(row["degree"]) for row in scopes}
@@ -31,7 +31,7 @@ def panel(
 
 
 def body(people: Mapping[str, Any]) -> str:
-    """Return what reviews say, to be read only: a part of the health report."""
+    """Return the review statistics as a read-only part of the health report."""
     template = environment().get_template("people_body.html.jinja")
     return template.render(people=people, most=SHOWN_CONFUSIONS, **_plots(people))
 

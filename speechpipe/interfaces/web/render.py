@@ -1,4 +1,4 @@
-"""The templates of the pages, and how figures are written in them."""
+"""The Jinja environment of the pages, and the formatting of numbers."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def percent(share: float | None) -> str:
-    """Return a share as people read it."""
+    """Return a share formatted in per cent; a dash for None."""
     return "–" if share is None else f"{share:.1%}"
 
 
 def environment() -> Environment:
-    """Return where templates come from; whatever they are given is escaped."""
+    """Return the Jinja environment; it escapes all values."""
     loader = FileSystemLoader(TEMPLATES)
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     found.globals.update(clock=charts.clock, number=charts.number, percent=percent)

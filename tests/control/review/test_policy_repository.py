@@ -219,7 +219,7 @@ def test_a_key_means_its_tenant_and_is_kept_nowhere(store: Store, automation: Au
     assert refused.value.cause == "unknown_tenant"
     automation.set(tenant_of("secret-key"), {"degree": "assist"}, "ann", "")
     assert stranger.resolve("secret-key") == tenant_of("secret-key"), "the store knows the tenant of this key"
-    with pytest.raises(InvalidParameter, match="API key in the reason"):
+    with pytest.raises(InvalidParameter, match="contains an API key"):
         scopes.check("for secret-key, as asked")
 
 

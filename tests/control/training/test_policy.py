@@ -17,7 +17,7 @@ READY = Facts(NOW, "digits@1.0.0", Kind.CTC, [ASR], reviews=60)
 def test_with_everything_in_place_it_begins_and_says_why() -> None:
     found = decide(AUTO, READY)
     assert (found.begin, found.cause) == (Kind.CTC, "begin")
-    assert "asr.confidence rings" in found.reason
+    assert "asr.confidence fires" in found.reason
     assert "confidence fell" in found.reason
 
 

@@ -94,7 +94,7 @@ def test_blame_draws_the_cascade(store: str, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--since", "1m", "--bundle", "other"], "no traffic"),
-        (["--window", "1m", "2m"], "ends before it begins"),
+        (["--window", "1m", "2m"], "must end after it begins"),
         (["--reference", "9"], "no reference 9"),
         (["--since", "yesterday"], "a length of time"),
     ],

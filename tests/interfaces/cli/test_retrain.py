@@ -97,7 +97,7 @@ def test_training_that_is_stopped_goes_on_with_the_same_command(place: Place) ->
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, said
-    assert b"the same command goes on" in said
+    assert b"run the same command" in said
     done = place.run(*arguments)
     assert done.returncode == 0, done.stderr
     assert b"epoch 1:" not in done.stderr, "what was done is not done again"

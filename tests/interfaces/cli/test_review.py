@@ -31,7 +31,7 @@ def test_degrees_are_set_and_shown_with_their_history(tmp_path: Path) -> None:
     second = speechpipe(tmp_path, *words, "--force")
     assert json.loads(second.stdout)["demote"] is False
     shown = speechpipe(tmp_path, "automation", "show").stdout
-    assert "acme: partial; error of what is delivered unseen 10.0% at most; 2.0% drawn at random" in shown
+    assert "acme: partial; error of unreviewed text at most 10.0%; 2.0% sampled at random" in shown
     assert "ann: default nothing -> assist (the pilot)" in shown
     found = json.loads(speechpipe(tmp_path, "automation", "show", "--json").stdout)
     assert [row["scope"] for row in found["scopes"]] == ["acme", "default"]
@@ -119,8 +119,8 @@ def test_what_waits_and_what_people_say(reviewed: Path) -> None:
     health = json.loads(speechpipe(reviewed, "report", "--format", "json").stdout)
     assert health["people"]["bundles"][0]["wer"]["value"] == 0.25
     printed = speechpipe(reviewed, "report").stdout
-    assert "1 sessions wait for a person" in printed
-    assert "default@1.0.0 beside people: word error rate 25.0%" in printed
+    assert "1 sessions wait for a reviewer" in printed
+    assert "default@1.0.0, reviewed: word error rate 25.0%" in printed
 
 
 def test_out_with_its_audio_and_back(reviewed: Path) -> None:
