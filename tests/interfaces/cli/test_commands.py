@@ -254,8 +254,8 @@ def test_bundles_and_doctor() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (200, b"<html>welcome</html>", "is no health report"),
-        (200, b'{"hello": 1}', "is no health report"),
+        (200, b"<html>welcome</html>", "is not a health report"),
+        (200, b'{"hello": 1}', "is not a health report"),
         (502, b"<html>bad gateway</html>", "answers 502: Bad Gateway"),
         (403, b'{"error": {"message": "not with this key"}}', "answers 403: not with this key"),
         (500, b"[1]", "answers 500: Internal Server Error"),
@@ -287,7 +287,7 @@ def test_a_report_of_a_server_that_is_not_there_is_one_line() -> None:
     done = run("report", "--url", f"http://127.0.0.1:{port}")
     assert done.returncode == 1
     (line,) = done.stderr.decode().splitlines()
-    assert "cannot be asked" in line
+    assert "cannot be reached" in line
     assert "urlopen" not in line
 
 

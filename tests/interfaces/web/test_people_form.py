@@ -35,7 +35,7 @@ def test_the_service_is_not_switched_off_with_one_click(fresh: Server, page: Pag
         dialog.dismiss()
 
     page.once("dialog", refuse)
-    form.get_by_label("because").fill("a drill")
+    form.get_by_label("reason").fill("a drill")
     form.get_by_role("button", name="Set").click()
     expect(form.locator("output")).to_have_text("nothing was changed")
     assert "default goes from full to human_only" in asked[0]

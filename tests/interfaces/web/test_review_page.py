@@ -132,7 +132,7 @@ def test_a_person_reviews_from_the_claim_to_the_export(server: Server, page: Pag
 
 def test_the_dashboard_shows_and_sets_the_degree(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/")
-    expect(page.locator("#people")).to_contain_text("Nobody has set a degree", timeout=PATIENCE_S * 1000)
+    expect(page.locator("#people")).to_contain_text("No degree was set", timeout=PATIENCE_S * 1000)
     page.locator("#people [name=degree]").select_option("assist")
     page.locator("#people [name=why]").fill("the first <week>")
     page.once("dialog", lambda dialog: dialog.accept())  # less automation for everybody is asked about

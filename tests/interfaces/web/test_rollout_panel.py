@@ -38,10 +38,10 @@ def test_a_rollout_is_seen_and_rolled_back_with_one_click_and_a_reason(client: C
             expect(page.locator(f"[data-arm-sessions={arm}]")).to_have_text(str(count), timeout=PATIENCE_S * 1000)
         expect(page.locator("[data-rollout=judgement]")).to_have_text("hold")
         more = client.status()["rollout"]["evidence"]["more_sessions"]
-        expect(page.locator("[data-rollout=more]")).to_have_text("no end in sight" if more is None else str(more))
+        expect(page.locator("[data-rollout=more]")).to_have_text("unknown" if more is None else str(more))
         page.get_by_role("button", name="Roll back").click()
         expect(page.locator("#status")).to_contain_text("needs a reason")
-        page.get_by_label("Why").fill("it sounds odd")
+        page.locator("#rollout").get_by_label("Reason").fill("it sounds odd")
         page.get_by_role("button", name="Roll back").click()
         expect(page.locator("[data-rollout=status]")).to_have_text("rolled back")
         expect(page.locator("[data-rollout=reason]")).to_have_text("it sounds odd")

@@ -1,4 +1,4 @@
-// AudioWorklet: what the microphone gives, as 16-bit PCM in tenths of a second, with its level.
+// AudioWorklet: sends the microphone's audio as 16-bit PCM in blocks of 100 ms, with the level of each block.
 class Capture extends AudioWorkletProcessor {
   constructor() {
     super();

@@ -1,11 +1,11 @@
-// One live session over /v1/listen: sends audio, keeps what the server has not confirmed, resumes when the line drops.
+// A live session over /v1/listen: sends audio, keeps what the server has not confirmed, resumes after a lost connection.
 export class Connection {
   constructor({ query, key, onMessage, onState }) {
     this.query = query;
     this.key = key;
     this.onMessage = onMessage;
     this.onState = onState;
-    this.kept = []; // [first byte, data] that a resumed session may need again
+    this.kept = []; // [first byte, data] that may have to be sent again after resuming
     this.sent = 0;
     this.lastSeq = 0;
     this.token = null;
@@ -18,7 +18,7 @@ export class Connection {
     const query = new URLSearchParams(this.query);
     query.set("resume", this.token ?? "true");
     if (this.token) query.set("last_seq", this.lastSeq);
-    const url = new URL(`v1/listen?${query}`, document.baseURI); // below the same prefix as the page
+    const url = new URL(`v1/listen?${query}`, document.baseURI); // relative to the path prefix of the page
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     this.ready = false;
     this.socket = this.key ? new WebSocket(url, ["token", this.key]) : new WebSocket(url);

@@ -1,4 +1,4 @@
-// Keeps the page true: asks the server for the report's body again and again, with what the filters say.
+// Updates the page: fetches the report's body every few seconds, with the filters of the form.
 const form = document.querySelector("#filters");
 const body = document.querySelector("#body");
 const status = document.querySelector("#status");
@@ -49,19 +49,19 @@ async function update() {
   if (form.elements.follow.checked) timer = setTimeout(update, EVERY_MS);
 }
 
-// Whether somebody has put something else into a field than the page had.
+// Whether the user has changed a field.
 function isChanged(field) {
   if (field.type !== "select-one") return field.value !== field.defaultValue;
   const preset = [...field.options].find((option) => option.defaultSelected) ?? field.options[0];
   return field.value !== preset?.value;
 }
 
-// Panels above the report: places to act as well as to look.
+// Updates a panel above the report, in which the user can act.
 async function showPanel(selector, address) {
   const panel = document.querySelector(selector);
   if (!panel) return;
   const fields = [...panel.querySelectorAll("input, select")];
-  if (fields.some((field) => field === document.activeElement || isChanged(field))) return; // somebody is about to act
+  if (fields.some((field) => field === document.activeElement || isChanged(field))) return; // the user is about to act
   const open = [...panel.querySelectorAll("details")].map((item) => item.open);
   const answer = await fetch(address, { headers: headers() }).catch(() => null);
   if (!answer?.ok) return;
@@ -75,7 +75,7 @@ async function showRollout() {
   await showPanel("#people", "v1/automation/panel");
 }
 
-// Less automation for everybody: the server says what follows, and a person must agree to that.
+// Less automation for all tenants: the server states the effect, and the user must confirm it.
 async function automate(form) {
   const scope = form.elements.scope.value.trim();
   const degree = form.elements.degree.value;
@@ -102,7 +102,7 @@ async function automate(form) {
   await showRollout();
 }
 
-// The degree that is offered is the one that holds.
+// The form offers the present degree of the scope.
 document.querySelector("#people")?.addEventListener("input", (event) => {
   if (event.target.name !== "scope") return;
   const held = JSON.parse(event.target.form.dataset.held);
@@ -120,7 +120,7 @@ async function act(name, to) {
   const field = panel.querySelector("[name=reason]");
   const reason = field.value.trim();
   if (name === "rollback" && !reason) {
-    status.textContent = "say why: a rollback needs a reason";
+    status.textContent = "a rollback needs a reason";
     field.focus();
     return;
   }

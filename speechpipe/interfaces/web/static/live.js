@@ -1,4 +1,4 @@
-// The live page: microphone -> worklet -> server; text, levels and figures as they come.
+// The live page: microphone -> worklet -> server; shows text, levels and figures as they arrive.
 import { Connection } from "./connection.js";
 
 const $ = (id) => document.getElementById(id);
@@ -36,7 +36,7 @@ class Figures {
     all.push(value);
     const sorted = [...all].sort((a, b) => a - b);
     $(`${name}-last`).textContent = value.toFixed(digits);
-    $(`${name}-all`).textContent = `median ${sorted[Math.floor(sorted.length / 2)].toFixed(digits)}, ${all.length} in all`;
+    $(`${name}-all`).textContent = `median ${sorted[Math.floor(sorted.length / 2)].toFixed(digits)}, ${all.length} in total`;
   }
 
   final(message) {

@@ -1,4 +1,4 @@
-// The review page: one task at a time, from the claim to the answer. What is typed is kept on the server as it is typed.
+// The review page: one task at a time, from claim to answer. The draft of the answer is saved on the server while typing.
 import * as edit from "./segments.js";
 import { Waveform } from "./waveform.js";
 
@@ -6,7 +6,7 @@ const SAVE_MS = 1500, RENEW_MS = 20000, IDLE_MS = 60000;
 const $ = (id) => document.getElementById(id);
 const audio = $("audio"), wave = new Waveform($("wave"));
 let task = null, segments = [], current = 0, saving = 0, stopAt = null, jumped = -1;
-let lastAct = 0, counted = 0, unsent = 0; // working time: while somebody does something
+let lastAct = 0, counted = 0, unsent = 0; // working time in ms: only while the reviewer is active
 
 // ---- the server ----
 
@@ -27,7 +27,7 @@ async function ask(path, body) {
   try {
     answer = await fetch(`v1/reviews${path}`, options);
   } catch {
-    throw new Error("the server cannot be reached; what you typed is still here");
+    throw new Error("the server cannot be reached; your text is still here");
   }
   if (answer.status === 204) return null;
   const found = await answer.json().catch(() => ({}));
@@ -78,7 +78,7 @@ async function take() {
   const elsewhere = await progress();
   if (found) return open(found);
   close();
-  say(elsewhere ? `there is nothing to review on this server; the audio of ${elsewhere} is not here` : "there is nothing to review");
+  say(elsewhere ? `there is nothing to review on this server; the audio of ${elsewhere} tasks is on another server` : "there is nothing to review");
 }
 
 async function open(found) {
@@ -90,14 +90,14 @@ async function open(found) {
   const answer = await fetch(`v1/reviews/${task.id}/audio`, { headers: headers() });
   if (!answer.ok) {
     const { error } = await answer.json().catch(() => ({}));
-    throw new Error(error?.message ?? "the audio cannot be had");
+    throw new Error(error?.message ?? "the audio cannot be loaded");
   }
   const bytes = await answer.arrayBuffer();
   if (audio.src) URL.revokeObjectURL(audio.src);
   audio.src = URL.createObjectURL(new Blob([bytes], { type: "audio/flac" }));
   const decoded = await new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes);
   wave.load(decoded.getChannelData(0), task.duration);
-  const why = task.waited_for ? { degree: "somebody waits for this text", unsure: "somebody waits: the machine was not sure" } : { degree: "spoken live; the machine's text was a draft", unsure: "spoken live; the machine was not sure", disagreement: "two bundles heard different things", doubtful: "little confidence", audit: "drawn at random" };
+  const why = task.waited_for ? { degree: "a client waits for this text", unsure: "a client waits: the machine's confidence is low" } : { degree: "live session; the machine's text was a draft", unsure: "live session; the machine's confidence is low", disagreement: "two bundles returned different texts", doubtful: "low confidence", audit: "sampled at random" };
   $("about").textContent = `${why[task.why] ?? task.why}${task.blind ? "; the machine's text is not shown" : ""} · ${task.duration.toFixed(1)} s`;
   $("task").hidden = false;
   $("nothing").hidden = true;
@@ -138,7 +138,7 @@ async function submit() {
     current = open;
     show();
     focus();
-    return say(`segment ${open + 1} has no text: type it, or say no speech or unintelligible`, true);
+    return say(`segment ${open + 1} has no text: type it, or choose no speech or unintelligible`, true);
   }
   clearTimeout(saving);
   await ask(`/${task.id}/submit`, { lease: task.lease, segments: edit.answer(segments), step_s: step() });
@@ -205,7 +205,7 @@ function select(index, moveFocus) {
 }
 
 function change(fresh, index = current) {
-  if (fresh === segments) return say("that cannot be done here", true);
+  if (fresh === segments) return say("this is not possible here", true);
   segments = fresh;
   current = Math.min(index, segments.length - 1);
   say("");
@@ -225,13 +225,13 @@ function mark(kind) {
 function play(from, until = null) {
   if (from !== undefined) audio.currentTime = from;
   stopAt = until;
-  audio.play().catch(() => say("the browser refuses to play", true));
+  audio.play().catch(() => say("the browser refuses to play the audio", true));
 }
 
 function toggle() { if (audio.paused) play(); else audio.pause(); }
 function replay() { const one = segments[current]; if (one) play(one.start, one.end); }
 
-// The same word may stand there several times: the how-manieth it is among the machine's is where it is in the text.
+// A word may occur several times: its rank among the machine's words gives its position in the text.
 function goto(word, words) {
   play(Math.max(0, word.start - 0.3), word.end + 0.3);
   const text = field(), before = words.slice(0, words.indexOf(word)).filter((other) => other.word === word.word).length;
@@ -244,7 +244,7 @@ function goto(word, words) {
 function nextDoubtful() {
   const all = segments.flatMap((segment, index) => segment.words.filter((word) => word.doubtful).map((word) => ({ word, index })));
   if (!all.length) return say("no word is doubtful");
-  jumped = (jumped + 1) % all.length;
+  if (!all.length) return say("there are no doubtful words");
   select(all[jumped].index, true);
   goto(all[jumped].word, segments[all[jumped].index].words);
   say(`doubtful word ${jumped + 1} of ${all.length}: ${all[jumped].word.word}`);
@@ -265,7 +265,7 @@ function tick() {
   if (!audio.paused) { act(); requestAnimationFrame(tick); }
 }
 
-// ---- what can be pressed ----
+// ---- buttons and keys ----
 
 const acts = {
   play: toggle, replay, doubtful: nextDoubtful,
@@ -319,7 +319,7 @@ audio.addEventListener("seeked", draw);
 $("who").addEventListener("submit", (event) => {
   event.preventDefault();
   localStorage.setItem("reviewer", $("name").value);
-  if (task) return focus(); // one at a time
+  if (task) return focus(); // one task at a time
   guarded(take);
 });
 

@@ -1,4 +1,4 @@
-// What can be done to the segments of a task: pure functions of a list, without the page.
+// Operations on the segments of a task: pure functions of a list, independent of the page.
 const LEAST_S = 0.05;
 
 export function fromTask(task) {
@@ -25,7 +25,7 @@ function sorted(segments) {
   return [...segments].sort((a, b) => a.start - b.start || a.end - b.end);
 }
 
-// Where a text is cut when its segment is: by the times of its words if they are known, by proportion otherwise.
+// Splits the text of a segment: by the times of its words if they are known, else by proportion.
 function cutText(segment, at) {
   const words = segment.text.split(/\s+/).filter(Boolean);
   const timed = segment.words.length === words.length && segment.words.every((word, index) => word.word === words[index]);
@@ -73,7 +73,7 @@ export function moveEdge(segments, index, edge, at) {
   return sorted(segments.map((segment, number) => (number === index ? moved : segment)));
 }
 
-// An added segment without a text is forgotten; an accepted one that nobody touched needs no answer.
+// An added segment without text is left out; an accepted one that was not changed needs no answer.
 export function answer(segments) {
   return segments
     .filter((segment) => !segment.accepted && (segment.of.length || segment.text.trim() || segment.kind === "unintelligible"))

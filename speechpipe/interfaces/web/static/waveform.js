@@ -1,4 +1,4 @@
-// The picture of the audio: peaks once, then segments and the cursor over them.
+// The waveform of the audio, with segments and the playback position.
 export class Waveform {
   constructor(canvas) {
     this.canvas = canvas;
