@@ -1,1 +1,1 @@
-"""Measurements that an operator makes on the machine at hand. Everything is measured in one run, so ratios hold."""
+"""Benchmarks for the machine at hand. Each compares its methods within one run, so that ratios hold."""

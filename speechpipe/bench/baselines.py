@@ -1,4 +1,4 @@
-"""What others do instead of blame, on the same records: the figures of `bench blame` stand beside theirs."""
+"""Baselines for blame: simpler methods on the same records, whose figures `bench blame` prints beside its own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from speechpipe.monitor.cases import Cases
 from speechpipe.monitor.spec import MetricKind
 
 LEAST_Z = 8.0
-"""Tuned like our own thresholds, on the same half of the faults: below it these name nobody."""
+"""Below this z value these methods blame no stage. Tuned like our own thresholds, on the same half of the faults."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Labels, the most suspect first; `none` first where nothing stands out."""
+    """Labels, most suspect first; begins with `none` if no stage is blamed."""
 
     ranking: tuple[str, ...]
 
@@ -25,7 +25,7 @@ Baseline = Callable[[Normal, Cases, np.random.Generator], Answer]
 
 
 def moved_most(normal: Normal, cases: Cases) -> dict[str, tuple[str, float]]:
-    """Return each label's metric whose mean moved most against the reference, whatever feeds it, and its z value."""
+    """Return for each label its metric with the largest shift of the mean against the reference, and its z value."""
     labels = {stage.name: label_of(stage) for stage in normal.spec.stages}
     found = dict.fromkeys(labels.values(), ("", 0.0))
     for known in normal.metrics:
@@ -50,14 +50,14 @@ def marginal(normal: Normal, cases: Cases) -> dict[str, float]:
 
 
 def at_random(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
-    """Name anybody."""
+    """Blame a random stage."""
     del cases
     labels = list(dict.fromkeys(label_of(stage) for stage in normal.spec.stages))
     return Answer(tuple(random.permutation([*labels, "none"]).tolist()))
 
 
 def largest_z(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
-    """Name the stage whose metric moved most."""
+    """Blame the stage whose metric moved most."""
     del random
     found = marginal(normal, cases)
     ranking = sorted(found, key=lambda label: -found[label])
@@ -65,7 +65,7 @@ def largest_z(normal: Normal, cases: Cases, random: np.random.Generator) -> Answ
 
 
 def earliest(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
-    """Name the first stage on the data's way with a metric that moved."""
+    """Blame the first stage in the order of the data with a metric that moved."""
     del random
     found = marginal(normal, cases)
     moved = [label for label in found if found[label] >= LEAST_Z]

@@ -1,7 +1,7 @@
-"""The fault benchmark: does blame name the stage at fault, how soon does an alarm ring, how often for nothing?
+"""The fault benchmark: how often blame names the faulty stage, the delay of alarms, and the rate of false alarms.
 
-Faults go into the real cascade on real recordings (`laboratory.py`), episodes are drawn from what it answered
-(`episodes.py`). Thresholds were tuned on one half of the faults; figures are those of the other.
+Faults are injected into the real cascade on real recordings (`laboratory.py`); episodes are sampled from its outputs
+(`episodes.py`). Thresholds were tuned on one half of the faults; the figures are of the other half.
 """
 
 import multiprocessing
@@ -34,16 +34,16 @@ RESAMPLES = 1_000
 SHIFTED_SHARE = 0.3
 OURS, PASSIVE = "speechpipe", "speechpipe without probes"
 DOWHY, DOWHY_EVERY = "dowhy.gcm", 5
-"""DoWhy takes seconds an episode: it judges every fifth, where it is installed."""
+"""DoWhy takes seconds for an episode, so it judges only every fifth one, if it is installed."""
 
 LABELS = (*(level.value for level in Level), "none")
 
 SILENT = {"wrong": 0.03, "null": 0.02, "people": 0.03, "wait": 1.5}
-"""A fault whose severe form moves less than this is silent: nobody who uses the service notices."""
+"""A fault is silent if its severe form changes all of these by less than this, so that users do not notice it."""
 
 
 def dowhy() -> Baseline | None:
-    """Return the baseline of the library DoWhy, if it is installed (extra `bench`)."""
+    """Return the baseline of the library DoWhy if it is installed (extra `bench`), else None."""
     try:
         from speechpipe.bench.dowhy_baseline import distribution_change
     except ImportError:
@@ -53,21 +53,21 @@ def dowhy() -> Baseline | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What everybody said of one episode."""
+    """The results of all methods on one episode."""
 
     plan: Plan
     rankings: Mapping[str, tuple[str, ...]]
     also: tuple[str, ...]
-    delay: int | None  # cases from the onset to the first alarm, or to the round of probes that shows it
-    false_pages: int  # of the cases before the onset
+    delay: int | None  # cases from the onset to the first alarm or the first failing round of probes; None: none
+    false_pages: int  # alarms with severity page before the onset
     healthy_cases: int
     verdict_s: float
-    watched: bool  # the detectors ran
+    watched: bool  # whether the detectors were run
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval over episodes."""
+    """A mean with its 95 % bootstrap interval over episodes."""
 
     value: float
     low: float
@@ -77,26 +77,26 @@ class Interval:
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that episodes are drawn from."""
+    """The data that episodes are sampled from."""
 
     clips: Sequence[Clip]
     pools: Mapping[Condition, Pool]
     answers: Answers
-    detect_share: float  # of the episodes: the detectors take most of the time
+    detect_share: float  # share of the episodes on which the detectors run, because they take most of the time
 
 
 _setup: Setup | None = None
 
 
 def setup(clips: Sequence[Clip], heard: Mapping[Condition, Sequence[ClipResult]], detect_share: float = 1.0) -> Setup:
-    """Prepare."""
+    """Return the data for episodes, from the results of the laboratory."""
     return Setup(clips, pools(CASCADE, heard, FAULTS), Answers(heard), detect_share)
 
 
 def plans(faults: Sequence[Fault], seeds: int, healthy: int) -> list[Plan]:
-    """Return the episodes: every fault at every severity `seeds` times, and `healthy` without a fault.
+    """Return the plans of episodes: `seeds` for each fault and severity, and `healthy` without a fault.
 
-    Three in ten come with a harmless shift; of the healthy ones half do.
+    Three in ten have a harmless shift too; of the healthy ones, half.
     """
     found = []
     for fault in faults:
@@ -111,8 +111,8 @@ def plans(faults: Sequence[Fault], seeds: int, healthy: int) -> list[Plan]:
 
 
 def judged(found: Setup, todo: Sequence[Plan], progress: Callable[[int], None] = lambda _: None) -> list[Outcome]:
-    """Draw and judge every episode, on all cores."""
-    global _setup  # noqa: PLW0603 - inherited by the forked workers: it is large
+    """Sample and judge every episode, on all cores. `progress` is called with the number done so far."""
+    global _setup  # noqa: PLW0603 - inherited by the forked workers, because it is large
     _setup = found
     context = multiprocessing.get_context("fork")
     outcomes = []
@@ -132,7 +132,7 @@ def _judge(plan: Plan) -> Outcome:
     verdict = blame(normal, drawn.traffic, drawn.probes)
     took = time.perf_counter() - begun
     passive = blame(normal, drawn.traffic)
-    # Baselines have no change point of their own: they get ours.
+    # Baselines have no change point detection of their own: they use ours.
     since = passive.since
     window = drawn.traffic if since is None else drawn.traffic.between(since, float("inf"))
     random = np.random.default_rng(plan.seed)
@@ -146,7 +146,7 @@ def _judge(plan: Plan) -> Outcome:
 
 
 def _alarms(drawn: Episode) -> tuple[int | None, int]:
-    """Feed the detectors as a server would; return when one rang after the onset, and pages before it."""
+    """Feed the detectors as a server would; return the delay of the first alarm after the onset, and earlier pages."""
     step_s = 86_400 / UTTERANCES_A_DAY
     grouping = Grouping()
     group = grouping.group(drawn.records[0][0])
@@ -183,7 +183,7 @@ def _probes_ring(drawn: Episode, index: int) -> bool:
 
 
 def silent_faults(heard: Mapping[Condition, Sequence[ClipResult]], found: Mapping[Condition, Pool]) -> list[str]:
-    """Return faults whose severe form moves nothing that people notice."""
+    """Return the faults whose severe form changes nothing that users notice."""
     names = []
     healthy = _noticed(heard[HEALTHY], found[HEALTHY].cases)
     for fault in FAULTS:
@@ -210,7 +210,7 @@ def _noticed(heard: Sequence[ClipResult], cases: Cases) -> dict[str, float]:
 
 
 def interval(values: Iterable[float], seed: int = 0) -> Interval:
-    """Return the mean of 0s and 1s with its interval."""
+    """Return the mean of zeros and ones with its interval."""
     known = np.array(list(values), float)
     if not len(known):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
@@ -221,7 +221,7 @@ def interval(values: Iterable[float], seed: int = 0) -> Interval:
 
 @dataclass(frozen=True)
 class Score:
-    """One method's figures."""
+    """The figures of one method."""
 
     top1: Mapping[str, Interval]
     top2: Mapping[str, Interval]
@@ -229,7 +229,7 @@ class Score:
 
 
 def score(outcomes: Sequence[Outcome], method: str, silent: Sequence[str]) -> Score:
-    """Return a method's figures over the faults that people notice, where it was asked; abstaining counts as wrong."""
+    """Return a method's figures on the episodes it judged, without silent faults; blaming none counts as wrong."""
     outcomes = [one for one in outcomes if method in one.rankings]
     noticed = [one for one in outcomes if one.plan.fault and one.plan.fault not in silent]
     healthy = [one for one in outcomes if not one.plan.fault]
@@ -249,7 +249,7 @@ def _hits(outcomes: Sequence[Outcome], method: str, severity: str, most: int) ->
 
 
 def confusion(outcomes: Sequence[Outcome], method: str = OURS) -> dict[str, Counter[str]]:
-    """Return for each true label how often each was blamed, at medium and severe."""
+    """Return how often each label was blamed for each true label, for medium and severe faults."""
     found: dict[str, Counter[str]] = {label: Counter() for label in LABELS}
     for one in outcomes:
         if one.plan.severity != "mild":
@@ -258,7 +258,7 @@ def confusion(outcomes: Sequence[Outcome], method: str = OURS) -> dict[str, Coun
 
 
 def delays(outcomes: Sequence[Outcome], severity: str) -> dict[str, float | None]:
-    """Return cases from onset to alarm (median, 90th percentile; None: never) and the share that was detected."""
+    """Return the delay in cases from onset to alarm (median, 90th percentile; None: never), and the detected share."""
     mine = [one.delay for one in outcomes if one.watched and one.plan.severity == severity and one.plan.fault]
     values = np.array([float("inf") if delay is None else float(delay) for delay in mine])
     if not len(values):
@@ -269,14 +269,14 @@ def delays(outcomes: Sequence[Outcome], severity: str) -> dict[str, float | None
 
 
 def false_pages_a_day(outcomes: Sequence[Outcome]) -> float:
-    """Return pages for nothing a day at `UTTERANCES_A_DAY`, over all the healthy traffic there was."""
+    """Return false pages a day at `UTTERANCES_A_DAY`, over all healthy traffic without a shift."""
     cases = sum(one.healthy_cases for one in outcomes if not one.plan.shift)
     pages = sum(one.false_pages for one in outcomes if not one.plan.shift)
     return pages / max(cases, 1) * UTTERANCES_A_DAY
 
 
 def by_fault(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
-    """Return top-1 by fault and severity."""
+    """Return the top-1 rate by fault and severity."""
     found: dict[str, dict[str, float]] = {}
     for fault in dict.fromkeys(one.plan.fault for one in outcomes if one.plan.fault):
         mine = [one for one in outcomes if one.plan.fault == fault]
@@ -285,5 +285,5 @@ def by_fault(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
 
 
 def level_of(fault: str) -> str:
-    """Return where a fault is."""
+    """Return the label of a fault's level."""
     return BY_NAME[fault].level.value

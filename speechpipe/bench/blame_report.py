@@ -1,4 +1,4 @@
-"""The fault benchmark's figures as one object, as text, and the confusion matrix as a picture."""
+"""The figures of the fault benchmark as JSON data, as text, and its confusion matrix as SVG."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ CELL = 64
 
 
 def document(outcomes: Sequence[Outcome], silent: Sequence[str], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that was measured. Shares are {value, low, high, count}; delays are in utterances."""
+    """Return all figures. Shares are {value, low, high, count}; delays are in utterances."""
     ours = score(outcomes, OURS, silent)
     noticed = [one for one in outcomes if one.plan.fault not in silent]
     unnoticed = [one for one in outcomes if one.plan.fault in silent]
@@ -54,10 +54,10 @@ def document(outcomes: Sequence[Outcome], silent: Sequence[str], about: Mapping[
 
 
 def second(folder: Path, seeds: int, quick: bool) -> dict[str, Any]:
-    """Run another cascade's benchmark: the module `benchmark.py` of `folder` has `judged(seeds, healthy)`.
+    """Run the benchmark of another cascade: the module `benchmark.py` in `folder` must have `judged(seeds, healthy)`.
 
     Raises:
-        BadInput: there is none, or a library that it needs is not installed.
+        BadInput: there is no such module, or a library that it needs is not installed.
     """
     sys.path.insert(0, str(folder.resolve().parents[1]))
     try:
@@ -86,7 +86,7 @@ def _score(found: Score) -> dict[str, Any]:
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """Return the object as tables for people."""
+    """Return the figures as tables for the terminal."""
     lines = [
         f"{found['episodes']} episodes, {found['clips']} recordings of {found['speakers']} speakers,"
         f" faults: {found['half']}",
@@ -106,11 +106,11 @@ def text(found: Mapping[str, Any]) -> str:
         lines.append(f"  {severity:24s}" + "".join(f"{cell:>10s}" for cell in shown))
     lines += [
         "",
-        f"pages for nothing a day, at 10,000 utterances a day: {found['false_alarms_per_day']:.2f}",
+        f"false pages a day, at 10,000 utterances a day: {found['false_alarms_per_day']:.2f}",
         f"seconds from the records to the verdict: median {found['verdict_s']['median']:.2f},"
         f" most {found['verdict_s']['most']:.2f}",
         "",
-        "stage at fault (rows), stage blamed (columns); medium and severe",
+        "faulty stage (rows), blamed stage (columns); medium and severe",
         f"{'':10s}" + "".join(f"{label:>8s}" for label in LABELS),
     ]
     for truth in LABELS[:-1]:
@@ -143,13 +143,13 @@ def _count(value: float | None) -> str:
 
 
 def picture(found: Mapping[str, Any]) -> str:
-    """Return the confusion matrix as SVG: rows are the stages at fault, columns the stages blamed."""
+    """Return the confusion matrix as SVG: rows are the faulty stages, columns the blamed stages."""
     labels = list(LABELS)
     width, height = (len(labels) + 1) * CELL + 20, len(labels) * CELL + 20
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
         ' font-size="14" text-anchor="middle" role="img">',
-        "<title>Stage at fault (rows) and stage blamed (columns)</title>",
+        "<title>Faulty stage (rows) and blamed stage (columns)</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for column, label in enumerate(labels):

@@ -1,7 +1,8 @@
-"""How many live sessions this machine holds at a latency objective: measured, beside its physical limit.
+"""The number of live sessions that this machine can hold at a latency objective, beside its physical limit.
 
-The limit is `cores / (decode cost x speech ratio + VAD cost)`, the costs measured with a bare loop on every core before
-and after: what a server that did nothing else could hold. The clients run on the same machine and are not subtracted.
+The limit is `cores / (decode cost x speech ratio + VAD cost)`: what a server without any overhead could hold. The costs
+are measured with a bare loop on every core, before and after. The clients run on the same machine and are not
+subtracted.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ START_S = 60.0
 
 @dataclass(frozen=True)
 class Limit:
-    """What one second of live audio costs at the least, in CPU seconds."""
+    """The smallest cost of one second of live audio, in CPU seconds."""
 
     decode_per_speech_s: float
     speech_ratio: float
@@ -47,7 +48,7 @@ class Limit:
 
     @property
     def sessions(self) -> float:
-        """How many sessions the cores could hold if nothing else took time."""
+        """The sessions that the cores could hold without any overhead."""
         return self.cores / (self.decode_per_speech_s * self.speech_ratio + self.vad_per_s)
 
     def mean(self, other: "Limit") -> "Limit":
@@ -60,7 +61,7 @@ class Limit:
 
 
 def physical_limit(service: Service, bundle: Bundle, audio: Samples) -> Limit:
-    """Score and decode (n,) samples in this process, one after the other, and return what that costs."""
+    """Score and decode (n,) samples in this process, one after the other; return the costs."""
     vad = service.vad(bundle.vad)
     frames = audio[: len(audio) // vad.frame_samples * vad.frame_samples].reshape(-1, vad.frame_samples)
     segmenter = Segmenter(SegmenterOptions().changed(bundle.segmenter), vad.frame_samples)
@@ -87,7 +88,7 @@ def physical_limit(service: Service, bundle: Bundle, audio: Samples) -> Limit:
 
 
 def limit_of_all_cores(bundle: str, audio: Samples) -> Limit:
-    """Measure on every core at once: they share caches and clock, so one alone would promise too much."""
+    """Measure on every core at once, because cores share caches and clock frequency."""
     cores = Service(Settings(bundle=bundle)).settings.cores
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as processes:
         limits = list(processes.map(_limit, [bundle] * cores, [audio] * cores))
@@ -106,7 +107,11 @@ def _limit(bundle: str, audio: Samples) -> Limit:
 
 @contextlib.contextmanager
 def served(command: Sequence[str], **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run a server that prints uvicorn's `running on URL` and `ready`; yield its URL and process."""
+    """Run a server that prints `running on URL` and `ready`; yield its URL and process.
+
+    Raises:
+        RuntimeError: it did not start within `START_S`.
+    """
     with tempfile.TemporaryDirectory() as state, (Path(state) / "log").open("w+b") as log:
         variables = {"SPEECHPIPE_STATE_DIR": state, "SPEECHPIPE_LOG_LEVEL": "info"} | environment
         process = subprocess.Popen(command, stdout=log, stderr=log, env=hand_on(variables))
@@ -134,9 +139,9 @@ def hand_on(variables: dict[str, str]) -> dict[str, str]:
 
 
 def trial(url: str, sessions: int, seconds: float, warm_s: float, pcm: Path) -> tuple[Tally, float]:
-    """Have `sessions` clients in another process talk to a server.
+    """Run `sessions` clients in another process against a server.
 
-    Returns what they saw, and the share of the cores that the host gave to other machines meanwhile.
+    Returns their tally, and the share of the CPU that other machines on the host took meanwhile.
     """
     command = [
         sys.executable,
@@ -155,13 +160,13 @@ def trial(url: str, sessions: int, seconds: float, warm_s: float, pcm: Path) -> 
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return a percentile; infinity of nothing."""
+    """Return a percentile; infinity if there are no values."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("inf")
 
 
 @dataclass(frozen=True)
 class Point:
-    """One load that was tried."""
+    """The result of one load."""
 
     sessions: int
     held: bool
@@ -178,7 +183,7 @@ class Point:
 
 
 def point(sessions: int, tally: Tally, stolen: float, objective_s: float) -> Point:
-    """Judge one trial: by endpoint -> final as the server says it; of a server that does not, as clients feel it."""
+    """Judge a trial by the server's endpoint-to-final times, or by the clients' if the server reports none."""
     lost = tally.lost + tally.broken
     p95 = percentile(tally.final_s, 0.95)
     judged = percentile(tally.endpoint_to_final_s, 0.95) if tally.endpoint_to_final_s else p95
@@ -199,7 +204,7 @@ def point(sessions: int, tally: Tally, stolen: float, objective_s: float) -> Poi
 
 
 def search(attempt: Callable[[int], Point], first: int, most: int) -> list[Point]:
-    """Find the largest load that is held: up from `first` by a tenth while it is, down while it is not."""
+    """Find the largest load that holds: in steps of a tenth, up from `first` while it holds, else down."""
     points = [attempt(max(1, first))]
     up = points[0].held
     while True:

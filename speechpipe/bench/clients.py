@@ -1,8 +1,8 @@
 """Paced live clients in a process of their own: `python -m speechpipe.bench.clients URL SESSIONS SECONDS WARM PCM`.
 
-Each connection sends a tenth of a second every tenth of a second, as a microphone would, from another place in the
-recording. Latency is what a person would feel: from the moment when the audio that decided the end of speech was sent
-to the moment when the text arrived; so it has the network, the VAD and every queue in it.
+Each connection sends 100 ms of audio every 100 ms, as a microphone would, from a different position in the recording.
+Latency is measured as users experience it: from sending the audio that decided the end of speech to receiving the text,
+including the network, the VAD and every queue.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ LAST_WORDS_S = 15.0
 
 @dataclass
 class Tally:
-    """What all clients saw."""
+    """What all clients counted and measured."""
 
     opened: int = 0
     refused: int = 0
     reasons: list[str] = field(default_factory=list)  # of refusals
-    broken: int = 0  # connections that ended without a goodbye
+    broken: int = 0  # connections that ended without a close message
     finals: int = 0
-    texts: list[list[str]] = field(default_factory=list)  # of each session
-    lost: int = 0  # stretches of audio without a final, and finals that failed
-    late_steps: int = 0  # the clients themselves were late: the figures would be theirs
+    texts: list[list[str]] = field(default_factory=list)  # final texts of each session
+    lost: int = 0  # gaps in the audio covered by finals, and failed finals
+    late_steps: int = 0  # steps that the clients themselves sent late, which would distort the figures
     steps: int = 0
     final_s: list[float] = field(default_factory=list)
-    endpoint_to_final_s: list[float] = field(default_factory=list)  # as the server says
+    endpoint_to_final_s: list[float] = field(default_factory=list)  # as reported by the server
     partial_lag_s: list[float] = field(default_factory=list)
 
 
 class Speaker:
-    """One connection."""
+    """A client with one connection."""
 
     def __init__(self, url: str, audio: bytes, steps: int, tally: Tally, measure_from: float) -> None:
         self._url = url
@@ -53,11 +53,11 @@ class Speaker:
         self._sent_at: list[float] = []
         self._covered_s = 0.0
         self._texts: list[str] = []
-        self.bundle = ""  # that answers, once connected
+        self.bundle = ""  # the answering bundle, once connected
         self.connected_at = 0.0
 
     async def run(self) -> None:
-        """Speak, listen, say goodbye."""
+        """Connect, send the audio, receive messages, and close."""
         try:
             async with connect(self._url, compression=None, max_size=None, ping_interval=None) as socket:
                 self._tally.opened += 1
@@ -128,13 +128,13 @@ class Speaker:
                 self._tally.endpoint_to_final_s.append(ours["endpoint_to_final_s"])
 
     def _when(self, audio_s: float) -> float:
-        """When the audio up to there had been sent."""
+        """Return the monotonic time at which the audio up to `audio_s` had been sent."""
         index = max(0, -(-round(audio_s * 1000) // round(STEP_S * 1000)) - 1)
         return self._sent_at[min(index, len(self._sent_at) - 1)]
 
 
 async def speak(url: str, sessions: int, seconds: float, warm_s: float, pcm: bytes) -> Tally:
-    """Run `sessions` clients for `seconds` after all are connected; measure from `warm_s` after that on."""
+    """Run `sessions` clients for `seconds` after all are connected; measure after another `warm_s`."""
     tally = Tally()
     ready = time.monotonic() + sessions * STAGGER_S
     length = len(pcm) // STEP_BYTES * STEP_BYTES
@@ -151,7 +151,7 @@ async def speak(url: str, sessions: int, seconds: float, warm_s: float, pcm: byt
 
 
 def main() -> None:
-    """Read the command line, print the tally as JSON."""
+    """Read the arguments; print the tally as JSON."""
     url, sessions, seconds, warm_s, path = sys.argv[1:]
     with contextlib.suppress(KeyboardInterrupt):
         tally = asyncio.run(speak(url, int(sessions), float(seconds), float(warm_s), Path(path).read_bytes()))

@@ -1,7 +1,7 @@
-"""Detectors side by side on simulated streams: how often they ring for nothing, how soon they notice.
+"""Comparison of change detectors on simulated streams: false alarms and delays.
 
-A stream is 0 and 1 at a rate of `BASE`; at a known point the rate is multiplied. Every detector sees the same streams.
-Those of others run with their defaults; ours are made for `RUN_LENGTH` values between false alarms.
+A stream has zeros and ones at the rate `BASE`; at a known point the rate is multiplied. All detectors get the same
+streams. Those of other libraries have their defaults; ours have `RUN_LENGTH` values between false alarms.
 """
 
 import math
@@ -20,20 +20,20 @@ RATIOS = (2, 3, 10)
 HEALTHY = 20_000
 LONGEST = 5_000
 BEFORE = 1_000
-"""Healthy values before the change: detectors that learn need them."""
+"""Healthy values before the change, for detectors that learn from them."""
 
 
 class Watching(Protocol):
-    """Anything that takes values and says whether it rings."""
+    """Protocol of the compared detectors."""
 
     def update(self, value: float) -> bool:
-        """Take the next value."""
+        """Take the next value; return whether there is an alarm."""
         ...
 
 
 @dataclass(frozen=True)
 class Row:
-    """One detector's figures."""
+    """The figures of one detector."""
 
     name: str
     false_per_10k: float
@@ -42,7 +42,7 @@ class Row:
 
 
 class Ours:
-    """One of our detectors, which begins anew after it rang."""
+    """One of our detectors, reset after each alarm."""
 
     def __init__(self, name: str) -> None:
         values = np.zeros(20_000)
@@ -50,7 +50,7 @@ class Ours:
         self._detector = make(name, Distribution.of(values, shape_only=True), RUN_LENGTH)
 
     def update(self, value: float) -> bool:
-        """Take the next value."""
+        """Take the next value; return whether there is an alarm."""
         if self._detector.update(value).alarm:
             self._detector.reset()
             return True
@@ -58,7 +58,7 @@ class Ours:
 
 
 class ZTest:
-    """What people write first: the last 200 against the known rate, at three standard errors, after every value."""
+    """The usual simple method: after every value, the last 200 against the known rate, at three standard errors."""
 
     SIZE = 200
 
@@ -66,7 +66,7 @@ class ZTest:
         self._last: list[float] = []
 
     def update(self, value: float) -> bool:
-        """Take the next value."""
+        """Take the next value; return whether there is an alarm."""
         self._last = [*self._last[-self.SIZE + 1 :], value]
         if len(self._last) < self.SIZE:
             return False
@@ -88,7 +88,7 @@ class River:
         self._takes = bool if of is drift.binary else float
 
     def update(self, value: float) -> bool:
-        """Take the next value."""
+        """Take the next value; return whether there is an alarm."""
         self._detector.update(self._takes(value))
         return bool(self._detector.drift_detected)
 

@@ -1,9 +1,8 @@
-"""The peers' way to attribute a change: DoWhy's `gcm.distribution_change` (Budhathoki et al., AISTATS 2021).
+"""The baseline of the library DoWhy, `gcm.distribution_change` (Budhathoki et al., AISTATS 2021). Extra `bench`.
 
-It wants a causal graph with a model for every node, and splits the change of one target's distribution over the
+It needs a causal graph with a model for each node, and attributes the change of a target's distribution to the
 mechanisms by Shapley values. Each stage is one node here, represented by its metric that moved most, because the number
-of terms doubles with every node; it is given the same graph, window and healthy threshold as the other baselines.
-Needs the extra `bench`.
+of terms doubles with each node. It gets the same graph, window and healthy threshold as the other baselines.
 """
 
 import logging
@@ -24,7 +23,7 @@ SAMPLES = 500
 
 
 def distribution_change(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
-    """Name the stage whose mechanism the change of the last stage's distribution is put down to."""
+    """Blame the stage whose mechanism explains most of the change of the last stage's distribution."""
     moved = moved_most(normal, cases)
     if max(z for _, z in moved.values()) < LEAST_Z:
         return Answer(("none", *sorted(moved, key=lambda label: -moved[label][1])))
@@ -63,9 +62,9 @@ def _frame(cases: Cases, columns: dict[str, str], random: np.random.Generator) -
 
 
 def quiet() -> None:
-    """Keep its progress bars and notes out of the benchmark's output."""
+    """Suppress the library's progress bars and log lines."""
     gcm.config.disable_progress_bars()
-    gcm.config.set_default_n_jobs(1)  # episodes run in parallel already
+    gcm.config.set_default_n_jobs(1)  # episodes already run in parallel
     logging.getLogger("dowhy").setLevel(logging.ERROR)
 
 

@@ -1,7 +1,7 @@
-"""Episodes of traffic: a healthy reference, healthy traffic, then from an unknown point on a fault, harmless or none.
+"""Episodes of traffic: a healthy reference, healthy traffic, then from a random point a fault, a shift or neither.
 
-Cases are drawn from what the laboratory heard: who speaks, how loaded the service is and what people do is drawn anew
-each time; what the stages answered is kept for each (recording, variant, fault).
+Cases are sampled from the results of the laboratory: speakers, load and user behaviour are drawn anew each time, and
+the outputs of the stages are those of each (recording, variant, fault).
 """
 
 import zlib
@@ -23,7 +23,7 @@ from speechpipe.serving.health.probes import answers_differ, segments_differ
 from speechpipe.serving.telemetry.records import feedback_record
 
 POOL = 1000
-"""Cases of a condition, at least: every session is told so often, each time with other timings and other people."""
+"""The least number of cases of a condition: each session is repeated with other timings and user behaviour."""
 
 REFERENCE = 500
 BEFORE = (300, 600)
@@ -32,7 +32,7 @@ CANARY_SHARE = 0.05
 USUAL_RSS_MB = 900.0
 MOST_PROBES = 20
 PROBE_EVERY = 35
-"""Cases between two rounds of probes: five minutes at 10,000 a day."""
+"""Cases between two rounds of probes: five minutes at 10,000 cases a day."""
 
 SHIFTS = ("short", "speakers", "load")
 LOAD = 1.3
@@ -41,7 +41,7 @@ NEW_SPEAKER_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Pool:
-    """Cases of one condition, `records` beside `cases`; `clips` says of which clip each is."""
+    """The cases of one condition with their records; `clips` has the clip of each case."""
 
     cases: Cases
     clips: npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Plan:
-    """One episode. `truth` is what a verdict should say."""
+    """The plan of an episode. `truth` is the correct label."""
 
     fault: str
     severity: str
@@ -59,18 +59,18 @@ class Plan:
 
     @property
     def condition(self) -> Condition:
-        """What is drawn from after the onset."""
+        """The condition of the traffic after the onset."""
         return (self.fault, self.severity)
 
     @property
     def truth(self) -> str:
-        """The level of the fault; `none` of health."""
+        """The level of the fault; `none` without a fault."""
         return BY_NAME[self.fault].level.value if self.fault else "none"
 
 
 @dataclass(frozen=True)
 class Episode:
-    """`reference` is pinned; `onset` is the first case of `traffic` with the fault (its length if there is none)."""
+    """An episode; `onset` is the index in `traffic` of the first case with the fault (its length without one)."""
 
     plan: Plan
     reference: Cases
@@ -78,13 +78,13 @@ class Episode:
     onset: int
     reference_records: Sequence[tuple[Record, ...]]
     records: Sequence[tuple[Record, ...]]
-    probes: tuple[ProbeResult, ...]  # of the rounds after the onset
+    probes: tuple[ProbeResult, ...]  # of all rounds after the onset
 
 
 def pools(
     spec: CascadeSpec, heard: Mapping[Condition, Sequence[ClipResult]], faults: Sequence[Fault]
 ) -> Mapping[Condition, Pool]:
-    """Return the pool of every condition."""
+    """Return the pool of cases for every condition."""
     conditions = [HEALTHY, *((fault.name, severity) for fault in faults for severity in SEVERITIES)]
     return {condition: _pool(spec, heard, condition, number) for number, condition in enumerate(conditions)}
 
@@ -110,7 +110,7 @@ def _told(
     name, value = (fault.name, fault.value(severity)) if fault is not None else ("", 0.0)
     units = [_timed(unit, random) for unit in one.units]
     session = one.session
-    if name == "version_skew":  # the workers that were left behind answer with what they have
+    if name == "version_skew":  # workers with the old model keep answering with it
         units = [
             replace(skewed, versions={**skewed.versions, "asr": "another@0.9"}) if random.random() < value else unit
             for unit, skewed in zip(units, [_timed(unit, random) for unit in other.units], strict=True)
@@ -141,11 +141,11 @@ def _timed(unit: Record, random: np.random.Generator) -> Record:
     return replace(unit, measures={**unit.measures, **measures})
 
 
-# ---- drawing ----
+# ---- sampling ----
 
 
 def episode(plan: Plan, clips: Sequence[Clip], found: Mapping[Condition, Pool], heard: "Answers") -> Episode:
-    """Draw one."""
+    """Sample the episode of a plan."""
     random = np.random.default_rng([plan.seed, zlib.crc32(repr((plan.condition, plan.shift)).encode())])
     speakers = sorted({clip.speaker for clip in clips})
     usual = dict(zip(speakers, random.dirichlet(np.full(len(speakers), 5.0)), strict=True))
@@ -204,7 +204,7 @@ def _weights(
 
 
 class Answers:
-    """What probes would have answered: the first recordings, compared with what they answered in health."""
+    """The probes' results: those of the first recordings, compared with their healthy results."""
 
     def __init__(self, heard: Mapping[Condition, Sequence[ClipResult]]) -> None:
         self._heard = heard
@@ -215,7 +215,7 @@ class Answers:
         self._known: dict[Condition, tuple[list[bool], list[bool]]] = {}
 
     def probes(self, plan: Plan, random: np.random.Generator) -> tuple[ProbeResult, ...]:
-        """Return the results of the rounds of `AFTER` cases."""
+        """Return the probe results over the rounds within `AFTER` cases."""
         vad, asr = self._differ(plan.condition)
         fault = BY_NAME.get(plan.fault)
         counts = {"vad": [0, 0], "asr": [0, 0]}
@@ -229,7 +229,7 @@ class Answers:
                     skewed = plan.fault == "version_skew" and random.random() < value
                 counts["vad"][0] += vad[index]
                 counts["vad"][1] += 1
-                if through:  # a probe without an answer says nothing of the recognizer
+                if through:  # a probe without an answer is no evidence about the recognizer
                     counts["asr"][0] += asr[index] or skewed
                     counts["asr"][1] += 1
         return tuple(ProbeResult(stage, failed, of) for stage, (failed, of) in counts.items() if of)

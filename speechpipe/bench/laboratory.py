@@ -1,8 +1,8 @@
-"""The real cascade on real recordings with a fault put in: what every stage answered, kept to make episodes of.
+"""The laboratory: runs the real cascade on real recordings with injected faults, and keeps the outputs of each stage.
 
-Each recording is heard as a session of its own, with room before and after it, in a few natural variants (level, a
-little noise). A session runs once for each fault and severity; faults of recognizer texts are put into the healthy
-session's texts, and faults of the service and of clients into its records: they do not change what is heard.
+Each recording is a session of its own, with silence before and after it, in a few natural variants (level, some noise).
+A session runs once for each fault and severity. Faults of recognizer texts are applied to the healthy session's texts,
+and faults of the service and of clients to its records, because they do not change the audio.
 """
 
 import json
@@ -36,25 +36,25 @@ VOICES = 6
 
 
 Condition = tuple[str, str]
-"""Name of a fault and severity; ("", "") is healthy."""
+"""Name of a fault and its severity; ("", "") is healthy."""
 
 HEALTHY: Condition = ("", "")
 
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What the cascade made of one clip."""
+    """The cascade's result for one clip."""
 
     clip: int
     session: Record
     units: tuple[Record, ...]
-    wrong: float  # word errors a word, at most 1
+    wrong: float  # word errors divided by words, at most 1
     segments: tuple[SegmentSeen, ...]
     answers: tuple[AnswerSeen, ...]
 
 
 def chosen(clips: Sequence[Clip], most_s: float, seed: int = 0) -> list[Clip]:
-    """Return clips of up to `most_s` seconds in all, taking speakers in turn."""
+    """Return clips of at most `most_s` seconds in total, taken from the speakers in turn."""
     random = np.random.default_rng(seed)
     by_speaker: dict[str, list[Clip]] = {}
     for index in random.permutation(len(clips)).tolist():
@@ -74,7 +74,7 @@ def chosen(clips: Sequence[Clip], most_s: float, seed: int = 0) -> list[Clip]:
 def run(
     clips: Sequence[Clip], bundle: Bundle, faults: Sequence[Fault], variants: int
 ) -> Mapping[Condition, list[ClipResult]]:
-    """Run every clip in every variant, healthy and under each fault at each severity, on all cores."""
+    """Run every clip in every variant, healthy and with each fault at each severity, on all cores."""
     found: dict[Condition, list[ClipResult]] = {}
     with ProcessPoolExecutor(os.cpu_count(), initializer=_begin, initargs=(clips, bundle, faults)) as pool:
         turns = [(clip, variant) for clip in range(len(clips)) for variant in range(variants)]
@@ -89,7 +89,7 @@ def run(
 
 @dataclass
 class _Bench:
-    """What all tasks of a process share."""
+    """The state that all tasks of a process share."""
 
     clips: Sequence[Clip]
     bundle: Bundle
@@ -130,7 +130,7 @@ def _run_all(turn: tuple[int, int]) -> dict[Condition, ClipResult]:
 
 
 class _InlineJob:
-    """A segment that is decoded where it is spoken, when it ends. What was decoded once is not decoded again."""
+    """A job that decodes its segment on the calling thread when it ends. Results are cached by audio and options."""
 
     def __init__(self, bench: _Bench, fault: Fault | None, value: float, decode: DecodeOptions, known: Decodes) -> None:
         self.future: Future[Decoded] = Future()
@@ -170,7 +170,7 @@ def _run(bench: _Bench, clip: int, variant: int, fault: Fault | None, value: flo
     voices = [bench.clips[(clip + step) % len(bench.clips)].samples for step in range(1, VOICES)]
     sound, vad, bundle = audio.Sound(samples), bench.vad, bench.bundle
     if fault is not None and fault.level is Level.INPUT:
-        chance = np.random.default_rng([clip, variant, 7])  # of the fault's own: the rest stays as it was
+        chance = np.random.default_rng([clip, variant, 7])  # a generator of its own, so that the rest does not change
         sound = audio.spoil(fault.name, sound, value, audio.Material(chance, voices))
     if fault is not None and fault.level is Level.VAD:
         if changes := detection.parameters(fault.name, value):
@@ -202,7 +202,7 @@ def _run(bench: _Bench, clip: int, variant: int, fault: Fault | None, value: flo
 def heard(
     clip: int, text: str | None, session: Record, utterances: Sequence[Utterance], context: Context
 ) -> ClipResult:
-    """Return what is kept of a session."""
+    """Return the result of a session."""
     spoken = " ".join(one.transcript.text for one in utterances)
     return ClipResult(
         clip=clip,

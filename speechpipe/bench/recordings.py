@@ -1,4 +1,4 @@
-"""Recordings joined to one stretch of audio, as a conversation has it: speech and pauses."""
+"""Recordings joined to one recording with pauses, like a conversation."""
 
 from collections.abc import Sequence
 from pathlib import Path

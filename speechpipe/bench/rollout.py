@@ -1,4 +1,4 @@
-"""Rollout rules on simulated streams: false rollbacks, sessions to a rollback, false promotions."""
+"""The rollout benchmark on simulated streams: false rollbacks, sessions to a rollback, false promotions."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ from speechpipe.bench.rollout_rules import INTERVAL, WATCHING, Rule, Stop, Strea
 
 RATES = {"error": 0.002, "empty": 0.02, "no_trigger": 0.03, "slow": 0.01, "redo": 0.05}
 WORSE = "empty"
-"""The guard whose events become more frequent."""
+"""The guard whose events are more frequent on the candidate."""
 
 WEIGHT, CANARY_SESSIONS = 0.05, 20_000
 RATIOS = (2.0, 3.0, 5.0)
@@ -26,16 +26,16 @@ PROMOTING: Mapping[str, Rule] = {"e-process (ours)": ours(ALPHA, ALPHA_PROMOTE, 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is simulated."""
+    """The parameters of a simulation."""
 
     weight: float
     canary_sessions: int
-    ratio: float  # of `WORSE`
+    ratio: float  # of the candidate's rate of `WORSE` to the champion's
     rules: str  # watching | promoting
 
 
 def stream(setting: Setting, seed: int) -> Stream:
-    """Draw one rollout. The rate of all events swings by half over the day, alike on both arms."""
+    """Sample one rollout. The rates of all events vary by half over the day, equally on both arms."""
     random = np.random.default_rng([seed, round(setting.ratio * 100), round(setting.weight * 100)])
     intervals = setting.canary_sessions // INTERVAL
     day = 1 + 0.5 * np.sin(np.arange(intervals) / 20 * 2 * np.pi + random.uniform(0, 2 * np.pi))
@@ -57,7 +57,7 @@ def _one(setting: Setting, seed: int) -> dict[str, Stop]:
 
 
 def simulated(setting: Setting, runs: int) -> dict[str, list[Stop]]:
-    """Return what every rule did in every run, on all cores."""
+    """Return how each rule ended each run, on all cores."""
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
         found = list(pool.map(partial(_one, setting), range(runs), chunksize=4))
@@ -65,7 +65,7 @@ def simulated(setting: Setting, runs: int) -> dict[str, list[Stop]]:
 
 
 def document(runs: int) -> dict[str, Any]:
-    """Run everything."""
+    """Run all simulations; return their figures as JSON data."""
     healthy = simulated(Setting(WEIGHT, CANARY_SESSIONS, 1.0, "watching"), runs)
     worse = {ratio: simulated(Setting(WEIGHT, CANARY_SESSIONS, ratio, "watching"), runs) for ratio in RATIOS}
     margin = simulated(Setting(PROMOTION_WEIGHT, PROMOTION_SESSIONS, MARGIN, "promoting"), runs)
@@ -93,7 +93,7 @@ def document(runs: int) -> dict[str, Any]:
 
 
 def share(stops: Sequence[Stop], what: str) -> dict[str, float]:
-    """Return the share of runs with this end, with its 95 % Wilson interval."""
+    """Return the share of runs that ended in this way, with its 95 % Wilson interval."""
     n, k = len(stops), sum(stop.what == what for stop in stops)
     z2 = 1.96**2
     middle = (k + z2 / 2) / (n + z2)
@@ -108,7 +108,7 @@ def _sessions(stops: Sequence[Stop], what: str) -> dict[str, float | None]:
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """Return tables for people."""
+    """Return the figures as tables for the terminal."""
     rules = list(found["false_rollback"])
     ratios = list(found["sessions_to_rollback"])
     head = "".join(f"{f'canary sessions to rollback, {ratio}':>34s}" for ratio in ratios)

@@ -1,9 +1,9 @@
-"""When each rule stops a stream of canary and champion sessions: ours, a peeked z-test, Flagger's, Kayenta's.
+"""Rollout rules on a stream of canary and champion sessions: ours, a repeated z-test, Flagger's, Kayenta's.
 
-All see the same counts. Flagger and Kayenta are re-stated from their documentation, in their favour where it leaves a
-choice: Flagger's static limits are set where a healthy canary fails one check in a thousand at the day's peak, which
-takes knowing its rate; Kayenta's canary has a baseline of its own size, and is judged over all intervals so far, only
-after every sixty of them (a metric a minute, judged by the hour).
+All use the same counts. Flagger and Kayenta are implemented from their documentation, in their favour where it leaves a
+choice. Flagger's static limits are those that a healthy canary exceeds in one check of a thousand at the day's peak,
+which assumes that its rate is known. Kayenta's canary has a baseline of the same size, and is judged on all intervals
+so far, after every sixty of them (one value a minute, judged every hour).
 
 Sources: https://docs.flagger.app/usage/how-it-works (canary analysis), Kayenta's `NetflixACAJudge` (at 98 %).
 """
@@ -18,35 +18,35 @@ import numpy.typing as npt
 from speechpipe.foundation.stats.eprocess import log_e_below, log_e_not_inferior, log_e_worse
 
 INTERVAL = 100
-"""Canary sessions in one interval: what Flagger and Kayenta look at once."""
+"""Canary sessions in one interval, which Flagger and Kayenta judge at once."""
 
 FLAGGER_FAILURES, FLAGGER_STEPS = 5, 10
 KAYENTA_EVERY, KAYENTA_P = 60, 0.02
 PEAK = 1.5
-"""Of the rates, over the day (`bench/rollout.py`)."""
+"""The daily peak of the rates, as a multiple of their mean (`bench/rollout.py`)."""
 
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One simulated rollout: per guard (row) and interval, sessions with an event on either arm."""
+    """A simulated rollout: sessions with an event on each arm, by guard (row) and interval."""
 
     canary: Counts  # (guards, intervals)
     champion: Counts
-    rates: tuple[float, ...]  # the champion's true ones
+    rates: tuple[float, ...]  # the champion's true rates
     weight: float
     order: np.random.Generator
 
     @property
     def champion_sessions(self) -> float:
-        """In one interval."""
+        """The champion's sessions in one interval."""
         return INTERVAL * (1 - self.weight) / self.weight
 
 
 @dataclass(frozen=True)
 class Stop:
-    """What a rule did, and after how many canary sessions; `hold`: nothing until the end."""
+    """How a rule ended, and after how many canary sessions; `hold`: no decision until the end."""
 
     what: str  # roll_back | promote | hold
     sessions: int
@@ -56,7 +56,7 @@ Rule = Callable[[Stream], Stop]
 
 
 def _events(stream: Stream, guard: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Counts]:
-    """Return for every event in turn: canary's so far, all so far, canary sessions so far."""
+    """Return for each event in order: canary events so far, all events so far, canary sessions so far."""
     marks, places = [], []
     for interval in range(stream.canary.shape[1]):
         mine, others = int(stream.canary[guard, interval]), int(stream.champion[guard, interval])
@@ -73,7 +73,7 @@ def _first(reached: npt.NDArray[np.bool_], at: Counts) -> float:
 
 
 def ours(alpha: float = 0.01, alpha_promote: float = 0.05, margin: float = 0.0, harmless: float = 0.02) -> Rule:
-    """Return the rule of `rollout/judge.py`, looked at after every event; without a margin it never promotes."""
+    """Return the rule of `rollout/analysis.py`, applied after every event; without a margin it never promotes."""
 
     def rule(stream: Stream) -> Stop:
         guards = len(stream.rates)
@@ -89,7 +89,7 @@ def ours(alpha: float = 0.01, alpha_promote: float = 0.05, margin: float = 0.0, 
             near = log_e_not_inferior(hits, events, stream.weight, margin)
             rare = log_e_below(hits, at.astype(float), harmless)
             fine = np.logaddexp(near, rare) - math.log(2) >= math.log(1 / alpha_promote)
-            # The guards must be fine at the same time; that each has been is close, and in favour of promotion.
+            # All guards must be fine at the same time; that each has been is nearly the same, and favours promotion.
             forward = max(forward, _first(fine, at))
         end = stream.canary.shape[1] * INTERVAL
         if min(back, forward) == math.inf:
@@ -100,7 +100,7 @@ def ours(alpha: float = 0.01, alpha_promote: float = 0.05, margin: float = 0.0, 
 
 
 def peeked_z(alpha: float = 0.01) -> Rule:
-    """Return a two-proportion z-test at alpha over the number of guards, looked at after every event."""
+    """Return a two-proportion z-test at alpha divided by the number of guards, applied after every event."""
 
     def rule(stream: Stream) -> Stop:
         limit = _normal_quantile(1 - alpha / len(stream.rates))
@@ -119,7 +119,7 @@ def peeked_z(alpha: float = 0.01) -> Rule:
 
 
 def _limits(stream: Stream) -> Counts:
-    """Return the events of an interval that a healthy canary exceeds once in a thousand at the peak, (guards, 1)."""
+    """Return the number of events that a healthy canary exceeds in one of 1000 intervals at the peak, (guards, 1)."""
     found = []
     for rate in stream.rates:
         p, share, total, count = min(rate * PEAK, 1.0), 0.0, 0.0, -1
@@ -132,7 +132,7 @@ def _limits(stream: Stream) -> Counts:
 
 
 def flagger(stream: Stream) -> Stop:
-    """Static limits: so many intervals over the limit roll back, so many rounds promote."""
+    """Apply static limits: `FLAGGER_FAILURES` intervals above a limit roll back, `FLAGGER_STEPS` others promote."""
     limits = _limits(stream)
     failed: list[bool] = np.any(stream.canary > limits, axis=0).tolist()
     failures = rounds = 0
@@ -147,7 +147,7 @@ def flagger(stream: Stream) -> Stop:
 
 
 def flagger_watching(stream: Stream) -> Stop:
-    """The same, kept on instead of promoting: for how often it stops what is healthy in the long run."""
+    """Apply the same limits without promotion, to measure how often a healthy canary is stopped in the long run."""
     limits = _limits(stream)
     failed = np.any(stream.canary > limits, axis=0).cumsum()
     reached = failed >= FLAGGER_FAILURES
@@ -155,8 +155,8 @@ def flagger_watching(stream: Stream) -> Stop:
 
 
 def kayenta(stream: Stream) -> Stop:
-    """Mann-Whitney on the rates of all intervals so far, after every so many."""
-    # A baseline of the canary's size, as Kayenta asks for: a part of the champion's sessions.
+    """Apply the Mann-Whitney test to the rates of all intervals so far, after every `KAYENTA_EVERY` intervals."""
+    # A baseline of the canary's size, as Kayenta requires: a sample of the champion's sessions.
     share = INTERVAL / stream.champion_sessions
     baseline = stream.order.binomial(stream.champion, min(1.0, share))
     for interval in range(KAYENTA_EVERY, stream.canary.shape[1] + 1, KAYENTA_EVERY):
@@ -167,7 +167,7 @@ def kayenta(stream: Stream) -> Stop:
 
 
 def _mann_whitney(first: Counts, second: Counts) -> float:
-    """Return the one-sided p value that `first` is larger (normal approximation with ties)."""
+    """Return the one-sided p value of `first` being larger (normal approximation with ties)."""
     both = np.concatenate([first, second])
     values, inverse, ties = np.unique(both, return_inverse=True, return_counts=True)
     if len(values) < 2:

@@ -1,10 +1,10 @@
-"""Faults, each put where it would really happen: into the audio, the VAD, the recognizer, the service, its clients.
+"""Injected faults, each at the place where it would occur: audio, VAD, recognizer, service, clients.
 
-    audio.py         samples before the cascade                       level input
-    detection.py     VAD parameters, scores and streams               level vad
-    recognition.py   recognizer parameters, features and texts        level asr
-    operation.py     workers, router and store, as records show them  level infra
-    behaviour.py     people, while every model is well                level client
+    audio.py         samples before the cascade                              level input
+    detection.py     VAD parameters, scores and streams                      level vad
+    recognition.py   recognizer parameters, features and texts               level asr
+    operation.py     workers, router and store, by their effect on records   level infra
+    behaviour.py     users, while all models work correctly                  level client
 
 A fault is a row of `FAULTS` in `table.py`; each has a mild, a medium and a severe form.
 """
@@ -16,7 +16,7 @@ SEVERITIES = ("mild", "medium", "severe")
 
 
 class Level(StrEnum):
-    """Where a fault is: what a correct verdict says."""
+    """The place of a fault, which is the correct verdict."""
 
     INPUT = "input"
     VAD = "vad"
@@ -27,7 +27,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One row. `values` are its parameter at each of `SEVERITIES`; `tuning`: thresholds may be tuned on it."""
+    """A fault. `values` are its parameter at each of `SEVERITIES`; `tuning`: whether thresholds may be tuned on it."""
 
     name: str
     level: Level
@@ -36,9 +36,9 @@ class Fault:
     tuning: bool
 
     def value(self, severity: str) -> float:
-        """Return the parameter of a severity.
+        """Return the parameter for a severity.
 
         Raises:
-            ValueError: no such severity.
+            ValueError: there is no such severity.
         """
         return self.values[SEVERITIES.index(severity)]

@@ -1,4 +1,4 @@
-"""Faults of the input: audio that goes wrong before the cascade sees it."""
+"""Faults of the input: audio that is damaged before it reaches the cascade."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ LONGEST_S = 30.0
 
 @dataclass(frozen=True)
 class Sound:
-    """(n,) samples at 16 kHz as the cascade gets them, and what else its reader says of them."""
+    """(n,) samples at 16 kHz as the cascade gets them, and what the reader reports about them."""
 
     samples: npt.NDArray[np.floating[Any]]
     claimed_s: float | None = None
@@ -24,7 +24,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Material:
-    """What faults draw on: `voices` are other people's utterances."""
+    """Data that faults use; `voices` are utterances of other speakers."""
 
     random: np.random.Generator
     voices: Sequence[Samples] = ()
@@ -34,10 +34,10 @@ Change = Callable[[Sound, float, Material], Sound]
 
 
 def spoil(name: str, sound: Sound, value: float, material: Material) -> Sound:
-    """Apply the fault `name` at `value`.
+    """Apply a fault with the parameter `value`.
 
     Raises:
-        KeyError: no such fault.
+        KeyError: there is no such fault.
     """
     spoiled = _CHANGES[name](sound, value, material)
     return replace(spoiled, samples=np.clip(spoiled.samples, -1.0, 1.0).astype(np.float32))
@@ -72,7 +72,7 @@ def _convolved(samples: npt.NDArray[Any], room: npt.NDArray[Any]) -> npt.NDArray
 
 def _gain(sound: Sound, value: float, _: Material) -> Sound:
     quiet = sound.samples * 10 ** (-value / 20)
-    return replace(sound, samples=np.round(quiet * 32767) / 32767)  # what falls below the last bit is gone
+    return replace(sound, samples=np.round(quiet * 32767) / 32767)  # 16-bit quantisation removes quiet parts
 
 
 def _clip(sound: Sound, value: float, _: Material) -> Sound:
@@ -144,7 +144,7 @@ def _hum(sound: Sound, value: float, _: Material) -> Sound:
 
 
 def _opposed(sound: Sound, value: float, _: Material) -> Sound:
-    # The cascade's own mix-down notices and takes the louder channel: what it hears is unchanged, what it says is not.
+    # The cascade's mix-down detects this and uses the louder channel, so only the reader's report changes.
     return replace(sound, channel_correlation=-value)
 
 

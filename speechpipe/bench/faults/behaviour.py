@@ -1,4 +1,4 @@
-"""What people do with a text, and faults of the client: their behaviour changes, the models do not."""
+"""The simulated behaviour of users, and client faults: the behaviour changes and the models do not."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """Chances that a text which is wrong in the share `wrong` of its words makes somebody do something."""
+    """Probability of each user action, given the word error rate `wrong`."""
 
     redo: float = 0.02
     redo_wrong: float = 0.25
@@ -17,7 +17,7 @@ class Habits:
     abandon_wrong: float = 0.04
 
     def draw(self, wrong: float, random: np.random.Generator) -> list[str]:
-        """Return the kinds of feedback that follow one text; `wrong` in 0..1."""
+        """Return the kinds of feedback on one text; `wrong` is in 0..1."""
         chances = {
             "redo": self.redo + self.redo_wrong * wrong,
             "switch_to_typing": self.typing + self.typing_wrong * wrong,
@@ -27,7 +27,7 @@ class Habits:
 
 
 def spoil(name: str, value: float, habits: Habits) -> Habits:
-    """Return the habits of people whose page has changed."""
+    """Return the habits of users after a fault of their client."""
     if name == "redo_button_moved":
         return replace(habits, redo=habits.redo * (1 - value), redo_wrong=habits.redo_wrong * (1 - value))
     if name == "text_box_hidden":

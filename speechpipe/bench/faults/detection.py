@@ -1,4 +1,4 @@
-"""Faults of VAD: parameters of the decision machine, and a detector whose scores are wrong."""
+"""Faults of the VAD: changed segmenter parameters, and a detector with wrong scores."""
 
 from collections.abc import Mapping
 
@@ -16,12 +16,12 @@ _PARAMETERS = {
 
 
 def parameters(name: str, value: float) -> Mapping[str, float]:
-    """Return the segmenter parameters that a fault changes; none if it is in the detector itself."""
+    """Return the segmenter parameters that a fault changes; empty if the fault is in the detector."""
     return dict.fromkeys(_PARAMETERS.get(name, ()), value)
 
 
 class FaultyVad:
-    """A detector with a fault, as a test bundle has it. `before` is another session's audio."""
+    """A VAD with a fault. `before` is audio of another session."""
 
     def __init__(self, vad: Vad, name: str, value: float, before: Samples, seed: int = 0) -> None:
         self.frame_samples = vad.frame_samples
@@ -32,7 +32,7 @@ class FaultyVad:
         self._seed = seed
 
     def open(self) -> VadStream:
-        """Return a stream that goes wrong."""
+        """Return a stream with the fault."""
         stream = self._vad.open()
         if self._name == "vad_state_not_reset":
             count = round(self._value * SAMPLE_RATE_HZ) // self.frame_samples * self.frame_samples
@@ -51,7 +51,7 @@ class _FaultyStream:
         self._late = np.zeros(late if name == "vad_boundary_offset" else 0, np.float32)
 
     def probabilities(self, frames: Samples) -> Samples:
-        """Score (n, frame_samples) frames, wrongly."""
+        """Return (n,) wrong scores of (n, frame_samples) frames."""
         if self._name == "vad_normalisation":
             return self._stream.probabilities(np.asarray(frames / self._value, np.float32))
         scores = self._stream.probabilities(frames)

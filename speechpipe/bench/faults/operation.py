@@ -1,6 +1,6 @@
-"""Faults of the service around the models: workers, router, store. What they do shows in the records of a session.
+"""Faults of the service around the models (workers, router, store), by their effect on the records of a session.
 
-A session here is its record and those of its units, as the router would have written them.
+A session is its record and those of its units, as the router would have written them.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ LEAK_MB = 2_000.0
 def spoil(
     name: str, value: float, session: Record, units: Sequence[Record], random: np.random.Generator
 ) -> tuple[Record, list[Record]]:
-    """Return the records that the faulty service writes."""
+    """Return the records that the faulty service would write."""
     if name == "canary_share":
         arm = "canary" if random.random() < value else "champion"
         return replace(session, arm=arm), [replace(unit, arm=arm) for unit in units]
@@ -45,7 +45,7 @@ def _unit(name: str, value: float, unit: Record, random: np.random.Generator) ->
 
 
 def rss_mb(name: str, value: float, usual: float) -> float:
-    """Return the memory that the service has in use."""
+    """Return the memory of the faulty service in MB."""
     return usual + value * LEAK_MB if name == "memory_leak_and_restarts" else usual
 
 

@@ -1,4 +1,4 @@
-"""Faults of the recognizer: another model, features made wrongly, and texts spoiled on their way out."""
+"""Faults of the recognizer: a worse model, wrong features, and texts that are damaged afterwards."""
 
 import zlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ SMALLER: tuple[Mapping[str, Scalar], ...] = (
     {"topn": 1, "maxhmmpf": 300, "maxwpf": 2, "ds": 2},
     {"topn": 1, "maxhmmpf": 200, "maxwpf": 1, "ds": 4, "lw": 1.0},
 )
-"""Options of `pocketsphinx` that make a model ever cheaper and worse."""
+"""Options of `pocketsphinx` that make the model cheaper and worse, step by step."""
 
 NUMBERS = frozenset(
     {"zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"}
@@ -25,12 +25,12 @@ REPEATS = 6
 
 
 def parameters(name: str, value: float) -> Mapping[str, Scalar]:
-    """Return the recognizer options that a fault changes; none if it is elsewhere."""
+    """Return the recognizer options that a fault changes; empty if the fault is elsewhere."""
     return SMALLER[round(value) - 1] if name == "asr_wrong_model" else {}
 
 
 def features(name: str, value: float, samples: Samples) -> Samples:
-    """Return the (n,) samples that the faulty recognizer hears."""
+    """Return the (n,) samples that the faulty recognizer gets."""
     if name != "asr_feature_scaling":
         return samples
     for _ in range(round(value)):
@@ -41,7 +41,7 @@ def features(name: str, value: float, samples: Samples) -> Samples:
 def spoil(
     name: str, value: float, transcript: Transcript, duration_s: float, random: np.random.Generator
 ) -> Transcript:
-    """Return what comes out instead of a segment's transcript."""
+    """Return the faulty transcript of a segment."""
     if name == "asr_empty_on_long" and duration_s > value:
         return Transcript.null(NullCause.EMPTY)
     words = transcript.words
@@ -64,7 +64,7 @@ def _words(name: str, value: float, words: tuple[Word, ...], random: np.random.G
 
 
 def _mistaken(word: Word, share: float) -> Word:
-    known = zlib.crc32(word.text.encode()) % 1000 / 1000 >= share  # the same words every time
+    known = zlib.crc32(word.text.encode()) % 1000 / 1000 >= share  # always the same words
     if known:
         return word
     other = OTHER_WORDS[zlib.crc32(word.text.encode()) % len(OTHER_WORDS)]

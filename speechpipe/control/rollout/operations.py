@@ -155,9 +155,7 @@ class RolloutOperations:
             reason = f"it was held, and a rollout of {candidate.id} starts"
             state = self._with(state, active, Status.ROLLED_BACK, by, "rollback", reason)
         elif active is not None:
-            raise Conflict(
-                f"rollout {active.id} of {active.candidate} is in progress: promote it or roll back first"
-            )
+            raise Conflict(f"rollout {active.id} of {active.candidate} is in progress: promote it or roll back first")
         if candidate.id == state.champion:
             raise Conflict(f"{candidate.id} is the champion already")
         now = self._clock()
@@ -257,9 +255,7 @@ class RolloutOperations:
         rollout = state.active
         goal = state.previous if rollout is None else state.champion
         if to and to != goal:
-            raise Conflict(
-                f"a rollback goes to {goal or 'nothing'} now, not to {to}; start a rollout for others"
-            )
+            raise Conflict(f"a rollback goes to {goal or 'nothing'} now, not to {to}; start a rollout for others")
         if rollout is not None:
             return self._with(state, rollout, Status.ROLLED_BACK, by, "rollback", reason)
         if state.came_from and not to:
