@@ -156,25 +156,25 @@ def _alarms(drawn: Episode) -> tuple[int | None, int]:
     length_s = len(drawn.reference_records) * step_s
     watch = DriftWatch(CASCADE, Budget())
     watch.compare_with({group: Reference(1, group, 0.0, length_s, 0.0, "pinned", window)})
-    ringing: set[str] = set()
+    firing: set[str] = set()
     pages = 0
     for index, records in enumerate(drawn.records):
         for record in records:
             watch.update(group, record)
-        now = {condition.metric: condition for condition in watch.conditions(_nobody)}
-        new = now.keys() - ringing
-        if index >= drawn.onset and (new or _probes_ring(drawn, index)):
+        now = {condition.metric: condition for condition in watch.conditions(_never)}
+        new = now.keys() - firing
+        if index >= drawn.onset and (new or _probes_alarm(drawn, index)):
             return index - drawn.onset, pages
         pages += any(now[name].severity == "page" for name in new)
-        ringing |= new
+        firing |= new
     return None, pages
 
 
-def _nobody(_: Group) -> bool:
+def _never(_: Group) -> bool:
     return False
 
 
-def _probes_ring(drawn: Episode, index: int) -> bool:
+def _probes_alarm(drawn: Episode, index: int) -> bool:
     rounds = (index - drawn.onset) // PROBE_EVERY
     return rounds >= 1 and any(one.failed / one.of > 0.1 for one in drawn.probes)
 

@@ -94,17 +94,17 @@ def _pool(spec: CascadeSpec, heard: Mapping[Condition, Sequence[ClipResult]], co
     source = heard.get(condition) or heard[HEALTHY]
     other = heard.get(("asr_wrong_model", "medium"), source)
     fault, severity = BY_NAME.get(condition[0]), condition[1]
-    told: list[tuple[Record, ...]] = []
+    sessions: list[tuple[Record, ...]] = []
     clips = []
     for index, one in enumerate(source):
         for _ in range(-(-POOL // len(source))):
-            told.append(_told(one, other[index], fault, severity, len(told), random))
+            sessions.append(_session_records(one, other[index], fault, severity, len(sessions), random))
             clips.append(one.clip)
-    cases = joined(spec, (record for records in told for record in records))
-    return Pool(cases, np.array(clips), told)
+    cases = joined(spec, (record for records in sessions for record in records))
+    return Pool(cases, np.array(clips), sessions)
 
 
-def _told(
+def _session_records(
     one: ClipResult, other: ClipResult, fault: Fault | None, severity: str, number: int, random: np.random.Generator
 ) -> tuple[Record, ...]:
     name, value = (fault.name, fault.value(severity)) if fault is not None else ("", 0.0)

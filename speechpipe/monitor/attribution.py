@@ -37,12 +37,12 @@ def source(spec: CascadeSpec, store: Store, alarm: Alarm, now: float) -> str:
     if len(values) < 2:
         return ""
     counts = {tenant: len(mine) for tenant, mine in values.items()}
-    everybody = _mean(values.values())
-    first = max(counts, key=lambda tenant: abs(everybody - _mean(_without(values, tenant))))
+    overall = _mean(values.values())
+    first = max(counts, key=lambda tenant: abs(overall - _mean(_without(values, tenant))))
     others = _without(values, first)
     if sum(map(len, others)) < LEAST_OTHERS:  # too few values to compare with
         return first if counts[first] >= LEAST_OTHERS else ""
-    return "" if _stands(condition, metric, everybody, _mean(others)) else first
+    return "" if _stands(condition, metric, overall, _mean(others)) else first
 
 
 def _by_tenant(metric: Metric, records: Iterable[Record]) -> Mapping[str, Sequence[float]]:
@@ -62,10 +62,10 @@ def _mean(parts: Iterable[Sequence[float]]) -> float:
     return sum(found) / len(found) if found else 0.0
 
 
-def _stands(condition: Condition, metric: Metric, everybody: float, others: float) -> bool:
+def _stands(condition: Condition, metric: Metric, overall: float, others: float) -> bool:
     """Whether the alarm would still hold with the sessions of the other tenants alone."""
     if condition.rule == "limit" and metric.limit is not None:
         return others < metric.limit if metric.direction is Direction.DOWN else others > metric.limit
     if condition.expected is None:
         return True
-    return abs(others - condition.expected) >= abs(everybody - condition.expected) / 2
+    return abs(others - condition.expected) >= abs(overall - condition.expected) / 2

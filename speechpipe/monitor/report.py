@@ -129,9 +129,9 @@ class Report:
 
 def health_report(spec: CascadeSpec, facts: Facts) -> Report:
     """Return the report on these facts."""
-    looked_at = [window for window in facts.windows if facts.filters.takes(window.group)]
+    covered = [window for window in facts.windows if facts.filters.takes(window.group)]
     # Shadow results were served to no client: they are shown beside the other arms and left out of totals.
-    windows = [w for w in looked_at if w.group.arm != UNSERVED or facts.filters.arm == UNSERVED]
+    windows = [w for w in covered if w.group.arm != UNSERVED or facts.filters.arm == UNSERVED]
     by_group = {window.group: window for window in merged(windows)}
     width_s = max(60, round((facts.until - facts.since) / POINTS / 60) * 60)
     points = _points(windows, width_s)
@@ -141,9 +141,9 @@ def health_report(spec: CascadeSpec, facts: Facts) -> Report:
     stages = tuple(_stage(spec, stage, facts, by_group, points, alarms) for stage in spec.stages)
     total = merge_all(windows)
     served = [group for group in by_group if any(group)]
-    walked = [row.grade for row in stages if row.stage.served]
+    serving = [row.grade for row in stages if row.stage.served]
     grade = max(row.grade for row in stages)
-    if all(one is Grade.NO_DATA for one in walked) and grade <= Grade.OK:
+    if all(one is Grade.NO_DATA for one in serving) and grade <= Grade.OK:
         grade = Grade.NO_DATA  # without traffic, a server that works does not show that the cascade does
     return Report(
         cascade=spec.name,
@@ -153,7 +153,7 @@ def health_report(spec: CascadeSpec, facts: Facts) -> Report:
         sessions=total.sessions,
         units=sum(total.outcomes.values()),
         outcomes=dict(sorted(total.outcomes.items())),
-        bundles=arms(spec, looked_at, facts.until - facts.since),
+        bundles=arms(spec, covered, facts.until - facts.since),
         groups=tuple(sorted(served)),
         without_reference=tuple(group for group in sorted(served) if reference_for(group, facts.references) is None),
         distributions=tuple(_distribution(name, by_group, facts.references) for name in spec.distributions),

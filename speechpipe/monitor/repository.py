@@ -106,10 +106,10 @@ class Archive:
             if first is None:
                 break
             start = first // COARSE_S * COARSE_S + COARSE_S
-            saved += self._put_together([windows.c.start >= start - COARSE_S, windows.c.start < start, fine])
+            saved += self._compact_quarter([windows.c.start >= start - COARSE_S, windows.c.start < start, fine])
         return saved
 
-    def _put_together(self, mine: Sequence[ColumnElement[bool]]) -> int:
+    def _compact_quarter(self, mine: Sequence[ColumnElement[bool]]) -> int:
         with self._engine().connect() as connection:
             rows = connection.execute(select(windows).where(*mine)).all()
         coarse = merged((window_of(row) for row in rows), COARSE_S)

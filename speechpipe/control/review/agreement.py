@@ -39,7 +39,7 @@ def compare(task: Task, said: Sequence[AnswerSegment], align: Align) -> dict[str
     units: list[dict[str, Any]] = []
     pairs: Counter[tuple[str, str]] = Counter()
     unintelligible = left_out = 0
-    for names, answers in _together(pieces, said):
+    for names, answers in _connected(pieces, said):
         mine = [pieces[name] for name in names]
         if any(answer.kind is Kind.UNINTELLIGIBLE for answer in answers):
             unintelligible += 1
@@ -67,7 +67,7 @@ def compare(task: Task, said: Sequence[AnswerSegment], align: Align) -> dict[str
     return {"units": units, "pairs": shown, "unintelligible": unintelligible, "left_out": left_out}
 
 
-def _together(
+def _connected(
     pieces: Mapping[str, DraftSegment], said: Sequence[AnswerSegment]
 ) -> list[tuple[list[str], list[AnswerSegment]]]:
     """Return connected segments: (ids of draft segments, answer segments), each in order of time."""

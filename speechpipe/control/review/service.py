@@ -70,7 +70,7 @@ class ReviewService:
         self._emit = emit
         self._clock = clock
         degree = Degree(settings.default_degree)
-        self.book = PolicyCache(self.operations, settings.state_dir / "automation.json", clock, degree)
+        self.policy_cache = PolicyCache(self.operations, settings.state_dir / "automation.json", clock, degree)
         keys = {*settings.api_keys, *settings.operator_keys, *settings.reviewer_keys}
         scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
         self._checks = ChangeChecks(self.operations.automation, scopes, clock)
@@ -83,7 +83,7 @@ class ReviewService:
         )
         self.callbacks = Callbacks(self.operations.jobs, self.operations.told, settings.callbacks, sender)
         self._following = BackgroundTask("reviews", self._follow, every_s=LOOK_S)
-        self._judging = BackgroundTask("review-calibration", self.book.judge, every_s=JUDGE_EVERY_S)
+        self._judging = BackgroundTask("review-calibration", self.policy_cache.judge, every_s=JUDGE_EVERY_S)
         self._sweeping = BackgroundTask("review-retention", self.sweep, every_s=SWEEP_EVERY_S)
         self.tasks = (self._following, self._judging, self._sweeping, self.callbacks.task)
 
@@ -92,7 +92,7 @@ class ReviewService:
     def start(self) -> None:
         """Read the policies and start the background tasks."""
         try:
-            self.book.refresh()
+            self.policy_cache.refresh()
         except (SpeechpipeError, *STORE_ERRORS) as error:
             log.warning("the automation policies cannot be read, the last known apply: %s", error)
         for task in self.tasks:
@@ -110,7 +110,7 @@ class ReviewService:
 
     def _follow(self) -> None:
         self._take_spoken()
-        self.book.refresh()
+        self.policy_cache.refresh()
 
     @property
     def failure(self) -> str:
@@ -143,7 +143,7 @@ class ReviewService:
 
     def terms(self, tenant: str, bundle_id: str) -> EffectivePolicy:
         """Return the policy for a new session, from memory."""
-        return self.book.terms(tenant, bundle_id)
+        return self.policy_cache.terms(tenant, bundle_id)
 
     def hold(self, session_id: str) -> AudioRecorder | None:
         """Return the recorder of a session's audio, which is kept until the sampling decision; None if it cannot be."""
@@ -233,7 +233,7 @@ class ReviewService:
         disagrees = record.number("shadow.difference") > DISAGREES
         try:
             if session is None or terms is None:
-                known = self.book.terms(record.tenant)
+                known = self.policy_cache.terms(record.tenant)
                 if disagrees and known.followed:
                     self.operations.queue.raise_chance(record.session_id, known.policy.disagreement_share)
                 return
@@ -316,7 +316,7 @@ class ReviewService:
         """
         with translating_store_errors():
             found = self.operations.automation.set(scope, changes, actor, reason, revision=revision)
-            self.book.refresh()
+            self.policy_cache.refresh()
         return found
 
     def change(self, scope: str, wanted: PolicyChange) -> tuple[str, Scoped]:

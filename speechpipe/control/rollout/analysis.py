@@ -61,18 +61,18 @@ Baseline = Mapping[str, tuple[int, int]]
 """Guard -> (events, sessions) of the champion before the rollout, for blue/green, where it gets no sessions."""
 
 
-def judge(plan: Plan, number: int, ledger: ArmCounts, baseline: Baseline) -> Evidence:
+def judge(plan: Plan, number: int, arm_counts: ArmCounts, baseline: Baseline) -> Evidence:
     """Return the evidence of step `number`."""
     step = plan.steps[number]
     if step.mode is Mode.SHADOW:
-        rows = tuple(_paired(plan, step, ledger))
-        half, unequal, on_candidate = _half(ledger), 0.0, ledger.shadowed
+        rows = tuple(_paired(plan, step, arm_counts))
+        half, unequal, on_candidate = _half(arm_counts), 0.0, arm_counts.shadowed
     else:
-        rows = tuple(_counted(plan, step, ledger, baseline))
-        half, on_candidate = "", ledger.units[CANARY] if step.mode is Mode.CANARY else ledger.sessions[CANARY]
+        rows = tuple(_counted(plan, step, arm_counts, baseline))
+        half, on_candidate = "", arm_counts.units[CANARY] if step.mode is Mode.CANARY else arm_counts.sessions[CANARY]
         unequal = 0.0
         if step.mode is Mode.CANARY:
-            trials = np.array(float(ledger.units.total()))
+            trials = np.array(float(arm_counts.units.total()))
             log_e = float(log_e_unequal(np.array(float(on_candidate)), trials, step.weight))
             unequal = log_e / math.log(1 / SAMPLE_RATIO_ALPHA)
     missing = max(0, step.least_sessions - on_candidate)
@@ -84,7 +84,7 @@ def judge(plan: Plan, number: int, ledger: ArmCounts, baseline: Baseline) -> Evi
         worst = max(bad, key=lambda row: row.harm)
         return Evidence(Judgement.ROLL_BACK, _why_worse(worst, step), rows, 0, unequal, half)
     if unequal >= 1:
-        seen = on_candidate / max(ledger.units.total(), 1)
+        seen = on_candidate / max(arm_counts.units.total(), 1)
         reason = f"routing is not as planned: {seen:.1%} on the candidate instead of {step.weight:.1%}; this is void"
         return Evidence(Judgement.HOLD, reason, rows, None, unequal, half)
     if all(row.fine >= 1 for row in rows) and missing == 0:
@@ -107,24 +107,24 @@ def _thresholds(plan: Plan, rows: int) -> tuple[float, float]:
     return math.log(rows * len(plan.steps) / plan.alpha), math.log(1 / plan.alpha_promote)
 
 
-def _counted(plan: Plan, step: Step, ledger: ArmCounts, baseline: Baseline) -> list[Row]:
-    guards = [guard for guard in ledger.book.events if guard.name in plan.guards]
+def _counted(plan: Plan, step: Step, arm_counts: ArmCounts, baseline: Baseline) -> list[Row]:
+    guards = [guard for guard in arm_counts.guard_set.events if guard.name in plan.guards]
     enough_harm, enough_fine = _thresholds(plan, len(guards))
-    units = ledger.units
+    units = arm_counts.units
     found = []
     for guard in guards:
-        events = ledger.events[guard.name]
+        events = arm_counts.events[guard.name]
         then, now, effect = (events[CHAMPION], units[CHAMPION]), (events[CANARY], units[CANARY]), 1.0
         harmless = plan.guards[guard.name]
         if step.mode is Mode.BLUE_GREEN:
-            then, mine = baseline.get(guard.name, (0, 0)), ledger.compared[guard.name]
+            then, mine = baseline.get(guard.name, (0, 0)), arm_counts.compared[guard.name]
             now, effect = (mine.events, mine.count), mine.effect
             # Half of alpha is for the uncertain rate of the champion, half for the tests on the candidate.
             alpha = plan.alpha / 2 / len(guards) / len(plan.steps)
             enough_harm = math.log(1 / alpha)
-            harm, fine = _alone(then, harmless, step.margin, alpha)
+            harm, fine = _sequential(then, harmless, step.margin, alpha)
         else:
-            harm, fine = _beside(step, harmless)
+            harm, fine = _concurrent(step, harmless)
         counts = np.array([*then, now[0] / effect, now[1] / effect], float)
         # Fine: not `margin` times worse, or rare anyway. The mean of two e-processes is an e-process.
         more = _more(fine, enough_fine, counts, step)
@@ -145,7 +145,7 @@ def _counted(plan: Plan, step: Step, ledger: ArmCounts, baseline: Baseline) -> l
 Measure = Callable[[Values], float]
 
 
-def _beside(step: Step, harmless: float) -> tuple[Measure, Measure]:
+def _concurrent(step: Step, harmless: float) -> tuple[Measure, Measure]:
     """Return (harm, fine) if both arms run: an event is the candidate's with the probability of routing."""
 
     def harm(counts: Values) -> float:
@@ -161,7 +161,7 @@ def _beside(step: Step, harmless: float) -> tuple[Measure, Measure]:
     return harm, fine
 
 
-def _alone(then: tuple[int, int], harmless: float, margin: float, alpha: float) -> tuple[Measure, Measure]:
+def _sequential(then: tuple[int, int], harmless: float, margin: float, alpha: float) -> tuple[Measure, Measure]:
     """Return (harm, fine) if only the candidate runs, compared with the champion's earlier rate; doubt favours it."""
     events, sessions = then
     rate = (events + 1) / (sessions + 2)
@@ -212,11 +212,11 @@ def _more(fine: Measure, needed: float, counts: Values, step: Step) -> int | Non
     return math.ceil(seen * (high - 1))
 
 
-def _paired(plan: Plan, step: Step, ledger: ArmCounts) -> list[Row]:
-    enough_harm, enough_fine = _thresholds(plan, len(ledger.book.paired))
+def _paired(plan: Plan, step: Step, arm_counts: ArmCounts) -> list[Row]:
+    enough_harm, enough_fine = _thresholds(plan, len(arm_counts.guard_set.paired))
     found = []
-    for guard in ledger.book.paired:
-        harmed, unharmed = ledger.harmed[guard.name], ledger.unharmed[guard.name]
+    for guard in arm_counts.guard_set.paired:
+        harmed, unharmed = arm_counts.harmed[guard.name], arm_counts.unharmed[guard.name]
         fine = unharmed.log_e / enough_fine
         count = unharmed.count
         more: int | None = 0
@@ -235,11 +235,11 @@ def _paired(plan: Plan, step: Step, ledger: ArmCounts) -> list[Row]:
     return found
 
 
-def _half(ledger: ArmCounts) -> str:
+def _half(arm_counts: ArmCounts) -> str:
     """Return the stage whose replacement alone changes more; `both` if that is uncertain; empty: no change."""
-    found = {stage: ledger.interval(measure) for stage, measure in ledger.book.halves}
+    found = {stage: arm_counts.interval(measure) for stage, measure in arm_counts.guard_set.halves}
     known = {stage: cell for stage, cell in found.items() if cell is not None and cell[1] > 0}
-    if not known or ledger.shadowed < 5:
+    if not known or arm_counts.shadowed < 5:
         return ""
     first = max(known, key=lambda stage: known[stage][0])
     others = [cell for stage, cell in found.items() if stage != first and cell is not None]

@@ -50,7 +50,7 @@ class ArmCounts:
     sessions (`compared`) are compared with the champion's earlier ones, because units differ in observation time.
     """
 
-    book: GuardSet
+    guard_set: GuardSet
     rollout: int
     step: int
     slow_s: float
@@ -63,13 +63,13 @@ class ArmCounts:
     last_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self.events = {guard.name: Counter() for guard in self.book.events}
-        self.harmed = {guard.name: Betting(self.harm, -1.0, 1.0, above=True) for guard in self.book.paired}
-        self.unharmed = {guard.name: Betting(self.harm, -1.0, 1.0) for guard in self.book.paired}
-        self.bounded = {(name, arm): Bounded() for name in self.book.bounded for arm in (CHAMPION, CANARY)}
+        self.events = {guard.name: Counter() for guard in self.guard_set.events}
+        self.harmed = {guard.name: Betting(self.harm, -1.0, 1.0, above=True) for guard in self.guard_set.paired}
+        self.unharmed = {guard.name: Betting(self.harm, -1.0, 1.0) for guard in self.guard_set.paired}
+        self.bounded = {(name, arm): Bounded() for name in self.guard_set.bounded for arm in (CHAMPION, CANARY)}
         self.means: dict[str, list[float]] = {}  # measure -> [count, sum, sum of squares]
         self._seen: set[tuple[str, str]] = set()
-        self.compared = {guard.name: Sessions() for guard in self.book.events}  # the candidate's
+        self.compared = {guard.name: Sessions() for guard in self.guard_set.events}  # the candidate's
         self._counted: set[tuple[str, str]] = set()
 
     def take(self, record: Record) -> None:
@@ -87,13 +87,13 @@ class ArmCounts:
             self.sessions[record.arm] += 1
             self._note(record.at)
         if record.kind == "unit":
-            for name in self.book.bounded:
+            for name in self.guard_set.bounded:
                 value = measures.get(name)
                 if isinstance(value, int | float) and 0 <= value <= 1:
                     self.bounded[name, record.arm].update(float(value))
         if record.kind != "feedback" and self._new("", unit):
             self.units[record.arm] += 1
-        happened = [guard.name for guard in self.book.events if guard.happened(record, self.slow_s)]
+        happened = [guard.name for guard in self.guard_set.events if guard.happened(record, self.slow_s)]
         for name in happened:
             if self._new(name, unit):
                 self.events[name][record.arm] += 1
@@ -125,12 +125,12 @@ class ArmCounts:
     def _take_pair(self, record: Record) -> None:
         self.shadowed += 1
         self._note(record.at)
-        for guard in self.book.paired:
+        for guard in self.guard_set.paired:
             value = record.measures.get(guard.measure)
             if isinstance(value, int | float):
                 self.harmed[guard.name].update(float(value))
                 self.unharmed[guard.name].update(float(value))
-        names = [*self.book.shown, *(measure for _, measure in self.book.halves)]
+        names = [*self.guard_set.shown, *(measure for _, measure in self.guard_set.halves)]
         for name in names:
             value = record.measures.get(name)
             if isinstance(value, int | float):
@@ -157,7 +157,7 @@ class ArmCounts:
         return (total - 1) / (self.last_at - self.first_at) * 3600
 
 
-def baseline(book: GuardSet, records: Sequence[Record], slow_s: float) -> dict[str, tuple[int, int]]:
+def baseline(guard_set: GuardSet, records: Sequence[Record], slow_s: float) -> dict[str, tuple[int, int]]:
     """Return guard -> (events, sessions) of a champion's records from before a rollout.
 
     Both are divided by the design effect of returning users (`Sessions.effect`).
@@ -169,7 +169,7 @@ def baseline(book: GuardSet, records: Sequence[Record], slow_s: float) -> dict[s
         if record.kind == "session"
     }
     found = {}
-    for guard in book.events:
+    for guard in guard_set.events:
         sessions = Sessions()
         for unit in units.values():
             sessions.add(unit, event=False)

@@ -11,9 +11,9 @@ from speechpipe.serving.assignment import CANARY, CHAMPION, SHADOW
 EVIDENCE = ("judgement", "reason", "more_sessions", "sample_ratio", "half", "guards")
 
 
-def evidence_document(rollout: Rollout, found: Evidence, ledger: ArmCounts) -> dict[str, Any]:
+def evidence_document(rollout: Rollout, found: Evidence, arm_counts: ArmCounts) -> dict[str, Any]:
     """Return the evidence of a step as JSON data. `harm` and `fine` of 1 are enough."""
-    per_hour = ledger.per_hour
+    per_hour = arm_counts.per_hour
     return {
         "judgement": found.judgement.value,
         "reason": found.reason,
@@ -33,41 +33,42 @@ def evidence_document(rollout: Rollout, found: Evidence, ledger: ArmCounts) -> d
             }
             for row in found.rows
         ],
-        "arms": _arms(rollout.current.mode, rollout.weight, ledger),
-        "shadow": _shadow(ledger),
-        "means": _means(ledger),
+        "arms": _arms(rollout.current.mode, rollout.weight, arm_counts),
+        "shadow": _shadow(arm_counts),
+        "means": _means(arm_counts),
         "sessions_per_hour": None if per_hour is None else round(per_hour, 1),
     }
 
 
-def _arms(mode: Mode, weight: float, ledger: ArmCounts) -> list[dict[str, Any]]:
+def _arms(mode: Mode, weight: float, arm_counts: ArmCounts) -> list[dict[str, Any]]:
     if mode is Mode.SHADOW:
-        return [{"arm": SHADOW, "weight": 0.0, "sessions": ledger.shadowed}]
+        return [{"arm": SHADOW, "weight": 0.0, "sessions": arm_counts.shadowed}]
     return [
-        {"arm": arm, "weight": share, "sessions": ledger.sessions[arm], "units": ledger.units[arm]}
+        {"arm": arm, "weight": share, "sessions": arm_counts.sessions[arm], "units": arm_counts.units[arm]}
         for arm, share in ((CHAMPION, round(1 - weight, 6)), (CANARY, weight))
     ]
 
 
-def _means(ledger: ArmCounts) -> list[dict[str, Any]]:
+def _means(arm_counts: ArmCounts) -> list[dict[str, Any]]:
     """Return the means of both arms with 95 % confidence sequences, which are valid at every look."""
     rows = []
-    for (name, arm), sequence in ledger.bounded.items():
+    for (name, arm), sequence in arm_counts.bounded.items():
         if sequence.mean is not None:
             low, high = sequence.interval
-            meaning = ledger.book.bounded[name]
+            meaning = arm_counts.guard_set.bounded[name]
             rows.append(
                 {"measure": name, "meaning": meaning, "arm": arm, "mean": sequence.mean, "low": low, "high": high}
             )
     return rows
 
 
-def _shadow(ledger: ArmCounts) -> list[dict[str, Any]]:
-    words = dict(ledger.book.shown) | {
-        measure: f"words that change if only the {stage} is the candidate's" for stage, measure in ledger.book.halves
+def _shadow(arm_counts: ArmCounts) -> list[dict[str, Any]]:
+    words = dict(arm_counts.guard_set.shown) | {
+        measure: f"words that change if only the {stage} is the candidate's"
+        for stage, measure in arm_counts.guard_set.halves
     }
     rows = []
     for measure, meaning in words.items():
-        if (cell := ledger.interval(measure)) is not None:
+        if (cell := arm_counts.interval(measure)) is not None:
             rows.append({"measure": measure, "meaning": meaning, "mean": cell[0], "low": cell[1], "high": cell[2]})
     return rows

@@ -43,17 +43,17 @@ class RolloutOperations:
     def __init__(
         self,
         store: Store,
-        book: GuardSet,
+        guard_set: GuardSet,
         verify: Verify,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Use `store`, which alone has the state of the route."""
         self._store = store
-        self._book = book
+        self._guard_set = guard_set
         self._verify = verify
         self._clock = clock
-        self.archive = RolloutArchive(lambda: store.engine, book.rates)
-        self._ledger: ArmCounts | None = None
+        self.archive = RolloutArchive(lambda: store.engine, guard_set.rates)
+        self._arm_counts: ArmCounts | None = None
         self._counted: tuple[int, int, float] = (0, 0, 0.0)  # rollout, step and its start that the counts belong to
         self._seq = 0
 
@@ -74,11 +74,13 @@ class RolloutOperations:
         rollout = state.active
         if rollout is None:
             return None
-        known = self._ledger
+        known = self._arm_counts
         of = (rollout.id, rollout.step, rollout.step_at)  # ids start again in a replaced store
         if known is None or self._counted != of:
             plan, self._counted = rollout.plan, of
-            known = self._ledger = ArmCounts(self._book, rollout.id, rollout.step, plan.slow_s, rollout.current.harm)
+            known = self._arm_counts = ArmCounts(
+                self._guard_set, rollout.id, rollout.step, plan.slow_s, rollout.current.harm
+            )
             self._seq = rollout.step_seq
         with translating_store_errors():
             while batch := self._store.after(self._seq, READ):
@@ -358,4 +360,4 @@ class RolloutOperations:
             return {}
         name, _, version = rollout.champion.partition("@")
         records = self._store.latest(BASELINE_RECORDS, 0.0, rollout.started_at + 1, name, version)
-        return baseline(self._book, records, rollout.plan.slow_s)
+        return baseline(self._guard_set, records, rollout.plan.slow_s)

@@ -193,7 +193,7 @@ class ShadowService:
         champion, audio = copy.bundle, copy.audio
         cpu_s = served.number("vad.cpu_s") + served.number("asr.cpu_s")
         then = ArmOutput(copy.utterances, cpu_s, any(one.transcript.null_cause in FAILURES for one in copy.utterances))
-        now = self._hear(candidate, copy, audio, pool, served)
+        now = self._recognize(candidate, copy, audio, pool, served)
         same_vad = (champion.vad, dict(champion.segmenter)) == (candidate.vad, dict(candidate.segmenter))
         same_asr = champion.asr == candidate.asr
         self._number += 1
@@ -205,7 +205,7 @@ class ShadowService:
             only_vad = replace(champion, vad=candidate.vad, segmenter=candidate.segmenter)
             only_asr = replace(champion, asr=candidate.asr)
             for name, bundle in (("vad", only_vad), ("asr", only_asr)):
-                halves[f"shadow.{name}_half"] = difference(then.text, self._hear(bundle, copy, audio, pool).text)
+                halves[f"shadow.{name}_half"] = difference(then.text, self._recognize(bundle, copy, audio, pool).text)
         if self._pair is None:
             self._drop("ended")  # an interrupted comparison would look like a failure of the candidate
             return
@@ -224,7 +224,7 @@ class ShadowService:
         with self._lock:
             self.counts["compared"] += 1
 
-    def _hear(
+    def _recognize(
         self, bundle: Bundle, copy: Copy, audio: Samples, pool: RecognizerPool, served: Record | None = None
     ) -> ArmOutput:
         """Return the output of `bundle` on the audio; with `served`, also emit records on the shadow arm."""

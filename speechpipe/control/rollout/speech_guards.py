@@ -38,7 +38,7 @@ def _wrong(record: Record, _: float) -> bool:
     return reviewed and record.number("people.wer") > MANY_WORDS
 
 
-def _said(kind: str) -> Guard:
+def _feedback(kind: str) -> Guard:
     names = {
         "redo": "the user said it again",
         "switch_to_typing": "the user typed instead",
@@ -54,10 +54,10 @@ GUARDS = GuardSet(
         Guard("empty", "a segment without a word", 0.02, _empty),
         Guard("no_trigger", "VAD found no speech at all", 0.02, _no_trigger),
         Guard("slow", "the text came too late", 0.02, _slow),
-        _said("redo"),
-        _said("switch_to_typing"),
-        _said("abandon"),
-        _said("correction"),
+        _feedback("redo"),
+        _feedback("switch_to_typing"),
+        _feedback("abandon"),
+        _feedback("correction"),
         Guard("wrong", "a reviewer changed more than a third of the words", 0.02, _wrong),
     ),
     paired=(

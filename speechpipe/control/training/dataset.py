@@ -9,7 +9,7 @@ from typing import Any
 
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.control.review import training_manifest
-from speechpipe.control.review.tasks import Kind as Heard
+from speechpipe.control.review.tasks import Kind as SegmentKind
 from speechpipe.control.review.tasks import Task
 from speechpipe.control.training import REVIEWS, Kind, Request
 from speechpipe.control.training.job_spec import ORDER, Order, write_order
@@ -105,7 +105,7 @@ def _marked(task: Task, audio: Path) -> dict[str, Any] | None:
     """Return the spans of speech of a task, if a reviewer has answered the whole session; else None."""
     if not task.work or not all(piece.needs for piece in task.draft.pieces):
         return None
-    spans = [[said.start_s, said.end_s] for said in task.work if said.kind is not Heard.NO_SPEECH]
+    spans = [[said.start_s, said.end_s] for said in task.work if said.kind is not SegmentKind.NO_SPEECH]
     return {"audio": str(audio), "duration": task.duration_s, "speech": spans}
 
 

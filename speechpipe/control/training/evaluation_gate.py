@@ -17,7 +17,7 @@ MOST_LOSS = 0.01
 
 
 @dataclass(frozen=True)
-class Beside:
+class Comparison:
     """Word error rates on the same speech, with a 95 % interval of their difference (bootstrap over examples)."""
 
     before: float
@@ -35,21 +35,21 @@ class Beside:
         return f"{self.before:.1%} -> {self.after:.1%} on {self.count} examples [{self.low:+.1%}, {self.high:+.1%}]"
 
 
-def heard(
-    component: Component, examples: Sequence[Example], told: Callable[[int], None] = lambda _: None
+def recognizer_errors(
+    component: Component, examples: Sequence[Example], on_progress: Callable[[int], None] = lambda _: None
 ) -> list[Errors]:
-    """Return the word errors of a recognizer on each example. `told` is called with the number done so far."""
+    """Return the word errors of a recognizer on each example. `on_progress` is called with the number done so far."""
     recognizer = load_recognizer(component.implementation, component.files, **component.options)
     found = []
     for number, example in enumerate(examples):
         stream = recognizer.open(DecodeOptions(whole=True))
         stream.feed(example.samples)
         found.append(word_errors(example.text, stream.finish().text))
-        told(number + 1)
+        on_progress(number + 1)
     return found
 
 
-def beside(before: Sequence[Errors], after: Sequence[Errors], seed: int = 0) -> Beside:
+def compare_errors(before: Sequence[Errors], after: Sequence[Errors], seed: int = 0) -> Comparison:
     """Compare word errors on the same examples."""
     words = np.array([item.length for item in before], float)
     first, second = (np.array([item.edits for item in side], float) for side in (before, after))
@@ -57,10 +57,10 @@ def beside(before: Sequence[Errors], after: Sequence[Errors], seed: int = 0) -> 
     totals = np.maximum(words[picks].sum(axis=1), 1.0)
     low, high = np.quantile((second - first)[picks].sum(axis=1) / totals, [0.025, 0.975])
     total = max(words.sum(), 1.0)
-    return Beside(float(first.sum() / total), float(second.sum() / total), float(low), float(high), len(words))
+    return Comparison(float(first.sum() / total), float(second.sum() / total), float(low), float(high), len(words))
 
 
-def judge(reviews: Beside, check: Beside | None = None) -> tuple[Judgement, str]:
+def judge(reviews: Comparison, check: Comparison | None = None) -> tuple[Judgement, str]:
     """Return the judgement on a candidate and why: it must improve on the reviews and not get worse on `check`."""
     said = f"word error rate {reviews}"
     if check is not None:

@@ -102,12 +102,18 @@ def _ctc(order: Order, context: TrainingContext) -> Result:
     replay = read_examples([context.folder / path for path in order.replay], alphabet).items if order.replay else []
     options = CtcOptions(replace(FINE, seed=order.seed), words=sorted(words), extra=replay, size=16)
 
-    def told(progress: Progress, batch: int, batches: int) -> None:
+    def on_progress(progress: Progress, batch: int, batches: int) -> None:
         share = (len(progress.epochs) + batch / max(batches, 1)) / options.train.epochs
         context.say(f"epoch {len(progress.epochs) + 1} of {options.train.epochs}", 0.05 + 0.8 * min(share, 1.0))
 
     done = teach(
-        files["weights"], learnt, learnt[: max(2, len(learnt) // 10)], context.candidate, options, told, context.stop
+        files["weights"],
+        learnt,
+        learnt[: max(2, len(learnt) // 10)],
+        context.candidate,
+        options,
+        on_progress,
+        context.stop,
     )
     if done.progress.stopped == "stopped":
         raise Stopped
@@ -165,17 +171,17 @@ def _judged(
     )
     check = read_examples([context.folder / path for path in order.check]).items if order.check else []
 
-    def compare(examples: list[Example]) -> evaluation_gate.Beside:
+    def compare(examples: list[Example]) -> evaluation_gate.Comparison:
         errors = []
         for number, component in enumerate((order.asr, new)):
 
-            def told(done: int, number: int = number) -> None:
+            def on_progress(done: int, number: int = number) -> None:
                 if context.stop():
                     raise Stopped
                 context.say("evaluating on held-out speech", 0.85 + 0.15 * (number + done / len(examples)) / 2)
 
-            errors.append(evaluation_gate.heard(component, examples, told))
-        return evaluation_gate.beside(errors[0], errors[1], order.seed)
+            errors.append(evaluation_gate.recognizer_errors(component, examples, on_progress))
+        return evaluation_gate.compare_errors(errors[0], errors[1], order.seed)
 
     reviews, elsewhere = compare(held), compare(check) if check else None
     judgement, reason = evaluation_gate.judge(reviews, elsewhere)
@@ -196,12 +202,12 @@ def _vad(order: Order, context: TrainingContext) -> Result:
     start = SegmenterOptions().changed(order.segmenter)
     steps = iter(range(1, 20))
 
-    def told(what: str) -> None:
+    def on_progress(what: str) -> None:
         if context.stop():
             raise Stopped
         context.say(what, min(0.95, 0.1 * next(steps)))
 
-    fitted = fit(recordings, vad, start, seed=order.seed, told=told)
+    fitted = fit(recordings, vad, start, seed=order.seed, on_progress=on_progress)
     figures = {
         "f1_before": fitted.before.f1,
         "f1": fitted.cross_validated.f1,

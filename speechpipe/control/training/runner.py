@@ -67,7 +67,7 @@ class Run:
         if code is None:
             return None
         stopped = self._stopping or code in (STOPPED, -signal.SIGTERM)
-        return Ended(read_result(self.folder), stopped, self._said())
+        return Ended(read_result(self.folder), stopped, self._log_end())
 
     def stop(self) -> None:
         """Ask the process to stop at its next step, and wait for it; the training can be continued later.
@@ -83,7 +83,7 @@ class Run:
             self._process.kill()
             self._process.wait()
 
-    def _said(self) -> str:
+    def _log_end(self) -> str:
         try:
             return (self.folder / LOG).read_text(encoding="utf-8", errors="replace")[-LAST:].strip()
         except OSError:

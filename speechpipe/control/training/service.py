@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from speechpipe.control.review.service import reviewing_of
-from speechpipe.control.review.tasks import Kind as Heard
+from speechpipe.control.review.tasks import Kind as SegmentKind
 from speechpipe.control.rollout.operations import RolloutOperations
 from speechpipe.control.rollout.service import RolloutService
 from speechpipe.control.training import Job, Request, State
@@ -41,13 +41,13 @@ ACTOR = "policy"
 log = logging.getLogger(__name__)
 
 
-DeskOf = Callable[[Callable[[Callable[[RolloutOperations], object]], object]], TrainingOperations]
+OperationsOf = Callable[[Callable[[Callable[[RolloutOperations], object]], object]], TrainingOperations]
 
 
 class TrainingService:
     """Created after the rollout service; started and closed with the server."""
 
-    def __init__(self, service: Service, rollouts: RolloutService, operations_of: DeskOf) -> None:
+    def __init__(self, service: Service, rollouts: RolloutService, operations_of: OperationsOf) -> None:
         """Follow the jobs of a service. `operations_of` creates their operations, given a function that calls another
         with the rollout operations under their lock.
         """
@@ -253,7 +253,7 @@ class TrainingService:
         if self._service.reviewing is None:
             return 0
         finished = reviewing_of(self._service).operations.task_stats.finished(since)
-        return sum(said.kind is Heard.SPEECH for task in finished for said in task.work)
+        return sum(said.kind is SegmentKind.SPEECH for task in finished for said in task.work)
 
     def _spent_h(self) -> float:
         with translating_store_errors():

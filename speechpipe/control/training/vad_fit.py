@@ -96,7 +96,7 @@ def fit(
     start: SegmenterOptions,
     *,
     seed: int = 0,
-    told: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     """Fit the options; each recording is tested once with options fitted to the others.
 
@@ -105,7 +105,7 @@ def fit(
     """
     if len(recordings) < LEAST_CLIPS:
         raise BadInput(f"at least {LEAST_CLIPS} recordings with spans are needed, not {len(recordings)}")
-    told(f"scoring {len(recordings)} recordings")
+    on_progress(f"scoring {len(recordings)} recordings")
     scored = [_score(item, vad) for item in recordings]
     size = vad.frame_samples
     speech = sum(end - begin for item in recordings for begin, end in item.spans)
@@ -116,12 +116,12 @@ def fit(
     held: list[VadScore] = []
     passed: list[VadScore] = []
     for fold in range(folds):
-        told(f"fold {fold + 1} of {folds}")
+        on_progress(f"fold {fold + 1} of {folds}")
         out = set(order[fold::folds].tolist())
         options = _best([item for number, item in enumerate(scored) if number not in out], start, size)
         held += [_judge(scored[number], options, size) for number in sorted(out)]
         passed += [_judge(scored[number], options, size, padded=True) for number in sorted(out)]
-    told("fitting to all")
+    on_progress("fitting to all")
     return Fitted(
         _best(scored, start, size),
         _frames([_judge(item, start, size) for item in scored]),

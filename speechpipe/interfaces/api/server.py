@@ -44,7 +44,7 @@ of a millisecond; with the default of 5 ms, they would mostly wait to get it bac
 SHORT_KEY = 16
 """Characters of a key that count as short: 96 bits in base64."""
 
-UNTOLD = (
+SUPPRESSED_LINES = (
     '%s - "WebSocket',
     "connection ",
     "HTTP response sent",
@@ -55,7 +55,7 @@ UNTOLD = (
 """Log lines of uvicorn and websockets that any client can cause by the thousand; metrics count these events. The first
 one also contains the query of a websocket, and so the token that resumes a session."""
 
-TALKATIVE = ("uvicorn", "websockets", "httpx", "httpcore", "h11", "python_multipart", "asyncio")
+VERBOSE_LIBRARIES = ("uvicorn", "websockets", "httpx", "httpcore", "h11", "python_multipart", "asyncio")
 
 
 LAST_S = 20.0
@@ -164,9 +164,9 @@ def run(settings: Settings) -> None:
 
 def quiet_libraries() -> None:
     """Keep secrets that clients send out of the log: at `debug`, libraries log whole request heads."""
-    logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith(UNTOLD))
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith(SUPPRESSED_LINES))
     logging.getLogger("alembic").setLevel(logging.WARNING)  # ten lines at each start
-    for name in TALKATIVE:
+    for name in VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
 

@@ -86,7 +86,7 @@ def _train(found: "Examples", folder: Path, options: "CtcOptions") -> "Trained":
     said = -1  # epochs already printed; a continued training does not print earlier ones again
     with bar() as show:
 
-        def told(progress: Progress, batch: int, batches: int) -> None:
+        def on_progress(progress: Progress, batch: int, batches: int) -> None:
             nonlocal said
             epochs = progress.epochs
             if said < 0:
@@ -97,7 +97,7 @@ def _train(found: "Examples", folder: Path, options: "CtcOptions") -> "Trained":
             best = f", best {progress.best.errors:.1%}" if epochs else ""
             show(f"epoch {len(epochs) + 1}{best}", (len(epochs) + batch / batches) / options.train.epochs)
 
-        done = train(learnt, validation, folder, options, told, lambda: bool(asked))
+        done = train(learnt, validation, folder, options, on_progress, lambda: bool(asked))
     for number, handler in before.items():
         signal.signal(number, handler)
     if done.progress.stopped == "stopped":

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from speechpipe.monitor.blame.verdict import NOBODY, Verdict, label_of
+from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict, label_of
 from speechpipe.monitor.spec import CascadeSpec
 
 BOX, GAP, TOP = 128, 48, 56
@@ -15,12 +15,12 @@ STYLE = (
 
 def picture(spec: CascadeSpec, verdict: Verdict, title: str) -> str:
     """Return SVG: the blamed stage is red, stages whose metrics moved are yellow, the path between them is thick."""
-    walked = [stage for stage in spec.stages if stage.served]
-    aside = [stage for stage in spec.stages if not stage.served]
+    serving = [stage for stage in spec.stages if stage.served]
+    other_stages = [stage for stage in spec.stages if not stage.served]
     moved = {finding.stage for finding in verdict.findings}
-    place = {stage.name: (12 + index * (BOX + GAP), TOP) for index, stage in enumerate(walked)}
-    place |= {stage.name: (12 + index * (BOX + GAP), TOP + 96) for index, stage in enumerate(aside)}
-    width = 24 + len(walked) * (BOX + GAP) - GAP
+    place = {stage.name: (12 + index * (BOX + GAP), TOP) for index, stage in enumerate(serving)}
+    place |= {stage.name: (12 + index * (BOX + GAP), TOP + 96) for index, stage in enumerate(other_stages)}
+    width = 24 + len(serving) * (BOX + GAP) - GAP
     said = f"{title}: {verdict.label}. {verdict.reason}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 250" width="{width}" role="img"'
@@ -28,9 +28,9 @@ def picture(spec: CascadeSpec, verdict: Verdict, title: str) -> str:
         f'<rect width="{width}" height="250" fill="white"/>',
         f'<text x="12" y="24">{escape(title)}: {escape(verdict.label)}</text>',
     ]
-    for stage in walked:
+    for stage in serving:
         for parent in stage.parents:
-            hot = parent in moved | {verdict.blamed} and stage.name in moved and verdict.blamed != NOBODY
+            hot = parent in moved | {verdict.blamed} and stage.name in moved and verdict.blamed != NO_STAGE
             parts.append(_arrow(place[parent], place[stage.name], "arrow path" if hot else "arrow"))
     for stage in spec.stages:
         x, y = place[stage.name]

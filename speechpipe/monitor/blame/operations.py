@@ -11,7 +11,7 @@ from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import ProbeResult, probe_results
 from speechpipe.monitor.blame.normal import Normal, ReferenceTooSmall, fit
 from speechpipe.monitor.blame.repository import BlameArchive, StoredVerdict
-from speechpipe.monitor.blame.verdict import NOBODY, Verdict, blame
+from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict, blame
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.spec import CascadeSpec
@@ -88,7 +88,7 @@ class BlameOperations:
         normal = self.normal(reference)
         if normal is None:
             reason = f"reference {reference.id} has too few cases, or its records were deleted: approve another one"
-            return Verdict(NOBODY, NOBODY, decided=False, reason=reason)
+            return Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason)
         recent, probes = self._recent(group, since, until, onset)
         return blame(normal, recent, probes, since=onset)
 
@@ -100,7 +100,7 @@ class BlameOperations:
         """
         whole = self.verdict(group, reference, since, until)
         pinned = self.pin(reference)
-        if pinned is None or not whole.decided or whole.blamed == NOBODY:
+        if pinned is None or not whole.decided or whole.blamed == NO_STAGE:
             return []
         recent, probes = self._recent(group, since, until, None)
         found = []

@@ -15,7 +15,7 @@ from speechpipe.monitor.blame.onset import onset
 from speechpipe.monitor.cases import Cases
 from speechpipe.monitor.spec import CascadeSpec, Stage
 
-NOBODY = "none"
+NO_STAGE = "none"
 SHOWN = 8
 
 
@@ -60,8 +60,8 @@ def blame(
     if len(recent) < thresholds.least_cases:
         more = thresholds.least_cases - len(recent)
         return Verdict(
-            NOBODY,
-            NOBODY,
+            NO_STAGE,
+            NO_STAGE,
             decided=False,
             reason=f"too little data: {len(recent)} cases, {more} more are needed",
             cases=len(recent),
@@ -94,9 +94,9 @@ def _verdict(
     strengths = _with_probes(spec, passive, probed) if probed else _passive(spec, passive)
     strengths = _corroborated(spec, strengths, thresholds)
     suspects = [stage.name for stage in _in_order(spec) if strengths.get(stage.name, 0.0) >= 1.0]
-    blamed = suspects[0] if suspects else NOBODY
+    blamed = suspects[0] if suspects else NO_STAGE
     stage = next((stage for stage in spec.stages if stage.name == blamed), None)
-    label = NOBODY if stage is None else label_of(stage)
+    label = NO_STAGE if stage is None else label_of(stage)
     direct = {name for name in suspects[1:] if name in probed or _is_bookkeeping(spec, name)}
     labels = {one.name: label_of(one) for one in spec.stages}
     by_label: dict[str, float] = {}
@@ -168,7 +168,7 @@ def _corroborated(spec: CascadeSpec, strengths: Mapping[str, float], thresholds:
 
 def _path(spec: CascadeSpec, found: Sequence[Finding], moved: Sequence[Finding], blamed: str) -> tuple[str, ...]:
     """Return the strongest change of each stage from the blamed one on, explained or not, in words."""
-    if blamed == NOBODY:
+    if blamed == NO_STAGE:
         return ()
     below = {blamed}
     for stage in spec.stages:

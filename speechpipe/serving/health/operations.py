@@ -10,7 +10,7 @@ from speechpipe.errors import InvalidParameter, UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations, ReferenceMismatch
-from speechpipe.monitor.blame.verdict import NOBODY, Verdict
+from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict
 from speechpipe.monitor.profiles import profile_of
 from speechpipe.monitor.reference import PROPOSED_ARMS, Progress, Reference, pinned, proposed, reference_for
 from speechpipe.monitor.report import Facts, Filters, Report, health_report
@@ -117,7 +117,7 @@ class HealthOperations:
                     values=shown.count if shown is not None else 0,
                     alarms=len(alarms),
                     acknowledged=sum(alarm.acknowledged_at is not None for alarm in alarms),
-                    blamed=sum(bool(alarm.blame) and not alarm.blame.startswith(f"{NOBODY}:") for alarm in alarms),
+                    blamed=sum(bool(alarm.blame) and not alarm.blame.startswith(f"{NO_STAGE}:") for alarm in alarms),
                     decisive=decisive[metric.name],
                     firing_s=sum((a.resolved_at or found.facts.until) - (a.firing_at or 0.0) for a in alarms),
                 )
@@ -132,7 +132,7 @@ class HealthOperations:
         counts: Counter[str] = Counter()
         with translating_store_errors():
             references = {reference.id: reference for reference in self._archive.references()}
-            named = [v for v in self._blame.archive.history(since, until) if v.label != NOBODY]
+            named = [v for v in self._blame.archive.history(since, until) if v.label != NO_STAGE]
             for verdict in {(v.group, v.label): v for v in named}.values():
                 reference = references.get(int(verdict.document.get("reference", 0)))
                 if reference is not None:
@@ -164,7 +164,7 @@ class HealthOperations:
                 reference = chosen or reference_for(group, known)
                 if reference is None:
                     reason = "there is no pinned reference: see `speechpipe reference show`"
-                    found.append((group, Verdict(NOBODY, NOBODY, decided=False, reason=reason)))
+                    found.append((group, Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason)))
                     continue
                 try:
                     found.append((group, self._blame.verdict(group, reference, since, until, onset)))

@@ -244,10 +244,10 @@ class Book:
     def __init__(self, folder: Path, url: str = "", default: Degree = Degree.FULL) -> None:
         self.store = Store(url or f"sqlite:///{folder / 'speechpipe.db'}")
         self.operations = ReviewOperations(self.store, lambda: 1000.0)
-        self.book = PolicyCache(self.operations, folder / "automation.json", lambda: 1000.0, default)
+        self.policy_cache = PolicyCache(self.operations, folder / "automation.json", lambda: 1000.0, default)
 
     def degree(self, tenant: str = "anybody") -> str:
-        return self.book.terms(tenant).degree
+        return self.policy_cache.terms(tenant).degree
 
 
 GONE = "sqlite:////proc/nowhere/r.db"
@@ -256,7 +256,7 @@ GONE = "sqlite:////proc/nowhere/r.db"
 def test_without_the_store_the_copy_holds(tmp_path: Path) -> None:
     one = Book(tmp_path)
     one.operations.automation.set("acme", {"degree": "human_only"}, "ann", "")
-    one.book.refresh()
+    one.policy_cache.refresh()
     again = Book(tmp_path, GONE)
     assert (again.degree("acme"), again.degree()) == ("human_only", "full")
     (tmp_path / "automation.json").write_text("{broken")
@@ -267,7 +267,7 @@ def test_without_the_store_the_copy_holds(tmp_path: Path) -> None:
 def test_without_the_store_and_the_copy_people_are_asked(tmp_path: Path) -> None:
     one = Book(tmp_path)
     one.operations.automation.set("default", {"degree": "human_only"}, "ann", "")
-    one.book.refresh()
+    one.policy_cache.refresh()
     one.store.close()
     (tmp_path / "speechpipe.db").write_bytes(b"this is no database" * 1000)
     (tmp_path / "automation.json").unlink()
@@ -278,11 +278,11 @@ def test_without_the_store_and_the_copy_people_are_asked(tmp_path: Path) -> None
 def test_a_server_that_has_never_run_begins_at_the_default(tmp_path: Path) -> None:
     assert Book(tmp_path, GONE).degree() == "full"
     found = Book(tmp_path, default=Degree.PARTIAL)
-    found.book.refresh()
+    found.policy_cache.refresh()
     assert found.degree() == "partial"
-    assert found.book.terms("anybody").followed
+    assert found.policy_cache.terms("anybody").followed
     found.operations.automation.set("acme", {"bound": 0.1}, "ann", "")
-    found.book.refresh()
+    found.policy_cache.refresh()
     assert found.degree("acme") == "partial"
 
 
@@ -291,12 +291,12 @@ def test_a_store_that_was_deleted_gets_the_policies_back(tmp_path: Path, restart
     one = Book(tmp_path)
     one.operations.automation.set("default", {"degree": "human_only"}, "ann", "")
     one.operations.automation.set("acme", {"degree": "partial", "bound": 0.1}, "ann", "")
-    one.book.refresh()
+    one.policy_cache.refresh()
     one.store.close()
     for path in tmp_path.glob("speechpipe.db*"):
         path.unlink()
     found = Book(tmp_path) if restarted else one
-    found.book.refresh()
+    found.policy_cache.refresh()
     assert (found.degree("acme"), found.degree()) == ("partial", "human_only")
     kept = found.operations.automation.policies()
     assert {scope: item.policy.bound for scope, item in kept.items()} == {"default": 0.05, "acme": 0.1}

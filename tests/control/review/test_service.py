@@ -57,7 +57,7 @@ class House:
         return CompletedSession(id_, "acme", "upload", DEFAULT, 1.0, [utterance])
 
     def take(self, session: CompletedSession, job: Job | None = None, *, shadowed: bool = False) -> bool:
-        terms = self.reviewing.book.terms("acme", DEFAULT.id)
+        terms = self.reviewing.policy_cache.terms("acme", DEFAULT.id)
         return self.reviewing.take([session], terms, job, shadowed=shadowed)
 
     def disagree(self, id_: str, share: float) -> None:
@@ -85,7 +85,7 @@ def test_audio_that_nobody_looks_at_is_not_kept(house: House) -> None:
 
 def test_a_channel_that_needs_nobody_is_delivered_with_the_one_that_does(house: House) -> None:
     house.policy(degree="partial", audit_share=0.0)
-    terms = replace(house.reviewing.book.terms("acme", DEFAULT.id), threshold=0.8)
+    terms = replace(house.reviewing.policy_cache.terms("acme", DEFAULT.id), threshold=0.8)
     sessions = [house.spoken("u-c0", 0.9), house.spoken("u-c1", 0.3)]
     job = Job("u", "acme", house.now, {"status_url": "/x"})
     assert house.reviewing.take(sessions, terms, job, shadowed=False)
@@ -206,7 +206,7 @@ def test_a_task_whose_audio_is_nowhere_ends_when_audio_is_no_longer_kept(house: 
 def test_what_must_wait_and_cannot_be_written_down_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.policy(degree="assist")
     session = house.spoken("a")
-    terms = house.reviewing.book.terms("acme")
+    terms = house.reviewing.policy_cache.terms("acme")
 
     def broken(*_: object) -> None:
         raise OSError("the disk is gone")
@@ -224,7 +224,7 @@ def test_the_degrees_hold_when_the_store_is_gone(house: House, tmp_path: Path) -
     house.policy(degree="human_only")
     settings = Settings(state_dir=tmp_path, store_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
     again = ReviewService(settings, Store(settings.record_store_url), house.emitted.append, lambda: 0.0)
-    assert again.book.terms("acme").degree == "human_only"
+    assert again.policy_cache.terms("acme").degree == "human_only"
 
 
 def test_whatever_a_background_task_raises_it_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_whatever_a_background_task_raises_it_goes_on(house: House, monkeypatch:
     breaks_once(reviewing.operations.task_stats, "newest")
     breaks_once(reviewing.audio, "quiet")
     breaks_once(reviewing.operations.jobs, "due")
-    monkeypatch.setattr(reviewing.book, "_newest", -2.0)
+    monkeypatch.setattr(reviewing.policy_cache, "_newest", -2.0)
     for task in reviewing.tasks:
         task.start()
     names = ("policies", "newest", "quiet", "due")
@@ -257,7 +257,7 @@ def test_whatever_a_background_task_raises_it_goes_on(house: House, monkeypatch:
         assert time.monotonic() < limit, worked
         time.sleep(0.02)
     assert [task.status.failures for task in reviewing.tasks] == [1, 1, 1, 1]
-    assert reviewing.book.terms("acme").degree == "assist"
+    assert reviewing.policy_cache.terms("acme").degree == "assist"
     reviewing.close()
     assert not any(task.status.alive for task in reviewing.tasks)
 
@@ -267,7 +267,7 @@ def test_a_live_session_that_cannot_be_reviewed_does_not_stop_the_next(
 ) -> None:
     house.policy(degree="full", audit_share=1.0)
     reviewing = house.reviewing
-    terms = reviewing.book.terms("acme")
+    terms = reviewing.policy_cache.terms("acme")
     strange, plain = house.spoken("strange"), house.spoken("plain")
     real = reviewing.take
 
@@ -295,7 +295,7 @@ def test_live_sessions_that_nobody_takes_are_counted_and_their_audio_is_dropped(
     house.policy(degree="full", audit_share=1.0)
     monkeypatch.setattr(house.reviewing, "_spoken", queue.Queue(1))
     for name in ("a", "b"):
-        house.reviewing.spoken([house.spoken(name)], house.reviewing.book.terms("acme"), shadowed=False)
+        house.reviewing.spoken([house.spoken(name)], house.reviewing.policy_cache.terms("acme"), shadowed=False)
     assert house.reviewing.counts == {"queue_full": 1}
     assert (house.audio("a").exists(), house.audio("b").exists()) == (True, False)
     house.reviewing.close()

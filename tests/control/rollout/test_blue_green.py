@@ -44,12 +44,12 @@ def run(seed: int, users: int, before: Rate, after: Rate) -> tuple[str, int]:
 
     old = [record for n in range(SESSIONS) for record in session(n, CHAMPION, before)]
     known = baseline(GUARDS, old, PLAN.slow_s)
-    ledger = ArmCounts(GUARDS, 1, 0, PLAN.slow_s)
+    arm_counts = ArmCounts(GUARDS, 1, 0, PLAN.slow_s)
     for number in range(SESSIONS):
         for record in session(SESSIONS + number, CANARY, after):
-            ledger.take(record)
+            arm_counts.take(record)
         if number % 100 == 0:
-            found = judge(PLAN, 0, ledger, known)
+            found = judge(PLAN, 0, arm_counts, known)
             if found.judgement is not Judgement.HOLD:
                 return found.judgement.value, number
     return "hold", SESSIONS
@@ -79,13 +79,13 @@ def test_a_worse_one_is_rolled_back_soon_whoever_the_users_are(users: int) -> No
 def test_one_that_breaks_when_all_users_have_been_there_is_rolled_back_too() -> None:
     rolled = random.Random(0)
     old = [r for n in range(1000) for r in records(n, CHAMPION, f"u{n % 50}", empty=rolled.random() < 0.02)]
-    ledger = ArmCounts(GUARDS, 1, 0, PLAN.slow_s)
+    arm_counts = ArmCounts(GUARDS, 1, 0, PLAN.slow_s)
     for number in range(400):
         broken = number >= 200 and rolled.random() < 0.5
         for record in records(number, CANARY, f"u{number % 50}", empty=broken):
-            ledger.take(record)
+            arm_counts.take(record)
     known = baseline(GUARDS, old, PLAN.slow_s)
-    assert judge(PLAN, 0, ledger, known).judgement is Judgement.ROLL_BACK
+    assert judge(PLAN, 0, arm_counts, known).judgement is Judgement.ROLL_BACK
 
 
 def test_users_who_come_again_do_not_stand_in_the_way_of_a_good_candidate() -> None:

@@ -290,11 +290,11 @@ def test_shadow_never_holds_more_than_its_memory(running: tuple[Service, Rollout
 
 
 def test_clocks_that_jump_change_nothing_but_the_forecast() -> None:
-    ledger = ArmCounts(GUARDS, 1, 0, 1.0)
+    arm_counts = ArmCounts(GUARDS, 1, 0, 1.0)
     for number, at in enumerate([1e9, 5.0, 2e9, 0.0, 1e9, 7.0]):
         measures = {ROLLOUT: 1, STEP: 0, "input.duration_s": 2.0, "vad.segments": 0}
-        ledger.take(Record("session", f"r{number}", f"s{number}", at, "upload", "b", "1", measures=measures))
-    assert ledger.sessions["champion"] == 6
-    assert ledger.events["no_trigger"]["champion"] == 6
-    assert ledger.per_hour is not None
-    assert ledger.per_hour > 0
+        arm_counts.take(Record("session", f"r{number}", f"s{number}", at, "upload", "b", "1", measures=measures))
+    assert arm_counts.sessions["champion"] == 6
+    assert arm_counts.events["no_trigger"]["champion"] == 6
+    assert arm_counts.per_hour is not None
+    assert arm_counts.per_hour > 0

@@ -158,9 +158,9 @@ def test_one_user_with_many_sessions_counts_once(at: Bench) -> None:
     at.traffic(200, empty={"canary": 1.0}, user=user)
     found = at.operations.evidence(at.operations.state())
     assert found is not None
-    evidence, ledger = found
-    assert ledger.sessions["canary"] == 200
-    assert ledger.events["empty"]["canary"] == 1
+    evidence, arm_counts = found
+    assert arm_counts.sessions["canary"] == 200
+    assert arm_counts.events["empty"]["canary"] == 1
     assert evidence.judgement is Judgement.HOLD
 
 

@@ -10,7 +10,7 @@ import soundfile
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.control.review.tasks import AnswerSegment, Task
-from speechpipe.control.review.tasks import Kind as Heard
+from speechpipe.control.review.tasks import Kind as SegmentKind
 from speechpipe.control.training import Kind, Request
 from speechpipe.control.training.dataset import prepare
 from speechpipe.control.training.job_spec import read_order
@@ -20,7 +20,7 @@ from tests.control.review.tasks import piece, task
 from tests.sounds import sample
 
 BUNDLE = Catalogue([shipped_models()]).bundle("digits")
-WORK = (AnswerSegment(0.5, 1.5, "one two", of=("p0",)), AnswerSegment(2.0, 2.5, "", Heard.NO_SPEECH, ("p2",)))
+WORK = (AnswerSegment(0.5, 1.5, "one two", of=("p0",)), AnswerSegment(2.0, 2.5, "", SegmentKind.NO_SPEECH, ("p2",)))
 
 
 @pytest.fixture

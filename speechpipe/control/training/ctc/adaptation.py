@@ -18,7 +18,7 @@ from speechpipe.control.training.ctc.training import Progress, Training, TrainOp
 from speechpipe.control.training.examples import Example
 from speechpipe.types import Samples
 
-Told = Callable[[Progress, int, int], None]
+OnProgress = Callable[[Progress, int, int], None]
 Stop = Callable[[], bool]
 
 WEIGHTS, LEXICON = "model.safetensors", "words.txt"
@@ -60,7 +60,7 @@ def train(
     validation: Sequence[Example],
     folder: Path,
     options: CtcOptions,
-    told: Told = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
     stop: Stop = lambda: False,
 ) -> Trained:
     """Train a network from scratch, or continue where an earlier call with the same folder stopped.
@@ -74,7 +74,7 @@ def train(
         BadInput: a word cannot be spelled.
     """
     torch.manual_seed(options.train.seed)
-    return _run(CtcNetwork(options.config), examples, validation, folder, options, told, stop)
+    return _run(CtcNetwork(options.config), examples, validation, folder, options, on_progress, stop)
 
 
 def teach(
@@ -83,13 +83,13 @@ def teach(
     validation: Sequence[Example],
     folder: Path,
     options: CtcOptions,
-    told: Told = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
     stop: Stop = lambda: False,
 ) -> Trained:
     """Adapt a trained network; as `train`, but the result interpolates between the old and the adapted weights."""
     network = load(weights)
     options = replace(options, config=network.config)
-    return _run(network, examples, validation, folder, options, told, stop, before=load(weights))
+    return _run(network, examples, validation, folder, options, on_progress, stop, before=load(weights))
 
 
 def _run(  # noqa: PLR0913, PLR0917 - the parameters of the two functions above
@@ -98,7 +98,7 @@ def _run(  # noqa: PLR0913, PLR0917 - the parameters of the two functions above
     validation: Sequence[Example],
     folder: Path,
     options: CtcOptions,
-    told: Told,
+    on_progress: OnProgress,
     stop: Stop,
     before: CtcNetwork | None = None,
 ) -> Trained:
@@ -109,7 +109,7 @@ def _run(  # noqa: PLR0913, PLR0917 - the parameters of the two functions above
         examples, augmentation, alphabet, options.size, extra=options.extra, extra_share=options.extra_share
     )
     training = Training(network, mixture, validation, options.train, Checkpoints(folder / CHECKPOINTS), lexicon)
-    progress = training.run(told, stop)
+    progress = training.run(on_progress, stop)
     if progress.stopped != "stopped":
         if before is not None:
             for now, was in zip(network.parameters(), before.parameters(), strict=True):

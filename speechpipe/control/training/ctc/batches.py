@@ -87,7 +87,7 @@ class Mixture:
         by_speaker: dict[str, list[Example]] = {}
         for item in pool:
             by_speaker.setdefault(item.speaker, []).append(item)
-        made = [self._put_together(item, by_speaker[item.speaker], draw) for item in pool]
+        made = [self._assembled(item, by_speaker[item.speaker], draw) for item in pool]
         order = sorted(range(len(made)), key=lambda index: len(made[index][0]))  # similar lengths need little padding
         groups = [order[start : start + self.size] for start in range(0, len(order), self.size)]
         shuffled = [groups[index] for index in draw.permutation(len(groups))]
@@ -97,15 +97,15 @@ class Mixture:
                 [(self.augmentation.samples(made[i][0], number, i), made[i][1]) for i in group], self.alphabet
             )
 
-        with ThreadPoolExecutor(1) as beside:
-            coming = beside.submit(make, shuffled[0])
+        with ThreadPoolExecutor(1) as executor:
+            coming = executor.submit(make, shuffled[0])
             for group in [*shuffled[1:], None]:
                 batch = coming.result()
                 if group is not None:
-                    coming = beside.submit(make, group)
+                    coming = executor.submit(make, group)
                 yield batch
 
-    def _put_together(self, item: Example, peers: Sequence[Example], draw: np.random.Generator) -> tuple[Samples, str]:
+    def _assembled(self, item: Example, peers: Sequence[Example], draw: np.random.Generator) -> tuple[Samples, str]:
         if draw.random() < SILENT_SHARE:  # noise without words, of any level
             level = 10 ** draw.uniform(-4.5, -1.0)
             return (draw.normal(0.0, level, len(item.samples) + SAMPLE_RATE_HZ // 4)).astype(np.float32), ""

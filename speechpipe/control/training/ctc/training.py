@@ -67,7 +67,7 @@ class Progress:
 
 
 class Training:
-    """A training. `told` is called with (progress, batch, batches); `stop` is called between batches."""
+    """A training. `on_progress` is called with (progress, batch, batches); `stop` is called between batches."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Training:
 
     def run(
         self,
-        told: Callable[[Progress, int, int], None] = lambda *_: None,
+        on_progress: Callable[[Progress, int, int], None] = lambda *_: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Progress:
         """Train until all epochs are done, validation stops improving, or `stop` returns True; load the best weights.
@@ -109,20 +109,22 @@ class Training:
                 progress.stopped = "all epochs are done"
             elif number and number - 1 - progress.best.number >= options.patience:
                 progress.stopped = f"no improvement in {options.patience} epochs"
-            elif (epoch := self._epoch(number, told, stop)) is None:
+            elif (epoch := self._epoch(number, on_progress, stop)) is None:
                 progress.stopped = "stopped"
             else:
                 progress.epochs.append(epoch)
                 if progress.best is epoch:
                     self._best = {name: value.clone() for name, value in self._averaged.state_dict().items()}
                 self._checkpoints.save(self._state())
-                told(progress, 0, self._mixture.batches)
+                on_progress(progress, 0, self._mixture.batches)
         if self._best:
             self._network.load_state_dict(self._best)
         self._network.eval()
         return progress
 
-    def _epoch(self, number: int, told: Callable[[Progress, int, int], None], stop: Callable[[], bool]) -> Epoch | None:
+    def _epoch(
+        self, number: int, on_progress: Callable[[Progress, int, int], None], stop: Callable[[], bool]
+    ) -> Epoch | None:
         self._network.train()
         torch.manual_seed(self._options.seed * 100_003 + number)  # dropout
         losses, bad, batches = [], 0, self._mixture.batches
@@ -140,7 +142,7 @@ class Training:
                         "check the audio",
                         cause="loss_not_finite",
                     )
-            told(self.progress, index + 1, batches)
+            on_progress(self.progress, index + 1, batches)
         return Epoch(number, sum(losses) / max(len(losses), 1), self.errors(self._validation), bad)
 
     def _step(self, batch: Batch, epoch: int, index: int, position: float) -> float:

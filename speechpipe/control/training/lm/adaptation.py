@@ -22,7 +22,7 @@ LEAST_TEXTS = 10
 MOST_WEIGHT = 0.5
 """The largest weight of the domain. More did not help in the domain and made general speech worse."""
 
-Told = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,12 @@ class Adapted:
 
 
 def adapt(
-    texts: Sequence[str], lm: Path, dictionary: Path, folder: Path, options: LmOptions, told: Told = lambda _: None
+    texts: Sequence[str],
+    lm: Path,
+    dictionary: Path,
+    folder: Path,
+    options: LmOptions,
+    on_progress: OnProgress = lambda _: None,
 ) -> Adapted:
     """Write `lm.bin` and `words.dict` into `folder`: the given model and dictionary, adapted to texts.
 
@@ -57,21 +62,21 @@ def adapt(
         BadInput: there are too few texts whose words can be pronounced.
         OSError: a file cannot be read or written.
     """
-    told("reading the general model")
+    on_progress("reading the general model")
     general, known = trie_file.read(lm), Dictionary(dictionary)
     usable, refused = _usable(texts, options.pronunciations)
     if len(usable) < LEAST_TEXTS:
         raise BadInput(f"at least {LEAST_TEXTS} texts are needed, {len(usable)} can be used; refused: {dict(refused)}")
     said = {word for text in usable for word in text.split()}
     unpronounced = sorted(word for word in said if word not in known)
-    told(f"pronouncing {len(unpronounced)} new words")
+    on_progress(f"pronouncing {len(unpronounced)} new words")
     phones = {word: options.pronunciations.get(word) or known.pronounced(word) for word in unpronounced}
     words = [*general.words, *sorted(said - general.index.keys())]
     index = {word: place for place, word in enumerate(words)}
     wide = widened(general, words)
-    told("finding how much to trust the texts")
+    on_progress("finding how much to trust the texts")
     weight, before, after = _weight(usable, wide, index, options)
-    told(f"mixing, {weight:.2f} of the reviewed texts")
+    on_progress(f"mixing, {weight:.2f} of the reviewed texts")
     adapted = raised(wide, estimate(usable, index, words), weight)
     folder.mkdir(parents=True, exist_ok=True)
     trie_file.write(adapted, folder / "lm.bin")

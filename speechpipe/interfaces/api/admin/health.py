@@ -153,6 +153,6 @@ def _people(service: Service, found: Report, who: Reviewer) -> dict[str, Any] | 
     if service.reviewing is None:
         return None
     reviewing = reviewing_of(service)
-    policy = reviewing.book.policy(who.tenant or "")
+    policy = reviewing.policy_cache.policy(who.tenant or "")
     asked = {"bound": policy.bound, "delta": policy.delta}
     return review_documents.people(reviewing.operations.people(found.facts.since, **asked, tenant=who.tenant))

@@ -25,7 +25,7 @@ MAX_MISTAKES = 100
 """Unknown messages after which the connection is closed."""
 
 
-class Listening:
+class ListenClient:
     """A client of this interface; `stream` exists after `open`."""
 
     def __init__(self, service: Service, hub: StreamManager, socket: WebSocket) -> None:
@@ -150,6 +150,6 @@ def router(service: Service, hub: Callable[[], StreamManager]) -> APIRouter:
     @routes.websocket("/listen")
     async def listen(socket: WebSocket) -> None:
         login = auth.of_socket(socket.headers.get("authorization"), subprotocols(socket))
-        await serve(service, hub(), socket, Listening(service, hub(), socket), login)
+        await serve(service, hub(), socket, ListenClient(service, hub(), socket), login)
 
     return routes

@@ -43,7 +43,7 @@ class Parsed:
     wrong: SpeechpipeError | None = None
 
 
-class Talking:
+class RealtimeClient:
     """A client of this interface; `stream` exists after `open`."""
 
     def __init__(self, service: Service, hub: StreamManager, socket: WebSocket) -> None:
@@ -222,7 +222,7 @@ def router(service: Service, hub: Callable[[], StreamManager]) -> APIRouter:
     @routes.websocket("/realtime")
     async def realtime(socket: WebSocket) -> None:
         login = auth.of_socket(socket.headers.get("authorization"), subprotocols(socket))
-        await serve(service, hub(), socket, Talking(service, hub(), socket), login)
+        await serve(service, hub(), socket, RealtimeClient(service, hub(), socket), login)
 
     return routes
 

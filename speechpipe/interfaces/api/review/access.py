@@ -25,7 +25,7 @@ class ReviewContext:
 
     def shown(self, task: Task) -> dict[str, Any]:
         """Return a task as the reviewer sees it."""
-        return review_documents.task(task, self.reviewing.book.policy(task.tenant).doubt)
+        return review_documents.task(task, self.reviewing.policy_cache.policy(task.tenant).doubt)
 
     def row(self, task: Task) -> dict[str, Any]:
         """Return a task as a row of a list; `audio_here`: whether this server has its audio."""

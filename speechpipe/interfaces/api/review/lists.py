@@ -40,7 +40,7 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 503)
     def report(mine: Mine, days: Annotated[float, Query(gt=0, le=3660)] = 90.0) -> dict[str, Any]:
         """Return the review statistics of the bundles."""
-        policy = mine.reviewing.book.policy(mine.who.tenant or "")
+        policy = mine.reviewing.policy_cache.policy(mine.who.tenant or "")
         since = service.clock() - days * 86_400.0
         found = mine.reviewing.operations.people(since, bound=policy.bound, delta=policy.delta, tenant=mine.who.tenant)
         return review_documents.people(found)

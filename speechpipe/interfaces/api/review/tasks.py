@@ -63,7 +63,7 @@ def router(service: Service) -> APIRouter:
 
     Mine = Annotated[ReviewContext, Depends(context_of(service))]  # noqa: N806 - a type
 
-    _claiming(routes, service)
+    _claim_route(routes, service)
 
     @routes.get("/{id_}")
     @access(Role.REVIEWER, 404, 409, 503)
@@ -111,11 +111,11 @@ def router(service: Service) -> APIRouter:
         edits, words = (sum(unit[name] for unit in compared) for name in ("edits", "words"))
         return {"state": done.state, "edits": edits, "words": words, "work_s": done.work_s}
 
-    _hearing(routes, service)
+    _audio_route(routes, service)
     return routes
 
 
-def _claiming(routes: APIRouter, service: Service) -> None:
+def _claim_route(routes: APIRouter, service: Service) -> None:
     @routes.post("/claim", response_model=None, responses={204: {"description": "There is no task."}})
     @access(Role.REVIEWER, 503, body=Body.JSON)
     def claim(body: Claim, request: Request) -> Any:
@@ -128,7 +128,7 @@ def _claiming(routes: APIRouter, service: Service) -> None:
         return Response(status_code=204) if found is None else mine.shown(found)
 
 
-def _hearing(routes: APIRouter, service: Service) -> None:
+def _audio_route(routes: APIRouter, service: Service) -> None:
     Mine = Annotated[ReviewContext, Depends(context_of(service))]  # noqa: N806 - a type
 
     @routes.get("/{id_}/audio", response_class=FileResponse, response_model=None, responses=also("audio/flac"))
