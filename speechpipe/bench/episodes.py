@@ -1,6 +1,6 @@
 """Episodes of traffic: a healthy reference, healthy traffic, then from a random point a fault, a shift or neither.
 
-Cases are sampled from the results of the laboratory: speakers, load and user behaviour are drawn anew each time, and
+Cases are sampled from the results of the laboratory: speakers, load and user behaviour are sampled each time, and
 the outputs of the stages are those of each (recording, variant, fault).
 """
 

@@ -88,7 +88,9 @@ class CascadeSpec:
     metrics: tuple[Metric, ...]
     distributions: tuple[str, ...] = ()  # metrics whose whole distribution is shown
     joined: tuple[Metric, ...] = ()  # read from a session joined with its units (kind "case"); used by blame only
-    join: Join = lambda session, units: {}  # computes the measures that `joined` reads, beside the session's own
+    join: Join = (
+        lambda session, units: {}
+    )  # computes the measures that `joined` reads, in addition to the session's own
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -102,7 +102,7 @@ class ReviewOperations:
         wer = sum(unit["edits"] for unit in units) / words
         return feedback_record(of, "review", f"review-{uuid.uuid4().hex}", self._clock(), {"people.wer": wer})
 
-    # ---- for clients that wait ----
+    # ---- jobs ----
 
     def told(self, job: Job) -> dict[str, object]:
         """Return the body of a job's callback: its status and the URL of the text, never the text."""
@@ -122,7 +122,7 @@ class ReviewOperations:
         with translating_store_errors():
             return self.jobs.job(id_, tenant), self.queue.of_job(id_)
 
-    # ---- what reviews say ----
+    # ---- statistics ----
 
     def people(
         self,

@@ -2,7 +2,7 @@
 
 A task is leased to one reviewer at a time. Writes compare-and-swap on the revision, so that of two reviewers, in
 any processes, one gets a task. A reviewer who leaves loses nothing: the draft of the answer is stored with the task,
-and the lease ends by itself.
+and the lease expires.
 """
 
 import secrets

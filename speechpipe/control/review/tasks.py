@@ -37,8 +37,8 @@ class DraftSegment:
     text: str
     words: Sequence[Mapping[str, Any]] = ()  # word, start, end, confidence
     confidence: float | None = None
-    needs: bool = True  # a person must answer it
-    accepted: bool = False  # the machine's text is delivered unless a person changes it
+    needs: bool = True  # a reviewer must answer it
+    accepted: bool = False  # the machine's text is delivered unless a reviewer changes it
     chance: float | None = None  # sampling chance; None: not sampled
 
 

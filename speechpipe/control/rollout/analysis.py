@@ -85,7 +85,8 @@ def judge(plan: Plan, number: int, arm_counts: ArmCounts, baseline: Baseline) ->
         return Evidence(Judgement.ROLL_BACK, _why_worse(worst, step), rows, 0, unequal, half)
     if unequal >= 1:
         seen = on_candidate / max(arm_counts.units.total(), 1)
-        reason = f"routing is not as planned: {seen:.1%} on the candidate instead of {step.weight:.1%}; this is void"
+        shares = f"{seen:.1%} on the candidate instead of {step.weight:.1%}"
+        reason = f"routing is not as planned: {shares}; the evidence is void"
         return Evidence(Judgement.HOLD, reason, rows, None, unequal, half)
     if all(row.fine >= 1 for row in rows) and missing == 0:
         reason = f"every guard is within its margin ({step.label})"

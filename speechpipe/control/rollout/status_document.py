@@ -57,7 +57,7 @@ def status(
 
 
 def _next(rollout: Rollout, shown: Mapping[str, Any], server: Mapping[str, Any]) -> str:
-    """Return what the rollout waits for and the command to continue; empty: it continues by itself, or has ended."""
+    """Return what the rollout waits for and the command to continue; empty: none is needed, or it has ended."""
     back = "`speechpipe rollout rollback --reason WHY`"
     if rollout.held:
         return f"it is held; the next `speechpipe rollout start` ends it; or `speechpipe rollout resume`, or {back}"

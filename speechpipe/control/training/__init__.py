@@ -2,7 +2,7 @@
 
 `ctc`, `lm` and `vad_fit` train; `process` runs them in a process of its own at the lowest priority; `runner` starts,
 follows and stops it; `dataset` collects the training data; `candidate` makes the new cards; `repository` stores the
-jobs; `policy` decides when one starts by itself; `operations` combines them.
+jobs; `policy` decides when one starts automatically; `operations` combines them.
 """
 
 from collections.abc import Mapping, Sequence

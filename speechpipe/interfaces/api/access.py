@@ -67,7 +67,7 @@ class Access:
     Attributes:
         role: which keys it accepts.
         body: the limits of its body.
-        statuses: its own error statuses, beside those that all routes of its kind have.
+        statuses: its own error statuses, in addition to those of all routes of its kind.
     """
 
     role: Role
@@ -105,7 +105,7 @@ class Operation:
 
 
 def also(*types: str) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that can answer 200 in one of these media types, beside JSON."""
+    """Return the `responses` of a route that can answer 200 in one of these media types, or in JSON."""
     content = {kind: {"schema": {"type": "string"}} for kind in types}
     return {200: {"description": "In the requested format.", "content": content}}
 

@@ -88,7 +88,7 @@ def create_app(
 
 
 def unready(arrivals: Arrivals, stopping: Stopping) -> list[str]:
-    """Return why no upload would be accepted now, beside the service's own reasons."""
+    """Return why no upload would be accepted now, in addition to the service's own reasons."""
     reasons = ["shutting down"] if stopping else []
     return [*reasons, "the limit of arriving uploads is reached"] if arrivals.full else reasons
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from speechpipe.config import Settings
 
 MOST_LINGERING = 32
-"""Connections that may linger at once, beside the counted ones; fewer if the limit of open files is low."""
+"""Connections that may linger at once, in addition to the counted ones; fewer if the limit of open files is low."""
 
 LEAST_RESERVED = 48
 """Descriptors reserved for uploads, workers and the store, or a quarter of all, if that is more. A small idle server
 has 36 open. If no descriptor is left, the event loop drops new connections without an answer."""
 
 SPARE_CONNECTIONS = 1000
-"""Default number of connections beside those of live sessions."""
+"""Default number of connections in addition to those of live sessions."""
 
 
 def most_connections(settings: Settings) -> tuple[int, int]:

@@ -215,7 +215,7 @@ def _said_by_the_monitor(data: dict[str, Any]) -> list[str]:
     references = data["references"]
     failure = data["server"].get("store_failure")
     return [
-        *([f"the store fails: {failure}"] if failure else []),
+        *([f"the store is failing: {failure}"] if failure else []),
         *progress_lines(references.get("progress", [])),
         *(f"reference {one['id']} waits for approval: speechpipe reference show" for one in references["proposed"]),
     ]

@@ -163,8 +163,8 @@ def _print(document: dict[str, Any]) -> None:
 
     console = Console()
     aliases = ", ".join(f"{alias} {bundle}" for alias, bundle in document["aliases"].items())
-    nobody = "no server has served on this store yet"
-    console.print(f"route default: {aliases or nobody}", highlight=False)
+    none_yet = "no server has served on this store yet"
+    console.print(f"route default: {aliases or none_yet}", highlight=False)
     if document["came_from"]:
         console.print(f"rolled back: from {document['came_from']} to the champion", highlight=False, markup=False)
     rollout = document["rollout"]

@@ -188,7 +188,7 @@ def describe(spec: CascadeSpec, finding: Finding) -> str:
     """Return a finding as a sentence without its full stop."""
     metric = spec.metric(finding.metric)
     if finding.kind == "presence":
-        return f"{metric.help}: known of {finding.value:.0%} of the cases, was {finding.expected:.0%}"
+        return f"{metric.help}: present in {finding.value:.0%} of the cases, was {finding.expected:.0%}"
     way = "rose" if finding.value > finding.expected else "fell"
     unit = f" {metric.unit}" if metric.unit else ""
     before = "was" if finding.kind == "symptom" else "expected"
@@ -205,7 +205,7 @@ def _reason(
     if stage is None:
         strongest = found[0] if found else None
         if strongest is None or strongest.strength < 0.5:
-            return "nothing has changed that matters"
+            return "nothing relevant has changed"
         return f"not enough to blame a stage; the strongest change is: {describe(spec, strongest)}"
     title = stage.title
     if probed.get(stage.name, 0.0) >= 1.0:

@@ -74,7 +74,7 @@ def adapt(
     words = [*general.words, *sorted(said - general.index.keys())]
     index = {word: place for place, word in enumerate(words)}
     wide = widened(general, words)
-    on_progress("finding how much to trust the texts")
+    on_progress("finding the weight of the texts")
     weight, before, after = _weight(usable, wide, index, options)
     on_progress(f"mixing, {weight:.2f} of the reviewed texts")
     adapted = raised(wide, estimate(usable, index, words), weight)

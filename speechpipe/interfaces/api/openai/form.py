@@ -15,7 +15,7 @@ from speechpipe.interfaces.api.bodies import Pace, Stopping, check_text
 from speechpipe.interfaces.api.openai.multipart import parse
 from speechpipe.types import Scalar
 
-MULTIPART_SLACK = 256 * 1024  # bytes for boundaries and fields beside the file
+MULTIPART_SLACK = 256 * 1024  # bytes for boundaries and the other fields
 LISTS = ("timestamp_granularities", "include")
 OBJECTS = ("chunking_strategy", "vad")
 
