@@ -39,7 +39,7 @@ class Stale(Exception):
 class Archive:
     """Access to the tables. Thread-safe. `engine` is called for each operation, because a store may be reopened.
 
-    Every method raises `SQLAlchemyError` if the database fails.
+    Every method raises `SQLAlchemyError` or `OSError` if the database cannot be used.
     """
 
     def __init__(self, engine: Callable[[], Engine]) -> None:

@@ -36,7 +36,7 @@ class Notice:
 
 
 class Outbox:
-    """The notices of one sink. Every method raises `SQLAlchemyError` if the database fails."""
+    """The notices of one sink. Every method raises `SQLAlchemyError` or `OSError` if the database fails."""
 
     def __init__(self, engine: Callable[[], Engine], sink: str, owner: str) -> None:
         self._engine = engine
