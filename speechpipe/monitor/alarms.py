@@ -73,7 +73,7 @@ class Transition:
 def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) -> list[Transition]:
     """Return the transitions of the open alarms, given the conditions that hold now.
 
-    Pure: the caller writes the transitions. If the clock goes backwards, open alarms neither fire nor resolve until it has caught up.
+    Pure: the caller writes the transitions. While the clock is behind, open alarms neither fire nor resolve.
     """
     before = {alarm.condition.fingerprint: alarm for alarm in known if alarm.is_open}
     after: dict[str, Alarm] = {}
