@@ -68,7 +68,7 @@ def test_metrics_can_be_switched_off_but_not_those_that_do_not_exist() -> None:
 
 
 def test_a_cascade_that_does_not_hang_together_is_refused() -> None:
-    with pytest.raises(ValueError, match="fed by"):
+    with pytest.raises(ValueError, match="has parents that do not exist"):
         CascadeSpec("x", (Stage("a", "A", ("b",)),), ())
     row = Metric("b.x", "", "x", "", "unit", lambda _: None)
     with pytest.raises(ValueError, match="no such stage"):

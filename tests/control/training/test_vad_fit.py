@@ -66,7 +66,7 @@ def test_too_little_to_fit_to_is_said() -> None:
     with pytest.raises(BadInput, match="at least 2"):
         fit([recording(1)], Told(), SegmenterOptions())
     silent = Marked(np.zeros(32_000, np.float32), [])
-    with pytest.raises(BadInput, match="nothing to fit to"):
+    with pytest.raises(BadInput, match="both speech and silence"):
         fit([silent, silent], Told(), SegmenterOptions())
 
 

@@ -96,7 +96,7 @@ def test_blame_draws_the_cascade(store: str, tmp_path: Path) -> None:
         (["--since", "1m", "--bundle", "other"], "no traffic"),
         (["--window", "1m", "2m"], "must end after it begins"),
         (["--reference", "9"], "no reference 9"),
-        (["--since", "yesterday"], "a length of time"),
+        (["--since", "yesterday"], "a duration"),
     ],
     ids=str,
 )

@@ -108,7 +108,7 @@ def test_a_full_disk_stops_it_and_loses_nothing(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", full)
-        with pytest.raises(NoSpace, match="go on from it"):
+        with pytest.raises(NoSpace, match="continue from it"):
             run(tmp_path, 4)
     assert (tmp_path / CHECKPOINTS / "checkpoint.pt").read_bytes() == before
     assert not list((tmp_path / CHECKPOINTS).glob("*.new"))
