@@ -56,8 +56,11 @@ KINDS = {
 """Types in words."""
 
 
+PAGES = ("http.md", "websockets.md", "cli.md", "settings.md", "metrics.md", "errors.md", "python.md")
+
+
 def pages() -> dict[str, str]:
-    """Return the text of each page by its file name."""
+    """Return the text of each page by its file name (`PAGES`)."""
     document, exposition = _server()
     return {
         "http.md": http(document),
@@ -269,7 +272,7 @@ def settings_page() -> str:
         for name, field in Settings.model_fields.items()
     ]
     lines = [
-        f"Environment variables. Lists are written `a,b` or as JSON (`[\"a\", \"b\"]`). Durations (`..._S`) are in",
+        f'Environment variables. Lists are written `a,b` or as JSON (`["a", "b"]`). Durations (`..._S`) are in',
         "seconds, sizes in bytes unless the name says more. A value that does not fit, and a name that is none of",
         "these, is refused at the start in one line that names the variable (exit code 2). More on each of them:",
         "[settings in the API document](../api.md#settings).",
@@ -297,7 +300,12 @@ def _default(field: FieldInfo) -> str:
 
 def _bounds(field: FieldInfo) -> str:
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "pattern": "matches"}
-    found = [(signs[name], value) for item in field.metadata for name in signs if (value := getattr(item, name, None)) is not None]
+    found = [
+        (signs[name], value)
+        for item in field.metadata
+        for name in signs
+        if (value := getattr(item, name, None)) is not None
+    ]
     return ", ".join(f"`{sign} {value}`" if sign != "matches" else f"matches `{value}`" for sign, value in found)
 
 
@@ -317,7 +325,16 @@ def metrics_page(exposition: str) -> str:
     for stage in CASCADE.stages:
         lines += [f"### {stage.title} {{ #stage-{stage.name} }}", ""]
         lines += table(
-            ("metric", "unit", "what it is", "which failure it catches", "worse when", "severity", "limit", "Prometheus"),
+            (
+                "metric",
+                "unit",
+                "what it is",
+                "which failure it catches",
+                "worse when",
+                "severity",
+                "limit",
+                "Prometheus",
+            ),
             [_metric(metric, metric.name in watched) for metric in CASCADE.metrics if metric.stage == stage.name],
         )
     lines += ["## Metrics of blame alone { #joined }", "", "Read off a session together with its segments.", ""]
@@ -328,7 +345,9 @@ def metrics_page(exposition: str) -> str:
     lines += ["## `/metrics` { #prometheus }", ""]
     lines += ["Those of sessions and segments carry the labels `bundle`, `bundle_version` and `channel`.", ""]
     lines += table(("name", "type", "what it is"), _exposed(exposition))
-    return page("Metrics", "the catalogue (`speechpipe/serving/telemetry/cascade.py`) and the rows of `/metrics`", lines)
+    return page(
+        "Metrics", "the catalogue (`speechpipe/serving/telemetry/cascade.py`) and the rows of `/metrics`", lines
+    )
 
 
 def _metric(metric: Metric, has_alarm: bool) -> tuple[str, ...]:
@@ -338,7 +357,16 @@ def _metric(metric: Metric, has_alarm: bool) -> tuple[str, ...]:
     limit = "" if metric.limit is None else f"{metric.limit:g}"
     severity, expression = metric.severity.value, EXPRESSIONS.get(metric.name, "")
     worse = metric.direction.value
-    return (name, metric.unit, metric.help, metric.catches, worse, severity, limit, f"`{expression}`" if expression else "")
+    return (
+        name,
+        metric.unit,
+        metric.help,
+        metric.catches,
+        worse,
+        severity,
+        limit,
+        f"`{expression}`" if expression else "",
+    )
 
 
 def _exposed(text: str) -> list[tuple[str, str, str]]:
@@ -418,5 +446,11 @@ def _public(module: Any) -> list[str]:
 
 def _sort(value: object) -> str:
     if inspect.isclass(value):
-        return "exception" if issubclass(value, Exception) else "protocol" if getattr(value, "_is_protocol", False) else "class"
+        return (
+            "exception"
+            if issubclass(value, Exception)
+            else "protocol"
+            if getattr(value, "_is_protocol", False)
+            else "class"
+        )
     return "function" if callable(value) else "constant"

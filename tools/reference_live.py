@@ -56,7 +56,12 @@ def _messages(side: str, names: set[str]) -> Iterator[str]:
 def _kind(schema: dict[str, Any]) -> str:
     found = schema.get("anyOf", [schema])
     kinds = [f"list of {item['items']['type']}" if item.get("type") == "array" else item["type"] for item in found]
-    bounds = [f"{word} {item[name]}" for item in found for name, word in (("minimum", "from"), ("maximum", "to")) if name in item]
+    bounds = [
+        f"{word} {item[name]}"
+        for item in found
+        for name, word in (("minimum", "from"), ("maximum", "to"))
+        if name in item
+    ]
     return " or ".join(kind for kind in kinds if kind != "null") + (f", {' '.join(bounds)}" if bounds else "")
 
 
@@ -121,7 +126,8 @@ def _texts(value: ast.expr, known: dict[str, Any]) -> set[str]:
             if isinstance(part, ast.Constant)
             else str(known.get(part.value.id, "{" + part.value.id + "}"))
             for part in value.values
-            if isinstance(part, ast.Constant) or (isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name))
+            if isinstance(part, ast.Constant)
+            or (isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name))
         ]
         text = "".join(parts)
         return {text.replace("{kind}", kind) for kind in ("added", "done")} if "{kind}" in text else {text}

@@ -27,7 +27,9 @@ def test_every_alarm_has_a_section_in_the_runbook_and_every_section_an_alarm() -
 
 def test_the_runbook_says_the_severity_that_the_catalogue_says() -> None:
     """A limit pages whatever the severity of the metric is (`monitor/limits.py`)."""
-    said = dict(re.findall(r"^## (\S+)\n\*\*Severity\*\*: (.+)\.$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE))
+    said = dict(
+        re.findall(r"^## (\S+)\n\*\*Severity\*\*: (.+)\.$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
+    )
     for row in failure_modes(CASCADE):
         metric = CASCADE.metric(row.metric)
         drift = [f"drift: {metric.severity.value}"] if is_watched(metric) else []
