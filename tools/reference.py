@@ -6,10 +6,9 @@ own help, `Settings`, the catalogue of metrics and the rows of `/metrics`, the e
 
 import ast
 import inspect
-import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +29,8 @@ from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.telemetry.cascade import CASCADE
 from speechpipe.serving.telemetry.failure_modes import failure_modes
 from speechpipe.serving.telemetry.prometheus_rules import EXPRESSIONS
+from tools.markdown import page, table
+from tools.reference_http import http
 from tools.reference_live import websockets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,134 +74,12 @@ def pages() -> dict[str, str]:
     }
 
 
-def cell(text: object) -> str:
-    """Return a text that can stand in a cell of a table."""
-    return re.sub(r"\s*\n\s*", " ", str(text)).replace("|", "\\|").strip()
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Return the lines of a table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(cell(item) for item in row) + " |" for row in rows), ""]
-
-
-def page(title: str, source: str, lines: Iterable[str]) -> str:
-    """Return a page that says what it is made of."""
-    return "\n".join([f"# {title}", "", f"Generated from {source}.", "", *lines]).rstrip() + "\n"
-
-
 def _server() -> tuple[dict[str, Any], str]:
     """Return the OpenAPI document and the text of `/metrics` of a server that is not started."""
     with tempfile.TemporaryDirectory() as folder:
         service = build(Settings(state_dir=Path(folder)), live=True)
         application = create_app(service, StreamManager(service), lambda _: None)
         return application.openapi(), service.exposition.text().decode()
-
-
-# ---- HTTP ----
-
-
-def http(document: dict[str, Any]) -> str:
-    """Return the page of HTTP routes."""
-    schemas = document.get("components", {}).get("schemas", {})
-    lines = [
-        "What the fields mean, limits and examples: [the API](../api.md). Every error has the body of",
-        "[Error](#error); the causes are on the page of [errors](errors.md).",
-        "",
-    ]
-    operations = [
-        (path, method, shown)
-        for path, methods in document["paths"].items()
-        for method, shown in methods.items()
-        if method in ("get", "post", "put", "delete", "patch")
-    ]
-    rows = [
-        (f"[`{method.upper()} {path}`](#{_anchor(method, path)})", shown["x-speechpipe-role"], _first(shown))
-        for path, method, shown in operations
-    ]
-    lines += table(("route", "who may call it", "what it does"), rows)
-    lines += [
-        "`open`: no key is asked for. `caller`: an API key. `reader`: an API key or an operator's. `reviewer`: an API",
-        "key for its own tenant, a reviewer's or an operator's key for all. `operator`: an operator's key; an API key",
-        "where there are no operator keys. A server without keys asks for none.",
-        "",
-    ]
-    for path, method, shown in operations:
-        lines += _operation(path, method, shown)
-    lines += ["## Schemas", ""]
-    for name, schema in sorted(schemas.items()):
-        lines += [f"### {name} {{ #{name.lower()} }}", "", *_block(schema)]
-    return page("HTTP", "the OpenAPI document (`/openapi.json` of a running server)", lines)
-
-
-def _anchor(method: str, path: str) -> str:
-    return f"{method}-{re.sub(r'[^a-z0-9]+', '-', path.lower()).strip('-')}"
-
-
-def _first(shown: dict[str, Any]) -> str:
-    return str(shown.get("description", shown.get("summary", ""))).split("\n\n")[0]
-
-
-def _operation(path: str, method: str, shown: dict[str, Any]) -> Iterator[str]:
-    yield from (f"## `{method.upper()} {path}` {{ #{_anchor(method, path)} }}", "")
-    yield from (str(shown.get("description", "")), "", f"Who may call it: `{shown['x-speechpipe-role']}`.", "")
-    if parameters := shown.get("parameters"):
-        rows = [
-            (
-                f"`{item['name']}`" + (" (required)" if item.get("required") else ""),
-                item["in"],
-                _type(item.get("schema", {})),
-                item.get("description") or item.get("schema", {}).get("description", ""),
-            )
-            for item in parameters
-        ]
-        yield from table(("parameter", "in", "type", "meaning"), rows)
-    for kind, content in shown.get("requestBody", {}).get("content", {}).items():
-        yield from (f"Body, `{kind}`:", "", *_body(content.get("schema", {})))
-    rows = []
-    for status, answer in shown["responses"].items():
-        kinds = ", ".join(f"`{kind}`" for kind in answer.get("content", {}))
-        rows.append((status, kinds, answer.get("description", "")))
-    yield from table(("status", "type", "meaning"), rows)
-
-
-def _body(schema: dict[str, Any]) -> list[str]:
-    properties = schema.get("properties")
-    if not properties:
-        if reference := schema.get("$ref"):
-            name = reference.rsplit("/", 1)[-1]
-            return [f"[{name}](#{name.lower()})", ""]
-        return _block(schema)
-    required = schema.get("required", ())
-    rows = [
-        (f"`{name}`" + (" (required)" if name in required else ""), _type(item), item.get("description", ""))
-        for name, item in properties.items()
-    ]
-    return table(("field", "type", "meaning"), rows)
-
-
-def _block(schema: dict[str, Any]) -> list[str]:
-    return ["```json", *json.dumps(schema, indent=1).split("\n"), "```", ""]
-
-
-def _type(schema: dict[str, Any]) -> str:
-    """Return a schema in few words."""
-    if "$ref" in schema:
-        name = str(schema["$ref"]).rsplit("/", 1)[-1]
-        return f"[{name}](#{name.lower()})"
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_type(item) for item in schema["anyOf"]))
-    if "enum" in schema:
-        return ", ".join(f"`{item}`" for item in schema["enum"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    kind = str(schema.get("type", "any"))
-    if kind == "array":
-        return f"list of {_type(schema.get('items', {}))}"
-    words = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below"}
-    bounds = [f"{word} {schema[name]}" for name, word in words.items() if name in schema]
-    default = f", default `{json.dumps(schema['default'])}`" if schema.get("default") is not None else ""
-    return ", ".join([kind, *bounds]) + default
 
 
 # ---- the command line ----
@@ -272,7 +151,7 @@ def settings_page() -> str:
         for name, field in Settings.model_fields.items()
     ]
     lines = [
-        f'Environment variables. Lists are written `a,b` or as JSON (`["a", "b"]`). Durations (`..._S`) are in',
+        'Environment variables. Lists are written `a,b` or as JSON (`["a", "b"]`). Durations (`..._S`) are in',
         "seconds, sizes in bytes unless the name says more. A value that does not fit, and a name that is none of",
         "these, is refused at the start in one line that names the variable (exit code 2). More on each of them:",
         "[settings in the API document](../api.md#settings).",
@@ -318,8 +197,8 @@ def metrics_page(exposition: str) -> str:
     lines = [
         "## Watched metrics { #watched }",
         "",
-        "Read off the records of sessions and segments, shown on the dashboard and in `speechpipe report`, and compared",
-        "with the approved reference. A metric with an alarm links to its section of the runbook.",
+        "Read off the records of sessions and segments, shown on the dashboard and in `speechpipe report`, and",
+        "compared with the approved reference. A metric with an alarm links to its section of the runbook.",
         "",
     ]
     for stage in CASCADE.stages:

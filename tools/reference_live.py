@@ -21,9 +21,9 @@ def websockets() -> str:
 
 def _listen() -> Iterator[str]:
     yield "# Websockets\n"
-    yield "Generated from the modules that speak the two protocols. What the messages mean, the order in which they come,"
-    yield "resuming, and what is answered to each mistake: [live audio in the API document](../api.md#ws-v1listen-live-audio)."
-    yield "Close codes by error: [errors](errors.md).\n"
+    yield "Generated from the modules that speak the two protocols. What the messages mean, the order in which they"
+    yield "come, resuming, and what is answered to each mistake:"
+    yield "[live audio in the API document](../api.md#ws-v1listen-live-audio). Close codes by error: [errors](errors.md).\n"
     yield "## `/v1/listen` { #listen }\n"
     yield f"Deepgram's protocol. A message has {MESSAGE_BYTES['/v1/listen']} bytes at most.\n"
     yield "| query parameter | type | default |"

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -53,7 +54,7 @@ def gather(into: Path) -> None:
     for path in into.rglob("*.md"):
         text = path.read_text(encoding="utf-8")
         home = (ROOT / "docs" / path.relative_to(into)).parent
-        path.write_text(UPWARDS.sub(lambda found: _inside(home, found), text), encoding="utf-8")
+        path.write_text(UPWARDS.sub(partial(_inside, home), text), encoding="utf-8")
 
 
 def _inside(home: Path, link: re.Match[str]) -> str:
