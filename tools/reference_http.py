@@ -65,11 +65,11 @@ def _operation(path: str, method: str, shown: dict[str, Any]) -> Iterator[str]:
         yield from table(("parameter", "in", "type", "meaning"), rows)
     for kind, content in shown.get("requestBody", {}).get("content", {}).items():
         yield from (f"Body, `{kind}`:", "", *_body(content.get("schema", {})))
-    rows = []
-    for status, answer in shown["responses"].items():
-        kinds = ", ".join(f"`{kind}`" for kind in answer.get("content", {}))
-        rows.append((status, kinds, answer.get("description", "")))
-    yield from table(("status", "type", "meaning"), rows)
+    answers = [
+        (status, ", ".join(f"`{kind}`" for kind in answer.get("content", {})), answer.get("description", ""))
+        for status, answer in shown["responses"].items()
+    ]
+    yield from table(("status", "type", "meaning"), answers)
 
 
 def _body(schema: dict[str, Any]) -> list[str]:

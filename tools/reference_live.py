@@ -119,20 +119,21 @@ NOT_MESSAGES = {"transcription_error", "message", "input_audio", "invalid_reques
 
 
 def _texts(value: ast.expr, known: dict[str, Any]) -> set[str]:
+    """Return the texts that an expression can be; `kind` stands for both of `added` and `done`."""
     if isinstance(value, ast.Constant):
         return {str(value.value)}
-    if isinstance(value, ast.JoinedStr):
-        parts = [
-            str(part.value)
-            if isinstance(part, ast.Constant)
-            else str(known.get(part.value.id, "{" + part.value.id + "}"))
-            for part in value.values
-            if isinstance(part, ast.Constant)
-            or (isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name))
-        ]
-        text = "".join(parts)
-        return {text.replace("{kind}", kind) for kind in ("added", "done")} if "{kind}" in text else {text}
-    return set()
+    if not isinstance(value, ast.JoinedStr):
+        return set()
+    text = "".join(_part(part, known) for part in value.values)
+    return {text.replace("{kind}", kind) for kind in ("added", "done")} if "{kind}" in text else {text}
+
+
+def _part(part: ast.expr, known: dict[str, Any]) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name):
+        return str(known.get(part.value.id, "{" + part.value.id + "}"))
+    return "{}"
 
 
 def _kinds(file: str) -> set[str]:
