@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from speechpipe.app import build
 from speechpipe.config import PREFIX, Settings
-from speechpipe.errors import CLOSE_CODE, HTTP_STATUS, error_row
+from speechpipe.errors import CLOSE_CODE, HTTP_STATUS
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.interfaces.cli import FAMILIES
 from speechpipe.interfaces.cli import app as command_line
@@ -262,7 +262,7 @@ def errors_page() -> str:
     causes = _causes()
     rows = []
     for kind, status in HTTP_STATUS.items():
-        close = error_row(kind("", "") if "stage" in inspect.signature(kind).parameters else kind(""), CLOSE_CODE)
+        close = next(CLOSE_CODE[above] for above in kind.__mro__ if above in CLOSE_CODE)
         named = sorted({kind.cause, *causes.get(kind.__name__, ())})
         rows.append((f"`{kind.__name__}`", status, close, ", ".join(f"`{cause}`" for cause in named), _doc(kind)))
     lines = [
