@@ -204,16 +204,7 @@ def metrics_page(exposition: str) -> str:
     for stage in CASCADE.stages:
         lines += [f"### {stage.title} {{ #stage-{stage.name} }}", ""]
         lines += table(
-            (
-                "metric",
-                "unit",
-                "what it is",
-                "which failure it catches",
-                "worse when",
-                "severity",
-                "limit",
-                "Prometheus",
-            ),
+            ("metric", "what it is", "which failure it catches", "worse when", "severity", "limit"),
             [_metric(metric, metric.name in watched) for metric in CASCADE.metrics if metric.stage == stage.name],
         )
     lines += ["## Metrics of blame alone { #joined }", "", "Read off a session together with its segments.", ""]
@@ -224,6 +215,9 @@ def metrics_page(exposition: str) -> str:
     lines += ["## `/metrics` { #prometheus }", ""]
     lines += ["Those of sessions and segments carry the labels `bundle`, `bundle_version` and `channel`.", ""]
     lines += table(("name", "type", "what it is"), _exposed(exposition))
+    lines += ["## Watched metrics in PromQL { #promql }", ""]
+    lines += ["As in `ops/`; the others need the store.", ""]
+    lines += table(("metric", "expression"), [(f"`{name}`", f"`{text}`") for name, text in EXPRESSIONS.items()])
     return page(
         "Metrics", "the catalogue (`speechpipe/serving/telemetry/cascade.py`) and the rows of `/metrics`", lines
     )
@@ -233,19 +227,9 @@ def _metric(metric: Metric, has_alarm: bool) -> tuple[str, ...]:
     name = f"`{metric.name}`"
     if has_alarm:
         name = f"[{name}](../runbook.md#{metric.name.replace('.', '')})"
+    meaning = f"{metric.help} ({metric.unit})" if metric.unit else metric.help
     limit = "" if metric.limit is None else f"{metric.limit:g}"
-    severity, expression = metric.severity.value, EXPRESSIONS.get(metric.name, "")
-    worse = metric.direction.value
-    return (
-        name,
-        metric.unit,
-        metric.help,
-        metric.catches,
-        worse,
-        severity,
-        limit,
-        f"`{expression}`" if expression else "",
-    )
+    return (name, meaning, metric.catches, metric.direction.value, metric.severity.value, limit)
 
 
 def _exposed(text: str) -> list[tuple[str, str, str]]:
