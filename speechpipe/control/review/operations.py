@@ -49,6 +49,53 @@ class ReviewOperations:
                 self.jobs.add(job, connection)
             self.queue.add(tasks, connection)
 
+    # ---- work ----
+
+    def held(self, id_: str, reviewer: Reviewer, lease: str) -> Task:
+        """Return a task that this person holds.
+
+        Raises:
+            UnknownName: no such task of theirs.
+            Conflict: somebody else has it, or it is over.
+        """
+        found = self.task(id_, reviewer)
+        with translating_store_errors():
+            return self.queue.held(found, lease)
+
+    def renew(self, id_: str, reviewer: Reviewer, lease: str, given: Any, step_s: float) -> float:
+        """Keep a lease for longer, and work in progress (`given`; None: there is none); return until when.
+
+        Raises:
+            UnknownName: no such task of theirs.
+            InvalidParameter: something in `given` means nothing.
+            Conflict: it is somebody else's now, or it is over.
+        """
+        found = self.task(id_, reviewer)
+        work = None if given is None else read_answer(found, given, whole=False)
+        with translating_store_errors():
+            return self.queue.renew(id_, lease, work, step_s)
+
+    def release(self, id_: str, reviewer: Reviewer, lease: str) -> None:
+        """Give a task back.
+
+        Raises:
+            UnknownName, Conflict: as `held`.
+        """
+        self.task(id_, reviewer)
+        with translating_store_errors():
+            self.queue.release(id_, lease)
+
+    def skip(self, id_: str, reviewer: Reviewer, lease: str, reason: str, note: str) -> Task:
+        """Say that one cannot do a task; return it as it is now.
+
+        Raises:
+            UnknownName, Conflict: as `held`.
+            InvalidParameter: no such reason.
+        """
+        self.task(id_, reviewer)
+        with translating_store_errors():
+            return self.queue.skip(id_, lease, reason, note)
+
     # ---- answers ----
 
     def submit(self, id_: str, reviewer: Reviewer, lease: str, given: Any, step_s: float) -> Task:

@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.service import reviewing_of
-from speechpipe.control.review.tasks import read_answer
-from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api import auth
 from speechpipe.interfaces.api.access import Body, Role, access, also
 from speechpipe.interfaces.api.review.access import ReviewContext, context_of
@@ -69,34 +67,27 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 404, 409, 503)
     def task(id_: Id, lease: Annotated[str, Query(max_length=64)], mine: Mine) -> dict[str, Any]:
         """Show a task to whoever holds it."""
-        with translating_store_errors():
-            return mine.shown(mine.reviewing.operations.queue.held(mine.task(id_), lease))
+        return mine.shown(mine.reviewing.operations.held(id_, mine.who, lease))
 
     @routes.post("/{id_}/renew")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
     def renew(id_: Id, body: Renewal, mine: Mine) -> dict[str, Any]:
         """Keep a lease, and work in progress."""
-        found = mine.task(id_)
-        work = None if body.segments is None else read_answer(found, body.segments, whole=False)
-        with translating_store_errors():
-            return {"leased_until": mine.reviewing.operations.queue.renew(id_, body.lease, work, body.step_s)}
+        until = mine.reviewing.operations.renew(id_, mine.who, body.lease, body.segments, body.step_s)
+        return {"leased_until": until}
 
     @routes.post("/{id_}/release")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
     def release(id_: Id, body: Held, mine: Mine) -> dict[str, Any]:
         """Give a task back."""
-        mine.task(id_)
-        with translating_store_errors():
-            mine.reviewing.operations.queue.release(id_, body.lease)
+        mine.reviewing.operations.release(id_, mine.who, body.lease)
         return {"state": TaskState.OPEN}
 
     @routes.post("/{id_}/skip")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
     def skip(id_: Id, body: Skip, mine: Mine) -> dict[str, Any]:
         """Say that one cannot do a task."""
-        mine.task(id_)
-        with translating_store_errors():
-            found = mine.reviewing.operations.queue.skip(id_, body.lease, body.reason, body.note)
+        found = mine.reviewing.operations.skip(id_, mine.who, body.lease, body.reason, body.note)
         mine.reviewing.counts[f"skipped_{body.reason}"] += 1
         if found.state.over:
             mine.reviewing.callbacks.wake()
