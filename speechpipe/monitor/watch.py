@@ -169,7 +169,7 @@ class Watcher:
         last = batch[-1][0]
         if not self.archive.commit(begun, last, windows, self._drift.state(), self._grouping.fresh):
             return False
-        self._grouping.fresh = []
+        self._grouping.forget_fresh()
         self._seq = last
         served = [window for window in windows if window.group.arm != UNSERVED]
         self._limits.take(served)

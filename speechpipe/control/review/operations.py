@@ -32,15 +32,30 @@ MOST_CACHED = 8
 class ReviewOperations:
     """Thread-safe. Every method raises `StoreUnavailable` if the store cannot be used."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        *,
+        base: Policy = DEFAULT,
+        on_done: Callable[[Task], None] = lambda _: None,
+    ) -> None:
+        """Work on `store`.
+
+        Args:
+            store: where tasks, jobs and policies are.
+            clock: unix time in seconds.
+            base: the policy that holds where nobody has set one.
+            on_done: called with each task that gets its answer, on the thread that gave it.
+        """
         self._store = store
         self._clock = clock
-        self.automation = Automation(lambda: store.engine, clock)
+        self.automation = Automation(lambda: store.engine, clock, base)
         self.queue = ReviewQueue(lambda: store.engine, clock)
         self.task_stats = TaskStats(lambda: store.engine)
         self.jobs = Jobs(lambda: store.engine, clock)
         self._known: dict[tuple[object, ...], People] = {}  # a dashboard asks every few seconds
-        self.on_done: Callable[[Task], None] = lambda _: None
+        self._on_done = on_done
 
     def add(self, tasks: Sequence[Task], job: Job | None) -> None:
         """Add tasks, and who waits for them; all or nothing."""
@@ -110,7 +125,7 @@ class ReviewOperations:
             said = read_answer(self.task(id_, reviewer), given)
             done, fresh = self.queue.submit(id_, lease, said, _compare, step_s)
         if fresh:
-            self.on_done(done)
+            self._on_done(done)
         return done
 
     def put(self, task: Task, by: str, said: Sequence[AnswerSegment]) -> Task:
@@ -121,7 +136,7 @@ class ReviewOperations:
         """
         with translating_store_errors():
             done = self.queue.put(task.id, by, said, _compare)
-        self.on_done(done)
+        self._on_done(done)
         return done
 
     def task(self, id_: str, reviewer: Reviewer) -> Task:

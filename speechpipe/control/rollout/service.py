@@ -101,7 +101,7 @@ class RolloutService:
                 "the champion is %s, as the store says, and not SPEECHPIPE_BUNDLE=%s", bundle.id, self._setting[0]
             )
             self._warm(bundle)
-            self._service.router.lane = RouteSnapshot(bundle)
+            self._service.router.route_by(RouteSnapshot(bundle))
         self._apply()
 
     def start(self) -> None:
@@ -194,7 +194,7 @@ class RolloutService:
             shadow = None
         else:
             shadow, candidate = candidate, None
-        service.router.lane = RouteSnapshot(champion, rollout, candidate, shadow)
+        service.router.route_by(RouteSnapshot(champion, rollout, candidate, shadow))
         names = [champion.id, state.previous, *([rollout.candidate] if rollout is not None else [])]
         needed = [bundle for name in names if (bundle := self._bundle(name)) is not None]
         self._needed = [recognizer(bundle.asr).key for bundle in needed]

@@ -121,12 +121,11 @@ def _lifespan(
             log.info("ready: %s with %d workers for files and %d for live audio", service.champion.id, *workers)
 
     async def watch_loop() -> None:
-        """Measure how late the event loop is: the longest of the last seconds, fading."""
+        """Measure how late the event loop is."""
         while True:
             before = time.monotonic()
             await asyncio.sleep(LOOP_BEAT_S)
-            late_s = time.monotonic() - before - LOOP_BEAT_S
-            hub.loop_lag_s = max(late_s, hub.loop_lag_s * 0.98)
+            hub.note_loop_lag(time.monotonic() - before - LOOP_BEAT_S)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -3,11 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.catalog.factories import segmenter
-from speechpipe.cascade.recognition import text_notices
+from speechpipe.cascade.recognition import Listener, text_notices
 from speechpipe.cascade.request import SessionRequest
+from speechpipe.cascade.session import Session
 from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.assignment import MIRRORED
@@ -53,27 +55,28 @@ class StreamSessions:
         decode = DecodeOptions(language=request.language, prompt=request.prompt)
         for channel in range(request.wire.sessions):
             session_id = request.id if request.wire.sessions == 1 else f"{request.id}-c{channel}"
-            follower = ChannelEmitter(channel, emit, on_change)
             asked = SessionRequest(
                 decode,
                 manual=request.manual,
                 feed_step=FEED_SAMPLES,
-                listener=follower,
                 session_id=session_id,
                 route=request.route,
                 held=request.terms.followed,
             )
+
+            def open_session(listener: Listener, asked: SessionRequest = asked) -> Session:
+                return service.session(request.bundle, replace(asked, listener=listener))
+
             tenant_class = service.settings.tenant_class(request.tenant)
             context = Context(
                 session_id, request.channel, request.bundle, request.tenant, tenant_class, request.arm, request.route
             )
             self._contexts.append(context)
             try:
-                follower.session = service.session(request.bundle, asked)
+                follower = ChannelEmitter(channel, emit, on_change, open_session, manual=request.manual)
             except SpeechpipeError as error:  # a stage broke before there was a session
                 service.emit(refusal_record(context, error.cause, 0, service.clock()))
                 raise
-            follower.manual = request.manual
             self.followers.append(follower)
 
     # ---- audio in ----
@@ -117,8 +120,7 @@ class StreamSessions:
         for follower in self.followers:
             start = follower.session.scored
             new = segmenter(change.bundle, frame, start=start, manual=change.manual)
-            self._say(follower, follower.session.segment_by(new))
-            follower.manual = change.manual
+            self._say(follower, follower.segment_by(new, manual=change.manual))
 
     def finish(self) -> None:
         """End the audio; finals follow until `done`."""
@@ -141,8 +143,7 @@ class StreamSessions:
         """Say what has become final, and the newest partial results."""
         for follower in self.followers:
             self._say(follower, follower.session.completed())
-            if self._request.interim and (lag_s := follower.partial()) is not None:
-                follower.lag_s.append(lag_s)
+            if self._request.interim and follower.partial():
                 self.counts["sent"] += 1
 
     def _say(self, follower: ChannelEmitter, utterances: list[Utterance]) -> None:
@@ -150,9 +151,8 @@ class StreamSessions:
             partial = follower.last_partial(utterance.index)
             measures: dict[str, Measure] = {"live.endpoint_to_final_s": follower.final(utterance)}
             measures["live.churn"] = churn(partial, utterance.transcript.text)
-            if follower.lag_s:
-                measures["live.partial_lag_s"] = max(follower.lag_s)
-                follower.lag_s = []
+            if (lag_s := follower.take_lag_s()) is not None:
+                measures["live.partial_lag_s"] = lag_s
             if self._request.terms.followed:
                 measures |= automation(self._request.terms, utterance)
                 self._kept[follower.channel].append(utterance)

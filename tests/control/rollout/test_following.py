@@ -257,7 +257,7 @@ def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
     rollout = rollouts.operations.state().rollout
     users = [name for name in (f"u{i}" for i in range(99)) if rollout is not None and rollout.arm(name) == "canary"]
     lane = service.router.lane
-    service.router.lane = RouteSnapshot(lane.champion, rollout, service.catalogue.bundle("webrtc"))
+    service.router.route_by(RouteSnapshot(lane.champion, rollout, service.catalogue.bundle("webrtc")))
     service.router._alive = lambda _: True
     arm = service.router.pin(users[0])
     assert arm.choose("default").bundle.name == "webrtc"

@@ -169,13 +169,12 @@ class Talking:
         match event.get("type"):
             case "input_audio_buffer.append":
                 for piece in audio:
-                    self._dialect.begun(piece)
-                    self._dialect.since_commit += len(piece)
+                    self._dialect.offered(piece)
                     self.stream.offer(piece)
             case "input_audio_buffer.commit":
                 self._commit()
             case "input_audio_buffer.clear":
-                self._dialect.since_commit = 0
+                self._dialect.emptied()
                 self.stream.command(Clear())
             case "session.update":
                 self._update(event.get("session"))
@@ -188,7 +187,7 @@ class Talking:
             held_ms, least_ms = 1000 * held / bytes_per_s, 1000 * MIN_COMMIT_S
             message = f"the buffer holds {held_ms:.0f} ms of audio; a commit needs {least_ms:.0f} ms"
             raise BadInput(message, cause="input_audio_buffer_commit_empty")
-        self._dialect.since_commit = 0
+        self._dialect.emptied()
         self.stream.command(Flush())
 
     def _update(self, changes: Any) -> None:
@@ -205,8 +204,8 @@ class Talking:
                 raise InvalidParameter(text, param="session.audio.input", cause="session_in_use")
             self._session = new
             self.stream.command(Restart(replace(self._request(), id=self.stream.id)))
-        self._session = self._dialect.session = new
-        self._dialect.bundle = bundle
+        self._session = new
+        self._dialect.changed(new, bundle)
         self.stream.command(Change(bundle, new.manual))
         self._put(self.greeting("session.updated"))
 
