@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from speechpipe.foundation.storage.schema import alarm_notices as notices
 from speechpipe.foundation.storage.schema import alarms, changes, cursors, pinned, watched_tenants, windows
+from speechpipe.foundation.storage.swap import ChangedMeanwhile, swap
 from speechpipe.monitor.alarms import Alarm, Transition
 from speechpipe.monitor.calendar import Change
 from speechpipe.monitor.reference import Reference
@@ -29,10 +30,6 @@ CURSOR = "monitor"
 COARSE_S = 900
 KEPT = frozenset({"id", "acknowledged_at", "acknowledged_by", "blame"})
 """Columns of an alarm that others write: people, and blame."""
-
-
-class Stale(Exception):
-    """A decision was made from alarms that another process has changed since."""
 
 
 class Archive:
@@ -63,10 +60,7 @@ class Archive:
         """
         body = orjson.dumps(state)
         with self._engine().begin() as connection:
-            moved = connection.execute(
-                update(cursors).where(cursors.c.name == CURSOR, cursors.c.seq == before).values(seq=after, state=body)
-            ).rowcount
-            if not moved:
+            if not swap(connection, cursors, {"name": CURSOR, "seq": before}, {"seq": after, "state": body}):
                 if before or connection.execute(select(cursors.c.seq).where(cursors.c.name == CURSOR)).first():
                     return False
                 connection.execute(insert(cursors), {"name": CURSOR, "seq": after, "state": body})
@@ -210,7 +204,7 @@ class Archive:
             due_at: when sinks may be told of those that begin, unless `release` allows it earlier.
 
         Raises:
-            Stale: another process has changed or opened one of them meanwhile; nothing was written.
+            ChangedMeanwhile: another process has changed or opened one of them meanwhile; nothing was written.
         """
         try:
             with self._engine().begin() as connection:
@@ -219,15 +213,15 @@ class Archive:
                     if not change.was:
                         connection.execute(insert(alarms), row)
                     else:
-                        mine = alarms.c.id == change.alarm.id, alarms.c.state == change.was
+                        was = {"id": change.alarm.id, "state": change.was}
                         values = {name: value for name, value in row.items() if name not in KEPT}
-                        if connection.execute(update(alarms).where(*mine).values(**values)).rowcount != 1:
-                            raise Stale(change.alarm.id)
+                        if not swap(connection, alarms, was, values):
+                            raise ChangedMeanwhile(change.alarm.id)
                     if change.event and sinks:
                         due = [notice_row(change, sink, due_at) for sink in sinks]
                         connection.execute(insert(notices), due)
         except IntegrityError as error:
-            raise Stale("another process has opened one of these alarms") from error
+            raise ChangedMeanwhile("another process has opened one of these alarms") from error
 
     def acknowledge(self, alarm_id: str, by: str, now: float) -> Alarm | None:
         """Note that somebody has seen an alarm; return it, None if it is not open."""

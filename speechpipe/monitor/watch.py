@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.swap import ChangedMeanwhile
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.alarms import Alarm, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
@@ -19,7 +20,7 @@ from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import PROPOSED_ARMS, Reference, pinned, proposed, reference_for
-from speechpipe.monitor.repository import Archive, Stale
+from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.sinks import Sink
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
@@ -117,7 +118,7 @@ class Watcher:
             return []
         try:
             self.archive.save(changes, [teller.sink.name for teller in self.tellers], now + BLAME_WAIT_S)
-        except Stale:
+        except ChangedMeanwhile:
             return []  # another process has decided; the next tick sees what
         changed = [change.alarm for change in changes]
         for change in changes:
