@@ -36,8 +36,8 @@ from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import EffectivePolicy, Policy
-from speechpipe.serving.completed import CompletedSession
 from speechpipe.serving.engine import Service
+from speechpipe.serving.hooks import CompletedSession
 from speechpipe.serving.signing import signing_secret
 
 LOOK_S = 1.0

@@ -13,19 +13,12 @@ from speechpipe.cascade.session import Session
 from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.assignment import MIRRORED
-from speechpipe.serving.completed import CompletedSession, automation
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Change, Event, LiveRequest
 from speechpipe.serving.live.emitter import ChannelEmitter
 from speechpipe.serving.live.load import Level
-from speechpipe.serving.telemetry.records import (
-    Context,
-    InputFacts,
-    churn,
-    refusal_record,
-    session_record,
-    utterance_record,
-)
+from speechpipe.serving.recorder import SessionRecorder
+from speechpipe.serving.telemetry.records import InputFacts, churn
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Notice, Samples, Utterance
 
 FEED_SAMPLES = 1_600
@@ -50,11 +43,10 @@ class StreamSessions:
         self._peeked_at = 0.0
         self.counts: Counter[str] = Counter()  # of partial results
         self.followers: list[ChannelEmitter] = []
-        self._contexts: list[Context] = []
+        self._recorders: list[SessionRecorder] = []
         self._kept: list[list[Utterance]] = [[] for _ in range(request.wire.sessions)]  # for whoever reviews them
         decode = DecodeOptions(language=request.language, prompt=request.prompt)
-        for channel in range(request.wire.sessions):
-            session_id = request.id if request.wire.sessions == 1 else f"{request.id}-c{channel}"
+        for channel, session_id in enumerate(request.session_ids(request.wire.sessions)):
             asked = SessionRequest(
                 decode,
                 manual=request.manual,
@@ -67,15 +59,12 @@ class StreamSessions:
             def open_session(listener: Listener, asked: SessionRequest = asked) -> Session:
                 return service.session(request.bundle, replace(asked, listener=listener))
 
-            tenant_class = service.settings.tenant_class(request.tenant)
-            context = Context(
-                session_id, request.channel, request.bundle, request.tenant, tenant_class, request.arm, request.route
-            )
-            self._contexts.append(context)
+            recorder = SessionRecorder(service, request, session_id)
+            self._recorders.append(recorder)
             try:
                 follower = ChannelEmitter(channel, emit, on_change, open_session, manual=request.manual)
             except SpeechpipeError as error:  # a stage broke before there was a session
-                service.emit(refusal_record(context, error.cause, 0, service.clock()))
+                recorder.refused(error.cause, 0, service.clock())
                 raise
             self.followers.append(follower)
 
@@ -154,10 +143,8 @@ class StreamSessions:
             if (lag_s := follower.take_lag_s()) is not None:
                 measures["live.partial_lag_s"] = lag_s
             if self._request.terms.followed:
-                measures |= automation(self._request.terms, utterance)
                 self._kept[follower.channel].append(utterance)
-            context = self._contexts[follower.channel]
-            self._service.emit(utterance_record(context, utterance, self._service.clock(), measures))
+            self._recorders[follower.channel].utterance(utterance, measures)
 
     def peek(self, level: Level) -> None:
         """Ask for partial results: less often or not at all where the machine is late."""
@@ -219,10 +206,8 @@ class StreamSessions:
 
     def record(self, facts: InputFacts, outcome: str, wall_s: float, measures: dict[str, float]) -> None:
         """Emit the records of the sessions, which are over."""
-        for context, follower in zip(self._contexts, self.followers, strict=True):
-            summary = follower.session.summary()
-            timing = (self._service.clock(), wall_s)
-            self._service.emit(session_record(context, summary, facts, outcome, timing, measures))
+        for recorder, follower in zip(self._recorders, self.followers, strict=True):
+            recorder.ended(follower.session.summary(), facts, outcome, (self._service.clock(), wall_s), measures)
         self._review()
 
     def _review(self) -> None:
@@ -230,15 +215,8 @@ class StreamSessions:
         if reviewing is None or not request.terms.followed:
             return
         sessions = [
-            CompletedSession(
-                context.session_id,
-                request.tenant,
-                request.channel,
-                request.bundle,
-                follower.session.position / SAMPLE_RATE_HZ,
-                kept,
-            )
-            for context, follower, kept in zip(self._contexts, self.followers, self._kept, strict=True)
+            recorder.completed(follower.session.position / SAMPLE_RATE_HZ, kept)
+            for recorder, follower, kept in zip(self._recorders, self.followers, self._kept, strict=True)
             if follower.session.position
         ]
         reviewing.spoken(sessions, request.terms, shadowed=MIRRORED in request.route)

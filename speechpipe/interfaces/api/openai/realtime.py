@@ -87,20 +87,20 @@ class Talking:
         self.stream = self._hub.open(request, self._dialect)
 
     def _request(self) -> LiveRequest:
-        asked = self._session.asked(self._pin)
+        choice, transcription = self._session.choice(self._pin), self._session.transcription
         return LiveRequest(
-            bundle=asked.bundle,
+            bundle=choice.bundle,
             wire=self._session.wire,
             channel=CHANNEL,
             manual=self._session.manual,
-            language=asked.language,
-            prompt=asked.prompt,
+            language=transcription.language,
+            prompt=transcription.prompt,
             tenant=self._tenant,
-            notices=(*self._session.notices, *asked.notices),
+            notices=tuple(self._session.notices),
             id=self._id,
-            arm=asked.arm,
-            route=asked.route,
-            terms=self._service.terms(self._tenant, asked.bundle),
+            arm=choice.arm,
+            route=choice.route,
+            terms=self._service.terms(self._tenant, choice.bundle),
         )
 
     def headers(self) -> Mapping[str, str]:
