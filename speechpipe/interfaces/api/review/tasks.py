@@ -1,5 +1,6 @@
 """One review over HTTP: claim it, listen, keep what is done so far, answer."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -7,16 +8,47 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe.control.review import TaskState
-from speechpipe.control.review.service import reviewing_of
+from speechpipe.control.review import documents as review_documents
+from speechpipe.control.review.service import ReviewService, reviewing_of
+from speechpipe.control.review.task_repository import Reviewer
+from speechpipe.control.review.tasks import Task
 from speechpipe.interfaces.api import auth
 from speechpipe.interfaces.api.access import Body, Role, access, also
-from speechpipe.interfaces.api.review.access import ReviewContext, context_of
 from speechpipe.serving.engine import Service
 
 MOST_STEP_S = 3600.0
 
 Id = Annotated[str, Path(max_length=64)]
 Seconds = Annotated[float, Field(ge=0, le=MOST_STEP_S, allow_inf_nan=False)]
+
+
+class ReviewContext:
+    """Who asks, and what they may do."""
+
+    def __init__(self, reviewing: ReviewService, who: Reviewer) -> None:
+        self.reviewing = reviewing
+        self.who = who
+
+    def task(self, id_: str) -> Task:
+        """Return a task of theirs."""
+        return self.reviewing.operations.task(id_, self.who)
+
+    def shown(self, task: Task) -> dict[str, Any]:
+        """Return it as they see it."""
+        return review_documents.task(task, self.reviewing.book.policy(task.tenant).doubt)
+
+    def row(self, task: Task) -> dict[str, Any]:
+        """Return it as a line of a list; `audio_here`: this server has its audio and hands it out."""
+        return review_documents.row(task) | {"audio_here": self.reviewing.audio.path(task.id) is not None}
+
+
+def context_of(service: Service) -> Callable[..., ReviewContext]:
+    """Return the dependency of routes that want to know."""
+
+    def context(request: Request) -> ReviewContext:
+        return ReviewContext(reviewing_of(service), request.state.who)
+
+    return context
 
 
 class _Body(BaseModel):
