@@ -26,6 +26,11 @@ from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, aggregate
 
+__all__ = [
+    "WatchOptions",
+    "Watcher",
+]
+
 BATCH = 2_000
 MOST_BATCHES = 20
 FINE_S = 3 * 3600.0
