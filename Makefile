@@ -8,7 +8,7 @@ MANIFEST ?= $(or $(wildcard ../shared/data/read/manifest.jsonl),audio_samples/ma
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test test-all serve bench lint format samples clean
+.PHONY: help demo test test-all serve bench lint docs format samples clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,docs]'
 	@touch $@
 
 demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage did
@@ -54,10 +54,14 @@ bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about three 
 	for file in peer_server live_faults live_soak monitor_cost store_kill review_kill rollout_load chaos; do $(BIN)/python benchmarks/$$file.py $(SPEECH) || status=1; done; \
 	$(BIN)/python benchmarks/floods.py || status=1; exit $$status
 
-lint: $(VENV)/.installed-dev ## Check style and types
+lint: $(VENV)/.installed-dev ## Check style, types and documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.site
+
+docs: $(VENV)/.installed-dev ## Build the documentation site into build/site
+	$(BIN)/python -m tools.site
 
 format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/ruff check --fix .

@@ -24,8 +24,8 @@ from speechpipe.control.review.estimates import Reviewed, word_error_rate
 from speechpipe.control.review.sampling import review_chance
 from speechpipe.foundation.stats.calibration import calibration_error, isotonic, promise
 from speechpipe.serving.automation.policy import Policy
-from speechpipe.serving.completed import CompletedSession
 from speechpipe.serving.engine import Service
+from speechpipe.serving.hooks import CompletedSession
 
 REVIEWS = 600
 BOUNDS = (0.05, 0.1, 0.5, 0.7)

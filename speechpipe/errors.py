@@ -32,6 +32,38 @@ and its registry); a test holds that no class is missing.
 
 from collections.abc import Mapping
 
+__all__ = [
+    "CLOSE_CODE",
+    "HTTP_STATUS",
+    "BadInput",
+    "ClientGone",
+    "Conflict",
+    "DeliveryFailed",
+    "EmptyAudio",
+    "FetchFailed",
+    "Forbidden",
+    "InvalidParameter",
+    "Misdirected",
+    "NoSpace",
+    "NotAnswered",
+    "NotReady",
+    "Overloaded",
+    "RateLimited",
+    "SpeechpipeError",
+    "StageFailed",
+    "StoreUnavailable",
+    "TooLarge",
+    "TooSlow",
+    "TrainingFailed",
+    "Unauthorized",
+    "UndecodableAudio",
+    "UnknownName",
+    "WorkerLoadFailed",
+    "WrongContentType",
+    "error_row",
+    "said",
+]
+
 
 class SpeechpipeError(Exception):
     """Base of all errors that this package raises on purpose.

@@ -13,6 +13,26 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "FAILURES",
+    "SAMPLE_RATE_HZ",
+    "Accounting",
+    "AudioFeatures",
+    "Bundle",
+    "Component",
+    "DecodeStats",
+    "ModelFile",
+    "Notice",
+    "NullCause",
+    "Samples",
+    "Scalar",
+    "Segment",
+    "SessionSummary",
+    "Transcript",
+    "Utterance",
+    "Word",
+]
+
 SAMPLE_RATE_HZ = 16_000
 """Every stage after the decoder works on 16 kHz mono float32 in [-1, 1]."""
 

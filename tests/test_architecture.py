@@ -40,10 +40,11 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("request",),
     ),
     "serving": (
-        ("admission", "assignment", "automation", "gauges", "pools", "signing", "telemetry"),
-        ("completed", "routing"),
-        ("hooks",),
+        ("admission", "automation", "gauges", "pools", "signing", "telemetry"),
+        ("assignment", "hooks"),
+        ("routing",),
         ("engine",),
+        ("recorder",),
         ("health", "live", "transcription"),
     ),
     "control": (("review", "rollout"), ("training",)),
@@ -226,6 +227,60 @@ def test_sizes(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 60, f"{path.name}:{node.name}"
+
+
+STATE_OF_OTHERS = {
+    "current_part.content_disposition",  # of a parser that is subclassed
+    "conn.max_message_size",  # likewise
+    "config.timeout_graceful_shutdown",  # of a server that is subclassed
+    "codec_context.thread_count",  # FFmpeg is set up so
+    "app.openapi",  # FastAPI is extended so
+    "loader.load_lib",  # of a library that is imported without a part of it
+    "watchdog.daemon",
+    "server.should_exit",  # uvicorn is stopped so
+    "options.intra_op_num_threads",  # onnxruntime is set up so
+    "options.inter_op_num_threads",
+    "options.log_severity_level",
+    "packet.pts",
+    "packet.dts",  # FFmpeg's packets and frames are written anew
+    "earlier.pts",
+    "earlier.dts",
+    "frame.pts",
+}
+"""Attributes of other people's libraries, which are set as their documentation says."""
+
+
+def declared(tree: ast.AST) -> set[str]:
+    """Return the attributes that the classes of a file declare or set on themselves, without leading underscores."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id.strip("_"))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            found.add(node.attr.strip("_"))
+    return found
+
+
+def test_no_object_sets_an_attribute_of_an_object_of_another_subject() -> None:
+    """State is set by its own class, or by the one class of its folder that works with it (a pool and its jobs).
+
+    Through an attribute (`self.other.state = ...`) it is set in the file of its class only.
+    """
+    trees = {path: ast.parse(path.read_text()) for path in MODULES}
+    of_folder: dict[Path, set[str]] = {}
+    for path, tree in trees.items():
+        of_folder.setdefault(path.parent, set()).update(declared(tree))
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Store):
+                continue
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                continue
+            through = node.value.attr if isinstance(node.value, ast.Attribute) else ""
+            owner = (through or getattr(node.value, "id", "")).strip("_")
+            known = declared(tree) if through else of_folder[path.parent]
+            if f"{owner}.{node.attr.strip('_')}" not in STATE_OF_OTHERS:
+                assert node.attr.strip("_") in known, f"{path.relative_to(PACKAGE)}:{node.lineno}: {owner}.{node.attr}"
 
 
 def test_only_the_settings_read_the_environment() -> None:

@@ -105,7 +105,7 @@ class SegmentDecoder:
         self._last_job = job
         self._begun += 1
         if (listener := self._listener) is not None:
-            job.on_partial = lambda hypothesis: _heard(spoken, hypothesis, listener)
+            job.tell_partials(lambda hypothesis: _heard(spoken, hypothesis, listener))
             job.future.add_done_callback(lambda _: listener.on_change())
             listener.on_opened(spoken.index, event)
 

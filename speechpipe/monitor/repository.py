@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from speechpipe.foundation.storage.schema import alarm_notices as notices
 from speechpipe.foundation.storage.schema import alarms, changes, cursors, pinned, watched_tenants, windows
+from speechpipe.foundation.storage.swap import ChangedMeanwhile, swap
 from speechpipe.monitor.alarms import Alarm, Transition
 from speechpipe.monitor.calendar import Change
 from speechpipe.monitor.reference import Reference
@@ -30,10 +31,6 @@ COARSE_S = 900
 """The width of compacted windows."""
 KEPT = frozenset({"id", "acknowledged_at", "acknowledged_by", "blame"})
 """Columns of an alarm that `save` does not overwrite: operators and blame write them."""
-
-
-class Stale(Exception):
-    """The transitions were computed from alarms that another process has changed meanwhile."""
 
 
 class Archive:
@@ -67,10 +64,7 @@ class Archive:
         """
         body = orjson.dumps(state)
         with self._engine().begin() as connection:
-            moved = connection.execute(
-                update(cursors).where(cursors.c.name == CURSOR, cursors.c.seq == before).values(seq=after, state=body)
-            ).rowcount
-            if not moved:
+            if not swap(connection, cursors, {"name": CURSOR, "seq": before}, {"seq": after, "state": body}):
                 if before or connection.execute(select(cursors.c.seq).where(cursors.c.name == CURSOR)).first():
                     return False
                 connection.execute(insert(cursors), {"name": CURSOR, "seq": after, "state": body})
@@ -214,7 +208,7 @@ class Archive:
             due_at: when sinks are notified of firing alarms, unless `release` allows it earlier (unix seconds).
 
         Raises:
-            Stale: another process has changed or opened one of the alarms meanwhile; nothing was written.
+            ChangedMeanwhile: another process has changed or opened one of the alarms meanwhile; nothing was written.
         """
         try:
             with self._engine().begin() as connection:
@@ -223,15 +217,15 @@ class Archive:
                     if not change.was:
                         connection.execute(insert(alarms), row)
                     else:
-                        mine = alarms.c.id == change.alarm.id, alarms.c.state == change.was
+                        was = {"id": change.alarm.id, "state": change.was}
                         values = {name: value for name, value in row.items() if name not in KEPT}
-                        if connection.execute(update(alarms).where(*mine).values(**values)).rowcount != 1:
-                            raise Stale(change.alarm.id)
+                        if not swap(connection, alarms, was, values):
+                            raise ChangedMeanwhile(change.alarm.id)
                     if change.event and sinks:
                         due = [notice_row(change, sink, due_at) for sink in sinks]
                         connection.execute(insert(notices), due)
         except IntegrityError as error:
-            raise Stale("another process has opened one of these alarms") from error
+            raise ChangedMeanwhile("another process has opened one of these alarms") from error
 
     def acknowledge(self, alarm_id: str, by: str, now: float) -> Alarm | None:
         """Note that `by` has acknowledged an alarm; return it, or None if it is not open."""

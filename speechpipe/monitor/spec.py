@@ -6,6 +6,17 @@ from enum import Enum
 
 from speechpipe.foundation.storage.record import Measure, Record
 
+__all__ = [
+    "CascadeSpec",
+    "Direction",
+    "Join",
+    "Metric",
+    "MetricKind",
+    "Read",
+    "Severity",
+    "Stage",
+]
+
 Read = Callable[[Record], float | None]
 """Reads a metric's value from a record; None if it has none."""
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.swap import ChangedMeanwhile
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.alarms import Alarm, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
@@ -19,11 +20,16 @@ from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import PROPOSED_ARMS, Reference, pinned, proposed, reference_for
-from speechpipe.monitor.repository import Archive, Stale
+from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.sinks import Sink
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, aggregate
+
+__all__ = [
+    "WatchOptions",
+    "Watcher",
+]
 
 BATCH = 2_000
 MOST_BATCHES = 20
@@ -118,7 +124,7 @@ class Watcher:
             return []
         try:
             self.archive.save(changes, [teller.sink.name for teller in self.tellers], now + BLAME_WAIT_S)
-        except Stale:
+        except ChangedMeanwhile:
             return []  # another process has decided; the next tick sees the result
         changed = [change.alarm for change in changes]
         for change in changes:
@@ -170,7 +176,7 @@ class Watcher:
         last = batch[-1][0]
         if not self.archive.commit(begun, last, windows, self._drift.state(), self._grouping.fresh):
             return False
-        self._grouping.fresh = []
+        self._grouping.forget_fresh()
         self._seq = last
         served = [window for window in windows if window.group.arm != UNSERVED]
         self._limits.take(served)

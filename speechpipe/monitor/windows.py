@@ -54,6 +54,10 @@ class Grouping:
         self._tenants = set(known)
         self.fresh: list[str] = []
 
+    def forget_fresh(self) -> None:
+        """Note that those in `fresh` are in the store now."""
+        self.fresh = []
+
     def group(self, record: Record) -> Group:
         """Return the group of a record."""
         if record.kind == "system":
@@ -146,7 +150,7 @@ def aggregate(spec: CascadeSpec, records: Iterable[Record], grouping: Grouping, 
         for name, found in values[key].items():
             window.metrics[name] = Distribution.of(found, shape_only=kinds[name] is not MetricKind.REAL)
         for name, total in late[key].items():
-            window.metrics.setdefault(name, Distribution()).total += total
+            window.metrics.setdefault(name, Distribution()).add_to_total(total)
     return list(windows.values())
 
 

@@ -1,11 +1,13 @@
-"""Who answers a session: a bundle, the arm of an experiment that it is on, and what its records say of that."""
+"""Who answers a session, and what a client asks of it: the bundle, the arm of an experiment, whose it is."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from speechpipe.cascade.request import new_session_id
 from speechpipe.foundation.storage.record import Measure
-from speechpipe.types import Bundle
+from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
+from speechpipe.types import Bundle, Notice
 
 CHAMPION_NAMES = ("default", "whisper-1")
 """Model names that clients send without choosing; both mean whoever the route says."""
@@ -33,6 +35,40 @@ class Choice:
     bundle: Bundle
     arm: str = CHAMPION
     route: Mapping[str, Measure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClientRequest:
+    """What a client asks, of a file or of live audio, with what was decided when it came: bundle, arm and policy.
+
+    An upload or a stream has one session for all channels, or one for each.
+    """
+
+    bundle: Bundle
+    channel: str = field(kw_only=True)  # the interface it came through: upload | listen | realtime | cli
+    language: str | None = field(default=None, kw_only=True)
+    prompt: str | None = field(default=None, kw_only=True)
+    tenant: str = field(default="", kw_only=True)
+    id: str = field(default_factory=new_session_id, kw_only=True)
+    arm: str = field(default=CHAMPION, kw_only=True)
+    route: Mapping[str, Measure] = field(default_factory=dict, kw_only=True)
+    terms: EffectivePolicy = field(default=NOT_FOLLOWED, kw_only=True)
+
+    def session_ids(self, sessions: int) -> list[str]:
+        """Return the ids of its sessions, of which there are so many."""
+        return [self.id] if sessions == 1 else [f"{self.id}-c{number}" for number in range(sessions)]
+
+    @property
+    def not_honoured(self) -> list[Notice]:
+        """What was asked and this bundle cannot honour."""
+        notices = []
+        spoken = self.bundle.languages
+        if self.language and "*" not in spoken and self.language.lower().split("-")[0] not in spoken:
+            message = f"{self.bundle.name} knows {', '.join(spoken)}; language {self.language!r} was not honoured"
+            notices.append(Notice("language_not_supported", message))
+        if self.prompt:
+            notices.append(Notice("prompt_ignored", f"{self.bundle.name} takes no prompt"))
+        return notices
 
 
 def unit(key: str) -> str:

@@ -1,6 +1,7 @@
 """What may be done beside sessions, as the engine sees it. `speechpipe.app` hands it whoever does it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from speechpipe.cascade.session import Tap
@@ -8,7 +9,19 @@ from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.serving.automation.policy import EffectivePolicy
-from speechpipe.serving.completed import CompletedSession
+from speechpipe.types import Bundle, Utterance
+
+
+@dataclass(frozen=True)
+class CompletedSession:
+    """A session that is over, and what the machine heard in it (nothing, if it was not asked)."""
+
+    id: str
+    tenant: str
+    channel: str
+    bundle: Bundle | None
+    duration_s: float
+    utterances: Sequence[Utterance] = ()
 
 
 class Reviews(Protocol):

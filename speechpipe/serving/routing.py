@@ -63,15 +63,24 @@ class RouteSnapshot:
 
 
 class Router:
-    """Thread-safe: `lane` is replaced whole."""
+    """Thread-safe: `lane`, what it routes by, is replaced whole."""
 
     def __init__(self, catalogue: Catalogue, champion: Bundle, alive: Callable[[Bundle], bool]) -> None:
         """Route to `champion`; `alive` says whether a bundle has a worker that takes jobs now."""
         self._catalogue = catalogue
         self._alive = alive
         self._lock = threading.Lock()
-        self.lane = RouteSnapshot(champion)
+        self._lane = RouteSnapshot(champion)
         self.counts: Counter[str] = Counter()
+
+    @property
+    def lane(self) -> RouteSnapshot:
+        """What sessions that begin now are routed by."""
+        return self._lane
+
+    def route_by(self, lane: RouteSnapshot) -> None:
+        """Route sessions that begin from now on by `lane`; those that have begun stay where they are."""
+        self._lane = lane
 
     def pin(self, key: str, *, returns: bool = False) -> "Assignment":
         """Return who answers this key, the same for as long as the pin is held; `returns`: it is a user's."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from speechpipe.monitor.exposition import Exposition
+from speechpipe.monitor.profiles import is_watched
 from speechpipe.monitor.spec import CascadeSpec, Metric, Stage
 from speechpipe.serving.telemetry.cascade import CASCADE
 from speechpipe.serving.telemetry.failure_modes import FAULTS, failure_modes
@@ -22,6 +23,18 @@ ROOT = Path(__file__).parents[2]
 def test_every_alarm_has_a_section_in_the_runbook_and_every_section_an_alarm() -> None:
     sections = set(re.findall(r"^## (\S+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE))
     assert sections == {row.metric for row in failure_modes(CASCADE)}
+
+
+def test_the_runbook_says_the_severity_that_the_catalogue_says() -> None:
+    """A limit pages whatever the severity of the metric is (`monitor/limits.py`)."""
+    said = dict(
+        re.findall(r"^## (\S+)\n\*\*Severity\*\*: (.+)\.$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
+    )
+    for row in failure_modes(CASCADE):
+        metric = CASCADE.metric(row.metric)
+        drift = [f"drift: {metric.severity.value}"] if is_watched(metric) else []
+        limit = [] if metric.limit is None else [f"limit {metric.limit:g}: page"]
+        assert said[row.metric] == ", ".join([*drift, *limit]), row.metric
 
 
 def test_every_failure_mode_is_linked_from_end_to_end() -> None:

@@ -13,6 +13,17 @@ import numpy as np
 from speechpipe.foundation.registry import Registry
 from speechpipe.types import ModelFile, NullCause, Samples, Scalar, Transcript, Word
 
+__all__ = [
+    "EXTRAS",
+    "RECOGNIZERS",
+    "BufferedStream",
+    "DecodeOptions",
+    "Recognizer",
+    "RecognizerStream",
+    "load_recognizer",
+    "transcript_of",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:

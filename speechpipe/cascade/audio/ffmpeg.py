@@ -124,19 +124,19 @@ class FfmpegDecoder:
 
     def _new_timeline(self, max_s: float | None) -> Timeline:
         """Second 0 is where the first stream of the file begins, be it sound or picture."""
-        timeline = Timeline(self.info.rate_hz, most_s=MOST_S if max_s is None else max_s, end_s=self._duration_s)
-        if not self._timed:
-            return timeline
         beginnings = [
             float(stream.start_time * stream.time_base)
-            for stream in self._container.streams
+            for stream in (self._container.streams if self._timed else ())
             if stream.type in ("audio", "video") and not stream.disposition & ATTACHED_PICTURE and stream.time_base
             if stream.start_time is not None
         ]
-        if beginnings:
-            timeline.base_s = min(beginnings)
-            timeline.other_streams = len(beginnings) > 1
-        return timeline
+        return Timeline(
+            self.info.rate_hz,
+            base_s=min(beginnings, default=None),
+            other_streams=len(beginnings) > 1,
+            end_s=self._duration_s,
+            most_s=MOST_S if max_s is None else max_s,
+        )
 
     @property
     def _timed(self) -> bool:
@@ -164,7 +164,7 @@ class FfmpegDecoder:
         for at_s, samples in self._decoded_pieces():
             left_out = min(self._given, len(samples))
             self._given -= left_out
-            self._timeline.frames += left_out
+            self._timeline.skip(left_out)
             yield from self._timeline.feed(at_s, samples[left_out:])
         yield from self._timeline.finish()
         self.notices += self._timeline.notices

@@ -110,7 +110,7 @@ class FfmpegStream(FfmpegDecoder):
             if first is not None:  # a second recording is brought to the rate and layout of the first
                 self.info, self._layout = first
                 self._timeline = self._new_timeline(None)
-            self._timeline.longest_gap_s = LONGEST_GAP_S
+            self._timeline.limit_gaps(LONGEST_GAP_S)
             for frame in self._frames():
                 self._put(frame)
                 if self._given_up:

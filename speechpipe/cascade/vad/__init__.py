@@ -9,6 +9,16 @@ from typing import NamedTuple, Protocol, cast
 from speechpipe.foundation.registry import Registry
 from speechpipe.types import Samples, Scalar, Segment
 
+__all__ = [
+    "VADS",
+    "Closed",
+    "Opened",
+    "Segmenting",
+    "Vad",
+    "VadStream",
+    "load_vad",
+]
+
 
 class VadStream(Protocol):
     """The state of one session; never shared."""

@@ -57,7 +57,7 @@ class Job:
         self.spec = spec
         self.options = options
         self.future: Future[Decoded] = Future()
-        self.on_partial: Callable[[Hypothesis], None] = _ignore
+        self.on_partial: Callable[[Hypothesis], None] = _ignore  # see `tell_partials`
         self._pool = pool
         # Below: guarded by the pool's lock.
         self.audio: list[Samples] = []
@@ -73,6 +73,10 @@ class Job:
         self.opened_at = time.monotonic()
         self.dispatched_at: float | None = None
         self.finished_at: float | None = None
+
+    def tell_partials(self, on_partial: Callable[[Hypothesis], None]) -> None:
+        """Have `on_partial` called with each partial result, on the thread that reads the worker's answers."""
+        self.on_partial = on_partial
 
     def feed(self, samples: Samples, *, pausing: bool = False) -> None:
         """Take (n,) float32 samples at 16 kHz; `pausing`: the segment may end soon, so that they are urgent."""

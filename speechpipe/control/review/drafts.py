@@ -1,7 +1,7 @@
 """The machine's draft of a session, for a reviewer."""
 
 from speechpipe.control.review.tasks import DraftSegment
-from speechpipe.serving.completed import CompletedSession
+from speechpipe.serving.hooks import CompletedSession
 from speechpipe.types import Utterance
 
 LEAST_S = 0.01

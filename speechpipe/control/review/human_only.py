@@ -6,8 +6,8 @@ from speechpipe.cascade.audio.source import AudioSource
 from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.errors import SpeechpipeError, StoreUnavailable
-from speechpipe.serving.completed import CompletedSession
 from speechpipe.serving.engine import Service
+from speechpipe.serving.hooks import CompletedSession
 from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 from speechpipe.types import SAMPLE_RATE_HZ
 
@@ -21,7 +21,7 @@ def hand_over(service: Service, file: BinaryIO, asked: TranscriptionRequest, job
     """
     reviewing = reviewing_of(service)
     source = AudioSource(file, asked.choice, asked.max_s)
-    ids = [asked.id if source.sessions == 1 else f"{asked.id}-c{channel}" for channel in range(source.sessions)]
+    ids = asked.session_ids(source.sessions)
     keepers = [reviewing.hold(session_id) for session_id in ids]
     try:
         if None in keepers:

@@ -11,6 +11,7 @@ from speechpipe.control.review import TaskState
 from speechpipe.errors import UnknownName
 from speechpipe.foundation.storage.schema import review_jobs as jobs
 from speechpipe.foundation.storage.schema import review_tasks as tasks
+from speechpipe.foundation.storage.swap import swap
 
 WAITING, DONE, FAILED = "waiting", "done", "failed"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 3600.0
@@ -115,9 +116,9 @@ class Jobs:
 
     def _write(self, job: Job, values: Mapping[str, Any]) -> bool:
         """Update a due callback; return False if another process has tried it since `job` was read."""
-        mine = and_(jobs.c.id == job.id, jobs.c.callback_state == "due", jobs.c.callback_tries == job.callback_tries)
+        was = {"id": job.id, "callback_state": "due", "callback_tries": job.callback_tries}
         with self._engine().begin() as connection:
-            return connection.execute(update(jobs).where(mine).values(**values)).rowcount == 1
+            return swap(connection, jobs, was, values)
 
     def forget(self, before: float) -> int:
         """Delete jobs that were closed before that time; return how many."""

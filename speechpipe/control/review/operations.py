@@ -33,15 +33,30 @@ MOST_CACHED = 8
 class ReviewOperations:
     """Thread-safe. Every method raises `StoreUnavailable` if the store cannot be used."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        *,
+        base: Policy = DEFAULT,
+        on_done: Callable[[Task], None] = lambda _: None,
+    ) -> None:
+        """Work on `store`.
+
+        Args:
+            store: where tasks, jobs and policies are.
+            clock: unix time in seconds.
+            base: the policy that holds where nobody has set one.
+            on_done: called with each task that gets its answer, on the thread that gave it.
+        """
         self._store = store
         self._clock = clock
-        self.automation = Automation(lambda: store.engine, clock)
+        self.automation = Automation(lambda: store.engine, clock, base)
         self.queue = ReviewQueue(lambda: store.engine, clock)
         self.task_stats = TaskStats(lambda: store.engine)
         self.jobs = Jobs(lambda: store.engine, clock)
         self._known: dict[tuple[object, ...], People] = {}  # cached, because dashboards ask every few seconds
-        self.on_done: Callable[[Task], None] = lambda _: None  # called with each newly answered task
+        self._on_done = on_done
 
     def add(self, tasks: Sequence[Task], job: Job | None) -> None:
         """Insert tasks and the job that waits for them, in one transaction."""
@@ -49,6 +64,53 @@ class ReviewOperations:
             if job is not None:
                 self.jobs.add(job, connection)
             self.queue.add(tasks, connection)
+
+    # ---- work ----
+
+    def held(self, id_: str, reviewer: Reviewer, lease: str) -> Task:
+        """Return a task that this person holds.
+
+        Raises:
+            UnknownName: no such task of theirs.
+            Conflict: somebody else has it, or it is over.
+        """
+        found = self.task(id_, reviewer)
+        with translating_store_errors():
+            return self.queue.held(found, lease)
+
+    def renew(self, id_: str, reviewer: Reviewer, lease: str, given: Any, step_s: float) -> float:
+        """Keep a lease for longer, and work in progress (`given`; None: there is none); return until when.
+
+        Raises:
+            UnknownName: no such task of theirs.
+            InvalidParameter: something in `given` means nothing.
+            Conflict: it is somebody else's now, or it is over.
+        """
+        found = self.task(id_, reviewer)
+        work = None if given is None else read_answer(found, given, whole=False)
+        with translating_store_errors():
+            return self.queue.renew(id_, lease, work, step_s)
+
+    def release(self, id_: str, reviewer: Reviewer, lease: str) -> None:
+        """Give a task back.
+
+        Raises:
+            UnknownName, Conflict: as `held`.
+        """
+        self.task(id_, reviewer)
+        with translating_store_errors():
+            self.queue.release(id_, lease)
+
+    def skip(self, id_: str, reviewer: Reviewer, lease: str, reason: str, note: str) -> Task:
+        """Say that one cannot do a task; return it as it is now.
+
+        Raises:
+            UnknownName, Conflict: as `held`.
+            InvalidParameter: no such reason.
+        """
+        self.task(id_, reviewer)
+        with translating_store_errors():
+            return self.queue.skip(id_, lease, reason, note)
 
     # ---- answers ----
 
@@ -64,7 +126,7 @@ class ReviewOperations:
             said = read_answer(self.task(id_, reviewer), given)
             done, fresh = self.queue.submit(id_, lease, said, _compare, step_s)
         if fresh:
-            self.on_done(done)
+            self._on_done(done)
         return done
 
     def put(self, task: Task, by: str, said: Sequence[AnswerSegment]) -> Task:
@@ -75,7 +137,7 @@ class ReviewOperations:
         """
         with translating_store_errors():
             done = self.queue.put(task.id, by, said, _compare)
-        self.on_done(done)
+        self._on_done(done)
         return done
 
     def task(self, id_: str, reviewer: Reviewer) -> Task:

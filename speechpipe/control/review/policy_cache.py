@@ -36,20 +36,18 @@ class PolicyCache:
     neither can be read, the policies are unknown: `assist` applies to all tenants, or the default degree if lower.
     """
 
-    def __init__(
-        self, operations: ReviewOperations, copy: Path, clock: Callable[[], float], default: Degree = Degree.FULL
-    ) -> None:
-        """Read the copy. `default` is the degree of tenants without a policy."""
+    def __init__(self, operations: ReviewOperations, copy: Path, clock: Callable[[], float]) -> None:
+        """Read the copy. The policy of a tenant for whom none was set is `operations.automation.base`."""
         self._operations = operations
         self._copy = copy
         self._clock = clock
-        self._base = Policy(default)
-        operations.automation.base = self._base
+        self._base = operations.automation.base
         self._standings: dict[tuple[str, float, float], _Standing] = {}
         self._newest = -1.0
         self._lock = threading.Lock()
         self._read = False  # whether the store has been read once
-        self._careful = {EVERYBODY: Scoped(Policy(min(default, Degree.ASSIST, key=list(Degree).index)), 0, 0.0)}
+        careful = min(self._base.degree, Degree.ASSIST, key=list(Degree).index)
+        self._careful = {EVERYBODY: Scoped(Policy(careful), 0, 0.0)}
         self._damaged = False
         try:
             known = kept(copy)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from speechpipe.errors import BadInput, Conflict, InvalidParameter, SpeechpipeError
 from speechpipe.foundation.state_files import write_file
 from speechpipe.foundation.storage.schema import automation, automation_history
+from speechpipe.foundation.storage.swap import swap
 from speechpipe.serving.automation.policy import EVERYBODY, Policy
 
 log = logging.getLogger(__name__)
@@ -144,8 +145,7 @@ def _changed(connection: Connection, scope: str, old: Scoped, new: Scoped) -> bo
     if old.revision == 0:
         connection.execute(insert(automation), {"scope": scope, **row})
         return True
-    mine = (automation.c.scope == scope) & (automation.c.revision == old.revision)
-    return connection.execute(update(automation).where(mine).values(**row)).rowcount == 1
+    return swap(connection, automation, {"scope": scope, "revision": old.revision}, row)
 
 
 def _line(scope: str, old: Scoped, new: Scoped, said: tuple[str, str, str]) -> dict[str, Any]:

@@ -34,9 +34,9 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.serving.automation import Degree
-from speechpipe.serving.automation.policy import EffectivePolicy
-from speechpipe.serving.completed import CompletedSession
+from speechpipe.serving.automation.policy import EffectivePolicy, Policy
 from speechpipe.serving.engine import Service
+from speechpipe.serving.hooks import CompletedSession
 from speechpipe.serving.signing import signing_secret
 
 LOOK_S = 1.0
@@ -61,16 +61,15 @@ class ReviewService:
 
     def __init__(self, settings: Settings, store: Store, emit: Callable[[Record], None], clock: Callable[[], float]):
         """Load the copy of the policies; the store is read by `start`."""
-        self.operations = ReviewOperations(store, clock)
-        self.operations.on_done = self._done
+        base = Policy(Degree(settings.default_degree))
+        self.operations = ReviewOperations(store, clock, base=base, on_done=self._done)
         self.audio = AudioRetention(settings.state_dir / "reviews", settings.keep_review_audio_days * 24.0, clock=clock)
         self._keep_audio_s = settings.keep_review_audio_days * 86_400.0
         self._settings = settings
         self._store = store
         self._emit = emit
         self._clock = clock
-        degree = Degree(settings.default_degree)
-        self.policy_cache = PolicyCache(self.operations, settings.state_dir / "automation.json", clock, degree)
+        self.policy_cache = PolicyCache(self.operations, settings.state_dir / "automation.json", clock)
         keys = {*settings.api_keys, *settings.operator_keys, *settings.reviewer_keys}
         scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
         self._checks = ChangeChecks(self.operations.automation, scopes, clock)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, or_, select
 
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.job_repository import finish_job
@@ -19,6 +19,7 @@ from speechpipe.control.review.rows import of_tenant, read_task, said_row, task_
 from speechpipe.control.review.tasks import AnswerSegment, Task
 from speechpipe.errors import Conflict, InvalidParameter, UnknownName
 from speechpipe.foundation.storage.schema import review_tasks as tasks
+from speechpipe.foundation.storage.swap import ChangedMeanwhile, swap
 
 T = TypeVar("T")
 
@@ -46,10 +47,6 @@ class Reviewer:
     tenant: str | None = None
 
 
-class _ChangedMeanwhile(Exception):
-    """The task with this id has changed since it was read."""
-
-
 def _retried(once: Callable[[], T]) -> T:
     """Return what `once` returns; retry it if the task changed between reading and writing.
 
@@ -59,7 +56,7 @@ def _retried(once: Callable[[], T]) -> T:
     for number in range(1, TRIES + 1):
         try:
             return once()
-        except _ChangedMeanwhile as error:
+        except ChangedMeanwhile as error:
             if number == TRIES:
                 raise Conflict(f"{error} was changed repeatedly at the same time", cause="lease_lost") from error
     raise AssertionError("unreachable: the last try returns or raises")
@@ -309,15 +306,14 @@ class ReviewQueue:
 
     def _must(self, task: Task, change: Mapping[str, Any], connection: Connection | None = None) -> None:
         if not self._change(task, change, connection):
-            raise _ChangedMeanwhile(task.id)
+            raise ChangedMeanwhile(task.id)
 
     def _change(self, task: Task, change: Mapping[str, Any], connection: Connection | None = None) -> bool:
         if connection is None:
             with self._engine().begin() as begun:
                 return self._change(task, change, begun)
-        mine = and_(tasks.c.id == task.id, tasks.c.revision == task.revision)
-        values = {**change, "revision": task.revision + 1}
-        return connection.execute(update(tasks).where(mine).values(**values)).rowcount == 1
+        was = {"id": task.id, "revision": task.revision}
+        return swap(connection, tasks, was, {**change, "revision": task.revision + 1})
 
 
 def _held(task: Task, lease: str) -> Task:

@@ -12,10 +12,11 @@ from speechpipe.control.rollout.arm_counts import ArmCounts, baseline
 from speechpipe.control.rollout.documents import evidence_document
 from speechpipe.control.rollout.guards import GuardSet
 from speechpipe.control.rollout.plan import Plan
-from speechpipe.control.rollout.repository import Entry, RolloutArchive, StaleRevision
+from speechpipe.control.rollout.repository import Entry, RolloutArchive
 from speechpipe.control.rollout.routes import Rollout, RouteState
 from speechpipe.errors import Conflict, UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
+from speechpipe.foundation.storage.swap import ChangedMeanwhile
 from speechpipe.foundation.storage.writer import Store
 
 AUTOMATIC = "speechpipe"
@@ -350,7 +351,7 @@ class RolloutOperations:
         with translating_store_errors():
             try:
                 self.archive.save(state, Entry(self._clock(), by, action, reason, bundle, evidence))
-            except StaleRevision as error:
+            except ChangedMeanwhile as error:
                 raise Conflict("the rollout was changed at the same time: look at its status and try again") from error
         return state
 

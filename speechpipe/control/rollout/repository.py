@@ -4,17 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from speechpipe.control.rollout.routes import RouteState, load
 from speechpipe.foundation.storage.schema import rollout_history, routes
+from speechpipe.foundation.storage.swap import ChangedMeanwhile, swap
 
 ROUTE = "default"
-
-
-class StaleRevision(Exception):
-    """The route was changed meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +52,15 @@ class RolloutArchive:
         """Write the next state and its entry of the history, in one transaction.
 
         Raises:
-            StaleRevision: the route was changed meanwhile.
+            ChangedMeanwhile: another process or person was faster.
         """
         row = {"revision": state.revision, "document": state.document(), "changed_at": entry.at}
         try:
             with self._engine().begin() as connection:
                 if state.revision == 1:
                     connection.execute(insert(routes), {"name": ROUTE, **row})
-                else:
-                    old = (routes.c.name == ROUTE) & (routes.c.revision == state.revision - 1)
-                    if connection.execute(update(routes).where(old).values(**row)).rowcount != 1:
-                        raise StaleRevision
+                elif not swap(connection, routes, {"name": ROUTE, "revision": state.revision - 1}, row):
+                    raise ChangedMeanwhile
                 connection.execute(
                     insert(rollout_history),
                     {
@@ -81,7 +76,7 @@ class RolloutArchive:
                     },
                 )
         except IntegrityError as error:
-            raise StaleRevision from error
+            raise ChangedMeanwhile from error
 
     def next_id(self) -> int:
         """Return an unused id for a rollout."""

@@ -100,7 +100,7 @@ class RolloutService:
                 "the champion in the store is %s; SPEECHPIPE_BUNDLE=%s does not apply", bundle.id, self._setting[0]
             )
             self._warm(bundle)
-            self._service.router.lane = RouteSnapshot(bundle)
+            self._service.router.route_by(RouteSnapshot(bundle))
         self._apply()
 
     def start(self) -> None:
@@ -193,7 +193,7 @@ class RolloutService:
             shadow = None
         else:
             shadow, candidate = candidate, None
-        service.router.lane = RouteSnapshot(champion, rollout, candidate, shadow)
+        service.router.route_by(RouteSnapshot(champion, rollout, candidate, shadow))
         names = [champion.id, state.previous, *([rollout.candidate] if rollout is not None else [])]
         needed = [bundle for name in names if (bundle := self._bundle(name)) is not None]
         self._needed = [recognizer(bundle.asr).key for bundle in needed]

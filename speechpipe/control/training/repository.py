@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from speechpipe.control.training import Job, Request, State, read_request
 from speechpipe.errors import Conflict, UnknownName
 from speechpipe.foundation.storage.schema import retrainings
+from speechpipe.foundation.storage.swap import swap
 
 SILENT_S = 15.0
 """A job whose owner has sent no heartbeat for this long can be claimed."""
@@ -143,10 +144,9 @@ class Retrainings:
             "history": [*job.history, line],
             **values,
         }
-        own = (retrainings.c.id == job.id) & (retrainings.c.revision == job.revision)
         try:
             with self._engine().begin() as connection:
-                if connection.execute(update(retrainings).where(own).values(**row)).rowcount != 1:
+                if not swap(connection, retrainings, {"id": job.id, "revision": job.revision}, row):
                     raise Conflict(f"retraining {job.id} was changed at the same time")
         except IntegrityError as error:
             raise Conflict(f"another retraining of {job.request.bundle} is waiting or running") from error

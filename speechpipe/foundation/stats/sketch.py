@@ -40,6 +40,10 @@ class Distribution:
             found._sketch.update(array)
         return found
 
+    def add_to_total(self, amount: float) -> None:
+        """Add to the sum what came later of a value that is counted already."""
+        self.total += amount
+
     def merge(self, other: "Distribution") -> None:
         """Take in another one."""
         self.count += other.count

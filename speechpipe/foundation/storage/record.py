@@ -3,6 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+__all__ = [
+    "Emit",
+    "Measure",
+    "Record",
+]
+
 Measure = float | int | str | None
 
 

@@ -22,6 +22,10 @@ from speechpipe.foundation.storage.database import MISSING, STORE_ERRORS, Databa
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import about, records
 
+__all__ = [
+    "Store",
+]
+
 BATCH = 1000
 WAIT_S = 0.2
 SETTLE_LOOK_S = 0.02

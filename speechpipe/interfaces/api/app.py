@@ -126,8 +126,7 @@ def _lifespan(
         while True:
             before = time.monotonic()
             await asyncio.sleep(LOOP_BEAT_S)
-            late_s = time.monotonic() - before - LOOP_BEAT_S
-            hub.loop_lag_s = max(late_s, hub.loop_lag_s * 0.98)
+            hub.note_loop_lag(time.monotonic() - before - LOOP_BEAT_S)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

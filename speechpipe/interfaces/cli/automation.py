@@ -116,12 +116,9 @@ def _changed(store: str, scope: str, wanted: "PolicyChange") -> "tuple[str, Scop
     from speechpipe.foundation.storage.database import translating_store_errors
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.interfaces.cli.watching import review_operations
-    from speechpipe.serving.automation import Degree
-    from speechpipe.serving.automation.policy import Policy
 
     config = settings()
     automation = review_operations(store, create=True).automation
-    automation.base = Policy(Degree(config.default_degree))
     keys = {*config.api_keys, *config.operator_keys, *config.reviewer_keys}
     checks = ChangeChecks(automation, Scopes(automation.engine, keys, config.enterprise_tenants), time.time)
     with translating_store_errors():

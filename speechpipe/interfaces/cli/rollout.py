@@ -132,11 +132,11 @@ def history(
     from rich.console import Console
     from rich.table import Table
 
-    from speechpipe.control.rollout import status_document
+    from speechpipe.control.rollout import documents
 
     found = rollout_operations(store).history()
     if as_json:
-        typer.echo(json.dumps([status_document.entry(entry) for entry in found]))
+        typer.echo(json.dumps([documents.entry(entry) for entry in found]))
         return
     table = Table(box=None)
     for title in ("when", "who", "what", "rollout", "bundle", "why"):
@@ -148,9 +148,9 @@ def history(
 
 
 def _say(operations: "RolloutOperations", state: "RouteState", *, as_json: bool = False) -> None:
-    from speechpipe.control.rollout import status_document
+    from speechpipe.control.rollout import documents
 
-    document = status_document.status(state, operations.shown(state))
+    document = documents.status(state, operations.shown(state))
     if as_json:
         typer.echo(json.dumps(document))
         return

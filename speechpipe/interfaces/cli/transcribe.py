@@ -37,10 +37,10 @@ def transcribe(
     from speechpipe.serving.engine import Service
     from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
-    request_options = (ChannelChoice(channel, multichannel, track), language)
+    choice = ChannelChoice(channel, multichannel, track)
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
     chosen = choose(Service(config), bundle, vad, asr, parse_set(set_))
-    batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, *request_options))
+    batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, choice=choice, language=language))
     failed = batch.run(Service(config, only=chosen), files)
     if stages:
         from speechpipe.interfaces.cli.stage_table import print_table

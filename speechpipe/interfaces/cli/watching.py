@@ -54,8 +54,11 @@ def review_operations(store: str, *, create: bool = False) -> "ReviewOperations"
     """
     from speechpipe.control.review.operations import ReviewOperations
     from speechpipe.foundation.storage.writer import Store
+    from speechpipe.serving.automation import Degree
+    from speechpipe.serving.automation.policy import Policy
 
-    return ReviewOperations(Store(store_settings(store, create=create).record_store_url))
+    found = store_settings(store, create=create)
+    return ReviewOperations(Store(found.record_store_url), base=Policy(Degree(found.default_degree)))
 
 
 def store_settings(store: str, *, create: bool = False) -> "Settings":

@@ -4,37 +4,25 @@
 told, `load.py` what the machine can still take. How events look on the wire is a `Dialect`'s business.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from speechpipe.cascade.audio.wire_format import WireFormat
-from speechpipe.cascade.request import new_session_id
 from speechpipe.errors import SpeechpipeError
-from speechpipe.foundation.storage.record import Measure
-from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
+from speechpipe.serving.assignment import ClientRequest
 from speechpipe.types import Accounting, Bundle, Notice, Utterance
 
 Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class LiveRequest:
+class LiveRequest(ClientRequest):
     """What a client asked for when it connected."""
 
-    bundle: Bundle
-    wire: WireFormat
-    channel: str  # the interface it came through: listen | realtime | cli
-    interim: bool = True
-    manual: bool = False
-    language: str | None = None
-    prompt: str | None = None
-    tenant: str = ""
-    notices: tuple[Notice, ...] = ()
-    id: str = field(default_factory=new_session_id)
-    arm: str = "champion"
-    route: Mapping[str, Measure] = field(default_factory=dict)
-    terms: EffectivePolicy = NOT_FOLLOWED
+    wire: WireFormat = field(kw_only=True)
+    interim: bool = field(default=True, kw_only=True)
+    manual: bool = field(default=False, kw_only=True)
+    notices: tuple[Notice, ...] = field(default=(), kw_only=True)  # beside those of `not_honoured`
 
 
 # ---- what a client may want besides sending audio; obeyed in its place between the audio ----

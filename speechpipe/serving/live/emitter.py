@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 
+from speechpipe.cascade.recognition import Listener
 from speechpipe.cascade.session import Session
-from speechpipe.cascade.vad import Opened
+from speechpipe.cascade.vad import Opened, Segmenting
 from speechpipe.serving.live import ClockAdvanced, Event, Final, Partial, Paused, Settled, SpeechEnded, SpeechStarted
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Segment, Utterance
 
@@ -20,23 +21,40 @@ def seconds(samples: int) -> float:
 class ChannelEmitter:
     """Listens to one session (`Listener`), and keeps the ledger: every segment ends in exactly one Final."""
 
-    def __init__(self, channel: int, emit: Callable[[Event], None], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        channel: int,
+        emit: Callable[[Event], None],
+        on_change: Callable[[], None],
+        open_session: Callable[[Listener], Session],
+        *,
+        manual: bool,
+    ) -> None:
+        """Open the channel's session.
+
+        Args:
+            channel: its number.
+            emit: takes the events.
+            on_change: called when an utterance may be final or a partial result is there, on any thread.
+            open_session: makes the session that this listens to; what it raises is passed on.
+            manual: the client ends segments, not the VAD.
+        """
         self.channel = channel
-        self.session: Session  # set right after; the session is made with this listener
         self._emit = emit
         self.on_change = on_change
         self._ended: dict[int, tuple[int, float, bool]] = {}  # index -> decided at sample, at monotonic time, flushed
-        self.manual = False
+        self.manual = manual
         self._committed = 0  # samples that finals have spoken for
         self._next = 0  # index of the next Final
         self._flushing = False
         self._said = ""
         self._said_last: dict[int, str] = {}  # index -> the last partial result of a segment that is closed
         self._heard = 0
-        self.lag_s: list[float] = []  # of the partial results of the open segment
+        self._lag_s: float | None = None  # longest of the partial results since `take_lag_s`
         self.finals = 0
         self.texts = 0  # finals that have one
         self.out_of_order = 0  # always 0
+        self.session = open_session(self)
 
     # ---- told by the session ----
 
@@ -89,19 +107,31 @@ class ChannelEmitter:
         self._emit(Final(self.channel, utterance, flushed, seconds(at), seconds(self._committed), took))
         return took
 
-    def partial(self) -> float | None:
-        """Say the newest partial result if it says something new; return how much audio it does not know."""
+    def segment_by(self, segmenter: Segmenting, *, manual: bool) -> list[Utterance]:
+        """Cut by another segmenter from here on; return what is final already."""
+        utterances = self.session.segment_by(segmenter)
+        self.manual = manual
+        return utterances
+
+    def take_lag_s(self) -> float | None:
+        """Return by how many seconds partial results were late since the last call, at most; None: none came."""
+        lag_s, self._lag_s = self._lag_s, None
+        return lag_s
+
+    def partial(self) -> bool:
+        """Say the newest partial result if it says something new; return whether it did."""
         pending = self.session.pending
         if len(pending) != 1 or not self.session.is_open or (hypothesis := pending[0].hypothesis) is None:
-            return None  # while a final is due, what follows it must wait
+            return False  # while a final is due, what follows it must wait
         if not hypothesis.text or hypothesis.text == self._said:
-            return None
+            return False
         self._said = hypothesis.text
         until = pending[0].start + hypothesis.samples
         lag_s = seconds(self.session.position - until)
         start_s = seconds(pending[0].start)
         self._emit(Partial(self.channel, pending[0].index, hypothesis.text, start_s, seconds(until), lag_s))
-        return lag_s
+        self._lag_s = lag_s if self._lag_s is None else max(self._lag_s, lag_s)
+        return True
 
     def listen(self) -> None:
         """Tell how far silence reaches."""

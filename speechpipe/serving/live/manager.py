@@ -58,6 +58,10 @@ class StreamManager:
         service.tasks.add(*self.tasks)
         service.exposition.add_gauges(self._gauges())
 
+    def note_loop_lag(self, late_s: float) -> None:
+        """Note how late the event loop was just now; the longest of the last seconds is kept, fading."""
+        self.loop_lag_s = max(late_s, self.loop_lag_s * 0.98)
+
     # ---- life ----
 
     def start(self) -> None:

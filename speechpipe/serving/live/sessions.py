@@ -3,27 +3,22 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.catalog.factories import segmenter
-from speechpipe.cascade.recognition import text_notices
+from speechpipe.cascade.recognition import Listener, text_notices
 from speechpipe.cascade.request import SessionRequest
+from speechpipe.cascade.session import Session
 from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.assignment import MIRRORED
-from speechpipe.serving.completed import CompletedSession, automation
 from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Change, Event, LiveRequest
 from speechpipe.serving.live.emitter import ChannelEmitter
 from speechpipe.serving.live.load import Level
-from speechpipe.serving.telemetry.records import (
-    Context,
-    InputFacts,
-    churn,
-    refusal_record,
-    session_record,
-    utterance_record,
-)
+from speechpipe.serving.recorder import SessionRecorder
+from speechpipe.serving.telemetry.records import InputFacts, churn
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Notice, Samples, Utterance
 
 FEED_SAMPLES = 1_600
@@ -48,32 +43,29 @@ class StreamSessions:
         self._peeked_at = 0.0
         self.counts: Counter[str] = Counter()  # of partial results
         self.followers: list[ChannelEmitter] = []
-        self._contexts: list[Context] = []
+        self._recorders: list[SessionRecorder] = []
         self._kept: list[list[Utterance]] = [[] for _ in range(request.wire.sessions)]  # for whoever reviews them
         decode = DecodeOptions(language=request.language, prompt=request.prompt)
-        for channel in range(request.wire.sessions):
-            session_id = request.id if request.wire.sessions == 1 else f"{request.id}-c{channel}"
-            follower = ChannelEmitter(channel, emit, on_change)
+        for channel, session_id in enumerate(request.session_ids(request.wire.sessions)):
             asked = SessionRequest(
                 decode,
                 manual=request.manual,
                 feed_step=FEED_SAMPLES,
-                listener=follower,
                 session_id=session_id,
                 route=request.route,
                 held=request.terms.followed,
             )
-            tenant_class = service.settings.tenant_class(request.tenant)
-            context = Context(
-                session_id, request.channel, request.bundle, request.tenant, tenant_class, request.arm, request.route
-            )
-            self._contexts.append(context)
+
+            def open_session(listener: Listener, asked: SessionRequest = asked) -> Session:
+                return service.session(request.bundle, replace(asked, listener=listener))
+
+            recorder = SessionRecorder(service, request, session_id)
+            self._recorders.append(recorder)
             try:
-                follower.session = service.session(request.bundle, asked)
+                follower = ChannelEmitter(channel, emit, on_change, open_session, manual=request.manual)
             except SpeechpipeError as error:  # a stage broke before there was a session
-                service.emit(refusal_record(context, error.cause, 0, service.clock()))
+                recorder.refused(error.cause, 0, service.clock())
                 raise
-            follower.manual = request.manual
             self.followers.append(follower)
 
     # ---- audio in ----
@@ -117,8 +109,7 @@ class StreamSessions:
         for follower in self.followers:
             start = follower.session.scored
             new = segmenter(change.bundle, frame, start=start, manual=change.manual)
-            self._say(follower, follower.session.segment_by(new))
-            follower.manual = change.manual
+            self._say(follower, follower.segment_by(new, manual=change.manual))
 
     def finish(self) -> None:
         """End the audio; finals follow until `done`."""
@@ -141,8 +132,7 @@ class StreamSessions:
         """Say what has become final, and the newest partial results."""
         for follower in self.followers:
             self._say(follower, follower.session.completed())
-            if self._request.interim and (lag_s := follower.partial()) is not None:
-                follower.lag_s.append(lag_s)
+            if self._request.interim and follower.partial():
                 self.counts["sent"] += 1
 
     def _say(self, follower: ChannelEmitter, utterances: list[Utterance]) -> None:
@@ -150,14 +140,11 @@ class StreamSessions:
             partial = follower.last_partial(utterance.index)
             measures: dict[str, Measure] = {"live.endpoint_to_final_s": follower.final(utterance)}
             measures["live.churn"] = churn(partial, utterance.transcript.text)
-            if follower.lag_s:
-                measures["live.partial_lag_s"] = max(follower.lag_s)
-                follower.lag_s = []
+            if (lag_s := follower.take_lag_s()) is not None:
+                measures["live.partial_lag_s"] = lag_s
             if self._request.terms.followed:
-                measures |= automation(self._request.terms, utterance)
                 self._kept[follower.channel].append(utterance)
-            context = self._contexts[follower.channel]
-            self._service.emit(utterance_record(context, utterance, self._service.clock(), measures))
+            self._recorders[follower.channel].utterance(utterance, measures)
 
     def peek(self, level: Level) -> None:
         """Ask for partial results: less often or not at all where the machine is late."""
@@ -219,10 +206,8 @@ class StreamSessions:
 
     def record(self, facts: InputFacts, outcome: str, wall_s: float, measures: dict[str, float]) -> None:
         """Emit the records of the sessions, which are over."""
-        for context, follower in zip(self._contexts, self.followers, strict=True):
-            summary = follower.session.summary()
-            timing = (self._service.clock(), wall_s)
-            self._service.emit(session_record(context, summary, facts, outcome, timing, measures))
+        for recorder, follower in zip(self._recorders, self.followers, strict=True):
+            recorder.ended(follower.session.summary(), facts, outcome, (self._service.clock(), wall_s), measures)
         self._review()
 
     def _review(self) -> None:
@@ -230,15 +215,8 @@ class StreamSessions:
         if reviewing is None or not request.terms.followed:
             return
         sessions = [
-            CompletedSession(
-                context.session_id,
-                request.tenant,
-                request.channel,
-                request.bundle,
-                follower.session.position / SAMPLE_RATE_HZ,
-                kept,
-            )
-            for context, follower, kept in zip(self._contexts, self.followers, self._kept, strict=True)
+            recorder.completed(follower.session.position / SAMPLE_RATE_HZ, kept)
+            for recorder, follower, kept in zip(self._recorders, self.followers, self._kept, strict=True)
             if follower.session.position
         ]
         reviewing.spoken(sessions, request.terms, shadowed=MIRRORED in request.route)

@@ -319,7 +319,8 @@ class LiveStream:
         error = finishing.error if isinstance(finishing, Fail) else None
         outcome = finishing.error.cause if isinstance(finishing, Fail) else finishing.outcome
         channels, wire = self.channels, self._decoder
-        notices = [*self.request.notices, *wire.notices, *channels.notices]
+        asked = self.request
+        notices = [*asked.notices, *asked.not_honoured, *wire.notices, *channels.notices]
         if error is None and channels.audio_s > 0 and not channels.texts:
             what = f"no word was recognised in {channels.finals} segments" if channels.finals else "no speech was found"
             notices.append(Notice("no_text", f"{what}; there were {channels.audio_s:.1f} s of audio"))

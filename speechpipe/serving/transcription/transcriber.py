@@ -1,7 +1,7 @@
 """One file through the cascade: what an upload and `speechpipe transcribe` both do."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -9,46 +9,34 @@ from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.audio import AudioInfo
 from speechpipe.cascade.audio.source import AudioSource, ChannelChoice
 from speechpipe.cascade.recognition import text_notices
-from speechpipe.cascade.request import SessionRequest, new_session_id
+from speechpipe.cascade.request import SessionRequest
 from speechpipe.cascade.session import Session
 from speechpipe.errors import ClientGone, NotReady, SpeechpipeError, StageFailed
-from speechpipe.foundation.storage.record import Measure
+from speechpipe.serving.assignment import ClientRequest
 from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
-from speechpipe.serving.completed import CompletedSession, automation
 from speechpipe.serving.engine import Service
-from speechpipe.serving.telemetry.records import Context, InputFacts, refusal_record, session_record, utterance_record
+from speechpipe.serving.hooks import CompletedSession
+from speechpipe.serving.recorder import SessionRecorder
+from speechpipe.serving.telemetry.records import InputFacts
 from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Notice, NullCause, SessionSummary, Utterance
 
 CANCEL_CHECK_S = 0.5
 
 
 @dataclass(frozen=True)
-class TranscriptionRequest:
+class TranscriptionRequest(ClientRequest):
     """What is asked of one file."""
 
-    bundle: Bundle
-    choice: ChannelChoice = ChannelChoice()
-    language: str | None = None
-    prompt: str | None = None
-    temperature: float | None = None
-    tenant: str = ""
-    max_s: float | None = None
-    spans_s: tuple[tuple[float, float], ...] | None = None
-    id: str = field(default_factory=new_session_id)
-    arm: str = "champion"
-    route: Mapping[str, Measure] = field(default_factory=dict)
-    terms: EffectivePolicy = NOT_FOLLOWED
+    channel: str = field(default="upload", kw_only=True)
+    choice: ChannelChoice = field(default=ChannelChoice(), kw_only=True)
+    temperature: float | None = field(default=None, kw_only=True)
+    max_s: float | None = field(default=None, kw_only=True)
+    spans_s: tuple[tuple[float, float], ...] | None = field(default=None, kw_only=True)
 
     @property
-    def notices(self) -> list[Notice]:
+    def not_honoured(self) -> list[Notice]:
         """What was asked and this bundle cannot honour."""
-        notices = []
-        spoken = self.bundle.languages
-        if self.language and "*" not in spoken and self.language.lower().split("-")[0] not in spoken:
-            message = f"{self.bundle.name} knows {', '.join(spoken)}; language {self.language!r} was not honoured"
-            notices.append(Notice("language_not_supported", message))
-        if self.prompt:
-            notices.append(Notice("prompt_ignored", f"{self.bundle.name} takes no prompt"))
+        notices = super().not_honoured
         if self.temperature:
             notices.append(
                 Notice("temperature_ignored", f"{self.bundle.name} does not sample; temperature was ignored")
@@ -116,29 +104,23 @@ class Transcription:
             self._refused(error)
             raise
         self._utterances: list[list[Utterance]] = [[] for _ in range(self.source.sessions)]
-        self._contexts = [self._context(channel) for channel in range(self.source.sessions)]
+        ids = request.session_ids(self.source.sessions)
+        self._recorders = [SessionRecorder(service, request, session_id) for session_id in ids]
         self._sessions: list[Session] = []
         self._ended = False
 
-    def _context(self, channel: int) -> Context:
-        request = self._request
-        session_id = request.id if self.source.sessions == 1 else f"{request.id}-c{channel}"
-        tenant_class = self._service.settings.tenant_class(request.tenant)
-        return Context(session_id, "upload", request.bundle, request.tenant, tenant_class, request.arm, request.route)
-
     def _open_sessions(self) -> None:
-        service, request = self._service, self._request
+        request = self._request
         decode = DecodeOptions(whole=True, language=request.language, prompt=request.prompt)
-        for context in self._contexts:
+        for recorder in self._recorders:
             session = SessionRequest(
-                decode, request.spans_s, session_id=context.session_id, route=request.route, held=request.terms.followed
+                decode,
+                request.spans_s,
+                session_id=recorder.session_id,
+                route=request.route,
+                held=request.terms.followed,
             )
-
-            def heard(utterance: Utterance, context: Context = context) -> None:
-                more = automation(request.terms, utterance)
-                service.emit(utterance_record(context, utterance, service.clock(), more))
-
-            self._sessions.append(service.session(request.bundle, session, heard))
+            self._sessions.append(self._service.session(request.bundle, session, recorder.utterance))
 
     def run(self) -> Generator[tuple[int, Utterance], None, None]:
         """Yield (channel, utterance) as they become final, in order within a channel.
@@ -205,14 +187,14 @@ class Transcription:
         for session in self._sessions:
             session.abort()
         if outcome != "ok" and self._service.reviewing is not None and self._request.terms.followed:
-            self._service.reviewing.discard([context.session_id for context in self._contexts])
+            self._service.reviewing.discard([recorder.session_id for recorder in self._recorders])
         self.source.close()
         facts = self._facts()
         timing = (self._service.clock(), time.perf_counter() - self._begun)
-        for context, session in zip(self._contexts, self._sessions, strict=False):
-            self._service.emit(session_record(context, session.summary(), facts, outcome, timing))
-        for context in self._contexts[len(self._sessions) :]:  # a stage broke before there was a session
-            self._service.emit(refusal_record(context, outcome, self._size, timing[0]))
+        for recorder, session in zip(self._recorders, self._sessions, strict=False):
+            recorder.ended(session.summary(), facts, outcome, timing)
+        for recorder in self._recorders[len(self._sessions) :]:  # a stage broke before there was a session
+            recorder.refused(outcome, self._size, timing[0])
 
     def _facts(self) -> InputFacts:
         info = self.source.info
@@ -229,24 +211,14 @@ class Transcription:
 
     def _refused(self, error: SpeechpipeError) -> None:
         """Record a file that never became a session: the share of unreadable input is an input metric."""
-        tenant = self._request.tenant
-        tenant_class = self._service.settings.tenant_class(tenant)
-        asked = self._request
-        context = Context(asked.id, "upload", asked.bundle, tenant, tenant_class, asked.arm, asked.route)
-        self._service.emit(refusal_record(context, error.cause, self._size, self._service.clock()))
+        recorder = SessionRecorder(self._service, self._request, self._request.id)
+        recorder.refused(error.cause, self._size, self._service.clock())
 
     def completed(self, result: Result) -> list[CompletedSession]:
         """Return the sessions of the result, for people who may look at them."""
         return [
-            CompletedSession(
-                context.session_id,
-                self._request.tenant,
-                "upload",
-                self._request.bundle,
-                channel.summary.accounting.received / SAMPLE_RATE_HZ,
-                channel.utterances,
-            )
-            for context, channel in zip(self._contexts, result.channels, strict=True)
+            recorder.completed(channel.summary.accounting.received / SAMPLE_RATE_HZ, channel.utterances)
+            for recorder, channel in zip(self._recorders, result.channels, strict=True)
         ]
 
     @property
@@ -264,7 +236,7 @@ class Transcription:
             wall_s=time.perf_counter() - self._begun,
             channels=channels,
             notices=(
-                *self._request.notices,
+                *self._request.not_honoured,
                 *self.source.notices,
                 *text_notices(one.summary for one in channels),
             ),

@@ -22,6 +22,7 @@ from speechpipe.foundation.tenants import tenant_of
 from speechpipe.monitor.alarms import Alarm, Condition
 from speechpipe.monitor.attribution import source
 from speechpipe.serving.automation import Degree
+from speechpipe.serving.automation.policy import Policy
 from speechpipe.serving.telemetry.cascade import CASCADE
 from tests.databases import DATABASES
 
@@ -243,8 +244,8 @@ class Book:
 
     def __init__(self, folder: Path, url: str = "", default: Degree = Degree.FULL) -> None:
         self.store = Store(url or f"sqlite:///{folder / 'speechpipe.db'}")
-        self.operations = ReviewOperations(self.store, lambda: 1000.0)
-        self.policy_cache = PolicyCache(self.operations, folder / "automation.json", lambda: 1000.0, default)
+        self.operations = ReviewOperations(self.store, lambda: 1000.0, base=Policy(default))
+        self.policy_cache = PolicyCache(self.operations, folder / "automation.json", lambda: 1000.0)
 
     def degree(self, tenant: str = "anybody") -> str:
         return self.policy_cache.terms(tenant).degree

@@ -27,11 +27,12 @@ class Bench:
     def __init__(self, store: Store) -> None:
         self.now = 1000.0
         self.store = store
+        self.told: list[str] = []  # ids of tasks, as `on_done` was called
         self.operations = self.another()
         self.queue = self.operations.queue
 
     def another(self) -> ReviewOperations:
-        return ReviewOperations(self.store, lambda: self.now)
+        return ReviewOperations(self.store, lambda: self.now, on_done=lambda done: self.told.append(done.id))
 
     def claim(self, who: Reviewer = ANN, has_audio: Any = lambda _: True) -> Task | None:
         return self.queue.claim(who, has_audio)
@@ -117,14 +118,13 @@ def test_a_slow_hand_may_still_submit_if_nobody_else_took_it(bench: Bench) -> No
 def test_an_answer_is_taken_once_and_saying_it_again_changes_nothing(bench: Bench) -> None:
     bench.operations.add([task()], None)
     held = bench.claimed()
-    told: list[str] = []
     first = bench.submit(held)
-    bench.operations.on_done = lambda done: told.append(done.id)
+    bench.told.clear()
     bench.now += 7
     again = bench.submit(held)
     assert again == first
     assert again.work_s == first.work_s == 5.0
-    assert told == [], "nobody is told twice"
+    assert bench.told == [], "nobody is told twice"
     assert first.compared["units"][1]["edits"] == 1
     other = [said(0, 0.9, "x", "p0"), said(2, 2.9, "y", "p2")]
     with pytest.raises(Conflict, match="answered already, with another text") as refused:
@@ -141,11 +141,9 @@ def test_of_answers_that_come_at_once_one_is_taken_and_the_same_is_no_failure(be
     bench.operations.add([task(job="j")], Job("j", "acme", 0.0, {"status_url": "/x"}))
     held = bench.claimed()
     desks = [bench.another() for _ in texts]  # as several servers have
-    told: list[str] = []
     start = threading.Barrier(len(texts))
 
     def work(number: int) -> Task | Conflict:
-        desks[number].on_done = lambda done: told.append(done.id)
         start.wait()
         answer = [ANSWER[0], said(2, 2.9, texts[number], "p2")]
         try:
@@ -162,7 +160,7 @@ def test_of_answers_that_come_at_once_one_is_taken_and_the_same_is_no_failure(be
         else:
             assert isinstance(one, Conflict)
             assert "another text" in one.message
-    assert told == [held.id], "told once"
+    assert bench.told == [held.id], "told once"
 
 
 def test_what_is_kept_while_it_is_typed_does_not_get_in_the_way_of_the_answer(

@@ -15,7 +15,7 @@ from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.cascade.request import SessionRequest
 from speechpipe.config import Settings
-from speechpipe.control.rollout import Status, status_document
+from speechpipe.control.rollout import Status, documents
 from speechpipe.control.rollout import service as rollout_service
 from speechpipe.control.rollout.arm_counts import ArmCounts
 from speechpipe.control.rollout.operations import RolloutOperations, Verified
@@ -153,7 +153,7 @@ def test_a_candidate_whose_card_comes_later_here_is_waited_for(
     rollouts.start()
     other = begun_elsewhere(running, tmp_path / "elsewhere")
     until(lambda: rollouts.facts()["missing"])
-    status = status_document.status(rollouts.state, other.shown(rollouts.state), rollouts.facts())
+    status = documents.status(rollouts.state, other.shown(rollouts.state), rollouts.facts())
     assert "later@1.0.0 is not in the models folder of this server" in status["rollout"]["next"]
     assert not rollouts.failure, "the champion answers, and nothing is wrong with that"
     looks, reload = Counter[str](), service.catalogue.reload
@@ -257,7 +257,7 @@ def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
     rollout = rollouts.operations.state().rollout
     users = [name for name in (f"u{i}" for i in range(99)) if rollout is not None and rollout.arm(name) == "canary"]
     lane = service.router.lane
-    service.router.lane = RouteSnapshot(lane.champion, rollout, service.catalogue.bundle("webrtc"))
+    service.router.route_by(RouteSnapshot(lane.champion, rollout, service.catalogue.bundle("webrtc")))
     service.router._alive = lambda _: True
     arm = service.router.pin(users[0])
     assert arm.choose("default").bundle.name == "webrtc"

@@ -52,13 +52,12 @@ def test_probes_are_pinned_once_and_then_compared_stage_by_stage(
     well = probed(service, monkeypatch)
     assert [record.outcome for record in well] == ["ok"] * len(CLIPS)
     healthy = service.champion
-    service.router.lane = RouteSnapshot(
-        service.catalogue.changed(healthy, {"vad.pre_roll_s": 0.0, "vad.padding_s": 0.0})
-    )
+    short = service.catalogue.changed(healthy, {"vad.pre_roll_s": 0.0, "vad.padding_s": 0.0})
+    service.router.route_by(RouteSnapshot(short))
     cut = probed(service, monkeypatch)
     assert {record.measures["vad.probe_differs"] for record in cut} == {1.0}
     assert {record.measures["asr.probe_differs"] for record in cut} == {0.0}, "judged on its golden input"
-    service.router.lane = RouteSnapshot(service.catalogue.changed(healthy, {"asr.empty_below_level": 2.0}))
+    service.router.route_by(RouteSnapshot(service.catalogue.changed(healthy, {"asr.empty_below_level": 2.0})))
     deaf = probed(service, monkeypatch)
     assert {record.measures["vad.probe_differs"] for record in deaf} == {0.0}
     assert {record.measures["asr.probe_differs"] for record in deaf} == {1.0}
@@ -67,7 +66,8 @@ def test_probes_are_pinned_once_and_then_compared_stage_by_stage(
 
 def test_a_probe_that_is_lost_says_nothing_of_the_recognizer(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     probed(service, monkeypatch)
-    service.router.lane = RouteSnapshot(service.catalogue.changed(service.champion, {"asr.crash_above_level": 0.0}))
+    broken = service.catalogue.changed(service.champion, {"asr.crash_above_level": 0.0})
+    service.router.route_by(RouteSnapshot(broken))
     lost = probed(service, monkeypatch)
     assert {record.outcome for record in lost} == {"worker_crash"}
     assert all("asr.probe_differs" not in record.measures for record in lost)

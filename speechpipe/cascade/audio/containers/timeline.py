@@ -47,6 +47,14 @@ class Timeline:
     _held_frames: int = 0
     _held_at: float = 0.0
 
+    def limit_gaps(self, longest_s: float) -> None:
+        """Believe no gap that is longer than so many seconds."""
+        self.longest_gap_s = longest_s
+
+    def skip(self, frames: int) -> None:
+        """Count frames that were given out before and are not fed again."""
+        self.frames += frames
+
     def feed(self, at_s: float | None, samples: Samples) -> list[Samples]:
         """Return what can be given out: (frames, channels) pieces. `at_s` is the stamp of the first frame, if any."""
         out: list[Samples] = []

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from speechpipe.control.rollout import documents
 from speechpipe.control.rollout import plan as plans
-from speechpipe.control.rollout import status_document
 from speechpipe.control.rollout.operations import RolloutOperations
 from speechpipe.control.rollout.service import RolloutService
 from speechpipe.control.rollout.speech_guards import GUARDS
@@ -60,7 +60,7 @@ def router(service: Service, rollouts: RolloutService) -> APIRouter:
     def panel() -> Response:
         found = _shown(rollouts)
         with rollouts.locked():
-            lines = [status_document.entry(entry) for entry in rollouts.operations.history(20)]
+            lines = [documents.entry(entry) for entry in rollouts.operations.history(20)]
         return HTMLResponse(health_page.rollout_panel(found, lines))
 
     @routes.get("/history")
@@ -68,7 +68,7 @@ def router(service: Service, rollouts: RolloutService) -> APIRouter:
     def history() -> dict[str, Any]:
         """List changes of the route, newest first, with their actors and evidence."""
         with rollouts.locked():
-            return {"history": [status_document.entry(entry) for entry in rollouts.operations.history()]}
+            return {"history": [documents.entry(entry) for entry in rollouts.operations.history()]}
 
     @routes.get("/plan")
     @access(Role.READER, 404)
@@ -108,7 +108,7 @@ def _shown(rollouts: RolloutService) -> dict[str, Any]:
         state = rollouts.operations.state()
         facts = rollouts.facts()
         facts["failure"] = shown_failure(str(facts["failure"]))
-        return status_document.status(state, rollouts.operations.shown(state), facts)
+        return documents.status(state, rollouts.operations.shown(state), facts)
 
 
 def _do(rollouts: RolloutService, act: Callable[[RolloutOperations], object]) -> dict[str, Any]:

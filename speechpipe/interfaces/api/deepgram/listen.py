@@ -15,7 +15,6 @@ from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Fail, Finish, Flush, LiveRequest, Message
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.stream import LiveStream
-from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
 CHANNEL = "listen"
 MAX_TEXT = 64 * 1024
@@ -53,7 +52,6 @@ class ListenClient:
         session_id = new_session_id()
         pin = self._service.pin(tenant, user(self._socket), session_id)
         choice = pin.choose(query.model, changes)
-        asked = TranscriptionRequest(choice.bundle, language=query.language)
         request = LiveRequest(
             bundle=choice.bundle,
             wire=query.wire,
@@ -61,7 +59,7 @@ class ListenClient:
             interim=query.interim_results,
             language=query.language,
             tenant=tenant,
-            notices=(*notices, *asked.notices),
+            notices=tuple(notices),
             id=session_id,
             arm=choice.arm,
             route=choice.route,

@@ -26,7 +26,7 @@ from speechpipe.serving.live import (
 )
 from speechpipe.serving.routing import Assignment
 from speechpipe.serving.transcription import documents
-from speechpipe.types import FAILURES, NullCause
+from speechpipe.types import FAILURES, Bundle, NullCause
 
 INPUT = "input_audio_buffer"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
@@ -59,10 +59,19 @@ class Realtime:
         self._committed_s = 0.0  # audio up to here belongs to an item, or was cleared
         self._silent_items = itertools.count(1)
 
-    def begun(self, data: bytes) -> None:
-        """Detect a container in the first bytes of audio."""
+    def offered(self, data: bytes) -> None:
+        """Note audio that the client has put into its buffer."""
         if self.contained is None and data:
             self.contained = container(data, certain=True) is not None
+        self.since_commit += len(data)
+
+    def emptied(self) -> None:
+        """Note that the buffer was committed or cleared."""
+        self.since_commit = 0
+
+    def changed(self, session: Session, bundle: Bundle) -> None:
+        """Note what the client has set the session to, and the bundle that answers it."""
+        self.session, self.bundle = session, bundle
 
     def render(self, event: Event) -> list[Message]:
         """Return the messages for an event."""

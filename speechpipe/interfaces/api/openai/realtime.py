@@ -88,20 +88,20 @@ class RealtimeClient:
         self.stream = self._hub.open(request, self._dialect)
 
     def _request(self) -> LiveRequest:
-        asked = self._session.asked(self._pin)
+        choice, transcription = self._session.choice(self._pin), self._session.transcription
         return LiveRequest(
-            bundle=asked.bundle,
+            bundle=choice.bundle,
             wire=self._session.wire,
             channel=CHANNEL,
             manual=self._session.manual,
-            language=asked.language,
-            prompt=asked.prompt,
+            language=transcription.language,
+            prompt=transcription.prompt,
             tenant=self._tenant,
-            notices=(*self._session.notices, *asked.notices),
+            notices=tuple(self._session.notices),
             id=self._id,
-            arm=asked.arm,
-            route=asked.route,
-            terms=self._service.terms(self._tenant, asked.bundle),
+            arm=choice.arm,
+            route=choice.route,
+            terms=self._service.terms(self._tenant, choice.bundle),
         )
 
     def headers(self) -> Mapping[str, str]:
@@ -170,13 +170,12 @@ class RealtimeClient:
         match event.get("type"):
             case "input_audio_buffer.append":
                 for piece in audio:
-                    self._dialect.begun(piece)
-                    self._dialect.since_commit += len(piece)
+                    self._dialect.offered(piece)
                     self.stream.offer(piece)
             case "input_audio_buffer.commit":
                 self._commit()
             case "input_audio_buffer.clear":
-                self._dialect.since_commit = 0
+                self._dialect.emptied()
                 self.stream.command(Clear())
             case "session.update":
                 self._update(event.get("session"))
@@ -189,7 +188,7 @@ class RealtimeClient:
             held_ms, least_ms = 1000 * held / bytes_per_s, 1000 * MIN_COMMIT_S
             message = f"the buffer holds {held_ms:.0f} ms of audio; a commit needs {least_ms:.0f} ms"
             raise BadInput(message, cause="input_audio_buffer_commit_empty")
-        self._dialect.since_commit = 0
+        self._dialect.emptied()
         self.stream.command(Flush())
 
     def _update(self, changes: Any) -> None:
@@ -206,8 +205,8 @@ class RealtimeClient:
                 raise InvalidParameter(text, param="session.audio.input", cause="session_in_use")
             self._session = new
             self.stream.command(Restart(replace(self._request(), id=self.stream.id)))
-        self._session = self._dialect.session = new
-        self._dialect.bundle = bundle
+        self._session = new
+        self._dialect.changed(new, bundle)
         self.stream.command(Change(bundle, new.manual))
         self._put(self.greeting("session.updated"))
 

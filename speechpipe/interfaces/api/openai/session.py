@@ -10,7 +10,6 @@ from speechpipe.errors import InvalidParameter
 from speechpipe.interfaces.api.openai.form import ServerVad, as_parameter
 from speechpipe.serving.assignment import Choice
 from speechpipe.serving.routing import Assignment
-from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 from speechpipe.types import Notice
 
 PCM_RATE_HZ = 24_000
@@ -94,6 +93,11 @@ class Session(_Part):
         reduction = Notice("parameter_ignored", "noise_reduction was not honoured")
         return [reduction] if self.input.noise_reduction else []
 
+    @property
+    def transcription(self) -> Transcription:
+        """What is asked of the recognizer."""
+        return self.input.transcription or Transcription()
+
     def choice(self, pin: Assignment) -> Choice:
         """Return the bundle and arm for this session, with its parameters.
 
@@ -102,20 +106,7 @@ class Session(_Part):
             InvalidParameter: a parameter is out of bounds.
         """
         detection = self.input.turn_detection
-        transcription = self.input.transcription or Transcription()
-        return pin.choose(transcription.model or "default", detection.changes() if detection else None)
-
-    def asked(self, pin: Assignment) -> TranscriptionRequest:
-        """Return the transcription request for this session."""
-        transcription = self.input.transcription or Transcription()
-        choice = self.choice(pin)
-        return TranscriptionRequest(
-            choice.bundle,
-            language=transcription.language,
-            prompt=transcription.prompt,
-            arm=choice.arm,
-            route=choice.route,
-        )
+        return pin.choose(self.transcription.model or "default", detection.changes() if detection else None)
 
     def updated(self, changes: Any) -> "Session":
         """Return this session with the given parts replaced; parts that are not named stay unchanged.

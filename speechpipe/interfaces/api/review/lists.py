@@ -14,7 +14,7 @@ from speechpipe.control.review.exchange import AudioOf, Outcome, exported, impor
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api.access import Body, Role, access, also
 from speechpipe.interfaces.api.bodies import read_json_list
-from speechpipe.interfaces.api.review.access import ReviewContext, context_of
+from speechpipe.interfaces.api.review.tasks import ReviewContext, context_of
 from speechpipe.serving.engine import Service
 
 

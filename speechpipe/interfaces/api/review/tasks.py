@@ -1,5 +1,6 @@
 """HTTP routes of one review task: claim, audio, draft of the answer, answer."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -7,18 +8,47 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from speechpipe.control.review import TaskState
-from speechpipe.control.review.service import reviewing_of
-from speechpipe.control.review.tasks import read_answer
-from speechpipe.foundation.storage.database import translating_store_errors
+from speechpipe.control.review import documents as review_documents
+from speechpipe.control.review.service import ReviewService, reviewing_of
+from speechpipe.control.review.task_repository import Reviewer
+from speechpipe.control.review.tasks import Task
 from speechpipe.interfaces.api import auth
 from speechpipe.interfaces.api.access import Body, Role, access, also
-from speechpipe.interfaces.api.review.access import ReviewContext, context_of
 from speechpipe.serving.engine import Service
 
 MOST_STEP_S = 3600.0
 
 Id = Annotated[str, Path(max_length=64)]
 Seconds = Annotated[float, Field(ge=0, le=MOST_STEP_S, allow_inf_nan=False)]
+
+
+class ReviewContext:
+    """The reviewer of a request with the review service."""
+
+    def __init__(self, reviewing: ReviewService, who: Reviewer) -> None:
+        self.reviewing = reviewing
+        self.who = who
+
+    def task(self, id_: str) -> Task:
+        """Return a task that this reviewer may see; see `ReviewOperations.task` for errors."""
+        return self.reviewing.operations.task(id_, self.who)
+
+    def shown(self, task: Task) -> dict[str, Any]:
+        """Return a task as the reviewer sees it."""
+        return review_documents.task(task, self.reviewing.policy_cache.policy(task.tenant).doubt)
+
+    def row(self, task: Task) -> dict[str, Any]:
+        """Return a task as a row of a list; `audio_here`: whether this server has its audio."""
+        return review_documents.row(task) | {"audio_here": self.reviewing.audio.path(task.id) is not None}
+
+
+def context_of(service: Service) -> Callable[..., ReviewContext]:
+    """Return the dependency that gives routes the context."""
+
+    def context(request: Request) -> ReviewContext:
+        return ReviewContext(reviewing_of(service), request.state.who)
+
+    return context
 
 
 class _Body(BaseModel):
@@ -69,34 +99,27 @@ def router(service: Service) -> APIRouter:
     @access(Role.REVIEWER, 404, 409, 503)
     def task(id_: Id, lease: Annotated[str, Query(max_length=64)], mine: Mine) -> dict[str, Any]:
         """Return a task to the holder of its lease."""
-        with translating_store_errors():
-            return mine.shown(mine.reviewing.operations.queue.held(mine.task(id_), lease))
+        return mine.shown(mine.reviewing.operations.held(id_, mine.who, lease))
 
     @routes.post("/{id_}/renew")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.ANSWER)
     def renew(id_: Id, body: Renewal, mine: Mine) -> dict[str, Any]:
         """Extend a lease, and store the draft of the answer."""
-        found = mine.task(id_)
-        work = None if body.segments is None else read_answer(found, body.segments, whole=False)
-        with translating_store_errors():
-            return {"leased_until": mine.reviewing.operations.queue.renew(id_, body.lease, work, body.step_s)}
+        until = mine.reviewing.operations.renew(id_, mine.who, body.lease, body.segments, body.step_s)
+        return {"leased_until": until}
 
     @routes.post("/{id_}/release")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
     def release(id_: Id, body: Held, mine: Mine) -> dict[str, Any]:
         """Return a task to the queue."""
-        mine.task(id_)
-        with translating_store_errors():
-            mine.reviewing.operations.queue.release(id_, body.lease)
+        mine.reviewing.operations.release(id_, mine.who, body.lease)
         return {"state": TaskState.OPEN}
 
     @routes.post("/{id_}/skip")
     @access(Role.REVIEWER, 404, 409, 503, body=Body.JSON)
     def skip(id_: Id, body: Skip, mine: Mine) -> dict[str, Any]:
         """Skip a task that the reviewer cannot do."""
-        mine.task(id_)
-        with translating_store_errors():
-            found = mine.reviewing.operations.queue.skip(id_, body.lease, body.reason, body.note)
+        found = mine.reviewing.operations.skip(id_, mine.who, body.lease, body.reason, body.note)
         mine.reviewing.counts[f"skipped_{body.reason}"] += 1
         if found.state.over:
             mine.reviewing.callbacks.wake()
