@@ -266,7 +266,7 @@ class ShadowService:
         the priority of all threads: one that gave way while it held Python's lock would hold up everybody.
         """
         speed = self._service.settings.shadow_speed
-        if speed and any(status.active for status in self._service.fleet.statuses().values()):
+        if speed and any(status.active for status in self._service.pools.statuses().values()):
             time.sleep(BLOCK / SAMPLE_RATE_HZ / speed)
 
     def _leave_records(
