@@ -45,7 +45,7 @@ class ClientRequest:
     """
 
     bundle: Bundle
-    channel: str = field(kw_only=True)  # the interface it came through: upload | listen | realtime | cli
+    channel: str = field(kw_only=True)  # the interface: upload | listen | realtime | cli
     language: str | None = field(default=None, kw_only=True)
     prompt: str | None = field(default=None, kw_only=True)
     tenant: str = field(default="", kw_only=True)
@@ -55,19 +55,19 @@ class ClientRequest:
     terms: EffectivePolicy = field(default=NOT_FOLLOWED, kw_only=True)
 
     def session_ids(self, sessions: int) -> list[str]:
-        """Return the ids of its sessions, of which there are so many."""
+        """Return the ids of the request's sessions; `sessions` is their number."""
         return [self.id] if sessions == 1 else [f"{self.id}-c{number}" for number in range(sessions)]
 
     @property
     def not_honoured(self) -> list[Notice]:
-        """What was asked and this bundle cannot honour."""
+        """Notices about parameters that this bundle does not support."""
         notices = []
-        spoken = self.bundle.languages
-        if self.language and "*" not in spoken and self.language.lower().split("-")[0] not in spoken:
-            message = f"{self.bundle.name} knows {', '.join(spoken)}; language {self.language!r} was not honoured"
+        known = self.bundle.languages
+        if self.language and "*" not in known and self.language.lower().split("-")[0] not in known:
+            message = f"{self.bundle.name} supports {', '.join(known)}; language {self.language!r} was ignored"
             notices.append(Notice("language_not_supported", message))
         if self.prompt:
-            notices.append(Notice("prompt_ignored", f"{self.bundle.name} takes no prompt"))
+            notices.append(Notice("prompt_ignored", f"{self.bundle.name} does not support prompts"))
         return notices
 
 
