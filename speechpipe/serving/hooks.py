@@ -14,7 +14,7 @@ from speechpipe.types import Bundle, Utterance
 
 @dataclass(frozen=True)
 class CompletedSession:
-    """A session that is over, and what the machine heard in it (nothing, if it was not asked)."""
+    """A completed session with its utterances; `bundle` is None if no recognizer was used (`human_only`)."""
 
     id: str
     tenant: str
