@@ -62,7 +62,7 @@ def decode(clips: Sequence[Clip], files: Sequence[ModelFile]) -> list[Errors]:
     recognizer = load_recognizer("pocketsphinx", files, **options)
     found = []
     for text, samples in clips:
-        stream = recognizer.open(DecodeOptions(whole=True))
+        stream = recognizer.open(DecodeOptions(offline=True))
         stream.feed(samples)
         found.append(word_errors(text, stream.finish().text))
     return found

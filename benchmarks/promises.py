@@ -53,7 +53,7 @@ def heard(manifests: list[Path], bundle: str) -> Answers:
             for clip in read_manifest(manifest):
                 if not clip.text:
                     continue
-                session = service.session(service.champion, SessionRequest(DecodeOptions(whole=True)))
+                session = service.session(service.champion, SessionRequest(DecodeOptions(offline=True)))
                 utterances = [*session.feed(clip.samples), *session.finish()]
                 while not session.done:
                     utterances += session.wait()

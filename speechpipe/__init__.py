@@ -1,4 +1,4 @@
-"""speechpipe: a VAD -> ASR cascade that tells the truth about each of its stages."""
+"""speechpipe: a speech recognition service (VAD, then ASR) that monitors each of its stages."""
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""The composition root: a service with everything around it that a server wants."""
+"""The composition root: builds the service with its store, its reviews and its monitoring."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 from speechpipe.config import Settings
 from speechpipe.serving.engine import Service
 
-if TYPE_CHECKING:  # what these need is loaded when it is used
+if TYPE_CHECKING:  # imported at first use, for a fast start of the command line
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.training.operations import TrainingOperations
     from speechpipe.foundation.storage.writer import Store
 
 
 def build(settings: Settings, *, live: bool = False) -> Service:
-    """Return a service that is not started, with its store and with what watches it."""
+    """Return a service, not yet started, with its store, review service and monitoring.
+
+    Args:
+        settings: the server's settings.
+        live: also make the worker pool for live audio.
+    """
     # SQLAlchemy is a third of the time the command line takes to start.
     from speechpipe.control.review.demotion import DemotionSink
     from speechpipe.control.review.service import ReviewService
@@ -40,20 +45,21 @@ def training_operations(
     rollouts: "Callable[[Callable[[RolloutOperations], object]], object]",
     store: "Store | None" = None,
 ) -> "TrainingOperations":
-    """Return what is done with trainings, for servers and for the command line.
+    """Return the operations on trainings, for a server or the command line.
 
-    They work in `retrain` of the state directory, and cards go into the service's own models.
+    Training jobs work in the folder `retrain` of the state directory. Cards of new versions are written to the
+    service's own models folder.
 
     Args:
-        service: whose settings and catalogue count.
-        rollouts: calls what it is given with the operations on rollouts, under their owner's lock.
-        store: where the jobs are; the service's own if it has one.
+        service: gives settings, catalogue and clock.
+        rollouts: calls its argument with the rollout operations, under their owner's lock.
+        store: where the jobs are stored. None: the service's store, which must then exist.
     """
     from speechpipe.control.rollout.speech_guards import GUARDS
     from speechpipe.control.training.operations import Places, TrainingOperations
 
     store = store or service.store
-    assert store is not None, "trainings live in the store"
+    assert store is not None, "training jobs need a store"
     settings = service.settings
     places = Places(settings.state_dir / "retrain", settings.own_models_dir, settings.state_dir / "reviews")
     return TrainingOperations(store, service.catalogue, places, rollouts, dict(GUARDS.rates), service.clock)

@@ -13,26 +13,26 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from speechpipe.errors import BadInput, said
+from speechpipe.errors import BadInput, reason_of
 from speechpipe.foundation.state_files import make_folder
 
 PREFIX = "SPEECHPIPE_"
 
 LARGEST = 1e15
-"""Of a number: bytes of a disk are fewer, and no wait is longer."""
+"""Largest absolute value of a numeric setting; larger ones are typing mistakes."""
 
 NO_SETTINGS = {"KEY", "FUZZ", "BENCH_DATA"}
-"""Names that begin with `SPEECHPIPE_` and are read by somebody else: a flag's variable, tests, benchmarks."""
+"""Variables with our prefix that are not settings: read by a command-line flag, the tests and the benchmarks."""
 
 OF_OTHERS = re.compile(r"TEST_\w+|(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
-"""Of the tests; and what Kubernetes puts into every container of a namespace with a Service named `speechpipe...`."""
+"""Variables of the tests, and those that Kubernetes sets in a namespace with a Service named `speechpipe...`."""
 
 KUBERNETES_PORT = "tcp://"
-"""How the value begins that Kubernetes gives to `SPEECHPIPE_PORT` where a Service is named `speechpipe`."""
+"""Prefix of the value that Kubernetes gives to `SPEECHPIPE_PORT` if a Service is named `speechpipe`."""
 
 
 def _items(value: object) -> object:
-    """Read a list out of the environment: JSON where it begins with a bracket, else items between commas."""
+    """Parse a list from an environment variable: JSON if it begins with `[`, else items separated by commas."""
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -42,7 +42,7 @@ def _items(value: object) -> object:
         except ValueError as error:
             raise ValueError(f"not a JSON list ({error}); or write the items with commas between them") from None
     if text.startswith(("{", '"')):
-        raise ValueError("not a list; write the items with commas between them, or a JSON list")
+        raise ValueError("not a list; write items separated by commas, or a JSON list")
     return [item.strip() for item in text.split(",")] if text else []
 
 
@@ -53,7 +53,7 @@ def _complete(items: list[str]) -> list[str]:
 
 
 def _keys(value: object) -> object:
-    """Refuse a list of keys that was set and holds nothing: it would let everybody in."""
+    """Refuse a list of keys that is set but empty: it would switch authentication off unnoticed."""
     if isinstance(value, str) and not value.strip():
         raise ValueError("set, but empty; unset it, or write [] for no keys")
     return value
@@ -61,7 +61,7 @@ def _keys(value: object) -> object:
 
 def _sendable(items: list[str]) -> list[str]:
     if any(not re.fullmatch(r"[!-~]+", item) for item in items):
-        raise ValueError("a key may have letters, digits and marks of ASCII only: it travels in a header")
+        raise ValueError("a key is sent in a header: only printable ASCII characters without spaces are allowed")
     return items
 
 
@@ -74,12 +74,12 @@ def _store(url: str) -> str:
 
 
 def _parts(url: str) -> SplitResult:
-    """Return the parts of a URL that has a host, or none that could be wrong."""
+    """Return the parts of a URL; ValueError if it cannot be parsed or its port is not a number."""
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises where it is no number
+        parts.port  # noqa: B018 - raises if it is not a number
     except ValueError as error:
-        raise ValueError(f"no URL: {str(error).lower()}") from None
+        raise ValueError(f"not a URL: {str(error).lower()}") from None
     return parts
 
 
@@ -93,27 +93,27 @@ def _origins(items: list[str]) -> list[str]:
     for item in items:
         parts = _parts(item)
         if item != "*" and (not parts.scheme or not parts.hostname or parts.path not in ("", "/") or parts.query):
-            raise ValueError(f"{item!r} is no origin: scheme://host or scheme://host:port, or *")
+            raise ValueError(f"{item!r} is not an origin: scheme://host or scheme://host:port, or *")
     return items
 
 
 def _file(path: Path | None) -> Path | None:
-    if path is not None and not _asked(path, path.is_file):
+    if path is not None and not _checked(path, path.is_file):
         raise ValueError(f"there is no file {path}")
     return path
 
 
 def _folder(path: Path | None) -> Path | None:
-    if path is not None and _asked(path, path.exists) and not path.is_dir():
+    if path is not None and _checked(path, path.exists) and not path.is_dir():
         raise ValueError(f"{path} is not a folder")
     return path
 
 
-def _asked(path: Path, question: Callable[[], bool]) -> bool:
+def _checked(path: Path, check: Callable[[], bool]) -> bool:
     try:
-        return question()
-    except OSError as error:  # a name that is too long, a loop of links
-        raise ValueError(f"{path} cannot be looked up: {said(error)}") from None
+        return check()
+    except OSError as error:  # for example a name that is too long, or a loop of links
+        raise ValueError(f"{path} cannot be looked up: {reason_of(error)}") from None
 
 
 def _lower(value: object) -> object:
@@ -121,7 +121,7 @@ def _lower(value: object) -> object:
 
 
 Items = Annotated[list[str], NoDecode, AfterValidator(_complete), BeforeValidator(_items)]
-"""A list of texts: `a,b` or `["a", "b"]`."""
+"""A list of strings, written `a,b` or `["a", "b"]`."""
 
 Keys = Annotated[
     list[str],
@@ -134,176 +134,171 @@ Keys = Annotated[
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. Durations in seconds, sizes in bytes unless the name says more."""
+    """All settings of a server, frozen. Durations are in seconds and sizes in bytes unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
-    insecure: bool = Field(
-        False, description="Serve on an address that is not loopback although there are no API keys."
-    )
+    insecure: bool = Field(False, description="Allow serving on an address other than loopback without API keys.")
     allowed_hosts: Items = Field(
         default_factory=list,
-        description="Host names that requests may carry besides loopback, addresses and names without a dot; "
-        "`.example.com` means all below it, `*` any.",
+        description="Host names that requests may carry besides loopback, IP addresses and names without a dot. "
+        "`.example.com` = all of its subdomains, `*` = any.",
     )
     allowed_origins: Annotated[Items, AfterValidator(_origins)] = Field(
         default_factory=list,
-        description="Origins (`https://app.example.com`) whose pages may send requests and open websockets, "
-        "besides this server's own; `*` = any.",
+        description="Origins (`https://app.example.com`) besides this server's own whose pages may send requests "
+        "and open websockets. `*` = any.",
     )
     root_path: str = Field(
         "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Prefix under which a proxy serves this server."
     )
     max_connections: int = Field(
-        0, ge=0, description="Open connections; 0 = LIVE_MAX_SESSIONS + 1000, or what the limit of open files allows."
+        0, ge=0, description="Open connections; 0 = LIVE_MAX_SESSIONS + 1000, within the limit of open files."
     )
-    max_connections_per_address: int = Field(0, ge=0, description="Open connections of one client address; 0 = all.")
-    header_timeout_s: float = Field(10.0, gt=0, description="For the head of a request to arrive.")
-    body_timeout_s: float = Field(30.0, gt=0, description="For the body of any request but an upload to arrive.")
-    send_timeout_s: float = Field(60.0, gt=0, description="Without progress while a client is sent an answer.")
+    max_connections_per_address: int = Field(0, ge=0, description="Open connections of one address; 0 = no limit.")
+    header_timeout_s: float = Field(10.0, gt=0, description="Time for the head of a request to arrive.")
+    body_timeout_s: float = Field(30.0, gt=0, description="Time for the body of a request to arrive; not of an upload.")
+    send_timeout_s: float = Field(60.0, gt=0, description="Time without progress while a response is sent.")
 
-    bundle: str = Field("default", description="The champion: what `default` and `whisper-1` mean.")
+    bundle: str = Field("default", description="The champion: the bundle that `default` and `whisper-1` stand for.")
     preload: Items = Field(
         default_factory=list, description="Bundles loaded before the server is ready; empty = the champion."
     )
     models_dir: Annotated[Path | None, AfterValidator(_folder)] = Field(
         None,
-        description="Cards and weights of your own, beside the package's; empty = `models` in the state directory.",
+        description="Folder of your own cards and weights, beside the package's; empty = `models` in STATE_DIR.",
     )
 
     workers: int = Field(0, ge=0, le=256, description="Recognizer processes; 0 = one per CPU core.")
-    worker_nice: int = Field(10, ge=0, le=19, description="Uploads give way to live audio and to the event loop.")
-    worker_max_jobs: int = Field(2000, ge=0, description="Segments before a worker is replaced; 0 = never.")
-    worker_max_rss_mb: int = Field(1500, ge=0, description="Memory before a worker is replaced; 0 = never.")
-    segment_timeout_s: float = Field(60.0, gt=0)
-    segment_attempts: int = Field(3, ge=1, le=10, description="Workers one segment may lose before it fails.")
-    start_timeout_s: float = Field(60.0, gt=0)
+    worker_nice: int = Field(10, ge=0, le=19, description="Nice value of upload workers: live audio goes first.")
+    worker_max_jobs: int = Field(2000, ge=0, description="Segments after which a worker is replaced; 0 = never.")
+    worker_max_rss_mb: int = Field(1500, ge=0, description="MiB of memory above which a worker is replaced; 0 = never.")
+    segment_timeout_s: float = Field(60.0, gt=0, description="Time for one segment to be decoded.")
+    segment_attempts: int = Field(3, ge=1, le=10, description="Workers that one segment may lose before it fails.")
+    start_timeout_s: float = Field(60.0, gt=0, description="Time for a worker process to start and to load.")
     worker_wait_s: float = Field(
-        30.0,
-        gt=0,
-        description="Segments wait so long for a worker while none can be started; then they end without text.",
+        30.0, gt=0, description="Time a segment waits for a worker while none can be started; then it fails."
     )
-    drain_timeout_s: float = Field(30.0, ge=0, description="How long running uploads may finish on SIGTERM.")
+    drain_timeout_s: float = Field(30.0, ge=0, description="Time for running uploads to finish after SIGTERM.")
 
     live_workers: int = Field(0, ge=0, le=256, description="Processes for live audio; 0 = one per CPU core.")
-    live_worker_nice: int = Field(2, ge=0, le=19)
-    live_worker_max_rss_mb: int = Field(4000, ge=0, description="As worker_max_rss_mb; each holds many segments.")
+    live_worker_nice: int = Field(2, ge=0, le=19, description="Nice value of the live workers.")
+    live_worker_max_rss_mb: int = Field(4000, ge=0, description="As WORKER_MAX_RSS_MB; each holds many segments.")
     live_slots: int = Field(64, ge=1, le=1024, description="Segments that one live worker holds at once.")
-    live_warm_streams: int = Field(2, ge=1, description="Segments each live worker is ready for from the start.")
-    live_max_sessions: int = Field(1000, ge=1, description="Whatever the measured load says.")
+    live_warm_streams: int = Field(2, ge=1, description="Segments each live worker is warmed up for at its start.")
+    live_max_sessions: int = Field(1000, ge=1, description="Most live sessions, whatever the measured load is.")
     live_max_per_key: int = Field(0, ge=0, description="Live sessions of one API key; more get 429. 0 = no limit.")
-    live_load_limit: float = Field(0.9, gt=0, description="Of the CPU cores, above which sessions are refused.")
-    live_max_speed: float = Field(4.0, ge=0, description="Audio seconds a second taken of one session; 0 = all.")
-    live_max_buffer_s: float = Field(5.0, ge=0.2, description="Received of one session and not worked on.")
+    live_load_limit: float = Field(0.9, gt=0, description="Share of the CPU cores above which sessions are refused.")
+    live_max_speed: float = Field(4.0, ge=0, description="Seconds of audio per second taken from a session; 0 = all.")
+    live_max_buffer_s: float = Field(5.0, ge=0.2, description="Unprocessed audio of a session, before reading pauses.")
     live_max_held_bytes: int = Field(
         32 * 2**20, gt=0, description="Messages and audio held for all sessions together, beyond 64 KiB each."
     )
-    live_pause_s: float = Field(
-        1.5, gt=0, description="Without audio, on the wall clock, before an open segment is ended."
-    )
-    live_idle_timeout_s: float = Field(10.0, gt=0, description="Without audio or KeepAlive before it is closed.")
-    live_send_timeout_s: float = Field(20.0, gt=0, description="For a client to read what it is sent.")
-    live_resume_s: float = Field(30.0, ge=0, description="How long a dropped connection may be resumed.")
+    live_pause_s: float = Field(1.5, gt=0, description="Wall-clock time without audio that ends an open segment.")
+    live_idle_timeout_s: float = Field(10.0, gt=0, description="Time without audio or KeepAlive that ends a session.")
+    live_send_timeout_s: float = Field(20.0, gt=0, description="Time for a client to read what it is sent.")
+    live_resume_s: float = Field(30.0, ge=0, description="Time in which a dropped connection can be resumed.")
 
-    max_upload_bytes: int = Field(100 * 2**20, gt=0)
-    max_audio_s: float = Field(4 * 3600.0, gt=0, description="Decoded seconds of one upload.")
-    max_pending_s: float = Field(120.0, gt=0, description="Audio of one upload waiting for a recognizer.")
-    upload_timeout_s: float = Field(600.0, gt=0, description="For the body of an upload to arrive.")
-    upload_min_rate: int = Field(
-        1024, ge=0, description="Bytes a second that the body of an upload must bring on average; 0 = any."
-    )
+    max_upload_bytes: int = Field(100 * 2**20, gt=0, description="Most bytes of one upload.")
+    max_audio_s: float = Field(4 * 3600.0, gt=0, description="Most decoded seconds of one upload.")
+    max_pending_s: float = Field(120.0, gt=0, description="Audio of one upload that may wait for a recognizer.")
+    upload_timeout_s: float = Field(600.0, gt=0, description="Time for the body of an upload to arrive.")
+    upload_min_rate: int = Field(1024, ge=0, description="Average bytes per second that an upload must reach; 0 = any.")
     max_uploads_arriving: int = Field(
         0, ge=0, description="Uploads whose bodies are still arriving; one key may hold half. 0 = 4 x MAX_UPLOADS."
     )
     max_uploads: int = Field(16, ge=1, description="Uploads in progress at once; more get 503.")
-    max_uploads_per_key: int = Field(0, ge=0, description="Of one API key; more get 429. 0 = no limit.")
+    max_uploads_per_key: int = Field(0, ge=0, description="Uploads in progress of one key; more get 429. 0 = no limit.")
 
-    api_keys: Keys = Field(default_factory=list, description="Empty = no authentication.")
+    api_keys: Keys = Field(default_factory=list, description="Keys of clients; empty = no authentication.")
     operator_keys: Keys = Field(
-        default_factory=list, description="Who may change rollouts; empty = whoever has an API key."
+        default_factory=list, description="Keys that may change rollouts; empty = every API key may."
     )
     store_url: Annotated[str, AfterValidator(_store)] = Field(
         "", description="SQLAlchemy URL; empty = sqlite in the state directory."
     )
-    store_queue: int = Field(10_000, ge=1, description="Records waiting for the store; more are counted lost.")
-    keep_records_days: float = Field(30.0, gt=0, description="Records older than this are deleted.")
-    keep_windows_days: float = Field(400.0, gt=0, description="What they were summed up to, and old alarms.")
+    store_queue: int = Field(10_000, ge=1, description="Records that wait for the store; more are counted as lost.")
+    keep_records_days: float = Field(30.0, gt=0, description="Age at which records are deleted.")
+    keep_windows_days: float = Field(400.0, gt=0, description="Age at which windows and resolved alarms are deleted.")
 
-    keep_audio_hours: float = Field(
-        0.0, ge=0, description="Audio of sessions is kept so long, for replays; 0 = not at all."
+    keep_audio_hours: float = Field(0.0, ge=0, description="Time that audio of sessions is kept for replays; 0 = not.")
+    keep_audio_share: float = Field(
+        1.0, ge=0, le=1, description="Share of the sessions whose audio is kept, if any is."
     )
-    keep_audio_share: float = Field(1.0, ge=0, le=1, description="Of the sessions, if audio is kept.")
 
     reviewer_keys: Keys = Field(
-        default_factory=list, description="Who reviews for all tenants; an API key alone reviews its own tenant's."
+        default_factory=list,
+        description="Keys of reviewers for all tenants; an API key reviews the sessions of its own tenant only.",
     )
-    keep_reviews_days: float = Field(400.0, gt=0, description="Answered reviews are kept so long.")
-    keep_review_audio_days: float = Field(30.0, gt=0, description="Audio of reviews; who has none by then expires.")
+    keep_reviews_days: float = Field(400.0, gt=0, description="Age at which answered reviews are deleted.")
+    keep_review_audio_days: float = Field(
+        30.0, gt=0, description="Age at which audio of reviews is deleted; tasks still unanswered then expire."
+    )
     callbacks: Items = Field(
         default_factory=list,
-        description="URLs that clients may have called, and all below them: scheme, host, port, first segments of "
-        "the path; empty = no calls.",
+        description="URL prefixes (scheme, host, port, first path segments) that clients may name as callbacks; "
+        "empty = no callbacks.",
     )
     default_degree: Literal["human_only", "shadow", "assist", "partial", "full"] = Field(
-        "full", description="Degree of automation of tenants for whom nobody has set one."
+        "full", description="Degree of automation of tenants without a policy of their own."
     )
     callback_networks: Items = Field(
         default_factory=list,
-        description="Networks (CIDR) beside the public ones to which host names of callbacks may lead.",
+        description="Networks (CIDR), besides public ones, to which host names of callbacks may resolve.",
     )
     signing_secret: str = Field(
         "",
-        description="Signs callbacks and the alarm webhook; empty = made once, in signing.key of the state directory.",
+        description="Signs callbacks and the alarm webhook; empty = generated once into signing.key in STATE_DIR.",
     )
 
     enterprise_tenants: Items = Field(
         default_factory=list,
-        description="Watched each for itself; everybody else is a consumer.",
+        description="Tenants that are watched one by one; all others are watched together as consumers.",
     )
-    metrics_off: Items = Field(default_factory=list, description="Metrics that are not read.")
-    false_alarms_per_day: float = Field(0.1, gt=0, description="That wake somebody, over all that is watched.")
-    false_looks_per_day: float = Field(1.0, gt=0, description="That somebody should look at in the morning.")
+    metrics_off: Items = Field(default_factory=list, description="Metrics that are not watched.")
+    false_alarms_per_day: float = Field(0.1, gt=0, description="Budget of false alarms of severity `page`, in all.")
+    false_looks_per_day: float = Field(1.0, gt=0, description="Budget of false alarms of severity `investigate`.")
     traces: bool = Field(False, description="OpenTelemetry spans (the extra `otel`), configured by OTEL_*.")
     alarm_webhook: Annotated[str, AfterValidator(_web)] = Field(
-        "", pattern=r"^(https?://.+)?$", description="Gets alarms as Alertmanager would send them."
+        "", pattern=r"^(https?://.+)?$", description="URL to which alarms are posted, in Alertmanager's webhook format."
     )
     external_url: Annotated[str, AfterValidator(_web)] = Field(
-        "", pattern=r"^(https?://\S+)?$", description="Where people reach this server; links in alarms begin with it."
+        "", pattern=r"^(https?://\S+)?$", description="Public URL of this server; links in alarms begin with it."
     )
 
     probes: Annotated[Path | None, AfterValidator(_file)] = Field(
-        None, description="Manifest of recordings that are sent through the cascade as probes."
+        None, description="Manifest of recordings to send through the cascade as probes; empty = none."
     )
     probe_every_s: float = Field(300.0, gt=0, description="Seconds between two rounds of probes.")
 
     shadow_speed: float = Field(
-        0.5, ge=0, description="Audio seconds a second that shadow hears while others are served; 0 = all it can."
+        0.5, ge=0, description="Seconds of audio per second that shadow decodes while sessions run; 0 = no limit."
     )
 
     retrain_policy: Annotated[Path | None, AfterValidator(_file)] = Field(
-        None, description="TOML that says when something is retrained by itself; empty = by hand only."
+        None, description="TOML file with the policy of automatic retraining; empty = by hand only."
     )
 
     state_dir: Annotated[Path, AfterValidator(_folder)] = Path("var")
 
     @field_validator("*")
     @classmethod
-    def _imaginable(cls, value: object) -> object:
+    def _within_bounds(cls, value: object) -> object:
         if isinstance(value, int | float) and abs(value) > LARGEST:
-            raise ValueError(f"more than {LARGEST:g} is a mistake")
+            raise ValueError(f"must not be more than {LARGEST:g}")
         return value
 
     @property
     def own_models_dir(self) -> Path:
-        """Where cards and weights are that did not come with the package."""
+        """Folder of cards and weights that did not come with the package."""
         return self.models_dir or self.state_dir / "models"
 
     @property
     def cores(self) -> int:
-        """The cores this process may use, not those of the machine: a container may own two of sixty-four."""
+        """CPU cores that this process may use, which can be fewer than the machine has (containers, taskset)."""
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
@@ -317,39 +312,39 @@ class Settings(BaseSettings):
         return self.live_workers or self.cores
 
     def tenant_class(self, tenant: str) -> str:
-        """How fast a tenant's data changes: `consumer` or `enterprise`."""
+        """Return how a tenant's data is expected to change: `consumer` (slowly) or `enterprise` (abruptly)."""
         return "enterprise" if tenant in self.enterprise_tenants else "consumer"
 
     @property
     def record_store_url(self) -> str:
-        """Where records go."""
+        """SQLAlchemy URL of the store: STORE_URL, or a SQLite file in the state directory."""
         return self.store_url or f"sqlite:///{self.state_dir / 'speechpipe.db'}"
 
     @property
     def preloaded_bundles(self) -> tuple[str, ...]:
-        """Bundles that must be warm before the server says it is ready."""
+        """Names of the bundles that are loaded before the server reports ready."""
         return tuple(dict.fromkeys([self.bundle, *self.preload]))
 
 
 def check_state_dir(settings: Settings) -> None:
-    """Make the state directory if it is not there, and try whether a file can be written in it.
+    """Create the state directory if it is missing, and check that files can be written in it.
 
     Raises:
-        BadInput: it cannot be made or written to.
+        BadInput: it cannot be created or written to.
     """
     try:
         make_folder(settings.state_dir)
         with tempfile.TemporaryFile(dir=settings.state_dir):
             pass
     except OSError as error:
-        raise BadInput(f"{PREFIX}STATE_DIR: cannot write to {settings.state_dir}: {said(error)}") from error
+        raise BadInput(f"{PREFIX}STATE_DIR: cannot write to {settings.state_dir}: {reason_of(error)}") from error
 
 
 def load(**flags: Any) -> Settings:
-    """Return the settings of the environment, with `flags` (by the name of the field) in their place.
+    """Return the settings from the environment, overridden by `flags` (field name to value).
 
     Raises:
-        BadInput: a value does not fit, or a variable is unknown; one line that names each of them.
+        BadInput: a value is invalid or a variable is unknown. The message is one line that names all of them.
     """
     try:
         wrong = list(_unknown(os.environ))
@@ -362,20 +357,20 @@ def load(**flags: Any) -> Settings:
 
 
 def _unknown(variables: Iterable[str]) -> Iterable[str]:
-    """Yield a sentence for every variable that looks like a setting and is none."""
+    """Yield a sentence for every variable with our prefix that is not a setting."""
     known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(variables):
         name = variable.upper().removeprefix(PREFIX)
         if not variable.upper().startswith(PREFIX) or name in known or name in NO_SETTINGS or OF_OTHERS.fullmatch(name):
             continue
         near = difflib.get_close_matches(name, known, 1)
-        meant = f"did you mean {PREFIX}{near[0]}?" if near else "docs/api.md lists them"
-        yield f"{variable} is no setting; {meant}"
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/api.md lists them"
+        yield f"{variable} is not a setting; {hint}"
 
 
 def _sentence(item: Any, flags: dict[str, Any]) -> str:
     name = str(item["loc"][0]) if item["loc"] else ""
-    said = str(item["msg"]).removeprefix("Value error, ")
+    message = str(item["msg"]).removeprefix("Value error, ")
     if name == "port" and str(item.get("input")).startswith(KUBERNETES_PORT):
-        said += " (Kubernetes sets it for a Service named `speechpipe`: enableServiceLinks: false)"
-    return f"--{name.replace('_', '-')}: {said}" if name in flags else f"{PREFIX}{name.upper()}: {said}"
+        message += " (Kubernetes sets it for a Service named `speechpipe`; switch it off by enableServiceLinks: false)"
+    return f"--{name.replace('_', '-')}: {message}" if name in flags else f"{PREFIX}{name.upper()}: {message}"

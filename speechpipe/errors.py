@@ -1,33 +1,33 @@
-"""The exception tree, drawn whole:
+"""The exceptions of this package, and the HTTP statuses and websocket close codes they map to.
 
 SpeechpipeError
-├── BadInput                  the caller can mend it
+├── BadInput                  the request is wrong; the caller can correct it
 │   ├── InvalidParameter      a field, query value or option is wrong
 │   ├── UnknownName           no such bundle, VAD or recognizer
 │   ├── EmptyAudio            no bytes, or bytes that hold no samples
-│   ├── UndecodableAudio      not audio that we can read
+│   ├── UndecodableAudio      not audio, or a format that cannot be read here
 │   ├── TooLarge              too many bytes, or too many decoded seconds
 │   ├── TooSlow               the upload did not arrive in time
-│   └── WrongContentType      the body is of another type than the route takes
-├── Conflict                     it cannot be done in the state that things are in
-├── NotAnswered               nobody could answer what only a person may
+│   └── WrongContentType      the route does not accept the body's content type
+├── Conflict                  the resource's state does not allow the operation
+├── NotAnswered               a person had to answer, and none could
 ├── Unauthorized              missing or wrong key
-├── Forbidden                 a page of another origin asks for something that a page may not
+├── Forbidden                 a page of another origin sent a request that is not allowed from there
 ├── Misdirected               the request names a host that this server does not answer for
-├── RateLimited               this caller has too much at once
-├── Overloaded                the server has too much at once
-├── NotReady                  models not loaded, or shutting down
-├── StoreUnavailable          the records cannot be read or written now
-├── FetchFailed               weights cannot be fetched now
+├── RateLimited               this caller has too many requests in progress
+├── Overloaded                the server has too much work
+├── NotReady                  models are not loaded yet, or the server is shutting down
+├── StoreUnavailable          the store cannot be read or written now
+├── FetchFailed               weights cannot be downloaded now
 ├── DeliveryFailed            a callback or webhook did not reach its receiver
 ├── NoSpace                   the disk is full
-├── TrainingFailed            nothing can be learnt from this: the loss is not finite
-├── ClientGone                the caller left before the answer
-└── StageFailed               a stage of the cascade broke: never shown as silence
-    └── WorkerLoadFailed      a recognizer could not be loaded
+├── TrainingFailed            a training could not produce a model
+├── ClientGone                the client closed the connection before the answer
+└── StageFailed               a stage of the cascade failed
+    └── WorkerLoadFailed      a worker could not load its recognizer
 
-`HTTP_STATUS` and `CLOSE_CODE` are the only tables from errors to HTTP statuses and websocket close codes (RFC 6455
-and its registry); a test holds that no class is missing.
+`HTTP_STATUS` maps errors to HTTP statuses, `CLOSE_CODE` to websocket close codes (RFC 6455 and its registry). There
+are no other such tables. A test checks that every class is in the first one.
 """
 
 from collections.abc import Mapping
@@ -61,14 +61,17 @@ __all__ = [
     "WorkerLoadFailed",
     "WrongContentType",
     "error_row",
-    "said",
+    "reason_of",
 ]
 
 
 class SpeechpipeError(Exception):
-    """Base of all errors that this package raises on purpose.
+    """Base of all errors that this package raises deliberately.
 
-    `cause` is a short stable word: the `code` of the error body and the label of the counter.
+    Attributes:
+        cause: a short stable word: the `code` of the error body and the label of the error counter.
+        message: one sentence for the caller.
+        param: the parameter that is wrong, if it is one.
     """
 
     cause = "internal_error"
@@ -82,13 +85,13 @@ class SpeechpipeError(Exception):
 
 
 class BadInput(SpeechpipeError):
-    """The request is at fault; sending it again unchanged fails again."""
+    """The request is wrong; sending it again unchanged fails again."""
 
     cause = "bad_input"
 
 
 class InvalidParameter(BadInput):
-    """A parameter has an unknown name, a wrong type or a value out of its bounds."""
+    """A parameter has an unknown name, a wrong type or a value out of bounds."""
 
     cause = "invalid_parameter"
 
@@ -100,13 +103,13 @@ class UnknownName(BadInput):
 
 
 class EmptyAudio(BadInput):
-    """The upload has no bytes, or decodes to no samples."""
+    """The upload has no bytes, or decodes to zero samples."""
 
     cause = "empty_audio"
 
 
 class UndecodableAudio(BadInput):
-    """The bytes are not audio in any format that can be read here."""
+    """The bytes are not audio in a supported format."""
 
     cause = "undecodable_audio"
 
@@ -118,25 +121,25 @@ class TooLarge(BadInput):
 
 
 class TooSlow(BadInput):
-    """The body of an upload did not arrive within its time."""
+    """The body of a request did not arrive within its time limit."""
 
     cause = "upload_timeout"
 
 
 class WrongContentType(BadInput):
-    """The `Content-Type` of the body is missing, or not one that the route takes."""
+    """The `Content-Type` of the body is missing, or not accepted by the route."""
 
     cause = "unsupported_content_type"
 
 
 class Conflict(SpeechpipeError):
-    """What is asked does not fit the state: a rollout is under way, none is, or somebody else was faster."""
+    """The resource's state does not allow the operation, or another caller has changed it in the meantime."""
 
     cause = "conflict"
 
 
 class NotAnswered(SpeechpipeError):
-    """An upload waited for a person in vain: its audio is gone, or several people could not do it."""
+    """An upload that a person had to answer got no answer: its audio expired, or several reviewers skipped it."""
 
     cause = "nobody_could"
 
@@ -148,26 +151,26 @@ class Unauthorized(SpeechpipeError):
 
 
 class Forbidden(SpeechpipeError):
-    """A browser says that the request comes from a page of an origin that is not allowed."""
+    """The `Origin` header names an origin that is not allowed."""
 
     cause = "origin_not_allowed"
 
 
 class Misdirected(SpeechpipeError):
-    """The `Host` header names neither this server nor anything in `ALLOWED_HOSTS` (DNS rebinding looks like this)."""
+    """The `Host` header names neither this server nor a host in `ALLOWED_HOSTS`; protects against DNS rebinding."""
 
     cause = "host_not_allowed"
 
 
 class RateLimited(SpeechpipeError):
-    """This caller has as many requests in progress as one caller may have."""
+    """This caller already has its maximum of requests in progress."""
 
     cause = "rate_limit_exceeded"
     retry_after_s = 1.0
 
 
 class Overloaded(SpeechpipeError):
-    """The server has as much work as it can finish in time."""
+    """The server already has as much work as it can finish in time."""
 
     cause = "overloaded"
 
@@ -184,45 +187,45 @@ class NotReady(SpeechpipeError):
 
 
 class StoreUnavailable(SpeechpipeError):
-    """The store of records cannot be read or written now; transcription goes on without it."""
+    """The store cannot be read or written now; transcription continues without it."""
 
     cause = "store_unavailable"
     retry_after_s = 5.0
 
 
 class FetchFailed(SpeechpipeError):
-    """Weights cannot be fetched now; what came is kept, and the next attempt goes on from there."""
+    """Weights cannot be downloaded now. The part that arrived is kept, and the next attempt resumes there."""
 
     cause = "fetch_failed"
 
 
 class DeliveryFailed(SpeechpipeError):
-    """A POST to a receiver of callbacks or alarms failed; never the answer to a client's request."""
+    """A POST to a receiver of callbacks or alarms failed. Never returned to a client."""
 
     cause = "delivery_failed"
 
 
 class TrainingFailed(SpeechpipeError):
-    """A training came to nothing; what it was trained from is as it was."""
+    """A training could not produce a model, for example because its loss is not finite. The old model is unchanged."""
 
     cause = "training_failed"
 
 
 class NoSpace(SpeechpipeError):
-    """There is no room on the disk: for an upload (smaller ones stay in memory and are taken), or for a checkpoint."""
+    """The disk has no room for an upload or a checkpoint. Small uploads stay in memory and are still accepted."""
 
     cause = "no_space"
     retry_after_s = 60.0
 
 
 class ClientGone(SpeechpipeError):
-    """The caller hung up; what was in progress is dropped and counted."""
+    """The client closed the connection; its work in progress is cancelled and counted."""
 
     cause = "client_gone"
 
 
 class StageFailed(SpeechpipeError):
-    """A stage broke. An error never looks like silence: this is raised instead of an empty result."""
+    """A stage of the cascade failed. Raised instead of returning an empty result, which would look like silence."""
 
     cause = "stage_failed"
 
@@ -266,7 +269,7 @@ HTTP_STATUS: dict[type[SpeechpipeError], int] = {
 CLOSE_CODE: dict[type[SpeechpipeError], int] = {
     SpeechpipeError: 1011,
     BadInput: 1008,
-    TooSlow: 1011,  # neither audio nor KeepAlive, or a client that does not read
+    TooSlow: 1011,  # the client sends neither audio nor KeepAlive, or does not read
     Unauthorized: 1008,
     Forbidden: 1008,
     RateLimited: 1013,
@@ -277,12 +280,12 @@ CLOSE_CODE: dict[type[SpeechpipeError], int] = {
 
 
 def error_row(error: SpeechpipeError, table: Mapping[type[SpeechpipeError], int]) -> int:
-    """Return an error's row: that of its class, or of the nearest one above that has one."""
+    """Return the table's value for an error: that of its class, or of its nearest base class in the table."""
     return next(table[kind] for kind in type(error).__mro__ if kind in table)
 
 
-def said(error: Exception) -> str:
-    """Return what an error says, for a sentence that names the file already: Python's OSErrors name it again."""
+def reason_of(error: Exception) -> str:
+    """Return an error's text for a message that already names the file: without the name that OSError adds."""
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
     return str(error)

@@ -1,7 +1,7 @@
-"""The vocabulary: what the stages hand to each other. Frozen; every unit stands in the name.
+"""Values that the stages of the cascade exchange. All are frozen; names carry their units.
 
-Two clocks never mix: positions in audio count samples at `SAMPLE_RATE_HZ` since the session's first
-sample (the audio clock); durations of work are wall or CPU seconds.
+There are two clocks. Positions in audio count samples at `SAMPLE_RATE_HZ` from the session's first sample (the audio
+clock). Durations of work are seconds of wall or CPU time.
 """
 
 from collections.abc import Mapping
@@ -34,19 +34,19 @@ __all__ = [
 ]
 
 SAMPLE_RATE_HZ = 16_000
-"""Every stage after the decoder works on 16 kHz mono float32 in [-1, 1]."""
+"""Sample rate of all stages after the decoder, in Hz; their audio is mono float32 in [-1, 1]."""
 
 Samples: TypeAlias = npt.NDArray[np.float32]
-"""Audio samples or per-frame values, float32. Shapes stand in the docstring of whoever takes them."""
+"""Audio samples or per-frame values, float32. The functions that take them document the shape."""
 
 Scalar: TypeAlias = str | int | float | bool
-"""What a parameter on a card, in a request or on the command line may be."""
+"""Type of a parameter's value on a card, in a request or on the command line."""
 
 
 class NullCause(StrEnum):
-    """Why a segment has no text. Causes are never mixed: each is counted apart."""
+    """Why a segment has no text. Each cause is counted separately."""
 
-    EMPTY = "empty"  # the recognizer heard the segment and found no words
+    EMPTY = "empty"  # the recognizer decoded the segment and found no words
     WITHDRAWN = "withdrawn"  # partial results had words, the final result has none
     TIMEOUT = "timeout"  # the segment's time limit passed
     WORKER_CRASH = "worker_crash"  # every attempt lost its worker process
@@ -64,12 +64,12 @@ FAILURES = frozenset(
         NullCause.ERROR,
     }
 )
-"""Causes by which a text is lost, rather than there being none."""
+"""Causes that mean a failure: the segment may contain speech, but its text was lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One recognised word. Times are on the session's audio clock once it leaves the pipeline."""
+    """One recognised word. A recognizer counts times from its segment; the session moves them to the audio clock."""
 
     text: str
     start_s: float
@@ -79,18 +79,18 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What a recognizer says of one segment. `null_cause` is set exactly when `text` is empty."""
+    """A recognizer's result for one segment. `null_cause` is set if and only if `text` is empty."""
 
     text: str
     words: tuple[Word, ...] = ()
     confidence: float | None = None
     null_cause: NullCause | None = None
-    detail: str = ""  # for the operator: what was raised, which limit passed
-    recovered: bool = False  # the recognizer's last pass failed; the text is from the pass before
+    detail: str = ""  # for the operator: what was raised, or which limit was exceeded
+    recovered: bool = False  # the recognizer's last pass failed; the text is from the previous pass
 
     def __post_init__(self) -> None:
         if bool(self.text) == (self.null_cause is not None):
-            raise ValueError("a transcript has either text or a cause for having none")
+            raise ValueError("a transcript must have either a text or a null cause, and not both")
 
     @classmethod
     def null(cls, cause: NullCause, detail: str = "") -> "Transcript":
@@ -102,8 +102,8 @@ class Transcript:
 class Segment:
     """A stretch of audio that VAD called speech, in samples on the audio clock.
 
-    `start`..`end` is what the recognizer hears (with pre-roll and padding); `speech_start`..`speech_end` is
-    what the frames' scores say. Segments of a session never overlap.
+    `start`..`end` is the audio given to the recognizer, with pre-roll and padding. `speech_start`..`speech_end` is
+    the speech by the VAD's frame scores. Segments of a session never overlap.
     """
 
     start: int
@@ -121,7 +121,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class AudioFeatures:
-    """What the waveform looks like, whatever is said in it (`audio/features.py`)."""
+    """Acoustic features of a stretch of audio, computed in `cascade/audio/features.py`."""
 
     duration_s: float
     level_dbfs: float
@@ -136,7 +136,7 @@ class AudioFeatures:
 
 @dataclass(frozen=True, slots=True)
 class DecodeStats:
-    """How a segment fared in the worker pool."""
+    """Times and attempts of one segment in the worker pool."""
 
     queue_s: float
     wall_s: float
@@ -147,7 +147,7 @@ class DecodeStats:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One segment with its transcript: the terminal event of a segment, sent exactly once."""
+    """One segment with its transcript. A session returns exactly one for each segment."""
 
     id: str
     index: int
@@ -158,20 +158,20 @@ class Utterance:
 
     @property
     def start_s(self) -> float:
-        """Start of the speech; never after the first word."""
+        """Start of the speech in seconds on the audio clock, not later than the first word."""
         start = self.segment.speech_start / SAMPLE_RATE_HZ
         return min([start, *(word.start_s for word in self.transcript.words[:1])])
 
     @property
     def end_s(self) -> float:
-        """End of the speech; never before the last word."""
+        """End of the speech in seconds on the audio clock, not earlier than the last word."""
         end = self.segment.speech_end / SAMPLE_RATE_HZ
         return max([end, *(word.end_s for word in self.transcript.words[-1:])])
 
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """Where every received sample went. `received` equals the sum of the others at any moment."""
+    """How many samples of a session went where. `received` always equals the sum of the others."""
 
     received: int
     in_utterances: int
@@ -181,14 +181,14 @@ class Accounting:
 
     @property
     def balanced(self) -> bool:
-        """Whether no sample was lost or counted twice."""
+        """Whether the counts add up: no sample is missing or counted twice."""
         parts = (self.in_utterances, self.dropped_by_vad, self.dropped_by_overload, self.pending)
         return min(parts) >= 0 and self.received == sum(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a client should know about a result that is otherwise good."""
+    """A warning to the client about a result that is otherwise complete."""
 
     code: str
     message: str
@@ -196,7 +196,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """What one session did, stage by stage."""
+    """Totals of one session, stage by stage."""
 
     id: str
     accounting: Accounting
@@ -208,12 +208,12 @@ class SessionSummary:
     vad_cpu_s: float
     asr_cpu_s: float
     flips: int = 0  # changes from silence to speech
-    recovered: int = 0  # segments whose text is from the pass before the recognizer's last
+    recovered: int = 0  # segments whose last recognizer pass failed; their text is from the previous pass
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A file that an implementation is given, by what it is to it: `weights`, `lexicon`, `lm`."""
+    """A file of a component. `role` says what it is used for: `weights`, `lexicon`, `lm`."""
 
     role: str
     path: Path
@@ -222,7 +222,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A VAD or a recognizer as a bundle names it: which code, which version, which parameters, which files."""
+    """A VAD or a recognizer of a bundle: its implementation, version, parameters and files."""
 
     name: str
     version: str
@@ -233,7 +233,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The unit that is released: VAD + recognizer + every parameter, under one version."""
+    """The unit of release: a VAD, a recognizer and all their parameters, under one version."""
 
     name: str
     version: str
@@ -245,5 +245,5 @@ class Bundle:
 
     @property
     def id(self) -> str:
-        """`name@version`, as results and metrics carry it."""
+        """`name@version`, as it appears in results and metrics."""
         return f"{self.name}@{self.version}"

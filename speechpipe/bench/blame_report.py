@@ -27,7 +27,7 @@ from speechpipe.bench.blame import (
     score,
 )
 from speechpipe.bench.faults import SEVERITIES
-from speechpipe.errors import BadInput, said
+from speechpipe.errors import BadInput, reason_of
 
 CELL = 64
 
@@ -63,7 +63,7 @@ def second(folder: Path, seeds: int, quick: bool) -> dict[str, Any]:
     try:
         module = import_module(f"{folder.resolve().parent.name}.{folder.name}.benchmark")
     except ImportError as error:
-        raise BadInput(f"{folder}: {said(error)}") from error
+        raise BadInput(f"{folder}: {reason_of(error)}") from error
     found = list(module.judged(seeds, 20 if quick else 100))
     hits = {
         severity: interval(float(ranking[0] == stage) for fault, mine, stage, ranking in found if mine == severity)

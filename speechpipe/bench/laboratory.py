@@ -142,8 +142,8 @@ class _InlineJob:
         self._known = known
         self._parts: list[Samples] = []
 
-    def feed(self, samples: Samples, *, pausing: bool = False) -> None:
-        del pausing
+    def feed(self, samples: Samples, *, endpoint_near: bool = False) -> None:
+        del endpoint_near
         self._parts.append(samples)
 
     def finish(self) -> None:
@@ -183,7 +183,7 @@ def _run(bench: _Bench, clip: int, variant: int, fault: Fault | None, value: flo
             vad=vad,
             segmenter=segmenter(bundle, vad.frame_samples),
             open_job=lambda decode, _: cast("Job", _InlineJob(bench, fault, value, decode, known)),
-            decode=DecodeOptions(whole=True),
+            decode=DecodeOptions(offline=True),
         )
     )
     fed = np.asarray(sound.samples, np.float32)

@@ -1,1 +1,1 @@
-"""The cascade: the way of a sample to a text, through audio, VAD, segments and recognizers. Knows no server."""
+"""The cascade from samples to text: audio decoding, VAD, segmentation, recognition. Independent of the server."""

@@ -1,4 +1,4 @@
-"""The recognizer's half of a session: segments on their way through the workers, and the utterances they become."""
+"""The recognizer's part of a session: sends segments to the workers and returns their utterances in order."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -31,45 +31,45 @@ OnUtterance = Callable[[Utterance], None]
 
 
 class Listener(Protocol):
-    """Whoever follows a live session: told at once, on the thread that feeds it (`on_change`: on any)."""
+    """Callbacks of a live session, called on the thread that feeds it (`on_change`: on any thread)."""
 
     def on_opened(self, index: int, event: Opened) -> None:
-        """Note that the segment `index` begins."""
+        """The segment `index` begins."""
         ...
 
     def on_closed(self, index: int, segment: Segment, at: int) -> None:
-        """Note that a segment is complete, decided at sample `at`; its utterance follows."""
+        """A segment is complete, decided at sample `at`; its utterance follows."""
         ...
 
     def on_change(self) -> None:
-        """Note that an utterance may be final or a partial result is there."""
+        """An utterance may have become final, or a partial result has arrived."""
         ...
 
 
 @dataclass
 class PendingSegment:
-    """One segment on its way. `segment` is set when it is closed."""
+    """A segment without an utterance yet. `segment` is set when it is closed."""
 
     index: int
     job: Job
-    start: int  # its first sample
-    fed: int  # samples up to here were given to the recognizer
+    start: int  # position of its first sample
+    fed: int  # position up to which samples were given to the recognizer
     features: FeatureAccumulator = field(default_factory=FeatureAccumulator)
     segment: Segment | None = None
     hypothesis: Hypothesis | None = None
 
-    def feed(self, samples: Samples, *, pausing: bool = False) -> None:
-        """Give (n,) samples to the recognizer, ahead of others' if the speaker pauses."""
+    def feed(self, samples: Samples, *, endpoint_near: bool = False) -> None:
+        """Give (n,) samples to the recognizer; with `endpoint_near` they are decoded before those of other segments."""
         if len(samples):
             self.features.feed(samples)
             self.job.feed(
-                np.array(samples), pausing=pausing
+                np.array(samples), endpoint_near=endpoint_near
             )  # copied: a view would keep the session's whole buffer alive
             self.fed += len(samples)
 
 
 class SegmentDecoder:
-    """Segments in, utterances out, in order."""
+    """Takes the segments of one session and returns their utterances in order. Used by one thread at a time."""
 
     def __init__(
         self,
@@ -97,40 +97,40 @@ class SegmentDecoder:
     # ---- segments in ----
 
     def begin(self, event: Opened) -> None:
-        """Open a recognizer's stream for the speech that began."""
-        # A live segment begins with what the one before has taught the recognizer; a whole one has no need to.
-        before = None if self._decode.whole else self._last_job
+        """Open a job for a segment that begins."""
+        # A live segment starts with the recognizer state of the previous one; an offline segment does not need it.
+        before = None if self._decode.offline else self._last_job
         job = self._open_job(self._decode, before)
-        self.open = spoken = PendingSegment(self._begun, job, event.start, event.start)
+        self.open = pending = PendingSegment(self._begun, job, event.start, event.start)
         self._last_job = job
         self._begun += 1
         if (listener := self._listener) is not None:
-            job.tell_partials(lambda hypothesis: _heard(spoken, hypothesis, listener))
+            job.tell_partials(lambda hypothesis: _on_hypothesis(pending, hypothesis, listener))
             job.future.add_done_callback(lambda _: listener.on_change())
-            listener.on_opened(spoken.index, event)
+            listener.on_opened(pending.index, event)
 
     def close(self, segment: Segment, at: int) -> None:
-        """End the open stream, which has been fed all of `segment`."""
+        """End the open job, which has been fed all of `segment`; decided at sample `at`."""
         assert self.open is not None
-        spoken, self.open = self.open, None
-        spoken.job.finish()
-        spoken.segment = segment
-        self.closed.append(spoken)
+        pending, self.open = self.open, None
+        pending.job.finish()
+        pending.segment = segment
+        self.closed.append(pending)
         self.in_utterances += segment.end - segment.start
         if self._listener is not None:
-            self._listener.on_closed(spoken.index, segment, at)
+            self._listener.on_closed(pending.index, segment, at)
 
     def drop(self) -> None:
-        """Forget the open segment: it will have no utterance."""
+        """Cancel the open segment; it will have no utterance."""
         if self.open is not None:
             self.open.job.cancel()
             self.open = None
             self._begun -= 1
 
     def abort(self) -> None:
-        """Drop everything: whoever listened has gone."""
-        for spoken in self.pending:
-            spoken.job.cancel()
+        """Cancel all segments: the client is gone."""
+        for pending in self.pending:
+            pending.job.cancel()
         self.closed.clear()
         self.open = None
 
@@ -144,25 +144,25 @@ class SegmentDecoder:
         return utterances
 
     def wait(self, timeout_s: float | None = None) -> list[Utterance]:
-        """Block until the next utterance is final (or the time is up); return those that are."""
+        """Block until the next utterance is final, for `timeout_s` at most; return those that are final."""
         if self.closed:
             wait([self.closed[0].job.future], timeout_s, FIRST_COMPLETED)
         return self.completed()
 
     def next_future(self) -> "Future[Decoded] | None":
-        """The future that the next utterance waits for; None if none is on its way."""
+        """Return the future of the next utterance; None if no closed segment is waiting."""
         return self.closed[0].job.future if self.closed else None
 
-    def _utterance(self, spoken: PendingSegment) -> Utterance:
-        segment, decoded = spoken.segment, spoken.job.future.result()
+    def _utterance(self, pending: PendingSegment) -> Utterance:
+        segment, decoded = pending.segment, pending.job.future.result()
         assert segment is not None
         transcript = on_session_clock(decoded.transcript, segment)
         utterance = Utterance(
-            id=f"{self._session_id}-{spoken.index}",
-            index=spoken.index,
+            id=f"{self._session_id}-{pending.index}",
+            index=pending.index,
             segment=segment,
             transcript=transcript,
-            features=spoken.features.result(),
+            features=pending.features.result(),
             stats=decoded.stats,
         )
         self.returned += 1
@@ -177,27 +177,27 @@ class SegmentDecoder:
 
     @property
     def pending(self) -> list[PendingSegment]:
-        """Segments that have no utterance yet, in order; the last may still be open."""
+        """Segments without an utterance, in order; the last may still be open."""
         return [*self.closed, *([self.open] if self.open is not None else [])]
 
     @property
     def waiting_s(self) -> float:
-        """Seconds of audio in closed segments that have no utterance yet."""
-        return sum(spoken.job.audio_s for spoken in self.closed)
+        """Seconds of audio in closed segments without an utterance."""
+        return sum(pending.job.audio_s for pending in self.closed)
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of speech that no recognizer has worked on yet."""
-        return sum(spoken.job.backlog_s for spoken in self.pending)
+        """Seconds of speech that no recognizer has processed yet."""
+        return sum(pending.job.backlog_s for pending in self.pending)
 
 
-def _heard(spoken: PendingSegment, hypothesis: Hypothesis, listener: Listener) -> None:
-    spoken.hypothesis = hypothesis
+def _on_hypothesis(pending: PendingSegment, hypothesis: Hypothesis, listener: Listener) -> None:
+    pending.hypothesis = hypothesis
     listener.on_change()
 
 
 def on_session_clock(transcript: Transcript, segment: Segment) -> Transcript:
-    """Move word times from the segment's clock to the session's; never outside the segment, never backwards."""
+    """Return the transcript with word times on the session's clock, within the segment and not decreasing."""
     if not transcript.words:
         return transcript
     start, end = segment.start / SAMPLE_RATE_HZ, segment.end / SAMPLE_RATE_HZ
@@ -212,7 +212,7 @@ def on_session_clock(transcript: Transcript, segment: Segment) -> Transcript:
 
 
 def text_notices(summaries: Iterable[SessionSummary]) -> list[Notice]:
-    """Return what a client should know of the texts of these sessions: which are missing, which are second best."""
+    """Return notices about missing and recovered texts of these sessions."""
     nulls: Counter[NullCause] = Counter()
     recovered = 0
     for summary in summaries:
@@ -224,8 +224,9 @@ def text_notices(summaries: Iterable[SessionSummary]) -> list[Notice]:
         if nulls[cause]
     ]
     if count := nulls[NullCause.WITHDRAWN]:
-        notices.append(Notice("text_withdrawn", f"{count} segments had words in partial results and none in the end"))
+        message = f"{count} segments had words in partial results and none in the final result"
+        notices.append(Notice("text_withdrawn", message))
     if recovered:
-        message = f"{recovered} segments: the recognizer's last pass failed, the text is from the pass before"
+        message = f"{recovered} segments: the recognizer's last pass failed, the text is from the previous pass"
         notices.append(Notice("text_recovered", message))
     return notices

@@ -1,4 +1,4 @@
-"""What a session is asked for beyond its bundle, and who may hear a copy of it."""
+"""The request for a session, and the protocol of mirrors that receive copies of sessions."""
 
 import uuid
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ from speechpipe.types import Bundle, Utterance
 
 @dataclass(frozen=True)
 class SessionRequest:
-    """What a session may choose beyond its bundle."""
+    """Options of a session besides its bundle."""
 
     decode: DecodeOptions = DecodeOptions()
-    spans_s: tuple[tuple[float, float], ...] | None = None  # known speech; VAD is then not asked
-    manual: bool = False  # segments end when `Session.flush` says so; VAD is then not asked either
+    spans_s: tuple[tuple[float, float], ...] | None = None  # known spans of speech, used instead of the VAD
+    manual: bool = False  # segments end at `Session.flush`, and the VAD is not used
     feed_step: int = 0  # see SessionOptions
     listener: Listener | None = None
     session_id: str | None = None
-    route: Mapping[str, Measure] = field(default_factory=dict)  # what the router says of it
-    held: bool = False  # its audio is kept until it is known whether a person must hear it
+    route: Mapping[str, Measure] = field(default_factory=dict)  # measures that the router adds to its records
+    held: bool = False  # its audio is kept until it is decided whether a person reviews it
 
 
 class Mirror(Protocol):
-    """Whoever hears copies of sessions."""
+    """Receives copies of sessions, for example for a candidate in shadow."""
 
     def open(self, bundle: Bundle, request: SessionRequest) -> "Mirrored | None":
-        """Return what takes a session's audio and utterances; None if it is not wanted."""
+        """Return a receiver for a session's audio and utterances; None if no copy is wanted."""
         ...
 
     def end(self, record: Record) -> None:
-        """Note that the session of this record is over."""
+        """The session of this record has ended."""
         ...
 
 
@@ -42,7 +42,7 @@ class Mirrored(Tap, Protocol):
     """A copy of one session."""
 
     def heard(self, utterance: Utterance) -> None:
-        """Take what the served session says."""
+        """Take an utterance of the original session."""
         ...
 
 
@@ -57,5 +57,5 @@ def both(first: OnUtterance, second: OnUtterance) -> OnUtterance:
 
 
 def new_session_id() -> str:
-    """Return a fresh id."""
+    """Return a new random id, 32 hexadecimal digits."""
     return uuid.uuid4().hex

@@ -1,9 +1,9 @@
-"""One session of the cascade. Upload, websocket and command line all walk `feed` and `finish`.
+"""One session of the cascade, used by uploads, websockets and the command line alike through `feed` and `finish`.
 
     samples -> frames -> VAD scores -> segmenter -> recognizer job -> utterance
 
-A session belongs to one thread at a time; only its jobs' futures are resolved from elsewhere. Here is the audio and
-the VAD; the recognizer's half is `recognition.py`.
+A session is used by one thread at a time; the futures of its jobs are resolved on other threads. This module has the
+audio and the VAD; `recognition.py` has the recognizer's part.
 """
 
 import time
@@ -26,51 +26,51 @@ VAD_BLOCK_FRAMES = 512
 
 
 class Tap(Protocol):
-    """Whoever keeps a session's audio; never raises."""
+    """Receives a copy of a session's audio, on the session's thread; must not raise."""
 
     def feed(self, samples: Samples) -> None:
-        """Take (n,) samples."""
+        """Take (n,) samples at 16 kHz."""
         ...
 
     def close(self) -> None:
-        """Note that no more come."""
+        """The audio has ended."""
         ...
 
 
 class Taps:
-    """Several as one."""
+    """Several taps as one."""
 
     def __init__(self, taps: Sequence[Tap]) -> None:
         self._taps = taps
 
     def feed(self, samples: Samples) -> None:
-        """Give (n,) samples to each."""
+        """Give (n,) samples to each tap."""
         for tap in self._taps:
             tap.feed(samples)
 
     def close(self) -> None:
-        """Tell each."""
+        """Close each tap."""
         for tap in self._taps:
             tap.close()
 
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """What a session is made of."""
+    """Parts and limits of a session."""
 
     id: str
     vad: Vad
     segmenter: Segmenting
     open_job: OpenJob
     decode: DecodeOptions = DecodeOptions()
-    max_pending_s: float = 120.0  # audio in closed segments that wait for a recognizer; then `feed` waits
-    feed_step: int = 0  # samples that the recognizer is given at once, at least; fewer only at a segment's end
+    max_pending_s: float = 120.0  # `feed` waits while more audio than this waits for a recognizer
+    feed_step: int = 0  # least samples given to the recognizer at once, except at a segment's end
     listener: Listener | None = None
-    tap: Tap | None = None  # is given all audio too
+    tap: Tap | None = None  # receives a copy of all audio
 
 
 class Session:
-    """One stream of audio through one bundle."""
+    """One stream of audio through one bundle. Used by one thread at a time."""
 
     def __init__(self, options: SessionOptions, on_utterance: OnUtterance = lambda _: None) -> None:
         self.id = options.id
@@ -78,14 +78,14 @@ class Session:
         self._vad = options.vad.open()
         self._frame = options.vad.frame_samples
         self._segmenter = options.segmenter
-        self._hearing = SegmentDecoder(options.id, options.open_job, options.decode, on_utterance, options.listener)
+        self._decoder = SegmentDecoder(options.id, options.open_job, options.decode, on_utterance, options.listener)
         self._features = FeatureAccumulator()
-        self._audio: Samples = np.zeros(0, np.float32)  # received, still needed
-        self._base = 0  # position of its first sample
+        self._audio: Samples = np.zeros(0, np.float32)  # received audio that is still needed
+        self._base = 0  # position of the first sample of `_audio`
         self._scored = 0
         self._received = 0
         self._vad_wall_s = self._vad_cpu_s = 0.0
-        self._spoken_before = 0  # samples of speech found by segmenters that were replaced
+        self._speech_before = 0  # samples of speech found by earlier segmenters, see `segment_by`
         self._flips_before = 0
         self._finished = False
 
@@ -94,10 +94,10 @@ class Session:
     def feed(self, samples: Samples) -> list[Utterance]:
         """Take (n,) float32 samples at 16 kHz; return the utterances that have become final, in order.
 
-        Waits only while more than `max_pending_s` seconds wait for a recognizer.
+        Blocks only while more than `max_pending_s` seconds of audio wait for a recognizer.
 
         Raises:
-            StageFailed: the VAD broke.
+            StageFailed: the VAD raised, or returned invalid scores.
         """
         assert not self._finished, "feed after finish"
         if len(samples):
@@ -107,13 +107,17 @@ class Session:
                 self._options.tap.feed(samples)
             self._audio = np.concatenate([self._audio, samples]) if len(self._audio) else samples
             self._score_whole_frames()
-        utterances = self._hearing.completed()
-        while self._hearing.waiting_s > self._options.max_pending_s:
+        utterances = self._decoder.completed()
+        while self._decoder.waiting_s > self._options.max_pending_s:
             utterances += self.wait()
         return utterances
 
     def finish(self) -> list[Utterance]:
-        """End the audio: score what is left, close what is open. Then `wait` until `done`."""
+        """End the audio: score the remaining samples and close the open segment. Then call `wait` until `done`.
+
+        Raises:
+            StageFailed: as `feed`.
+        """
         if not self._finished:
             rest = self._received - self._scored
             if rest:
@@ -124,21 +128,21 @@ class Session:
             self._finished = True
             if self._options.tap is not None:
                 self._options.tap.close()
-        return self._hearing.completed()
+        return self._decoder.completed()
 
     def flush(self) -> list[Utterance]:
-        """End the open segment now, whatever may follow; its utterance comes as always."""
+        """End the open segment now, without waiting for silence; return the utterances that have become final."""
         self._act(self._segmenter.flush())
         self._forget()
-        return self._hearing.completed()
+        return self._decoder.completed()
 
     def segment_by(self, segmenter: Segmenting) -> list[Utterance]:
-        """Go on with another segmenter, which must begin at `scored`; an open segment is ended.
+        """End the open segment and continue with another segmenter, which must begin at `scored`.
 
-        Returns what has become final meanwhile, as `flush` does.
+        Returns the utterances that have become final, as `flush` does.
         """
         utterances = self.flush()
-        self._spoken_before += self._segmenter.speech_samples
+        self._speech_before += self._segmenter.speech_samples
         self._flips_before += self._segmenter.flips
         self._segmenter = segmenter
         return utterances
@@ -150,39 +154,39 @@ class Session:
 
     @property
     def scored(self) -> int:
-        """Samples that the VAD has seen."""
+        """Samples that the VAD has scored."""
         return self._scored
 
     @property
     def is_open(self) -> bool:
-        """Whether a segment is being spoken."""
-        return self._hearing.open is not None
+        """Whether a segment is open."""
+        return self._decoder.open is not None
 
     def clear(self) -> None:
-        """Forget the open segment: it will have no utterance."""
-        self._hearing.drop()
+        """Cancel the open segment; it will have no utterance."""
+        self._decoder.drop()
         self._segmenter.clear()
         self._forget()
 
-    def peek(self) -> bool:
-        """Ask for a partial result of the open segment; the listener is told when it is there."""
-        return self._hearing.open is not None and self._hearing.open.job.peek()
+    def request_partial(self) -> bool:
+        """Ask for a partial result of the open segment, announced by `Listener.on_change`; False if not possible."""
+        return self._decoder.open is not None and self._decoder.open.job.request_partial()
 
     def wait(self, timeout_s: float | None = None) -> list[Utterance]:
-        """Block until the next utterance is final (or the time is up); return those that are, in order."""
-        return self._hearing.wait(timeout_s)
+        """Block until the next utterance is final, for `timeout_s` at most; return those that are final, in order."""
+        return self._decoder.wait(timeout_s)
 
     def completed(self) -> list[Utterance]:
-        """Return the utterances that have become final since the last call of anything, in order."""
-        return self._hearing.completed()
+        """Return the utterances that have become final and were not returned yet, in order."""
+        return self._decoder.completed()
 
     def abort(self) -> None:
-        """Drop everything in progress: whoever listened has gone."""
-        self._hearing.abort()
+        """Cancel everything in progress: the client is gone."""
+        self._decoder.abort()
         if self._options.tap is not None:
             self._options.tap.close()
 
-    # ---- the walk ----
+    # ---- VAD and segmentation ----
 
     def _score_whole_frames(self) -> None:
         block = VAD_BLOCK_FRAMES * self._frame
@@ -209,34 +213,34 @@ class Session:
     def _act(self, events: list[Opened | Closed]) -> None:
         for event in events:
             if isinstance(event, Opened):
-                self._hearing.begin(event)
-            elif self._hearing.open is not None:
-                self._close(self._hearing.open, event)
-        if (spoken := self._hearing.open) is not None:
+                self._decoder.begin(event)
+            elif self._decoder.open is not None:
+                self._close(self._decoder.open, event)
+        if (pending := self._decoder.open) is not None:
             until = self._segmenter.certain_end
-            if until - spoken.fed >= self._options.feed_step:
-                self._feed(spoken, until, pausing=self._segmenter.is_pausing)
+            if until - pending.fed >= self._options.feed_step:
+                self._feed(pending, until, endpoint_near=self._segmenter.endpoint_near)
 
-    def _close(self, spoken: PendingSegment, event: Closed) -> None:
-        # The last frame is filled up with zeros: what was decided beyond the last sample never was audio.
+    def _close(self, pending: PendingSegment, event: Closed) -> None:
+        # The last frame is padded with zeros, so a segment may end beyond the last received sample.
         segment = event.segment
         end = min(segment.end, self._received)
         if end <= segment.start:
-            self._hearing.drop()
+            self._decoder.drop()
             return
-        self._feed(spoken, end)
+        self._feed(pending, end)
         segment = replace(segment, end=end, speech_end=min(segment.speech_end, end))
-        self._hearing.close(segment, min(event.at, self._received))
+        self._decoder.close(segment, min(event.at, self._received))
 
-    def _feed(self, spoken: PendingSegment, until: int, *, pausing: bool = False) -> None:
-        start, until = spoken.fed, min(until, self._received)
+    def _feed(self, pending: PendingSegment, until: int, *, endpoint_near: bool = False) -> None:
+        start, until = pending.fed, min(until, self._received)
         if until > start:
-            spoken.feed(self._audio[start - self._base : until - self._base], pausing=pausing)
+            pending.feed(self._audio[start - self._base : until - self._base], endpoint_near=endpoint_near)
 
     def _forget(self) -> None:
-        """Drop audio that no segment can need any more."""
-        spoken = self._hearing.open
-        needed = min(spoken.fed if spoken is not None else self._segmenter.settled, self._scored)
+        """Drop audio that no segment needs any more."""
+        pending = self._decoder.open
+        needed = min(pending.fed if pending is not None else self._segmenter.settled, self._scored)
         if needed > self._base:
             self._audio = self._audio[needed - self._base :]
             self._base = needed
@@ -246,35 +250,35 @@ class Session:
     @property
     def done(self) -> bool:
         """Whether every utterance has been returned."""
-        return self._finished and not self._hearing.closed
+        return self._finished and not self._decoder.closed
 
     def next_future(self) -> "Future[Decoded] | None":
-        """The future that the next utterance waits for; None if none is on its way."""
-        return self._hearing.next_future()
+        """Return the future of the next utterance; None if no closed segment is waiting."""
+        return self._decoder.next_future()
 
     @property
     def pending(self) -> list[PendingSegment]:
-        """Segments that have no utterance yet, in order; the last may still be open."""
-        return self._hearing.pending
+        """Segments without an utterance, in order; the last may still be open."""
+        return self._decoder.pending
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of speech that no recognizer has worked on yet."""
-        return self._hearing.backlog_s
+        """Seconds of speech that no recognizer has processed yet."""
+        return self._decoder.backlog_s
 
     @property
     def settled(self) -> int:
-        """Samples up to here will never be part of another segment than those that were closed."""
+        """Position before which no further segment can begin."""
         if self._finished:
             return self._received
-        if self._hearing.open is not None:
-            return self._hearing.open.start
+        if self._decoder.open is not None:
+            return self._decoder.open.start
         return min(self._segmenter.settled, self._received)
 
     @property
     def accounting(self) -> Accounting:
-        """Where every received sample went; balanced at any moment."""
-        decided, in_utterances = self.settled, self._hearing.in_utterances
+        """Where every received sample went; always balanced."""
+        decided, in_utterances = self.settled, self._decoder.in_utterances
         return Accounting(
             received=self._received,
             in_utterances=in_utterances,
@@ -284,17 +288,17 @@ class Session:
         )
 
     def summary(self) -> SessionSummary:
-        """Return what the session did so far."""
+        """Return the totals of the session so far."""
         return SessionSummary(
             id=self.id,
             accounting=self.accounting,
             features=self._features.result(),
-            utterances=self._hearing.returned,
-            nulls=dict(self._hearing.nulls),
-            speech_s=(self._spoken_before + self._segmenter.speech_samples) / SAMPLE_RATE_HZ,
+            utterances=self._decoder.returned,
+            nulls=dict(self._decoder.nulls),
+            speech_s=(self._speech_before + self._segmenter.speech_samples) / SAMPLE_RATE_HZ,
             vad_wall_s=self._vad_wall_s,
             vad_cpu_s=self._vad_cpu_s,
-            asr_cpu_s=self._hearing.cpu_s,
+            asr_cpu_s=self._decoder.cpu_s,
             flips=self._flips_before + self._segmenter.flips,
-            recovered=self._hearing.recovered,
+            recovered=self._decoder.recovered,
         )

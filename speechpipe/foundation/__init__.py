@@ -1,1 +1,1 @@
-"""What every part stands on: the operating system, background tasks, the store, statistics. Knows nothing of speech."""
+"""Operating system, background tasks, storage and statistics: used by all other parts, and independent of speech."""

@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TaskStatus:
-    """What is known of a background task.
+    """State of a background task at one moment.
 
     Attributes:
-        name: the task's name; several tasks of one pool may share it up to a number.
+        name: the task's name.
         alive: its thread runs. False before `start` and after `close`, and if the thread ended by itself.
-        ended: the thread was started, was not asked to end, and does not run: a defect.
+        ended: the thread was started, was not asked to end, and does not run, which is a defect.
         failing: the last call of the body raised.
         failures: calls that raised since the start.
         last_failure: the last exception as `Type: message`, one line; empty if there was none.
-        last_failure_at: when, in seconds of the system clock; 0 if there was none.
+        last_failure_at: when, in Unix seconds; 0 if there was none.
     """
 
     name: str
@@ -44,8 +44,8 @@ class BackgroundTask:
     """A daemon thread that calls `body` until it is closed. Thread-safe.
 
     The body is called on the task's own thread. After it returned, the thread waits for `every_s` seconds or for
-    `wake`; with `every_s=0` the body is called again at once and must itself wait for work, for at most a second or
-    so, or until `unblock` is called. If the body raises, it is called again after a pause from `back_off_s`.
+    `wake`. With `every_s=0` the body is called again at once; it must wait for work itself, for about a second at
+    most, or until `unblock` is called. If the body raises, it is called again after a pause from `back_off_s`.
 
     Args:
         name: of the thread, and in the status.
@@ -102,17 +102,17 @@ class BackgroundTask:
         return not self._thread.is_alive()
 
     def pause(self, seconds: float) -> bool:
-        """Wait inside the body; return True at once when the task is to end."""
+        """Wait for so many seconds, from inside the body; return True at once if the task is asked to end."""
         return self._closing.wait(seconds)
 
     @property
     def closing(self) -> bool:
-        """Whether the task was asked to end: a body with a long loop looks at it."""
+        """Whether the task was asked to end. A body with a long loop must check it."""
         return self._closing.is_set()
 
     @property
     def status(self) -> TaskStatus:
-        """A snapshot."""
+        """The task's state now."""
         with self._lock:
             alive = self._thread.is_alive()
             return TaskStatus(
@@ -149,8 +149,8 @@ class BackgroundTask:
             self._failures += 1
             self._last_failure = f"{type(error).__name__}: {message}"
             self._last_failure_at = time.time()
-        if not known:  # the same failure a hundred times in a row is one traceback
-            log.error("background task %s failed; it is tried again", self.name, exc_info=error)
+        if not known:  # log a failure that repeats only once
+            log.error("background task %s failed and will be tried again", self.name, exc_info=error)
 
 
 class BackgroundTasks:
@@ -165,7 +165,7 @@ class BackgroundTasks:
         self.add_source(lambda: tasks)
 
     def add_source(self, source: Callable[[], Iterable[BackgroundTask]]) -> None:
-        """Register an owner of tasks that come and go; `source` returns those of the moment, from any thread."""
+        """Register an owner whose tasks change; `source` returns the current ones and is called on any thread."""
         with self._lock:
             self._sources.append(source)
 
@@ -175,5 +175,5 @@ class BackgroundTasks:
         return iter([task for source in sources for task in source()])
 
     def statuses(self) -> list[TaskStatus]:
-        """Return a snapshot of every task."""
+        """Return the state of every task."""
         return [task.status for task in self]

@@ -1,4 +1,4 @@
-"""Saying that something public will go: one decorator, so that every such warning names the release and what to use."""
+"""`deprecated`: marks a public function for removal; its warning names the release and the alternative."""
 
 import functools
 import warnings
@@ -10,17 +10,17 @@ R = TypeVar("R")
 
 
 def deprecated(since: str, *, removal_in: str, alternative: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator after which each call raises a `DeprecationWarning` in the caller's name.
+    """Return a decorator that makes each call emit a `DeprecationWarning`, attributed to the caller's line.
 
     Args:
-        since: the release that deprecated it, e.g. `0.2`.
-        removal_in: the release in which it will be gone; at least one minor release later (docs/compatibility.md).
+        since: the release that deprecated the function, e.g. `0.2`.
+        removal_in: the release that removes it; at least one minor release later (docs/compatibility.md).
         alternative: what to use instead, as a caller would write it.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         message = (
-            f"{function.__qualname__} is deprecated since speechpipe {since} and will be gone in {removal_in}; "
+            f"{function.__qualname__} is deprecated since speechpipe {since} and will be removed in {removal_in}; "
             f"use {alternative}"
         )
 

@@ -1,7 +1,7 @@
 """Outgoing HTTP: the only place that calls other servers' URLs (callbacks to clients, the alarm webhook).
 
-Every request is a signed POST with a total time limit. Redirects are not followed, the response body is not read, and
-whatever goes wrong is one exception, `DeliveryFailed`, with a short cause. Fetching weights is `fetching.py`.
+Every request is a signed POST with a total time limit. Redirects are not followed and the response body is not read.
+Every failure is raised as `DeliveryFailed` with a short cause. Weights are downloaded by `cascade/catalog/download.py`.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ def signature(secret: bytes, timestamp: int, body: bytes) -> str:
 
 
 def load_secret(path: Path) -> bytes:
-    """Return the signing secret kept in `path`; the first call makes one, readable by its owner only.
+    """Return the signing secret stored in `path`. The first call creates it, readable by its owner only.
 
     Raises:
-        OSError: it can be neither read nor written.
+        OSError: the file cannot be read, or cannot be created.
     """
     make_folder(path.parent)
     try:
@@ -58,7 +58,7 @@ def load_secret(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class _Place:
-    """An URL in its normal form: what is compared is what is called."""
+    """A URL in normal form. Checks and requests use the same form, so that a check cannot be bypassed by spelling."""
 
     scheme: str
     host: str
@@ -67,7 +67,7 @@ class _Place:
 
 
 def _place(url: str) -> _Place:
-    """Return the normal form of an URL; ValueError if it has none."""
+    """Return the normal form of a URL; ValueError if it has none."""
     if len(url) > MOST_URL or not url.isascii() or not url.isprintable() or any(char in url for char in " \\"):
         raise ValueError("not a plain URL")
     parts: SplitResult = urlsplit(url)
@@ -78,7 +78,7 @@ def _place(url: str) -> _Place:
     segments = [part for part in parts.path.split("/") if part]
     for segment in segments:
         plain, decoded = segment, unquote(segment)
-        while decoded != plain:  # %252e is a dot for a server that decodes twice
+        while decoded != plain:  # a server that decodes twice reads %252e as a dot
             plain, decoded = decoded, unquote(decoded)
         if plain.partition(";")[0] in (".", "..") or any(char in plain for char in "/\\") or not plain.isprintable():
             raise ValueError("the path is not in its normal form")
@@ -89,16 +89,16 @@ def _place(url: str) -> _Place:
 
 
 class AllowedUrls:
-    """URLs that an operator allows: each entry gives scheme, host, port and the first segments of the path.
+    """The URLs that an operator allows, as prefixes of scheme, host, port and first path segments.
 
-    `https://hooks.example.com/speech` allows `/speech` and `/speech/a`, not `/speechless`, another port or host.
+    `https://hooks.example.com/speech` allows `/speech` and `/speech/a`, but not `/speechless` or another host or port.
     """
 
     def __init__(self, entries: Sequence[str]) -> None:
-        """Read the entries.
+        """Parse the entries.
 
         Raises:
-            InvalidParameter: an entry is not an absolute http or https URL without query.
+            InvalidParameter: an entry is not an absolute http or https URL, or has a query.
         """
         self._places = []
         for entry in entries:
@@ -107,7 +107,7 @@ class AllowedUrls:
                 if urlsplit(entry).query:
                     raise ValueError("no query is allowed")
             except ValueError as error:
-                raise InvalidParameter(f"{entry!r} is no beginning of URLs: {error}", param="callbacks") from error
+                raise InvalidParameter(f"{entry!r} is not a URL prefix: {error}", param="callbacks") from error
             self._places.append(place)
 
     def __contains__(self, url: str) -> bool:
@@ -128,16 +128,16 @@ class Sender:
 
     Args:
         secret: signs each request; empty = unsigned.
-        timeout_s: for one request in all: name lookup, connection, sending, the response's status.
+        timeout_s: for one request in total: name lookup, connection, sending, the response's status.
         guarded: refuse hosts whose addresses are not public, unless the URL names the address itself (or `localhost`)
-            or the address lies in `networks`. Such a request goes to the address that was checked, past any proxy.
-        networks: additional networks that a guarded sender may reach.
+            or the address lies in `networks`. The request is sent to the address that was checked, and not by a proxy.
+        networks: further networks (CIDR) that a guarded sender may reach.
     """
 
     def __init__(
         self, secret: bytes = b"", *, timeout_s: float = 10.0, guarded: bool = False, networks: Sequence[str] = ()
     ) -> None:
-        """Prepare.
+        """Parse the networks; nothing is sent yet.
 
         Raises:
             InvalidParameter: an entry of `networks` is not a network in CIDR notation.
@@ -151,11 +151,11 @@ class Sender:
             raise InvalidParameter(f"not a network: {error}", param="callback_networks") from error
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """POST `body` as JSON; return when the other side has answered with a 2xx status.
+        """POST `body` as JSON; return when the receiver has answered with a 2xx status.
 
         Raises:
-            DeliveryFailed: it has not; `cause` is `timeout`, `unreachable`, `private_address`, `protocol`, `redirect`
-                or `status`.
+            DeliveryFailed: the request failed, or was answered with another status. `cause` is `timeout`,
+                `unreachable`, `private_address`, `protocol`, `redirect` or `status`.
         """
         timestamp = int(time.time())
         sent = {"Content-Type": "application/json", "User-Agent": "speechpipe", TIMESTAMP_HEADER: str(timestamp)}
@@ -163,9 +163,9 @@ class Sender:
             sent[SIGNATURE_HEADER] = signature(self._secret, timestamp, body)
         status = _run(self._send(url, body, {**sent, **(headers or {})}))
         if 300 <= status < 400:
-            raise DeliveryFailed(f"answered {status}; redirects are not followed", cause="redirect")
+            raise DeliveryFailed(f"the receiver answered {status}; redirects are not followed", cause="redirect")
         if not 200 <= status < 300:
-            raise DeliveryFailed(f"answered {status}", cause="status")
+            raise DeliveryFailed(f"the receiver answered {status}", cause="status")
 
     async def _send(self, url: str, body: bytes, headers: dict[str, str]) -> int:
         import httpx
@@ -186,33 +186,33 @@ class Sender:
         except (TimeoutError, httpx.TimeoutException) as error:
             raise DeliveryFailed(f"no answer within {self._timeout_s:g} s", cause="timeout") from error
         except (httpx.NetworkError, OSError) as error:
-            raise DeliveryFailed(_told(error), cause="unreachable") from error
+            raise DeliveryFailed(_first_line(error), cause="unreachable") from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as error:
-            raise DeliveryFailed(_told(error), cause="protocol") from error
+            raise DeliveryFailed(_first_line(error), cause="protocol") from error
 
     async def _checked(self, place: _Place) -> str:
-        """Return an address of the host that may be called."""
+        """Look up the host and return its first address that may be called."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
         for *_, (address, *_) in found:
             if self._may_call(place.host, ipaddress.ip_address(str(address).partition("%")[0])):
                 return str(address)
-        message = f"{place.host} has no public address; SPEECHPIPE_CALLBACK_NETWORKS allows others"
+        message = f"{place.host} has no public address; SPEECHPIPE_CALLBACK_NETWORKS allows further networks"
         raise DeliveryFailed(message, cause="private_address")
 
     def _may_call(self, host: str, address: Address) -> bool:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        if host == "localhost" or host == str(address):  # the allow-list names it
+        if host == "localhost" or host == str(address):  # the operator has allowed this address by name
             return True
         public = address.is_global and not address.is_multicast
         return public or any(address in network for network in self._networks)
 
 
 def _run(sending: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine on an event loop of its own.
+    """Run a coroutine on a new event loop.
 
-    As `asyncio.run`, which would wait for the thread of a name lookup that hangs, past the time limit.
+    Unlike `asyncio.run` it does not wait for the thread of a hanging name lookup, which would exceed the time limit.
     """
     loop = asyncio.new_event_loop()
     try:
@@ -222,5 +222,5 @@ def _run(sending: Coroutine[Any, Any, int]) -> int:
         loop.close()
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Names to implementations: a table of `"module:attribute"` strings, loaded when a name is chosen."""
+"""Registry: a table from names to implementations (`"module:attribute"`), imported at first use."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -8,9 +8,9 @@ from speechpipe.errors import UnknownName
 
 
 class Registry:
-    """A fixed table of implementations of one door.
+    """A fixed table of the implementations of one interface, for example all VADs.
 
-    Loading is late so that `speechpipe --help` never pays for a library that nobody asked for.
+    An implementation is imported only when it is loaded, so that unused libraries cost nothing at start.
     """
 
     def __init__(self, kind: str, table: Mapping[str, str]) -> None:
@@ -27,8 +27,8 @@ class Registry:
         """Return the class or function behind `name`.
 
         Raises:
-            UnknownName: no such row; the message lists the rows there are.
-            ImportError: the row's library is not installed.
+            UnknownName: the table has no such name; the message lists those it has.
+            ImportError: the implementation's library is not installed.
         """
         if name not in self._table:
             raise UnknownName(f"unknown {self.kind} {name!r}; known: {', '.join(self)}")

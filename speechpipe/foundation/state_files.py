@@ -1,4 +1,4 @@
-"""Files of the state directory: readable by their owner only, and never half written."""
+"""Folders and files of the state directory: accessible by their owner only, and replaced atomically."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,7 @@ FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and the missing ones above it, each accessible by its owner only.
-
-    Folders that exist keep their mode.
+    """Create a folder and its missing parents, accessible by their owner only. Existing folders keep their mode.
 
     Raises:
         OSError: it cannot be created.
@@ -17,11 +15,11 @@ def make_folder(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    path.mkdir(mode=FOLDER_MODE, exist_ok=True)  # raises if it is no folder
+    path.mkdir(mode=FOLDER_MODE, exist_ok=True)  # raises if it is not a folder
 
 
 def create_file(path: Path) -> None:
-    """Create an empty file that its owner only can read; one that exists keeps its content and its mode.
+    """Create an empty file that only its owner can read. An existing file keeps its content and mode.
 
     Raises:
         OSError: it cannot be created.
@@ -30,7 +28,7 @@ def create_file(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace the content of a file in one step; a reader finds the old content or the new, never a part.
+    """Replace the content of a file atomically: a reader sees the old content or the new.
 
     Raises:
         OSError: it cannot be written; the old content stays.

@@ -1,4 +1,4 @@
-"""What the operating system says of processes and of the machine."""
+"""Operating system: memory, CPU time and priority of processes, and the environment of child processes."""
 
 import contextlib
 import ctypes
@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 import psutil
 
 UNKNOWN = (psutil.Error, OSError)
-"""What asking about a process raises: it is gone, or no descriptor is left to ask with."""
+"""Raised by queries about a process: it has ended, or no file descriptor is left for the query."""
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process; 0 once it is gone, or if it cannot be asked now."""
+    """Return the resident memory of a process in MiB; 0 if it has ended or cannot be queried."""
     try:
         return float(psutil.Process(pid).memory_info().rss) / 2**20
     except UNKNOWN:
@@ -22,7 +22,7 @@ def rss_mb(pid: int) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU time that a process has used; 0 once it is gone, or if it cannot be asked now."""
+    """Return the CPU seconds that a process has used; 0 if it has ended or cannot be queried."""
     try:
         times = psutil.Process(pid).cpu_times()
     except UNKNOWN:
@@ -31,14 +31,14 @@ def cpu_s(pid: int) -> float:
 
 
 def stolen_s() -> float:
-    """CPU seconds that were wanted here and given to other machines of the same host, since the start (Linux)."""
+    """Return the CPU seconds since boot that the hypervisor gave to other machines (steal time; Linux, else 0)."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 def one_algebra_thread() -> None:
-    """Keep numpy's algebra on one thread, here and in children; before numpy is imported.
+    """Limit numpy's linear algebra to one thread, in this process and its children. Call before numpy is imported.
 
-    The systems of equations here are small: threads would wait for each other, and take the CPU from the recognizers.
+    The systems of equations here are small: more threads would not be faster, and would take CPU from the recognizers.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -48,11 +48,11 @@ _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
 
 
 def give_back_large_blocks() -> None:
-    """Give memory blocks of 1 MiB and more back to the system as soon as they are free, where the C library can.
+    """Have the C library return memory blocks of 1 MiB and more to the system as soon as they are freed (glibc).
 
-    glibc does so by itself until the first large block is freed; from then on it keeps blocks of up to 32 MiB, in a
-    heap for each thread, and a server to which large bodies were sent stays as large as the worst moment made it
-    (mallopt(3), M_MMAP_THRESHOLD).
+    By default glibc raises this threshold after the first large block, up to 32 MiB, and keeps freed blocks in a heap
+    for each thread. The memory of a server that has received large bodies would then never shrink (mallopt(3),
+    M_MMAP_THRESHOLD).
     """
     with contextlib.suppress(OSError, AttributeError):  # another system, another C library
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
@@ -60,7 +60,7 @@ def give_back_large_blocks() -> None:
 
 @contextlib.contextmanager
 def giving_way(wanted: bool) -> Iterator[None]:
-    """Work at the lowest priority for a while, where this process may come back from it (Linux, root)."""
+    """Run the block at the lowest priority if `wanted`, and if the priority can be raised again after (Linux, root)."""
     if not wanted or sys.platform != "linux" or os.geteuid() != 0:
         yield
         return
@@ -73,11 +73,11 @@ def giving_way(wanted: bool) -> Iterator[None]:
 
 
 NOBODY_ELSE = 20
-"""One step below the lowest nice value: only what nobody else wants."""
+"""A value above the highest nice value (19): run only when no other process wants the CPU."""
 
 
 def give_way(nice: int) -> None:
-    """Lower this process's priority; at `NOBODY_ELSE` it runs when nobody else wants the CPU (SCHED_IDLE, Linux)."""
+    """Lower this process's priority by `nice`; `NOBODY_ELSE` also selects the idle scheduler (SCHED_IDLE, Linux)."""
     os.nice(min(nice, 19))
     if nice >= NOBODY_ELSE and hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -92,10 +92,9 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH")
 
 
 def child_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a child process that gets everything else it must know from its parent.
+    """Return the environment for a child process: `more`, and what the interpreter and numerical libraries read.
 
-    What the interpreter and numerical libraries read is handed on. Settings of this server are not, among them keys,
-    passwords and addresses with passwords in them, nor anything else whose name is not known here.
+    All other variables are left out, so that no key, password or URL with a password reaches a child.
     """
     known = {
         name: value for name, value in os.environ.items() if _FOR_CHILDREN.fullmatch(name) and not _SECRET.search(name)
@@ -104,7 +103,7 @@ def child_environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def stopped(pid: int) -> bool:
-    """Whether a process was stopped by a signal (SIGSTOP), so that it does nothing until it is continued."""
+    """Whether a process is stopped by a signal (SIGSTOP) and has not been continued."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     except UNKNOWN:

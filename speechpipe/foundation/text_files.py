@@ -1,4 +1,4 @@
-"""Files and standard input as people name them: a device, a pipe or a file without end is refused, not read."""
+"""Text files and standard input named by a user: devices, pipes and too large files are refused."""
 
 import fcntl
 import os
@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from speechpipe.errors import BadInput, said
+from speechpipe.errors import BadInput, reason_of
 
 MOST_CARD_BYTES = 2**20
-"""Of a card, a plan or a policy: people write these by hand."""
+"""Largest card, plan or policy; they are written by hand."""
 
 MOST_LIST_BYTES = 2**28
-"""Of a manifest, a dictionary or an export: one line for each of many recordings or words."""
+"""Largest manifest, dictionary or export; they have one line for each recording or word."""
 
 
 def read_text(path: Path, most_bytes: int = MOST_CARD_BYTES, *, cause: str = BadInput.cause) -> str:
@@ -24,7 +24,7 @@ def read_text(path: Path, most_bytes: int = MOST_CARD_BYTES, *, cause: str = Bad
             message names the file.
     """
     try:
-        # Without O_NONBLOCK, to open a pipe that nobody writes to would wait for ever.
+        # Without O_NONBLOCK, opening a pipe without a writer would block for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -33,12 +33,12 @@ def read_text(path: Path, most_bytes: int = MOST_CARD_BYTES, *, cause: str = Bad
                 return decoded(file, str(path), most_bytes, cause=cause)
         finally:
             os.close(descriptor)
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise BadInput(f"{path}: {said(error)}", cause=cause) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise BadInput(f"{path}: {reason_of(error)}", cause=cause) from error
 
 
 def decoded(file: BinaryIO, name: str, most_bytes: int = MOST_CARD_BYTES, *, cause: str = BadInput.cause) -> str:
-    """Return what `file` holds as text, whatever ends its lines.
+    """Return the text of an open file, with LF at the ends of its lines.
 
     Raises:
         BadInput: it is longer than `most_bytes`, or is not UTF-8; the message begins with `name`.
@@ -54,10 +54,10 @@ def decoded(file: BinaryIO, name: str, most_bytes: int = MOST_CARD_BYTES, *, cau
 
 
 def standard_input() -> BinaryIO:
-    """Return standard input.
+    """Return standard input as a binary file.
 
     Raises:
-        BadInput: it is closed, or can only be written to.
+        BadInput: it is closed, or open for writing only.
     """
     try:
         closed = sys.stdin is None or sys.stdin.closed

@@ -1,1 +1,1 @@
-"""The running cascade: engine, uploads, live audio, its measurements and its health."""
+"""The running cascade: engine, uploads, live audio, automation, telemetry and health."""

@@ -1,4 +1,4 @@
-"""Which uploads are taken: so many at once, and so many of one caller."""
+"""Admission of uploads: limits the uploads in progress, in total and for each caller."""
 
 import contextlib
 import threading
@@ -11,7 +11,7 @@ from speechpipe.errors import NotReady, Overloaded, RateLimited
 
 
 class Admission:
-    """Thread-safe."""
+    """Counts the uploads in progress. Thread-safe."""
 
     def __init__(
         self,
@@ -20,7 +20,14 @@ class Admission:
         started: Callable[[], bool],
         unavailable: Callable[[], str],
     ) -> None:
-        """`status` is asked for the queue, `unavailable` for why nobody can work on an upload (empty: somebody can)."""
+        """Set the sources of the server's state.
+
+        Args:
+            settings: the limits.
+            status: returns the state of the pool for uploads.
+            started: returns whether the service accepts sessions.
+            unavailable: returns why no worker can process an upload; empty if one can.
+        """
         self._settings = settings
         self._unavailable = unavailable
         self._status = status
@@ -30,12 +37,12 @@ class Admission:
 
     @contextlib.contextmanager
     def admitted(self, caller: str) -> Iterator[None]:
-        """Hold a place for one upload of `caller`.
+        """Hold a place for one upload of `caller` during the block.
 
         Raises:
-            NotReady: the models are not warm, no worker can be started, or the server is shutting down.
-            Overloaded: as many uploads run as may run at once.
-            RateLimited: this caller has as many as one caller may have.
+            NotReady: the models are loading, no worker can be started, or the server is shutting down.
+            Overloaded: the limit of uploads in progress is reached.
+            RateLimited: this caller's limit is reached.
         """
         with self._lock:
             self.check(caller)
@@ -47,7 +54,7 @@ class Admission:
                 self._uploads[caller] -= 1
 
     def check(self, caller: str) -> None:
-        """Refuse now what `admitted` would refuse, before a body has been read for nothing."""
+        """Raise what `admitted` would raise, so that a request can be refused before its body is read."""
         settings = self._settings
         if not self._started():
             raise NotReady("the recognizers are loading, or the server is shutting down")
@@ -60,11 +67,11 @@ class Admission:
             raise RateLimited(f"this key has {settings.max_uploads_per_key} uploads in progress")
 
     def _retry_after_s(self) -> float:
-        """Return how long the waiting audio takes at a tenth of real time per worker: a fair guess, not a promise."""
+        """Estimate when the waiting audio is decoded, at ten times real time per worker."""
         status = self._status()
         return max(1.0, round(status.queued_s * 0.1 / max(status.ready_workers, 1)))
 
     @property
     def uploads(self) -> int:
-        """Uploads in progress."""
+        """Number of uploads in progress."""
         return self._uploads.total()

@@ -1,4 +1,4 @@
-"""Who answers a session, and what a client asks of it: the bundle, the arm of an experiment, whose it is."""
+"""The request of a client, and the choice of a bundle for its session: bundle, arm, tenant and record measures."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,27 +10,27 @@ from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
 from speechpipe.types import Bundle, Notice
 
 CHAMPION_NAMES = ("default", "whisper-1")
-"""Model names that clients send without choosing; both mean whoever the route says."""
+"""Model names that resolve to the bundle that the router selects."""
 
 CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
-"""Arms, as records carry them."""
+"""Arms, as they appear in records."""
 
 NAMED = "named"
-"""The arm of sessions whose client named a bundle that is not the champion: of no experiment."""
+"""Arm of sessions whose client named a bundle other than the champion; they are in no experiment."""
 
 ROLLOUT, STEP, UNIT = "route.rollout", "route.step", "route.unit"
-"""Measures by which a record says to which experiment it belongs; `UNIT` is who was randomised."""
+"""Measures of a record: the rollout, its step, and the randomised unit (a digest of a user or session)."""
 
 MIRRORED = "route.mirrored"
-"""A candidate in shadow hears a copy."""
+"""Measure: a candidate in shadow receives a copy of the session."""
 
 FAILOVER = "route.failover"
-"""The other arm answered: this one had no worker."""
+"""Measure: the other arm's bundle answered, because this one's had no worker."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The bundle that a session is pinned to, the arm it is on, and what its records say of that."""
+    """The bundle of a session, its arm, and the `route.*` measures of its records."""
 
     bundle: Bundle
     arm: str = CHAMPION
@@ -45,7 +45,7 @@ class ClientRequest:
     """
 
     bundle: Bundle
-    channel: str = field(kw_only=True)  # the interface it came through: upload | listen | realtime | cli
+    channel: str = field(kw_only=True)  # the interface: upload | listen | realtime | cli
     language: str | None = field(default=None, kw_only=True)
     prompt: str | None = field(default=None, kw_only=True)
     tenant: str = field(default="", kw_only=True)
@@ -55,22 +55,22 @@ class ClientRequest:
     terms: EffectivePolicy = field(default=NOT_FOLLOWED, kw_only=True)
 
     def session_ids(self, sessions: int) -> list[str]:
-        """Return the ids of its sessions, of which there are so many."""
+        """Return the ids of the request's sessions; `sessions` is their number."""
         return [self.id] if sessions == 1 else [f"{self.id}-c{number}" for number in range(sessions)]
 
     @property
     def not_honoured(self) -> list[Notice]:
-        """What was asked and this bundle cannot honour."""
+        """Notices about parameters that this bundle does not support."""
         notices = []
-        spoken = self.bundle.languages
-        if self.language and "*" not in spoken and self.language.lower().split("-")[0] not in spoken:
-            message = f"{self.bundle.name} knows {', '.join(spoken)}; language {self.language!r} was not honoured"
+        known = self.bundle.languages
+        if self.language and "*" not in known and self.language.lower().split("-")[0] not in known:
+            message = f"{self.bundle.name} supports {', '.join(known)}; language {self.language!r} was ignored"
             notices.append(Notice("language_not_supported", message))
         if self.prompt:
-            notices.append(Notice("prompt_ignored", f"{self.bundle.name} takes no prompt"))
+            notices.append(Notice("prompt_ignored", f"{self.bundle.name} does not support prompts"))
         return notices
 
 
 def unit(key: str) -> str:
-    """Return the digest by which records say who was randomised: never the key."""
+    """Return the digest of a routing key for records, which must not contain the key itself."""
     return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()

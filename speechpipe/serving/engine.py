@@ -1,7 +1,7 @@
-"""The engine: settings in, a running cascade out. It builds pools and VADs and opens sessions on them.
+"""The engine: a running cascade built from the settings. It owns worker pools and VADs, and opens sessions.
 
-What is done beside a session (people who review, a candidate that hears a copy, the follower of the records) is handed
-to it by `speechpipe.app`; it knows each by the protocol below.
+Services beside sessions (reviews, copies for a candidate, monitoring) are passed to it by `speechpipe.app`; it knows
+them by the protocols of `hooks.py` and `cascade/request.py`.
 """
 
 import contextlib
@@ -37,12 +37,12 @@ from speechpipe.serving.routing import Assignment, Router
 from speechpipe.serving.telemetry.records import ROWS
 from speechpipe.types import Bundle, Component, Scalar
 
-if TYPE_CHECKING:  # SQLAlchemy is a third of the time that the command line takes to start
+if TYPE_CHECKING:  # importing SQLAlchemy would slow the start of the command line
     from speechpipe.foundation.storage.writer import Store
 
 
 class Service:
-    """A cascade that is ready to take sessions. Thread-safe."""
+    """A cascade that opens sessions. Thread-safe."""
 
     def __init__(
         self,
@@ -53,16 +53,17 @@ class Service:
         only: Bundle | None = None,
         live: bool = False,
     ) -> None:
-        """Read the cards; nothing is started yet. `only` is warmed instead of the settings' bundles; `live` starts
-        workers for live audio beside those for files.
+        """Read the cards and make the parts; `open` starts them. Without a store, records are not kept.
+
+        `only` is preloaded instead of the bundles in the settings. `live` also makes worker pools for live audio.
 
         Raises:
-            BadInput: a card is broken.
+            BadInput: a card is invalid.
             UnknownName: the champion, or a bundle to preload, has no card.
         """
         self.settings = settings
         self.clock = clock
-        self.tasks = BackgroundTasks()  # every thread that works for as long as the server
+        self.tasks = BackgroundTasks()  # all background threads of the server
         self.catalogue = Catalogue([shipped_models(), settings.own_models_dir])
         names = settings.preloaded_bundles
         self._preload = [self.catalogue.bundle(name) for name in names] if only is None else [only]
@@ -72,20 +73,20 @@ class Service:
         self.kept_audio = kept_audio(settings)
         self._sweep = BackgroundTask("audio-sweep", self.kept_audio.sweep, every_s=self.kept_audio.sweep_every_s)
         self.tasks.add(self._sweep)
-        self.watcher: Watcher | None = None  # follows the records
-        self.reviewing: Reviews | None = None  # people who look at results
+        self.watcher: Watcher | None = None  # the monitoring service
+        self.reviewing: Reviews | None = None  # the review service
         self._tracing: Traces | None = tracing(settings)
         self.refused: Counter[str] = Counter()
         specs = list({spec.key: spec for spec in (recognizer(bundle.asr) for bundle in self._preload)}.values())
-        self.fleet = PoolManager(settings, specs, live=live)
-        self.tasks.add_source(lambda: self.fleet.tasks)
+        self.pools = PoolManager(settings, specs, live=live)
+        self.tasks.add_source(lambda: self.pools.tasks)
         champion = self.catalogue.bundle(settings.bundle)
-        self.router = Router(self.catalogue, champion, lambda bundle: self.fleet.ready(recognizer(bundle.asr)))
+        self.router = Router(self.catalogue, champion, lambda bundle: self.pools.ready(recognizer(bundle.asr)))
         self.mirror: Mirror | None = None
         self.exposition = Exposition(
             ROWS,
             gauges(
-                self.fleet.statuses,
+                self.pools.statuses,
                 ready=lambda: not self.unready_reasons(),
                 uploads=lambda: self.admission.uploads,
                 refused=self.refused,
@@ -96,7 +97,7 @@ class Service:
         self._announce(("upload", "listen", "realtime") if live else ("upload",))
         self.admission = Admission(
             settings,
-            lambda: self.pool.status(),  # noqa: PLW0108 - who that is changes
+            lambda: self.pool.status(),  # noqa: PLW0108 - the pool changes with the champion
             lambda: self._started,
             self._unavailable,
         )
@@ -112,16 +113,16 @@ class Service:
     # ---- life ----
 
     def open(self, before_ready: Callable[[], None] = lambda: None) -> None:
-        """Start workers and store, load the preloaded bundles' VADs meanwhile, and wait until all is warm.
+        """Start workers, store and services, load the preloaded bundles' VADs, and wait until all are ready.
 
-        `before_ready` is called last; sessions are taken when it has returned.
+        `before_ready` is called last; sessions are accepted after it has returned.
 
         Raises:
             WorkerLoadFailed: a recognizer cannot be loaded.
             StageFailed: a VAD cannot be loaded.
         """
         try:
-            self.fleet.start()
+            self.pools.start()
             if self.store is not None:
                 self.store.open()
             if self.watcher is not None:
@@ -131,7 +132,7 @@ class Service:
             self._sweep.start()
             for bundle in self._preload:
                 self.vad(bundle.vad)
-            self.fleet.wait_ready()
+            self.pools.wait_ready()
             before_ready()
         except BaseException:
             self.close()
@@ -139,16 +140,16 @@ class Service:
         self._started = True
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Finish running work for up to `drain_s` seconds, then end the workers and the store.
+        """Finish running work for up to `drain_s` seconds, then close all parts.
 
-        Every part is closed, whatever closing another one raises; that is raised in the end.
+        Every part is closed even if closing another raises; that error is raised at the end.
         """
         self._started = False
-        with contextlib.ExitStack() as steps:  # the last that is added is done first
+        with contextlib.ExitStack() as steps:  # called in reverse order
             for part in (self.store, self._tracing, self.reviewing, self.watcher, self._sweep):
                 if part is not None:
                     steps.callback(part.close)
-            steps.callback(self.fleet.close, drain_s)
+            steps.callback(self.pools.close, drain_s)
 
     def __enter__(self) -> "Service":
         self.open()
@@ -160,13 +161,13 @@ class Service:
     # ---- sessions ----
 
     def bundle(self, name: str, changes: Mapping[str, Scalar] | None = None) -> Bundle:
-        """Return the bundle that a client names, with parameters changed for this session.
+        """Return the bundle that a client names, with changed parameters.
 
-        The champion's name means the champion, whatever other version of it there is.
+        The champion's name returns the champion, even if there are other versions of that name.
 
         Raises:
-            UnknownName: no such bundle, or its weights are not here.
-            InvalidParameter: an unknown parameter, or a value out of bounds.
+            UnknownName: there is no such bundle, or its weights are missing.
+            InvalidParameter: a parameter is unknown, or a value is out of bounds.
         """
         bundle = self.champion if name in (*CHAMPION_NAMES, self.champion.name) else self.catalogue.bundle(name)
         self.catalogue.require(bundle)
@@ -174,15 +175,19 @@ class Service:
 
     @property
     def champion(self) -> Bundle:
-        """What `default` and `whisper-1` mean, but for the sessions of a canary."""
-        return self.router.lane.champion
+        """The bundle for `default` and `whisper-1`, except in canary sessions."""
+        return self.router.snapshot.champion
 
     def pin(self, tenant: str, user: str = "", session_id: str = "") -> Assignment:
-        """Return a new session's place: the same arm for the same user of a tenant, if there is a user."""
+        """Return the assignment of a new session. Sessions of the same user of a tenant get the same arm."""
         return self.router.pin(f"{tenant}:{user}" if user else session_id or new_session_id(), returns=bool(user))
 
     def vad(self, component: Component) -> Vad:
-        """Return the loaded VAD; equal options share one."""
+        """Return the VAD of a component; loaded once for equal options.
+
+        Raises:
+            StageFailed, ImportError: it cannot be loaded.
+        """
         key = (component.implementation, tuple(sorted(component.options.items())))
         with self._lock:
             if key not in self._vads:
@@ -190,11 +195,11 @@ class Service:
             return self._vads[key]
 
     def session(self, bundle: Bundle, request: SessionRequest, on_utterance: OnUtterance = lambda _: None) -> Session:
-        """Open a session, pinned to `bundle`."""
+        """Open a session on `bundle`. `on_utterance` is called on the session's thread for each utterance."""
         vad = self.vad(bundle.vad)
         session_id = request.session_id or new_session_id()
         spec = recognizer(bundle.asr)
-        pool = self.fleet.pool(spec, whole=request.decode.whole, session_id=request.session_id or "")
+        pool = self.pools.pool(spec, offline=request.decode.offline, session_id=request.session_id or "")
         kept = self.kept_audio.open(session_id) if request.session_id else None
         copy = self.mirror.open(bundle, request) if self.mirror is not None and request.session_id else None
         held = self.reviewing.hold(session_id) if self.reviewing is not None and request.held else None
@@ -218,9 +223,9 @@ class Service:
     # ---- facts ----
 
     def emit(self, record: Record) -> None:
-        """Send a record sideways to metrics and store; never raises, never waits."""
+        """Pass a record to metrics, traces and the store's queue; never blocks."""
         if record.kind == "session":
-            self.fleet.release(record.session_id)
+            self.pools.release(record.session_id)
             if self.mirror is not None:
                 self.mirror.end(record)
         if record.kind == "shadow" and self.reviewing is not None:
@@ -233,76 +238,76 @@ class Service:
             self.store.append(record)
 
     def refuse(self, error: SpeechpipeError) -> None:
-        """Count a request that got no result, by cause."""
+        """Count a request without a result, by its cause."""
         self.refuse_cause(error.cause)
 
     def refuse_cause(self, cause: str) -> None:
-        """As `refuse`, for what is refused below the application."""
+        """As `refuse`, for requests that are refused below the application."""
         with self._lock:
             self.refused[cause] += 1
 
     def unready_reasons(self) -> list[str]:
-        """Return why no session should be sent here now; empty when ready."""
+        """Return why this server should get no sessions now; empty when ready."""
         reasons = [] if self._started else ["starting or shutting down"]
-        if not any(crew.files.ready for crew in self._crews):
+        if not any(pair.files.ready for pair in self._pairs):
             reasons.append(f"no recognizer worker is ready {self.pool.status().failure}".strip())
-        if self.fleet.first.live is not None and not self.live_ready:
+        if self.pools.first.live is not None and not self.live_ready:
             reasons.append("no recognizer worker for live audio is ready")
         if self.admission.uploads >= self.settings.max_uploads:
-            reasons.append("as many uploads as may run at once")
+            reasons.append("the limit of uploads in progress is reached")
         ended = [status.name for status in self.tasks.statuses() if status.ended]
         return reasons + [f"the background task {name} has ended" for name in ended]
 
     def _unavailable(self) -> str:
-        """Return why nobody can work on an upload; empty if somebody can, or could until a moment ago."""
-        reasons = [crew.files.unavailable for crew in self._crews]
+        """Return why no worker can process an upload; empty if one can, or could until a moment ago."""
+        reasons = [pair.files.unavailable for pair in self._pairs]
         return reasons[0] if all(reasons) else ""
 
     def workers_missing(self) -> list[dict[str, str | int]]:
-        """Return the pools that have fewer workers than they should, and why the last start failed, if it did."""
+        """Return the pools that have fewer ready workers than wanted, with the reason of the last failed start."""
         return [
             {"pool": name, "ready": status.ready_workers, "wanted": status.workers, "failure": status.failure}
-            for name, status in self.fleet.statuses().items()
+            for name, status in self.pools.statuses().items()
             if status.ready_workers < status.workers
         ]
 
     @property
-    def _crews(self) -> list[PoolPair]:
-        """Workers of those who may answer: where one arm has none left, the other's do."""
-        answering = (self.router.lane.champion, self.router.lane.candidate)
-        return [self.fleet.crew(recognizer(bundle.asr)) for bundle in answering if bundle is not None]
+    def _pairs(self) -> list[PoolPair]:
+        """The pools of champion and candidate; either can answer if the other has no worker."""
+        answering = (self.router.snapshot.champion, self.router.snapshot.candidate)
+        return [self.pools.pair(recognizer(bundle.asr)) for bundle in answering if bundle is not None]
 
     @property
     def live_ready(self) -> bool:
-        """Whether a worker takes live audio."""
-        return any(crew.live is not None and crew.live.ready for crew in self._crews)
+        """Whether a worker accepts live audio."""
+        return any(pair.live is not None and pair.live.ready for pair in self._pairs)
 
     @property
     def pool(self) -> RecognizerPool:
-        """The recognizer workers for uploads and files."""
-        return self.fleet.crew(recognizer(self.champion.asr)).files
+        """The champion's pool for uploads and files."""
+        return self.pools.pair(recognizer(self.champion.asr)).files
 
     @property
     def live_pool(self) -> RecognizerPool:
-        """The recognizer workers for live audio.
+        """The champion's pool for live audio.
 
         Raises:
-            NotReady: this service was built without.
+            NotReady: the service was built without live audio.
         """
-        pool = self.fleet.crew(recognizer(self.champion.asr)).live
+        pool = self.pools.pair(recognizer(self.champion.asr)).live
         if pool is None:
-            raise NotReady("this service takes no live audio")
+            raise NotReady("this service does not support live audio")
         return pool
 
     def watch(self, watcher: Watcher) -> None:
-        """Have this service's records followed; it is started and closed with the service."""
+        """Set the monitoring service; it is started and closed with this service. Call before `open`."""
         self.watcher = watcher
         watcher.add_source(self._facts)
         self.tasks.add(*watcher.tasks)
         self.exposition.add_gauges(watcher.gauges())
 
     def _facts(self) -> dict[str, float]:
-        statuses = list(self.fleet.statuses().values())
+        statuses = list(self.pools.statuses().values())
         return {
             "software.queue_depth": sum(status.queued for status in statuses),
             "software.restarts": sum(sum(status.restarts.values()) for status in statuses),
@@ -312,30 +317,34 @@ class Service:
         }
 
     def review_by(self, reviews: Reviews, tasks: Iterable[BackgroundTask], rows: Sequence[GaugeRow]) -> None:
-        """Have people look at this service's results; that is started and closed with the service.
+        """Set the review service; it is started and closed with this service. Call before `open`.
 
         Args:
-            reviews: who that is.
+            reviews: the review service.
             tasks: its background tasks.
-            rows: what it says of itself.
+            rows: its Prometheus rows.
         """
         self.reviewing = reviews
         self.tasks.add(*tasks)
         self.exposition.add_gauges(rows)
 
     def mirror_to(self, mirror: Mirror) -> None:
-        """Give copies of sessions to `mirror`, which decides of each whether it wants one."""
+        """Set the receiver of copies; it decides for each session whether it wants one."""
         self.mirror = mirror
 
     def terms(self, tenant: str, bundle: Bundle) -> EffectivePolicy:
-        """Return how much the machine may do alone in a new session."""
+        """Return the automation policy for a new session."""
         return self.reviewing.terms(tenant, bundle.id) if self.reviewing is not None else NOT_FOLLOWED
 
-    started = property(lambda self: self._started, doc="Whether sessions are taken.")
+    started = property(lambda self: self._started, doc="Whether sessions are accepted.")
 
 
 def tracing(settings: Settings) -> Traces | None:
-    """Return what makes spans, if the settings ask for them; InvalidParameter if the extra is not installed."""
+    """Return the tracing of records if the settings enable it, else None.
+
+    Raises:
+        InvalidParameter: OpenTelemetry is not installed.
+    """
     if not settings.traces:
         return None
     try:

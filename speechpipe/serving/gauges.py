@@ -1,4 +1,4 @@
-"""What is read off the running server when somebody looks: queues, workers, refusals, losses."""
+"""Prometheus rows that are read from the running server at each scrape: queues, workers, refusals, losses."""
 
 from collections.abc import Callable, Mapping
 
@@ -19,7 +19,7 @@ def gauges(
     lost: Mapping[str, int],
     tasks: BackgroundTasks,
 ) -> tuple[GaugeRow, ...]:
-    """Return the rows."""
+    """Return the rows; the arguments are read at each scrape."""
 
     def one(name: str, help_: str, read: Callable[[], float]) -> GaugeRow:
         return GaugeRow(name, help_, lambda: [((), float(read()))])
@@ -40,18 +40,18 @@ def gauges(
         return GaugeRow(name, help_, rows, ("task",), counter=counter)
 
     return (
-        one("ready", "1 when sessions are taken.", ready),
+        one("ready", "1 when sessions are accepted.", ready),
         one("uploads_in_progress", "Uploads in progress.", uploads),
         by_pool("queue_depth", "Segments waiting for a worker.", lambda status: status.queued),
         by_pool("queue_audio_seconds", "Audio waiting for a worker.", lambda status: status.queued_s),
         by_pool("workers_ready", "Workers ready.", lambda status: status.ready_workers),
         by_pool("workers_busy", "Segments on workers.", lambda status: status.active),
-        by_pool("workers_backlog_seconds", "Audio on workers, not worked on.", lambda status: status.backlog_s),
+        by_pool("workers_backlog_seconds", "Audio on workers, not decoded yet.", lambda status: status.backlog_s),
         by_pool("worker_rss_bytes", "Resident memory of all workers.", lambda status: sum(status.rss_mb) * 2**20),
         GaugeRow("worker_restarts_total", "Workers replaced.", restarts, ("pool", "cause"), counter=True),
         by_task("background_task_alive", "1 while a background thread runs.", lambda status: status.alive),
         by_task("background_task_failing", "1 while its last run raised.", lambda status: status.failing),
         by_task("background_task_failures_total", "Runs that raised.", lambda status: status.failures, counter=True),
         by_cause("requests_refused_total", "Requests without a result.", refused),
-        by_cause("records_lost_total", "Records the store did not get.", lost, LOSS_CAUSES),
+        by_cause("records_lost_total", "Records that were not stored.", lost, LOSS_CAUSES),
     )

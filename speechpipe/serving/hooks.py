@@ -1,4 +1,4 @@
-"""What may be done beside sessions, as the engine sees it. `speechpipe.app` hands it whoever does it."""
+"""Protocols of the services beside sessions that the engine calls; `speechpipe.app` passes implementations to it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from speechpipe.types import Bundle, Utterance
 
 @dataclass(frozen=True)
 class CompletedSession:
-    """A session that is over, and what the machine heard in it (nothing, if it was not asked)."""
+    """A completed session with its utterances; `bundle` is None if no recognizer was used (`human_only`)."""
 
     id: str
     tenant: str
@@ -25,10 +25,10 @@ class CompletedSession:
 
 
 class Reviews(Protocol):
-    """People who look at results, as the serving side sees them."""
+    """The review service as the serving side sees it."""
 
     def start(self) -> None:
-        """Begin to work; called once, before sessions are taken."""
+        """Start; called once, before sessions are accepted."""
         ...
 
     def close(self) -> None:
@@ -36,28 +36,28 @@ class Reviews(Protocol):
         ...
 
     def terms(self, tenant: str, bundle_id: str) -> EffectivePolicy:
-        """Return how much the machine may do alone in a new session; from memory."""
+        """Return the automation policy for a new session, from memory."""
         ...
 
     def hold(self, session_id: str) -> Tap | None:
-        """Return what keeps a session's audio until it is known whether somebody must hear it; None: it cannot."""
+        """Return a tap that keeps a session's audio until it is decided whether it is reviewed; None on failure."""
         ...
 
     def discard(self, session_ids: Sequence[str]) -> None:
-        """Drop the audio of sessions that nobody will look at."""
+        """Delete the held audio of sessions that will not be reviewed."""
         ...
 
     def spoken(self, sessions: Sequence[CompletedSession], terms: EffectivePolicy, *, shadowed: bool) -> None:
-        """Take live sessions that are over; returns at once."""
+        """Take completed live sessions; returns at once."""
         ...
 
     def compared(self, record: Record) -> None:
-        """Take the record of what a candidate in shadow heard."""
+        """Take the record of a comparison with a candidate in shadow."""
         ...
 
 
 class Watcher(Protocol):
-    """What follows the records."""
+    """The monitoring service as the engine sees it."""
 
     @property
     def tasks(self) -> Iterable[BackgroundTask]:
@@ -65,7 +65,7 @@ class Watcher(Protocol):
         ...
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start to follow the records."""
         ...
 
     def close(self) -> None:
@@ -73,21 +73,21 @@ class Watcher(Protocol):
         ...
 
     def add_source(self, source: Callable[[], Mapping[str, float]]) -> None:
-        """Have `source` asked for figures of the server, every few seconds on a thread of its own."""
+        """Have `source` called for measures of the server every few seconds, on a background thread."""
         ...
 
     def gauges(self) -> Sequence[GaugeRow]:
-        """Return what it says of itself."""
+        """Return its Prometheus rows."""
         ...
 
 
 class Traces(Protocol):
-    """What makes spans of records."""
+    """Makes spans from records."""
 
     def emit(self, record: Record) -> None:
         """Take a record; never raises."""
         ...
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         ...

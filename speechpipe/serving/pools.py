@@ -1,7 +1,7 @@
-"""Recognizer workers by recognizer: those of the start, and those of a candidate, in processes of their own.
+"""Worker pools by recognizer: those of the preloaded bundles, and further ones for candidates.
 
-A candidate whose recognizer crashes takes its own workers with it, never the champion's. A candidate that differs in
-its VAD only has the champion's recognizer, and its workers.
+A candidate has its own worker processes, so that its crashes do not affect the champion. A candidate that differs from
+the champion in its VAD only shares the champion's workers.
 """
 
 import contextlib
@@ -25,70 +25,72 @@ Key = tuple[object, ...]
 
 
 class PoolPair:
-    """The pools for one set of recognizers: one for files, and one for live audio where the server takes any.
+    """The pools for one set of recognizers: one for files, and one for live audio if the server supports it.
 
-    Apart, because a whole segment occupies a worker for seconds, which live audio cannot wait.
+    They are separate because an offline segment occupies a worker for seconds, too long for live audio to wait.
     """
 
     def __init__(
         self, settings: Settings, specs: Sequence[RecognizerSpec], *, live: bool, gentle: bool = False, name: str = ""
     ) -> None:
-        """Prepare the pools; `name` begins the names of their background tasks."""
+        """Make the pools, not started; `name` is the prefix of their background tasks' names."""
         files, speech = (replace(options, gentle=gentle) for options in (file_pool(settings), live_pool(settings)))
         self.files = RecognizerPool(files, specs, name=f"{name}file-workers")
         self.live = RecognizerPool(speech, specs, name=f"{name}live-workers") if live else None
         self.keys = {spec.key for spec in specs}
-        self.warm_up_cpu_s = 0.0  # is not what live audio costs
+        self.warm_up_cpu_s = 0.0  # not counted as CPU time of live audio
 
     @property
     def pools(self) -> list[RecognizerPool]:
-        """Both, or the one."""
+        """The one or two pools."""
         return [pool for pool in (self.files, self.live) if pool is not None]
 
     @property
     def ready(self) -> bool:
-        """Whether every pool has a worker that takes jobs."""
+        """Whether every pool has a worker that accepts jobs."""
         return all(pool.ready for pool in self.pools)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is in progress or waits."""
+        """Whether no segment is in progress or waiting."""
         return all(pool.idle for pool in self.pools)
 
 
 class PoolManager:
-    """Thread-safe."""
+    """All worker pools of a server. Thread-safe."""
 
     def __init__(self, settings: Settings, specs: Sequence[RecognizerSpec], *, live: bool) -> None:
-        """Prepare the workers of the start; nothing runs yet."""
+        """Make the pools of the preloaded recognizers `specs`, not started; `live`: also for live audio."""
         self._settings = settings
         self._with_live = live
         self.first = PoolPair(settings, specs, live=live)
         self._extra: dict[Key, PoolPair] = {}
-        self._unneeded: dict[Key, float] = {}  # since when
-        self._sessions: dict[str, Key] = {}  # session -> its recognizer, while it is not the start's
+        self._unneeded: dict[Key, float] = {}  # monotonic time since which no session or route needs it
+        self._sessions: dict[str, Key] = {}  # session -> its recognizer, if that is not a preloaded one
         self._lock = threading.Lock()
         self._warming = threading.Lock()
         self._closed = False
         self._numbers = itertools.count(1)
-        self._leaving: list[tuple[PoolPair, float]] = []  # retired, and when they are ended whatever they still do
+        self._leaving: list[
+            tuple[PoolPair, float]
+        ] = []  # retired pools, and the time at which they are closed even if busy
         self._retirer = BackgroundTask("retired-workers", self._end_retired, every_s=RETIRE_EVERY_S)
 
     @property
     def tasks(self) -> list[BackgroundTask]:
-        """The background tasks of the moment."""
+        """The current background tasks."""
         with self._lock:
-            crews = [self.first, *self._extra.values(), *(crew for crew, _ in self._leaving)]
-        return [self._retirer, *(pool.task for crew in crews for pool in crew.pools)]
+            pairs = [self.first, *self._extra.values(), *(pair for pair, _ in self._leaving)]
+        return [self._retirer, *(pool.task for pair in pairs for pool in pair.pools)]
 
     def start(self) -> None:
-        """Have the workers of the start started; they load in parallel."""
+        """Start the workers of the preloaded recognizers; they load in parallel."""
         self._retirer.start()
         for pool in self.first.pools:
             pool.start()
 
     def wait_ready(self) -> None:
-        """Block until they are warm.
+        """Block until the preloaded recognizers are loaded and warmed up.
 
         Raises:
             WorkerLoadFailed: a recognizer cannot be loaded.
@@ -101,54 +103,54 @@ class PoolManager:
         until = time.monotonic() + drain_s
         with self._lock:
             self._closed = True
-            crews = [self.first, *self._extra.values(), *(crew for crew, _ in self._leaving)]
+            pairs = [self.first, *self._extra.values(), *(pair for pair, _ in self._leaving)]
             self._extra, self._leaving = {}, []
-        with contextlib.ExitStack() as steps:  # each is done, whatever happens in another
+        with contextlib.ExitStack() as steps:  # each is called even if another raises
             steps.callback(self._retirer.close)
-            for pool in (pool for crew in reversed(crews) for pool in reversed(crew.pools)):
+            for pool in (pool for pair in reversed(pairs) for pool in reversed(pair.pools)):
                 steps.callback(_close, pool, until)
 
     # ---- candidates ----
 
     def warm(self, spec: RecognizerSpec) -> None:
-        """Start workers for a recognizer, unless some have it, and wait until they are warm.
+        """Start workers for a recognizer, unless there are some, and wait until they are warmed up.
 
         Raises:
-            WorkerLoadFailed: it cannot be loaded; nothing of it is left.
+            WorkerLoadFailed: it cannot be loaded; its workers are ended.
             NotReady: the service is shutting down.
         """
-        with self._warming:  # one at a time: the second caller finds what the first has made
+        with self._warming:  # one at a time: a second caller then finds the pools of the first
             if self.has(spec):
                 return
             name = f"candidate{next(self._numbers)}-"
-            crew = PoolPair(self._settings, [spec], live=self._with_live, gentle=True, name=name)
+            pair = PoolPair(self._settings, [spec], live=self._with_live, gentle=True, name=name)
             try:
-                for pool in crew.pools:  # one after the other: people are being served meanwhile
+                for pool in pair.pools:  # one after the other, to leave CPU for running sessions
                     pool.start()
                     pool.wait_ready()
-                if crew.live is not None:
-                    crew.warm_up_cpu_s = crew.live.status().cpu_s
+                if pair.live is not None:
+                    pair.warm_up_cpu_s = pair.live.status().cpu_s
                 with self._lock:
                     if self._closed:
                         raise NotReady("the service is shutting down")
-                    self._extra[spec.key] = crew
+                    self._extra[spec.key] = pair
             except BaseException:
-                for pool in crew.pools:
+                for pool in pair.pools:
                     pool.close()
                 raise
 
     def has(self, spec: RecognizerSpec) -> bool:
-        """Whether workers have this recognizer loaded, or had it when they began."""
+        """Whether there are pools that have this recognizer preloaded."""
         return spec.key in self.first.keys or spec.key in self._extra
 
     def ready(self, spec: RecognizerSpec) -> bool:
-        """Whether a worker with this recognizer takes jobs now."""
-        return self.has(spec) and self.crew(spec).ready
+        """Whether workers with this recognizer accept jobs now."""
+        return self.has(spec) and self.pair(spec).ready
 
     def retire(self, needed: Collection[Key]) -> None:
-        """End the workers of recognizers that nobody has needed and no session has used for `GRACE_S`; does not wait.
+        """Retire the pools of recognizers that are not `needed` and were not used by a session for `GRACE_S` seconds.
 
-        The grace is for sessions that were given a bundle and have not asked for its workers yet.
+        Does not wait. The grace time is for sessions that have chosen a bundle and have not asked for its pool yet.
         """
         now = time.monotonic()
         with self._lock:
@@ -164,53 +166,53 @@ class PoolManager:
             self._unneeded = {key: since for key, since in self._unneeded.items() if key in self._extra}
 
     def _end_retired(self) -> None:
-        """End the retired workers that have nothing left to do, or whose time is over."""
+        """Close the retired pools that are idle, or whose time is over."""
         now = time.monotonic()
         with self._lock:
             leaving = list(self._leaving)
-        for crew, until in leaving:
-            if crew.idle or now >= until:
-                for pool in crew.pools:
+        for pair, until in leaving:
+            if pair.idle or now >= until:
+                for pool in pair.pools:
                     pool.close()
                 with self._lock:
-                    self._leaving = [entry for entry in self._leaving if entry[0] is not crew]
+                    self._leaving = [entry for entry in self._leaving if entry[0] is not pair]
 
     # ---- sessions ----
 
-    def pool(self, spec: RecognizerSpec, *, whole: bool, session_id: str = "") -> RecognizerPool:
-        """Return the workers for a session; with an id they stay until `release`."""
-        crew = self.crew(spec)
-        if session_id and crew is not self.first:
+    def pool(self, spec: RecognizerSpec, *, offline: bool, session_id: str = "") -> RecognizerPool:
+        """Return the pool for a session; with an id it is not retired until `release`."""
+        pair = self.pair(spec)
+        if session_id and pair is not self.first:
             with self._lock:
                 self._sessions[session_id] = spec.key
-        return crew.files if whole or crew.live is None else crew.live
+        return pair.files if offline or pair.live is None else pair.live
 
     def release(self, session_id: str) -> None:
-        """Note that a session has ended."""
+        """A session has ended: its pool may be retired."""
         if self._sessions:
             with self._lock:
                 self._sessions.pop(session_id, None)
 
-    def crew(self, spec: RecognizerSpec) -> PoolPair:
-        """Return who works with a recognizer; one that nobody loaded beforehand is loaded when its first job comes."""
+    def pair(self, spec: RecognizerSpec) -> PoolPair:
+        """Return the pools for a recognizer; one without its own is loaded by the first pools at its first job."""
         return self._extra.get(spec.key, self.first)
 
     @property
-    def _crews(self) -> list[PoolPair]:
+    def _pairs(self) -> list[PoolPair]:
         with self._lock:
             return [self.first, *self._extra.values()]
 
     @property
     def live_cpu_s(self) -> float:
-        """CPU time of all workers for live audio."""
-        return sum(crew.live.status().cpu_s - crew.warm_up_cpu_s for crew in self._crews if crew.live is not None)
+        """CPU seconds of all live workers, without their warm-up."""
+        return sum(pair.live.status().cpu_s - pair.warm_up_cpu_s for pair in self._pairs if pair.live is not None)
 
     def statuses(self) -> Mapping[str, PoolStatus]:
-        """Return name -> snapshot."""
+        """Return the state of each pool by name, such as `files`, `live`, `candidate_files`."""
         with self._lock:
-            crews = {"": self.first} | {f"candidate{index or ''}_": c for index, c in enumerate(self._extra.values())}
-        found = {f"{name}files": crew.files.status() for name, crew in crews.items()}
-        return found | {f"{name}live": crew.live.status() for name, crew in crews.items() if crew.live is not None}
+            pairs = {"": self.first} | {f"candidate{index or ''}_": c for index, c in enumerate(self._extra.values())}
+        found = {f"{name}files": pair.files.status() for name, pair in pairs.items()}
+        return found | {f"{name}live": pair.live.status() for name, pair in pairs.items() if pair.live is not None}
 
 
 def _close(pool: RecognizerPool, until: float) -> None:

@@ -1,4 +1,4 @@
-"""What is written down of a session, be it of an upload or live: its records, and what people get to look at."""
+"""The recorder of a session, of an upload or live: emits its records and makes its `CompletedSession`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ from speechpipe.types import SessionSummary, Utterance
 
 
 class SessionRecorder:
-    """Of one session. Used on the thread that runs it; nothing here waits or raises."""
+    """Emits the records of one session. Used on the session's thread; never blocks or raises."""
 
     def __init__(self, service: Service, request: ClientRequest, session_id: str) -> None:
         """Emit records of the session `session_id` of `request` to `service`."""
@@ -31,7 +31,7 @@ class SessionRecorder:
         )
 
     def utterance(self, utterance: Utterance, more: Mapping[str, Measure] = NOTHING) -> None:
-        """Emit the record of an utterance, with `more` measures and whether its text is delivered unseen."""
+        """Emit the record of an utterance, with `more` measures and whether its text is delivered without review."""
         terms = self._request.terms
         if terms.followed:
             more = {**more, "people.auto_accepted": int(terms.accepts(utterance.transcript.confidence))}
@@ -48,20 +48,20 @@ class SessionRecorder:
         """Emit the record of the session.
 
         Args:
-            summary: what it did.
-            facts: what is known of its input.
+            summary: totals of the session.
+            facts: facts about its input.
             outcome: "ok", or the cause of the error.
-            timing: unix time of the end, and the seconds that it took.
+            timing: Unix time of the end, and the duration in wall seconds.
             more: further measures.
         """
         self._service.emit(session_record(self._context, summary, facts, outcome, timing, more))
 
     def refused(self, cause: str, size: int, at: float) -> None:
-        """Emit the record of an input of `size` bytes that never became a session."""
+        """Emit the record of an input of `size` bytes that was refused before there was a session."""
         self._service.emit(refusal_record(self._context, cause, size, at))
 
     def completed(self, duration_s: float, utterances: Sequence[Utterance]) -> CompletedSession:
-        """Return the session, which is over, for people who may look at it."""
+        """Return the completed session for the review service."""
         request = self._request
         return CompletedSession(
             self.session_id, request.tenant, request.channel, request.bundle, duration_s, utterances

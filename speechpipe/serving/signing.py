@@ -1,4 +1,4 @@
-"""The secret with which callbacks and the alarm webhook are signed: one for both, from the settings or a file."""
+"""The secret that signs callbacks and the alarm webhook, from the settings or a file."""
 
 from speechpipe.config import Settings
 from speechpipe.errors import InvalidParameter
@@ -8,7 +8,7 @@ FILE = "signing.key"
 
 
 def signing_secret(settings: Settings) -> bytes:
-    """Return `SIGNING_SECRET`, or what `signing.key` in the state directory holds; the first call makes that file.
+    """Return `SIGNING_SECRET`, or the content of `signing.key` in the state directory, which the first call creates.
 
     Raises:
         InvalidParameter: the file can be neither read nor written, or is empty.

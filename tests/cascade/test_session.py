@@ -42,7 +42,7 @@ def drive(session: Session, audio: Samples, sizes: list[int]) -> list[Utterance]
 def session_of(service: Service, **changes: float) -> Session:
     bundle = service.catalogue.with_parts(service.bundle("scripted"), vad="energy")
     bundle = service.catalogue.changed(bundle, {f"vad.{name}": value for name, value in changes.items()})
-    return service.session(bundle, SessionRequest(DecodeOptions(whole=True)))
+    return service.session(bundle, SessionRequest(DecodeOptions(offline=True)))
 
 
 def shape(utterances: list[Utterance]) -> list[tuple[int, int, str]]:
@@ -84,14 +84,14 @@ def test_words_lie_inside_their_segment_and_never_go_back(service: Service) -> N
 
 def test_digital_silence_and_noise_give_no_text(service: Service) -> None:
     for name in ("silence", "noise"):
-        session = service.session(service.bundle("default"), SessionRequest(DecodeOptions(whole=True)))
+        session = service.session(service.bundle("default"), SessionRequest(DecodeOptions(offline=True)))
         assert drive(session, sample(name), [16_000]) == []
         assert session.accounting.dropped_by_vad == session.accounting.received == len(sample(name))
 
 
 def test_real_vad_finds_the_known_spans(service: Service) -> None:
     for name in ("long_pauses", "two_speakers", "digits", "noise_20db"):
-        session = service.session(service.bundle("scripted"), SessionRequest(DecodeOptions(whole=True)))
+        session = service.session(service.bundle("scripted"), SessionRequest(DecodeOptions(offline=True)))
         utterances = drive(session, sample(name), [8000])
         truth = EXPECTED[name]["speech"]
         assert len(utterances) == len(truth), name
@@ -133,7 +133,7 @@ def test_an_utterance_without_text_says_why(service: Service) -> None:
     failing = service.catalogue.changed(bundle, {"asr.fail_above_level": 0.0})
     audio = bursts([(0.3, 0.0), (1.0, 0.1), (1.0, 0.0)])
     for chosen, cause in ((deaf, NullCause.EMPTY), (failing, NullCause.ERROR)):
-        session = service.session(chosen, SessionRequest(DecodeOptions(whole=True)))
+        session = service.session(chosen, SessionRequest(DecodeOptions(offline=True)))
         (utterance,) = drive(session, audio, [1600])
         assert utterance.transcript.null_cause is cause
         assert session.summary().nulls == {cause: 1}
@@ -149,7 +149,7 @@ def test_a_session_waits_for_recognizers_instead_of_filling_memory(service: Serv
             load_vad("energy"),
             Segmenter(SegmenterOptions(min_silence_s=0.2, padding_s=0.1), 512),
             lambda decode, _: service.pool.open(_spec(slow), decode, "bounded"),
-            DecodeOptions(whole=True),
+            DecodeOptions(offline=True),
             max_pending_s=2.0,
         )
     )

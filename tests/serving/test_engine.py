@@ -125,27 +125,27 @@ def test_closing_closes_every_part_though_one_raises(settings: Settings, monkeyp
 def test_retired_workers_are_ended_after_an_unforeseen_exception(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fleet = PoolManager(settings, [], live=False)
-    fleet.start()
-    crew = PoolPair(settings, [], live=False)
-    plain, raising = crew.files.close, [True]
+    pools = PoolManager(settings, [], live=False)
+    pools.start()
+    pair = PoolPair(settings, [], live=False)
+    plain, raising = pair.files.close, [True]
 
     def close(drain_s: float = 0.0) -> None:
         if raising and raising.pop():
             raise LookupError("unforeseen")
         plain(drain_s)
 
-    monkeypatch.setattr(crew.files, "close", close)
-    for pool in crew.pools:
+    monkeypatch.setattr(pair.files, "close", close)
+    for pool in pair.pools:
         pool.start()
-    until(lambda: crew.ready)
-    worker = crew.files._supervisor.workers[0]
-    fleet._leaving.append((crew, 0.0))
-    until(lambda: not fleet._leaving)
+    until(lambda: pair.ready)
+    worker = pair.files._supervisor.workers[0]
+    pools._leaving.append((pair, 0.0))
+    until(lambda: not pools._leaving)
     assert worker._process.poll() is not None
-    retirer = next(task for task in fleet.tasks if task.name == "retired-workers")
+    retirer = next(task for task in pools.tasks if task.name == "retired-workers")
     assert retirer.status.failures == 1
-    fleet.close()
+    pools.close()
 
 
 def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch:
 
 def test_the_workers_of_a_candidate_are_among_the_background_tasks(own: Service) -> None:
     bundle = own.catalogue.changed(own.champion, {"asr.cost": 0.001})
-    own.fleet.warm(recognizer(bundle.asr))
+    own.pools.warm(recognizer(bundle.asr))
     assert "candidate1-file-workers" in {status.name for status in own.tasks.statuses() if status.alive}
 
 
@@ -189,7 +189,7 @@ def test_the_server_closes_every_part_though_one_raises(settings: Settings, monk
     monkeypatch.setattr(Prober, "close", close)
     with TestClient(app, base_url="http://127.0.0.1") as client:
         until(lambda: client.get("/readyz").status_code == 200)
-        workers = [worker for pool in service.fleet.first.pools for worker in pool._supervisor.workers]
+        workers = [worker for pool in service.pools.first.pools for worker in pool._supervisor.workers]
     assert not failures
     assert all(worker._process.poll() is not None for worker in workers)
     assert not [status.name for status in service.tasks.statuses() if status.name.endswith("-workers") and status.alive]

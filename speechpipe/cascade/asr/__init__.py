@@ -1,7 +1,7 @@
-"""Recognizers. They live in worker processes only; nothing here is imported by the server's process
-except these protocols and the table.
+"""Recognizers: their protocols and the table of implementations.
 
-A new recognizer is one file and one row of `RECOGNIZERS`.
+Implementations are imported in worker processes only, never in the server's process. A new recognizer is one file and
+one row of `RECOGNIZERS`.
 """
 
 from collections.abc import Sequence
@@ -27,55 +27,59 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What is known of a segment when it begins.
+    """Options of a segment, known when it begins.
 
-    `whole` says that its audio is all there already (an upload): a recognizer may then look at the whole
-    segment before it decodes, which a live one cannot. `carried` is what `RecognizerStream.carried` said after
-    the session's segment before: what a recognizer has learnt of this speaker and microphone, and nothing else.
+    Attributes:
+        offline: all audio exists already (an upload), so the recognizer may wait for the end of the segment before it
+            decodes. False: live audio.
+        language: language code, if the client named one.
+        prompt: text that the client gave as context.
+        context: what `RecognizerStream.context` returned after the session's previous segment: the recognizer's
+            adaptation to this speaker and microphone.
     """
 
-    whole: bool = False
+    offline: bool = False
     language: str | None = None
     prompt: str | None = None
-    carried: str = ""
+    context: str = ""
 
 
 class RecognizerStream(Protocol):
-    """One segment. Word times count from the segment's first sample."""
+    """One segment. Word times are seconds from the segment's first sample."""
 
     def feed(self, samples: Samples) -> None:
         """Take (n,) float32 samples at 16 kHz."""
         ...
 
     def partial(self) -> str:
-        """Return the best guess so far; cheap, may change."""
+        """Return the text so far; cheap, and may change."""
         ...
 
     def finish(self) -> Transcript:
-        """End the segment and return its transcript; the stream is done."""
+        """End the segment and return its transcript; the stream is not used again."""
         ...
 
-    def carried(self) -> str:
-        """Return, after `finish`, what the session's next segment should begin with; empty for nothing."""
+    def context(self) -> str:
+        """Return, after `finish`, the state for the session's next segment; empty if there is none."""
         ...
 
     def cancel(self) -> None:
-        """Drop the segment and give back what it holds; the stream is done."""
+        """Drop the segment and release its resources; the stream is not used again."""
         ...
 
 
 class Recognizer(Protocol):
-    """A model, loaded once per worker process and warmed."""
+    """A model, loaded and warmed up once per worker process."""
 
     def open(self, options: DecodeOptions) -> RecognizerStream:
-        """Begin a segment. Nothing of earlier segments may show in its result."""
+        """Begin a segment. Its result may depend on earlier segments through `options.context` only."""
         ...
 
 
 class BufferedStream:
-    """Base for recognizers that need the whole segment at once: subclasses write `decode`.
+    """Base class of streams that decode the complete segment at once; subclasses implement `decode`.
 
-    Its partial results are decodes of what is there so far; a worker asks for them only when it is idle.
+    A partial result decodes the audio so far; a worker asks for it only when it is idle.
     """
 
     def __init__(self) -> None:
@@ -86,15 +90,15 @@ class BufferedStream:
         self._parts.append(samples)
 
     def partial(self) -> str:
-        """Decode what was fed so far."""
+        """Decode the audio fed so far."""
         return self.decode(self._samples()).text
 
     def finish(self) -> Transcript:
-        """Decode everything that was fed."""
+        """Decode all audio."""
         return self.decode(self._samples())
 
-    def carried(self) -> str:
-        """Return nothing: such a recognizer has no state between segments."""
+    def context(self) -> str:
+        """Return an empty text: such a recognizer has no state between segments."""
         return ""
 
     def _samples(self) -> Samples:
@@ -103,7 +107,7 @@ class BufferedStream:
         return self._parts[0]
 
     def cancel(self) -> None:
-        """Forget what was fed."""
+        """Drop the audio."""
         self._parts.clear()
 
     def decode(self, samples: Samples) -> Transcript:
@@ -112,9 +116,9 @@ class BufferedStream:
 
 
 def transcript_of(words: Sequence[Word], *, recovered: bool = False) -> Transcript:
-    """Return the transcript that is these words: its confidence is theirs, weighed by their length.
+    """Return a transcript of these words, with their mean confidence weighted by duration.
 
-    `recovered` notes that the recognizer's last pass failed and the words are from the pass before.
+    `recovered`: the recognizer's last pass failed, and the words are from the previous pass.
     """
     if not words:
         return Transcript.null(NullCause.EMPTY)
@@ -140,17 +144,17 @@ RECOGNIZERS = Registry(
 
 
 EXTRAS = {"emformer": "emformer", "faster_whisper": "whisper", "moonshine": "moonshine"}
-"""Recognizers whose library comes with an extra of the package."""
+"""Recognizers whose library is installed by an extra of the package, and the extra's name."""
 
 
 def load_recognizer(name: str, files: Sequence[ModelFile] = (), **options: Scalar) -> Recognizer:
-    """Load the recognizer `name` with the files and options of its card (in a worker process).
+    """Load the recognizer `name` with the files and options of its card; called in a worker process.
 
-    One that takes files is given them as `files`, role -> path.
+    If there are files, they are passed as the argument `files`, a mapping from role to path.
 
     Raises:
-        UnknownName: no such row.
-        ImportError: its library is missing.
+        UnknownName: no recognizer has this name.
+        ImportError: its library is not installed; the message names the extra.
     """
     try:
         made = RECOGNIZERS.load(name)

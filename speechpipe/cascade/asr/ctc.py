@@ -1,7 +1,7 @@
 """A small convolutional CTC recognizer on torch, trained with `speechpipe train ctc`.
 
-It hears whole segments: its features are relative to the loudest band of the segment. A partial result is a decode of
-what is there so far, which costs a hundredth of the audio's length.
+It decodes complete segments, because its features are relative to the loudest band of the segment. A partial result
+decodes the audio so far, which takes about a hundredth of the audio's duration.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,18 @@ LEAST_SAMPLES = SAMPLE_RATE_HZ // 100
 
 
 class CtcRecognizer:
-    """Files: `weights` (safetensors) and, if it may say only certain words, `lexicon` (one a line)."""
+    """Files: `weights` (safetensors) and optionally `lexicon` (one word per line) to restrict the vocabulary."""
 
     def __init__(self, files: Mapping[str, Path], device: str = "auto", threads: int = 1) -> None:
-        """Load the network; `device` is `cpu`, `cuda`, or `auto` for CUDA where there is one.
+        """Load the network; `device` is `cpu`, `cuda`, or `auto` (CUDA if available).
 
         Raises:
-            BadInput: the weights or the list of words are broken.
-            OSError: they are missing.
+            BadInput: the weights or the lexicon are invalid, or `device` is unknown.
+            OSError: a file is missing.
         """
         if device not in ("auto", "cpu", "cuda"):
             raise BadInput(f"device must be auto, cpu or cuda, not {device!r}")
-        torch.set_num_threads(int(threads))  # a worker process is one of several
+        torch.set_num_threads(int(threads))  # several worker processes share the cores
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self._network = load(files["weights"]).to(self._device)
         config = self._network.config
@@ -46,10 +46,10 @@ class CtcRecognizer:
         return CtcStream(self)
 
     def transcribe(self, segments: Sequence[Samples]) -> list[Transcript]:
-        """Return the transcripts of (n,) segments, decoded as one batch; each is what it would be alone."""
+        """Return the transcripts of (n,) segments, decoded as one batch; the result does not depend on the batch."""
         found = [transcript_of(())] * len(segments)
-        heard = [index for index, samples in enumerate(segments) if len(samples) >= LEAST_SAMPLES]
-        for index, log_probs in zip(heard, self._log_probs([segments[index] for index in heard]), strict=True):
+        decoded = [index for index, samples in enumerate(segments) if len(samples) >= LEAST_SAMPLES]
+        for index, log_probs in zip(decoded, self._log_probs([segments[index] for index in decoded]), strict=True):
             length_s = len(segments[index]) / SAMPLE_RATE_HZ
             found[index] = transcript_of([self._word(spelled, length_s) for spelled in self._spell(log_probs)])
         return found
@@ -88,10 +88,10 @@ class CtcStream(BufferedStream):
 
 
 def read_lexicon(path: Path) -> list[str]:
-    """Return the words of a list, one a line.
+    """Return the words of a lexicon file.
 
     Raises:
-        BadInput: it is not text.
+        BadInput: it is not UTF-8 text.
     """
     try:
         return path.read_text(encoding="utf-8").split()

@@ -1,6 +1,7 @@
 """torchaudio's streaming recognizer: Emformer RNN-T (Shi et al., 2021), EMFORMER_RNNT_BASE_LIBRISPEECH.
 
-It hears 160 ms at a time and 40 ms ahead; a partial result is its best hypothesis. Needs the extra `emformer`.
+It decodes steps of 160 ms with 40 ms of look-ahead. A partial result is its best hypothesis. Needs the extra
+`emformer`.
 """
 
 import json
@@ -21,16 +22,16 @@ from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript, Wor
 HOP = 160
 SEGMENT_FRAMES, AHEAD_FRAMES = 16, 4
 STEP, HEARD = SEGMENT_FRAMES * HOP, (SEGMENT_FRAMES + AHEAD_FRAMES) * HOP
-"""Samples from one step to the next, and heard in one."""
+"""Samples from one step to the next, and samples used in one step."""
 
 MOST_TOKENS = 10
-"""In one step of the encoder, 40 ms: more is a loop."""
+"""Most tokens in one step of the encoder (40 ms); more would be a decoding loop."""
 
 GAIN = 32767.0**2
-"""Its spectra are those of 16-bit samples."""
+"""Power factor from samples in [-1, 1] to the 16-bit samples that the model was trained with."""
 
 BOUNDARY = "\u2581"
-"""What SentencePiece writes before a word."""
+"""SentencePiece's mark at the beginning of a word."""
 
 Tokens = tuple[int, ...]
 
@@ -60,7 +61,7 @@ class EmformerRecognizer:
                 model = torchaudio.models.emformer_rnnt_base(num_symbols=self.blank + 1)
             model.load_state_dict(torch.load(files["weights"], map_location="cpu", weights_only=True))
         except (RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
-            message = f"these are no files of an Emformer: {str(error).splitlines()[0]}"
+            message = f"the files are not those of an Emformer: {str(error).splitlines()[0]}"
             raise BadInput(message, cause="weights_broken") from error
         self.search = torchaudio.models.RNNTBeamSearch(model.eval(), self.blank, step_max_tokens=MOST_TOKENS)
         self._mel = torchaudio.transforms.MelSpectrogram(
@@ -73,7 +74,7 @@ class EmformerRecognizer:
         return EmformerStream(self)
 
     def features(self, samples: Samples) -> torch.Tensor:
-        """Return (frames, mels) of (n,) samples: logarithmic above e, linear below, normalised."""
+        """Return normalised (frames, mels) features of (n,) samples; power is logarithmic above e, linear below."""
         spectrum = self._mel(torch.from_numpy(samples)).T * GAIN
         curved = torch.where(spectrum > math.e, spectrum.clamp(min=1e-10).log(), spectrum / math.e)
         return (curved - self._mean) * self._scale
@@ -91,7 +92,7 @@ class EmformerStream:
         self._steps: list[Tokens] = []  # the best hypothesis after each
 
     def feed(self, samples: Samples) -> None:
-        """Take (n,) samples; decode what is whole."""
+        """Take (n,) samples; decode all complete steps."""
         self._heard += len(samples)
         held = np.concatenate([self._held, samples])
         while len(held) >= HEARD:
@@ -107,14 +108,14 @@ class EmformerStream:
         self._hypotheses, self._state = one.search.infer(
             features, length, one.beam, state=self._state, hypothesis=self._hypotheses
         )
-        self._steps.append(tuple(self._hypotheses[0][0][1:]))  # the first is the blank that all begin with
+        self._steps.append(tuple(self._hypotheses[0][0][1:]))  # without the blank at the beginning
 
     def partial(self) -> str:
         """Return the best hypothesis."""
         return " ".join(text for text, _, _ in self._spelled(self._steps[-1] if self._steps else ()))
 
     def finish(self) -> Transcript:
-        """Decode the rest, in silence, and return the best hypothesis."""
+        """Decode the rest, padded with silence, and return the best hypothesis."""
         while len(self._held) and self._heard >= HOP:
             self._step(np.pad(self._held[:HEARD], (0, max(0, HEARD - len(self._held)))))
             self._held = self._held[STEP:]
@@ -126,7 +127,7 @@ class EmformerStream:
         return Transcript(" ".join(word.text for word in found), found, confidence)
 
     def _word(self, text: str, first: int, last: int) -> Word:
-        """Place a word: from the step in which its first token stood fast to the one in which its last did."""
+        """Place a word from the step in which its first token became stable to that of its last token."""
         tokens = self._steps[-1]
         start, end = (
             next(step for step, seen in enumerate(self._steps) if seen[: place + 1] == tokens[: place + 1])
@@ -137,7 +138,7 @@ class EmformerStream:
         return Word(text, min(start_s, end_s), end_s, None)
 
     def _spelled(self, tokens: Tokens) -> list[tuple[str, int, int]]:
-        """Return words, with the places of their first and last token."""
+        """Return (word, index of its first token, index of its last token)."""
         spm = self._recognizer.tokens
         ignored = {spm.unk_id(), spm.bos_id(), spm.eos_id(), spm.pad_id()}
         words: list[tuple[str, int, int]] = []
@@ -151,11 +152,11 @@ class EmformerStream:
                 words[-1] = (words[-1][0] + piece, words[-1][1], place)
         return [(text.lower(), first, last) for text, first, last in words if text]
 
-    def carried(self) -> str:
-        """Return nothing: a segment begins without memory."""
+    def context(self) -> str:
+        """Return an empty text: segments are independent."""
         return ""
 
     def cancel(self) -> None:
-        """Forget everything."""
+        """Drop the segment."""
         self._held = np.zeros(0, np.float32)
         self._steps.clear()

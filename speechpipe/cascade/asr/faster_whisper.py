@@ -1,8 +1,8 @@
 """Whisper (Radford et al., 2022) by faster-whisper (https://github.com/SYSTRAN/faster-whisper), the extra `whisper`.
 
-Whisper writes text over silence; what VAD lets through is guarded: by the level, by Whisper's own probability of no
-speech, by its log-probability, by repetition and by speaking rate. Not verified with released weights: no model hub
-was within reach where this was written.
+Whisper can produce text for silence. Segments are therefore checked by their level, by Whisper's own probability of no
+speech and log-probability, by repetition and by speaking rate. Not verified with released weights: no model hub was
+reachable where this was written.
 """
 
 import math
@@ -18,7 +18,7 @@ from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript, Wor
 
 
 class FasterWhisperRecognizer:
-    """Files: `model` (CTranslate2's `model.bin`); what belongs to it lies beside it."""
+    """Files: `model` (CTranslate2's `model.bin`), with its configuration and vocabulary in the same folder."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the options of its card
         self,
@@ -31,11 +31,21 @@ class FasterWhisperRecognizer:
         device: str = "auto",
         threads: int = 1,
     ) -> None:
-        """Load the model. `no_speech`: above this probability of no speech, and below `log_prob` (mean, natural
-        logarithm), a stretch is silence.
+        """Load the model.
+
+        Args:
+            files: see the class.
+            language: used if the request names none that the model knows.
+            beam: beam width.
+            no_speech: a stretch with a higher probability of no speech, and a mean log-probability below `log_prob`,
+                counts as silence.
+            log_prob: see `no_speech`; natural logarithm.
+            compute_type: of CTranslate2.
+            device: of CTranslate2.
+            threads: CPU threads.
 
         Raises:
-            ValueError, RuntimeError: it is no model, or has no such compute type.
+            ValueError, RuntimeError: the file is not a model, or does not support the compute type.
             OSError: a file is missing.
         """
         files["model"].stat()
@@ -52,10 +62,10 @@ class FasterWhisperRecognizer:
             "no_speech_threshold": float(no_speech),
             "log_prob_threshold": float(log_prob),
             "compression_ratio_threshold": guards.MOST_COMPRESSION,
-            "temperature": 0.0,  # no retries at random: the same audio gives the same text
+            "temperature": 0.0,  # no random retries: the same audio gives the same text
             "word_timestamps": True,
-            "condition_on_previous_text": False,  # what one stretch was taken for must not be said again of the next
-            "vad_filter": False,  # that is another stage's
+            "condition_on_previous_text": False,  # prevents repetitions of a wrong text
+            "vad_filter": False,  # the cascade's own VAD has done this
         }
 
     def open(self, options: DecodeOptions) -> "FasterWhisperStream":
@@ -78,8 +88,8 @@ class FasterWhisperRecognizer:
         if not text:
             return Transcript.null(NullCause.EMPTY)
         if why := guards.objection(text, len(samples)):
-            return Transcript.null(NullCause.EMPTY, f"nobody said {text[:40]!r}: {why}")
-        # The mean probability of a token, as it was sampled: near 1 for text that Whisper is sure of.
+            return Transcript.null(NullCause.EMPTY, f"rejected as hallucination {text[:40]!r}: {why}")
+        # The geometric mean of the tokens' probabilities.
         mean = sum(score * count for score, count in scores) / sum(count for _, count in scores)
         return Transcript(text, tuple(words), math.exp(min(0.0, mean)))
 
@@ -96,7 +106,7 @@ class FasterWhisperRecognizer:
 
 
 class FasterWhisperStream(BufferedStream):
-    """One segment: Whisper hears up to 30 s at once."""
+    """One segment; Whisper processes up to 30 s at once."""
 
     def __init__(self, recognizer: FasterWhisperRecognizer, options: DecodeOptions) -> None:
         super().__init__()

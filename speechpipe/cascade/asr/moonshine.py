@@ -1,8 +1,8 @@
 """Moonshine (Jeffries et al., 2024) by Hugging Face's transformers, the extra `moonshine`.
 
-It has no times of its own: words are placed by where the decoder looked (its cross-attention), as Whisper's are
-(dynamic time warping). Guarded against text on silence as Whisper is. Not verified with released weights: no model hub
-was within reach where this was written.
+The model gives no word times; words are placed by dynamic time warping of its cross-attention, as for Whisper. It is
+guarded against text on silence as Whisper is. Not verified with released weights: no model hub was reachable where this
+was written.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-# Before transformers, which imports torchaudio by itself, and fails where that does.
+# Must come before transformers, which imports torchaudio itself and fails if that fails.
 import speechpipe.cascade.asr.torchaudio_import  # noqa: F401  # isort: skip
 from transformers import AutoTokenizer, MoonshineForConditionalGeneration
 
@@ -22,16 +22,16 @@ from speechpipe.cascade.asr.acoustic import guards
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript, Word
 
 LEAST_SAMPLES = 1024
-"""What its convolutions need for a frame or two."""
+"""Least samples for which its convolutions give a frame."""
 
 TOKENS_S = 6.5
-"""As its authors limit it: more tokens a second are a loop."""
+"""Most tokens per second of audio, the authors' limit; more would be a decoding loop."""
 
 Matrix = npt.NDArray[np.float64]
 
 
 class MoonshineRecognizer:
-    """Files: `model` (`model.safetensors`); configuration and tokenizer lie beside it."""
+    """Files: `model` (`model.safetensors`), with configuration and tokenizer in the same folder."""
 
     def __init__(self, files: Mapping[str, Path], threads: int = 1) -> None:
         """Load the model.
@@ -65,29 +65,29 @@ class MoonshineRecognizer:
             output_scores=True,
             output_attentions=True,
         )
-        tokens = found.sequences[0, 1:].tolist()  # the first is what all begin with
+        tokens = found.sequences[0, 1:].tolist()  # without the start token
         chances = [
             float(scores[0].log_softmax(-1)[token].exp()) for scores, token in zip(found.scores, tokens, strict=False)
         ]
-        looked = _looked(found.cross_attentions)
-        words = self._words(tokens, chances, looked, len(samples) / SAMPLE_RATE_HZ)
+        attention = _mean_attention(found.cross_attentions)
+        words = self._words(tokens, chances, attention, len(samples) / SAMPLE_RATE_HZ)
         text = " ".join(word.text for word in words)
         if text and (why := guards.objection(text, len(samples))):
-            return Transcript.null(NullCause.EMPTY, f"nobody said {text[:40]!r}: {why}")
+            return Transcript.null(NullCause.EMPTY, f"rejected as hallucination {text[:40]!r}: {why}")
         return transcript_of(words)
 
-    def _words(self, tokens: list[int], chances: list[float], looked: Matrix, length_s: float) -> list[Word]:
+    def _words(self, tokens: list[int], chances: list[float], attention: Matrix, length_s: float) -> list[Word]:
         ends = set(self._tokenizer.all_special_ids)
-        kept = [place for place, token in enumerate(tokens[: len(looked)]) if token not in ends]
+        kept = [place for place, token in enumerate(tokens[: len(attention)]) if token not in ends]
         if not kept:
             return []
-        frames = warp(looked[kept])
-        frame_s = length_s / looked.shape[1]
+        frames = warp(attention[kept])
+        frame_s = length_s / attention.shape[1]
         words: list[Word] = []
-        said, group = "", list[int]()
+        previous, group = "", list[int]()
         for index in range(len(kept)):
             text = self._text(tokens, kept[: index + 1])
-            piece, said = text[len(said) :], text
+            piece, previous = text[len(previous) :], text
             if piece.startswith(" ") and group:
                 words.append(self._word(tokens, [kept[one] for one in group], chances, _span(frames, group, frame_s)))
                 group = []
@@ -119,8 +119,8 @@ class MoonshineStream(BufferedStream):
         return self._recognizer.decode(samples)
 
 
-def _looked(attentions: Any) -> Matrix:
-    """Return (tokens, frames): where the decoder looked for each token, in the mean over layers and heads."""
+def _mean_attention(attentions: Any) -> Matrix:
+    """Return the (tokens, frames) cross-attention, averaged over layers and heads."""
     steps = [
         torch.stack([layer[0, :, -1, :] for layer in step]).mean(dim=(0, 1)).double().numpy() for step in attentions
     ]
@@ -146,7 +146,7 @@ def warp(weights: Matrix) -> list[tuple[int, int]]:
         spans[token] = [min(spans[token][0], frame), max(spans[token][1], frame)]
         if token and not stayed[token, frame]:
             token -= 1
-        if frame == 0 and token:  # more tokens than frames: the rest begins at once
+        if frame == 0 and token:  # more tokens than frames: the remaining tokens get the first frame
             spans[token - 1] = [0, 0]
             token -= 1
             continue

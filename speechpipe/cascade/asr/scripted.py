@@ -1,8 +1,7 @@
-"""A recognizer that always says the same of the same audio, at the speed and with the faults it is told.
+"""A recognizer for tests: a deterministic text for each audio, with configurable CPU cost and faults.
 
-For load tests and for tests of everything around a recognizer. Each word is derived from its own third of a second
-of samples, so that text which ends up in the wrong session is seen at once, and a partial result is the beginning
-of the final one.
+Each word is a digest of its third of a second of samples. Text in the wrong session is therefore detected, and a
+partial result is a prefix of the final one.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ WORD_SAMPLES = SAMPLE_RATE_HZ // 3
 
 
 class ScriptedRecognizer:
-    """Options say what goes wrong; by default nothing does."""
+    """Makes deterministic words; options add CPU cost and faults."""
 
     def __init__(
         self,
@@ -30,8 +29,15 @@ class ScriptedRecognizer:
         empty_below_level: float = 0.0,
         streaming: bool = True,
     ) -> None:
-        """Take the CPU seconds spent per second of audio, the peak levels at which it crashes (the process
-        dies), hangs, raises, or finds no words, and whether it decodes while it is fed or all at the end.
+        """Set the options.
+
+        Args:
+            cost: CPU seconds per second of audio.
+            crash_above_level: peak level above which the process exits.
+            hang_above_level: peak level above which it never returns.
+            fail_above_level: peak level above which it raises.
+            empty_below_level: peak level below which it finds no words.
+            streaming: decode while audio is fed; False: decode at the end.
         """
         self.cost = float(cost)
         self.crash_above_level = float(crash_above_level)
@@ -46,7 +52,7 @@ class ScriptedRecognizer:
         return ScriptedStream(self) if self._streaming else ScriptedBufferedStream(self)
 
     def work(self, samples: Samples) -> None:
-        """Spend what (n,) samples cost, or go wrong on them."""
+        """Use the CPU time for (n,) samples, or fail as their peak level demands."""
         peak = float(np.abs(samples).max(initial=0.0))
         if peak > self.crash_above_level:
             os._exit(86)
@@ -61,7 +67,7 @@ class ScriptedRecognizer:
 
 
 class ScriptedStream:
-    """One segment, worked on as it is fed."""
+    """One segment, decoded while it is fed."""
 
     def __init__(self, recognizer: ScriptedRecognizer) -> None:
         self._recognizer = recognizer
@@ -70,14 +76,14 @@ class ScriptedStream:
         self._peak = 0.0
 
     def feed(self, samples: Samples) -> None:
-        """Take (n,) samples; each whole third of a second becomes a word."""
+        """Take (n,) samples; each complete third of a second becomes a word."""
         self._recognizer.work(samples)
         self._peak = max(self._peak, float(np.abs(samples).max(initial=0.0)))
         held = np.concatenate([self._rest, samples]) if len(self._rest) else samples
-        whole = len(held) // WORD_SAMPLES * WORD_SAMPLES
-        for start in range(0, whole, WORD_SAMPLES):
+        size = len(held) // WORD_SAMPLES * WORD_SAMPLES
+        for start in range(0, size, WORD_SAMPLES):
             self._spell(held[start : start + WORD_SAMPLES])
-        self._rest = held[whole:].copy()
+        self._rest = held[size:].copy()
 
     def _spell(self, samples: Samples) -> None:
         digest = hashlib.sha256(samples.tobytes()).digest()
@@ -86,11 +92,11 @@ class ScriptedStream:
         self._words.append(Word(text, start_s, start_s + len(samples) / SAMPLE_RATE_HZ, 0.5 + digest[2] / 512))
 
     def partial(self) -> str:
-        """Return the words of what is whole so far."""
+        """Return the words so far."""
         return " ".join(word.text for word in self._words)
 
     def finish(self) -> Transcript:
-        """Return all words; a segment shorter than a word is one."""
+        """Return all words; a segment shorter than a word gives one word."""
         if not self._words and len(self._rest):
             self._spell(self._rest)
         if not self._words or self._peak < self._recognizer.empty_below_level:
@@ -98,16 +104,16 @@ class ScriptedStream:
         confidence = sum(word.confidence or 0.0 for word in self._words) / len(self._words)
         return Transcript(" ".join(word.text for word in self._words), tuple(self._words), confidence)
 
-    def carried(self) -> str:
-        """Return nothing: segments know nothing of each other."""
+    def context(self) -> str:
+        """Return an empty text: segments are independent."""
         return ""
 
     def cancel(self) -> None:
-        """Forget the segment."""
+        """Drop the segment."""
 
 
 class ScriptedBufferedStream(BufferedStream):
-    """The same words, all decoded at the end."""
+    """The same words, decoded at the end of the segment."""
 
     def __init__(self, recognizer: ScriptedRecognizer) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""torchaudio, which loads beside a torch without CUDA too. No other module of this package imports it.
+"""Imports torchaudio, also beside a torch without CUDA. Other modules of this package must import it from here.
 
-torchaudio's wheels carry compiled libraries that are linked against CUDA. Beside a CPU-only torch they do not load, and
-`import torchaudio` ends in an OSError, although everything but forced alignment is written in Python and runs without
-them. torchaudio itself takes a library file that is absent for "not built". Here a library file that cannot be loaded
-counts as not built as well; nothing is changed on disk.
+torchaudio's wheels contain compiled libraries that are linked against CUDA. With a CPU-only torch they cannot be loaded
+and `import torchaudio` raises OSError, although everything but forced alignment is Python code that does not need them.
+torchaudio treats an absent library as not built. This module makes it treat a library that cannot be loaded in the same
+way; no file is changed.
 """
 
 import sys
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 LOADER = "torchaudio._extension.utils"
-"""The module of torchaudio that loads its compiled libraries; it imports nothing but torch."""
+"""torchaudio's module that loads its compiled libraries; it imports torch only."""
 
 LIBRARIES = ("libtorchaudio", "_torchaudio")
-"""Without one of them the other is of no use."""
+"""The compiled libraries; each is useless without the other."""
 
 
 def _loader_spec() -> ModuleSpec | None:
-    """Return where torchaudio's loader of libraries is, without importing torchaudio; None if it is not there."""
+    """Find torchaudio's library loader without importing torchaudio; None if it is not installed."""
     package = find_spec("torchaudio")
     if package is None or package.origin is None:
         return None
@@ -29,7 +29,7 @@ def _loader_spec() -> ModuleSpec | None:
 
 
 def _tolerant(loader: Any) -> None:
-    """Make `loader._load_lib` return False for libraries that are there and cannot be loaded."""
+    """Make `loader._load_lib` return False for libraries that exist and cannot be loaded."""
     strict = loader._load_lib
 
     def load_lib(name: str) -> bool:
@@ -39,7 +39,7 @@ def _tolerant(loader: Any) -> None:
             loaded = all(strict(library) for library in LIBRARIES)
             if loaded:
                 loader._check_cuda_version()
-        except (OSError, RuntimeError):  # a library that it needs is absent; torch is of another version of CUDA
+        except (OSError, RuntimeError):  # a dependency is absent, or torch was built for another CUDA version
             return False
         return loaded
 
@@ -52,7 +52,7 @@ def _import() -> Any:
         loader = module_from_spec(spec)
         spec.loader.exec_module(loader)
         _tolerant(loader)
-        sys.modules[LOADER] = loader  # what `torchaudio` finds when it imports its own submodule
+        sys.modules[LOADER] = loader  # torchaudio finds it here when it imports its own submodule
     try:
         import torchaudio
     except BaseException:

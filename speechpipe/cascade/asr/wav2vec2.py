@@ -1,7 +1,7 @@
-"""torchaudio's pretrained CTC recognizers: wav2vec 2.0 (Baevski et al., 2020), HuBERT (Hsu et al., 2021), VoxPopuli
-(Wang et al., 2021), by the name of their bundle in `torchaudio.pipelines`.
+"""torchaudio's pretrained CTC recognizers, by the name of their bundle in `torchaudio.pipelines`.
 
-The weights are files of the card (`speechpipe models pull`); the library's own downloader is never called.
+wav2vec 2.0 (Baevski et al., 2020), HuBERT (Hsu et al., 2021), VoxPopuli (Wang et al., 2021). The weights are files of
+the card (`speechpipe models pull`); torchaudio's own downloader is not used.
 """
 
 import json
@@ -18,10 +18,10 @@ from speechpipe.errors import BadInput
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript, Word
 
 FRAME_SAMPLES = 320
-"""20 ms: what the convolutions of all these models make one frame of."""
+"""Samples per frame of the output of all these models (20 ms)."""
 
 LEAST_SAMPLES = 400
-"""One frame needs so many."""
+"""Least samples for one frame."""
 
 SPACE = "|"
 
@@ -29,29 +29,30 @@ pipelines = torchaudio.pipelines
 
 
 class Wav2Vec2Recognizer:
-    """Files: `weights` (a state dict) and, for a model that is no bundle of torchaudio's, `config` (JSON: `params` of
-    `torchaudio.models.wav2vec2_model`, `labels` without the blank, `normalize`).
+    """Files: `weights` (a state dict) and, for a model that is not a torchaudio bundle, `config`.
+
+    `config` is JSON with `params` of `torchaudio.models.wav2vec2_model`, `labels` without the blank, and `normalize`.
     """
 
     def __init__(self, files: Mapping[str, Path], bundle: str = "", device: str = "auto", threads: int = 1) -> None:
         """Load the model.
 
         Raises:
-            BadInput: no such bundle, or the weights are not those of the model.
+            BadInput: torchaudio has no such bundle, or the weights do not fit the model.
             OSError: a file is missing.
         """
         torch.set_num_threads(int(threads))
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         config = _of_file(files["config"]) if "config" in files else _of_bundle(str(bundle))
         if any(len(label) != 1 for label in config["labels"]):
-            raise BadInput("a label of this model is more than one letter")
+            raise BadInput("a label of this model has more than one letter, which is not supported")
         self._alphabet = "".join(config["labels"])
         self._normalise = bool(config["normalize"])
         model = torchaudio.models.wav2vec2_model(**config["params"])
         try:
-            state = torch.load(files["weights"], map_location="cpu", weights_only=True)  # nothing in it runs
+            state = torch.load(files["weights"], map_location="cpu", weights_only=True)  # executes no pickled code
             for name in ("aux.weight", "aux.bias"):
-                # fairseq's dictionaries have entries that no text of theirs ever had
+                # fairseq's dictionaries have entries that never occur in texts
                 kept = [row for number, row in enumerate(state[name]) if number not in config["unused"]]
                 state[name] = torch.stack(kept)
             model.load_state_dict(state)
@@ -80,7 +81,7 @@ class Wav2Vec2Recognizer:
 
 
 class Wav2Vec2Stream(BufferedStream):
-    """One segment: these models look at all of it."""
+    """One segment, decoded at once."""
 
     def __init__(self, recognizer: Wav2Vec2Recognizer) -> None:
         super().__init__()
@@ -98,7 +99,7 @@ def _word(found: Spelled, length_s: float) -> Word:
 
 def _of_bundle(name: str) -> dict[str, Any]:
     bundle: Any = getattr(pipelines, name, None)
-    if type(bundle) is not pipelines.Wav2Vec2ASRBundle:  # one for alignment only is of a kind below it
+    if type(bundle) is not pipelines.Wav2Vec2ASRBundle:  # a subclass is for alignment only
         raise BadInput(f"torchaudio has no CTC recognizer {name!r}")
     return {
         "params": bundle._params,

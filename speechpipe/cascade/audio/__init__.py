@@ -1,8 +1,8 @@
-"""Audio: sound in, blocks of float32 out. `open_recording` picks the decoder; everything is read block by block.
+"""Decoding of audio files into blocks of float32 samples. `open_recording` selects the decoder by the bytes.
 
-`libsndfile.py` reads what libsndfile knows (wav, flac, mp3, aiff, au, caf ...), `ffmpeg.py` the rest (m4a, mp4, webm,
-ogg, aac, wma, amr, mxf, dts ...). `parts.py` goes from recording to recording where files were put end to end. Then
-`scale.py`, `mixdown.py`, `resample.py`, `levels.py` and `features.py` work on blocks.
+`libsndfile.py` reads what libsndfile supports (wav, flac, mp3, aiff, au, caf ...), `ffmpeg.py` the rest (m4a, mp4,
+webm, ogg, aac, wma, amr, mxf, dts ...). `parts.py` reads several recordings in one file. `scale.py`, `mixdown.py`,
+`resample.py`, `levels.py` and `features.py` process blocks.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from speechpipe.foundation.registry import Registry
 from speechpipe.types import Notice, Samples
 
 BLOCK_S = 16.0
-"""Longest block a decoder yields; about one call of the block VAD (512 frames of 32 ms)."""
+"""Longest block that a decoder yields, in seconds; about one call of the VAD (512 frames of 32 ms)."""
 
 BLOCK_VALUES = 2**20
 """Most values (frames x channels) in one block: 4 MiB of float32, however many channels there are."""
@@ -36,21 +36,21 @@ DECODERS = Registry(
     },
 )
 ASKED_IN_TURN = ("libsndfile", "ffmpeg")
-"""FFmpeg is loaded only for what libsndfile does not know."""
+"""Decoders in the order in which they are tried; FFmpeg is loaded only for what libsndfile cannot read."""
 
 FFMPEG_FIRST = frozenset({"ogg"})
-"""Ogg carries time stamps, which libsndfile does not show."""
+"""Kinds for which FFmpeg is tried first: Ogg has time stamps, which libsndfile does not report."""
 
 UNSPECIFIC = frozenset({"Format not recognised", "Invalid data found when processing input", "unknown container"})
-"""What decoders say of bytes that mean nothing to them."""
+"""Messages of decoders that are useless to a client and are left out."""
 
 FFMPEG_FOR_SURROUND = frozenset({"caf", "aiff"})
-"""Where libsndfile does not show which channel stands where."""
+"""Kinds for which libsndfile does not report the channel layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is wanted of a file: which audio track (0-based; None: the default one), and how many seconds at most."""
+    """The audio track to read (0-based; None: the default one), and the most seconds to read (None: no limit)."""
 
     track: int | None = None
     max_s: float | None = None
@@ -58,9 +58,9 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What the file says of itself. `claimed_s` is the header's word and may be a lie.
+    """Format of a recording, from its header. `claimed_s` is the header's duration, which can be wrong.
 
-    `layout` names each channel's place (FL, FR, FC, LFE, BL ...), as FFmpeg does; None if the file says nothing.
+    `layout` names the position of each channel (FL, FR, FC, LFE, BL ...), as FFmpeg does; None if not in the file.
     """
 
     container: str
@@ -79,10 +79,10 @@ class AudioDecoder(Protocol):
     info: AudioInfo
     notices: list[Notice]
     gave_up_after: int | None
-    """Frames that were given before damage that another decoder may pass; None: read to the end."""
+    """Frames yielded before damage beyond which another decoder may be able to read; None: read to the end."""
 
     def blocks(self) -> Iterator[Samples]:
-        """Yield float32 blocks of shape (frames, channels); damage after good audio ends the stream with a notice."""
+        """Yield float32 blocks of shape (frames, channels). Damage ends the iteration and adds a notice."""
         ...
 
     def close(self) -> None:
@@ -91,16 +91,16 @@ class AudioDecoder(Protocol):
 
 
 def block_frames(rate_hz: int, channels: int) -> int:
-    """Return how many frames one block holds: bounded in seconds and in bytes."""
+    """Return the number of frames in a block, limited by `BLOCK_S` and `BLOCK_VALUES`."""
     return max(1, min(int(rate_hz * BLOCK_S), BLOCK_VALUES // channels))
 
 
 def open_recording(file: ByteRange, recording: Recording, wish: Wish) -> AudioDecoder:
-    """Open one recording of a file, whatever its name says: only the bytes decide.
+    """Open one recording of a file. The decoder is chosen by the bytes, not by a file name.
 
     Raises:
-        UndecodableAudio: no decoder knows it, or it says something no recording says of itself.
-        InvalidParameter: the track that is wished for does not exist.
+        UndecodableAudio: no decoder can read it, or its sample rate or number of channels is not supported.
+        InvalidParameter: the requested track does not exist.
     """
     turn = ASKED_IN_TURN[::-1] if recording.kind in FFMPEG_FIRST else ASKED_IN_TURN
     reasons = set()
@@ -109,21 +109,19 @@ def open_recording(file: ByteRange, recording: Recording, wish: Wish) -> AudioDe
             decoder: AudioDecoder = _checked(DECODERS.load(name)(file, recording, wish))
         except UndecodableAudio as error:
             if error.cause != UndecodableAudio.cause:
-                raise  # readable, and refused for what it says
+                raise  # readable, but with an unsupported property
             reasons.add(error.message.partition(": ")[2] or error.message)
             continue
         if number == 0 and recording.kind in FFMPEG_FOR_SURROUND and decoder.info.channels > 2:
             decoder = _with_layout(decoder, file, recording, wish)
         return decoder
     plain = why_not(file, recording.start)
-    said = (
-        plain or "; ".join(sorted(reasons - UNSPECIFIC)) or "no kind of file that is known here begins with such bytes"
-    )
-    raise UndecodableAudio(f"not audio that can be read here: {said}")
+    reason = plain or "; ".join(sorted(reasons - UNSPECIFIC)) or "no known file format begins with these bytes"
+    raise UndecodableAudio(f"not audio that can be read here: {reason}")
 
 
 def open_beyond(file: ByteRange, recording: Recording, given: int) -> AudioDecoder:
-    """Open a recording with FFmpeg behind the `given` frames that another decoder has already given out.
+    """Open a recording with FFmpeg, to continue after the `given` frames that another decoder has yielded.
 
     Raises:
         UndecodableAudio: FFmpeg cannot read it.
@@ -149,6 +147,6 @@ def _checked(decoder: AudioDecoder) -> AudioDecoder:
         raise UndecodableAudio(message, cause="unsupported_sample_rate")
     if not 1 <= info.channels <= MAX_CHANNELS:
         decoder.close()
-        message = f"{info.channels} channels; 1 to {MAX_CHANNELS} can be read"
+        message = f"{info.channels} channels are not supported, only 1 to {MAX_CHANNELS}"
         raise UndecodableAudio(message, cause="unsupported_channels")
     return decoder

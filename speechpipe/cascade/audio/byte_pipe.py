@@ -1,4 +1,4 @@
-"""Bytes of live containers on their way from the thread that receives them to the thread that decodes them."""
+"""`BytePipe`: passes the bytes of a live container from the receiving thread to the decoding thread."""
 
 import re
 import threading
@@ -9,7 +9,7 @@ from speechpipe.cascade.audio.frame_ends import FRAME_ENDS, FrameEnds
 from speechpipe.cascade.audio.silent_parts import SilentParts
 
 UNHEARD_BYTES = 8 * 2**20
-"""Taken without any sound: then it is given up. Pictures in tags and a few seconds of video are smaller."""
+"""After so many bytes without any audio the stream is given up. Cover pictures and short video are smaller."""
 
 LEAST_BYTES = 64
 
@@ -21,43 +21,44 @@ STARTS = re.compile(
 )
 START_BYTES = 12
 GO_ON_ITSELF = {"mp3": ("mp3",), "ogg": ("ogg", "flac"), "matroska": ("matroska", "flac"), "wav": ()}
-"""What FFmpeg reads on by itself where one recording follows another, or holds as a part (FLAC in Ogg and Matroska)."""
+"""By container: beginnings inside it at which it is not cut, because FFmpeg reads on or they are embedded (FLAC)."""
 
 BEGINNINGS = (b"\x1a\x45\xdf\xa3", b"OggS\x00\x02", b"fLaC", b"ID3", b"RIFF")
 LEAST_BEGINNING = 2
-"""So many bytes at the end may be a recording's first ones, whose others have not come: a single byte is chance."""
+"""Least bytes at the end that are held back as a possible beginning of a recording; one byte can be chance."""
 
 
 class BytePipe:
-    """Bytes from the thread that receives to the thread that decodes, cut where another recording begins.
+    """A pipe between two threads that is split where another recording begins. Thread-safe.
 
-    `read` waits for bytes, and returns none at the end of a recording; `following` goes on with the next one. After
-    `drain` the last bytes are not held back, and `drained` says when the decoder has asked for more than there is.
+    The decoding thread calls `read`, which waits for bytes and returns none at the end of a recording, and `following`
+    to continue with the next one. After `drain` the last bytes are not held back, and `drained` becomes True when the
+    decoder has asked for more bytes than there are.
     """
 
     def __init__(self, name: str, on_drained: Callable[[], None] = lambda: None) -> None:
-        """Begin with a recording in container `name`; `on_drained` is called on the decoder's thread."""
+        """Begin with a recording in container `name`; `on_drained` is called on the decoding thread."""
         self._on_drained = on_drained
         self._draining = False
         self.drained = False  # nothing is left of what came before `drain`, and the decoder waits for more
         self._changed = threading.Condition()
         self._recordings: deque[tuple[str, bytearray]] = deque([(name, bytearray())])  # the first one is being read
         self._frames = _frames(name)  # of the last one
-        self._fresh = bytearray()  # came last: the beginning of a recording may be cut in two
+        self._fresh = bytearray()  # the latest bytes, which can contain a part of a beginning
         self._at_start = True  # `_fresh` begins with a recording's first byte
         self._ended = False
         self._discarding = False
-        self.taken = 0  # bytes that the decoder has had
-        self.unheard = 0  # of them, since the last sound
-        self._silent = 0  # of these, in parts that hold no sound
-        self._parts = SilentParts(name)  # of the one that is being read
+        self.taken = 0  # bytes that the decoder has read
+        self.unheard = 0  # bytes read since the last audio
+        self._silent = 0  # of these, bytes in parts without audio
+        self._parts = SilentParts(name)  # of the recording that is being read
 
     def __len__(self) -> int:
         return sum(len(waiting) for _, waiting in list(self._recordings)) + len(self._fresh)
 
     @property
     def kept(self) -> int:
-        """Bytes of a frame that is not whole: the decoder cannot have them yet."""
+        """Bytes of an incomplete frame, which are held back from the decoder."""
         return self._frames.kept_bytes if self._frames is not None else 0
 
     def write(self, data: bytes) -> None:
@@ -70,7 +71,7 @@ class BytePipe:
                 self._changed.notify()
 
     def drain(self) -> None:
-        """Let the decoder have every byte that is here: for now nothing follows."""
+        """Give the decoder all bytes, as nothing follows for now."""
         with self._changed:
             self._cut(keep=_begun(bytes(self._fresh[1 - START_BYTES :])))
             if self._frames is not None:
@@ -82,7 +83,7 @@ class BytePipe:
             self._changed.notify()
 
     def _wait(self, least: int) -> None:
-        """Wait, under the lock, for `LEAST_BYTES`, another recording or the end; while draining for `least` bytes."""
+        """Wait for `LEAST_BYTES` (`least` while draining), another recording or the end. Call with the lock held."""
         while True:
             waiting = len(self._recordings[0][1])
             if waiting >= LEAST_BYTES or self._ended or len(self._recordings) > 1:
@@ -111,7 +112,7 @@ class BytePipe:
             self._at_start = False
 
     def _give(self, data: bytes, *, last: bool = False) -> None:
-        """Let the decoder have what is whole of the newest recording; all of it, where these are its `last` bytes."""
+        """Give the decoder the complete frames of the newest recording; all bytes if these are its `last`."""
         waiting = self._recordings[-1][1]
         if self._frames is None:
             waiting += data
@@ -121,7 +122,7 @@ class BytePipe:
             waiting += self._frames.finish()
 
     def read(self, size: int) -> bytes:
-        """Return what is there, at most `size` bytes; none at the end of this recording."""
+        """Wait for bytes and return up to `size`; an empty result at the end of this recording."""
         with self._changed:
             self._wait(least=1)
             waiting = self._recordings[0][1]
@@ -135,17 +136,17 @@ class BytePipe:
             return data
 
     def close(self) -> None:
-        """Nothing: FFmpeg may close one recording, others may follow."""
+        """Do nothing: FFmpeg closes its file at the end of one recording, and others may follow."""
 
     def heard(self) -> None:
-        """Note that there was a sound."""
+        """Note that the decoder has produced audio."""
         self.unheard = self._silent = 0
 
     def following(self) -> tuple[str | None, int]:
-        """Go on after a recording that FFmpeg has read as far as it can.
+        """Continue after FFmpeg has stopped reading a recording.
 
-        Returns the container of what follows, None at the end; and how many bytes gave no sound. Where FFmpeg stopped
-        in the middle, what follows is the rest of the same recording.
+        Returns (container of what follows, None at the end; bytes that produced no audio). If FFmpeg stopped within a
+        recording, its rest follows.
         """
         with self._changed:
             lost = self._lost()
@@ -163,18 +164,18 @@ class BytePipe:
             return name, max(0, lost)
 
     def _lost(self) -> int:
-        """Return how many bytes that hold sound gave none, and begin to count again."""
+        """Return how many bytes that should contain audio produced none, and reset the count."""
         lost, self.unheard, self._silent = max(0, self.unheard - self._silent), 0, 0
         return lost
 
     def rest(self) -> int:
-        """Return how many bytes gave no sound and will give none: the decoder gives up."""
+        """Return how many bytes are lost when the decoder gives up now."""
         with self._changed:
             waiting = b"".join(bytes(waiting) for _, waiting in self._recordings) + self._fresh
             return self._lost() + len(waiting) - self._parts.feed(waiting)
 
     def end(self) -> None:
-        """Note that nothing follows."""
+        """End the bytes: nothing follows."""
         with self._changed:
             self._cut(keep=0)
             self._give(b"", last=True)
@@ -182,7 +183,7 @@ class BytePipe:
             self._changed.notify()
 
     def discard(self) -> int:
-        """Take nothing more; return how many bytes waited."""
+        """Drop all waiting and all further bytes; return how many were waiting."""
         with self._changed:
             waited = len(self) + self.kept
             self._recordings, self._frames = deque([("", bytearray())]), None
@@ -198,6 +199,6 @@ def _frames(name: str) -> FrameEnds | None:
 
 
 def _begun(tail: bytes) -> int:
-    """Return how many of the last bytes may be the beginning of another recording, cut off here."""
+    """Return how many of the last bytes may be the first bytes of another recording."""
     sizes = range(len(tail), LEAST_BEGINNING - 1, -1)
     return next((size for size in sizes if any(one.startswith(tail[-size:]) for one in BEGINNINGS)), 0)

@@ -1,5 +1,6 @@
-"""Features of a waveform, accumulated block by block. They look at samples only, never at what VAD said:
-that is what lets a report tell bad input from a bad VAD.
+"""Acoustic features of a waveform, accumulated block by block.
+
+They depend on the samples only and not on the VAD, so that a report can distinguish bad input from a bad VAD.
 """
 
 import numpy as np
@@ -9,9 +10,9 @@ from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Samples
 
 FRAME = 512  # 32 ms at 16 kHz
 BLOCK = 16 * FRAME
-"""Live audio comes in small pieces; a call for each would cost more than the sums."""
+"""Samples that are collected before they are processed; live audio comes in small pieces."""
 
-SPECTRUM_STRIDE = 4  # one frame in four is enough for a mean spectrum, and the FFT is what costs
+SPECTRUM_STRIDE = 4  # one frame in four is enough for a mean spectrum, and the FFT is the expensive part
 ZERO_RUN = 128  # 8 ms
 FLOOR_DB = -100.0
 CLIP_LEVEL = 0.999
@@ -23,7 +24,7 @@ _LEVELS = np.arange(FLOOR_DB, 1.0)  # 1 dB bins, -100..0 dBFS
 
 
 class FeatureAccumulator:
-    """Constant memory, whatever the length: sums, a histogram of frame levels, one mean spectrum."""
+    """Sums, a histogram of frame levels and a mean spectrum, in constant memory. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._samples = 0
@@ -58,19 +59,19 @@ class FeatureAccumulator:
         self._peak = max(self._peak, float(magnitude.max()))
         self._clipped += int(np.count_nonzero(magnitude >= CLIP_LEVEL))
         held = np.concatenate([self._rest, samples]) if len(self._rest) else samples
-        whole = len(held) // FRAME * FRAME
-        self._rest = held[whole:].copy()
-        if whole:
-            self._frames(held[:whole].reshape(-1, FRAME))
+        size = len(held) // FRAME * FRAME
+        self._rest = held[size:].copy()
+        if size:
+            self._frames(held[:size].reshape(-1, FRAME))
 
     def _frames(self, frames: Samples) -> None:
         power = np.einsum("ij,ij->i", frames, frames) / FRAME
-        # Shorter than a lost packet (10 or 20 ms), longer than what quiet audio holds by chance.
+        # A run of zeros shorter than a lost packet (10 or 20 ms), but longer than occurs in quiet audio by chance.
         self._zero_run += int(np.count_nonzero(~frames.reshape(-1, ZERO_RUN).any(axis=1))) * ZERO_RUN
         levels = 10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))
         bins = np.clip(np.rint(levels - FLOOR_DB), 0, len(_LEVELS) - 1).astype(np.int64)
         self._levels += np.bincount(bins, minlength=len(_LEVELS))
-        first = -self._counted % SPECTRUM_STRIDE  # every fourth of the session, however it was cut into blocks
+        first = -self._counted % SPECTRUM_STRIDE  # every fourth frame of the session, for any size of blocks
         self._counted += len(frames)
         spectra = np.fft.rfft(frames[first::SPECTRUM_STRIDE] * _WINDOW, axis=1)
         self._spectrum += np.einsum("ij,ij->j", spectra.real, spectra.real) + np.einsum(
@@ -97,7 +98,7 @@ class FeatureAccumulator:
     def _snr_db(self) -> float | None:
         """Estimate the SNR as the distance of the 95th from the 10th percentile of frame levels."""
         frames = int(self._levels.sum())
-        if frames < 10:  # a third of a second: no percentile means anything
+        if frames < 10:  # a third of a second, too little for percentiles
             return None
         share = np.cumsum(self._levels) / frames
         noise = _LEVELS[int(np.searchsorted(share, 0.10))]
@@ -107,7 +108,7 @@ class FeatureAccumulator:
         return float(np.clip(signal - noise, *SNR_RANGE_DB))
 
     def _bandwidth_hz(self) -> float | None:
-        """Return the frequency below which 99 % of the energy lies, DC left out."""
+        """Return the frequency below which 99 % of the energy is, without DC; None for silence."""
         energy = self._spectrum[2:]
         total = float(energy.sum())
         if total <= 0:

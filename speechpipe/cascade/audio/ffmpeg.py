@@ -1,6 +1,6 @@
-"""What only FFmpeg reads: m4a, mp4, webm, mkv, ogg, aac, wma, amr, mxf, dts and anything else with an audio track.
+"""Decoder for the formats of FFmpeg: m4a, mp4, webm, mkv, ogg, aac, wma, amr, mxf, dts and others.
 
-`FfmpegDecoder` reads a file; what arrives while it is being spoken is read by `ffmpeg_stream.py`.
+`FfmpegDecoder` reads files; `ffmpeg_stream.py` reads live containers.
 """
 
 import errno
@@ -26,20 +26,20 @@ ATTACHED_PICTURE = 0x400
 
 SLACK_S = 0.3
 MAX_DAMAGED_PACKETS = 50
-"""After so many packets in a row that do not decode, what follows is not this recording."""
+"""After so many packets in a row that cannot be decoded, the rest is not read."""
 
 
 class FfmpegDecoder:
-    """Decodes one audio track; of video only the time stamps are looked at."""
+    """Decodes one audio track of a file; of video only the time stamps are read."""
 
     gave_up_after: int | None = None
 
     def __init__(self, file: ByteRange, recording: Recording, wish: Wish, given: int = 0) -> None:
-        """Open `recording` at its start; the first `given` frames will be left out.
+        """Open `recording` at its start; its first `given` frames will be skipped.
 
         Raises:
-            UndecodableAudio: no allowed container, no audio track, or a track without a decoder.
-            InvalidParameter: the track that is wished for does not exist.
+            UndecodableAudio: the container is not allowed, has no audio track, or none that can be decoded.
+            InvalidParameter: the requested track does not exist.
         """
         self._open(file.window(recording.start, recording.end, recording.patches), wish=wish)
         self._open_end = recording.open_end
@@ -65,10 +65,10 @@ class FfmpegDecoder:
         except BaseException:
             self.close()
             raise
-        self._layout = self._track.layout.name  # as announced; the track's own follows the stream
+        self._layout = self._track.layout.name  # of the header; the track's own changes with the stream
         self._converter: av.AudioResampler | None = None
         self._shape: tuple[str, str, int] | None = None
-        self._ends_s: dict[int, float] = {}  # by stream: the latest end that a packet's stamps say
+        self._ends_s: dict[int, float] = {}  # by stream: the latest end of a packet, by its time stamps
         self._track.codec_context.thread_count = 1
         self._duration_s = self._claimed_s()
         places = tuple(channel.name for channel in self._track.layout.channels)
@@ -90,7 +90,9 @@ class FfmpegDecoder:
         if not duration or duration <= 0 or not indexed:
             return None
         claimed_s = float(duration / av.time_base)
-        if self._container.format.name == "asf":  # FFmpeg adds the beginning of a late track; its streams say it right
+        if (
+            self._container.format.name == "asf"
+        ):  # FFmpeg adds the offset of a late track; the streams have the right duration
             streams = [stream for stream in self._container.streams if stream.duration and stream.time_base]
             ends_s = [float(stream.duration * stream.time_base) for stream in streams]
             return min(claimed_s, max(ends_s, default=claimed_s))
@@ -118,12 +120,12 @@ class FfmpegDecoder:
             raise UndecodableAudio("ffmpeg: no audio track that can be decoded")
         chosen = next((item for item in known if item[1].disposition & DEFAULT_TRACK), known[0])
         if len(tracks) > 1:
-            message = f"{len(tracks)} audio tracks; track {chosen[0]} (0-based) was taken, `track` chooses another"
+            message = f"{len(tracks)} audio tracks; track {chosen[0]} (0-based) was used, `track` selects another"
             self.notices.append(Notice("audio_tracks", message))
         return chosen
 
     def _new_timeline(self, max_s: float | None) -> Timeline:
-        """Second 0 is where the first stream of the file begins, be it sound or picture."""
+        """Return a timeline whose second 0 is the beginning of the file's first stream, audio or video."""
         beginnings = [
             float(stream.start_time * stream.time_base)
             for stream in (self._container.streams if self._timed else ())
@@ -143,7 +145,7 @@ class FfmpegDecoder:
         return any(name in TIMED for name in self._container.format.name.split(","))
 
     def blocks(self) -> Iterator[Samples]:
-        """Yield blocks of shape (frames, channels) until the end or damage that does not pass."""
+        """Yield blocks of shape (frames, channels) until the end, or until `MAX_DAMAGED_PACKETS` fail in a row."""
         size = block_frames(self.info.rate_hz, self.info.channels)
         waiting: list[Samples] = []
         held = read = 0
@@ -160,7 +162,7 @@ class FfmpegDecoder:
         self._compare_with_header()
 
     def _frames(self) -> Iterator[Samples]:
-        """Yield the decoded pieces, (frames, channels), with silence where the time stamps say so."""
+        """Yield the decoded pieces, (frames, channels), with silence in gaps of the time stamps."""
         for at_s, samples in self._decoded_pieces():
             left_out = min(self._given, len(samples))
             self._given -= left_out
@@ -179,7 +181,7 @@ class FfmpegDecoder:
                 packet = next(packets, None)
                 if packet is None:
                     break
-                if packet.size:  # the last packet of a cut file is only short
+                if packet.size:  # a corrupt last packet is not counted: the file was cut off there
                     damaged += corrupt
                     corrupt = packet.is_corrupt
                 frames = [(_seconds(frame) if timed else None, frame) for frame in packet.decode()]
@@ -199,7 +201,7 @@ class FfmpegDecoder:
             self.notices.append(Notice("audio_damaged", f"{damaged} packets could not be decoded"))
 
     def _packets(self) -> Iterator[Any]:
-        """Yield the packets of the track; note how far the stamps of every stream go."""
+        """Yield the packets of the track; record the latest time stamp of every stream."""
         seen = [stream for stream in self._container.streams if stream.type in ("audio", "video")]
         own = self._track.index
         packets = demuxed(self._container, seen)
@@ -209,21 +211,21 @@ class FfmpegDecoder:
         return gaps_at_page_ends(packets) if self._container.format.name == "ogg" else packets
 
     def _convert(self, frame: av.AudioFrame | None) -> list[Samples]:
-        """Bring a frame to the announced rate and layout; None gets what the converter still holds."""
+        """Convert a frame to the header's rate and layout; None flushes the converter."""
         converted: list[Samples] = []
         shape = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape:  # a stream may change its shape on the way; the converter may not
+        if shape != self._shape:  # a stream can change its format, a converter cannot
             if self._converter is not None:
                 converted = [_interleaved(item, self.info.channels) for item in self._converter.resample(None)]
             self._converter = av.AudioResampler(format="flt", layout=self._layout, rate=self.info.rate_hz)
             self._shape = shape
         if frame is not None and self._converter is not None:
-            frame.pts = None  # the timeline decides what is filled, not the converter
+            frame.pts = None  # the timeline fills gaps, not the converter
             converted += [_interleaved(item, self.info.channels) for item in self._converter.resample(frame)]
         return converted
 
     def _compare_with_header(self) -> None:
-        """Tell a file that ends before its header says so. Sound that ends before the picture is whole."""
+        """Add a notice if the file ends before its header says. Audio that ends before the video is complete."""
         if any(item.code == "audio_damaged" for item in self.notices):
             return
         missing = [self._claimed_of_sound_s - self._timeline.frames / self.info.rate_hz]
@@ -232,7 +234,7 @@ class FfmpegDecoder:
             if self._container.format.name == "ogg" and len(self._ends_s) == 1 and not self._timeline.ignored:
                 last = min(last, (self._timeline.base_s or 0.0) + self._timeline.frames / self.info.rate_hz)
             base = self._timeline.base_s or 0.0
-            # Some headers count from zero, some from the first stamp.
+            # Some headers count from zero, some from the first time stamp.
             missing.append(min(self._duration_s - last, self._duration_s - (last - base)))
             own = self._ends_s.get(self._track.index, 0.0)
             if self._container.format.name.startswith("mov") and self._track.duration:
@@ -241,10 +243,10 @@ class FfmpegDecoder:
         elif self._duration_s is not None:
             missing.append(self._duration_s)
         if max(missing) > SLACK_S:
-            message = f"the header says that there are {max(missing):.2f} s more than the file holds"
+            message = f"the file is {max(missing):.2f} s shorter than its header says"
             self.notices.append(Notice("audio_truncated", message))
         elif self._open_end:
-            self.notices.append(Notice("audio_truncated", "the stream has no end: the file was cut"))
+            self.notices.append(Notice("audio_truncated", "the stream has no end mark: the file was cut off"))
 
     def close(self) -> None:
         """Release the file."""
@@ -258,7 +260,7 @@ def _interleaved(frame: av.AudioFrame, channels: int) -> Samples:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, av.FFmpegError) and error.errno in (errno.EINVAL, errno.ENOENT):
-        return "unknown container"  # FFmpeg's words are of files and arguments
+        return "unknown container"  # FFmpeg's text is about files and arguments, which would mislead
     return str(getattr(error, "strerror", None) or error).rstrip(".")
 
 

@@ -1,8 +1,8 @@
-"""Containers that arrive while they are being spoken: FFmpeg reads from a pipe, on a thread of its own for each stream.
+"""Decoder for live containers: FFmpeg reads from a pipe, on its own thread for each stream.
 
-FFmpeg reads when it likes, so a thread is needed; it ends with the stream, whatever it meets is reported to the stream.
-Everything is bounded: bytes before the decoder, samples after it, and what FFmpeg may take without giving any sound
-(a packet or a picture that never ends).
+FFmpeg's reads block, so a thread is needed. It ends with the stream, and reports its errors to the stream. Everything
+is bounded: the bytes before the decoder, the samples after it, and the bytes that FFmpeg may read without producing
+audio (a packet or a picture that never ends).
 """
 
 import threading
@@ -21,29 +21,29 @@ from speechpipe.types import Notice, Samples
 
 MAX_RATE_HZ = 48_000
 MAX_CHANNELS = 8
-"""Of a container that is decoded live. Speech needs less, and hours of silence in a few bytes need not be decoded."""
+"""Limits of live containers. Speech needs less, and a few bytes must not expand to hours of silence."""
 
 WAITING_BYTES = 64 * 1024
-"""Before the decoder."""
+"""Bytes that may wait for the decoder before `full` is True."""
 
 DECODED_BYTES = 512 * 1024
-"""After it, as 32-bit floats: 2.7 s of mono at 48 kHz."""
+"""Decoded 32-bit samples that may wait to be taken: 2.7 s of mono at 48 kHz."""
 
 LEFT_BYTES = 2048
-"""More than this after the last sound, without indexes and tags, is said to be lost."""
+"""More bytes than this without audio, not counting indexes and tags, are reported as lost."""
 
 MOST_STOPS = 3
-"""So often in a row FFmpeg may stop without having given a sound, before the rest is given up."""
+"""If FFmpeg stops so often in a row without producing audio, the rest is given up."""
 
 LONGEST_GAP_S = 60.0
-"""Longest hole in the time stamps that is filled with silence."""
+"""Longest gap of the time stamps that is filled with silence."""
 
 OPTIONS = {"probesize": "2048", "analyzeduration": "0"}
 READ_BYTES = 4096
 
 
 class FfmpegStream(FfmpegDecoder):
-    """Decodes one container, and others that follow it on the same connection."""
+    """Decodes one container, and others that follow it on the same connection. Starts its own thread."""
 
     def __init__(self, name: str, on_samples: Callable[[], None]) -> None:
         """Wait for bytes of container `name` (FFmpeg's); `on_samples` is called from the decoding thread.
@@ -58,7 +58,7 @@ class FfmpegStream(FfmpegDecoder):
         self._room = threading.Condition()
         self._error: SpeechpipeError | None = None
         self._given_up = False
-        self._ended = False  # the thread has nothing more to give
+        self._ended = False  # the thread will produce no more samples
         self._heard_s = 0.0
         self.notices: list[Notice] = []
         threading.Thread(target=self._run, name="ffmpeg-stream", daemon=True).start()
@@ -70,7 +70,7 @@ class FfmpegStream(FfmpegDecoder):
             self._decode_all()
         except SpeechpipeError as error:
             self._error = error
-        except Exception as error:  # noqa: BLE001 - a worker of this one stream: it is told, nobody else is concerned
+        except Exception as error:  # noqa: BLE001 - reported to this stream, the only one concerned
             self._error = StageFailed("decoder", f"{type(error).__name__}: {error}")
         finally:
             self._pipe.discard()
@@ -92,22 +92,22 @@ class FfmpegStream(FfmpegDecoder):
             stops = stops + 1 if self._heard_s == heard_s else 0
             name, lost = self._pipe.following() if stops < MOST_STOPS else (None, self._pipe.rest())
             if lost > LEFT_BYTES:
-                notices.append(Notice("audio_damaged", f"{lost} bytes gave no sound{_because(failure)}"))
+                notices.append(Notice("audio_damaged", f"{lost} bytes contained no audio{_because(failure)}"))
         self.notices = notices
         if not self._heard_s and not self._given_up:
             hint = HINT if self._name == "mp4" else ""
-            raise failure or UndecodableAudio(f"{self._pipe.taken} bytes of {self._name} gave no sound{hint}")
+            raise failure or UndecodableAudio(f"{self._pipe.taken} bytes of {self._name} contained no audio{hint}")
 
     def _decode(self, name: str) -> None:
         first = (self.info, self._layout) if self._heard_s else None
         try:
             self._open(self._pipe, name, options=dict(OPTIONS), buffer_size=READ_BYTES)
         except UndecodableAudio as error:
-            message = f"{name} that ends before any sound" if error.message.endswith(ENDS) else error.message
+            message = f"{name} that ends before any audio" if error.message.endswith(ENDS) else error.message
             raise UndecodableAudio(f"{message}{HINT if name == 'mp4' else ''}") from error
         try:
             self._check()
-            if first is not None:  # a second recording is brought to the rate and layout of the first
+            if first is not None:  # convert a second recording to the rate and layout of the first
                 self.info, self._layout = first
                 self._timeline = self._new_timeline(None)
             self._timeline.limit_gaps(LONGEST_GAP_S)
@@ -119,15 +119,15 @@ class FfmpegStream(FfmpegDecoder):
             self._container.close()
 
     def _packets(self) -> Iterator[Any]:
-        """Yield the packets of the track as they come: a page of Ogg is not held until the next one is there."""
+        """Yield the packets of the track as they come, without waiting for the next page of Ogg."""
         return of_the_track(self._container.demux(self._track), self._track.index, self._ends_s)
 
     def _check(self) -> None:
         if self.info.rate_hz > MAX_RATE_HZ:
-            message = f"{self.info.rate_hz} Hz; a container may have {MAX_RATE_HZ} Hz live"
+            message = f"{self.info.rate_hz} Hz; a live container may have {MAX_RATE_HZ} Hz at most"
             raise UndecodableAudio(message, cause="unsupported_sample_rate")
         if self.info.channels > MAX_CHANNELS:
-            message = f"{self.info.channels} channels; a container may have {MAX_CHANNELS} live"
+            message = f"{self.info.channels} channels; a live container may have {MAX_CHANNELS} at most"
             raise UndecodableAudio(message, cause="unsupported_channels")
 
     def _put(self, frame: Samples) -> None:
@@ -147,51 +147,51 @@ class FfmpegStream(FfmpegDecoder):
 
     @property
     def full(self) -> bool:
-        """Whether bytes should be held back for a while."""
+        """Whether the caller should wait before it feeds more bytes."""
         return len(self._pipe) > WAITING_BYTES
 
     @property
     def held_bytes(self) -> int:
-        """Memory that waits for somebody: bytes, samples, and what FFmpeg has taken without giving any."""
+        """Bytes of memory in use: waiting bytes, waiting samples, and bytes read by FFmpeg without output."""
         return len(self._pipe) + self._pipe.kept + self._decoded_bytes + self._pipe.unheard
 
     @property
     def has_samples(self) -> bool:
-        """Whether `take` has something to return or to raise."""
+        """Whether `take` would return samples or raise."""
         return bool(self._decoded) or (self._ended and self._error is not None)
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing more comes: the bytes were ended, or what follows cannot be decoded."""
+        """Whether no more samples will come: the bytes have ended, or cannot be decoded."""
         return self._ended and not self.has_samples
 
     def waiting_s(self, now: float) -> float:
-        """Return for how long decoded samples have waited; `now` is time.monotonic()."""
+        """Return for how many seconds the oldest sample has waited; `now` is time.monotonic()."""
         with self._room:
             return max(0.0, now - self._decoded[0][0]) if self._decoded else 0.0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes; look at `full` before the next."""
+        """Take bytes; check `full` before the next call."""
         self._pipe.write(data)
 
     def finish(self) -> None:
-        """End the bytes; `take` until `exhausted`."""
+        """End the bytes; then call `take` until `exhausted`."""
         self._pipe.end()
 
     def drain(self) -> None:
-        """Decode what has been fed as far as its bytes are whole: nothing follows for now; see `drained`."""
+        """Have all complete frames decoded, as nothing follows for now; see `drained`."""
         self._pipe.drain()
 
     @property
     def drained(self) -> bool:
-        """After `drain`: whether everything that was fed before has been decoded and taken."""
+        """After `drain`: whether all that was fed before was decoded and taken."""
         return (self._pipe.drained or self._ended) and not self.has_samples
 
     def take(self, most_s: float) -> Samples | None:
-        """Return (frames, channels) samples that are decoded, about `most_s` seconds of them at most.
+        """Return (frames, channels) decoded samples, about `most_s` seconds at most; None if there are none.
 
         Raises:
-            SpeechpipeError: the bytes are not that container; raised once, after what could be decoded.
+            SpeechpipeError: the bytes cannot be decoded; raised once, after all decoded samples were taken.
         """
         with self._room:
             taken: list[Any] = []
@@ -213,7 +213,7 @@ class FfmpegStream(FfmpegDecoder):
         return None
 
     def abort(self) -> int:
-        """Give up; the thread ends by itself. Returns how many bytes were not decoded."""
+        """Stop decoding; return how many bytes were not decoded. The thread ends by itself."""
         with self._room:
             self._given_up = True
             self._decoded.clear()
@@ -223,9 +223,9 @@ class FfmpegStream(FfmpegDecoder):
 
 
 ENDS = ("End of file", "Input/output error")
-"""What FFmpeg says of bytes that end in the header."""
+"""FFmpeg's messages for bytes that end within the header."""
 
-HINT = " (an mp4 whose index is at its end cannot be decoded as it arrives: send it as an upload, or fragmented)"
+HINT = " (an mp4 with its index at the end cannot be decoded live: send it as an upload, or fragmented)"
 
 
 def _because(failure: SpeechpipeError | None) -> str:

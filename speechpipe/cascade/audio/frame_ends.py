@@ -1,8 +1,8 @@
-"""Where the frames of mp3 and FLAC end, while they arrive: what FFmpeg would hold back can then be had from it.
+"""Frame boundaries of live mp3 and FLAC, so that FFmpeg can be made to decode all complete frames.
 
-FFmpeg reads mp3 in blocks and FLAC until several frames follow, so the newest sound stays inside. What is whole can be
-had out of mp3 by padding, which its decoder passes over, and out of FLAC, whose frames know nothing of each other, by
-ending the recording and beginning it again. References: ISO 11172-3 2.4.1.3, RFC 9639.
+FFmpeg reads mp3 in blocks, and FLAC until several frames follow, so it holds back the newest audio. For mp3, padding
+(which the decoder skips) fills the block. For FLAC, whose frames are independent, the recording is ended and begun
+again. References: ISO 11172-3 2.4.1.3, RFC 9639.
 """
 
 import re
@@ -13,11 +13,11 @@ from speechpipe.cascade.audio.containers.flac import MAX_FRAME, checksum, frame_
 from speechpipe.cascade.audio.containers.frames import frame_header, id3_bytes
 
 BLOCK_BYTES = 1024
-"""What FFmpeg reads at once of mp3."""
+"""Bytes of mp3 that FFmpeg reads at once."""
 
 PADDING = bytes(BLOCK_BYTES - 1)
 END_TAG = b"TAG" + bytes(125)
-"""An empty ID3v1 tag: padding at the very end is passed over with it, and would be damage without."""
+"""An empty ID3v1 tag. Padding at the end of a stream counts as damage unless a tag follows."""
 
 HEAD_BYTES = 10
 APE_HEAD_BYTES = 32
@@ -29,50 +29,50 @@ STREAMINFO_BYTES = 42
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What goes to the decoder; `again` is the beginning of another recording, of which what follows is a part."""
+    """Bytes for the decoder. If `again` is set, a new recording begins with it, and later bytes belong to that."""
 
     data: bytes
     again: bytes = b""
 
 
 class FrameEnds(Protocol):
-    """Lets whole frames pass and keeps the rest of the newest one; `data` is in order, pieces of any size."""
+    """Passes complete frames on and holds an incomplete one back. Bytes are fed in order, in pieces of any size."""
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of a frame that is not whole yet."""
+        """Bytes of the incomplete frame."""
         ...
 
     def feed(self, data: bytes) -> bytes:
-        """Return what is whole now."""
+        """Take bytes; return those of complete frames."""
         ...
 
     def drain(self) -> Drained:
-        """Return what makes the decoder give all that is whole."""
+        """Return bytes that make the decoder output all complete frames."""
         ...
 
     def finish(self) -> bytes:
-        """Return the rest: nothing follows."""
+        """Return the rest; nothing follows."""
         ...
 
 
 class MpegFrames:
-    """Of mp3, and of layers 1 and 2. Frames say how long they are; tags and what is no frame pass as they come."""
+    """Frames of mp3 and of layers 1 and 2, whose headers have their lengths. Tags and other bytes are passed on."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._passing = 0  # bytes of what passes
-        self._aligned = False  # what passed last was a whole frame or a tag, so padding cuts nothing
+        self._passing = 0  # bytes of the current frame or tag that are still to be passed on
+        self._aligned = False  # the last bytes passed on were a complete frame or a tag, so padding may follow
         self._sounded = False  # there were frames since the last padding
-        self._padded = False  # nothing has passed since the last padding
+        self._padded = False  # nothing was passed on since the last padding
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of a frame that is not whole yet."""
+        """Bytes of the incomplete frame."""
         return len(self._rest)
 
     def feed(self, data: bytes) -> bytes:
-        """Return what is whole now."""
+        """Take bytes; return those of complete frames."""
         self._rest += data
         at = 0
         while at < len(self._rest):
@@ -92,7 +92,7 @@ class MpegFrames:
         return out
 
     def _next(self, at: int) -> tuple[int, bool, bool]:
-        """Return the length of what begins at `at`, 0 where more bytes must say; whether it is a frame, or a tag."""
+        """Return (length of what begins at `at`, 0 if more bytes are needed; is it a frame; is it a tag)."""
         head = bytes(self._rest[at : at + APE_HEAD_BYTES])
         if len(head) < HEAD_BYTES:
             return 0, False, False
@@ -110,7 +110,7 @@ class MpegFrames:
         return max(0, end - at), False, False
 
     def drain(self) -> Drained:
-        """Return padding, if there is sound before it: it fills the block that FFmpeg waits for."""
+        """Return padding to fill FFmpeg's block, if frames have come since the last padding."""
         if not self._sounded or not self._aligned or self._passing:
             return Drained(b"")
         self._sounded, self._padded = False, True
@@ -124,7 +124,7 @@ class MpegFrames:
 
 
 class FlacFrames:
-    """Of FLAC. Where a frame ends is known when the next one begins, or by its checksum."""
+    """Frames of FLAC. The end of a frame is found by the beginning of the next one, or by its checksum."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -136,11 +136,11 @@ class FlacFrames:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of a frame that is not whole yet."""
+        """Bytes of the incomplete frame."""
         return len(self._rest)
 
     def feed(self, data: bytes) -> bytes:
-        """Return what is whole now."""
+        """Take bytes; return those of complete frames."""
         self._rest += data
         if not self._header:
             if len(self._rest) < STREAMINFO_BYTES:
@@ -161,7 +161,7 @@ class FlacFrames:
         self._searched = max(self._searched, last + 1)
         if self._ends is None:  # blocks before the first frame
             size = max(size, last)
-        elif len(self._rest) - size > MAX_FRAME:  # no such frame: FFmpeg may see what it is
+        elif len(self._rest) - size > MAX_FRAME:  # too long for a frame: leave it to FFmpeg
             size, self._ends, self._in_frame, self._given = last, None, False, True
         return self._pass(size)
 
@@ -173,7 +173,7 @@ class FlacFrames:
         return out
 
     def drain(self) -> Drained:
-        """Return the newest frame if it is whole, and what begins the recording again."""
+        """Return the newest frame if it is complete, and a header that begins the recording again."""
         data = b""
         if self._in_frame and not checksum(self._rest):
             self._in_frame = False
@@ -191,4 +191,4 @@ class FlacFrames:
 
 
 FRAME_ENDS: dict[str, type[MpegFrames | FlacFrames]] = {"mp3": MpegFrames, "flac": FlacFrames}
-"""By FFmpeg's name. The other containers give what they have: their packets say how long they are."""
+"""By FFmpeg's name of the container. Other containers need none: FFmpeg outputs each packet when it is complete."""

@@ -1,4 +1,4 @@
-"""What libsndfile reads: wav, flac, mp3, aiff, au, caf, w64, rf64 and their kin."""
+"""Decoder for the formats of libsndfile: wav, flac, mp3, aiff, au, caf, w64, rf64 and others."""
 
 import os
 import re
@@ -15,30 +15,30 @@ from speechpipe.errors import InvalidParameter, UndecodableAudio
 from speechpipe.types import Notice, Samples
 
 UNKNOWN_FRAMES = 2**62
-"""libsndfile says about 2**63 frames where a header does not know (FLAC from a pipe)."""
+"""libsndfile reports about 2**63 frames if the header has no length (FLAC written to a pipe)."""
 
 STREAMED_BYTES = 2**31 - 4096
-"""A wav written to a pipe says about 2 or 4 GiB of data: its writer did not know."""
+"""A wav written to a pipe has a size of about 2 or 4 GiB, because its length was not known."""
 
 SLACK_S = 0.2
-"""How far lossy formats may miss their header's length (encoder delay, padding) and still be whole."""
+"""Allowed difference to the header's duration; lossy formats have encoder delay and padding."""
 
 SALVAGE_FRAMES = 1024
 FAILURES = (soundfile.SoundFileError, RuntimeError, TypeError, ValueError)
 
-# libsndfile believes the file's size rather than its header, and only its log tells that they differ.
+# libsndfile uses the file's size instead of the header's, and reports the difference in its log only.
 _CLAIM = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
 class LibsndfileDecoder:
-    """Reads a whole file by its descriptor, so the work happens in C without Python's lock; a part of one by calls."""
+    """Reads a complete file by its descriptor (in C, without Python's lock), or a part of one through `ByteRange`."""
 
     def __init__(self, file: ByteRange, recording: Recording, wish: Wish) -> None:
         """Open `recording` at its start.
 
         Raises:
-            UndecodableAudio: libsndfile does not know the bytes, or finds no samples in them.
-            InvalidParameter: a second track is wished for; there is one.
+            UndecodableAudio: libsndfile cannot read the bytes, or finds no samples.
+            InvalidParameter: a track other than 0 is requested.
         """
         self.notices: list[Notice] = []
         self.gave_up_after: int | None = None
@@ -55,7 +55,7 @@ class LibsndfileDecoder:
             raise InvalidParameter(f"track {wish.track} does not exist; the file has 1 (0-based)", param="track")
         frames = self._file.frames
         if frames == 0:
-            # A wav written to a pipe may say 0 bytes of data; ffmpeg then reads to the end of the file.
+            # A wav written to a pipe can have a data size of 0; FFmpeg then reads to the end of the file.
             self.close()
             raise UndecodableAudio("libsndfile: no samples")
         self.info = AudioInfo(
@@ -91,7 +91,7 @@ class LibsndfileDecoder:
             try:
                 block = self._file.read(size, dtype="float32", always_2d=True)
             except FAILURES as error:
-                self.notices.append(Notice("audio_damaged", f"a broken place: {_reason(error)}"))
+                self.notices.append(Notice("audio_damaged", f"damaged audio: {_reason(error)}"))
                 for block in self._salvage(read):
                     read += len(block)
                     yield block
@@ -105,7 +105,7 @@ class LibsndfileDecoder:
         self._compare_with_header(read)
 
     def _salvage(self, skip: int) -> Iterator[Samples]:
-        """Read again from the start in small blocks, so that only the damaged one is lost; `skip` frames are known."""
+        """Read again from the start in small blocks, so that less is lost at the damage; skip `skip` frames."""
         self._file.close()
         try:
             self._file = self._open()
@@ -122,10 +122,10 @@ class LibsndfileDecoder:
         got = read / self.info.rate_hz
         claimed = self.info.claimed_s
         if claimed is not None and claimed - got > SLACK_S:
-            message = f"the header says {claimed:.2f} s, the file holds {got:.2f} s"
+            message = f"the header says {claimed:.2f} s, but the file contains {got:.2f} s"
             self.notices.append(Notice("audio_truncated", message))
         elif self._recording.open_end:
-            self.notices.append(Notice("audio_truncated", "the stream has no end: the file was cut"))
+            self.notices.append(Notice("audio_truncated", "the stream has no end mark: the file was cut off"))
 
     def close(self) -> None:
         """Release the file."""
@@ -134,6 +134,6 @@ class LibsndfileDecoder:
 
 
 def _reason(error: Exception) -> str:
-    # soundfile repeats the Python object it was given, which says nothing to the caller.
+    # soundfile's message begins with the representation of a Python object, which is left out.
     text = str(getattr(error, "error_string", error))
     return text.rsplit(": ", 1)[-1].rstrip(".")

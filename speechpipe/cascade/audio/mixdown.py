@@ -1,4 +1,4 @@
-"""Many channels to one: by the places of the loudspeakers, and without losing speech in opposite phase."""
+"""Mixes channels to mono, by the layout of the channels and without cancelling speech in opposite phase."""
 
 from dataclasses import dataclass, field
 
@@ -7,53 +7,54 @@ import numpy as np
 from speechpipe.types import Samples
 
 CANCELLED_SHARE = 0.25
-"""A mix is called cancelled when it keeps less than this share of what uncorrelated channels would keep
-(power 1/channels of the channels' mean power)."""
+"""A mix counts as cancelled if its power is less than this share of that of uncorrelated channels, which is the mean
+power of the channels divided by their number."""
 
 AUDIBLE_POWER = 1e-8
-"""-80 dBFS: below it there is nothing to cancel."""
+"""-80 dBFS; quieter channels are not checked for cancellation."""
 
 WEIGHTS = {"FL": 1.0, "FR": 1.0, "FC": 2**0.5, "LFE": 0.0, "LFE2": 0.0, "FLC": 1.0, "FRC": 1.0}
 OTHER_WEIGHT = 2**-0.5
-"""ITU-R BS.775-3, table 2, both sides of its stereo mix added: centre +3 dB, surrounds -3 dB, no bass channel."""
+"""Weights of channels: both sides of the stereo mix of ITU-R BS.775-3, table 2, added. Centre +3 dB, surrounds -3 dB,
+no LFE."""
 
 ASSUMED = {
     6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
     8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
 }
-"""Of files that say nothing, as FFmpeg has it. Three, four, five and seven channels are more often microphones."""
+"""Layouts (FFmpeg's defaults) of files without one. Other numbers of channels are more often several microphones."""
 
 CENTRE_POWER = 1e-6
-"""-60 dBFS: a centre below it carries no dialogue."""
+"""-60 dBFS; a quieter centre channel contains no dialogue."""
 
 CENTRE_SHARE = 10**-1.5
 CENTRE_SHARE_ASSUMED = 10**-1.2
-"""How far below the loudest other channel the centre may be: 15 dB, 12 dB where the layout is only assumed."""
+"""The centre may be this far below the loudest other channel: 15 dB, or 12 dB if the layout is assumed."""
 
 SPEAKS_SHARE = 10**-2.0
 TALKERS_RATIO = 4.0
-"""The others are talkers, not music, if they are 6 dB louder while the centre is 20 dB below its own loudest."""
+"""Other channels are speakers, not music, if they are 6 dB louder while the centre is 20 dB below its own maximum."""
 
 HOLD_DB_S = 1.0
-"""The level of a channel that falls silent is held up, and falls by so much: pauses between words do not switch."""
+"""The level of a silent channel decays by so many dB per second, so that pauses between words do not switch the mix."""
 
 
 @dataclass
 class Mixdown:
-    """Averages channels; where the average cancels, takes the loudest channel instead.
+    """Averages channels, or uses the loudest channel where the average would cancel. Used by one thread at a time.
 
-    A call with one leg inverted sounds fine on headphones and mixes to silence: what a plain average then gives VAD is
-    nothing, and the transcript is empty for no visible reason.
+    A call with one inverted channel sounds right on headphones, but its average is silence, and the transcript would be
+    empty.
 
-    Surround sound is weighted by its layout. Films put dialogue into the centre and music and effects around it, so
-    while the centre carries sound, it is taken alone: the mix is for a recognizer, not for listeners.
+    Surround sound is weighted by its layout. Films have dialogue in the centre channel, and music and effects in the
+    others, so the centre is used alone while it has sound: the mix is for a recognizer, not for listeners.
     """
 
     layout: tuple[str, ...] | None = None
     rate_hz: int = 48_000
     mixed: int = 0  # frames seen
-    cancelled: int = 0  # frames where the loudest channel was taken
-    centred: int = 0  # frames where the centre was taken before the others
+    cancelled: int = 0  # frames for which the loudest channel was used
+    centred: int = 0  # frames for which the centre was used alone
     _cross: float = field(default=0.0, repr=False)
     _power: list[float] = field(default_factory=lambda: [0.0, 0.0], repr=False)
     _surround: "_Surround | None" = field(default=None, repr=False)
@@ -101,14 +102,14 @@ class Mixdown:
 
 @dataclass
 class _Surround:
-    """The weights of one layout, and whether the centre has the word."""
+    """The weights of one layout, and whether the centre is used alone."""
 
-    weights: Samples  # (channels,), their sum is 1, so nothing can clip
+    weights: Samples  # (channels,), with sum 1, so that the mix cannot clip
     centre: int | None
     share: float
-    heard: list[int]  # channels that may carry speech: all but a bass channel that the file itself names
+    heard: list[int]  # channels that can contain speech: all but an LFE channel named by the file
     plain: bool
-    levels: Samples  # (channels,) power, held up
+    levels: Samples  # (channels,) power with slow decay, see HOLD_DB_S
     least_kept: float
     now: Samples | None = None
     centred: bool = False
@@ -132,12 +133,12 @@ class _Surround:
         return _Surround(weights, centre, share, heard, False, levels, least)
 
     def mix(self, block: Samples, slice_frames: int, rate_hz: int) -> Samples:
-        """Return the (frames,) mix of a (frames, channels) block; who has the word is decided for all of it."""
+        """Return the (frames,) mix of a (frames, channels) block; the use of the centre is decided once per block."""
         slices = np.arange(0, len(block), slice_frames)
         powers = np.stack([np.mean(np.square(block[at : at + slice_frames]), axis=0) for at in slices])
         self.levels = np.maximum(self.levels * 10 ** (-HOLD_DB_S * len(block) / rate_hz / 10), powers.max(axis=0))
         target = self.weights
-        self.centred = self._centre_has_the_word(powers)
+        self.centred = self._use_centre(powers)
         if self.centred:
             target = np.zeros_like(self.weights)
             target[self.centre] = 1.0
@@ -149,15 +150,15 @@ class _Surround:
         self.now = target
         return mix
 
-    def _centre_has_the_word(self, powers: Samples) -> bool:
-        """Decide from the (slices, channels) powers of a block."""
+    def _use_centre(self, powers: Samples) -> bool:
+        """Decide from the (slices, channels) powers of a block whether to use the centre alone."""
         if self.centre is None:
             return False
         beside = [index for index in self.heard if index != self.centre and self.weights[index] > 0]
         centre, others = float(self.levels[self.centre]), float(self.levels[beside].max(initial=0.0))
         if centre < CENTRE_POWER or others < AUDIBLE_POWER or centre < self.share * others:
             return False
-        # Music goes on while somebody speaks. Others who speak when the centre does not are talkers of their own.
+        # Music continues during speech. Channels that are active when the centre is not have speakers of their own.
         speaks = powers[:, self.centre] > SPEAKS_SHARE * powers[:, self.centre].max()
         if not speaks.any():
             return self.centred

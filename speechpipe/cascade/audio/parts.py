@@ -1,4 +1,4 @@
-"""The recordings of one file, one after the other: recorders that split and tools that join simply append files."""
+"""Several recordings in one file, read one after the other (files that were simply concatenated)."""
 
 import os
 from collections import Counter
@@ -15,19 +15,19 @@ from speechpipe.types import Notice
 
 MAX_PARTS = 1_000
 LEAST_UNREAD = 256
-"""Fewer bytes are a line's end or an odd tag, not sound."""
+"""Fewer unread bytes are not reported: they can be a line end or an unknown tag, but not audio."""
 
 LEAST_BYTES_PER_S = 16
-"""Speech codecs that send least in silence need more; a header that claims more seconds exaggerates."""
+"""Every speech codec needs more, even in silence; used to limit the duration that a header claims."""
 
 MAX_UNREADABLE = 16
-"""Parts that no decoder reads; behind so many, the rest of the file is not looked at."""
+"""After so many parts that no decoder can read, the rest of the file is skipped."""
 
 
 def open_bytes(file: BinaryIO) -> ByteRange:
-    """Return the whole of an open file with a descriptor of one's own.
+    """Return a complete open file as a `ByteRange` with its own descriptor.
 
-    A `SpooledTemporaryFile` that is still in memory stays there: it needs no disk.
+    A `SpooledTemporaryFile` that is in memory is copied to anonymous memory, not to disk (Linux).
 
     Raises:
         EmptyAudio: the file has no bytes.
@@ -45,7 +45,7 @@ def open_bytes(file: BinaryIO) -> ByteRange:
 
 
 class Parts:
-    """Opens the first recording at once, the others when their turn comes. One is open at a time."""
+    """The recordings of a file. The first is opened at once, the others during iteration; one is open at a time."""
 
     def __init__(self, file: BinaryIO, wish: Wish) -> None:
         """Open the first recording.
@@ -68,14 +68,14 @@ class Parts:
 
     @property
     def believed_s(self) -> float:
-        """Seconds that the first recording says it has, as far as its bytes can hold them."""
+        """Duration in seconds that the first recording claims, limited by what its bytes can contain."""
         holds_s = self._recording.holds_s
         if holds_s is None:
             holds_s = (self._recording.end - self._recording.start) / LEAST_BYTES_PER_S
         return min(self.info.claimed_s or 0.0, holds_s)
 
     def again(self) -> AudioDecoder:
-        """Return the decoder of the recording whose turn it is, at its start again."""
+        """Reopen the current recording at its start and return its decoder."""
         self._decoder.close()
         self._decoder = open_recording(self._file, self._recording, self._wish_now)
         return self._decoder
@@ -105,7 +105,7 @@ class Parts:
                     self._leave(self._recording)
 
     def _beyond_damage(self) -> AudioDecoder | None:
-        """Return FFmpeg at the place where libsndfile gave up: it looks for the next block that is whole."""
+        """Return FFmpeg's decoder from where libsndfile gave up, as it can skip to the next intact block; else None."""
         given = self._decoder.gave_up_after
         if given is None or not given:
             return None
@@ -133,16 +133,16 @@ class Parts:
 
     @property
     def notices(self) -> list[Notice]:
-        """What a listener should know; complete once the iteration has ended. One notice for each code."""
+        """Notices for the client, one for each code; complete once the iteration has ended."""
         first: dict[str, Notice] = {}
         count = Counter(item.code for item in self._told)
         for item in self._told:
             first.setdefault(item.code, item)
         if self._unread >= LEAST_UNREAD:
-            message = f"{self._unread} bytes of the file are no recording that can be read; they were left out"
+            message = f"{self._unread} bytes of the file are not a readable recording and were left out"
             first.setdefault("audio_truncated", Notice("audio_truncated", message))
         if self._read > 1:
-            message = f"{self._read} recordings stand end to end in this file; times go on from one to the next"
+            message = f"{self._read} recordings follow each other in this file; their times continue"
             first["several_recordings"] = Notice("several_recordings", message)
         return [
             item if count[code] < 2 else Notice(code, f"{item.message} (and {count[code] - 1} more)")

@@ -1,7 +1,7 @@
-"""Audio that is kept for a while, if the operator has asked for it: what a replay needs. Nothing is kept by default.
+"""Retention of session audio for replays and reviews. By default nothing is kept.
 
-One FLAC file a session, named by its id, deleted when it is too old. Written as the session is fed; what cannot be
-written is left out and counted, and disturbs nobody.
+One FLAC file per session, named by its id, written while the session is fed and deleted when it is too old. Failed
+writes are counted and do not affect the session.
 """
 
 import logging
@@ -25,10 +25,17 @@ log = logging.getLogger(__name__)
 
 
 class AudioRetention:
-    """A folder of sessions; thread-safe as the file system is."""
+    """A folder with the audio of sessions. Thread-safe."""
 
     def __init__(self, folder: Path, hours: float, share: float = 1.0, clock: Callable[[], float] = time.time) -> None:
-        """Keep a `share` of the sessions for `hours`; 0 hours keep nothing."""
+        """Keep the audio of a `share` (0..1) of the sessions for `hours`; with 0 hours none.
+
+        Args:
+            folder: created at first use.
+            hours: see above.
+            share: see above.
+            clock: returns Unix seconds.
+        """
         self.folder = folder
         self.failed: Counter[str] = Counter()
         self._keep_s = hours * 3600.0
@@ -37,7 +44,7 @@ class AudioRetention:
         self.sweep_every_s = min(max(self._keep_s / 10, LEAST_SWEEP_S), SWEEP_S)
 
     def open(self, session_id: str) -> "AudioRecorder | None":
-        """Return what takes a session's audio; None if it is not kept."""
+        """Return a recorder for a session's audio; None if it is not kept, or cannot be."""
         if self._keep_s <= 0 or random.random() >= self._share or NAME.fullmatch(session_id) is None:
             return None
         try:
@@ -50,16 +57,16 @@ class AudioRetention:
             return None
 
     def path(self, session_id: str) -> Path | None:
-        """Return the file of a session; None if it is not there (any more), or cannot be reached now."""
+        """Return the file of a session; None if it does not exist or cannot be reached."""
         path = self.folder / f"{session_id}.flac"
         try:
             return path if NAME.fullmatch(session_id) and path.exists() else None
-        except OSError as error:  # a folder on a network that is away
+        except OSError as error:  # for example a network folder that is unreachable
             self._fails(error)
             return None
 
     def drop(self, session_id: str) -> None:
-        """Delete the file of a session, if it is there."""
+        """Delete the file of a session, if it exists."""
         if NAME.fullmatch(session_id):
             try:
                 (self.folder / f"{session_id}.flac").unlink(missing_ok=True)
@@ -67,7 +74,7 @@ class AudioRetention:
                 self._fails(error)
 
     def quiet(self, seconds: float) -> list[str]:
-        """Return the sessions whose files were not written to for so long."""
+        """Return the ids of sessions whose files have not been written to for `seconds`."""
         now, found = self._clock(), []
         for path in self.folder.glob("*.flac"):
             try:
@@ -78,7 +85,7 @@ class AudioRetention:
         return found
 
     def sweep(self) -> None:
-        """Delete what is too old. Its owner calls it every `sweep_every_s`."""
+        """Delete files that are too old. The owner calls it every `sweep_every_s` seconds."""
         now = self._clock()
         for path in self.folder.glob("*.flac"):
             try:
@@ -89,12 +96,12 @@ class AudioRetention:
 
     def _fails(self, error: Exception) -> None:
         if not self.failed:
-            log.warning("audio cannot be kept: %s", error)
+            log.warning("session audio cannot be stored: %s", error)
         self.failed[type(error).__name__] += 1
 
 
 class AudioRecorder:
-    """One session's audio on its way to its file."""
+    """Writes one session's audio to its file; a `Tap` of the session."""
 
     def __init__(self, path: Path, failed: Counter[str]) -> None:
         self._failed = failed
@@ -111,7 +118,7 @@ class AudioRecorder:
             self.close()
 
     def close(self) -> None:
-        """End the file."""
+        """Close the file; may be called twice."""
         found, self._file = self._file, None
         if found is not None:
             found.close()

@@ -1,4 +1,4 @@
-"""What bytes are, whatever was said of them: containers by their first bytes, raw encodings by what they sound like."""
+"""Detection of live audio formats: containers by their first bytes, wrong raw encodings by their waveform."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ MAGIC = (
     (0, b"fLaC", "flac"),
     (4, b"ftyp", "mp4"),
 )
-"""(offset, bytes, FFmpeg's name) of what is decoded as it arrives. MPEG audio: `_mpeg`."""
+"""(offset, bytes, FFmpeg's name) of containers that can be decoded while they arrive. MPEG audio: `_mpeg`."""
 
 NOT_LIVE = (
     (0, b"FORM", "AIFF"),
@@ -24,11 +24,11 @@ NOT_LIVE = (
     (0, b"wvpk", "WavPack"),
     (0, b"NIST_1A\n", "SPHERE"),
 )
-"""Files that are read as uploads only."""
+"""(offset, bytes, name) of formats that are supported as uploads only."""
 
 MAGIC_BYTES = 12
 MPEG_BYTES = 4096
-"""Enough for two frames of MPEG audio, which begin with eleven set bits only: one alone proves nothing of PCM."""
+"""Enough for two frames of MPEG audio. One alone is no proof, as PCM can contain its eleven set bits."""
 
 MPEG_BITRATES = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -42,11 +42,11 @@ MPEG_BITRATES = {
 
 
 def container(data: bytes, *, certain: bool) -> str | None:
-    """Return FFmpeg's name of the container that begins with `data`, None if none that is decoded live.
+    """Return FFmpeg's name of the live container that begins with `data`; None if there is none.
 
     Args:
-        data: at least `MAGIC_BYTES`; `may_be_mpeg` says whether `MPEG_BYTES` are worth waiting for.
-        certain: other bytes were announced, so one header of MPEG audio is not enough.
+        data: at least `MAGIC_BYTES`, or `MPEG_BYTES` if `may_be_mpeg` says so.
+        certain: require two headers of MPEG audio, because another format was declared.
     """
     for offset, magic, name in MAGIC:
         if data[offset : offset + len(magic)] == magic:
@@ -71,17 +71,17 @@ def container(data: bytes, *, certain: bool) -> str | None:
 
 
 def may_be_mpeg(data: bytes) -> bool:
-    """Whether `data` begins as MPEG audio does, so that more of it is needed to be sure."""
+    """Whether `data` begins like MPEG audio, so that more bytes are needed to be certain."""
     return _mpeg(data) is not None
 
 
 def not_live(data: bytes) -> str | None:
-    """Return the name of a file format that cannot be decoded as it arrives."""
+    """Return the name of the upload-only format that begins with `data`; None if there is none."""
     return next((name for offset, magic, name in NOT_LIVE if data[offset : offset + len(magic)] == magic), None)
 
 
 def _mpeg(data: bytes) -> tuple[str, int] | None:
-    """Return the name and length of the frame of MPEG audio or ADTS that begins here."""
+    """Return (FFmpeg's name, length in bytes) of the MPEG audio or ADTS frame at the beginning; None if none."""
     if len(data) < 7 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
         return None
     version, layer = data[1] >> 3 & 3, data[1] >> 1 & 3
@@ -101,27 +101,27 @@ def _mpeg(data: bytes) -> tuple[str, int] | None:
     return "mp3", samples * 1000 * kbits // hertz + padding
 
 
-# ---- raw encodings, by what they sound like ----
+# ---- raw encodings, by their waveform ----
 
 JUDGED_S = 1.0
-"""Audio that is looked at before anything is said."""
+"""Seconds of audio that are compared at once."""
 
 AUDIBLE = 0.003
-"""RMS, -50 dBFS: quieter audio is not judged."""
+"""RMS, -50 dBFS: quieter audio is not compared."""
 
 LOUD = 0.45
-"""RMS, -7 dBFS: hardly any recording is louder; eight-bit samples read as sixteen bits are."""
+"""RMS, -7 dBFS: recordings are hardly ever louder, but 8-bit samples read as 16 bits are."""
 
 CLEARLY = 0.1
 WHITE, SMOOTH = 0.35, 0.7
-"""Correlation of neighbouring samples: that of noise is near 0, that of speech at 8 to 48 kHz above 0.7."""
+"""Correlation of neighbouring samples: near 0 for noise, above 0.7 for speech at 8 to 48 kHz."""
 
 
 def mistaken(data: bytes, encoding: str, channels: int = 1) -> str | None:
-    """Return what raw audio announced as `encoding` seems to be instead; None if it may be what was said, or is quiet.
+    """Return the encoding that raw audio declared as `encoding` seems to have instead; None if it may be right.
 
-    Bytes read as the wrong numbers are noise. So this speaks only where what was announced is loud noise, and another
-    reading of the same bytes is as smooth as speech. Noise read rightly is noise in every reading.
+    Bytes decoded with the wrong encoding are noise. An encoding is returned only if the declared one gives loud noise,
+    and the other gives a signal as smooth as speech. Real noise is noise in every encoding.
     """
     data = data[: len(data) // 24 * 24]
     readings = _readings(data)
@@ -130,7 +130,7 @@ def mistaken(data: bytes, encoding: str, channels: int = 1) -> str | None:
     if len(announced) < 2000 or level < AUDIBLE:
         return None
     if smooth > WHITE:
-        # Two telephone samples read as one keep their signs: loud, and not white.
+        # Two 8-bit samples read as one of 16 bits keep the sign of one: the result is loud and not white.
         telephone = ("mulaw", "alaw") if encoding == "linear16" and level > LOUD else ()
         readings = {name: readings[name] for name in telephone if _rms(readings[name]) < level / 2}
     found = {name: _smoothness(samples, channels) for name, samples in readings.items() if _plausible(samples)}

@@ -1,4 +1,4 @@
-"""Parts of live containers that hold no sound: indexes, tags, empty space. Nobody misses what FFmpeg makes of them.
+"""Parts of live containers without audio (indexes, tags, padding), which must not be counted as lost audio.
 
 References: ISO/IEC 14496-12 (boxes), RFC 8794 and RFC 9559 (EBML and Matroska's elements), APEv2 and ID3.
 """
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from speechpipe.cascade.audio.containers.frames import frame_header, id3_bytes
 
 Part = tuple[int, bool]
-"""(bytes with the header, whether there is no sound in it)."""
+"""(bytes including the header, whether it contains no audio)."""
 
 TO_THE_END: Part = (2**63, False)
 BOX_HEAD_BYTES = 16
 BOXES = (b"ftyp styp moov moof mfra free skip wide udta meta sidx ssix emsg prft pdin uuid").split()
 ELEMENT_HEAD_BYTES = 12
 OPEN_ELEMENTS = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}
-"""Segment and Cluster: what is in them is looked at, so that it does not matter whether their length is known."""
+"""Segment and Cluster: their content is examined element by element, so that an unknown length does not matter."""
 
 ELEMENTS = {
     b"\x1a\x45\xdf\xa3",  # EBML
@@ -40,17 +40,17 @@ _MPEG = re.compile(rb"\xff[\xe2-\xff]|ID3|TAG|APETAGEX|\x00\x00", re.DOTALL)
 
 
 class SilentParts:
-    """Walks over a container as it is read, piece by piece; a container that is not known here has no such parts."""
+    """Counts the bytes without audio while a container is read piece by piece; 0 for containers not in `PARTS`."""
 
     def __init__(self, name: str) -> None:
-        """Begin with the first byte of a recording in container `name` (FFmpeg's)."""
+        """Begin at the first byte of a recording in container `name` (FFmpeg's name)."""
         self._part = PARTS.get(name)
         self._rest = b""
         self._left = 0
         self._silent = False
 
     def feed(self, data: bytes) -> int:
-        """Return how many of the next bytes hold no sound; of a few at the end it is said with the next ones."""
+        """Take the next bytes; return how many contain no audio. An incomplete header is counted in the next call."""
         if self._part is None:
             return 0
         data, at, silent = self._rest + data, 0, 0
@@ -106,7 +106,7 @@ def _frame_or_tag(data: bytes, at: int) -> Part | None:
         return ID3V1_BYTES, True
     if head.startswith(b"APETAGEX"):
         return TAG_HEAD_BYTES + int.from_bytes(head[12:16], "little"), True
-    found = (_MPEG if head[0] else _NOT_ZERO).search(data, at + 1)  # padding is no sound
+    found = (_MPEG if head[0] else _NOT_ZERO).search(data, at + 1)  # skip padding
     return (found.start() if found is not None else len(data)) - at, not head[0]
 
 

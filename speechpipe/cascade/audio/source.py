@@ -1,4 +1,4 @@
-"""A file as a stream of 16 kHz channels: decode -> scale -> repair -> mix or split -> resample, within the limits."""
+"""`AudioSource`: a file as blocks of 16 kHz channels (decode, scale, repair, mix or split, resample), within limits."""
 
 import time
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ CANCELLED_NOTICE_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class ChannelChoice:
-    """Which channels become sessions: the mix (default), one of them, or each on its own; and of which audio track.
+    """Channels to transcribe: the mix (default), one of them, or each separately; and the audio track.
 
-    StreamSessions and tracks are numbered from 0. Without a track the one flagged as default is taken, else the first.
+    Channels and tracks are numbered from 0. Without `track`, the track flagged as default is used, else the first.
     """
 
     channel: int | None = None
@@ -33,35 +33,36 @@ class ChannelChoice:
 
     def __post_init__(self) -> None:
         if self.multichannel and self.channel is not None:
-            raise InvalidParameter("choose one channel or all of them apart, not both", param="channel")
+            raise InvalidParameter("choose one channel or multichannel, not both", param="channel")
 
 
 class AudioSource:
-    """Yields one list of 16 kHz blocks per decoded block: a single mono block, or one for each channel.
+    """A file as blocks at 16 kHz. Used by one thread at a time.
 
-    Shapes: each block is (n,) float32 with every value finite and in [-1, 1].
+    `blocks` yields a list for each decoded block: one mono block, or one for each channel. Each is (n,) float32, finite
+    and in [-1, 1].
     """
 
     def __init__(self, file: BinaryIO, choice: ChannelChoice, max_s: float | None = None) -> None:
-        """Open `file` (one with a descriptor).
+        """Open `file`, which must have a descriptor.
 
         Raises:
             EmptyAudio: the file has no bytes.
-            UndecodableAudio: no decoder knows it, or it says something no recording says of itself.
+            UndecodableAudio: no decoder can read it, or its rate or number of channels is not supported.
             InvalidParameter: the chosen channel or track does not exist.
-            TooLarge: the container says it is longer than `max_s` seconds.
+            TooLarge: its header says that it is longer than `max_s` seconds.
         """
         self._parts = Parts(file, Wish(choice.track, max_s))
         self._max_s = max_s
         self._choice = choice
-        self._lane: _Lane | None = None
+        self._converter: _Converter | None = None
         self._nonfinite = 0
         self._over_scale = 0
         self._cancelled_s = self._centred_s = 0.0
         self._scales: list[Notice] = []
         self._loudest: list[Loudest] = []
         self._decoded_s = 0.0
-        self.wall_s = 0.0  # spent in decoding, repair, mixing and resampling
+        self.wall_s = 0.0  # time spent in decoding, repair, mixing and resampling
         try:
             self._check_header()
         except BaseException:
@@ -72,7 +73,7 @@ class AudioSource:
 
     @property
     def info(self) -> AudioInfo:
-        """What the file says of itself, its first recording if it holds several."""
+        """Format of the file; of its first recording if it has several."""
         return self._parts.info
 
     @property
@@ -82,27 +83,28 @@ class AudioSource:
 
     @property
     def channel_correlation(self) -> float | None:
-        """Correlation of the first two channels so far."""
-        return None if self._lane is None else self._lane.mixdown.correlation
+        """Correlation of the first two channels so far, -1..1; None for mono or silence."""
+        return None if self._converter is None else self._converter.mixdown.correlation
 
     def _check_header(self) -> None:
         info = self.info
         if self._choice.channel is not None and not 0 <= self._choice.channel < info.channels:
             message = f"channel {self._choice.channel} does not exist; the file has {info.channels} (0-based)"
             raise InvalidParameter(message, param="channel")
-        # Believed as far as the bytes can hold it: refusing later would cost hours of decoding.
+        # Refuse by the header now, as far as it is plausible: refusing later would cost hours of decoding.
         if self._max_s is not None and self._parts.believed_s > self._max_s:
             raise _too_long(self._parts.believed_s, self._max_s)
 
     def blocks(self) -> Iterator[list[Samples]]:
-        """Decode to the end, every recording that the file holds.
+        """Decode all recordings of the file to the end.
 
         Raises:
-            TooLarge: more than `max_s` seconds came out, whatever the header said.
+            TooLarge: more than `max_s` seconds were decoded.
         """
         for decoder in self._parts:
             scaled = self._scaled(decoder)
-            self._lane = lane = _Lane(scaled.decoder.info, self._choice, self.sessions, scaled.factor)
+            converter = _Converter(scaled.decoder.info, self._choice, self.sessions, scaled.factor)
+            self._converter = converter
             decoded = scaled.decoder.blocks()
             while True:
                 begun = time.perf_counter()
@@ -112,17 +114,17 @@ class AudioSource:
                 self._decoded_s += len(block) / decoder.info.rate_hz
                 if self._max_s is not None and self._decoded_s > self._max_s:
                     raise _too_long(self._decoded_s, self._max_s)
-                resampled = lane.feed(self._repair(block, lane.scale))
+                resampled = converter.feed(self._repair(block, converter.scale))
                 for loudest, channel in zip(self._loudest, resampled, strict=True):
                     loudest.feed(channel)
                 self.wall_s += time.perf_counter() - begun
                 yield resampled
-            yield lane.finish()
-            self._cancelled_s += lane.mixdown.cancelled / decoder.info.rate_hz
-            self._centred_s += lane.mixdown.centred / decoder.info.rate_hz
+            yield converter.finish()
+            self._cancelled_s += converter.mixdown.cancelled / decoder.info.rate_hz
+            self._centred_s += converter.mixdown.centred / decoder.info.rate_hz
 
     def _scaled(self, decoder: AudioDecoder) -> "_Scaled":
-        """Return the decoder and what to multiply its samples by: floats are looked through once, first."""
+        """Return the decoder with the scale factor of its samples; float recordings are scanned once for it."""
         if not decoder.info.codec.startswith(FLOAT_CODECS):
             return _Scaled(decoder)
         begun = time.perf_counter()
@@ -134,7 +136,7 @@ class AudioSource:
         return _Scaled(decoder, scale.factor)
 
     def _repair(self, block: Samples, scale: float) -> Samples:
-        # Float files may hold anything; one NaN would poison the VAD's state for the rest of the session.
+        # Float files can contain NaN, and one NaN would spoil the VAD's state for the rest of the session.
         finite = np.isfinite(block)
         if not finite.all():
             self._nonfinite += int(block.size - np.count_nonzero(finite))
@@ -149,30 +151,30 @@ class AudioSource:
 
     @property
     def notices(self) -> list[Notice]:
-        """What a listener should know; complete once `blocks` has ended."""
+        """Notices for the client; complete once `blocks` has ended."""
         notices = [*self._parts.notices, *self._scales[:1]]
         if self._nonfinite:
             notices.append(Notice("non_finite_samples", f"{self._nonfinite} NaN or infinite samples were replaced"))
         if self._over_scale:
             notices.append(Notice("over_full_scale", f"{self._over_scale} samples beyond full scale were clipped"))
         if self._cancelled_s > CANCELLED_NOTICE_SHARE * self._decoded_s:
-            message = f"channels cancel each other for {self._cancelled_s:.1f} s; the loudest was taken"
+            message = f"channels cancel each other for {self._cancelled_s:.1f} s; the loudest channel was used there"
             notices.append(Notice("phase_cancellation", message))
         if self._centred_s:
-            message = f"surround sound: the centre channel alone was taken for {self._centred_s:.1f} s"
+            message = f"surround sound: only the centre channel was used for {self._centred_s:.1f} s"
             notices.append(Notice("centre_channel", message))
         quiet = [loudest.notices for loudest in self._loudest]
         return notices + (quiet[0] if all(quiet) else [])
 
     def check_not_empty(self) -> None:
-        """Look at what came, once `blocks` has ended.
+        """Check, once `blocks` has ended, that there were samples.
 
         Raises:
-            EmptyAudio: no sample came; the message says what is wrong with the file, if that is known.
+            EmptyAudio: there were none; the message says what is wrong with the file, if that is known.
         """
         if not self._decoded_s:
             why = "; ".join(notice.message for notice in self._parts.notices)
-            raise EmptyAudio("the file holds no audio samples" + (f": {why}" if why else ""), cause="no_samples")
+            raise EmptyAudio("the file contains no audio samples" + (f": {why}" if why else ""), cause="no_samples")
 
     def close(self) -> None:
         """Release the file."""
@@ -185,8 +187,8 @@ class _Scaled:
     factor: float = 1.0
 
 
-class _Lane:
-    """The way of one recording's blocks to 16 kHz sessions; the next recording may have another rate."""
+class _Converter:
+    """Converts the blocks of one recording to 16 kHz sessions; each recording has its own, as rates may differ."""
 
     def __init__(self, info: AudioInfo, choice: ChannelChoice, sessions: int, scale: float) -> None:
         self.mixdown = Mixdown(info.layout, info.rate_hz)
@@ -196,7 +198,7 @@ class _Lane:
         self._resamplers = [Resampler(info.rate_hz) for _ in range(sessions)]
 
     def feed(self, block: Samples) -> list[Samples]:
-        """Return what a repaired (frames, channels) block completes, one (n,) block for each session."""
+        """Take a repaired (frames, channels) block; return one (n,) block at 16 kHz for each session."""
         channels = self._channels(block)
         return [_bounded(one.feed(channel)) for one, channel in zip(self._resamplers, channels, strict=True)]
 
@@ -213,7 +215,7 @@ class _Lane:
 
 
 def _channel(block: Samples, index: int) -> Samples:
-    """Return one channel; of a later recording with fewer of them its only one, or silence."""
+    """Return one channel. If a later recording has fewer channels: its only one, or silence."""
     if index < block.shape[1]:
         return np.ascontiguousarray(block[:, index])
     return np.ascontiguousarray(block[:, 0]) if block.shape[1] == 1 else np.zeros(len(block), np.float32)
@@ -224,4 +226,4 @@ def _bounded(samples: Samples) -> Samples:
 
 
 def _too_long(seconds: float, limit: float) -> TooLarge:
-    return TooLarge(f"{seconds:.0f} s of audio or more; at most {limit:.0f} s are taken", cause="audio_too_long")
+    return TooLarge(f"{seconds:.0f} s of audio or more; at most {limit:.0f} s are accepted", cause="audio_too_long")

@@ -1,7 +1,7 @@
-"""Live audio off the wire: bytes as they arrive -> 16 kHz channels.
+"""`WireDecoder`: converts live audio from bytes as they arrive to 16 kHz channels.
 
-Raw encodings are converted here; containers are recognised by their first bytes and go to FFmpeg. Bytes are a
-stream: a message may end in the middle of a sample, the rest comes with the next one.
+Raw encodings are converted here. Containers are detected by their first bytes and decoded by FFmpeg. The bytes are a
+stream: a message may end within a sample.
 """
 
 from collections.abc import Callable
@@ -29,17 +29,18 @@ from speechpipe.errors import UndecodableAudio
 from speechpipe.types import SAMPLE_RATE_HZ, Notice, Samples
 
 JUDGED_PIECES = 10
-"""Seconds of raw audio, at the beginning, that are compared with other encodings."""
+"""Pieces of `JUDGED_S` at the beginning of raw audio that are compared with other encodings."""
 
 
 class WireDecoder:
-    """State of one connection's audio; used by one thread at a time.
+    """Decoder of one connection's audio. Used by one thread at a time.
 
-    Raw audio comes back from `feed`. A container is decoded on a thread of its own: its samples come from `take`.
+    Samples of raw audio are returned by `feed`. A container is decoded on its own thread, and `take` returns its
+    samples.
     """
 
     def __init__(self, wire: WireFormat, on_samples: Callable[[], None] = lambda: None) -> None:
-        """Expect audio of this format; `on_samples` is called from another thread when a container gave samples."""
+        """Expect audio of this format; `on_samples` is called on the decoding thread when `take` may have samples."""
         self.format = wire
         self.notices: list[Notice] = []
         self.container = ""  # set once known
@@ -47,7 +48,7 @@ class WireDecoder:
         self._on_samples = on_samples
         self._rest = b""
         self._begun = False
-        self._late: list[Samples] | None = None  # of a drain before it was known what this is
+        self._late: list[Samples] | None = None  # samples of a `drain` that came before the format was detected
         self._wav: WavReader | None = None
         self._stream: Any = None
         self._judge: Judge | None = None
@@ -57,10 +58,10 @@ class WireDecoder:
     # ---- bytes in ----
 
     def feed(self, data: bytes) -> list[Samples] | None:
-        """Take the next bytes; return (n,) samples at 16 kHz for each transcribed channel, or None.
+        """Take the next bytes; return (n,) samples at 16 kHz for each session, or None.
 
         Raises:
-            UndecodableAudio: not what was announced, and nothing else that is known.
+            UndecodableAudio: the bytes are neither what was declared nor another known format.
         """
         self.received_bytes += len(data)
         if not self._begun:
@@ -78,7 +79,7 @@ class WireDecoder:
         if self._wav is None:
             return self._channels(self._raw(data)) if data else None
         blocks: list[Samples] | None = None
-        for part in self._wav.sound(data, self._start):  # in turn: a second recording may have another format
+        for part in self._wav.sound(data, self._start):  # one at a time: a second recording may have another format
             blocks = _joined(blocks, self._channels(self._raw(part)))
         if self._wav.another is not None:
             rest, self._wav, self._resamplers = self._wav.another, None, []
@@ -86,10 +87,10 @@ class WireDecoder:
         return blocks
 
     def finish(self) -> list[Samples] | None:
-        """End the audio; return what was left. A container's samples still come from `take`, until `exhausted`.
+        """End the audio; return the last samples. For a container call `take` until `exhausted`.
 
         Raises:
-            UndecodableAudio: not what was announced, and nothing else that is known.
+            UndecodableAudio: the bytes are neither what was declared nor another known format.
         """
         first: list[Samples] | None = None
         if not self._begun and self._rest:
@@ -102,35 +103,36 @@ class WireDecoder:
         if self._wav is not None:
             self._wav.finish()
         if self._rest:
-            self.notices.append(Notice("partial_sample", f"{len(self._rest)} bytes at the end are no whole sample"))
+            message = f"{len(self._rest)} bytes at the end are not a complete sample"
+            self.notices.append(Notice("partial_sample", message))
         if self._judge is not None:
             self.notices += self._judge.last()
         return _joined(first, self._tails())
 
-    # ---- what a container gave ----
+    # ---- samples of a container ----
 
     @property
     def full(self) -> bool:
-        """Whether bytes should be held back for a while."""
+        """Whether the caller should wait before it feeds more bytes."""
         return self._stream is not None and bool(self._stream.full)
 
     @property
     def has_samples(self) -> bool:
-        """Whether `take` has something to return or to raise."""
+        """Whether `take` would return samples or raise."""
         return self._late is not None or (self._stream is not None and bool(self._stream.has_samples))
 
     @property
     def exhausted(self) -> bool:
-        """After `finish`: whether everything has been taken but for `flush`."""
+        """After `finish`: whether all samples but those of `flush` were taken."""
         return self._late is None and (self._stream is None or bool(self._stream.exhausted))
 
     def drain(self) -> None:
-        """Have a container decoded as far as its bytes are whole: nothing follows for now; see `drained`.
+        """Have all complete frames of a container decoded, as nothing follows for now; see `drained`.
 
         Raises:
             UndecodableAudio: as `feed`.
         """
-        if not self._begun and len(self._rest) >= MAGIC_BYTES:  # raw audio that begins as MPEG audio does
+        if not self._begun and len(self._rest) >= MAGIC_BYTES:  # raw audio that begins like MPEG audio
             data, self._rest = self._rest, b""
             self._begin(data)
             self._late = self._take_in(data)
@@ -139,23 +141,23 @@ class WireDecoder:
 
     @property
     def drained(self) -> bool:
-        """After `drain`: whether everything that was fed before has been taken."""
+        """After `drain`: whether all samples of what was fed before were taken."""
         return not self.has_samples and (self._stream is None or bool(self._stream.drained))
 
     @property
     def held_bytes(self) -> int:
-        """Memory that is held for what has not been taken."""
+        """Bytes of memory for data that was not taken yet."""
         return 0 if self._stream is None else int(self._stream.held_bytes)
 
     def waiting_s(self, now: float) -> float:
-        """Return for how long samples wait to be taken; `now` is time.monotonic()."""
+        """Return for how many seconds the oldest sample has waited; `now` is time.monotonic()."""
         return 0.0 if self._stream is None else float(self._stream.waiting_s(now))
 
     def take(self, most_s: float) -> list[Samples] | None:
-        """Return what is decoded, about `most_s` seconds of it at most; as `feed`.
+        """Return decoded samples as `feed` does, about `most_s` seconds at most; None if there are none.
 
         Raises:
-            SpeechpipeError: the bytes cannot be decoded; once, after what could be.
+            SpeechpipeError: the bytes cannot be decoded; raised once, after all decoded samples were taken.
         """
         if self._late is not None:
             late, self._late = self._late, None
@@ -175,14 +177,14 @@ class WireDecoder:
         return self._tails()
 
     def abort(self) -> int:
-        """Give up what is not decoded yet; return how many bytes that was."""
+        """Drop what is not decoded yet; return its number of bytes."""
         return int(self._stream.abort()) if self._stream is not None else 0
 
-    # ---- what is it ----
+    # ---- detection of the format ----
 
     @property
     def _needed(self) -> int:
-        """Bytes that are needed to know what this is."""
+        """Bytes that are needed to detect the format."""
         raw = self.format.encoding in RAW
         return MPEG_BYTES if raw and len(self._rest) >= MAGIC_BYTES and may_be_mpeg(self._rest) else MAGIC_BYTES
 
@@ -195,17 +197,15 @@ class WireDecoder:
         name = container(data, certain=raw)
         if name is not None:
             if raw:
-                message = (
-                    f"encoding {self.format.encoding} was declared, the audio is a {name} container: it is believed"
-                )
+                message = f"encoding {self.format.encoding} was declared, but the audio is a {name} container"
                 self.notices.append(Notice("encoding_mismatch", message))
                 self.format = replace(self.format, encoding=None)
             self._open(name)
             return
         if (file := not_live(data)) is not None:
-            raise UndecodableAudio(f"this is {file}, which is not decoded live: send it as an upload")
+            raise UndecodableAudio(f"this is {file}, which is not supported live: send it as an upload")
         if not raw:
-            raise UndecodableAudio("the first bytes belong to no container that is known here")
+            raise UndecodableAudio("the first bytes are not those of a supported container")
         self._start(self.format)
         self._judge = Judge(self.format.encoding or "", self.format.channels, round(self.format.bytes_per_s))
 
@@ -217,13 +217,13 @@ class WireDecoder:
     def _start(self, wire: WireFormat) -> None:
         declared = self.format
         if declared.rate_hz and wire.rate != declared.rate_hz:
-            message = f"sample_rate {declared.rate_hz} was declared, the audio says {wire.rate}: it is believed"
+            message = f"sample_rate {declared.rate_hz} was declared, but the audio has {wire.rate}, which is used"
             self.notices.append(Notice("sample_rate_mismatch", message))
         if wire.channels != declared.channels:
             if declared.multichannel:
-                message = f"{declared.channels} channels were declared, the audio has {wire.channels}"
+                message = f"{declared.channels} channels were declared, but the audio has {wire.channels}"
                 raise UndecodableAudio(message, cause="unsupported_channels")
-            message = f"{declared.channels} channels were declared, the audio has {wire.channels}: they are mixed"
+            message = f"{declared.channels} channels were declared, but the audio has {wire.channels}, which are mixed"
             self.notices.append(Notice("channels_mismatch", message))
         self.format, self._rest = replace(wire, multichannel=declared.multichannel), b""
         assert wire.rate is not None
@@ -236,14 +236,14 @@ class WireDecoder:
         if self._judge is not None and (notice := self._judge.hear(data)) is not None:
             self.notices.append(notice)
         data = self._rest + data
-        whole = len(data) // (RAW[encoding] * channels) * RAW[encoding] * channels
-        self._rest = data[whole:]
-        if not whole:
+        size = len(data) // (RAW[encoding] * channels) * RAW[encoding] * channels
+        self._rest = data[size:]
+        if not size:
             return None
         if encoding == "linear16":
-            samples = np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768.0
+            samples = np.frombuffer(data[:size], "<i2").astype(np.float32) / 32768.0
         else:
-            samples = G711[encoding][np.frombuffer(data[:whole], np.uint8)]
+            samples = G711[encoding][np.frombuffer(data[:size], np.uint8)]
         return samples.reshape(-1, channels)
 
     def _channels(self, block: Samples | None) -> list[Samples] | None:
@@ -253,7 +253,7 @@ class WireDecoder:
             columns = [np.ascontiguousarray(block[:, index]) for index in range(block.shape[1])]
         else:
             columns = [self._mixdown.feed(block)]
-        if self._stream is not None:  # a codec may give anything; integers cannot
+        if self._stream is not None:  # a codec can output NaN, integers cannot
             columns = [np.nan_to_num(column) for column in columns]
         resampled = [resampler.feed(column) for resampler, column in zip(self._resamplers, columns, strict=True)]
         if self._stream is None and self.rate_hz == SAMPLE_RATE_HZ:
@@ -276,7 +276,7 @@ def _joined(first: list[Samples] | None, last: list[Samples] | None) -> list[Sam
 
 
 class Judge:
-    """Hears the first seconds of raw audio, and says once if they sound like another encoding."""
+    """Compares the first seconds of raw audio with other encodings, and warns once."""
 
     def __init__(self, encoding: str, channels: int, bytes_per_s: int) -> None:
         self._encoding = encoding
@@ -286,7 +286,7 @@ class Judge:
         self._waiting = bytearray()
 
     def hear(self, data: bytes) -> Notice | None:
-        """Take the next bytes; return the warning, if this is the moment for it."""
+        """Take the next bytes; return the warning if they complete a piece that seems to have another encoding."""
         if not self._left:
             return None
         self._waiting += data
@@ -299,7 +299,7 @@ class Judge:
         return None
 
     def last(self) -> list[Notice]:
-        """Return what is to be said of what was left."""
+        """Return the warning for the last, incomplete piece, if any."""
         notice = self._judged(bytes(self._waiting)) if self._left else None
         return [] if notice is None else [notice]
 
@@ -309,5 +309,5 @@ class Judge:
             return None
         self._left = 0
         self._waiting = bytearray()
-        message = f"the audio was declared as {self._encoding} and sounds like {found}: hardly a word can be recognised"
+        message = f"the audio was declared as {self._encoding} but seems to be {found}: hardly a word can be recognised"
         return Notice("encoding_mismatch", message)

@@ -1,4 +1,4 @@
-"""A WAV that arrives piece by piece: its chunks are walked without being kept, however long they are."""
+"""`WavReader`: extracts the samples of a WAV that arrives piece by piece, in constant memory."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -10,29 +10,29 @@ from speechpipe.errors import InvalidParameter, UndecodableAudio
 WAV_ENCODINGS = {(1, 16): "linear16", (7, 8): "mulaw", (6, 8): "alaw"}  # (format tag, bits) of RFC 2361
 MOST_FORMAT_BYTES = 4096
 UNKNOWN_SIZE = 0x7FFFFFFF
-"""Of the data chunk, from here to 2^32 - 1, and 0: whoever writes while recording does not know its size."""
+"""A data chunk with this size or more, or with size 0, has unknown length: it was written while recording."""
 
 KNOWN_CHUNKS = (b"LIST", b"bext", b"fact", b"cue ", b"id3 ", b"ID3 ", b"iXML", b"JUNK", b"smpl", b"axml", b"PEAK")
 
 
 class WavReader:
-    """Gives the bytes of the data chunk; another recording may follow on the same connection."""
+    """Yields the bytes of data chunks; several WAVs may follow each other. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._rest = b""
-        self._skip = 0  # bytes of a chunk that means nothing here
-        self._left: int | None = 0  # bytes of the data chunk still to come; None: to the end
+        self._skip = 0  # bytes of an unknown chunk that are still to be skipped
+        self._left: int | None = 0  # bytes of the data chunk still to come; None: until the end
         self._found: WireFormat | None = None
         self._in_data = False
         self._bytes = 0
         self.sounded = False
-        self.another: bytes | None = None  # what follows is another container, which begins with these bytes
+        self.another: bytes | None = None  # the first bytes of another container that follows
 
     def sound(self, data: bytes, start: Callable[[WireFormat], None]) -> Iterator[bytes]:
-        """Yield the sound in the next bytes; `start` is told the format when it begins or changes.
+        """Yield the samples in the next bytes; `start` is called with the format when it begins or changes.
 
         Raises:
-            UndecodableAudio: no format before the data, or one that is not streamed.
+            UndecodableAudio: there is no format before the data, or it is not supported live.
         """
         self._bytes += len(data)
         data, self._rest = self._rest + data, b""
@@ -58,16 +58,16 @@ class WavReader:
                 data = data[size:]
 
     def finish(self) -> None:
-        """Note that nothing follows.
+        """End the bytes.
 
         Raises:
-            UndecodableAudio: there was no sound.
+            UndecodableAudio: there were no samples.
         """
         if not self.sounded:
-            raise UndecodableAudio(f"wav: no sound in {self._bytes} bytes (no data chunk)")
+            raise UndecodableAudio(f"wav: no samples in {self._bytes} bytes (no data chunk)")
 
     def _chunk(self, data: bytes, start: Callable[[WireFormat], None]) -> int | None:
-        """Read what begins here; return its length without what is skipped, None where more bytes are needed."""
+        """Read the header at the beginning; return its length, None if more bytes are needed."""
         if len(data) < 12:
             return None
         name, size = data[:4], struct.unpack_from("<I", data, 4)[0]
@@ -78,7 +78,7 @@ class WavReader:
             if container(data, certain=True) is not None:
                 self.another = data
                 return len(data)
-            self._left = None  # the header lied: this is sound
+            self._left = None  # the header's size is wrong: samples continue
             return 0
         if name == b"fmt ":
             return self._format_chunk(data, size)
@@ -93,23 +93,23 @@ class WavReader:
         return 8
 
     def _format_chunk(self, data: bytes, size: int) -> int | None:
-        whole = 8 + size + size % 2
+        total = 8 + size + size % 2
         if size > MOST_FORMAT_BYTES:
             raise UndecodableAudio(f"wav: a format chunk of {size} bytes")
-        if len(data) < whole:
+        if len(data) < total:
             return None
         self._found = _format(data[8 : 8 + size])
-        return whole
+        return total
 
 
 def _format(chunk: bytes) -> WireFormat:
     if len(chunk) < 16:
         raise UndecodableAudio(f"wav: a format chunk of {len(chunk)} bytes")
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
-    if tag == 0xFFFE and len(chunk) >= 26:  # WAVE_FORMAT_EXTENSIBLE: the tag is further on
+    if tag == 0xFFFE and len(chunk) >= 26:  # WAVE_FORMAT_EXTENSIBLE: the tag is in the extension
         tag = struct.unpack_from("<H", chunk, 24)[0]
     if (tag, bits) not in WAV_ENCODINGS:
-        raise UndecodableAudio(f"wav: format {tag} with {bits} bits is not streamed; send 16-bit PCM")
+        raise UndecodableAudio(f"wav: format {tag} with {bits} bits is not supported live; send 16-bit PCM")
     try:
         return WireFormat(WAV_ENCODINGS[tag, bits], rate, channels)
     except InvalidParameter as error:

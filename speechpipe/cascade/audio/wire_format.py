@@ -1,4 +1,4 @@
-"""What a live client says of its audio."""
+"""The audio format that a live client declares."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,19 @@ RAW = {"linear16": 2, "mulaw": 1, "alaw": 1}
 """Bytes per sample of the encodings that have no container."""
 
 CONTAINED = ("flac", "opus")
-"""Encodings that come in a container, which says the rest."""
+"""Encodings that are sent in a container, which has rate and channels."""
 
 DEFAULT_RATE_HZ = {"mulaw": 8_000, "alaw": 8_000}
-"""Telephone encodings have one rate in practice; guessing that of linear16 would transcribe noise."""
+"""Rates of encodings that have only one in practice. linear16 has no default: a wrong rate would give no text."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireFormat:
-    """What the client says of its audio. `encoding` None: a container that says it itself."""
+    """Declared format of live audio. `encoding` None: a container, which describes itself.
+
+    Raises:
+        InvalidParameter: a value is unknown or out of bounds, or the rate is missing.
+    """
 
     encoding: str | None = None
     rate_hz: int | None = None
@@ -39,17 +43,17 @@ class WireFormat:
 
     @property
     def rate(self) -> int | None:
-        """Samples per second, where they are known beforehand."""
+        """Samples per second, if known before the audio arrives."""
         return self.rate_hz or DEFAULT_RATE_HZ.get(self.encoding or "")
 
     @property
     def sessions(self) -> int:
-        """How many channels are transcribed apart."""
+        """Number of sessions: of channels that are transcribed separately."""
         return self.channels if self.multichannel else 1
 
     @property
     def bytes_per_s(self) -> float:
-        """Bytes of a second; for containers a bound that hardly any exceeds."""
+        """Bytes per second of audio; for containers an upper bound that is hardly ever exceeded."""
         if self.encoding in RAW and self.rate is not None:
             return float(RAW[self.encoding] * self.channels * self.rate)
         return 32_000.0

@@ -1,1 +1,1 @@
-"""What is released: cards of components, bundles of them, weights on this machine."""
+"""The catalogue: cards of components, bundles made of them, and their weights on this machine."""

@@ -1,4 +1,4 @@
-"""Bundles: VAD + recognizer + every parameter under one version, resolved from the cards and checked."""
+"""The catalogue of bundles: reads and checks all cards, and resolves bundles to components and parameters."""
 
 import asyncio
 import contextlib
@@ -20,20 +20,20 @@ SEGMENTER_NAMES = frozenset(field.name for field in fields(SegmenterOptions))
 
 
 LOOK_S = 0.02
-"""Seconds between two looks for cards that have come. All who wait share one look, which takes about a millisecond, so
-whoever asks for names that do not exist costs a twentieth of one thread."""
+"""Least seconds between two checks for changed cards. Concurrent callers share one check of about a millisecond, so
+that requests with unknown names use at most a twentieth of one thread."""
 
 log = logging.getLogger(__name__)
 
 
 class Catalogue:
-    """All cards of some directories; later directories win over earlier ones. Thread-safe."""
+    """All cards of some directories; a card in a later directory replaces one of the same name. Thread-safe."""
 
     def __init__(self, directories: Sequence[Path]) -> None:
-        """Read and check every card.
+        """Read and check all cards.
 
         Raises:
-            BadInput: a card is broken or names another that does not exist.
+            BadInput: a card is invalid, or names another that does not exist.
         """
         self._directories = tuple(directories)
         self.cards: dict[tuple[str, str], Card] = {}  # by kind and name, and by kind and name@version
@@ -45,25 +45,25 @@ class Catalogue:
         self.reload()
 
     def reload(self) -> None:
-        """Read the directories again: cards may have come. What is there stays if one of them is broken.
+        """Read the directories again. If a card is invalid, the catalogue stays as it was.
 
         Raises:
-            BadInput: a card is broken or names another that does not exist.
+            BadInput: a card is invalid, or names another that does not exist.
         """
         with self._lock:
             self._looked_at, self._seen = time.monotonic(), self._files()
             self._read()
 
     def look_again(self) -> None:
-        """Read the cards again if their files have changed. Blocks on the disk and up to `LOOK_S` more.
+        """Read the cards again if their files have changed. Blocks on the disk, and up to `LOOK_S` more.
 
-        What was written before the call is known after it. Broken cards are said in the log, once; those that are
-        known stay.
+        Afterwards all files written before the call are known. If a card is invalid, this is logged once and the
+        catalogue stays as it was.
         """
-        came_at = time.monotonic()
+        called_at = time.monotonic()
         with self._lock:
-            if self._looked_at > came_at:
-                return  # another looked while this one waited for the lock
+            if self._looked_at > called_at:
+                return  # another thread has checked while this one waited for the lock
             time.sleep(max(0.0, self._looked_at + LOOK_S - time.monotonic()))
             self._looked_at = time.monotonic()
             if self._files() == self._seen:
@@ -71,28 +71,28 @@ class Catalogue:
             try:
                 self.reload()
             except BadInput as error:
-                log.warning("new cards are not taken, those known stay: %s", error)
+                log.warning("changed cards are ignored, the known ones stay in use: %s", error)
 
     def _paths(self, directory: Path) -> list[Path]:
         return sorted(directory.rglob("*.toml")) if directory.is_dir() else []
 
     def _files(self) -> frozenset[tuple[str, int, int]]:
-        """Return what tells whether a card has come, gone or changed."""
+        """Return path, modification time and size of every card, to detect changes."""
         found = set()
         for path in (path for directory in self._directories for path in self._paths(directory)):
-            with contextlib.suppress(OSError):  # gone since it was listed
+            with contextlib.suppress(OSError):  # deleted since it was listed
                 stat = path.stat()
                 found.add((str(path), stat.st_mtime_ns, stat.st_size))
         return frozenset(found)
 
     def _read(self) -> None:
         cards: dict[tuple[str, str], Card] = {}
-        own = self._directories[-1] if self._directories else None  # weights are fetched into this one
+        own = self._directories[-1] if self._directories else None  # weights are downloaded into this one
         for directory in self._directories:
             for path in self._paths(directory):
                 card = read_card(path, own if directory != own else None)
                 cards[card.kind, card.id] = card
-                # What was retrained is on trial: it is not what a bare name means.
+                # A retrained version must be tried first: it does not replace the version of the bare name.
                 if not card.parent or (card.kind, card.name) not in cards:
                     cards[card.kind, card.name] = card
         before, self.cards = self.cards, cards
@@ -106,11 +106,11 @@ class Catalogue:
         self._bundles = {card.name: by_id[card.id][0] for card in self.of_kind("bundle")}
 
     def of_kind(self, kind: str) -> list[Card]:
-        """Return the cards of one kind, by name: of each the version that its bare name means."""
+        """Return the cards of one kind, ordered by name: for each name the version that it stands for."""
         return [card for (of, name), card in sorted(self.cards.items()) if of == kind and name == card.name]
 
     def versions(self, kind: str) -> list[Card]:
-        """Return the cards of one kind, every version."""
+        """Return the cards of one kind, in all versions."""
         return [card for (of, name), card in sorted(self.cards.items()) if of == kind and name == card.id]
 
     @property
@@ -119,17 +119,17 @@ class Catalogue:
         return sorted(self._bundles)
 
     def knows(self, name: str) -> bool:
-        """Whether there is a bundle of this name, as far as the cards were read."""
+        """Whether the cards read so far have a bundle of this name."""
         return name in self._by_id or name in self._bundles
 
     def bundle(self, name: str) -> Bundle:
         """Return a bundle by its name, or one version of it by `name@version`.
 
-        A name that is not known may have come: off an event loop, the cards are looked at again. On one, the caller
-        does that before, on a thread (`look_again`).
+        For an unknown name the cards are read again, except on an event loop, where the caller must call `look_again`
+        on a thread before.
 
         Raises:
-            UnknownName: the message lists those that exist.
+            UnknownName: no such bundle; the message lists those that exist.
         """
         if not self.knows(name) and not _on_event_loop():
             self.look_again()
@@ -140,10 +140,10 @@ class Catalogue:
         return self._bundles[name]
 
     def changed(self, bundle: Bundle, changes: Mapping[str, Scalar]) -> Bundle:
-        """Return `bundle` with parameters such as `vad.threshold` or `asr.maxhmmpf` set to other values.
+        """Return `bundle` with changed parameters, such as `vad.threshold` or `asr.maxhmmpf`.
 
         Raises:
-            InvalidParameter: an unknown parameter, or a value out of its bounds.
+            InvalidParameter: a parameter is unknown, or a value is out of bounds.
         """
         segmenter: dict[str, Scalar] = {}
         options: dict[str, dict[str, Scalar]] = {"vad": {}, "asr": {}}
@@ -169,10 +169,10 @@ class Catalogue:
         )
 
     def with_parts(self, bundle: Bundle, vad: str | None = None, asr: str | None = None) -> Bundle:
-        """Return `bundle` with another VAD or recognizer, at that one's defaults.
+        """Return `bundle` with another VAD or recognizer, with the defaults of its card.
 
         Raises:
-            UnknownName: no card of that name.
+            UnknownName: there is no card of that name.
         """
         if vad is not None:
             bundle = replace(bundle, vad=_component(self._card("vad", vad), {}, "vad"))
@@ -203,19 +203,19 @@ class Catalogue:
             raise BadInput(f"{card.path}: {error}") from error
 
     def digest(self, bundle: Bundle) -> str:
-        """Return the SHA-256 of everything a bundle is made of: its parameters, its parts, their files' hashes."""
+        """Return a SHA-256 over the components, parameters and file hashes of a bundle."""
         parts = (self.part("vad", bundle), self.part("asr", bundle))
-        whole = {
+        content = {
             "id": bundle.id,
             "vad": [bundle.vad.name, bundle.vad.version, bundle.vad.implementation, dict(bundle.vad.options)],
             "asr": [bundle.asr.name, bundle.asr.version, bundle.asr.implementation, dict(bundle.asr.options)],
             "segmenter": dict(bundle.segmenter),
             "files": sorted(file.hash for card in parts for file in card.files),
         }
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def differences(self, first: Bundle, second: Bundle) -> list[tuple[str, str, str]]:
-        """Return (parameter, its value in the first, in the second) of all that differ; empty where there is none."""
+        """Return (parameter, value in the first, value in the second) of all that differ; "" where it is missing."""
         sides = [self._flat(bundle) for bundle in (first, second)]
         names = sorted(sides[0].keys() | sides[1].keys())
         pairs = [(name, sides[0].get(name, ""), sides[1].get(name, "")) for name in names]
@@ -231,39 +231,39 @@ class Catalogue:
         return found | {f"vad.{name}": f"{value:g}" for name, value in bundle.segmenter.items()}
 
     def part(self, stage: str, bundle: Bundle) -> Card:
-        """Return the card of a bundle's `vad` or `asr`."""
+        """Return the card of a bundle's component; `stage` is `vad` or `asr`."""
         component: Component = getattr(bundle, stage)
         return self.cards[stage, f"{component.name}@{component.version}"]
 
     def card_of(self, bundle: Bundle) -> Card:
-        """Return the card of one version of a bundle."""
+        """Return the card of a bundle."""
         return self._by_id[bundle.id][1]
 
     def absent(self, bundle: Bundle) -> list[str]:
-        """Return the weights of a bundle that were not fetched yet."""
+        """Return the files of a bundle that can be downloaded and are not on this machine."""
         cards = (self.part("vad", bundle), self.part("asr", bundle))
         return [file.path for card in cards for file in card.files if file.url and file.locate() is None]
 
     def missing(self, bundle: Bundle) -> list[str]:
-        """Return the files of a bundle that are not here, whatever the reason."""
+        """Return all files of a bundle that are not on this machine."""
         cards = (self.part("vad", bundle), self.part("asr", bundle))
         return [file.path for card in cards for file in card.files if file.locate() is None]
 
     def require(self, bundle: Bundle) -> None:
-        """Look whether the weights are there.
+        """Check that all files of a bundle are on this machine.
 
         Raises:
-            UnknownName: some were not fetched yet, or are gone.
+            UnknownName: some are not; the message says what to do.
         """
         if absent := self.absent(bundle):
-            message = f"the weights of {bundle.id} are not here ({absent[0]}): speechpipe models pull {bundle.asr.name}"
+            message = f"the weights of {bundle.id} are missing ({absent[0]}): speechpipe models pull {bundle.asr.name}"
             raise UnknownName(message, param="model", cause="weights_missing")
         if missing := self.missing(bundle):
-            message = f"the weights of {bundle.id} are not here ({missing[0]}): see speechpipe doctor"
+            message = f"the weights of {bundle.id} are missing ({missing[0]}): see speechpipe doctor"
             raise UnknownName(message, param="model", cause="weights_missing")
 
     def problems(self, bundle: Bundle) -> list[str]:
-        """Return what is wrong with the files of a bundle's components; empty when all hashes are right."""
+        """Return the problems of a bundle's files; empty if all are present with the right hashes."""
         cards = (self.part("vad", bundle), self.part("asr", bundle))
         return [problem for card in cards for file in card.files if (problem := file.problem())]
 
@@ -282,7 +282,7 @@ def _component(card: Card, options: Mapping[str, Scalar], prefix: str) -> Compon
 
 
 def _segmenter(values: Mapping[str, Scalar]) -> dict[str, float]:
-    """Check segmenter parameters and return all of them, the derived ones too."""
+    """Check segmenter parameters and return all of them, with defaults."""
     options = SegmenterOptions().changed(values)  # type: ignore[arg-type]  # it checks the types itself
     found = {field.name: getattr(options, field.name) for field in fields(options)}
     if found["negative_threshold"] is None:

@@ -1,4 +1,4 @@
-"""Cards: TOML files that say what a VAD, a recognizer or a bundle is, where it comes from and what may be set."""
+"""Cards: TOML files that describe a VAD, a recognizer or a bundle, with its source, options and files."""
 
 import hashlib
 import re
@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from speechpipe.errors import BadInput, InvalidParameter, said
+from speechpipe.errors import BadInput, InvalidParameter, reason_of
 from speechpipe.foundation.text_files import read_text
 from speechpipe.types import ModelFile, Scalar
 
 KINDS = ("vad", "asr", "bundle")
 SHA256 = re.compile("[0-9a-f]{64}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-"""Names and versions of cards become names of files and folders, and stand in URLs, metrics and on the command line."""
+"""Names and versions of cards; they are used in file names, URLs, metrics and on the command line."""
 
-PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # nothing below another: looking for that one would import it
+PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # no sub-packages: finding one would import its parent
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def check_name(value: object, what: str) -> str:
-    """Return a name or a version.
+    """Return `value` if it is a valid name or version.
 
     Raises:
-        BadInput: it is none that can be one; `what` says whose it is.
+        BadInput: it is not; the message begins with `what`.
     """
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise BadInput(
@@ -38,17 +38,17 @@ def check_name(value: object, what: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OptionSpec:
-    """One option of an implementation: its default, and its bounds where it is a number."""
+    """One option of an implementation: its default, and the bounds of a number."""
 
     default: Scalar
     least: float | None = None
     most: float | None = None
 
     def check(self, name: str, value: Scalar) -> Scalar:
-        """Return `value` in the type of the default.
+        """Return `value`, converted to the type of the default.
 
         Raises:
-            InvalidParameter: another type, or out of bounds.
+            InvalidParameter: it has another type, or is out of bounds.
         """
         if isinstance(self.default, bool):
             if not isinstance(value, bool):
@@ -68,9 +68,9 @@ class OptionSpec:
 
 @dataclass(frozen=True, slots=True)
 class CardFile:
-    """A file of weights, with its hash: inside an installed package, beside its card, or fetched by `models pull`.
+    """A file of a component, with its hash: in an installed package, beside its card, or downloaded (`models pull`).
 
-    A file with a `role` is handed to the implementation; the others are only checked.
+    A file with a `role` is passed to the implementation; the others are only checked.
     """
 
     path: str
@@ -78,42 +78,42 @@ class CardFile:
     package: str = ""
     url: str = ""
     role: str = ""
-    folder: Path | None = None  # beside the card, of what is not in a package
-    kept: Path | None = None  # where what is fetched goes, if not there: a package's folder is not written to
+    folder: Path | None = None  # folder beside the card, for files that are not in a package
+    kept: Path | None = None  # folder for downloads, if not `folder`: the package's own folder is not written to
 
     def __post_init__(self) -> None:
         if self.package and self.url:
-            raise BadInput(f"the file {self.path!r} needs either a package or a url, or neither")
+            raise BadInput(f"the file {self.path!r} cannot have both a package and a url")
         if not SHA256.fullmatch(self.sha256) and (self.sha256 or not self.url):
             raise BadInput(f"the file {self.path!r} needs the sha256 of its bytes, 64 hexadecimal digits")
         parts = Path(self.path).parts
         if not parts or parts[0] == "/" or ".." in parts or not self.path.isprintable() or "\\" in self.path:
             raise BadInput(f"the file {self.path!r} must lie inside its folder")
         if self.package and not PACKAGE.fullmatch(self.package):
-            raise BadInput(f"the file {self.path!r} names no package: {self.package!r}")
+            raise BadInput(f"the file {self.path!r} has an invalid package name: {self.package!r}")
         if self.url:
             self._check_url()
 
     def _check_url(self) -> None:
-        """Without a hash, whoever stands between could put anything in the file's place."""
+        """Check the URL. Without a hash it must be https, or the file could be replaced on its way."""
         try:
             url = urlsplit(self.url)
         except ValueError as error:
-            raise BadInput(f"the file {self.path!r} has no URL: {self.url!r}") from error
+            raise BadInput(f"the file {self.path!r} has an invalid URL: {self.url!r}") from error
         if url.scheme not in ("http", "https") or not url.hostname or not self.url.isprintable():
-            raise BadInput(f"the file {self.path!r} can be fetched from http or https only, not from {self.url!r}")
+            raise BadInput(f"the file {self.path!r} needs an http or https URL, not {self.url!r}")
         if not self.sha256 and url.scheme == "http" and url.hostname not in LOOPBACK:
             raise BadInput(f"the file {self.path!r} needs a sha256, or a URL that begins with https")
 
     @property
     def target(self) -> Path | None:
-        """Where a file that is not in a package belongs."""
+        """Path to which the file is downloaded or expected; None for a file in a package."""
         folder = self.kept if self.kept is not None and self.url else self.folder
         return folder / self.path if folder is not None and not self.package else None
 
     @property
     def hash(self) -> str:
-        """The sha256 that the file must have; empty: nobody has published one and it was never fetched."""
+        """The SHA-256 that the file must have: of its card, or of its first download. Empty: not known yet."""
         if self.sha256 or self.target is None:
             return self.sha256
         try:
@@ -123,11 +123,11 @@ class CardFile:
         return found if SHA256.fullmatch(found) else ""
 
     def given(self) -> ModelFile:
-        """Return what the implementation is handed; a file that is missing is missed when it is loaded."""
+        """Return the file as it is passed to the implementation, whether it exists or not."""
         return ModelFile(self.role, self.locate() or self.target or Path(self.path), self.hash)
 
     def locate(self) -> Path | None:
-        """Return where the file is, without importing the package; None if it is not there."""
+        """Return the path of the file, without importing its package; None if it does not exist."""
         if not self.package:
             beside = self.folder / self.path if self.folder is not None else None
             return next((path for path in (self.target, beside) if path is not None and path.is_file()), None)
@@ -138,28 +138,28 @@ class CardFile:
         return path if path.is_file() else None
 
     def problem(self) -> str:
-        """Return what is wrong with the file, or nothing."""
+        """Return what is wrong with the file; empty if its hash is right."""
         path = self.locate()
         if path is None:
             if self.url:
-                return f"{self.path} (from {self.url}) is missing; `speechpipe models pull` fetches it"
+                return f"{self.path} (from {self.url}) is missing; `speechpipe models pull` downloads it"
             return f"{self.package}:{self.path} is missing" if self.package else f"{self.target} is missing"
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if not self.hash:
-            return f"{path} was never checked; `speechpipe models pull` fetches it"
-        who = "the card says" if self.sha256 else "when it was first fetched it was"
-        return "" if found == self.hash else f"{path} has sha256 {found}, {who} {self.hash}"
+            return f"the hash of {path} is not known; `speechpipe models pull` downloads and checks it"
+        source = "the card says" if self.sha256 else "its first download had"
+        return "" if found == self.hash else f"{path} has sha256 {found}, {source} {self.hash}"
 
 
 def first_seen(target: Path) -> Path:
-    """Return where the sha256 of a fetched file is kept whose publisher says none: what came first is what it is."""
+    """Return the file that stores the SHA-256 of the first download, for files without a published hash."""
     return target.with_name(target.name + ".sha256")
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One card, checked."""
+    """A card that was read and checked."""
 
     kind: str
     name: str
@@ -170,10 +170,10 @@ class Card:
     implementation: str = ""
     source: str = ""
     licence: str = ""
-    parent: str = ""  # name@version of what it was retrained from: then it is used only where its version is named
+    parent: str = ""  # name@version that it was retrained from; such a card is used only by its version
     options: Mapping[str, OptionSpec] = field(default_factory=dict)
     files: tuple[CardFile, ...] = ()
-    body: Mapping[str, Any] = field(default_factory=dict)  # of a bundle: its [vad] and [asr] tables
+    body: Mapping[str, Any] = field(default_factory=dict)  # the [vad] and [asr] tables of a bundle
 
     @property
     def id(self) -> str:
@@ -181,10 +181,10 @@ class Card:
         return f"{self.name}@{self.version}"
 
     def resolve(self, changes: Mapping[str, Scalar], prefix: str) -> dict[str, Scalar]:
-        """Return every option with `changes` applied.
+        """Return all options with `changes` applied.
 
         Raises:
-            InvalidParameter: an option that the card does not name, or a value out of its bounds.
+            InvalidParameter: the card has no such option, or a value is out of bounds.
         """
         for name in changes:
             if name not in self.options:
@@ -199,10 +199,10 @@ class Card:
 
 
 def read_card(path: Path, own: Path | None = None) -> Card:
-    """Read one card. `own` is the folder of models that its files are fetched into, if not beside the card.
+    """Read one card. `own` is the models folder for its downloads; None: they are stored beside the card.
 
     Raises:
-        BadInput: not TOML, or a key is missing or wrong; the message names the file.
+        BadInput: it is not TOML, or a key is missing or wrong; the message names the file.
     """
     try:
         data = tomllib.loads(read_text(path))
@@ -238,7 +238,7 @@ def read_card(path: Path, own: Path | None = None) -> Card:
             body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
         )
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path}: {said(error)}") from error
+        raise BadInput(f"{path}: {reason_of(error)}") from error
     except BadInput as error:
         raise BadInput(error.message if str(path) in error.message else f"{path}: {error.message}") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -246,7 +246,7 @@ def read_card(path: Path, own: Path | None = None) -> Card:
 
 
 def _texts(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a card says of a file; where it lies is not for the card to say."""
+    """Return a file's entry of a card; BadInput if a key is not allowed or a value is not text."""
     if wrong := [name for name, value in entry.items() if name in ("folder", "kept") or not isinstance(value, str)]:
         raise BadInput(f"wrong key {wrong[0]!r} of a file")
     return dict(entry)

@@ -1,4 +1,4 @@
-"""From settings and bundles to the options of the parts that a service is made of."""
+"""Factories: the options of segmenters, pools and recognizers from settings and bundles."""
 
 from dataclasses import replace
 
@@ -19,7 +19,10 @@ def segmenter(
     spans_s: tuple[tuple[float, float], ...] | None = None,
     manual: bool = False,
 ) -> Segmenting:
-    """Return what cuts a session of `bundle` into segments, from sample `start` on."""
+    """Return the segmenter for a session of `bundle`, from sample `start` on.
+
+    `spans_s`: known spans of speech (seconds). `manual`: segments end at commits. Neither: by the VAD's scores.
+    """
     options = SegmenterOptions().changed(bundle.segmenter)
     if spans_s is not None:
         spans = [(round(start * SAMPLE_RATE_HZ), round(end * SAMPLE_RATE_HZ)) for start, end in spans_s]
@@ -30,7 +33,7 @@ def segmenter(
 
 
 def file_pool(settings: Settings) -> PoolOptions:
-    """Return the workers for uploads and files: one whole segment each."""
+    """Return the options of the pool for uploads and files: one offline segment per worker."""
     return PoolOptions(
         workers=settings.worker_count,
         nice=settings.worker_nice,
@@ -44,7 +47,7 @@ def file_pool(settings: Settings) -> PoolOptions:
 
 
 def live_pool(settings: Settings) -> PoolOptions:
-    """Return the workers for live audio: many segments each, at a higher priority."""
+    """Return the options of the pool for live audio: many segments per worker, at a higher priority."""
     return replace(
         file_pool(settings),
         workers=settings.live_worker_count,
@@ -57,10 +60,10 @@ def live_pool(settings: Settings) -> PoolOptions:
 
 
 def kept_audio(settings: Settings) -> AudioRetention:
-    """Return where the audio of sessions is kept, if it is."""
+    """Return the retention of session audio in the state directory."""
     return AudioRetention(settings.state_dir / "audio", settings.keep_audio_hours, settings.keep_audio_share)
 
 
 def recognizer(component: Component) -> RecognizerSpec:
-    """Return what a worker must load for this component."""
+    """Return the spec of a recognizer component for the workers."""
     return RecognizerSpec(component.implementation, component.options, component.files)

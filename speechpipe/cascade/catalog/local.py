@@ -1,4 +1,4 @@
-"""Cards of one's own: written, checked, and never changed once they are there."""
+"""Local cards: checks and installs them; an installed version is never changed."""
 
 import json
 import tempfile
@@ -13,11 +13,11 @@ from speechpipe.types import Bundle, Scalar
 
 
 def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
-    """Check a card together with those that are there, and write it; return where.
+    """Check a card together with the existing ones and write it into `folder`; return its path.
 
     Raises:
-        BadInput: it is broken, or names what does not exist.
-        Conflict: the same version is known with other contents.
+        BadInput: it is invalid, or names a card that does not exist.
+        Conflict: the same version exists with other contents.
     """
     with tempfile.TemporaryDirectory() as name:
         trial = Path(name) / "card.toml"
@@ -30,9 +30,9 @@ def install(text: str, folder: Path, catalogue: Catalogue) -> Path:
         known = [path for path in (target, _known(catalogue, card.kind, card.name, card.version)) if path is not None]
         for path in known:
             if path.is_file() and read_text(path) != text:
-                message = f"{card.name} {card.version} is known already ({path}), and is another"
+                message = f"{card.name} {card.version} exists already ({path}) with other contents"
                 raise Conflict(f"{message}: give it another version (--version, or `version` in the card)")
-        # Everything is read as it will be: a card that breaks the others is not added.
+        # Read all cards as they will be, so that a card that breaks others is not added.
         Catalogue([shipped_models(), folder, Path(name)])
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_suffix(".new")
@@ -47,18 +47,18 @@ def _known(catalogue: Catalogue, kind: str, name: str, version: str) -> Path | N
 
 
 def derived(catalogue: Catalogue, bundle: Bundle, name: str, version: str, changes: Mapping[str, Scalar]) -> str:
-    """Return the card of a variant of a bundle.
+    """Return the text of a card for a variant of `bundle` with changed parameters.
 
     Raises:
-        InvalidParameter: an unknown parameter, or a value out of bounds.
+        InvalidParameter: a parameter is unknown, or a value is out of bounds.
     """
     changed = catalogue.changed(bundle, changes) if changes else bundle
-    said = ", ".join(f"{key}={value}" for key, value in changes.items()) or "unchanged"
+    summary = ", ".join(f"{key}={value}" for key, value in changes.items()) or "unchanged"
     lines = [
         'kind = "bundle"',
         f"name = {json.dumps(name)}",
         f"version = {json.dumps(version)}",
-        f"description = {json.dumps(f'{bundle.id} with {said}')}",
+        f"description = {json.dumps(f'{bundle.id} with {summary}')}",
         f"languages = {json.dumps(list(bundle.languages))}",
         "",
         "[vad]",
@@ -77,11 +77,11 @@ def derived(catalogue: Catalogue, bundle: Bundle, name: str, version: str, chang
 
 
 def reference(card: Card) -> str:
-    """Return how a bundle names a part: what was retrained by its version, what goes with the package without."""
+    """Return how a bundle's card refers to a component: by name@version if it was retrained, else by name."""
     return card.id if card.parent else card.name
 
 
 def table(values: Mapping[str, Scalar]) -> str:
-    """Return values as an inline table of TOML."""
-    # Strings, numbers and booleans are written alike in JSON and TOML.
+    """Return values as a TOML inline table."""
+    # JSON and TOML write strings, numbers and booleans alike.
     return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in values.items()) + " }" if values else "{}"

@@ -1,1 +1,1 @@
-"""How good a cascade is: scores against references, manifests of labelled audio, captions."""
+"""Evaluation of a cascade: scores against references, manifests of labelled audio, captions."""

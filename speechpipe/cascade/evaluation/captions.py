@@ -1,18 +1,18 @@
-"""Captions: utterances as cues that can be read (SubRip and WebVTT)."""
+"""Captions: utterances split into readable cues, as SubRip and WebVTT."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from speechpipe.types import Utterance, Word
 
-MAX_CHARACTERS = 84  # two lines of 42, as broadcasters have it
+MAX_CHARACTERS = 84  # two lines of 42, as is usual in broadcasting
 MAX_S = 7.0
 GAP_S = 1.5  # a pause that starts a new cue
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A line of text and when it shows."""
+    """A text and the time during which it is shown, in seconds."""
 
     start_s: float
     end_s: float

@@ -1,4 +1,4 @@
-"""Labelled recordings, as a manifest lists them."""
+"""Manifests: JSON-lines files that list recordings with their texts and speakers."""
 
 import json
 from dataclasses import dataclass
@@ -25,15 +25,17 @@ class Clip:
 
     @property
     def duration_s(self) -> float:
-        """Its length."""
+        """Duration in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
 
 
 def read_manifest(path: Path) -> list[Clip]:
-    """Read JSON lines with `audio` (a path beside the manifest), and `text`, `speaker` or `source` where known.
+    """Read JSON lines with `audio` (a path relative to the manifest) and optional `text`, `speaker` or `source`.
+
+    Recordings are cut after `MOST_CLIP_S` seconds; the text of a cut recording is dropped.
 
     Raises:
-        BadInput: a line is not such an object, or its audio cannot be read.
+        BadInput: a line is not such an object, its audio cannot be read, or there are no lines.
     """
     clips = []
     for number, line in enumerate(read_text(path, MOST_LIST_BYTES).splitlines(), 1):
@@ -53,5 +55,5 @@ def read_manifest(path: Path) -> list[Clip]:
         text = entry.get("text") if len(kept) == len(samples) else None
         clips.append(Clip(str(entry["audio"]), kept, text, speaker))
     if not clips:
-        raise BadInput(f"{path} names no recordings")
+        raise BadInput(f"{path} lists no recordings")
     return clips

@@ -1,5 +1,4 @@
-"""How good is a cascade on labelled audio: word and character error rates with intervals, VAD against spans,
-and the recognizer on the true segments beside the recognizer on what VAD gave it.
+"""Scores of a cascade on labelled audio: word and character error rates with intervals, and VAD against spans.
 
 Bootstrap: Bisani & Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
 """
@@ -21,14 +20,14 @@ Spans = Sequence[tuple[float, float]]
 
 
 def normalise(text: str) -> str:
-    """Lower-case, apostrophes kept, other punctuation dropped, titles written out."""
+    """Return the text in lower case, with abbreviated titles written out and no punctuation but apostrophes."""
     words = re.sub(r"[^\w' ]+", " ", text.lower().replace("’", "'")).split()
     return " ".join(ABBREVIATIONS.get(word, word) for word in words)
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Edits of one file against its reference, in words or characters."""
+    """Number of edits of one file and length of its reference, in words or characters."""
 
     edits: int
     length: int
@@ -36,7 +35,7 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """An error rate over a set, with its 95 % bootstrap interval over files; None where nothing was labelled."""
+    """An error rate over a set of files, with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -57,30 +56,30 @@ def word_errors(reference: str, hypothesis: str) -> Errors:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Two texts, word by word. `pairs`: (said, heard) of every edit; empty where there is no word on that side."""
+    """The differences of two texts. `pairs` has (reference, hypothesis) words of each edit, "" for a missing word."""
 
     pairs: tuple[tuple[str, str], ...]
     length: int
 
 
 def align(reference: str, hypothesis: str) -> Alignment:
-    """Return where two texts differ, both sides normalised."""
+    """Return the word differences of two texts, both sides normalised."""
     expected, got = normalise(reference).split(), normalise(hypothesis).split()
     if not expected:
         return Alignment(tuple(("", word) for word in got), 0)
     output = jiwer.process_words(" ".join(expected), " ".join(got))
     pairs: list[tuple[str, str]] = []
     for chunk in output.alignments[0]:
-        said = expected[chunk.ref_start_idx : chunk.ref_end_idx]
-        heard = got[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        reference_words = expected[chunk.ref_start_idx : chunk.ref_end_idx]
+        hypothesis_words = got[chunk.hyp_start_idx : chunk.hyp_end_idx]
         if chunk.type != "equal":
-            pairs += zip_longest(said, heard, fillvalue="")
+            pairs += zip_longest(reference_words, hypothesis_words, fillvalue="")
     return Alignment(tuple(pairs), len(expected))
 
 
-def edit_share(meant: str, was: str) -> float:
-    """Return the word errors of `was` over the words of what was meant, at most 1."""
-    errors = word_errors(meant, was)
+def edit_share(reference: str, hypothesis: str) -> float:
+    """Return the word error rate of one text, limited to 1."""
+    errors = word_errors(reference, hypothesis)
     return min(1.0, errors.edits / max(errors.length, 1))
 
 
@@ -107,17 +106,17 @@ def rate(errors: Sequence[Errors], seed: int = 0) -> Rate | None:
 
 @dataclass(frozen=True, slots=True)
 class VadScore:
-    """Frames of 10 ms: speech found, silence taken for speech; and how far matched boundaries are off."""
+    """Counts of 10 ms frames, and the errors of matched boundaries in seconds."""
 
     speech_frames: int
-    found_frames: int
+    found_frames: int  # speech found by the VAD
     silence_frames: int
-    false_frames: int
+    false_frames: int  # silence taken for speech
     boundary_errors_s: tuple[float, ...]
 
 
 def score_spans(truth: Spans, found: Spans, duration_s: float) -> VadScore:
-    """Compare spans of speech (seconds) frame by frame, and boundaries of spans that overlap."""
+    """Compare spans of speech (in seconds) frame by frame, and the boundaries of spans that overlap."""
     true, got = _mask(truth, duration_s), _mask(found, duration_s)
     boundaries: list[float] = []
     for start, end in truth:

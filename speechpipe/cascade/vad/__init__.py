@@ -1,7 +1,7 @@
-"""Voice-activity detectors. A VAD only scores frames; `segmenter.py` decides what is speech, and the
-segmenters of `fixed.py` are told.
+"""Voice-activity detectors: protocols, the table of implementations, and the protocol of segmenters.
 
-A new VAD is one file and one row of `VADS`.
+A VAD scores frames. `segmenter.py` turns scores into segments; the segmenters of `fixed.py` use given boundaries. A new
+VAD is one file and one row of `VADS`.
 """
 
 from typing import NamedTuple, Protocol, cast
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class VadStream(Protocol):
-    """The state of one session; never shared."""
+    """The VAD's state for one session. Used by one thread at a time."""
 
     def probabilities(self, frames: Samples) -> Samples:
         """Score consecutive frames.
@@ -47,8 +47,9 @@ class Vad(Protocol):
 
 
 class Opened(NamedTuple):
-    """Speech began at sample `speech`; the recognizer hears from `start` on. Decided when `at` samples had been
-    scored. `continued`: the segment before was cut because it became too long.
+    """A segment begins. Speech begins at sample `speech`, and the recognizer's audio at `start`, with pre-roll.
+
+    Decided when `at` samples had been scored. `continued`: the previous segment was cut because it was too long.
     """
 
     start: int
@@ -65,9 +66,9 @@ class Closed(NamedTuple):
 
 
 class Segmenting(Protocol):
-    """What turns scores into segments: the decision machine, or one that was told where they are.
+    """Protocol of segmenters: threshold-based, or with given boundaries.
 
-    Positions are samples on the session's audio clock; whatever was said of a sample is never taken back.
+    Positions are samples on the session's audio clock. Decisions are final.
     """
 
     flips: int
@@ -75,26 +76,26 @@ class Segmenting(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether a segment is being spoken."""
+        """Whether a segment is open."""
         ...
 
     @property
     def settled(self) -> int:
-        """Samples before this position will not be needed again, unless a segment is open."""
+        """While no segment is open: position before which no further segment can begin."""
         ...
 
     @property
     def certain_end(self) -> int:
-        """While open: samples up to here belong to the segment whatever comes next."""
+        """While a segment is open: position up to which samples certainly belong to it."""
         ...
 
     @property
-    def is_pausing(self) -> bool:
-        """Whether the open segment may end soon: nothing was said for a moment."""
+    def endpoint_near(self) -> bool:
+        """Whether the open segment may end soon, because the last frames were silence."""
         ...
 
     def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
-        """Take the (n,) scores and levels of the next frames; return what was decided, in order."""
+        """Take the (n,) scores and levels (dBFS) of the next frames; return the decisions in order."""
         ...
 
     def flush(self) -> list[Opened | Closed]:
@@ -102,7 +103,7 @@ class Segmenting(Protocol):
         ...
 
     def clear(self) -> None:
-        """Forget the open segment."""
+        """Drop the open segment."""
         ...
 
     def finish(self, received: int) -> list[Opened | Closed]:
@@ -124,7 +125,7 @@ def load_vad(name: str, **options: Scalar) -> Vad:
     """Load the VAD `name` with the options of its card.
 
     Raises:
-        UnknownName: no such row.
-        ImportError: its library is missing.
+        UnknownName: no VAD has this name.
+        ImportError: its library is not installed.
     """
     return cast("Vad", VADS.load(name)(**options))

@@ -1,4 +1,4 @@
-"""Level above an adaptive noise floor: the cheapest detector, and the plainest to reason about in tests.
+"""VAD by level above an adaptive noise floor: cheap, and easy to predict in tests.
 
 The floor follows quieter frames at once and louder ones slowly (minimum statistics, R. Martin, IEEE Trans.
 Speech and Audio Processing 9(5), 2001, in its simplest form).
@@ -17,23 +17,29 @@ RISE_DB_PER_FRAME = 0.05  # about 1.6 dB a second
 
 
 class EnergyVad:
-    """Options only; the floor belongs to the stream."""
+    """The options; each stream has its own noise floor."""
 
     frame_samples = FRAME
 
     def __init__(self, margin_db: float = 12.0, slope_db: float = 2.0, least_dbfs: float = -50.0) -> None:
-        """Take the level above the floor where the score is 0.5, how soft the step is, and what is never speech."""
+        """Set the options.
+
+        Args:
+            margin_db: level above the floor at which the score is 0.5.
+            slope_db: width of the logistic step from 0 to 1.
+            least_dbfs: frames at or below this level score 0.
+        """
         self._margin_db = float(margin_db)
         self._slope_db = float(slope_db)
         self._least_dbfs = float(least_dbfs)
 
     def open(self) -> "EnergyStream":
-        """Return a stream with a fresh floor."""
+        """Return a stream whose floor starts at `START_FLOOR_DB`."""
         return EnergyStream(self._margin_db, self._slope_db, self._least_dbfs)
 
 
 class EnergyStream:
-    """Noise floor of one session."""
+    """The noise floor of one session."""
 
     def __init__(self, margin_db: float, slope_db: float, least_dbfs: float) -> None:
         self._margin_db = margin_db

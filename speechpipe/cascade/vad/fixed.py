@@ -1,17 +1,17 @@
-"""Segmenters that do not decide: they are told where segments are, by known spans or by a person with a button."""
+"""Segmenters with given boundaries: known spans, or commits of the client. They ignore the VAD's scores."""
 
 from speechpipe.cascade.vad import Closed, Opened
 from speechpipe.types import SAMPLE_RATE_HZ, Samples, Segment
 
 
 class FixedSegments:
-    """Told the truth beforehand: spans instead of scores (for oracle figures in `evaluate`)."""
+    """Segments at known spans, for oracle figures in `evaluate` and for probes."""
 
     flips = 0
-    is_pausing = False  # nothing here says that the speaker does
+    endpoint_near = False  # unknown without scores
 
     def __init__(self, spans: list[tuple[int, int]], frame_samples: int) -> None:
-        """Take spans in samples, sorted, not overlapping."""
+        """Take (start, end) spans in samples, sorted and not overlapping."""
         self._spans = list(spans)
         self._frame = frame_samples
         self._now = 0
@@ -21,17 +21,17 @@ class FixedSegments:
         self.speech_samples = sum(end - start for start, end in spans)
 
     def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
-        """Advance by (n,) frames; the scores are not looked at."""
+        """Advance by (n,) frames; the scores are ignored."""
         del levels_db
         self._now += len(scores) * self._frame
         return self._advance()
 
     def flush(self) -> list[Opened | Closed]:
-        """Do nothing: the spans are known."""
+        """Do nothing: the spans are fixed."""
         return []
 
     def clear(self) -> None:
-        """Do nothing: the spans are known."""
+        """Do nothing: the spans are fixed."""
 
     def finish(self, received: int) -> list[Opened | Closed]:
         """End at sample `received`; spans that reach beyond it end there."""
@@ -49,10 +49,10 @@ class FixedSegments:
 
 
 class ManualSegments:
-    """Told while it goes: everything between two commits is one segment, cut only where it becomes too long."""
+    """One segment from each commit to the next, cut only at the maximum length."""
 
     flips = 0
-    is_pausing = False  # nothing here says that the speaker does
+    endpoint_near = False  # unknown without scores
 
     def __init__(self, frame_samples: int, max_segment_s: float, start: int = 0) -> None:
         self._frame = frame_samples
@@ -65,16 +65,16 @@ class ManualSegments:
 
     @property
     def is_open(self) -> bool:
-        """Whether something was said since the last commit."""
+        """Whether audio has arrived since the last commit."""
         return self._start is not None
 
     @property
     def certain_end(self) -> int:
-        """Everything belongs to the segment."""
+        """The current position: all audio belongs to the segment."""
         return self._now
 
     def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
-        """Advance by (n,) frames; the scores are not looked at."""
+        """Advance by (n,) frames; the scores are ignored."""
         del levels_db
         events: list[Opened | Closed] = []
         for _ in range(len(scores)):
@@ -88,17 +88,17 @@ class ManualSegments:
         return events
 
     def flush(self) -> list[Opened | Closed]:
-        """End the segment: a commit."""
+        """End the segment (a commit)."""
         events: list[Opened | Closed] = []
         self._close(events)
         return events
 
     def clear(self) -> None:
-        """Forget what was said since the last commit."""
+        """Drop the audio since the last commit."""
         self._start, self._was_cut = None, False
 
     def finish(self, received: int) -> list[Opened | Closed]:
-        """End the session."""
+        """End the session at sample `received`."""
         self._now = min(self._now, received)
         return self.flush()
 

@@ -1,11 +1,11 @@
-"""From scores to segments: the decision machine of the cascade, the same for every VAD.
+"""The threshold-based segmenter: turns VAD scores into segments, in the same way for every VAD.
 
     idle --score >= threshold--> candidate --speech >= min_speech--> open --silence >= min_silence--> idle
                                      |                                 |
                                      +--silence >= min_silence--> idle +--length >= max_segment--> cut, stay open
 
-It works on line: whatever it says of a sample it never takes back, so an upload and a live stream of the same
-audio get the same segments. Positions are samples on the session's audio clock.
+It decides while the audio arrives and never revises a decision, so that an upload and a live stream of the same audio
+get the same segments. Positions are samples on the session's audio clock.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from speechpipe.errors import InvalidParameter
 from speechpipe.types import SAMPLE_RATE_HZ, Samples, Segment
 
 CUT_WINDOW_S = 4.0
-"""A cut at the maximum length falls on the quietest frame of the last so many seconds."""
+"""A segment of maximum length is cut at the quietest frame of its last so many seconds."""
 
 PAUSE_S = 0.09
-"""Three frames: longer than the closure of a plosive, much shorter than any sensible `min_silence_s`."""
+"""Silence after which the endpoint counts as near: longer than a plosive's closure, shorter than `min_silence_s`."""
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "threshold": (0.01, 0.99),
@@ -36,10 +36,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class SegmenterOptions:
-    """Every parameter of the decision machine; all may be set per request within `BOUNDS`."""
+    """All parameters of the segmenter. Each can be set per request, within `BOUNDS`."""
 
     threshold: float = 0.5
-    negative_threshold: float | None = None  # None: threshold - 0.15, as Silero's own segmentation has it
+    negative_threshold: float | None = None  # None: threshold - 0.15, as in Silero's own segmentation
     min_speech_s: float = 0.1
     min_silence_s: float = 0.5
     pre_roll_s: float = 0.3
@@ -61,13 +61,13 @@ class SegmenterOptions:
 
     @property
     def exit_threshold(self) -> float:
-        """The score below which a frame counts as silence."""
+        """Score below which a frame counts as silence while speech is in progress."""
         if self.negative_threshold is not None:
             return self.negative_threshold
         return max(self.threshold - 0.15, 0.01)
 
     def changed(self, changes: Mapping[str, float]) -> "SegmenterOptions":
-        """Return these options with `changes`.
+        """Return a copy of these options with `changes`.
 
         Raises:
             InvalidParameter: an unknown name, or a value out of bounds.
@@ -82,7 +82,7 @@ class SegmenterOptions:
 
 
 class Segmenter:
-    """State of one session. Feed scores in order, then `finish` once."""
+    """The segmenter's state for one session. Push scores in order, then call `finish` once."""
 
     def __init__(self, options: SegmenterOptions, frame_samples: int, start: int = 0) -> None:
         """Begin at sample `start` of the session."""
@@ -95,45 +95,45 @@ class Segmenter:
         self._max = round(options.max_segment_s * SAMPLE_RATE_HZ)
         self._hold = self._max - round(min(CUT_WINDOW_S, options.max_segment_s / 2) * SAMPLE_RATE_HZ)
         self._now = start  # samples scored
-        self._free = start  # end of the last segment: the next one starts no earlier
+        self._free = start  # end of the last segment; the next one starts here or later
         self._speech_start: int | None = None
         self._speech_end = 0  # end of the last frame of speech
-        self._start: int | None = None  # set while open
+        self._start: int | None = None  # start of the open segment
         self._scores: list[float] = []  # of the frames since the speech began
         self._levels: list[float] = []
-        self.flips = 0  # how often a score crossed from silence to speech
-        self.speech_samples = 0  # scored as speech and kept in a segment
+        self.flips = 0  # changes from silence to speech
+        self.speech_samples = 0  # samples of speech in closed segments
 
     @property
     def is_open(self) -> bool:
-        """Whether a segment is being spoken."""
+        """Whether a segment is open."""
         return self._start is not None
 
     @property
     def settled(self) -> int:
-        """Samples before this position will not be needed again, unless a segment is open."""
+        """While no segment is open: position before which no further segment can begin."""
         if self._speech_start is not None:
             return max(self._free, self._speech_start - self._pre_roll)
         return max(self._free, self._now - self._pre_roll)
 
     @property
     def certain_end(self) -> int:
-        """While open: samples up to here belong to the segment whatever comes next.
+        """While a segment is open: position up to which samples certainly belong to it.
 
-        Silence beyond the padding is held back, and so is what a cut at the maximum length may still move to
-        the next segment: a recognizer never hears audio that is not its segment's.
+        Excludes silence beyond the padding, and audio that a cut at the maximum length could still move to the next
+        segment, so that a recognizer never receives audio of another segment.
         """
         if self._start is None:
             return self._free
         return min(self._now, self._speech_end + self._padding, max(self._start + self._hold, self._start))
 
     @property
-    def is_pausing(self) -> bool:
-        """Whether the open segment may end soon: nothing was said for a moment."""
+    def endpoint_near(self) -> bool:
+        """Whether the open segment may end soon: it has been silent for `PAUSE_S`."""
         return self._start is not None and self._now - self._speech_end >= PAUSE_S * SAMPLE_RATE_HZ
 
     def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
-        """Take the (n,) scores and levels of the next frames; return what was decided, in order."""
+        """Take the (n,) scores and levels (dBFS) of the next frames; return the decisions in order."""
         events: list[Opened | Closed] = []
         options = self.options
         enter, leave = options.threshold, options.exit_threshold
@@ -169,33 +169,33 @@ class Segmenter:
         return events
 
     def flush(self) -> list[Opened | Closed]:
-        """End the speech now, as if enough silence had passed; what comes next is heard afresh."""
+        """End the open segment now, as if enough silence had passed."""
         events: list[Opened | Closed] = []
         self._end_of_speech(events)
         return events
 
     def clear(self) -> None:
-        """Forget the speech that is not closed yet."""
+        """Drop the speech that is not in a closed segment yet."""
         self._free = max(self._free, self._now)
         self._start = self._speech_start = None
         self._scores, self._levels = [], []
 
     def _end_of_speech(self, events: list[Opened | Closed]) -> None:
         if self._start is not None:
-            spoken = -(-(self._speech_end - (self._speech_start or 0)) // self._frame)
-            self._close(min(self._speech_end + self._padding, self._now), self._speech_end, spoken, events)
+            frames = -(-(self._speech_end - (self._speech_start or 0)) // self._frame)
+            self._close(min(self._speech_end + self._padding, self._now), self._speech_end, frames, events)
         self._start = self._speech_start = None
         self._scores, self._levels = [], []
 
     def _cut(self, events: list[Opened | Closed]) -> None:
-        """Split a segment that has become too long where it is quietest, and go on with the rest."""
+        """Split a segment of maximum length at its quietest place, and continue with the rest."""
         window = min(len(self._levels) - 1, (self._max - self._hold) // self._frame)
         recent = np.array(self._levels[-window:])
-        # Three frames together: one quiet frame inside a plosive is no pause.
+        # The mean of three frames: one quiet frame can be the closure of a plosive.
         smooth = np.convolve(np.pad(recent, 1, mode="edge"), np.ones(3) / 3, mode="valid")
         kept = len(self._levels) - window + int(smooth.argmin())
         at = self._now - (len(self._levels) - kept) * self._frame + self._frame // 2
-        if at >= self._speech_end:  # the quietest place is the silence that is not yet long enough
+        if at >= self._speech_end:  # the quietest place is in the current silence, so end the segment there
             self._end_of_speech(events)
             return
         self._close(at, at, kept, events, cut=True)

@@ -1,7 +1,7 @@
 """Silero VAD v6 (MIT, https://github.com/snakers4/silero-vad) through onnxruntime, without importing torch.
 
-The wheel's *sequence* model scores many frames in one call and hands its LSTM state back, so the same graph
-serves streams (one frame a call) and uploads (blocks of 512 frames), with the same probabilities.
+The wheel's *sequence* model scores many frames in one call and returns its LSTM state. The same graph therefore serves
+live streams (one frame per call) and uploads (blocks of 512 frames), with the same probabilities.
 """
 
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from speechpipe.errors import StageFailed
 from speechpipe.types import Samples
 
 FRAME = 512
-CONTEXT = 64  # samples of the frame before, as the model was trained
+CONTEXT = 64  # samples of the previous frame, which the model expects before each frame
 STATE_SHAPE = (1, 1, 128)
 MODEL = "data/silero_vad_16k_sequence.onnx"
 
@@ -34,14 +34,14 @@ class SileroVad:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning threads would burn the cores that the recognizers need.
+        # Spinning threads would take CPU from the recognizers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             str(model_path()), sess_options=options, providers=["CPUExecutionProvider"]
         )
 
     def open(self) -> "SileroStream":
-        """Return a stream with zero state."""
+        """Return a stream with initial state."""
         return SileroStream(self._session)
 
 
@@ -68,11 +68,15 @@ class SileroStream:
 
 
 def model_path() -> Path:
-    """Locate the model file without importing `silero_vad` (which would import torch)."""
+    """Return the path of the model file, without importing `silero_vad` (which would import torch).
+
+    Raises:
+        StageFailed: the package or the file is missing.
+    """
     spec = find_spec("silero_vad")
     if spec is None or not spec.submodule_search_locations:
         raise StageFailed("vad", "the package silero-vad is not installed")
     path = Path(spec.submodule_search_locations[0]) / MODEL
     if not path.exists():
-        raise StageFailed("vad", f"{path} is missing; silero-vad >= 6.2 ships it")
+        raise StageFailed("vad", f"{path} is missing; it is part of silero-vad >= 6.2")
     return path

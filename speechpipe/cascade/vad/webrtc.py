@@ -1,7 +1,7 @@
 """The WebRTC project's VAD (Gaussian mixtures on six sub-bands) through `webrtcvad-wheels`.
 
-It answers yes or no per 30 ms; the score is the share of yes over the last frames, so that the segmenter's
-thresholds mean something.
+The detector returns speech or no speech for each 30 ms. The score is the share of speech among the last frames, so
+that it can be compared with the segmenter's thresholds.
 """
 
 from collections import deque
@@ -11,26 +11,26 @@ import webrtcvad
 
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
-FRAME = 480  # 30 ms: the longest frame it takes, and the cheapest
+FRAME = 480  # 30 ms: the longest frame that the library accepts, and the cheapest
 
 
 class WebrtcVad:
-    """Options only: the detector itself has state and is made per stream."""
+    """The options; the detector itself has state, so each stream creates its own."""
 
     frame_samples = FRAME
 
     def __init__(self, mode: int = 3, window_frames: int = 5) -> None:
-        """Take the aggressiveness `mode` (0..3) and how many frames the share is taken over."""
+        """Set the aggressiveness `mode` (0..3) and the number of frames of the share."""
         self._mode = int(mode)
         self._window = int(window_frames)
 
     def open(self) -> "WebrtcStream":
-        """Return a stream with a detector of its own."""
+        """Return a stream with its own detector."""
         return WebrtcStream(self._mode, self._window)
 
 
 class WebrtcStream:
-    """Detector and recent answers of one session."""
+    """The detector and its recent results for one session."""
 
     def __init__(self, mode: int, window_frames: int) -> None:
         self._vad = webrtcvad.Vad(mode)

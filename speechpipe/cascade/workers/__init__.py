@@ -1,7 +1,7 @@
-"""Recognizer processes. `RecognizerPool.open` begins a segment on some worker and hands back a `Job`.
+"""Worker processes that run recognizers. `RecognizerPool.open` begins a segment and returns its `Job`.
 
-A decode holds Python's lock for seconds and native code may crash, so no recognizer ever runs in the server's
-process. A job keeps its audio until its result is final; if its worker dies the audio is fed to another.
+A decode can hold Python's lock for seconds, and native code can crash, so no recognizer runs in the server's process.
+A job keeps its audio until its result is final; if its worker dies, the audio is fed to another worker.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from speechpipe.types import DecodeStats, ModelFile, Scalar, Transcript
 
 @dataclass(frozen=True)
 class RecognizerSpec:
-    """Which recognizer a job wants; equal specs share one loaded model in each worker."""
+    """The recognizer of a job. Jobs with equal specs share one loaded model in each worker."""
 
     implementation: str
     options: Mapping[str, Scalar] = field(default_factory=dict)
@@ -20,40 +20,40 @@ class RecognizerSpec:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """A hashable identity."""
+        """A hashable value that is equal for equal specs."""
         return (self.implementation, tuple(sorted(self.options.items())), self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """How many workers, how many segments each may hold at once, and when one has had enough."""
+    """Size and limits of a pool."""
 
     workers: int = 2
-    slots: int = 1  # segments in one worker at once: 1 for uploads, many for live audio, which is mostly waiting
-    warm_streams: int = 1  # segments that each worker has made ready for before it says it is ready
-    live: bool = False  # what the warm-up is like
-    gentle: bool = False  # warm up one after another and with pauses: others are being served meanwhile
-    nice: int = 5  # `machine.NOBODY_ELSE`: only what nobody else wants
-    max_jobs: int = 2000  # 0: never recycled for age
-    max_rss_mb: int = 1500  # 0: never recycled for size
+    slots: int = 1  # segments in one worker at once: 1 for uploads, many for live audio, which mostly waits
+    warm_streams: int = 1  # streams that each worker opens and decodes before it reports ready
+    live: bool = False  # warm up with live streams instead of offline ones
+    gentle: bool = False  # start and warm up one worker at a time, with pauses, because other pools are serving
+    nice: int = 5  # see `system.give_way`
+    max_jobs: int = 2000  # segments after which a worker is replaced; 0: never
+    max_rss_mb: int = 1500  # resident memory above which a worker is replaced; 0: never
     segment_timeout_s: float = 60.0
-    attempts: int = 3
+    attempts: int = 3  # workers that a segment may lose before it fails
     start_timeout_s: float = 60.0
-    wait_s: float = 30.0  # segments wait so long for a worker while none can be started
+    wait_s: float = 30.0  # time that segments wait while no worker can be started
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The one terminal answer for a job."""
+    """The final result of a job."""
 
     transcript: Transcript
     stats: DecodeStats
-    carried: str = ""  # what the session's next segment begins with
+    context: str = ""  # recognizer state for the session's next segment
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What a running decode says so far of the first `samples` samples of its segment."""
+    """A partial result: the text of the first `samples` samples of a segment."""
 
     text: str
     samples: int
@@ -61,15 +61,15 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """A snapshot for health pages and metrics."""
+    """State of a pool at one moment, for health pages and metrics."""
 
     ready_workers: int
     workers: int
     queued: int
     active: int
     queued_s: float
-    backlog_s: float  # audio given to workers and not yet worked on
-    cpu_s: float  # of the workers that run now
+    backlog_s: float  # seconds of audio sent to workers and not processed yet
+    cpu_s: float  # CPU time of the current workers
     restarts: Mapping[str, int]
     rss_mb: tuple[float, ...]
     failure: str = ""  # why the last start failed; empty once a worker has started since

@@ -1,7 +1,7 @@
-"""Which segment a worker has in hand, written where its death cannot take it along.
+"""The number of the segment that a worker is decoding, in memory shared with the server's process.
 
-A worker holds many segments. When it dies or hangs, the one it was working on is suspect and the others are not:
-without knowing which, one poisonous segment would use up the attempts of everybody beside it.
+A worker holds many segments. When it dies or hangs, only the segment in progress is suspect. Shared memory survives the
+worker, so that a segment that crashes workers does not use up the attempts of the other segments.
 """
 
 import mmap
@@ -19,24 +19,23 @@ class InFlight:
         self._memory = mmap.mmap(descriptor, _NUMBER.size)
 
     def set(self, number: int) -> None:
-        """Say which segment is in hand; 0 for none."""
+        """Set the number of the segment in progress; 0 for none."""
         _NUMBER.pack_into(self._memory, 0, number)
 
     def get(self) -> int:
-        """Return the segment that was last in hand."""
+        """Return the number of the segment in progress; 0 for none."""
         return int(_NUMBER.unpack_from(self._memory)[0])
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Unmap the memory."""
         self._memory.close()
 
 
-def marker_descriptor() -> int:
-    """Return a descriptor for a `InFlight`, here and in the child that inherits it; the caller closes it.
+def inflight_descriptor() -> int:
+    """Return a descriptor for an `InFlight`, for this process and a child that inherits it; the caller closes it.
 
-    It is memory without a file where the system has that (Linux). Elsewhere it is a nameless file whose bytes are
-    written, not only claimed: touching a hole for which a full file system has no block ends the process with SIGBUS,
-    while writing fails with an error that can be told.
+    On Linux it is anonymous memory. Elsewhere it is a nameless file whose bytes are written: touching a hole of a
+    sparse file ends the process with SIGBUS if the disk is full, while writing raises an error.
 
     Raises:
         OSError: no descriptor or no space is left.

@@ -1,4 +1,4 @@
-"""A job: one segment on its way through the pool, with everything needed to begin it again elsewhere."""
+"""A job: one segment in the pool, with everything needed to restart it on another worker."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from speechpipe.cascade.workers.messages import Feed, Finish, Open, Request
 from speechpipe.types import SAMPLE_RATE_HZ, DecodeStats, NullCause, Samples, Transcript
 
 AGAIN_S = 1.0
-"""Audio that is fed again goes in pieces of this length, so that the streams beside it get their turns."""
+"""Audio of a restarted live segment is sent in pieces of this length, so that other streams get their turns."""
 
 
 def _ignore(_: Hypothesis) -> None:
@@ -24,16 +24,16 @@ def _ignore(_: Hypothesis) -> None:
 class JobOwner(Protocol):
     """The pool as its jobs see it; every method may be called from any thread."""
 
-    def feed(self, job: "Job", samples: Samples, *, pausing: bool) -> None:
+    def feed(self, job: "Job", samples: Samples, *, endpoint_near: bool) -> None:
         """Take (n,) float32 samples of a job."""
         ...
 
     def finish(self, job: "Job") -> None:
-        """Note that the segment has ended."""
+        """The segment has ended."""
         ...
 
-    def peek(self, job: "Job") -> bool:
-        """Ask for a partial result; False if none can be had now."""
+    def request_partial(self, job: "Job") -> bool:
+        """Ask for a partial result; False if that is not possible now."""
         ...
 
     def cancel(self, job: "Job") -> None:
@@ -41,14 +41,14 @@ class JobOwner(Protocol):
         ...
 
     def give_up(self, job: "Job", cause: NullCause, detail: str) -> None:
-        """End a job without a text if it has no terminal answer yet."""
+        """Resolve a job without a text, unless it is resolved already."""
         ...
 
 
 class Job:
-    """Handed out by `RecognizerPool.open`; its methods may be called from any thread.
+    """One segment, returned by `RecognizerPool.open`. Thread-safe.
 
-    `future` gets exactly one `Decoded`, never an exception: a failure is a null transcript with its cause.
+    `future` resolves to one `Decoded` and never to an exception: a failure is a null transcript with its cause.
     """
 
     def __init__(self, pool: JobOwner, number: int, session: str, spec: RecognizerSpec, options: DecodeOptions) -> None:
@@ -62,69 +62,69 @@ class Job:
         # Below: guarded by the pool's lock.
         self.audio: list[Samples] = []
         self.samples = 0
-        self.worked_on = 0  # samples that the worker has said it is done with
+        self.worked_on = 0  # samples that the worker has processed
         self.finished = False
-        self.peeking = False
-        self.said = False  # a partial result had words
+        self.partial_requested = False
+        self.had_words = False  # a partial result had words
         self.answered = False  # its future is resolved, or about to be
         self.attempts = 0
-        self.strikes = 0  # workers that died or hung with this segment in hand
+        self.strikes = 0  # workers that died while decoding this segment
         self.outstanding = 0  # steps sent to the worker and not yet answered
         self.opened_at = time.monotonic()
         self.dispatched_at: float | None = None
         self.finished_at: float | None = None
 
     def tell_partials(self, on_partial: Callable[[Hypothesis], None]) -> None:
-        """Have `on_partial` called with each partial result, on the thread that reads the worker's answers."""
+        """Have `on_partial` called with each partial result, on the worker's reader thread."""
         self.on_partial = on_partial
 
-    def feed(self, samples: Samples, *, pausing: bool = False) -> None:
-        """Take (n,) float32 samples at 16 kHz; `pausing`: the segment may end soon, so that they are urgent."""
-        self._pool.feed(self, samples, pausing=pausing)
+    def feed(self, samples: Samples, *, endpoint_near: bool = False) -> None:
+        """Take (n,) float32 samples at 16 kHz; with `endpoint_near` they are decoded before those of other segments."""
+        self._pool.feed(self, samples, endpoint_near=endpoint_near)
 
     def finish(self) -> "Future[Decoded]":
         """End the segment; the future resolves when its transcript is final."""
         self._pool.finish(self)
         return self.future
 
-    def peek(self) -> bool:
-        """Ask for a partial result, told to `on_partial`; False if none can be had now."""
-        return self._pool.peek(self)
+    def request_partial(self) -> bool:
+        """Ask for a partial result, which is passed to `on_partial`; False if that is not possible now."""
+        return self._pool.request_partial(self)
 
     def cancel(self) -> None:
-        """Drop the segment: nobody waits for it any more."""
+        """Drop the segment; its future is cancelled."""
         self._pool.cancel(self)
 
     def give_up(self, cause: NullCause, detail: str) -> None:
-        """End the segment without a text if it has no terminal answer yet."""
+        """Resolve the segment without a text, unless it is resolved already."""
         self._pool.give_up(self, cause, detail)
 
     @property
     def audio_s(self) -> float:
-        """Seconds fed so far."""
+        """Seconds of audio fed so far."""
         return self.samples / SAMPLE_RATE_HZ
 
     @property
     def backlog_s(self) -> float:
-        """Seconds fed and not yet worked on."""
+        """Seconds of audio fed and not processed yet."""
         return 0.0 if self.future.done() else (self.samples - self.worked_on) / SAMPLE_RATE_HZ
 
-    def carry_on(self, before: "Job") -> None:
-        """Begin with what the session's segment before ended with; where that failed, with what it began with."""
-        carried = before.options.carried
+    def take_context(self, before: "Job") -> None:
+        """Start with the recognizer state after the previous segment; if that failed, with the state before it."""
+        context = before.options.context
         if not before.future.cancelled():
-            carried = before.future.result().carried or carried
-        self.options = replace(self.options, carried=carried)
+            context = before.future.result().context or context
+        self.options = replace(self.options, context=context)
 
     def begin(self) -> list[Request]:
-        """Return the requests that bring a worker up to date, and count the attempt."""
+        """Count an attempt, and return the requests that start the segment on a worker with all audio so far."""
         self.attempts += 1
-        self.worked_on, self.peeking = 0, False
+        self.worked_on, self.partial_requested = 0, False
         self.dispatched_at = time.monotonic()
         requests: list[Request] = [Open(self.number, self.spec, self.options)]
         if self.audio:
             self.audio = [np.concatenate(self.audio)]
-            step = self.samples if self.options.whole else round(AGAIN_S * SAMPLE_RATE_HZ)
+            step = self.samples if self.options.offline else round(AGAIN_S * SAMPLE_RATE_HZ)
             requests += [
                 Feed(self.number, self.audio[0][start : start + step]) for start in range(0, self.samples, step)
             ]
@@ -133,14 +133,14 @@ class Job:
         self.outstanding = len(requests)
         return requests
 
-    def decoded(self, transcript: Transcript, cpu_s: float = 0.0, carried: str = "") -> Decoded:
-        """Return the terminal answer, with how long it took."""
+    def decoded(self, transcript: Transcript, cpu_s: float = 0.0, context: str = "") -> Decoded:
+        """Return the final result, with its times."""
         now = time.monotonic()
         started = self.dispatched_at if self.dispatched_at is not None else now
         final_s = now - self.finished_at if self.finished_at is not None else 0.0
         stats = DecodeStats(started - self.opened_at, now - started, cpu_s, self.attempts, final_s)
-        return Decoded(transcript, stats, carried)
+        return Decoded(transcript, stats, context)
 
     def failed(self, cause: NullCause, detail: str) -> Decoded:
-        """Return the terminal answer of a job that has no text."""
+        """Return the final result of a job without a text."""
         return self.decoded(Transcript.null(cause, detail))

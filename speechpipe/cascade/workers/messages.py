@@ -1,6 +1,6 @@
-"""What the pool and a worker process say to each other: pickled over a socket pair, both ends ours.
+"""Messages between the pool and a worker process, pickled over a socket pair.
 
-Every step of a stream is answered by exactly one reply of that stream, in order.
+Each step of a stream (`Open`, `Feed`, `Finish`) is answered by exactly one reply, in order.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from speechpipe.types import Samples, Transcript
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a recognizer and warm it with `streams` segments at once; answered by Loaded."""
+    """Load a recognizer and warm it up with `streams` streams at once; answered by Loaded."""
 
     spec: RecognizerSpec
     streams: int = 1
-    whole: bool = True
+    offline: bool = True
     gentle: bool = False  # with pauses
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The recognizer is warm, or `error` says why it is not."""
+    """The recognizer is loaded and warmed up, or `error` says why not."""
 
     spec: RecognizerSpec
     error: str = ""
@@ -30,7 +30,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Begin a stream."""
+    """Begin a stream; answered by Progress."""
 
     stream: int
     spec: RecognizerSpec
@@ -39,11 +39,11 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Audio of a stream: (n,) float32. Its speaker pauses: what is left may be wanted at once."""
+    """Audio of a stream, (n,) float32; answered by Progress. `endpoint_near`: decode it before other streams."""
 
     stream: int
     samples: Samples
-    pausing: bool = False
+    endpoint_near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,22 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
-class Peek:
-    """Ask for a partial result; answered by Partial when nothing else is left to do, or not at all."""
+class RequestPartial:
+    """Ask for a partial result; answered by Partial once no steps are waiting, or not at all if the stream ends."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Forget a stream; answered by Cancelled."""
+    """Drop a stream; answered by Cancelled."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A request of this stream is done; `samples` have been worked on so far."""
+    """A step of this stream is done; `samples` have been processed so far."""
 
     stream: int
     samples: int
@@ -77,7 +77,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The text of the first `samples` samples, as it stands."""
+    """The partial text of the first `samples` samples."""
 
     stream: int
     text: str
@@ -86,21 +86,21 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The stream's transcript and the CPU seconds it took, all requests together."""
+    """The stream's transcript, and the CPU seconds of all its steps."""
 
     stream: int
     transcript: Transcript
     cpu_s: float
-    carried: str = ""
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The stream is forgotten; the step that was in hand is over."""
+    """The stream was dropped, and its step in progress has ended."""
 
     stream: int
 
 
 Step = Open | Feed | Finish
-Request = Load | Step | Peek | Cancel
+Request = Load | Step | RequestPartial | Cancel
 Reply = Loaded | Progress | Partial | Final | Cancelled

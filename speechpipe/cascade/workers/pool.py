@@ -1,4 +1,4 @@
-"""The pool: gives jobs to workers, and a dead worker's jobs to another. Its supervisor keeps the workers."""
+"""The pool: dispatches jobs to workers, and requeues the jobs of dead workers. Its supervisor owns the processes."""
 
 import itertools
 import threading
@@ -9,7 +9,7 @@ from dataclasses import replace
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.workers import Decoded, Hypothesis, PoolOptions, PoolStatus, RecognizerSpec
 from speechpipe.cascade.workers.job import Job
-from speechpipe.cascade.workers.messages import Cancelled, Feed, Final, Finish, Partial, Peek, Progress, Reply
+from speechpipe.cascade.workers.messages import Cancelled, Feed, Final, Finish, Partial, Progress, Reply, RequestPartial
 from speechpipe.cascade.workers.process import WorkerProcess
 from speechpipe.cascade.workers.queue import FairQueue
 from speechpipe.cascade.workers.supervisor import Supervisor
@@ -18,18 +18,24 @@ from speechpipe.foundation.background import BackgroundTask
 from speechpipe.types import NullCause, Samples, Transcript
 
 SHORT_OUTAGE_S = 5.0
-"""New work is still taken while no worker is ready for this long, if no start has failed."""
+"""New work is accepted for this long while no worker is ready, unless a start has failed."""
 
 SHUTTING_DOWN = "the server is shutting down"
 
 
 class RecognizerPool:
-    """Thread-safe. One lock guards all state; futures are resolved outside it."""
+    """A pool of recognizer workers. Thread-safe: one lock guards all state, and futures are resolved without it."""
 
     def __init__(
         self, options: PoolOptions, preload: Sequence[RecognizerSpec] = (), *, name: str = "recognizer-workers"
     ) -> None:
-        """Prepare a pool; `name` is that of its supervisor among the background tasks."""
+        """Make a pool that is not started. `name` is that of its supervisor in the list of background tasks.
+
+        Args:
+            options: size and limits.
+            preload: recognizers that each worker loads before it is ready.
+            name: of the background task.
+        """
         self.options = options
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -41,15 +47,15 @@ class RecognizerPool:
     # ---- life ----
 
     def start(self) -> None:
-        """Have the workers started; they load and warm in the background."""
+        """Start the workers in the background; `wait_ready` waits for them."""
         self._supervisor.start()
 
     def wait_ready(self) -> None:
-        """Block until every worker has loaded what it must.
+        """Block until every worker has loaded the preloaded recognizers.
 
         Raises:
             WorkerLoadFailed: a recognizer cannot be loaded, or not within `start_timeout_s`.
-            NotReady: the pool was closed meanwhile.
+            NotReady: the pool was closed in the meantime.
         """
         self._supervisor.wait_ready()
 
@@ -59,7 +65,7 @@ class RecognizerPool:
         return self._supervisor.task
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Finish what is in progress for up to `drain_s` seconds, fail the rest, end the workers."""
+        """Wait up to `drain_s` seconds for jobs in progress, fail the others, and end the workers."""
         with self._changed:
             self._changed.wait_for(self._idle, drain_s)
             self._closing = True
@@ -79,8 +85,8 @@ class RecognizerPool:
     def open(self, spec: RecognizerSpec, options: DecodeOptions, session: str, before: Job | None = None) -> Job:
         """Begin a segment of `session`.
 
-        With `before`, the session's segment before, this one begins with what that one ended with, so it is given
-        to a worker only when that one is final: the same audio gets the same text however the workers fare.
+        `before` is the session's previous segment. The new one then starts with the recognizer state at the end of that
+        one, and is dispatched only when that one is final, so that the text does not depend on the timing of workers.
 
         Raises:
             NotReady: the pool is closing, or no worker could be started for too long.
@@ -90,7 +96,7 @@ class RecognizerPool:
                 raise NotReady("the recognizers are shutting down")
             if self._supervisor.never_ready:
                 raise NotReady(f"no recognizer is running: {self._supervisor.failure}")
-            if reason := self._supervisor.given_up:
+            if reason := self._supervisor.gave_up_reason:
                 raise NotReady(reason)
             job = Job(self, next(self._numbers), session, spec, options)
         if before is None:
@@ -100,9 +106,9 @@ class RecognizerPool:
         return job
 
     def _release(self, job: Job, before: Job | None = None) -> None:
-        """Put a job in line for a worker."""
+        """Queue a job for a worker, with the state after `before`."""
         if before is not None:
-            job.carry_on(before)
+            job.take_context(before)
         with self._lock:
             if job.future.done():
                 return
@@ -112,14 +118,14 @@ class RecognizerPool:
                 return
         self._resolve(job, job.failed(NullCause.ERROR, SHUTTING_DOWN))
 
-    def feed(self, job: Job, samples: Samples, *, pausing: bool = False) -> None:
+    def feed(self, job: Job, samples: Samples, *, endpoint_near: bool = False) -> None:
         """Give a job more audio (see `Job.feed`)."""
         with self._lock:
             if job.future.done() or job.finished:
                 return
             job.audio.append(samples)
             job.samples += len(samples)
-            self._forward(job, Feed(job.number, samples, pausing))
+            self._forward(job, Feed(job.number, samples, endpoint_near))
 
     def finish(self, job: Job) -> None:
         """End a job's audio (see `Job.finish`)."""
@@ -130,14 +136,14 @@ class RecognizerPool:
             job.finished_at = time.monotonic()
             self._forward(job, Finish(job.number))
 
-    def peek(self, job: Job) -> bool:
-        """Ask for a partial result (see `Job.peek`)."""
+    def request_partial(self, job: Job) -> bool:
+        """Ask for a partial result (see `Job.request_partial`)."""
         with self._lock:
             worker = self._worker_of(job)
-            if worker is None or job.peeking or job.finished or job.future.done():
+            if worker is None or job.partial_requested or job.finished or job.future.done():
                 return False
-            job.peeking = True
-            worker.send(Peek(job.number))
+            job.partial_requested = True
+            worker.send(RequestPartial(job.number))
             return True
 
     def cancel(self, job: Job) -> None:
@@ -157,7 +163,7 @@ class RecognizerPool:
             self._resolve(job, job.failed(cause, detail))
 
     def _worker_of(self, job: Job) -> WorkerProcess | None:
-        """Return who has a job; None if it waits or is over. Call with the lock held."""
+        """Return the worker that has a job; None if it waits or is final. Call with the lock held."""
         return next((worker for worker in self._supervisor.holding if job.number in worker.jobs), None)
 
     def _take_back(self, job: Job) -> None:
@@ -171,24 +177,24 @@ class RecognizerPool:
 
     def _forward(self, job: Job, request: Feed | Finish) -> None:
         if (worker := self._worker_of(job)) is not None:
-            if job.outstanding == 0 and not worker.owes:
+            if job.outstanding == 0 and not worker.awaits_reply:
                 worker.replied()
             job.outstanding += 1
             worker.send(request)
 
     def _dispatch(self) -> None:
-        """Give waiting jobs to the least busy workers; call with the lock held.
+        """Send waiting jobs to the least busy workers; call with the lock held.
 
-        Those that have not let go of a cancelled segment come last: they may hang on it.
+        Workers that have not confirmed a cancelled segment come last, because they may hang on it.
         """
         while len(self._queue):
             free = [worker for worker in self._supervisor.workers if worker.takes(self.options.slots)]
             if not free:
                 return
-            worker = min(free, key=lambda candidate: (bool(candidate.unwanted), len(candidate.jobs)))
+            worker = min(free, key=lambda candidate: (bool(candidate.cancelled_streams), len(candidate.jobs)))
             job = self._queue.pop()
             assert job is not None
-            if not worker.owes:
+            if not worker.awaits_reply:
                 worker.replied()
             worker.jobs[job.number] = job
             for request in job.begin():
@@ -199,18 +205,18 @@ class RecognizerPool:
             if job.answered:
                 return
             job.answered = True
-        job.audio = []  # nobody needs it again
+        job.audio = []  # free the memory
         if job.future.set_running_or_notify_cancel():
             job.future.set_result(decoded)
 
-    # ---- told by the supervisor ----
+    # ---- called by the supervisor ----
 
     def on_free(self) -> None:
-        """See `Employer`."""
+        """See `JobDispatcher`."""
         self._dispatch()
 
     def on_reply(self, worker: WorkerProcess, reply: Reply) -> None:
-        """See `Employer`."""
+        """See `JobDispatcher`."""
         match reply:
             case Progress(number, samples):
                 with self._lock:
@@ -220,38 +226,38 @@ class RecognizerPool:
             case Partial(number, text, samples):
                 with self._lock:
                     if (job := worker.jobs.get(number)) is not None:
-                        job.peeking = False
-                        job.said = job.said or bool(text)
+                        job.partial_requested = False
+                        job.had_words = job.had_words or bool(text)
                 if job is not None:
                     job.on_partial(Hypothesis(text, samples))
-            case Final(number, transcript, cpu_s, carried):
+            case Final(number, transcript, cpu_s, context):
                 with self._lock:
                     job = worker.jobs.pop(number, None)
                     worker.jobs_done += 1
                 try:
                     with self._lock:
                         self._supervisor.after_job(worker)
-                finally:  # it belongs to nobody any more: whatever happens, it gets its answer
-                    if job is not None:  # else: cancelled or timed out meanwhile
-                        self._resolve(job, job.decoded(_told_apart(transcript, job), cpu_s, carried))
+                finally:  # the worker no longer has the job, so it must be resolved here in any case
+                    if job is not None:  # None: it was cancelled or timed out
+                        self._resolve(job, job.decoded(_withdrawn_if_words(transcript, job), cpu_s, context))
             case Cancelled(number):
                 with self._lock:
-                    worker.unwanted.discard(number)
+                    worker.cancelled_streams.discard(number)
                     self._supervisor.after_job(worker)
 
     def on_hung(self, worker: WorkerProcess, limit_s: float) -> None:
-        """End the segment that the worker has in hand; the others move on."""
+        """Fail the segment that the worker was decoding; its other segments are requeued when it has ended."""
         with self._lock:
-            job = worker.jobs.pop(worker.in_hand, None)
+            job = worker.jobs.pop(worker.inflight, None)
         if job is not None:
             self._resolve(job, job.failed(NullCause.TIMEOUT, f"no answer from the recognizer for {limit_s:g} s"))
 
-    def on_end(self, worker: WorkerProcess, in_hand: int, code: int | None) -> None:
-        """Queue a dead worker's jobs again; the one it had in hand only so many times."""
+    def on_end(self, worker: WorkerProcess, inflight: int, code: int | None) -> None:
+        """Requeue a dead worker's jobs; the one it was decoding (`inflight`) at most `attempts` times."""
         given_up = []
         with self._lock:
             for job in reversed(worker.jobs.values()):
-                job.strikes += job.number == in_hand and worker.retiring != "stopped"
+                job.strikes += job.number == inflight and worker.retiring != "stopped"
                 if job.strikes >= self.options.attempts:
                     given_up.append(job)
                 else:
@@ -263,10 +269,10 @@ class RecognizerPool:
             detail = f"{job.strikes} workers died on this segment (last exit code {code})"
             self._resolve(job, job.failed(NullCause.WORKER_CRASH, detail))
 
-    def on_look(self) -> None:
-        """End the segments that wait for workers in vain."""
+    def on_tick(self) -> None:
+        """Fail the waiting segments if no worker can be started."""
         with self._lock:
-            reason = self._supervisor.given_up
+            reason = self._supervisor.gave_up_reason
             waiting = self._queue.drain() if reason else []
         for job in waiting:
             self._resolve(job, job.failed(NullCause.WORKER_UNAVAILABLE, reason))
@@ -275,48 +281,49 @@ class RecognizerPool:
 
     @property
     def unavailable(self) -> str:
-        """Why new work should not be given to this pool; empty if it may be.
+        """Why the pool accepts no new work; empty if it does.
 
-        A pool whose workers have just died is not unavailable: their successors are seconds away.
+        A pool whose workers have just died is still available, because they are replaced within seconds.
         """
         with self._lock:
-            staff = self._supervisor
-            if staff.ready or not (staff.failure or staff.unavailable_s > SHORT_OUTAGE_S):
+            supervisor = self._supervisor
+            if supervisor.ready or not (supervisor.failure or supervisor.unavailable_s > SHORT_OUTAGE_S):
                 return ""
-            return f"no recognizer worker is ready for {staff.unavailable_s:.0f} s {staff.failure}".strip()
+            reason = f"no recognizer worker has been ready for {supervisor.unavailable_s:.0f} s"
+            return f"{reason}: {supervisor.failure}" if supervisor.failure else reason
 
     @property
     def ready(self) -> bool:
-        """Whether a worker takes jobs now."""
+        """Whether a worker accepts jobs now."""
         with self._lock:
             return self._supervisor.ready > 0
 
     @property
     def idle(self) -> bool:
-        """Whether no segment is in progress or waits."""
+        """Whether no segment is in progress or waiting."""
         with self._lock:
             return self._idle()
 
     def status(self) -> PoolStatus:
-        """Return a snapshot."""
+        """Return the state of the pool now."""
         with self._lock:
-            staff = self._supervisor
+            supervisor = self._supervisor
             return PoolStatus(
-                ready_workers=staff.ready,
+                ready_workers=supervisor.ready,
                 workers=self.options.workers,
                 queued=len(self._queue),
-                active=sum(len(worker.jobs) for worker in staff.workers),
+                active=sum(len(worker.jobs) for worker in supervisor.workers),
                 queued_s=self._queue.audio_s,
-                backlog_s=sum(job.backlog_s for worker in staff.workers for job in worker.jobs.values()),
-                cpu_s=sum(worker.cpu_s for worker in staff.workers),
-                restarts=dict(staff.restarts),
-                rss_mb=tuple(worker.rss_mb for worker in staff.workers),
-                failure=staff.failure,
+                backlog_s=sum(job.backlog_s for worker in supervisor.workers for job in worker.jobs.values()),
+                cpu_s=sum(worker.cpu_s for worker in supervisor.workers),
+                restarts=dict(supervisor.restarts),
+                rss_mb=tuple(worker.rss_mb for worker in supervisor.workers),
+                failure=supervisor.failure,
             )
 
 
-def _told_apart(transcript: Transcript, job: Job) -> Transcript:
-    """Tell a segment whose words were withdrawn from one in which none were heard."""
-    if transcript.null_cause is NullCause.EMPTY and job.said:
+def _withdrawn_if_words(transcript: Transcript, job: Job) -> Transcript:
+    """Change the cause EMPTY to WITHDRAWN if a partial result of the segment had words."""
+    if transcript.null_cause is NullCause.EMPTY and job.had_words:
         return replace(transcript, null_cause=NullCause.WITHDRAWN)
     return transcript

@@ -1,4 +1,4 @@
-"""One worker process seen from the server: start it, talk to it, end it."""
+"""A worker process as the server sees it: starting it, exchanging messages, ending it."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from speechpipe.cascade.workers.inflight import InFlight, marker_descriptor
+from speechpipe.cascade.workers.inflight import InFlight, inflight_descriptor
 from speechpipe.cascade.workers.job import Job
 from speechpipe.cascade.workers.messages import Cancel, Reply, Request
 from speechpipe.foundation import system
@@ -23,7 +23,7 @@ SINGLE_THREADED = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-"""One worker, one core: libraries that start a thread per core make N workers fight for them."""
+"""One worker uses one core: with a thread per core in each worker, the workers would compete for the cores."""
 
 KILLED_S = 5.0
 """A process that was killed is gone at once; on a machine that is very busy, after this time."""
@@ -32,31 +32,31 @@ log = logging.getLogger(__name__)
 
 
 class WorkerProcess:
-    """A child process and the two threads that write to it and read from it.
+    """A child process, and the two threads that write to it and read from it.
 
-    The threads live as long as the process: whatever ends one of them ends the process, and `on_end` is called.
+    The threads live as long as the process. If one of them ends, the process is ended and `on_end` is called.
     """
 
     def __init__(self, nice: int) -> None:
-        """Start the process; it is spoken to from `start` on.
+        """Start the process; `start` begins the exchange of messages.
 
         Raises:
-            OSError: it cannot be started now: no process, descriptor or memory is left.
+            OSError: no process, descriptor or memory is available.
         """
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
             with theirs:
-                descriptor = marker_descriptor()
+                descriptor = inflight_descriptor()
                 try:
-                    self._marker = InFlight(descriptor)
-                    undo.callback(self._marker.close)
+                    self._inflight = InFlight(descriptor)
+                    undo.callback(self._inflight.close)
                     descriptors = [theirs.fileno(), descriptor]
                     self._process = subprocess.Popen(
                         [sys.executable, "-m", "speechpipe.cascade.workers.worker", *map(str, descriptors), str(nice)],
                         pass_fds=descriptors,
                         stdin=subprocess.DEVNULL,
-                        process_group=0,  # Ctrl-C in a terminal is the server's: a worker that loads would die of it
+                        process_group=0,  # Ctrl-C in a terminal must not reach a worker that is still loading
                         env=system.child_environment(SINGLE_THREADED),
                     )
                 finally:
@@ -70,14 +70,14 @@ class WorkerProcess:
         self.started_at = time.monotonic()
         # Below: guarded by the pool's lock.
         self.jobs: dict[int, Job] = {}
-        self.unwanted: set[int] = set()  # streams that were cancelled, until the worker says that it has let go of them
-        self.loads_owed = 0
+        self.cancelled_streams: set[int] = set()  # until the worker confirms the cancellation
+        self.loads_pending = 0
         self.ready = False
         self.ended = False  # the process or its connection is gone
-        self.retiring = ""  # why it takes no more jobs
-        self.failure = ""  # why it never became ready, or why a thread of it ended
+        self.retiring = ""  # why it accepts no more jobs
+        self.failure = ""  # why it never became ready, or why one of its threads ended
         self.jobs_done = 0
-        self.expired = ""  # why its successor is on its way
+        self.expired = ""  # why it will be replaced once its successor is ready
         self._replied_at = self.started_at
 
     @property
@@ -86,48 +86,48 @@ class WorkerProcess:
         return self._process.pid
 
     @property
-    def owes(self) -> bool:
-        """Whether a step that was sent, or a cancelled stream, is not answered yet."""
-        return bool(self.unwanted) or any(job.outstanding for job in self.jobs.values())
+    def awaits_reply(self) -> bool:
+        """Whether a step or a cancellation was sent and is not answered yet."""
+        return bool(self.cancelled_streams) or any(job.outstanding for job in self.jobs.values())
 
     def replied(self) -> None:
-        """Note that it has answered, or that it owes nothing from now on."""
+        """Restart the measurement of `quiet_s`: it has answered, or a first request is about to be sent."""
         self._replied_at = time.monotonic()
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since it answered."""
+        """Seconds since its last reply, see `replied`."""
         return time.monotonic() - self._replied_at
 
     def takes(self, slots: int) -> bool:
-        """Whether another segment may be given to it."""
-        return self.ready and not self.retiring and len(self.jobs) + len(self.unwanted) < slots
+        """Whether it accepts another segment."""
+        return self.ready and not self.retiring and len(self.jobs) + len(self.cancelled_streams) < slots
 
     @property
-    def in_hand(self) -> int:
-        """The job that the child is working on, or was when it died; 0 for none."""
-        return self._marker.get()
+    def inflight(self) -> int:
+        """The number of the job that the child is decoding, or was decoding when it died; 0 for none."""
+        return self._inflight.get()
 
     @property
     def rss_mb(self) -> float:
-        """The child's resident memory; 0 once it is gone."""
+        """The child's resident memory in MiB; 0 once it has ended."""
         return system.rss_mb(self.pid)
 
     @property
     def cpu_s(self) -> float:
-        """CPU time the child has used; 0 once it is gone."""
+        """CPU seconds that the child has used; 0 once it has ended."""
         return system.cpu_s(self.pid)
 
     @property
     def stopped(self) -> bool:
-        """Whether the child was stopped by a signal."""
+        """Whether the child is stopped by a signal."""
         return system.stopped(self.pid)
 
     def start(self, on_reply: Callable[[Reply], None], on_end: Callable[[], None]) -> None:
-        """Begin to write and read. `on_reply` is called on the reader's thread, `on_end` once, last of all.
+        """Start the threads. `on_reply` is called on the reader thread for each reply, `on_end` there once, at the end.
 
         Raises:
-            RuntimeError: no thread can be started.
+            RuntimeError: a thread cannot be started.
         """
         name = f"worker-{self.pid}"
         writer = threading.Thread(target=self._write, name=f"{name}-write", daemon=True)
@@ -142,10 +142,10 @@ class WorkerProcess:
         self._outbox.put(request)
 
     def cancel(self, number: int) -> None:
-        """Have it let go of a stream; it owes an answer until it has. Call with the pool's lock held."""
-        if not self.owes:
+        """Tell the child to drop a stream, which it must confirm. Call with the pool's lock held."""
+        if not self.awaits_reply:
             self.replied()
-        self.unwanted.add(number)
+        self.cancelled_streams.add(number)
         self.send(Cancel(number))
 
     def _write(self) -> None:
@@ -153,13 +153,13 @@ class WorkerProcess:
             while (request := self._outbox.get()) is not None:
                 self._connection.send(request)
         except OSError:
-            return  # it has died, which the reader sees
+            return  # the child has ended; the reader notices
         except Exception as error:  # noqa: BLE001 - whatever ends this thread ends the process
             self._broken(error)
 
     def _read(self, on_reply: Callable[[Reply], None], on_end: Callable[[], None]) -> None:
         try:
-            readable = select.poll()  # kept: `Connection.poll` makes a new one for every message
+            readable = select.poll()  # reused: `Connection.poll` makes a new one for every message
             readable.register(self._connection, select.POLLIN)
             while True:
                 if readable.poll():
@@ -172,38 +172,38 @@ class WorkerProcess:
 
     def _broken(self, error: Exception) -> None:
         self.failure = self.failure or f"{type(error).__name__}: {error}"
-        log.error("worker %d is ended: its connection broke", self.pid, exc_info=error)
+        log.error("worker %d is killed: its connection failed", self.pid, exc_info=error)
         self.kill()
 
     def kill(self) -> None:
-        """End the child now; the reader then sees the end of the stream."""
+        """Kill the child; the reader thread then notices the end of the connection."""
         self._process.kill()
 
     def leave(self) -> None:
-        """Ask an idle child to go: it sees the end of the stream once it has answered everything."""
+        """Close the sending side; the child ends when it has answered all requests."""
         self._outbox.put(None)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def reap(self, wait_s: float) -> int | None:
-        """Wait for the child and kill it if it is still there; return its exit code.
+        """Wait up to `wait_s` seconds for the child to end, kill it if it has not, and return its exit code.
 
-        None: the system cannot end it yet (it waits for a device). Descriptors and threads are given back all the same.
+        Returns None if the system cannot end it yet (it waits for a device). Descriptors are closed in any case.
         """
         self._outbox.put(None)
         code = self._wait(wait_s)
         if code is None:
             self._process.kill()
             code = self._wait(KILLED_S)
-        with contextlib.suppress(OSError):  # wakes the reader, whatever the child does
+        with contextlib.suppress(OSError):  # ends the reader thread
             self._socket.shutdown(socket.SHUT_RDWR)
         for thread in (self._writer, self._reader):
             if thread is not None and thread is not threading.current_thread():
                 thread.join(1.0)
-        self._socket.detach()  # the descriptor is the connection's to close
+        self._socket.detach()  # the connection closes the descriptor
         with contextlib.suppress(OSError):
             self._connection.close()
-        self._marker.close()
+        self._inflight.close()
         return code
 
     def _wait(self, wait_s: float) -> int | None:

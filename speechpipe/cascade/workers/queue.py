@@ -6,7 +6,7 @@ from speechpipe.cascade.workers.job import Job
 
 
 class FairQueue:
-    """Not locked: the pool's lock guards it. One long upload cannot starve a short one."""
+    """Waiting jobs by session. Not thread-safe: call with the pool's lock held. A long upload cannot starve others."""
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, deque[Job]] = OrderedDict()
@@ -16,30 +16,30 @@ class FairQueue:
 
     @property
     def audio_s(self) -> float:
-        """Seconds of audio that wait."""
+        """Seconds of waiting audio."""
         return sum(job.audio_s for jobs in self._sessions.values() for job in jobs)
 
     def push(self, job: Job) -> None:
-        """Put a job behind those of its session."""
+        """Add a job behind those of its session."""
         self._sessions.setdefault(job.session, deque()).append(job)
 
     def push_front(self, job: Job) -> None:
-        """Put a job that lost its worker before all others: somebody has waited for it already."""
+        """Add a job that lost its worker before all others, because it has waited already."""
         self._sessions.setdefault(job.session, deque()).appendleft(job)
         self._sessions.move_to_end(job.session, last=False)
 
     def pop(self) -> Job | None:
-        """Take the first job of the session whose turn it is."""
+        """Remove and return the first job of the session whose turn it is; None if the queue is empty."""
         if not self._sessions:
             return None
         session, jobs = self._sessions.popitem(last=False)
         job = jobs.popleft()
         if jobs:
-            self._sessions[session] = jobs  # to the back of the line
+            self._sessions[session] = jobs  # the session's next turn is last
         return job
 
     def remove(self, job: Job) -> bool:
-        """Take a job out; return whether it was waiting."""
+        """Remove a job; return whether it was waiting."""
         jobs = self._sessions.get(job.session)
         if jobs is None or job not in jobs:
             return False
@@ -49,7 +49,7 @@ class FairQueue:
         return True
 
     def drain(self) -> list[Job]:
-        """Take all jobs out."""
+        """Remove and return all jobs."""
         jobs = [job for waiting in self._sessions.values() for job in waiting]
         self._sessions.clear()
         return jobs

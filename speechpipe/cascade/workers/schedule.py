@@ -1,50 +1,50 @@
-"""What a worker does next: segments that have ended, those that may end soon, the others in turn, then partial results.
+"""The order of work in a worker: ended segments, segments near their endpoint, the others in turn, partial results.
 
-Whoever pauses in speaking will most likely want the final result within half a second. Working off what is left
-during the pause costs nobody a final: all others are in the middle of something.
+A segment near its endpoint most likely needs its final result within half a second. Decoding its remaining audio first
+delays no final result, because all other segments are still being spoken.
 """
 
 from collections import OrderedDict, deque
 
-from speechpipe.cascade.workers.messages import Cancel, Feed, Finish, Open, Peek, Step
+from speechpipe.cascade.workers.messages import Cancel, Feed, Finish, Open, RequestPartial, Step
 
 
 class Schedule:
-    """Requests by stream, each stream's in order. One stream that is far behind cannot hold up the others."""
+    """Requests by stream, in order within a stream. Streams take turns, so that a large backlog delays no other."""
 
     def __init__(self) -> None:
         self._steps: OrderedDict[int, deque[Step]] = OrderedDict()
         self._ended: OrderedDict[int, None] = OrderedDict()
-        self._pausing: OrderedDict[int, None] = OrderedDict()
-        self._peeks: OrderedDict[int, Peek] = OrderedDict()
+        self._near_endpoint: OrderedDict[int, None] = OrderedDict()
+        self._partials: OrderedDict[int, RequestPartial] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self._steps or self._peeks)
+        return bool(self._steps or self._partials)
 
-    def add(self, request: Step | Peek | Cancel) -> None:
-        """Put a request where it belongs; a Cancel takes what is left of its stream away."""
+    def add(self, request: Step | RequestPartial | Cancel) -> None:
+        """Add a request. A Cancel removes the waiting requests of its stream instead."""
         number = request.stream
         match request:
-            case Peek():
-                self._peeks[number] = request
+            case RequestPartial():
+                self._partials[number] = request
                 return
             case Cancel():
-                for waiting in (self._steps, self._ended, self._pausing, self._peeks):
+                for waiting in (self._steps, self._ended, self._near_endpoint, self._partials):
                     waiting.pop(number, None)
                 return
             case Finish():
-                self._peeks.pop(number, None)
-                self._pausing.pop(number, None)
+                self._partials.pop(number, None)
+                self._near_endpoint.pop(number, None)
                 self._ended[number] = None
-            case Feed(pausing=True):
-                self._pausing[number] = None
-            case _:  # speech goes on
-                self._pausing.pop(number, None)
+            case Feed(endpoint_near=True):
+                self._near_endpoint[number] = None
+            case _:  # the speech continues
+                self._near_endpoint.pop(number, None)
         self._steps.setdefault(number, deque()).append(request)
 
-    def next(self) -> Step | Peek:
-        """Take the next request; there must be one."""
-        for urgent in (self._ended, self._pausing):
+    def next(self) -> Step | RequestPartial:
+        """Remove and return the next request; there must be one."""
+        for urgent in (self._ended, self._near_endpoint):
             if urgent:
                 number = next(iter(urgent))
                 step = self._steps[number].popleft()
@@ -53,12 +53,12 @@ class Schedule:
                     del urgent[number]
                 return step
         if not self._steps:
-            return self._peeks.popitem(last=False)[1]
+            return self._partials.popitem(last=False)[1]
         number, waiting = self._steps.popitem(last=False)
         step = waiting.popleft()
         if isinstance(step, Open) and waiting:
             self._steps[number] = waiting
-            self._steps.move_to_end(number, last=False)  # opening is nothing yet: its turn goes on
+            self._steps.move_to_end(number, last=False)  # opening is cheap, so the stream's turn continues
         elif waiting:
             self._steps[number] = waiting
         return step

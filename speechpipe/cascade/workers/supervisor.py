@@ -1,8 +1,8 @@
-"""Owns the worker processes of a pool: their number, their ends, their successors.
+"""The supervisor owns the worker processes of a pool: it starts, watches and replaces them.
 
-One background task compares what there should be with what there is, again and again. A start that fails for
-whatever reason is counted, said, and tried again for ever, with pauses that grow; a process that does not become
-ready, hangs, was stopped or has had enough is replaced.
+A background task reconciles the running workers with the wanted number. A failed start is counted, logged and tried
+again without limit, with growing pauses. A worker is replaced if it does not become ready, hangs, is stopped by a
+signal, or has reached its limit of jobs or memory.
 """
 
 import logging
@@ -18,50 +18,50 @@ from speechpipe.cascade.workers.process import WorkerProcess
 from speechpipe.errors import NotReady, WorkerLoadFailed
 from speechpipe.foundation.background import BackgroundTask
 
-HOPELESS_STARTS = 4
-"""After so many processes in a row that died before they were ready, `wait_ready` raises instead of waiting on."""
+FATAL_STARTS = 4
+"""After so many processes in a row that died before they were ready, `wait_ready` raises."""
 
 RESTART_DELAY_S = (0.0, 0.5, 1.0, 2.0, 5.0)
-"""Before the next start after so many that failed in a row."""
+"""Pause before the next start, by the number of failed starts in a row."""
 
-MOST_PATIENCE = 4
-"""A start may take up to this many times `start_timeout_s` where those before it took too long: the machine is slow."""
+MOST_START_FACTOR = 4
+"""After starts that took too long, the next may take longer, up to this many times `start_timeout_s`."""
 
 LOOK_EVERY_S = 0.1
 STOPPED_S = 3.0
-"""A worker that was stopped by a signal and has not answered for so long is replaced."""
+"""A worker that is stopped by a signal and has not answered for so long is replaced."""
 
 REAP_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class Employer(Protocol):
-    """Who gives the workers their jobs: the pool."""
+class JobDispatcher(Protocol):
+    """What the supervisor calls when its workers change; implemented by the pool."""
 
     def on_reply(self, worker: WorkerProcess, reply: Reply) -> None:
-        """Take what a worker says of a job; on its reader's thread, without the lock."""
+        """Handle a reply about a job; called on the worker's reader thread, without the lock."""
         ...
 
     def on_free(self) -> None:
-        """Note that a worker takes jobs; on any thread, with the lock held."""
+        """A worker accepts jobs; called on any thread, with the lock held."""
         ...
 
     def on_hung(self, worker: WorkerProcess, limit_s: float) -> None:
-        """Note that a worker has not answered for `limit_s` seconds; on the supervisor's thread, without the lock."""
+        """A worker has not answered for `limit_s` seconds; called on the supervisor's thread, without the lock."""
         ...
 
-    def on_end(self, worker: WorkerProcess, in_hand: int, code: int | None) -> None:
-        """Bring a dead worker's jobs to safety; on the supervisor's thread, without the lock."""
+    def on_end(self, worker: WorkerProcess, inflight: int, code: int | None) -> None:
+        """Requeue the jobs of a worker that has ended; called on the supervisor's thread, without the lock."""
         ...
 
-    def on_look(self) -> None:
-        """Look after the jobs that wait; on the supervisor's thread, without the lock."""
+    def on_tick(self) -> None:
+        """Check the waiting jobs; called regularly on the supervisor's thread, without the lock."""
         ...
 
 
 class Supervisor:
-    """Thread-safe. `changed` is the condition on the pool's lock, which guards all state here too."""
+    """The worker processes of one pool. Thread-safe: `changed`, the condition on the pool's lock, guards all state."""
 
     def __init__(
         self,
@@ -69,22 +69,22 @@ class Supervisor:
         options: PoolOptions,
         preload: Sequence[RecognizerSpec],
         changed: threading.Condition,
-        employer: Employer,
+        dispatcher: JobDispatcher,
     ) -> None:
         self.options = options
         self.workers: list[WorkerProcess] = []
-        self._buried: list[WorkerProcess] = []  # gone, and their jobs are not handed back yet
-        self.restarts: Counter[str] = Counter()
-        self.failure = ""  # why the last start failed; empty once one has succeeded since
+        self._collecting: list[WorkerProcess] = []  # have ended, and their jobs are not requeued yet
+        self.restarts: Counter[str] = Counter()  # ended workers by reason
+        self.failure = ""  # why the last start failed; empty after a successful one
         self.closing = False
-        self.task = BackgroundTask(name, self._look, every_s=LOOK_EVERY_S)
+        self.task = BackgroundTask(name, self._tick, every_s=LOOK_EVERY_S)
         self._preload = tuple(preload)
         self._changed = changed
-        self._employer = employer
+        self._dispatcher = dispatcher
         self._failed_starts = 0  # in a row
         self._slow_starts = 0  # in a row
-        self._hopeless = ""  # what `wait_ready` raises at once
-        self._logged = ""  # the same reason again and again is one line
+        self._fatal = ""  # why `wait_ready` must raise at once
+        self._logged = ""  # the last reason logged, so that a repeated one is logged once
         self._start_after = 0.0
         self._was_ready = False
         self._unready_since = time.monotonic()
@@ -93,31 +93,31 @@ class Supervisor:
     # ---- life ----
 
     def start(self) -> None:
-        """Begin to start workers; they load and warm in parallel, or one after the other (`options.gentle`)."""
+        """Start the background task. Workers load in parallel, or one after the other with `options.gentle`."""
         self._unready_since = time.monotonic()
         self.task.start()
 
     def wait_ready(self) -> None:
-        """Block until every worker has loaded what it must.
+        """Block until every worker has loaded the preloaded recognizers.
 
         Raises:
-            WorkerLoadFailed: a recognizer cannot be loaded, the processes die, or none became ready within
-                `start_timeout_s` after the one before.
-            NotReady: the pool was closed meanwhile.
+            WorkerLoadFailed: a recognizer cannot be loaded, workers die at start, or the next worker did not become
+                ready within `start_timeout_s`.
+            NotReady: the pool was closed in the meantime.
         """
         limit_s = self.options.start_timeout_s
         with self._changed:
             before = -1
-            while before < self.ready < self.options.workers and not self._hopeless and not self.closing:
+            while before < self.ready < self.options.workers and not self._fatal and not self.closing:
                 before = self.ready
-                self._changed.wait_for(lambda: self._hopeless or self.closing or self.ready > before, limit_s)  # noqa: B023 - called here
+                self._changed.wait_for(lambda: self._fatal or self.closing or self.ready > before, limit_s)  # noqa: B023 - called here
             if self.closing:
                 raise NotReady("the recognizers are shutting down")
             if self.ready < self.options.workers:
-                raise WorkerLoadFailed("asr", self._hopeless or self.failure or f"no worker ready in {limit_s:g} s")
+                raise WorkerLoadFailed("asr", self._fatal or self.failure or f"no worker ready in {limit_s:g} s")
 
     def close(self) -> None:
-        """End all workers, within seconds. Their jobs must have been taken from them before."""
+        """End all workers, within seconds. The pool must have removed their jobs before."""
         with self._changed:
             self.closing = True
             self._changed.notify_all()
@@ -134,46 +134,46 @@ class Supervisor:
 
     @property
     def ready(self) -> int:
-        """Workers that take jobs."""
+        """Number of workers that accept jobs."""
         return sum(worker.ready and not worker.retiring for worker in self.workers)
 
     @property
     def never_ready(self) -> bool:
-        """Whether no worker has been ready since the start, though starts have failed."""
+        """Whether a start has failed and no worker has ever been ready."""
         return not self._was_ready and bool(self.failure)
 
     @property
     def unavailable_s(self) -> float:
-        """Seconds since the last worker that took jobs; 0 while there is one."""
+        """Seconds for which no worker has been ready; 0 while one is."""
         return 0.0 if self.ready else time.monotonic() - self._unready_since
 
     @property
-    def given_up(self) -> str:
-        """Why segments wait in vain: no worker could be started for `options.wait_s`; empty while they may hope.
+    def gave_up_reason(self) -> str:
+        """Why waiting segments must fail: no worker could be started for `options.wait_s`; empty otherwise.
 
-        A start that is on its way and none that failed before it is given its whole time.
+        If no start has failed, `start_timeout_s` is waited for at least.
         """
         limit_s = self.options.wait_s if self.failure else max(self.options.wait_s, self.options.start_timeout_s)
         if self.unavailable_s <= limit_s:
             return ""
         return f"no recognizer worker for {self.unavailable_s:.0f} s: {self.failure or 'none became ready'}"
 
-    # ---- told by workers ----
+    # ---- called by workers ----
 
     def _take(self, worker: WorkerProcess, reply: Reply) -> None:
         worker.replied()
         if isinstance(reply, Loaded):
             self._on_loaded(worker, reply.error)
         else:
-            self._employer.on_reply(worker, reply)
+            self._dispatcher.on_reply(worker, reply)
 
     def _on_loaded(self, worker: WorkerProcess, error: str) -> None:
         with self._changed:
-            worker.loads_owed -= 1
+            worker.loads_pending -= 1
             if error:
-                worker.failure = self.failure = self._hopeless = error
+                worker.failure = self.failure = self._fatal = error
                 worker.kill()
-            elif worker.loads_owed == 0 and not worker.failure and worker in self.workers:
+            elif worker.loads_pending == 0 and not worker.failure and worker in self.workers:
                 self._is_ready(worker)
             self._changed.notify_all()
 
@@ -182,26 +182,26 @@ class Supervisor:
             log.info("%s: a worker has started after %d failed starts", self.task.name, self._failed_starts)
         worker.ready = self._was_ready = True
         self._failed_starts = self._slow_starts = 0
-        self.failure = self._hopeless = self._logged = ""
+        self.failure = self._fatal = self._logged = ""
         self._release_expired()
-        self._employer.on_free()
+        self._dispatcher.on_free()
 
     def after_job(self, worker: WorkerProcess) -> None:
-        """Note that a worker has done a segment: has it had enough? Call with the lock held."""
+        """A worker has finished a segment: check its limits. Call with the lock held."""
         options = self.options
         if not worker.expired:
             if options.max_jobs and worker.jobs_done >= options.max_jobs:
                 worker.expired = "recycled_jobs"
             elif options.max_rss_mb and worker.rss_mb > options.max_rss_mb:
                 worker.expired = "recycled_rss"
-            if worker.expired:  # it goes on until its successor is ready: nobody waits for a recycled worker
+            if worker.expired:  # it keeps working until its successor is ready
                 self.task.wake()
         self._leave_if_idle(worker)
-        self._employer.on_free()
+        self._dispatcher.on_free()
         self._changed.notify_all()
 
     def _release_expired(self) -> None:
-        """Let as many expired workers go as others have become ready."""
+        """Retire as many expired workers as successors have become ready."""
         expired = [worker for worker in self.workers if worker.expired and not worker.retiring]
         for worker in expired[: max(0, self.ready - self.options.workers)]:
             worker.retiring = worker.expired
@@ -209,8 +209,8 @@ class Supervisor:
 
     @property
     def holding(self) -> list[WorkerProcess]:
-        """Workers that may have jobs, those that are gone included; call with the lock held."""
-        return [*self.workers, *self._buried]
+        """Workers that may have jobs, including ended ones; call with the lock held."""
+        return [*self.workers, *self._collecting]
 
     def _leave_if_idle(self, worker: WorkerProcess) -> None:
         if worker.retiring and not worker.jobs:
@@ -222,14 +222,14 @@ class Supervisor:
 
     # ---- the task ----
 
-    def _look(self) -> None:
-        self._bury()
-        self._end_those_that_hang()
+    def _tick(self) -> None:
+        self._collect_ended()
+        self._end_hung()
         self._start_missing()
-        self._employer.on_look()
+        self._dispatcher.on_tick()
 
-    def _bury(self) -> None:
-        """Rescue the jobs of workers that are gone."""
+    def _collect_ended(self) -> None:
+        """Reap workers that have ended, and have their jobs requeued."""
         with self._changed:
             gone = [worker for worker in self.workers if worker.ended]
         for worker in gone:
@@ -237,44 +237,44 @@ class Supervisor:
                 if self.closing:
                     return
                 self.workers.remove(worker)
-                self._buried.append(worker)
+                self._collecting.append(worker)
                 self._note_readiness(worker)
-            in_hand, code = worker.in_hand, None
+            inflight, code = worker.inflight, None
             try:
                 code = worker.reap(REAP_S)
                 self._count_end(worker, code)
-            finally:  # its jobs belong to nobody any more: whatever happens, they go elsewhere
+            finally:  # its jobs must be requeued in any case
                 try:
-                    self._employer.on_end(worker, in_hand, code)
+                    self._dispatcher.on_end(worker, inflight, code)
                 finally:
                     with self._changed:
-                        self._buried.remove(worker)
+                        self._collecting.remove(worker)
 
     def _count_end(self, worker: WorkerProcess, code: int | None) -> None:
         with self._changed:
             self.restarts[worker.retiring or ("crash" if worker.ready else "start_failed")] += 1
             if not worker.ready:
                 reason = worker.failure or f"worker processes die at start (exit code {code})"
-                self._start_failed(reason, hopeless=self._failed_starts + 1 >= HOPELESS_STARTS)
+                self._start_failed(reason, fatal=self._failed_starts + 1 >= FATAL_STARTS)
             self._changed.notify_all()
 
     def _note_readiness(self, gone: WorkerProcess) -> None:
         if gone.ready and not self.ready:
             self._unready_since = time.monotonic()
 
-    def _start_failed(self, reason: str, *, hopeless: bool = False) -> None:
-        """Count a failed start; call with the lock held. `hopeless`: whoever waits for the first one is told now."""
+    def _start_failed(self, reason: str, *, fatal: bool = False) -> None:
+        """Count a failed start; call with the lock held. With `fatal`, `wait_ready` raises at once."""
         self._failed_starts += 1
-        if hopeless:
-            self._hopeless = self._hopeless or reason
+        if fatal:
+            self._fatal = self._fatal or reason
         if reason != self._logged:
             self._logged = reason
-            log.error("%s: a worker could not be started, it is tried again: %s", self.task.name, reason)
+            log.error("%s: a worker could not be started and will be tried again: %s", self.task.name, reason)
         self.failure = reason
         self._start_after = time.monotonic() + RESTART_DELAY_S[min(self._failed_starts, len(RESTART_DELAY_S) - 1)]
         self._changed.notify_all()
 
-    def _end_those_that_hang(self) -> None:
+    def _end_hung(self) -> None:
         now, limit_s = time.monotonic(), self.options.segment_timeout_s
         hung, quiet = [], []
         with self._changed:
@@ -283,33 +283,33 @@ class Supervisor:
                     continue
                 if not worker.ready:
                     self._end_if_slow(worker, now)
-                elif worker.owes and worker.quiet_s > limit_s:
+                elif worker.awaits_reply and worker.quiet_s > limit_s:
                     worker.retiring = "timeout"
                     hung.append(worker)
                 if worker.quiet_s > STOPPED_S:
                     quiet.append(worker)
         for worker in hung:
-            self._employer.on_hung(worker, limit_s)
+            self._dispatcher.on_hung(worker, limit_s)
             worker.kill()
         if now - self._looked_for_stopped_at >= STOPPED_S / 2:
             self._looked_for_stopped_at = now
             self._end_stopped(quiet)
 
     def _end_stopped(self, quiet: Sequence[WorkerProcess]) -> None:
-        """Replace those that somebody has stopped: what they have in hand is not to blame."""
+        """Replace workers stopped by a signal; their segments in progress are not counted as failed attempts."""
         for worker in quiet:
             if not worker.retiring and worker.stopped:
-                log.warning("%s: worker %d was stopped by a signal, it is replaced", self.task.name, worker.pid)
+                log.warning("%s: worker %d is stopped by a signal and is replaced", self.task.name, worker.pid)
                 with self._changed:
                     worker.retiring = "stopped"
                 worker.kill()
 
     def _end_if_slow(self, worker: WorkerProcess, now: float) -> None:
-        limit_s = self.options.start_timeout_s * min(2**self._slow_starts, MOST_PATIENCE)
+        limit_s = self.options.start_timeout_s * min(2**self._slow_starts, MOST_START_FACTOR)
         if now - worker.started_at > limit_s and not worker.retiring:
             self._slow_starts += 1
             worker.retiring = "start_timeout"
-            worker.failure = f"a worker was not ready in {limit_s:g} s"
+            worker.failure = f"a worker was not ready within {limit_s:g} s"
             worker.kill()
 
     def _start_missing(self) -> None:
@@ -326,7 +326,7 @@ class Supervisor:
                     return
             try:
                 self._start_one()
-            except Exception as error:  # noqa: BLE001 - a start that fails, why ever, is counted and tried again
+            except Exception as error:  # noqa: BLE001 - every failed start is counted and tried again
                 with self._changed:
                     self.restarts["start_failed"] += 1
                     self._start_failed(f"{type(error).__name__}: {error}")
@@ -335,10 +335,10 @@ class Supervisor:
         """Start a worker.
 
         Raises:
-            OSError, RuntimeError: no process, descriptor, memory or thread is left for it.
+            OSError, RuntimeError: no process, descriptor, memory or thread is available.
         """
         worker = WorkerProcess(self.options.nice)
-        worker.loads_owed = len(self._preload)
+        worker.loads_pending = len(self._preload)
         for spec in self._preload:
             worker.send(Load(spec, self.options.warm_streams, not self.options.live, self.options.gentle))
         try:
@@ -349,6 +349,6 @@ class Supervisor:
             raise
         with self._changed:
             self.workers.append(worker)
-            if worker.loads_owed == 0 and not worker.failure:
+            if worker.loads_pending == 0 and not worker.failure:
                 self._is_ready(worker)
             self._changed.notify_all()

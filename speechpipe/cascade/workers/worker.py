@@ -1,7 +1,8 @@
-"""The worker process: `python -m speechpipe.cascade.workers.worker SOCKET MARKER NICE`.
+"""The worker process: `python -m speechpipe.cascade.workers.worker SOCKET INFLIGHT NICE`, started by `process.py`.
 
-It reads requests from the inherited socket until that closes, so it never outlives the server. Signals that
-a terminal or a service manager sends to the whole group are the parent's to handle: work in progress is drained.
+SOCKET and INFLIGHT are inherited descriptors. The worker reads requests until the socket closes, so it does not outlive
+the server. It ignores SIGINT and SIGTERM, which a terminal or service manager may send to all processes: the server
+decides when its work in progress ends.
 """
 
 import gc
@@ -27,9 +28,9 @@ from speechpipe.cascade.workers.messages import (
     Loaded,
     Open,
     Partial,
-    Peek,
     Progress,
     Request,
+    RequestPartial,
     Step,
 )
 from speechpipe.cascade.workers.schedule import Schedule
@@ -38,10 +39,10 @@ from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Transcript
 
 WARM_UP_S = 0.5
 GENTLE_SHARE = 0.25
-"""Of a core, while a candidate warms up beside live audio."""
+"""Share of a core that a gentle warm-up uses, for example of a candidate beside live audio."""
 
 PARTIAL_SHARE = 0.2
-"""Partial results of one stream may take this share of a worker's time, at most and only while it is idle."""
+"""Largest share of a worker's time for partial results of one stream; they are made only while it is idle."""
 
 
 @dataclass
@@ -49,22 +50,22 @@ class _Running:
     stream: RecognizerStream | None  # None once it has failed
     cpu_s: float = 0.0
     samples: int = 0
-    peek_after: float = 0.0  # monotonic: partial results that cost a whole decode are not wanted sooner
+    partial_after: float = 0.0  # monotonic time before which no partial result is made
     error: str = ""
 
 
 class Worker:
-    """Recognizers by spec and streams by number, one request at a time."""
+    """Loaded recognizers by spec and open streams by number; handles one request at a time."""
 
-    def __init__(self, connection: "Connection[Any, Any]", marker: InFlight) -> None:
+    def __init__(self, connection: "Connection[Any, Any]", inflight: InFlight) -> None:
         self._connection = connection
-        self._marker = marker
+        self._inflight = inflight
         self._recognizers: dict[object, Recognizer] = {}
         self._streams: dict[int, _Running] = {}
         self._schedule = Schedule()
 
     def serve(self) -> None:
-        """Answer requests until the other end closes."""
+        """Answer requests until the server closes the connection."""
         while True:
             try:
                 self._take()
@@ -74,7 +75,7 @@ class Worker:
                 return
 
     def _take(self) -> None:
-        """Take in what has arrived; wait for something if there is nothing to do."""
+        """Schedule the requests that have arrived; wait for one if there is no work."""
         while not self._schedule or self._connection.poll(0):
             match request := self._receive():
                 case Load():
@@ -92,7 +93,7 @@ class Worker:
         """Wait for a request.
 
         Raises:
-            EOFError: the server is gone, perhaps in the middle of a request.
+            EOFError: the server has closed the connection, perhaps within a request.
         """
         try:
             request: Request = self._connection.recv()
@@ -100,12 +101,12 @@ class Worker:
             raise EOFError from error
         return request
 
-    def _answer(self, request: Step | Peek) -> None:
+    def _answer(self, request: Step | RequestPartial) -> None:
         number = request.stream
-        self._marker.set(number)
+        self._inflight.set(number)
         started = time.thread_time()
-        if isinstance(request, Peek):
-            self._peek(number)
+        if isinstance(request, RequestPartial):
+            self._send_partial(number)
         else:
             running = self._streams.setdefault(number, _Running(None))
             transcript = self._step(request, running)
@@ -114,12 +115,12 @@ class Worker:
                 self._connection.send(Progress(number, running.samples))
             else:
                 del self._streams[number]
-                carried = running.stream.carried() if running.stream is not None else ""
-                self._connection.send(Final(number, transcript, running.cpu_s, carried))
-        self._marker.set(0)
+                context = running.stream.context() if running.stream is not None else ""
+                self._connection.send(Final(number, transcript, running.cpu_s, context))
+        self._inflight.set(0)
 
     def _step(self, request: Step, running: _Running) -> Transcript | None:
-        """Do one step of a stream; a failure is kept and told when the stream finishes."""
+        """Do one step of a stream. A failure is kept, and reported when the stream finishes."""
         try:
             match request:
                 case Open(_, spec, options):
@@ -136,19 +137,19 @@ class Worker:
             return Transcript.null(NullCause.ERROR, running.error or "no stream was open")
         return None
 
-    def _peek(self, number: int) -> None:
-        """Answer with the text so far; an empty answer where there is none or it would cost too much now."""
+    def _send_partial(self, number: int) -> None:
+        """Send the partial text; an empty one if there is none, or if it would exceed `PARTIAL_SHARE`."""
         running = self._streams.get(number)
         text = ""
         now = time.monotonic()
-        if running is not None and running.stream is not None and now >= running.peek_after:
+        if running is not None and running.stream is not None and now >= running.partial_after:
             try:
                 text = running.stream.partial()
-            except Exception as error:  # noqa: BLE001 - the worker loop: what finish would have told, told then
+            except Exception as error:  # noqa: BLE001 - the worker loop: reported when the stream finishes
                 running.stream = None
                 running.error = f"{type(error).__name__}: {error}"
             took = time.monotonic() - now
-            running.peek_after = now + took / PARTIAL_SHARE
+            running.partial_after = now + took / PARTIAL_SHARE
             running.cpu_s += took
         self._connection.send(Partial(number, text, running.samples if running is not None else 0))
 
@@ -161,20 +162,20 @@ class Worker:
         try:
             with system.giving_way(request.gentle):
                 _warm(self._recognizer(request.spec), request)
-        except Exception as error:  # noqa: BLE001 - the worker loop: told to the pool, which raises it
+        except Exception as error:  # noqa: BLE001 - the worker loop: sent to the pool, which raises it
             return Loaded(request.spec, f"{type(error).__name__}: {error}")
         gc.collect()
-        gc.freeze()  # models live as long as the process; collections need not walk them
+        gc.freeze()  # models live as long as the process; exclude them from garbage collection
         return Loaded(request.spec)
 
 
 def _warm(recognizer: Recognizer, request: Load) -> None:
-    """Decode faint noise, so that the first person does not wait for lazy tables and page faults."""
+    """Decode faint noise, so that the first real segment is not delayed by lazy initialisation and page faults."""
     noise = np.random.default_rng(0).normal(0, 1e-3, int(WARM_UP_S * SAMPLE_RATE_HZ)).astype(np.float32)
     pause = _Pause(request.gentle)
     opened = []
     for _ in range(request.streams):
-        opened.append(recognizer.open(DecodeOptions(whole=request.whole)))
+        opened.append(recognizer.open(DecodeOptions(offline=request.offline)))
         pause.take()
     for stream in opened:
         for start in range(0, len(noise), len(noise) // 5):
@@ -185,24 +186,24 @@ def _warm(recognizer: Recognizer, request: Load) -> None:
 
 
 class _Pause:
-    """Rests after every piece of work for three times as long as it took, if others are being served."""
+    """Sleeps after each piece of work, so that the CPU share stays at `GENTLE_SHARE`; does nothing if not `wanted`."""
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
-        self._since = time.thread_time()
+        self._cpu_s = time.thread_time()
 
     def take(self) -> None:
         if self._wanted:
-            time.sleep((1 / GENTLE_SHARE - 1) * (time.thread_time() - self._since))
-            self._since = time.thread_time()
+            time.sleep((1 / GENTLE_SHARE - 1) * (time.thread_time() - self._cpu_s))
+            self._cpu_s = time.thread_time()
 
 
-def main(descriptor: int, marker: int, nice: int) -> None:
-    """Run a worker on an inherited socket."""
+def main(descriptor: int, inflight: int, nice: int) -> None:
+    """Run a worker on inherited descriptors: of the socket and of the `InFlight` memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     system.give_way(nice)
-    Worker(Connection(descriptor), InFlight(marker)).serve()
+    Worker(Connection(descriptor), InFlight(inflight)).serve()
 
 
 if __name__ == "__main__":

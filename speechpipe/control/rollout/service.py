@@ -125,7 +125,7 @@ class RolloutService:
             self.tick()
         except Conflict:
             return  # another process or operator was faster: the next tick reads the result
-        self._service.fleet.retire(self._needed)
+        self._service.pools.retire(self._needed)
 
     def _register(self) -> None:
         """Register this server's setting in the store, and use the route it returns."""
@@ -210,9 +210,9 @@ class RolloutService:
             SpeechpipeError: the champion cannot be loaded.
             Exception: unexpected errors while loading a candidate; the task tries again after a pause.
         """
-        state, lane = self._state, self._service.router.lane
+        state, lane = self._state, self._service.router.snapshot
         rollout = state.active
-        if not self._service.fleet.has(recognizer(lane.champion.asr)):
+        if not self._service.pools.has(recognizer(lane.champion.asr)):
             self._warm(lane.champion)
         if rollout is None or rollout.current.mode is not Mode.SHADOW:
             if self.shadowing.candidate is not None:
@@ -276,7 +276,7 @@ class RolloutService:
 
     def _warm(self, bundle: Bundle) -> None:
         self._service.vad(bundle.vad)
-        self._service.fleet.warm(recognizer(bundle.asr))
+        self._service.pools.warm(recognizer(bundle.asr))
         self._warmed[bundle.id] = bundle
 
     def _bundle(self, name: str) -> Bundle | None:
@@ -312,7 +312,7 @@ class RolloutService:
 
     def _loading(self) -> str:
         """The candidate that gets no sessions or copies because it is not loaded yet; empty if there is none."""
-        rollout, lane = self._state.active, self._service.router.lane
+        rollout, lane = self._state.active, self._service.router.snapshot
         if rollout is None or lane.candidate is not None:
             return ""
         hears = lane.shadow is not None and self.shadowing.candidate == lane.shadow
@@ -320,7 +320,7 @@ class RolloutService:
 
     def facts(self) -> dict[str, Any]:
         """Return this process's own state, beyond what is in the store, as JSON data."""
-        lane = self._service.router.lane
+        lane = self._service.router.snapshot
         hears = lane.shadow is not None and self.shadowing.candidate == lane.shadow
         return {
             "warm": sorted({lane.champion.id, *self._warmed}),

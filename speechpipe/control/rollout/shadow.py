@@ -266,7 +266,7 @@ class ShadowService:
         normal priority: a low-priority thread that holds the interpreter lock would block all other threads.
         """
         speed = self._service.settings.shadow_speed
-        if speed and any(status.active for status in self._service.fleet.statuses().values()):
+        if speed and any(status.active for status in self._service.pools.statuses().values()):
             time.sleep(BLOCK / SAMPLE_RATE_HZ / speed)
 
     def _leave_records(

@@ -42,7 +42,7 @@ def recognizer_errors(
     recognizer = load_recognizer(component.implementation, component.files, **component.options)
     found = []
     for number, example in enumerate(examples):
-        stream = recognizer.open(DecodeOptions(whole=True))
+        stream = recognizer.open(DecodeOptions(offline=True))
         stream.feed(example.samples)
         found.append(word_errors(example.text, stream.finish().text))
         on_progress(number + 1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from speechpipe.cascade.audio.source import AudioSource, ChannelChoice
 from speechpipe.cascade.evaluation.scores import normalise
-from speechpipe.errors import BadInput, SpeechpipeError, said
+from speechpipe.errors import BadInput, SpeechpipeError, reason_of
 from speechpipe.foundation.text_files import MOST_LIST_BYTES, read_text
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
@@ -141,7 +141,7 @@ def _take(
             audio[where] = read_audio(where)
         samples = _cut(audio[where], entry)
     except (OSError, SpeechpipeError, TypeError, ValueError) as error:
-        found.refuse("no_audio", f"{where}: {said(error)}")
+        found.refuse("no_audio", f"{where}: {reason_of(error)}")
         return
     length_s = len(samples) / SAMPLE_RATE_HZ
     if not LEAST_S <= length_s <= most_s:

@@ -1,1 +1,1 @@
-"""Statistics that several parts share: e-processes, sketches, Shapley values, run lengths, calibration."""
+"""Statistics: e-processes, quantile sketches, Shapley values, run lengths of CUSUMs, calibration."""

@@ -1,7 +1,7 @@
-"""From a recognizer's confidence to the chance that a word is right, and to what may be delivered unseen.
+"""Calibration of confidences, and confidence thresholds with a guaranteed error rate.
 
-Isotonic regression by pool-adjacent-violators (Ayer et al., 1955); expected calibration error (Naeini et al., AAAI
-2015); a threshold with a promise by fixed-sequence testing (Angelopoulos et al., "Learn then Test", 2021), by betting.
+Isotonic regression by pool-adjacent-violators (Ayer et al., 1955). Expected calibration error (Naeini et al., AAAI
+2015). Thresholds by fixed-sequence testing (Angelopoulos et al., "Learn then Test", 2021) with tests by betting.
 """
 
 import math
@@ -17,24 +17,24 @@ Values = npt.NDArray[np.float64]
 
 BINS = 10
 STEPS = 50
-"""Thresholds that are tried, by share of the utterances, the most confident first."""
+"""Number of thresholds that are tried, at equal steps of the share of utterances, the highest first."""
 
 FIRST = 3
-"""The first threshold accepts so many times what it takes without an error."""
+"""The first threshold tried accepts at least this many times the utterances that a test without errors needs."""
 
 LEAST = 20
-"""Reviewed utterances below which nothing is promised."""
+"""With fewer reviewed utterances no threshold is returned."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A step function that does not fall: `levels[i]` from `edges[i]` on."""
+    """A non-decreasing step function from confidence to probability: `levels[i]` from `edges[i]` on."""
 
     edges: tuple[float, ...]
     levels: tuple[float, ...]
 
     def __call__(self, confidence: npt.ArrayLike) -> Values:
-        """Return the calibrated values; below the first edge the first level."""
+        """Return the calibrated values; below the first edge the first level, without edges the input."""
         values = np.asarray(confidence, float)
         if not self.edges:
             return values
@@ -45,17 +45,17 @@ class Calibration:
 def isotonic(
     confidence: Sequence[float], right: Sequence[float], weights: Sequence[float] | None = None
 ) -> Calibration:
-    """Fit the share that is right (0..1) as a function of confidence that does not fall; least squares.
+    """Fit the share of right words (0..1) as a non-decreasing function of confidence, by least squares.
 
     Args:
-        confidence: (n,) as the recognizer says.
+        confidence: (n,) of the recognizer.
         right: (n,) share of the words that were right.
-        weights: (n,) positive, such as one over the chance of being reviewed; None: all alike.
+        weights: (n,) positive, for example the inverse of the probability of review; None: all equal.
     """
     if not len(confidence):
         return Calibration((), ())
     shares = np.ones(len(confidence)) if weights is None else np.asarray(weights, float)
-    values, index = np.unique(np.asarray(confidence, float), return_inverse=True)  # one level for one confidence
+    values, index = np.unique(np.asarray(confidence, float), return_inverse=True)  # equal confidences get one level
     totals = np.bincount(index, shares)
     means = np.bincount(index, shares * np.asarray(right, float)) / totals
     blocks: list[list[float]] = []  # first confidence, mean, weight
@@ -73,7 +73,7 @@ def _pooled(first: list[float], second: list[float]) -> list[float]:
 
 
 def calibration_error(confidence: Sequence[float], right: Sequence[float], bins: int = BINS) -> float:
-    """Return the expected calibration error: |share right - mean confidence| over equal-width bins, by their size."""
+    """Return the expected calibration error: mean |share right - mean confidence| of equal-width bins, by size."""
     values, targets = np.asarray(confidence, float), np.asarray(right, float)
     if not len(values):
         return math.nan
@@ -88,29 +88,29 @@ def calibration_error(confidence: Sequence[float], right: Sequence[float], bins:
 
 @dataclass(frozen=True)
 class Promise:
-    """Deliver what is at least this confident: its mean error is `bound` at most, with probability 1 - `delta`."""
+    """A threshold: utterances at least as confident have a mean error of at most `bound`, with chance 1 - `delta`."""
 
-    threshold: float | None  # None: nothing can be promised on what was reviewed
+    threshold: float | None  # None: the reviewed utterances support no threshold
     bound: float
     delta: float
-    share: float  # of the reviewed utterances that would be delivered
-    error: float | None  # of those, as reviewed
+    share: float  # share of the reviewed utterances at or above the threshold
+    error: float | None  # their mean error
     reviewed: int
-    high: float | None = None  # the most that their mean error can be, with probability 1 - `delta`
+    high: float | None = None  # upper confidence bound of their mean error, at 1 - `delta`
 
 
 def promise(confidence: Sequence[float], errors: Sequence[float], bound: float, delta: float = 0.05) -> Promise:
-    """Return the lowest threshold whose accepted set keeps the bound.
+    """Return the lowest threshold for which the mean error of the accepted utterances is shown to be below `bound`.
 
-    Thresholds are tested from the most confident down, each at `delta`, until the first that cannot be shown to keep
-    it: the order is fixed beforehand, so the chance that the chosen one breaks its promise is `delta` at most. The
-    sample must be drawn with the same probability for all utterances.
+    Thresholds are tested from the highest down, each at level `delta`, until the first that fails. The order is fixed
+    beforehand, so the chance that the chosen threshold exceeds the bound is at most `delta`. The utterances must have
+    been sampled with equal probability.
 
     Args:
         confidence: (n,) of the reviewed utterances.
         errors: (n,) of each, 0..1: edits over words, at most 1.
-        bound: of the mean error of what is accepted.
-        delta: chance of a broken promise.
+        bound: largest mean error of the accepted utterances.
+        delta: largest chance that the bound does not hold.
     """
     values, wrong = np.asarray(confidence, float), np.clip(np.asarray(errors, float), 0.0, 1.0)
     chosen: float | None = None
@@ -120,8 +120,8 @@ def promise(confidence: Sequence[float], errors: Sequence[float], bound: float, 
         for threshold in grid.tolist():
             mine = values >= threshold
             if mine.sum() < least:
-                continue  # too few to bear an error: where the sequence begins is decided without looking at any
-            if not _kept(wrong[mine], bound, delta):
+                continue  # one error among so few would fail the test; this depends on counts only, so it is fixed too
+            if not _below(wrong[mine], bound, delta):
                 break
             chosen = threshold
     accepted = values >= chosen if chosen is not None else np.zeros(len(values), bool)
@@ -132,11 +132,11 @@ def promise(confidence: Sequence[float], errors: Sequence[float], bound: float, 
 
 
 def _most(errors: Values, delta: float) -> float:
-    """Return the upper end of the one-sided interval of a mean: what the bets do not refute (by halving)."""
+    """Return the upper confidence bound of a mean at 1 - `delta`, by bisection of the test."""
     low, high = float(errors.mean()), 1.0
     for _ in range(12):
         middle = (low + high) / 2
-        if middle < 1 and _kept(errors, middle, delta):
+        if middle < 1 and _below(errors, middle, delta):
             high = middle
         else:
             low = middle
@@ -144,7 +144,7 @@ def _most(errors: Values, delta: float) -> float:
 
 
 def _least(bound: float, delta: float) -> int:
-    """Return how many utterances without an error it takes."""
+    """Return how many utterances without an error the test needs to show that the mean is below `bound`."""
     test, count = Betting(bound, 0.0, 1.0), 0
     while test.log_e < math.log(1 / delta):
         test.update(0.0)
@@ -152,8 +152,8 @@ def _least(bound: float, delta: float) -> int:
     return count
 
 
-def _kept(errors: Values, bound: float, delta: float) -> bool:
-    """Whether "the mean error is `bound` or more" is refuted."""
+def _below(errors: Values, bound: float, delta: float) -> bool:
+    """Whether the hypothesis "the mean error is `bound` or more" is rejected at level `delta`."""
     test = Betting(bound, 0.0, 1.0)
     for error in errors.tolist():
         test.update(error)

@@ -1,11 +1,10 @@
-"""E-processes: evidence that may be looked at after every session, and acted on when it says so.
+"""E-processes: sequential tests that may be evaluated after every session.
 
-An e-process against a hypothesis exceeds 1/alpha with probability alpha at most, over all looks together (Ville, 1939),
-so nobody has to choose in advance when to look. Here: for counts, the conditional binomial of Lindon & Malek (NeurIPS
-2022): whatever the rate of events does over the day, each event falls on the candidate with the probability of routing,
-if both arms are alike. For bounded values and pairs: betting (Waudby-Smith & Ramdas, JRSS-B 2024).
-
-Mixtures over the alternative are taken on a grid, which is a prior as good as the density it stands for.
+If a hypothesis is true, an e-process against it ever exceeds 1/alpha with probability at most alpha (Ville, 1939), so
+the time of the decision need not be fixed in advance. Counts are tested by the conditional binomial of Lindon & Malek
+(NeurIPS 2022): if both arms are alike, each event falls on the candidate with the probability of routing, however the
+rate of events changes over the day. Bounded values and pairs are tested by betting (Waudby-Smith & Ramdas, JRSS-B
+2024). Alternatives are mixed over a grid with prior weights.
 """
 
 import math
@@ -18,20 +17,20 @@ import numpy.typing as npt
 Values = npt.NDArray[np.float64]
 
 CONCENTRATION = 40.0
-"""Weight of the prior around equality, in events: K of the Beta mixture."""
+"""Weight of the prior around equality, in events: K of the Beta prior."""
 
 GRID = 96
 MEANS: Values = np.linspace(0.0025, 0.9975, 200)
 
 BETS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
-"""Shares of the largest bet that can lose everything."""
+"""Bets that are mixed, as shares of the largest bet that keeps the wealth positive."""
 
 
 @lru_cache(maxsize=256)
 def _prior(centre: float, low: float, high: float, *, far: bool) -> tuple[Values, Values]:
     """Return (points, log weights) of Beta(K centre, K (1 - centre)) truncated to low..high.
 
-    With `far` half of the weight is spread evenly: what breaks on every session is then seen within a few.
+    With `far`, half of the weight is uniform, so that an arm that fails on every session is detected within a few.
     """
     edges = np.linspace(low, high, GRID + 1)
     points = (edges[1:] + edges[:-1]) / 2
@@ -41,12 +40,12 @@ def _prior(centre: float, low: float, high: float, *, far: bool) -> tuple[Values
 
 
 def share_with_ratio(weight: float, ratio: float) -> float:
-    """Return which share of the events falls on the arm with `weight` of the traffic if its rate is `ratio` times."""
+    """Return the expected share of events on an arm with `weight` of the traffic and `ratio` times the other's rate."""
     return ratio * weight / (ratio * weight + 1 - weight)
 
 
 def log_e_worse(on_candidate: Values, events: Values, weight: float) -> Values:
-    """Return log E against "the candidate's rate is not higher", after `events` of which some were on the candidate."""
+    """Return log E against "the candidate's rate is not higher", given `events`, `on_candidate` of them on it."""
     return _log_e(on_candidate, events, weight, weight, weight, 1.0, far=True)
 
 
@@ -57,7 +56,7 @@ def log_e_not_inferior(on_candidate: Values, events: Values, weight: float, marg
 
 
 def log_e_unequal(on_candidate: Values, events: Values, weight: float) -> Values:
-    """Return log E against "each falls on the candidate with probability `weight`": the sample-ratio guard."""
+    """Return log E against "each event is on the candidate with probability `weight`" (sample-ratio mismatch)."""
     return _log_e(on_candidate, events, weight, weight, 0.0, 1.0, far=True)
 
 
@@ -83,9 +82,9 @@ def _log_e(
 
 @dataclass
 class Betting:
-    """Against "the mean of values in low..high is `limit` or more": every value is bet to be smaller.
+    """E-process against "the mean of values in low..high is `limit` or more"; with `above`, against "or less".
 
-    With `above`, against "`limit` or less". The wealth is that of a mixture of bets.
+    Each value is bet to be below (above) the limit; the evidence is the wealth of a mixture of bets.
     """
 
     limit: float
@@ -97,7 +96,7 @@ class Betting:
     _wealth: Values = field(default_factory=lambda: np.zeros(len(BETS)))
 
     def update(self, value: float) -> None:
-        """Take one value, independent of those before it given the hypothesis."""
+        """Add one value; given the hypothesis, it must be independent of the earlier ones."""
         self.count += 1
         self.total += value
         value = min(self.high, max(self.low, value))
@@ -107,18 +106,18 @@ class Betting:
 
     @property
     def mean(self) -> float | None:
-        """Mean of the values."""
+        """Mean of the values; None without any."""
         return self.total / self.count if self.count else None
 
     @property
     def log_e(self) -> float:
-        """The evidence."""
+        """Logarithm of the evidence; reject at level alpha when it exceeds log(1 / alpha)."""
         return float(np.logaddexp.reduce(self._wealth) - math.log(len(BETS)))
 
 
 @dataclass
 class Bounded:
-    """A confidence sequence for the mean of values in 0..1: at every moment it holds the mean, at 1 - alpha."""
+    """Confidence sequence for the mean of values in 0..1: covers the mean at all times, with chance 1 - alpha."""
 
     alpha: float = 0.05
     count: int = 0
@@ -128,7 +127,7 @@ class Bounded:
     _down: Values = field(default_factory=lambda: np.zeros(len(MEANS)))
 
     def update(self, value: float) -> None:
-        """Take one value. The bet is chosen by those before it (predictable plug-in)."""
+        """Add one value. The bet depends on the earlier values only (predictable plug-in)."""
         mean = (0.5 + self._total) / (1 + self.count)
         variance = self._squares / (1 + self.count)
         size = math.sqrt(2 * math.log(2 / self.alpha) / (variance * (1 + self.count) * math.log(2 + self.count)))
@@ -140,11 +139,11 @@ class Bounded:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The interval."""
+        """The confidence interval now, (low, high)."""
         alive = MEANS[np.maximum(self._up, self._down) + math.log(0.5) < math.log(1 / self.alpha)]
         return (float(alive.min()), float(alive.max())) if len(alive) else (0.0, 1.0)
 
     @property
     def mean(self) -> float | None:
-        """Mean of the values."""
+        """Mean of the values; None without any."""
         return self._total / self.count if self.count else None

@@ -1,8 +1,8 @@
-"""The average run length of a CUSUM, computed instead of simulated.
+"""Average run length of a CUSUM: computed from a linear system, not simulated.
 
-Brook and Evans (1972, doi:10.1093/biomet/59.3.539): a CUSUM whose value is rounded to a grid is a Markov chain; the
-expected number of steps until it crosses the threshold solves a linear system. The steps are those of the reference
-itself, not of a normal distribution: what is watched here is skewed, bounded and full of ties.
+Brook and Evans (1972, doi:10.1093/biomet/59.3.539): a CUSUM whose value is rounded to a grid is a Markov chain. The
+expected number of steps until it crosses the threshold solves a linear system. The distribution of steps is that of the
+reference data and not a normal one, because the metrics here are skewed, bounded and have many ties.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ LONGEST = 1e9
 def average_run_length(
     steps: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], threshold: float, states: int = STATES
 ) -> float:
-    """Return the average run length of S = max(0, S + step) until it reaches `threshold`, from 0.
+    """Return the expected number of steps until S = max(0, S + step), started at 0, reaches `threshold`.
 
     Args:
-        steps: (n,) values that the increment takes.
+        steps: (n,) values of the increment.
         weights: (n,) their probabilities.
-        threshold: where it alarms; larger than 0.
-        states: of the grid.
+        threshold: larger than 0.
+        states: number of grid points.
     """
     width = threshold / (states - 0.5)  # state i stands for (i - 1/2 .. i + 1/2) widths; state 0 for everything below
     centres = np.arange(states) * width
@@ -41,7 +41,7 @@ def average_run_length(
 
 
 def threshold_for(run_length: float, length_at: Callable[[float], float], least: float, most: float) -> float:
-    """Return the threshold at which `length_at` is `run_length`, by bisection; `most` if it is never reached."""
+    """Return the threshold in `least`..`most` at which `length_at` is `run_length`, by bisection; else `most`."""
     low, high = least, most
     if length_at(high) < run_length:
         return high

@@ -1,8 +1,8 @@
-"""Exact Shapley values of a change, from all cells of a swap replay, with bootstrap intervals.
+"""Exact Shapley values of a change of a metric, with bootstrap intervals.
 
-Players are stages; a cell says what the metric was of each unit with some players as they are now and the others as
-they were. The value of a player is its mean contribution over all orders in which players could be swapped (Shapley,
-"A value for n-person games", 1953); with three players that is eight cells, so nothing is approximated.
+Players are stages. A cell has the metric of each unit with some players in their new version and the others in their
+old one. The value of a player is its mean contribution over all orders in which the players could be exchanged
+(Shapley, "A value for n-person games", 1953). Three players make eight cells, so that all are computed exactly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A player's part in the change of the metric, with a 95 % bootstrap interval over units."""
+    """A player's share of the change of the metric, with its 95 % bootstrap interval over units."""
 
     player: str
     value: float
@@ -28,21 +28,21 @@ class Share:
 
 
 def cells(players: Sequence[str]) -> list[frozenset[str]]:
-    """Return every set of players that may be "now"; the others are "then"."""
+    """Return all subsets of the players; a cell's members are in their new version."""
     return [frozenset(some) for size in range(len(players) + 1) for some in combinations(players, size)]
 
 
 def shapley(
     players: Sequence[str], found: Mapping[frozenset[str], Values], seed: int = 0, resamples: int = RESAMPLES
 ) -> list[Share]:
-    """Return each player's share; they add up to the whole change.
+    """Return each player's share; the shares add up to the total change.
 
     Args:
-        players: their names.
-        found: for each of `cells(players)` the (units,) values of the metric. Cells of the same length are resampled
-            together, because their units are the same.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        players: names of the players.
+        found: for each of `cells(players)` the (units,) values of the metric. Cells of equal length are resampled
+            together, because they have the same units.
+        seed: of the bootstrap's random numbers.
+        resamples: number of bootstrap samples.
 
     Raises:
         KeyError: a cell is missing.
@@ -52,14 +52,14 @@ def shapley(
     lengths = {len(found[cell]) for cell in cells(players)}
     if 0 in lengths:
         raise ValueError("a cell has no units")
-    whole = _values(players, {cell: float(found[cell].mean()) for cell in cells(players)})
+    total = _values(players, {cell: float(found[cell].mean()) for cell in cells(players)})
     picks = {length: random.integers(0, length, (resamples, length)) for length in lengths}
     means = {cell: found[cell][picks[len(found[cell])]].mean(axis=1) for cell in cells(players)}
     drawn = [_values(players, {cell: float(means[cell][number]) for cell in means}) for number in range(resamples)]
     return [
         Share(
             player,
-            whole[player],
+            total[player],
             *(float(edge) for edge in np.quantile([one[player] for one in drawn], [0.025, 0.975])),
         )
         for player in players

@@ -1,7 +1,7 @@
-"""What is kept of many values: how many, their sum, and a sketch of their distribution that can be merged.
+"""Mergeable summaries of many values: count, sums and a quantile sketch.
 
-The sketch is KLL (Karnin, Lang, Liberty 2016, https://arxiv.org/abs/1603.05346) from Apache DataSketches: a rank is
-wrong by about 1 % at most, whatever the distribution, in about 2 kB.
+The sketch is KLL (Karnin, Lang, Liberty 2016, https://arxiv.org/abs/1603.05346) from Apache DataSketches. Its rank
+error is about 1 % for any distribution, in about 2 kB.
 """
 
 import math
@@ -17,7 +17,7 @@ _HEAD = struct.Struct("<qddI")  # count, sum, sum of squares, bytes of the sketc
 
 
 class Distribution:
-    """Of real values; NaN and infinities are not values and must not come here."""
+    """Summary of finite real values; NaN and infinities must be removed before."""
 
     __slots__ = ("_sketch", "count", "squares", "total")
 
@@ -29,7 +29,7 @@ class Distribution:
 
     @classmethod
     def of(cls, values: Sequence[float] | npt.NDArray[np.float64], *, shape_only: bool = False) -> "Distribution":
-        """Return the distribution of `values`; `shape_only` keeps count and sums alone, which is all a share needs."""
+        """Return the summary of (n,) values; with `shape_only` count and sums only, without a sketch."""
         found = cls()
         array = np.asarray(values, np.float64)
         found.count = len(array)
@@ -45,7 +45,7 @@ class Distribution:
         self.total += amount
 
     def merge(self, other: "Distribution") -> None:
-        """Take in another one."""
+        """Add another summary to this one."""
         self.count += other.count
         self.total += other.total
         self.squares += other.squares
@@ -56,12 +56,12 @@ class Distribution:
 
     @property
     def mean(self) -> float | None:
-        """The mean; None of nothing."""
+        """The mean; None without values."""
         return self.total / self.count if self.count else None
 
     @property
     def deviation(self) -> float:
-        """The standard deviation; 0 of nothing."""
+        """The standard deviation; 0 with fewer than two values."""
         if self.count < 2:
             return 0.0
         mean = self.total / self.count
@@ -69,17 +69,17 @@ class Distribution:
 
     @property
     def sketched(self) -> bool:
-        """Whether it can say quantiles."""
+        """Whether quantiles are available."""
         return self._sketch is not None and not self._sketch.is_empty()
 
     def quantile(self, share: float) -> float | None:
-        """Return a quantile; None of nothing."""
+        """Return the quantile at `share` (0..1); None without a sketch."""
         if self._sketch is None or self._sketch.is_empty():
             return None
         return float(self._sketch.get_quantile(share))
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:
-        """Return several quantiles at once; nothing of nothing."""
+        """Return several quantiles at once; an empty list without a sketch."""
         if self._sketch is None or self._sketch.is_empty():
             return []
         return [float(value) for value in self._sketch.get_quantiles(list(shares))]
@@ -91,13 +91,13 @@ class Distribution:
         return [float(share) for share in self._sketch.get_pmf(list(edges))]
 
     def dump(self) -> bytes:
-        """Return it as bytes."""
+        """Return the summary as bytes, for `load`."""
         sketch = self._sketch.serialize() if self._sketch is not None else b""
         return _HEAD.pack(self.count, self.total, self.squares, len(sketch)) + sketch
 
     @classmethod
     def load(cls, data: memoryview) -> tuple["Distribution", memoryview]:
-        """Return a distribution from the beginning of `data`, and the rest."""
+        """Return the summary at the beginning of `data`, and the remaining bytes."""
         found = cls()
         found.count, found.total, found.squares, length = _HEAD.unpack_from(data)
         end = _HEAD.size + length

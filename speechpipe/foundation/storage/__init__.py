@@ -1,1 +1,1 @@
-"""The store: records and their writer, the database, its schema and migrations, leases."""
+"""Storage: records and their writer, the database, its schema and migrations, leases."""

@@ -1,4 +1,4 @@
-"""The database under the store: opened, brought up to date, refused when it is newer than this program."""
+"""The database of the store: connections, migrations, and error messages without host names or paths."""
 
 import logging
 import os
@@ -23,10 +23,10 @@ from speechpipe.foundation.state_files import create_file, make_folder
 
 HERE = Path(__file__).resolve().parent
 FIRST = "0001"
-"""What the first release wrote, before Alembic kept the version."""
+"""Schema version of the first release, which did not store a version yet."""
 
 BUSY_MS, MIGRATING_MS = 5_000, 60_000
-MIGRATION_LOCK = 7_217_003  # any number: nothing else of ours takes advisory locks
+MIGRATION_LOCK = 7_217_003  # arbitrary: no other part of this program takes advisory locks
 LIBPQ: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -35,7 +35,7 @@ LIBPQ: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 MISSING = "the database lacks a table"
-TOLD = {
+REASONS = {
     "locked": "the database is locked",
     "disk is full": "the disk is full",
     "no space left": "the disk is full",
@@ -53,7 +53,7 @@ TOLD = {
     "shutting down": "the database is shutting down",
     "starting up": "the database is starting",
 }
-"""Parts of the messages of drivers, and what they mean."""
+"""Parts of driver messages, and the reason to report instead."""
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +63,15 @@ class StoreTooNew(Exception):
 
 
 STORE_ERRORS = (SQLAlchemyError, OSError, StoreTooNew)
-"""What a store that is down, slow, full or strange raises."""
+"""Raised by a store that is unreachable, too slow, full, damaged or of a newer version."""
 
 
-def told(error: Exception) -> str:
-    """Return why a store fails, for people and clients: without the driver's text, which names hosts and paths."""
+def failure_reason(error: Exception) -> str:
+    """Return why the store failed, without the driver's own text, which can contain host names and paths."""
     if isinstance(error, StoreTooNew):
         return str(error)
     text = str(error).lower()
-    known = next((said for part, said in TOLD.items() if part in text), "")
+    known = next((reason for part, reason in REASONS.items() if part in text), "")
     if known:
         return known
     if isinstance(error, OSError) and error.errno:
@@ -81,25 +81,25 @@ def told(error: Exception) -> str:
 
 @contextmanager
 def translating_store_errors() -> Iterator[None]:
-    """Translate what a store raises inside into errors of this program; the driver's text stays in the cause.
+    """Translate errors of the store that are raised in the block; the original stays as `__cause__`.
 
     Raises:
         StoreUnavailable: the store failed.
-        InvalidParameter: it does not take a value, such as a text with a NUL character.
+        InvalidParameter: the store rejected a value, for example a text with a NUL character.
     """
     try:
         yield
     except (DataError, UnicodeEncodeError) as error:
         raise InvalidParameter("a value holds characters that cannot be stored, or is too long") from error
     except STORE_ERRORS as error:
-        raise StoreUnavailable(f"the store cannot be used: {told(error)}") from error
+        raise StoreUnavailable(f"the store cannot be used: {failure_reason(error)}") from error
 
 
 class Database:
-    """The engine of one store, opened at first use. Thread-safe.
+    """The SQLAlchemy engine of one store, opened at first use. Thread-safe.
 
-    A SQLite file that is deleted or replaced while it is open would go on to be written without anybody ever reading
-    it: `engine` notices, calls `on_replaced`, and opens what is at the path now, or creates it.
+    If a SQLite file is deleted or replaced while it is open, further writes would go to a file that no reader can open.
+    `engine` detects this, calls `on_replaced`, and opens (or creates) the file that is at the path now.
     """
 
     def __init__(self, url: str, on_replaced: Callable[[], None] = lambda: None) -> None:
@@ -113,10 +113,10 @@ class Database:
 
     @property
     def engine(self) -> Engine:
-        """The database, opened and brought up to date if it is not.
+        """The engine; the first use opens the database and migrates it.
 
         Raises:
-            StoreTooNew, SQLAlchemyError, OSError: it cannot be.
+            StoreTooNew, SQLAlchemyError, OSError: it cannot be opened or migrated.
         """
         with self._lock:
             if self._engine is not None and self._moved():
@@ -131,12 +131,12 @@ class Database:
             return self._engine
 
     def is_current(self, engine: Engine) -> bool:
-        """Whether what `engine` wrote is in the file that the next call of `engine` would read."""
+        """Whether `engine` still writes to the file at the store's path."""
         with self._lock:
             return engine is self._engine and not self._moved()
 
     def close(self) -> None:
-        """Close the connections; the next use opens them again."""
+        """Close all connections; the next use opens the database again."""
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose()
@@ -151,7 +151,7 @@ class Database:
         return False
 
     def _forget_log(self) -> None:
-        """Delete the write-ahead log of the file that is gone: SQLite would apply it to the one in its place."""
+        """Delete the write-ahead log of a replaced file, which SQLite would apply to the new file."""
         if self._log is not None and _identity(self._beside("-wal")) == self._log:
             for suffix in ("-wal", "-shm"):
                 self._beside(suffix).unlink(missing_ok=True)
@@ -170,7 +170,7 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """Return the file of a SQLite URL; None of a database in memory, or of another kind."""
+    """Return the file of a SQLite URL; None if it is in memory or another kind of database."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
@@ -178,11 +178,11 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def connect(url: str) -> Engine:
-    """Open a database and bring its tables up to date. Several processes may do so at once.
+    """Open a database and migrate its tables. Safe if several processes do so at once.
 
     Raises:
-        StoreTooNew: a newer speechpipe has been here.
-        SQLAlchemyError, OSError: it cannot be reached.
+        StoreTooNew: the tables were written by a newer speechpipe.
+        SQLAlchemyError, OSError: the database cannot be opened or migrated.
     """
     engine = open_engine(url)
     try:
@@ -194,8 +194,8 @@ def connect(url: str) -> Engine:
 
 
 def open_engine(url: str) -> Engine:
-    """Return an engine; for SQLite files make the directory and switch to write-ahead logging."""
-    # orjson writes NaN as null: JSON has no NaN, and a measure that is not a number is not known.
+    """Return an engine, without migrations. For a SQLite file, create its folder and use write-ahead logging."""
+    # orjson writes NaN as null: JSON has no NaN, and such a measure is unknown.
     options: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode(),
         "json_deserializer": orjson.loads,
@@ -218,7 +218,7 @@ def open_engine(url: str) -> Engine:
 
 
 def _write_ahead(connection: Any) -> None:
-    """Switch to write-ahead logging. SQLite does not wait for another process that is just doing the same."""
+    """Switch to write-ahead logging; try again while another process is switching, for which SQLite does not wait."""
     until = time.monotonic() + BUSY_MS / 1000
     while True:
         try:
@@ -231,7 +231,7 @@ def _write_ahead(connection: Any) -> None:
 
 
 def _open_server(url: str, options: dict[str, Any]) -> Engine:
-    """Return an engine whose calls end though the server, or the network, does not answer."""
+    """Return an engine whose calls end with an error if the server or the network does not answer."""
     parsed = make_url(url)
     given = LIBPQ if parsed.get_driver_name() in ("psycopg", "psycopg2") else {}
     arguments = {name: value for name, value in given.items() if name not in parsed.query}
@@ -240,7 +240,7 @@ def _open_server(url: str, options: dict[str, Any]) -> Engine:
 
         @event.listens_for(engine, "connect")
         def _limits(connection: Any, _: object) -> None:
-            with connection.cursor() as cursor:  # a server that was stopped in mid-transaction holds up nobody for ever
+            with connection.cursor() as cursor:  # a process stopped within a transaction must not block others for ever
                 cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
                 cursor.execute("SET lock_timeout = '15s'")
             connection.commit()
@@ -249,7 +249,7 @@ def _open_server(url: str, options: dict[str, Any]) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables up to date, one process at a time; the others wait and find it done.
+    """Migrate the tables to this program's version. One process migrates, concurrent ones wait for it.
 
     Raises:
         StoreTooNew: the store has a version that this program does not know.
@@ -262,13 +262,13 @@ def migrate(engine: Engine) -> None:
             return
     with engine.begin() as connection:
         _migrate(connection, config, scripts)
-    engine.dispose()  # this connection would wait for locks for longer than others
+    engine.dispose()  # drop the connection of the migration, which has a longer lock timeout
 
 
 def _migrate(connection: Connection, config: Config, scripts: ScriptDirectory) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA busy_timeout={MIGRATING_MS}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver begins none before CREATE TABLE
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver does not begin a transaction before CREATE TABLE
     elif connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
@@ -276,8 +276,8 @@ def _migrate(connection: Connection, config: Config, scripts: ScriptDirectory) -
     known = {script.revision for script in scripts.walk_revisions()}
     if found is not None and found not in known:
         raise StoreTooNew(
-            f"the store has version {found}, this speechpipe knows {scripts.get_current_head()} at most: "
-            "update speechpipe, or give it another store"
+            f"the store has schema version {found}, this speechpipe supports at most {scripts.get_current_head()}: "
+            "update speechpipe, or configure another store"
         )
     if found == scripts.get_current_head():
         return
@@ -288,5 +288,5 @@ def _migrate(connection: Connection, config: Config, scripts: ScriptDirectory) -
 
 
 def version(connection: Connection) -> str | None:
-    """Return which version of the tables a database has; None if no migration was ever run."""
+    """Return the schema version of a database; None if it was never migrated."""
     return MigrationContext.configure(connection).get_current_revision()

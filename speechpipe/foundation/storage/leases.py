@@ -1,6 +1,6 @@
-"""Leases: what one process does for all that share a store, until it stops or dies.
+"""Leases: one of the processes that share a store does a task for all of them, until it stops or dies.
 
-They save work, they do not protect data: whatever is done under a lease is also safe if two processes do it.
+A lease avoids duplicate work. It does not protect data: what is done under a lease must be safe if two processes do it.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from speechpipe.foundation.storage.schema import leases
 
 
 class Lease:
-    """Of one name, for `seconds` at a time; `owner` names the process.
+    """A named lease that lasts `seconds` after each `hold`; `owner` identifies this process.
 
-    Thread-safe as the database is; every method raises if that fails.
+    Thread-safe. Every method raises what the database raises.
     """
 
     def __init__(self, engine: Callable[[], Engine], name: str, seconds: float, owner: str) -> None:
@@ -24,9 +24,9 @@ class Lease:
         self._owner = owner
 
     def hold(self, now: float) -> bool:
-        """Take the lease, or keep it for longer; False if another process has it.
+        """Take or extend the lease at Unix time `now`; return False if another process has it.
 
-        A lease that ends much later than any can was written by a clock that was wrong, and counts as over.
+        A lease that ends later than is possible was written with a wrong clock, and counts as expired.
         """
         mine = leases.c.name == self._name
         over = or_(leases.c.until < now, leases.c.until > now + 3 * self._seconds, leases.c.owner == self._owner)
@@ -43,6 +43,6 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Give it back, if it is held."""
+        """Release the lease if this process holds it."""
         with self._engine().begin() as connection:
             connection.execute(delete(leases).where(leases.c.name == self._name, leases.c.owner == self._owner))

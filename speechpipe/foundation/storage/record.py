@@ -1,4 +1,4 @@
-"""The one kind of fact that everything is watched by: a flat, frozen record."""
+"""The record: a flat, frozen fact about a session, which all monitoring is computed from."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ Measure = float | int | str | None
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One fact about one session, or about one unit of work inside it.
+    """One fact about one session, or about one utterance in it. Records are appended and never changed.
 
-    `measures` are named `stage.metric_unit`, e.g. `vad.speech_s`. `outcome` is `ok` or the cause of what is
-    missing. Append-only: a record is never changed.
+    `measures` are named `stage.metric_unit`, e.g. `vad.speech_s`. `outcome` is `ok`, or the cause why a text is
+    missing.
     """
 
     kind: str  # "session" | "unit"
@@ -35,7 +35,7 @@ class Record:
     measures: Mapping[str, Measure] = field(default_factory=dict)
 
     def number(self, name: str, default: float = 0.0) -> float:
-        """Return a measure as a number; `default` where it is none."""
+        """Return a measure as a number; `default` if it is missing or not a number."""
         value = self.measures.get(name)
         return float(value) if isinstance(value, int | float) else default
 

@@ -1,4 +1,4 @@
-"""The tables of the store. Changes go through `migrations/`; a test holds the two together."""
+"""The tables of the store. Each change needs a migration; a test compares the two."""
 
 from sqlalchemy import (
     JSON,
@@ -17,7 +17,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-Sequence = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself there
+Sequence = BigInteger().with_variant(Integer, "sqlite")  # in SQLite only INTEGER PRIMARY KEY increments by itself
 
 records = Table(
     "records",
@@ -38,7 +38,7 @@ records = Table(
     Column("measures", JSON, nullable=False),
     Index("records_by_time", "kind", "at"),
     Index("records_by_session", "session_id"),
-    sqlite_autoincrement=True,  # a number is never used again, even after everything has expired
+    sqlite_autoincrement=True,  # numbers are never reused, even after all records have expired
 )
 
 windows = Table(
@@ -63,7 +63,7 @@ cursors = Table(
     "cursors",
     metadata,
     Column("name", String(32), primary_key=True),
-    Column("seq", BigInteger, nullable=False),  # records up to here are taken into account
+    Column("seq", BigInteger, nullable=False),  # the last record that was processed
     Column("state", LargeBinary, nullable=False),
 )
 
@@ -90,7 +90,7 @@ alarms = Table(
     "alarms",
     metadata,
     Column("id", String(80), primary_key=True),
-    Column("fingerprint", String(400), nullable=False),  # what it is about: one open alarm each
+    Column("fingerprint", String(400), nullable=False),  # identifies the condition; one open alarm for each
     Column("rule", String(80), nullable=False),
     Column("metric", String(80), nullable=False),
     Column("stage", String(32), nullable=False),
@@ -106,7 +106,7 @@ alarms = Table(
     Column("acknowledged_at", Float),
     Column("acknowledged_by", String(128)),
     Column("blame", Text, nullable=False, server_default=""),
-    Column("gone_at", Float),  # when the condition was first seen to be over; null while it lasts
+    Column("gone_at", Float),  # when the condition was first seen to have ended; null while it lasts
     Index("alarms_by_state", "state"),
     Index(
         "alarms_open",
@@ -117,7 +117,7 @@ alarms = Table(
     ),
 )
 
-alarm_notices = Table(  # the outbox: written with the alarm in one transaction, told from here
+alarm_notices = Table(  # the outbox: written in one transaction with the alarm, delivered from here
     "alarm_notices",
     metadata,
     Column("id", Sequence, primary_key=True, autoincrement=True),
@@ -126,9 +126,9 @@ alarm_notices = Table(  # the outbox: written with the alarm in one transaction,
     Column("sink", String(32), nullable=False),
     Column("state", String(16), nullable=False),  # due | told | lost
     Column("created_at", Float, nullable=False),
-    Column("due_at", Float, nullable=False),  # not told earlier
+    Column("due_at", Float, nullable=False),  # not delivered earlier
     Column("tries", Integer, nullable=False),
-    Column("claimed_by", String(64), nullable=False),  # which process is telling it now
+    Column("claimed_by", String(64), nullable=False),  # the process that is delivering it now
     Column("claimed_until", Float, nullable=False),
     Column("told_at", Float),
     Column("failure", Text, nullable=False),  # of the last try
@@ -136,7 +136,7 @@ alarm_notices = Table(  # the outbox: written with the alarm in one transaction,
     Index("alarm_notices_due", "state", "sink", "due_at"),
 )
 
-leases = Table(  # what one server process does for all on this store
+leases = Table(  # tasks that one server process does for all that share this store
     "leases",
     metadata,
     Column("name", String(32), primary_key=True),
@@ -144,7 +144,7 @@ leases = Table(  # what one server process does for all on this store
     Column("until", Float, nullable=False),
 )
 
-watched_tenants = Table(  # enterprises that are watched each for itself
+watched_tenants = Table(  # enterprise tenants, each of which is watched separately
     "watched_tenants", metadata, Column("tenant", String(128), primary_key=True), Column("since", Float, nullable=False)
 )
 
@@ -152,13 +152,13 @@ changes = Table(
     "announced_changes",
     metadata,
     Column("id", Sequence, primary_key=True, autoincrement=True),
-    Column("tenant", String(128), nullable=False),  # empty: everybody
+    Column("tenant", String(128), nullable=False),  # empty: all tenants
     Column("since", Float, nullable=False),
     Column("until", Float, nullable=False),
     Column("note", Text, nullable=False),
 )
 
-pinned_cases = Table(  # what blame compares with: records of the reference outlive it here
+pinned_cases = Table(  # cases of a reference for blame; they are kept after their records have expired
     "pinned_cases",
     metadata,
     Column("reference_id", BigInteger, primary_key=True, autoincrement=False),
@@ -180,7 +180,7 @@ verdicts = Table(
     Index("verdicts_by_time", "at"),
 )
 
-routes = Table(  # who answers; a change is written only onto the revision that it was made from
+routes = Table(  # routing state, written by compare-and-swap on `revision`
     "routes",
     metadata,
     Column("name", String(64), primary_key=True),
@@ -189,7 +189,7 @@ routes = Table(  # who answers; a change is written only onto the revision that 
     Column("changed_at", Float, nullable=False),
 )
 
-rollout_history = Table(  # only ever added to
+rollout_history = Table(  # append-only
     "rollout_history",
     metadata,
     Column("id", Sequence, primary_key=True, autoincrement=True),
@@ -204,16 +204,16 @@ rollout_history = Table(  # only ever added to
     Column("evidence", JSON, nullable=False),
 )
 
-automation = Table(  # how much the machine may do alone, by tenant; written only onto the revision it was made from
+automation = Table(  # degree of automation by tenant, written by compare-and-swap on `revision`
     "automation",
     metadata,
-    Column("scope", String(128), primary_key=True),  # a tenant; `default`: everybody else
+    Column("scope", String(128), primary_key=True),  # a tenant; `default`: all others
     Column("revision", Integer, nullable=False),
     Column("document", JSON, nullable=False),
     Column("changed_at", Float, nullable=False),
 )
 
-automation_history = Table(  # only ever added to
+automation_history = Table(  # append-only
     "automation_history",
     metadata,
     Column("id", Sequence, primary_key=True, autoincrement=True),
@@ -228,7 +228,7 @@ automation_history = Table(  # only ever added to
     Column("document", JSON, nullable=False),
 )
 
-review_jobs = Table(  # what a client waits for: one upload
+review_jobs = Table(  # uploads whose clients wait for a reviewed answer
     "review_jobs",
     metadata,
     Column("id", String(64), primary_key=True),
@@ -237,19 +237,19 @@ review_jobs = Table(  # what a client waits for: one upload
     Column("state", String(16), nullable=False),  # waiting | done | failed
     Column("cause", String(64), nullable=False),
     Column("finished_at", Float),
-    Column("document", JSON, nullable=False),  # how it is to be answered
+    Column("document", JSON, nullable=False),  # format and fields of the answer
     Column("callback", Text, nullable=False),
     Column("callback_state", String(16), nullable=False),  # none | due | sent | failed
     Column("callback_tries", Integer, nullable=False),
-    Column("callback_at", Float, nullable=False),  # when it is tried next
+    Column("callback_at", Float, nullable=False),  # time of the next attempt
     Index("review_jobs_due", "callback_state", "callback_at"),
 )
 
-review_tasks = Table(  # what a person looks at: one session
+review_tasks = Table(  # one session for a reviewer
     "review_tasks",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("job", String(64), nullable=False),  # empty: nobody waits
+    Column("job", String(64), nullable=False),  # empty: no client waits for it
     Column("tenant", String(128), nullable=False),
     Column("channel", String(16), nullable=False),
     Column("bundle", String(97), nullable=False),
@@ -280,18 +280,18 @@ retrainings = Table(
     metadata,
     Column("id", Sequence, primary_key=True, autoincrement=True),
     Column("kind", String(16), nullable=False),  # lm | ctc | vad
-    Column("bundle", String(97), nullable=False),  # name@version that it begins with
+    Column("bundle", String(97), nullable=False),  # name@version that is retrained
     Column("state", String(16), nullable=False),  # waiting | running | done | failed | stopped
     Column("revision", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
     Column("owner", String(128), nullable=False),
-    Column("beat_at", Float, nullable=False),  # when its owner last said that it is at work
+    Column("beat_at", Float, nullable=False),  # last heartbeat of its owner
     Column("request", JSON, nullable=False),
     Column("outcome", JSON, nullable=False),
     Column("history", JSON, nullable=False),
     Index("retrainings_by_state", "state"),
-    Index(  # one of a kind and bundle at a time
+    Index(  # one open retraining for each bundle and kind
         "retrainings_open",
         "bundle",
         "kind",
@@ -299,7 +299,7 @@ retrainings = Table(
         sqlite_where=text("state IN ('waiting', 'running')"),
         postgresql_where=text("state IN ('waiting', 'running')"),
     ),
-    sqlite_autoincrement=True,  # folders are named by it
+    sqlite_autoincrement=True,  # ids must not be reused: folders are named by them
 )
 
 about = Table("about", metadata, Column("key", String(32), primary_key=True), Column("value", String(64)))

@@ -1,7 +1,8 @@
-"""Where records go: SQLAlchemy Core, SQLite in WAL mode by default, any other database by URL.
+"""The store of records: a bounded queue, a writer thread that inserts batches, and queries.
 
-One writer thread, batches, a bounded queue. A store that is slow or gone never slows or breaks the cascade: the writer
-keeps its batch and tries again, the queue fills, and what finds no room is counted in `lost`, by cause.
+SQLAlchemy Core; SQLite in WAL mode by default, other databases by URL. A slow or unreachable store does not affect the
+cascade: the writer keeps its batch and tries again, the queue fills up, and records that find no room are counted in
+`lost`.
 """
 
 import logging
@@ -18,7 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from speechpipe.errors import StoreUnavailable
 from speechpipe.foundation.background import BackgroundTask
-from speechpipe.foundation.storage.database import MISSING, STORE_ERRORS, Database, told
+from speechpipe.foundation.storage.database import MISSING, STORE_ERRORS, Database, failure_reason
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import about, records
 
@@ -31,12 +32,12 @@ WAIT_S = 0.2
 SETTLE_LOOK_S = 0.02
 BACK_OFF_S = (0.2, 0.5, 1.0, 2.0)
 IDS = 400
-"""Ids asked for in one query: databases limit the variables of a statement."""
+"""Ids in one query; databases limit the number of variables in a statement."""
 
 EXPIRED_AT_ONCE = 5_000
 LOGGED_EVERY = 1_000
 ORDER = "record_order"
-"""Row of `about` that writers lock, so that numbers are given in the order in which they become visible."""
+"""Row of `about` that writers lock, so that records become visible in the order of their numbers."""
 
 UNENCODABLE = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 
@@ -44,41 +45,44 @@ log = logging.getLogger(__name__)
 
 
 class _Item:
-    """A record on its way, and who waits for it."""
+    """A queued record; `done` is set when it was written or lost."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
         self.row: dict[str, Any] = {}
         self.done = threading.Event()
         self.written = False
-        self.withdrawn = False  # who waited for it was told that it was not stored
+        self.withdrawn = False  # `write` has returned False for it: it must not be stored later
 
 
 class Store:
-    """Append records from any thread; read them back with `read`.
+    """Takes records from any thread, writes them on its own thread, and reads them back. Thread-safe.
 
-    `lost` counts records by cause: `queue_full`; `unencodable` (not text or numbers); `refused` (by the database, such
-    as an id that is there already); `store_error` (the server stopped while the store was away); `store_replaced`
-    (written to a file that was deleted or replaced under the server; at least 1 each time).
+    `lost` counts lost records by cause:
+        queue_full: the queue had no room.
+        unencodable: a value was neither text nor a number.
+        refused: the database rejected the record, for example because its id exists already.
+        store_error: the server stopped while the store could not be written.
+        store_replaced: the SQLite file was deleted or replaced while open; at least 1 each time.
     """
 
     def __init__(self, url: str, queue_size: int = 10_000) -> None:
         self.url = url
         self.lost: Counter[str] = Counter()
         self.written = 0
-        self.cpu_s = 0.0  # of the writer
+        self.cpu_s = 0.0  # of the writer's thread
         self.task = BackgroundTask("store-writer", self._write, back_off_s=BACK_OFF_S)
         self._failure = ""
         self._queue: queue.Queue[_Item] = queue.Queue(queue_size)
-        self._held: list[_Item] = []  # the batch in work
-        self._unknown = False  # a commit may have worked although it failed
-        self._settled = 0  # records that were written, lost or withdrawn
-        self._in_file = 0  # records that this process wrote to the present file
+        self._held: list[_Item] = []  # the batch in progress
+        self._unknown = False  # a commit that raised may have succeeded
+        self._settled = 0  # records written, lost or withdrawn
+        self._in_file = 0  # records that this process wrote to the current file
         self._database = Database(url, self._replaced)
         self._opened = False
 
     def open(self) -> None:
-        """Start the writer. A database that cannot be reached is tried again with every batch."""
+        """Start the writer. An unreachable database does not raise here; each batch tries it again."""
         self._opened = True
         self.task.start()
 
@@ -90,10 +94,10 @@ class Store:
             self.lost["queue_full"] += 1
 
     def write(self, record: Record, wait_s: float) -> bool:
-        """Queue a record and wait until it is in the database.
+        """Queue a record and wait up to `wait_s` seconds until it is in the database.
 
-        Returns False if it is refused or takes longer; it is then not stored later, unless the database is busy with
-        it at that moment.
+        Returns False if it was lost or took longer. It is then not stored later, unless the database was writing it at
+        that moment.
         """
         item = _Item(record)
         try:
@@ -106,14 +110,14 @@ class Store:
         return item.written
 
     def flush(self, wait_s: float | None = None) -> bool:
-        """Wait until everything queued so far was written or counted lost; False if that takes longer."""
+        """Wait until the queue is empty, all records written or lost; False after `wait_s` seconds."""
         with self._queue.all_tasks_done:
             return self._queue.all_tasks_done.wait_for(lambda: not self._queue.unfinished_tasks, wait_s)
 
     def settle(self, wait_s: float) -> bool:
-        """Wait until the records queued before this call were written or counted lost; False if that takes longer.
+        """Wait until the records queued before this call are written or lost; False after `wait_s` seconds.
 
-        Records that come meanwhile are not waited for: under steady traffic the queue is never empty.
+        Later records are not waited for, because under steady traffic the queue is never empty.
         """
         goal = self._settled + self._queue.unfinished_tasks
         limit = time.monotonic() + wait_s
@@ -124,7 +128,7 @@ class Store:
         return True
 
     def close(self) -> None:
-        """Write what is queued and stop; what cannot be written now is lost, and counted."""
+        """Write the queued records and stop the writer; records that cannot be written now are counted as lost."""
         ended = self.task.close()
         if self._opened and ended:
             self._drain()
@@ -137,17 +141,17 @@ class Store:
         except (*STORE_ERRORS, StoreUnavailable) as error:
             left = [*self._held, *self._queued_items()]
             self.lost["store_error"] += len(left)
-            log.error("%d records are lost, the store fails while the server stops: %s", len(left), error)
+            log.error("%d records are lost: the store failed while the server was stopping: %s", len(left), error)
             self._finished(left, written=False)
 
     @property
     def queued(self) -> int:
-        """Records waiting."""
+        """Records that are not written yet."""
         return self._queue.qsize() + len(self._held)
 
     @property
     def failure(self) -> str:
-        """Why the last batch could not be written; empty if it was."""
+        """Why the last batch could not be written; empty if it was written."""
         status = self.task.status
         return self._failure or (status.last_failure.partition(":")[0] if status.failing else "")
 
@@ -160,15 +164,15 @@ class Store:
             self._work_off()
         except STORE_ERRORS as error:
             self._unknown = True
-            self._failure = told(error)
-            if self._failure == MISSING:  # the database was made anew under the server: open it as at the start
+            self._failure = failure_reason(error)
+            if self._failure == MISSING:  # the database was recreated while open: connect and migrate again
                 self._database.close()
-            raise StoreUnavailable(f"records wait for the store: {self._failure}") from error
+            raise StoreUnavailable(f"records cannot be written and wait: {self._failure}") from error
         finally:
             self.cpu_s = time.thread_time()
 
     def _batch(self) -> list[_Item]:
-        """Wait a moment for records; return those that are there."""
+        """Wait up to `WAIT_S` for a record; return up to `BATCH` that are queued."""
         try:
             first = self._queue.get(timeout=0 if self.task.closing else WAIT_S)
         except (queue.Empty, ValueError):
@@ -185,7 +189,7 @@ class Store:
         return found
 
     def _work_off(self) -> None:
-        """Write the batch; a record that cannot be encoded or is refused is dropped alone."""
+        """Write the batch. A record that cannot be encoded or is refused is dropped; the others are written."""
         for item in list(self._held):
             if item.withdrawn:
                 self._finished([item], written=False)
@@ -211,16 +215,16 @@ class Store:
         self._failure = ""
 
     def _insert(self, part: Sequence[_Item]) -> None:
-        """Write records in one transaction; those that an earlier, uncertain commit has written are left alone.
+        """Insert records in one transaction, without those that an earlier commit of unknown result has written.
 
         Raises:
-            _Refused: the database does not take one of them.
-            SQLAlchemyError, OSError, StoreTooNew: it fails; it is not known whether they were written.
+            _Refused: the database rejected one of them.
+            SQLAlchemyError, OSError, StoreTooNew: the store failed; the records may or may not be written.
         """
         engine = self._database.engine
         try:
             with engine.begin() as connection:
-                if connection.dialect.name != "sqlite":  # which has one writer at a time in any case
+                if connection.dialect.name != "sqlite":  # SQLite allows one writer at a time anyway
                     connection.execute(select(about.c.key).where(about.c.key == ORDER).with_for_update())
                 known = _existing(connection, [item.row["id"] for item in part]) if self._unknown else set()
                 if rows := [item.row for item in part if item.row["id"] not in known]:
@@ -232,7 +236,7 @@ class Store:
                 raise
             raise _Refused(error) from error
         if not self._database.is_current(engine):
-            raise OSError("the file was deleted or replaced meanwhile")
+            raise OSError("the database file was deleted or replaced during the write")
         self._in_file += len(part)
 
     def _drop(self, item: _Item, cause: str, error: Exception) -> None:
@@ -258,17 +262,17 @@ class Store:
 
     @property
     def engine(self) -> Engine:
-        """The database, opened when it is first needed.
+        """The engine of the database, opened at first use.
 
         Raises:
-            StoreTooNew, SQLAlchemyError, OSError: it cannot be.
+            StoreTooNew, SQLAlchemyError, OSError: it cannot be opened.
         """
         return self._database.engine
 
     # ---- reading ----
 
     def read(self, kind: str | None = None, since: float = 0.0) -> Iterator[Record]:
-        """Yield records in the order of time."""
+        """Yield the records since a Unix time, of one kind or all, ordered by time."""
         query = select(records).where(records.c.at >= since).order_by(records.c.at, records.c.id)
         if kind is not None:
             query = query.where(records.c.kind == kind)
@@ -276,37 +280,37 @@ class Store:
             yield record
 
     def find(self, *, id_: str = "", session_id: str = "") -> list[Record]:
-        """Return the record of that id, or those of a session."""
+        """Return the record with the id `id_`, or the records of a session, in the order of writing."""
         column, value = (records.c.id, id_) if id_ else (records.c.session_id, session_id)
         return [record for _, record in self._yield(select(records).where(column == value).order_by(records.c.seq))]
 
     def after(self, seq: int, most: int) -> list[tuple[int, Record]]:
-        """Return up to `most` records written after number `seq`, with their numbers.
+        """Return up to `most` records with numbers above `seq`, as (number, record).
 
-        A number that is missing is missing for ever: writers give numbers in the order of their commits.
+        A gap in the numbers is final: numbers become visible in order, so no record appears in it later.
         """
         return list(self._yield(select(records).where(records.c.seq > seq).order_by(records.c.seq).limit(most)))
 
     def between(self, since: float, until: float) -> Iterator[Record]:
-        """Yield the records of a stretch of time, in the order of writing."""
+        """Yield the records of a time span (Unix seconds, end excluded), in the order of writing."""
         query = select(records).where(records.c.at >= since, records.c.at < until).order_by(records.c.seq)
         for _, record in self._yield(query):
             yield record
 
     def latest(self, most: int, since: float, until: float, bundle: str, version: str) -> list[Record]:
-        """Return the newest `most` records of a bundle, and of the server, between two times; the oldest first."""
+        """Return the newest `most` records of a bundle and of the server (kind `system`) in a span, oldest first."""
         mine = and_(records.c.bundle == bundle, records.c.bundle_version == version)
         query = select(records).where(records.c.at >= since, records.c.at < until)
         query = query.where(or_(mine, records.c.kind == "system")).order_by(records.c.seq.desc()).limit(most)
         return [record for _, record in self._yield(query)][::-1]
 
     def last_seq(self) -> int:
-        """Return the number of the last record; 0 of an empty store."""
+        """Return the number of the last record; 0 if there is none."""
         with self.engine.connect() as connection:
             return int(connection.execute(select(func.max(records.c.seq))).scalar() or 0)
 
     def expire(self, before: float) -> int:
-        """Delete records from before that time, some at a time so that nobody waits long; return how many."""
+        """Delete the records before a Unix time, in small transactions; return how many were deleted."""
         some = select(records.c.seq).where(records.c.at < before).limit(EXPIRED_AT_ONCE)
         count = 0
         while True:
@@ -327,7 +331,7 @@ class Store:
 
 
 class _Refused(Exception):
-    """The database does not take one of the records of a batch."""
+    """The database rejected a record of a batch."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -343,10 +347,10 @@ def _existing(connection: Connection, ids: Sequence[str]) -> set[str]:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    """Return the record as the table has it.
+    """Return the record as a row of the table.
 
     Raises:
-        TypeError, ValueError, ...: one of its values is no text, no number, or cannot be encoded.
+        TypeError, ValueError and others of `UNENCODABLE`: a value is neither text nor a number, or cannot be encoded.
     """
     texts = ("id", "kind", "session_id", "channel", "bundle", "bundle_version", "outcome", "tenant", "tenant_class")
     row: dict[str, Any] = {name: _text(getattr(record, name)) for name in (*texts, "arm")}
@@ -362,6 +366,6 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _text(value: str) -> str:
-    """Return a text without NUL characters, which PostgreSQL does not store; UnicodeEncodeError if it has no UTF-8."""
+    """Return a text with NUL replaced, which PostgreSQL cannot store; UnicodeEncodeError if it is not valid Unicode."""
     value.encode()
     return value.replace("\0", "\ufffd")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from speechpipe.cascade.evaluation import captions
-from speechpipe.errors import SpeechpipeError, said
+from speechpipe.errors import SpeechpipeError, reason_of
 from speechpipe.foundation.text_files import standard_input
 from speechpipe.interfaces.cli.flags import Format
 from speechpipe.interfaces.cli.progress import Progress
@@ -91,7 +91,7 @@ class Batch:
         self.results.append((file, result))
 
     def _tell(self, file: str, error: SpeechpipeError | OSError, progress: Progress) -> None:
-        reason = said(error)
+        reason = reason_of(error)
         progress.say(f"speechpipe: {file}: {reason}")
         if self._format is Format.JSON and self._output is None:
             cause = error.cause if isinstance(error, SpeechpipeError) else "unreadable_file"

@@ -77,7 +77,7 @@ def _self_test(service: "object") -> bool:
     import numpy as np
     import soundfile
 
-    from speechpipe.errors import SpeechpipeError, said
+    from speechpipe.errors import SpeechpipeError, reason_of
     from speechpipe.serving.engine import Service
     from speechpipe.serving.transcription.transcriber import Transcription, TranscriptionRequest
 
@@ -98,7 +98,7 @@ def _self_test(service: "object") -> bool:
                 pass
             result = transcription.result
     except (SpeechpipeError, OSError) as error:
-        typer.echo(f"  FAILED: {said(error)}")
+        typer.echo(f"  FAILED: {reason_of(error)}")
         return False
     balanced = all(channel.summary.accounting.balanced for channel in result.channels)
     good = balanced and not result.text

@@ -50,7 +50,7 @@ def evaluate(
 
     Example: speechpipe evaluate audio_samples/manifest.jsonl --bundle fast
     """
-    from speechpipe.errors import SpeechpipeError, said
+    from speechpipe.errors import SpeechpipeError, reason_of
     from speechpipe.interfaces.cli.options import choose, parse_set, read_manifest, settings
     from speechpipe.interfaces.cli.progress import Progress
     from speechpipe.serving.engine import Service
@@ -66,7 +66,7 @@ def evaluate(
                     _measure(service, chosen, row, tally, advance)
             except (SpeechpipeError, OSError) as error:
                 tally.failed += 1
-                progress.say(f"speechpipe: {row['audio']}: {said(error)}")
+                progress.say(f"speechpipe: {row['audio']}: {reason_of(error)}")
     report = _report(chosen, tally, len(rows))
     typer.echo(json.dumps(report) if as_json else _text(report))
     raise typer.Exit(1 if tally.failed else 0)

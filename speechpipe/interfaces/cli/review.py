@@ -120,14 +120,14 @@ def import_(
     """Import answers from Label Studio; each is imported, or refused with its cause."""
     from speechpipe.control.review.exchange import imported
     from speechpipe.control.review.task_repository import Reviewer
-    from speechpipe.errors import BadInput, said
+    from speechpipe.errors import BadInput, reason_of
     from speechpipe.foundation.text_files import MOST_LIST_BYTES, read_text
     from speechpipe.interfaces.cli.watching import review_operations
 
     try:
         given = json.loads(read_text(file, MOST_LIST_BYTES, cause="not_label_studio"))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: {said(error)}", cause="not_label_studio") from error
+        raise BadInput(f"{file}: {reason_of(error)}", cause="not_label_studio") from error
     outcome = imported(review_operations(store), given, Reviewer("label-studio"))
     typer.echo(json.dumps({"counts": dict(outcome.counts), "refused": outcome.refused}))
     if outcome.refused:

@@ -1,4 +1,4 @@
-"""What an operator says of a tenant's results, and what follows for one result."""
+"""The automation policy of a tenant, and its effect on one session's results."""
 
 import math
 from collections.abc import Mapping
@@ -10,27 +10,27 @@ from speechpipe.foundation.stats.calibration import Calibration
 from speechpipe.serving.automation import Author, Degree
 
 EVERYBODY = "default"
-"""The scope of all tenants that have none of their own."""
+"""The scope of all tenants without their own policy."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How much the machine may do alone for one scope."""
+    """The automation policy of one scope: a tenant, or all tenants without their own."""
 
     degree: Degree = Degree.FULL
-    bound: float = 0.05  # of the mean word error of what *partial* delivers unseen
-    delta: float = 0.05  # chance that the bound is broken
-    audit_share: float = 0.02  # of the sessions, drawn at random; of longer ones more (`draw.audit_chance`)
+    bound: float = 0.05  # largest mean word error of texts that `partial` delivers without review
+    delta: float = 0.05  # largest chance that the bound does not hold
+    audit_share: float = 0.02  # share of sessions reviewed at random; larger for longer ones (`sampling.py`)
     doubt: float = 0.5  # confidence below which a word is marked and a session counts as doubtful
-    doubtful_share: float = 0.2  # of the doubtful sessions
-    disagreement_share: float = 0.5  # of the sessions that a shadowing bundle hears otherwise
-    demote: bool = True  # by one degree, when an alarm of this scope fires
+    doubtful_share: float = 0.2  # share of the doubtful sessions that is reviewed
+    disagreement_share: float = 0.5  # share of the sessions reviewed for which a bundle in shadow has another text
+    demote: bool = True  # lower the degree by one when an alarm of this scope fires
 
     def changed(self, changes: Mapping[str, Any]) -> "Policy":
-        """Return the policy with some values changed.
+        """Return a copy of the policy with changed values.
 
         Raises:
-            InvalidParameter: an unknown name, or a value that means nothing.
+            InvalidParameter: a name is unknown, or a value is invalid.
         """
         known = {field.name for field in fields(self)}
         values: dict[str, Any] = {}
@@ -41,7 +41,7 @@ class Policy:
         return replace(self, **values)
 
     def document(self) -> dict[str, Any]:
-        """Return it as data."""
+        """Return the policy as plain data."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -68,20 +68,20 @@ UNKNOWN = Calibration((), ())
 
 @dataclass(frozen=True)
 class EffectivePolicy:
-    """What holds for one session: the policy of its tenant, and what is known of its bundle's confidence."""
+    """The policy for one session, with the calibration of its bundle's confidence."""
 
     policy: Policy = NOTHING_SAID
     calibration: Calibration = UNKNOWN
-    threshold: float | None = None  # confidence from which *partial* delivers unseen; None: nothing
-    followed: bool = False  # whether anybody has said so: nobody reviews what nobody asked for
+    threshold: float | None = None  # confidence from which `partial` delivers without review; None: nothing
+    followed: bool = False  # whether a policy was set; without one, sessions are not reviewed
 
     @property
     def degree(self) -> Degree:
-        """How much the machine may do alone."""
+        """The degree of automation."""
         return self.policy.degree
 
     def accepts(self, confidence: float | None) -> bool:
-        """Return whether a text of this confidence is delivered unseen."""
+        """Return whether a text of this confidence is delivered without review."""
         if self.degree is Degree.FULL:
             return True
         if self.degree is not Degree.PARTIAL or self.threshold is None or confidence is None:
@@ -89,13 +89,13 @@ class EffectivePolicy:
         return confidence >= self.threshold
 
     def calibrated(self, confidence: float | None) -> float | None:
-        """Return the share of words that are right at this confidence; None if nothing was reviewed yet."""
+        """Return the expected share of right words at this confidence; None before anything was reviewed."""
         if confidence is None or not self.calibration.edges:
             return None
         return float(self.calibration(confidence))
 
     def label(self, confidence: float | None) -> dict[str, Any]:
-        """Return what every result of the machine says of itself."""
+        """Return the automation fields of a machine result's document."""
         return {
             "degree": self.degree,
             "author": Author.MACHINE,
@@ -105,4 +105,4 @@ class EffectivePolicy:
 
 
 NOT_FOLLOWED = EffectivePolicy()
-"""Where nobody has said anything: the machine answers, nobody looks."""
+"""Without a policy: results are delivered automatically and not reviewed."""

@@ -1,1 +1,1 @@
-"""The health of the running cascade: what follows its records, probes, replays, reports."""
+"""Health of the running cascade: monitoring of its records, probes, replays, reports."""

@@ -1,4 +1,4 @@
-"""The health report as plain data: what `GET /v1/health/report` answers, and what the pages show."""
+"""The health report as plain data, for `GET /v1/health/report` and the pages."""
 
 import math
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ ACCOUNTING = ("received_s", "in_utterances_s", "dropped_by_vad_s", "dropped_by_o
 
 
 def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the report as JSON has it; times are unix seconds, shares 0..1, None for not known.
+    """Return the report as plain data; times are Unix seconds, shares 0..1, None means unknown.
 
-    `people`: what reviews of that time say (`review_document.people`), if anybody reviews.
+    `people`: the review figures of the period (`control/review/documents.py`), if there are reviews.
     """
     facts = report.facts
     missing = report.metric("input.missing_share")
@@ -85,7 +85,7 @@ def _distributions(report: Report) -> list[dict[str, Any]]:
 
 
 def accounting(report: Report) -> dict[str, float | bool | None]:
-    """Return where the audio of sessions that ended in the period went, in seconds, and whether it adds up."""
+    """Return the accounting, in seconds, of sessions that ended in the period, and whether it is balanced."""
     sums = {name: _value(report, f"system.{name}", 1.0) for name in ACCOUNTING}
     unbalanced = report.metric("system.unbalanced_share")
     balanced = None if unbalanced is None or unbalanced.value is None else unbalanced.value == 0
@@ -141,7 +141,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def alarm(item: Alarm) -> dict[str, Any]:
-    """Return an alarm as data."""
+    """Return an alarm as plain data."""
     condition = item.condition
     return {
         "id": item.id,
@@ -165,7 +165,7 @@ def alarm(item: Alarm) -> dict[str, Any]:
 
 
 def reference(item: Reference) -> dict[str, Any]:
-    """Return a reference as data."""
+    """Return a reference as plain data."""
     return {
         "id": item.id,
         "group": item.group._asdict(),
@@ -180,6 +180,6 @@ def reference(item: Reference) -> dict[str, Any]:
 
 
 def progress(item: Progress) -> dict[str, Any]:
-    """Return as data how far a group is on its way to its first reference."""
+    """Return a group's progress towards its first reference as plain data."""
     group = item.group
     return {"group": group._asdict(), "group_label": group.label, "utterances": item.units, "needed": item.needed}

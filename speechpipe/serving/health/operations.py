@@ -1,4 +1,4 @@
-"""What people ask of the records: the health report, references, what a metric was worth. Needs a store, no server."""
+"""Operations on the records in a store, without a server: health report, references, usefulness of metrics, blame."""
 
 import math
 import time
@@ -25,19 +25,19 @@ TAIL_BATCH = 2_000
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """What a metric was worth. An alarm is true to whoever acknowledged it, and to blame if it then names a stage."""
+    """How useful a metric was: its alarms, how many were acknowledged, and how many verdicts it decided."""
 
     metric: str
     values: int
     alarms: int
     acknowledged: int
     blamed: int  # alarms whose verdict named a stage
-    decisive: int  # verdicts that would name somebody else without it
+    decisive: int  # verdicts that would name another stage without this metric
     firing_s: float
 
 
 class HealthOperations:
-    """Every method raises `StoreUnavailable` if the store cannot be used."""
+    """Operations on the records of one store. Every method raises `StoreUnavailable` if the store cannot be used."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class HealthOperations:
         clock: Callable[[], float] = time.time,
         keep_records_s: float = 30 * DAY_S,
     ) -> None:
-        """Read `store`; `server` returns what a running server says of itself."""
+        """Use `store`; `server` returns the current measures of a running server, for the report."""
         self._keep_records_s = keep_records_s
         self._spec = spec
         self._store = store
@@ -57,7 +57,7 @@ class HealthOperations:
         self._blame = BlameOperations(spec, store)
 
     def report(self, seconds: float, filters: Filters = EVERYTHING, until: float | None = None) -> Report:
-        """Return the report of the last `seconds`."""
+        """Return the report of the `seconds` before `until` (Unix seconds; None: now)."""
         until = self._clock() if until is None else until
         since = until - seconds
         with translating_store_errors():
@@ -78,7 +78,7 @@ class HealthOperations:
         return health_report(self._spec, facts)
 
     def _summed(self, since: float, until: float) -> list[Window]:
-        """Return windows of exactly that time: its edges, which cut windows apart, are summed up from records."""
+        """Return windows of exactly this time span; parts of windows at its edges are aggregated from records."""
         first, last = math.ceil(since / COARSE_S) * COARSE_S, math.floor(until / COARSE_S) * COARSE_S
         if first >= last:
             edges, found = [(since, until)], []
@@ -91,7 +91,7 @@ class HealthOperations:
         return found
 
     def _tail(self, since: float, until: float) -> list[Window]:
-        """Sum up what was written and not taken into account yet: a report is true to the second."""
+        """Aggregate the records that the follower has not processed yet, so that a report is up to date."""
         seq, _ = self._archive.cursor()
         found: list[Window] = []
         grouping = Grouping(known=self._archive.tenants())
@@ -104,7 +104,7 @@ class HealthOperations:
         return found
 
     def value(self, seconds: float) -> list[MetricValue]:
-        """Return what each metric was worth lately, the loudest first."""
+        """Return the usefulness of each metric in the last `seconds`, ordered by its number of alarms."""
         found = self.report(seconds)
         decisive = self._decisive(found.facts.since, found.facts.until)
         rows = []
@@ -125,9 +125,9 @@ class HealthOperations:
         return sorted(rows, key=lambda row: (-row.alarms, -row.decisive, row.metric))
 
     def _decisive(self, since: float, until: float) -> Counter[str]:
-        """Count for each metric the verdicts of that time that would be others without it.
+        """Count for each metric the verdicts in this time span that would differ without it.
 
-        Verdicts are repeated every few minutes while something is wrong: the newest of each name and group counts.
+        Verdicts are repeated every few minutes while a problem lasts; the newest for each label and group is counted.
         """
         counts: Counter[str] = Counter()
         with translating_store_errors():
@@ -143,13 +143,14 @@ class HealthOperations:
     def verdicts(
         self, since: float, until: float, filters: Filters = EVERYTHING, number: int = 0, onset: float | None = None
     ) -> list[tuple[Group, Verdict]]:
-        """Return the verdict on each group with traffic between two times, against its pinned reference.
+        """Return the verdict on each group with traffic in a time span, against its pinned reference.
 
-        `number` names another reference; `onset` says when the change began, if that is known.
+        `number` selects another reference (0: the pinned one). `onset`: when the change began, if known. All times are
+        in Unix seconds.
 
         Raises:
             UnknownName: there is no such reference.
-            InvalidParameter: the reference is of another group, such as another bundle.
+            InvalidParameter: the reference belongs to another group, for example to another bundle.
         """
         with translating_store_errors():
             references = self._archive.references()
@@ -175,12 +176,12 @@ class HealthOperations:
     # ---- references ----
 
     def references(self) -> list[Reference]:
-        """Return all references, the oldest first."""
+        """Return all references, oldest first."""
         with translating_store_errors():
             return self._archive.references()
 
     def progress(self) -> list[Progress]:
-        """Return how far the groups of today without a reference are on their way to one."""
+        """Return the progress towards a reference of the last day's groups that have none."""
         with translating_store_errors():
             now = self._clock()
             groups = {window.group for window in self._archive.windows(now - DAY_S, now)}
@@ -197,7 +198,7 @@ class HealthOperations:
         return [one for one in found if one.units]
 
     def propose(self, since: float, until: float, filters: Filters = EVERYTHING) -> list[Reference]:
-        """Propose references from a stretch of time, one for each group; return them with their numbers."""
+        """Propose references from a time span, one for each group; return them with their numbers."""
         with translating_store_errors():
             windows = self._summed(since, until)
             found = proposed(windows, self._clock(), since, until)
@@ -205,20 +206,20 @@ class HealthOperations:
             return [reference for reference in self._archive.references() if reference.id in numbers]
 
     def approve(self, number: int, by: str) -> Reference:
-        """Pin a proposed reference.
+        """Approve and pin a proposed reference in the name of `by`.
 
         Raises:
-            UnknownName: there is none of that number.
+            UnknownName: there is no reference with this number.
         """
         with translating_store_errors():
             try:
                 reference = self._archive.approve(number, by, self._clock())
-                self._blame.pin(reference)  # while its records are there
+                self._blame.pin(reference)  # before its records expire
                 return reference
             except KeyError as error:
                 raise UnknownName(f"there is no reference {number}", cause="not_found") from error
 
     def announce(self, tenant: str, since: float, until: float, note: str) -> int:
-        """Write an announced change down: nobody is alarmed by a drift of that tenant (all, if empty) meanwhile."""
+        """Announce a change: drift of this tenant (empty: all) raises no alarm in the time span. Return its id."""
         with translating_store_errors():
             return self._archive.announce(tenant, since, until, note)

@@ -1,7 +1,7 @@
-"""Golden probes on their way through the running service, when nobody else wants the workers.
+"""The prober: sends probes through the running service at intervals, while its workers are idle.
 
-What a bundle answers the first time is pinned beside the store; from then on every round is compared with it, stage by
-stage: VAD by its segments, the recognizer by its texts of the pinned segments. Another version is pinned anew.
+The first results of a bundle are pinned in the state directory. Later rounds are compared with them stage by stage: the
+VAD by its segments, the recognizer by its texts of the pinned segments. Each version of a bundle is pinned separately.
 """
 
 import json
@@ -31,25 +31,25 @@ from speechpipe.types import Bundle, Utterance
 
 IDLE_CHECK_S = 0.5
 PATIENCE_S = 60.0
-"""A service that is busy for longer skips the rest of a round: live traffic says enough then."""
+"""If the service is busy for longer, the rest of a round is skipped."""
 
 MOST = 50
 FAILED = ("timeout", "worker_crash", "overload")
-"""A probe that was lost like this says nothing of the recognizer, and counts as failed."""
+"""Null causes that say nothing about the recognizer; a probe with one of them counts as failed."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """What one probe answered when it was pinned."""
+    """The pinned results of one probe."""
 
     segments: tuple[SegmentSeen, ...]
     answers: tuple[AnswerSeen, ...]
 
 
 class Prober:
-    """A background task; does nothing where the settings name no probes."""
+    """A background task that sends probes; does nothing if the settings name no probes."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -59,7 +59,7 @@ class Prober:
             service.tasks.add(self._task)
 
     def start(self) -> None:
-        """Begin, if there are probes."""
+        """Start the task, if the settings name probes."""
         if self._service.settings.probes is not None:
             self._task.start()
 
@@ -74,13 +74,13 @@ class Prober:
         self.round(self._clips)
 
     def round(self, clips: Sequence[Clip]) -> None:
-        """Send every probe once; those that were never pinned are pinned."""
+        """Send each probe once, and emit its record; probes without pinned results are pinned instead."""
         bundle = self._service.champion
         pinned = self._pinned(bundle)
         known = len(pinned)
         for clip in clips:
             if not self._idle():
-                log.info("a round of probes was cut short: the service is busy")
+                log.info("the rest of a round of probes was skipped: the service is busy")
                 break
             try:
                 self._probe(bundle, clip, pinned)
@@ -90,7 +90,7 @@ class Prober:
             self._pin(bundle, pinned)
 
     def _idle(self) -> bool:
-        """Wait until no worker is wanted; False if that takes too long."""
+        """Wait until no segment is queued or active; False if that takes too long or the task ends."""
         waited = 0.0
         while not self._task.closing:
             status = self._service.pool.status()
@@ -111,7 +111,7 @@ class Prober:
                 pinned[clip.name] = Golden(segments, tuple(answer_seen(one) for one in utterances))
             return
         measures: dict[str, Measure] = {"vad.probe_differs": float(segments_differ(golden.segments, segments))}
-        if measures["vad.probe_differs"]:  # the recognizer is judged on what VAD said when it was well
+        if measures["vad.probe_differs"]:  # compare the recognizer on the pinned segments
             spans = tuple((segment.start_s, segment.end_s) for segment in golden.segments)
             utterances = self._hear(bundle, clip, spans) if spans else []
         answers = tuple(answer_seen(one) for one in utterances)
@@ -122,7 +122,7 @@ class Prober:
         self._emit(bundle, clip, outcome, measures)
 
     def _hear(self, bundle: Bundle, clip: Clip, spans_s: tuple[tuple[float, float], ...] | None) -> list[Utterance]:
-        session = self._service.session(bundle, SessionRequest(DecodeOptions(whole=True), spans_s))
+        session = self._service.session(bundle, SessionRequest(DecodeOptions(offline=True), spans_s))
         try:
             utterances = [*session.feed(clip.samples), *session.finish()]
             while not session.done and not self._task.closing:
@@ -146,7 +146,7 @@ class Prober:
             )
         )
 
-    # ---- what was pinned ----
+    # ---- pinned results ----
 
     def _path(self, bundle: Bundle) -> Path:
         return self._service.settings.state_dir / "probes" / f"{bundle.id}.json"
@@ -164,11 +164,11 @@ class Prober:
                 for name, found in json.loads(path.read_text()).items()
             }
         except (ValueError, KeyError, TypeError) as error:
-            log.error("%s is broken, its probes are pinned anew: %s", path, error)
+            log.error("%s is damaged, its probes are pinned again: %s", path, error)
             return {}
 
     def _pin(self, bundle: Bundle, pinned: dict[str, Golden]) -> None:
         path = self._path(bundle)
         document = {name: {"segments": one.segments, "answers": one.answers} for name, one in pinned.items()}
         write_file(path, json.dumps(document, indent=1).encode())
-        log.info("%d probes of %s are pinned in %s", len(pinned), bundle.id, path)
+        log.info("the results of %d probes of %s were pinned in %s", len(pinned), bundle.id, path)

@@ -1,7 +1,7 @@
-"""Golden probes: recordings with pinned answers, stage by stage, each stage judged on its golden input.
+"""Comparison of probes: recordings with pinned results, compared stage by stage on the pinned input of each stage.
 
-The models here answer the same audio the same way every time (a test holds that), so a difference is a change of the
-stage and no accident; tolerances are for what a rounding may move.
+The models are deterministic (a test checks it), so a difference means that the stage has changed. The tolerances are
+for rounding.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ CONFIDENCE = 0.05
 
 
 class SegmentSeen(NamedTuple):
-    """What VAD said of a segment."""
+    """The VAD's result for a segment."""
 
     start_s: float
     end_s: float
@@ -23,7 +23,7 @@ class SegmentSeen(NamedTuple):
 
 
 class AnswerSeen(NamedTuple):
-    """What the recognizer said of a segment; the cause is `ok` or why there is no text."""
+    """The recognizer's result for a segment; `outcome` is `ok` or the null cause."""
 
     text: str
     confidence: float
@@ -31,20 +31,20 @@ class AnswerSeen(NamedTuple):
 
 
 def segment_seen(utterance: Utterance) -> SegmentSeen:
-    """Return what is pinned of an utterance's segment."""
+    """Return the pinned values of an utterance's segment."""
     segment = utterance.segment
     return SegmentSeen(segment.start / SAMPLE_RATE_HZ, segment.end / SAMPLE_RATE_HZ, segment.mean_probability)
 
 
 def answer_seen(utterance: Utterance) -> AnswerSeen:
-    """Return what is pinned of an utterance's transcript."""
+    """Return the pinned values of an utterance's transcript."""
     transcript = utterance.transcript
     outcome = "ok" if transcript.null_cause is None else transcript.null_cause.value
     return AnswerSeen(transcript.text, transcript.confidence or 0.0, outcome)
 
 
 def segments_differ(pinned: Sequence[SegmentSeen], now: Sequence[SegmentSeen]) -> bool:
-    """Whether a probe's segments are others than when it was pinned."""
+    """Whether a probe's segments differ from the pinned ones."""
     if len(pinned) != len(now):
         return True
     return any(
@@ -56,7 +56,7 @@ def segments_differ(pinned: Sequence[SegmentSeen], now: Sequence[SegmentSeen]) -
 
 
 def answers_differ(pinned: Sequence[AnswerSeen], now: Sequence[AnswerSeen]) -> bool:
-    """Whether a probe's transcripts, of its golden segments, are others than when it was pinned."""
+    """Whether a probe's transcripts of the pinned segments differ from the pinned ones."""
     if len(pinned) != len(now):
         return True
     return any(

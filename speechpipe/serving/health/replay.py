@@ -1,8 +1,9 @@
-"""Swap replay: the same audio again, with the input, the VAD and the recognizer as they were or as they are now.
+"""Replay of kept audio, to find the stage that caused a change.
 
-All eight cells, and the exact Shapley value of what each of the three contributes to the change (`monitor/shapley.py`).
-And replay against record: the same version on the same audio must give what the record says, or the model is not the
-one at fault. Everything runs on the workers for files, which give way to live audio.
+Swap replay: input, VAD and recognizer are each taken from the reference or from now, in all eight combinations; the
+exact Shapley values (`foundation/stats/shapley.py`) say what each contributes to the change. Replay against records:
+the same version on the same audio must reproduce the records, else the model is not the cause. Both run on the workers
+for files, which have a lower priority than live audio.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ CONFIDENCE = 0.02
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a swap replay says. `then` and `now` are the metric's means with nothing and with everything swapped."""
+    """The result of a swap replay. `then` and `now` are the metric's means with nothing and with all exchanged."""
 
     metric: str
     then: float
@@ -35,7 +36,7 @@ class Replayed:
 
     @property
     def blamed(self) -> str:
-        """The player with the largest share whose interval does not hold 0; `none` if there is none."""
+        """The player with the largest share in the direction of the change whose interval excludes 0; else `none`."""
         sure = [share for share in self.shares if share.low > 0 or share.high < 0]
         sure = [share for share in sure if share.value * (self.now - self.then) > 0]
         return max(sure, key=lambda share: abs(share.value)).player if sure else "none"
@@ -45,7 +46,7 @@ Metric = Callable[[Clip, Sequence[Utterance]], float]
 
 
 def wrong(clip: Clip, utterances: Sequence[Utterance]) -> float:
-    """Return the word errors a word, at most 1; where the text is not known, 1 minus the confidence."""
+    """Return the word error rate, at most 1; for a clip without a text, 1 minus the mean confidence."""
     if clip.text:
         return edit_share(clip.text, " ".join(one.transcript.text for one in utterances))
     sure = [one.transcript.confidence or 0.0 for one in utterances]
@@ -60,8 +61,17 @@ def swapped(
     now: Bundle,
     metric: Metric = wrong,
 ) -> Replayed:
-    """Replay all cells; each clip is heard once for each VAD and recognizer that differ."""
-    known: list[tuple[bool, Bundle, Values]] = []  # a bundle holds dictionaries: it is no key
+    """Replay all cells. Cells with the same bundle and input are computed once.
+
+    Args:
+        service: runs the sessions.
+        reference: clips of the reference.
+        incident: clips of now.
+        pinned: the bundle of the reference.
+        now: the bundle of now.
+        metric: computed for each clip.
+    """
+    known: list[tuple[bool, Bundle, Values]] = []  # a bundle is not hashable, so this is not a dictionary
     found = {}
     for cell in cells(PLAYERS):
         bundle = pinned
@@ -87,8 +97,8 @@ def swapped(
 
 
 def hear(service: Service, bundle: Bundle, clip: Clip) -> list[Utterance]:
-    """Return what `bundle` makes of a clip."""
-    session = service.session(bundle, SessionRequest(DecodeOptions(whole=True)))
+    """Return the utterances of a clip with `bundle`."""
+    session = service.session(bundle, SessionRequest(DecodeOptions(offline=True)))
     utterances = [*session.feed(clip.samples), *session.finish()]
     while not session.done:
         utterances += session.wait(1.0)
@@ -97,21 +107,21 @@ def hear(service: Service, bundle: Bundle, clip: Clip) -> list[Utterance]:
 
 @dataclass(frozen=True)
 class AgainstRecord:
-    """Sessions whose record says otherwise than a clean run of the same version on the same audio."""
+    """The result of a replay against records: sessions whose records differ from a new run on the same audio."""
 
     sessions: int
     different: tuple[str, ...]
 
     @property
     def blamed(self) -> str:
-        """`infra` if more than one in twenty differ: the model answers as ever, what was written is something else."""
+        """`infra` if more than 5 % differ, as the model itself is then unchanged; else `none`."""
         return "infra" if len(self.different) > 0.05 * self.sessions else "none"
 
 
 def against_record(
     service: Service, bundle: Bundle, sessions: Sequence[tuple[Clip, Sequence[Record]]]
 ) -> AgainstRecord:
-    """Run kept audio again and compare with the units' records of its session."""
+    """Run kept audio again, and compare the utterances with the records of its session."""
     different = [clip.name for clip, units in sessions if _differs(hear(service, bundle, clip), units)]
     return AgainstRecord(len(sessions), tuple(different))
 

@@ -1,4 +1,4 @@
-"""The watch over this server's cascade: a thread that follows its records, and what people ask of it."""
+"""The monitoring service of a server: background tasks that follow its records, feedback and acknowledgements."""
 
 import contextlib
 import time
@@ -41,19 +41,20 @@ COUNTERS = frozenset(
 
 @dataclass(frozen=True)
 class Feedback:
-    """What somebody says of an utterance or a session."""
+    """A user's feedback on an utterance or a session."""
 
     kind: str
     utterance_id: str = ""
     session_id: str = ""
     value: float | None = None
-    tenant: str | None = None  # whose session it must be; None: anybody's
+    tenant: str | None = None  # tenant that the session must belong to; None: any
 
 
 class MonitoringService:
-    """Started and closed with the service. Its `tasks` are background tasks; what fails there is tried again.
+    """Monitors the records of the service, and shares its lifetime. A failed task is tried again.
 
-    Of several servers on one store one follows the records and one keeps house at a time; each tells of alarms.
+    Of several servers on one store, one at a time follows the records and one does the housekeeping (by leases). All
+    of them deliver alarms.
     """
 
     def __init__(
@@ -64,10 +65,17 @@ class MonitoringService:
         clock: Callable[[], float] = time.time,
         sinks: Sequence[Sink] = (),
     ) -> None:
-        """Prepare; `sinks` are told of alarms beside the log and the webhook.
+        """Make the tasks; `start` starts them.
+
+        Args:
+            settings: the server's settings.
+            store: the records.
+            emit: takes the records of the server itself.
+            clock: returns Unix seconds.
+            sinks: receivers of alarms besides the log and the webhook.
 
         Raises:
-            InvalidParameter: a metric that is switched off does not exist, or the webhook cannot be signed.
+            InvalidParameter: `METRICS_OFF` names an unknown metric, or there is no secret to sign the webhook.
         """
         try:
             self.spec = CASCADE.without(tuple(settings.metrics_off))
@@ -109,29 +117,29 @@ class MonitoringService:
         return task
 
     def add_source(self, source: Callable[[], Mapping[str, float]]) -> None:
-        """Have a part of the server say of itself what belongs into the records of the system."""
+        """Have `source` called for measures of the server, by name, for its system records."""
         self._sources.append(source)
 
     def start(self) -> None:
-        """Start to follow the records."""
+        """Start the background tasks."""
         for task in self.tasks:
             task.start()
 
     def close(self) -> None:
-        """Stop. What was not told stays in the store, for another server or the next start."""
+        """Stop the tasks. Alarms not delivered yet stay in the store, for another server or the next start."""
         for task in self.tasks:
             task.close()
-        with contextlib.suppress(*STORE_ERRORS):  # they end by themselves
+        with contextlib.suppress(*STORE_ERRORS):  # leases expire by themselves
             self._watching.release()
             self._house.release()
 
     # ---- the tasks ----
 
     def tick(self) -> None:
-        """Read on, and decide which alarms begin and end, if no other server does.
+        """Process new records and update the alarms, if this server holds the lease.
 
         Raises:
-            StoreUnavailable: the store fails; nothing is lost by trying again.
+            StoreUnavailable: the store failed; the next call continues where this one began.
         """
         begun = time.thread_time()
         try:
@@ -152,12 +160,12 @@ class MonitoringService:
 
     @property
     def failure(self) -> str:
-        """Why the records cannot be followed now; empty if they can."""
+        """Why the last processing of records failed; empty if it did not."""
         status = self._follower.status
         return status.last_failure if status.failing else ""
 
     def gauges(self) -> tuple[GaugeRow, ...]:
-        """Return the rows of the exposition."""
+        """Return the Prometheus rows."""
 
         def notices() -> list[tuple[tuple[str, ...], float]]:
             return [
@@ -166,11 +174,11 @@ class MonitoringService:
                 for outcome in OUTCOMES
             ]
 
-        help_ = "Alarms that sinks were told of, failed tries, and alarms given up after a day."
+        help_ = "Alarms delivered to sinks, failed attempts, and alarms given up after a day."
         store = self._store
         return (
             GaugeRow("alarm_notices_total", help_, notices, ("sink", "outcome"), counter=True),
-            GaugeRow("records_waiting", "Records on their way to the store.", lambda: [((), float(store.queued))]),
+            GaugeRow("records_waiting", "Records that wait for the store.", lambda: [((), float(store.queued))]),
             GaugeRow("store_failing", "1 while records cannot be written.", lambda: [((), float(bool(store.failure)))]),
         )
 
@@ -196,7 +204,7 @@ class MonitoringService:
         return Record("system", f"system-{uuid.uuid4().hex}", "", now, "", "", "", measures=measures, tenant_class="")
 
     def server_facts(self) -> dict[str, float]:
-        """Return what the server says of itself now."""
+        """Return the current measures of the server, by name."""
         facts: dict[str, float] = {"system.records_lost": float(self._store.lost.total())}
         for teller in self._watcher.tellers:
             if teller.sink.name == WebhookSink.name:
@@ -208,11 +216,11 @@ class MonitoringService:
     # ---- people ----
 
     def feedback(self, given: Feedback) -> Record:
-        """Write down what somebody says; it is in the store when this returns.
+        """Store feedback; blocks until it is in the store.
 
         Raises:
             UnknownName: there is no such utterance or session.
-            StoreUnavailable: it could not be written.
+            StoreUnavailable: the store could not be read or written in time.
         """
         found = self._find(given)
         if found is None:
@@ -229,12 +237,12 @@ class MonitoringService:
         return record
 
     def _find(self, given: Feedback) -> Record | None:
-        """Return the record that is meant; one that waits for the store's writer is waited for.
+        """Return the record that the feedback is about, also if it still waits for the store's writer.
 
         Raises:
-            StoreUnavailable: the store cannot be read, or cannot write what it was given.
+            StoreUnavailable: the store cannot be read, or cannot write the records that wait.
         """
-        for pause_s in (0.0, RECORD_WAIT_S):  # a live final is on its way a moment before its record
+        for pause_s in (0.0, RECORD_WAIT_S):  # a live final is sent a moment before its record is queued
             time.sleep(pause_s)
             with translating_store_errors():
                 if (found := self._look_up(given)) is not None:
@@ -244,7 +252,7 @@ class MonitoringService:
                 if (found := self._look_up(given)) is not None:
                     return found
             if not settled or self._store.failure:
-                raise StoreUnavailable(f"records wait for the store: {self._store.failure or 'too slow'}")
+                raise StoreUnavailable(f"records cannot be written and wait: {self._store.failure or 'too slow'}")
         return None
 
     def _look_up(self, given: Feedback) -> Record | None:
@@ -255,15 +263,15 @@ class MonitoringService:
         return next((record for record in found if given.tenant in (None, record.tenant)), None)
 
     def acknowledge(self, alarm_id: str, by: str) -> Alarm:
-        """Note that somebody has seen an alarm.
+        """Acknowledge an alarm in the name of `by`.
 
         Raises:
-            UnknownName: no such alarm is open.
+            UnknownName: there is no open alarm with this id.
         """
         with translating_store_errors():
             alarm = self._watcher.archive.acknowledge(alarm_id, by, self._clock())
         if alarm is None:
-            raise UnknownName(f"no alarm {alarm_id!r} is open", cause="not_found")
+            raise UnknownName(f"there is no open alarm {alarm_id!r}", cause="not_found")
         return alarm
 
 
@@ -274,11 +282,11 @@ def _webhook(settings: Settings) -> list[Sink]:
 
 
 def monitoring_of(service: Service) -> MonitoringService:
-    """Return what follows a service's records.
+    """Return the monitoring service of a service.
 
     Raises:
-        NotReady: nothing does.
+        NotReady: it has none.
     """
     if not isinstance(service.watcher, MonitoringService):
-        raise NotReady("this service is not watched")
+        raise NotReady("this service is not monitored")
     return service.watcher

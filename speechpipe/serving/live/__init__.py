@@ -1,7 +1,7 @@
-"""Live audio. The bytes of a connection go into a `LiveStream`, what happens to them comes out as events.
+"""Live audio: a `LiveStream` takes the bytes and commands of a connection and emits events.
 
-`manager.py` holds the streams, `executor.py` the threads that run them, `outbox.py` what each client is still to be
-told, `load.py` what the machine can still take. How events look on the wire is a `Dialect`'s business.
+`manager.py` has all streams, `executor.py` the threads that run them, `outbox.py` the messages for a client, `load.py`
+the measured load. A `Dialect` converts events to the messages of a protocol.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class LiveRequest(ClientRequest):
-    """What a client asked for when it connected."""
+    """The request of a live client."""
 
     wire: WireFormat = field(kw_only=True)
     interim: bool = field(default=True, kw_only=True)
@@ -25,7 +25,7 @@ class LiveRequest(ClientRequest):
     notices: tuple[Notice, ...] = field(default=(), kw_only=True)  # beside those of `not_honoured`
 
 
-# ---- what a client may want besides sending audio; obeyed in its place between the audio ----
+# ---- commands of a client, executed in their order between the audio ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Forget the open segment."""
+    """Drop the open segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Go on with another bundle's segmenter parameters, from the end of the open segment."""
+    """Continue with another bundle's segmenter parameters after the open segment."""
 
     bundle: Bundle
     manual: bool
@@ -48,21 +48,21 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Begin again as another request of the same id; only before any audio."""
+    """Begin again with another request of the same id; only before any audio."""
 
     request: LiveRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """No more audio comes: transcribe what there is, then say goodbye."""
+    """The audio has ended: transcribe the rest, then close the connection."""
 
     outcome: str = "ok"
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """As Finish, but because of an error, which the client is told."""
+    """As Finish, but because of an error, which is sent to the client."""
 
     error: SpeechpipeError
 
@@ -70,25 +70,25 @@ class Fail:
 Command = Flush | Clear | Change | Restart | Finish | Fail
 
 
-# ---- what a client is told; seconds are on its audio clock ----
+# ---- events for a client; seconds are on its audio clock ----
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Speech began at `start_s`; the recognizer hears from `heard_s` on. Decided at `at_s`."""
+    """Speech began at `start_s`, the recognizer's audio at `heard_s` (with pre-roll). Decided at `at_s`."""
 
     channel: int
     index: int
     start_s: float
     heard_s: float
     at_s: float
-    manual: bool  # the client says where it ends
-    continued: bool  # the same speech goes on after a cut
+    manual: bool  # the segment ends at the client's commit
+    continued: bool  # the previous segment was cut within this speech
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """The segment is complete; its Final follows. `cut` and `flushed`: not because of silence."""
+    """The segment is complete; its Final follows. `cut` and `flushed`: the reason, if it was not silence."""
 
     channel: int
     index: int
@@ -100,7 +100,7 @@ class SpeechEnded:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The text of an open segment so far; `lag_s` of received audio are not in it."""
+    """The text of an open segment so far, up to `until_s`; `lag_s` seconds of later audio have been received."""
 
     channel: int
     index: int
@@ -112,19 +112,19 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The terminal event of a segment. Nothing up to `until_s` will change."""
+    """The last event of a segment. The text up to `until_s` will not change."""
 
     channel: int
     utterance: Utterance
     flushed: bool
-    at_s: float  # where on the audio clock the end was decided
+    at_s: float  # position at which the end was decided
     until_s: float
-    latency_s: float  # from that decision to now
+    latency_s: float  # wall time since that decision
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """There is no speech up to `until_s` beyond what was said. `flushed`: the answer to a Flush."""
+    """There will be no further text up to `until_s`. `flushed`: this is the answer to a Flush."""
 
     channel: int
     until_s: float
@@ -134,14 +134,14 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What was open is forgotten, up to `now_s` on the audio clock."""
+    """The open segment was dropped, at `now_s`."""
 
     now_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class ClockAdvanced:
-    """The audio clock moved to `now_s`, and no speech is open."""
+    """The audio clock has reached `now_s`, and no segment is open."""
 
     channel: int
     now_s: float
@@ -149,7 +149,7 @@ class ClockAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """No audio has come for `silent_s` seconds of wall time; said again while it lasts. `now_s`: the audio clock."""
+    """No audio has arrived for `silent_s` seconds of wall time; repeated while that lasts. `now_s`: the audio clock."""
 
     channel: int
     now_s: float
@@ -158,14 +158,14 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """Something about the audio that the client should know, now rather than at the end."""
+    """A notice about the audio, sent when it occurs."""
 
     notice: Notice
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The last event."""
+    """The last event of a stream."""
 
     outcome: str
     duration_s: float
@@ -179,8 +179,8 @@ Event = SpeechStarted | SpeechEnded | Partial | Final | Settled | Cleared | Cloc
 
 
 class Dialect(Protocol):
-    """How events are said to one client; has state, is used by one thread at a time."""
+    """Converts events to one client's protocol. Has state; used by one thread at a time."""
 
     def render(self, event: Event) -> list[Message]:
-        """Return the messages that say `event`; none where this dialect has no word for it."""
+        """Return the messages for `event`; none if the protocol has no such message."""
         ...

@@ -1,4 +1,4 @@
-"""One channel of a live stream: its session, and the events that its client should hear, in order."""
+"""The emitter of one channel of a live stream: turns what its session does into events, in order."""
 
 import time
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from speechpipe.serving.live import ClockAdvanced, Event, Final, Partial, Paused
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Segment, Utterance
 
 SETTLED_EVERY_S = 5.0
-"""In long silence a client is told this often that nothing was said."""
+"""Interval of `Settled` events during long silence."""
 
 
 def seconds(samples: int) -> float:
-    """Return where a sample lies on the audio clock."""
+    """Return a position on the audio clock in seconds."""
     return samples / SAMPLE_RATE_HZ
 
 
 class ChannelEmitter:
-    """Listens to one session (`Listener`), and keeps the ledger: every segment ends in exactly one Final."""
+    """The `Listener` of one session; emits its events, with exactly one Final for each segment."""
 
     def __init__(
         self,
@@ -44,41 +44,41 @@ class ChannelEmitter:
         self.on_change = on_change
         self._ended: dict[int, tuple[int, float, bool]] = {}  # index -> decided at sample, at monotonic time, flushed
         self.manual = manual
-        self._committed = 0  # samples that finals have spoken for
+        self._committed = 0  # position up to which the text is final
         self._next = 0  # index of the next Final
         self._flushing = False
-        self._said = ""
-        self._said_last: dict[int, str] = {}  # index -> the last partial result of a segment that is closed
-        self._heard = 0
+        self._last_text = ""
+        self._last_texts: dict[int, str] = {}  # index -> the last partial result of a segment that is closed
+        self._clock_at = 0
         self._lag_s: float | None = None  # longest of the partial results since `take_lag_s`
         self.finals = 0
-        self.texts = 0  # finals that have one
+        self.texts = 0  # finals with a text
         self.out_of_order = 0  # always 0
         self.session = open_session(self)
 
-    # ---- told by the session ----
+    # ---- called by the session ----
 
     def on_opened(self, index: int, event: Opened) -> None:
-        """Pass on that speech began."""
-        self._said = ""
+        """Emit `SpeechStarted`."""
+        self._last_text = ""
         times = (seconds(event.speech), seconds(event.start), seconds(event.at))
         self._emit(SpeechStarted(self.channel, index, *times, self.manual, event.continued))
 
     def on_closed(self, index: int, segment: Segment, at: int) -> None:
-        """Pass on that a segment is complete."""
+        """Emit `SpeechEnded`."""
         self._ended[index] = (at, time.monotonic(), self._flushing)
-        self._said_last[index] = self._said
+        self._last_texts[index] = self._last_text
         end_s = seconds(segment.speech_end)
         self._emit(SpeechEnded(self.channel, index, end_s, seconds(at), segment.cut, self._flushing))
 
-    # ---- told by the stream ----
+    # ---- called by the stream ----
 
     def flush(self) -> list[Utterance]:
-        """End the open segment; the answer is its Final, or that there is none. Returns what is final already."""
+        """End the open segment. The answer to the client is its Final, or `Settled`. Returns utterances now final."""
         pending = self.session.pending
         if not pending:
             self._settle(flushed=True)
-        elif (last := self._ended.get(pending[-1].index)) is not None:  # its text is due: that is the answer
+        elif (last := self._ended.get(pending[-1].index)) is not None:  # its Final is the answer
             self._ended[pending[-1].index] = (*last[:2], True)
         self._flushing = True
         utterances = self.session.flush()
@@ -88,14 +88,14 @@ class ChannelEmitter:
     def forget(self) -> None:
         """Drop the open segment."""
         self.session.clear()
-        self._said = ""
+        self._last_text = ""
 
     def last_partial(self, index: int) -> str:
-        """Return the last partial result of a segment; ask once."""
-        return self._said_last.pop(index, "")
+        """Remove and return the last partial text of a closed segment."""
+        return self._last_texts.pop(index, "")
 
     def final(self, utterance: Utterance) -> float:
-        """Say a terminal event; return how long it took since the segment's end was decided."""
+        """Emit a `Final`; return the seconds since the segment's end was decided."""
         at, decided, flushed = self._ended.pop(utterance.index)
         if utterance.index != self._next:
             self.out_of_order += 1
@@ -108,24 +108,24 @@ class ChannelEmitter:
         return took
 
     def segment_by(self, segmenter: Segmenting, *, manual: bool) -> list[Utterance]:
-        """Cut by another segmenter from here on; return what is final already."""
+        """Continue with another segmenter; return utterances now final."""
         utterances = self.session.segment_by(segmenter)
         self.manual = manual
         return utterances
 
     def take_lag_s(self) -> float | None:
-        """Return by how many seconds partial results were late since the last call, at most; None: none came."""
+        """Return the largest lag of partial results since the last call, in seconds; None without any."""
         lag_s, self._lag_s = self._lag_s, None
         return lag_s
 
     def partial(self) -> bool:
-        """Say the newest partial result if it says something new; return whether it did."""
+        """Emit the newest partial result if its text is new; return whether it was."""
         pending = self.session.pending
         if len(pending) != 1 or not self.session.is_open or (hypothesis := pending[0].hypothesis) is None:
-            return False  # while a final is due, what follows it must wait
-        if not hypothesis.text or hypothesis.text == self._said:
+            return False  # a final that is due must come first
+        if not hypothesis.text or hypothesis.text == self._last_text:
             return False
-        self._said = hypothesis.text
+        self._last_text = hypothesis.text
         until = pending[0].start + hypothesis.samples
         lag_s = seconds(self.session.position - until)
         start_s = seconds(pending[0].start)
@@ -134,24 +134,24 @@ class ChannelEmitter:
         return True
 
     def listen(self) -> None:
-        """Tell how far silence reaches."""
+        """Emit the progress of the clock during silence."""
         session = self.session
         if session.pending:
             return
-        if session.position - self._heard >= SAMPLE_RATE_HZ // 10:
-            self._heard = session.position
+        if session.position - self._clock_at >= SAMPLE_RATE_HZ // 10:
+            self._clock_at = session.position
             self._emit(ClockAdvanced(self.channel, seconds(session.position)))
         if session.settled - self._committed >= SETTLED_EVERY_S * SAMPLE_RATE_HZ:
             self._settle(flushed=False)
 
     def pause(self, silent_s: float) -> list[Utterance]:
-        """End the open segment because no audio has come for `silent_s` seconds; return what is final already."""
+        """End the open segment because no audio has arrived for `silent_s` seconds; return utterances now final."""
         utterances = self.session.flush() if self.session.is_open and not self.manual else []
         self._emit(Paused(self.channel, seconds(self.session.position), silent_s))
         return utterances
 
     def conclude(self) -> None:
-        """Speak for what is left at the end, once every final is said."""
+        """Emit `Settled` for the rest of the audio, after the last final."""
         if self._committed < self.session.settled:
             self._settle(flushed=False)
 
@@ -163,16 +163,16 @@ class ChannelEmitter:
     # ---- the watchdog ----
 
     def overdue(self, now: float, limit_s: float) -> int:
-        """Give up segments whose text is due for longer than `limit_s`; return how many."""
+        """Give up segments that ended more than `limit_s` seconds ago and have no text; return how many."""
         count = 0
-        for spoken in self.session.pending:
-            ended = self._ended.get(spoken.index)
-            if ended is not None and now - ended[1] > limit_s and not spoken.job.future.done():
-                spoken.job.give_up(NullCause.TIMEOUT, f"no answer for {limit_s:g} s")
+        for pending in self.session.pending:
+            ended = self._ended.get(pending.index)
+            if ended is not None and now - ended[1] > limit_s and not pending.job.future.done():
+                pending.job.give_up(NullCause.TIMEOUT, f"no answer for {limit_s:g} s")
                 count += 1
         return count
 
     @property
     def missing(self) -> int:
-        """Segments that ended and have no terminal event, once the session is done: always 0."""
+        """Segments that ended without a Final; always 0 once the session is done."""
         return len(self._ended)

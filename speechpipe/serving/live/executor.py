@@ -1,7 +1,7 @@
-"""The threads that run live streams: each stream on one of them at a time, all in turn.
+"""The step executor: a few threads that run live streams in turn, each stream on one thread at a time.
 
-Nothing heavy runs on the event loop, and a stream that has much to do gives way after every step. A few threads for
-all streams, not one each: under load the audio that arrived meanwhile is worked on in one go, which costs less.
+Heavy work is kept off the event loop, and a stream gives way after every step. There are fewer threads than streams:
+under load more audio is then processed per step, which costs less.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class State(Enum):
-    """Of an actor, guarded by the lanes' lock."""
+    """Scheduling state of an actor, guarded by the executor's lock."""
 
     IDLE = 0
     QUEUED = 1
@@ -26,7 +26,7 @@ class State(Enum):
 
 
 class Actor(Protocol):
-    """What runs on lanes."""
+    """An object with work that the executor runs step by step."""
 
     state: State
 
@@ -35,19 +35,19 @@ class Actor(Protocol):
         ...
 
     def broken(self, error: Exception) -> None:
-        """Take note that a step raised what it should not."""
+        """Handle an unexpected exception of a step."""
         ...
 
 
 WAIT_S = 1.0
-"""How long a lane waits for an actor before it looks whether it is to end."""
+"""Seconds that a thread waits for an actor before it checks whether it must end."""
 
 
 class StepExecutor:
-    """`schedule` from any thread; every schedule is followed by a step that begins after it.
+    """Runs steps of actors on `count` threads (`tasks`). Thread-safe.
 
-    What a step raises is told to its actor (`broken`) and counted in `failures`; the other actors go on. `tasks` are
-    the threads.
+    Each call of `schedule` is followed by a step that begins after it. An exception of a step is passed to its actor
+    (`broken`) and counted in `failures`; other actors are not affected.
     """
 
     def __init__(self, count: int) -> None:
@@ -64,7 +64,7 @@ class StepExecutor:
             task.start()
 
     def close(self) -> None:
-        """End the threads; what is queued is not run any more."""
+        """End the threads; queued actors are not run any more."""
         self._unblock()
         for task in self.tasks:
             task.close()
@@ -75,7 +75,7 @@ class StepExecutor:
             self._changed.notify_all()
 
     def schedule(self, actor: Actor) -> None:
-        """Have `actor` step soon."""
+        """Queue a step of `actor`."""
         with self._changed:
             if actor.state is State.IDLE:
                 actor.state = State.QUEUED
@@ -85,7 +85,7 @@ class StepExecutor:
                 actor.state = State.AGAIN
 
     def _run_one(self) -> None:
-        """Run the next actor's step; return without one if none comes for a while."""
+        """Run one step of the next actor; return without one after `WAIT_S`."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._closing, WAIT_S)
             if self._closing or not self._ready:
@@ -95,7 +95,7 @@ class StepExecutor:
         begun, more = time.thread_time(), False
         try:
             more = self._step(actor)
-        finally:  # whatever happened, the actor may be scheduled again
+        finally:  # the actor must be schedulable again in any case
             with self._changed:
                 self.cpu_s += time.thread_time() - begun
                 if more or actor.state is State.AGAIN:
@@ -108,8 +108,8 @@ class StepExecutor:
     def _step(self, actor: Actor) -> bool:
         try:
             return actor.step()
-        except Exception as error:  # the last handler of a live stream: it is told, and the lane goes on at once
-            log.exception("a live stream broke")
+        except Exception as error:  # passed to the stream, so that this thread can continue with other streams
+            log.exception("a step of a live stream failed")
             with self._changed:
                 self.failures += 1
             actor.broken(error)

@@ -1,4 +1,4 @@
-"""What a client sent and nobody has worked on yet: audio and commands in their order, each with its time of arrival."""
+"""The inbox of a live stream: received audio and commands in order, with their times of arrival."""
 
 import threading
 import time
@@ -7,13 +7,13 @@ from collections import deque
 from speechpipe.serving.live import Command, Fail, Finish
 
 MERGED_BYTES = 1024
-"""Neighbouring pieces of audio are kept as one up to this size: single bytes cost no more memory than others."""
+"""Small pieces of audio are merged up to this size, so that single bytes do not waste memory."""
 
 PIECE_BYTES = 64 * 1024
 
 
 class Inbox:
-    """Thread-safe. Bounded by whoever fills it: `buffered_bytes` and `len` say how full it is."""
+    """A queue of audio and commands. Thread-safe. The caller must bound it by `buffered_bytes` and `len`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,7 +27,7 @@ class Inbox:
         return len(self._items)
 
     def put_audio(self, data: bytes) -> bool:
-        """Add audio as it came; False if the end was put before, the audio is then not taken."""
+        """Add audio; return False, without adding it, if the end was put before."""
         now = time.monotonic()
         with self._lock:
             if self.ended:
@@ -37,14 +37,14 @@ class Inbox:
             if self._items and isinstance(last := self._items[-1][1], bytes) and len(last) + len(data) <= MERGED_BYTES:
                 self._items[-1] = (self._items[-1][0], last + data)
                 return True
-            # In pieces: what is left of a long one is copied with every take.
+            # In pieces, because the rest of a long one is copied by every `take`.
             self._items.extend((now, data[at : at + PIECE_BYTES]) for at in range(0, len(data), PIECE_BYTES))
             if self._oldest_audio is None:
                 self._oldest_audio = now
             return True
 
     def put(self, command: Command) -> bool:
-        """Add a command; it takes its turn after the audio before it. False if the end was put before."""
+        """Add a command behind the audio; return False, without adding it, if the end was put before."""
         with self._lock:
             if self.ended:
                 return False
@@ -59,7 +59,7 @@ class Inbox:
             return bool(self._items) and isinstance(self._items[0][1], bytes)
 
     def take(self, most_bytes: int) -> bytes | Command | None:
-        """Take the next command, or up to so many bytes of the audio before it; None if nothing waits."""
+        """Remove and return the next command, or up to `most_bytes` of the audio before it; None if empty."""
         with self._lock:
             if not self._items:
                 return None
@@ -74,20 +74,20 @@ class Inbox:
             data = b"".join(parts) if len(parts) > 1 else first
             if size > most_bytes:
                 data, rest = data[:most_bytes], data[most_bytes:]
-                self._items.appendleft((arrived, rest))  # it has waited since it came, not since this step
+                self._items.appendleft((arrived, rest))  # keep its time of arrival
             self.buffered_bytes -= len(data)
             self._oldest_audio = self._first_audio() if self.buffered_bytes else None
             return data
 
     def drop_audio(self) -> int:
-        """Forget the audio that waits, keep the commands; return how many bytes were dropped."""
+        """Drop the waiting audio and keep the commands; return the number of bytes dropped."""
         with self._lock:
             dropped, self.buffered_bytes, self._oldest_audio = self.buffered_bytes, 0, None
             self._items = deque(item for item in self._items if not isinstance(item[1], bytes))
             return dropped
 
     def close(self) -> None:
-        """Take nothing more, and forget what waits."""
+        """Drop everything, and accept nothing more."""
         with self._lock:
             self.ended = True
             self._items.clear()

@@ -1,7 +1,7 @@
-"""What the machine can still take, from what it was measured to do: no fixed count of sessions.
+"""The measured load of live audio, and how many more sessions fit.
 
-Two measures. How much CPU a second of live audio costs here and now (server and live workers together) says how
-many sessions would fit. How late audio is worked on says how things really are, whatever else runs on the machine.
+Two measures are used. The CPU time per second of live audio (server and live workers together) gives the number of
+sessions that fit. The delay of processing shows overload from any cause, including other programs on the machine.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from enum import IntEnum
 
 HALF_LIFE_S = 10.0
 PRIOR_COST = 0.05
-"""CPU seconds per audio second that are assumed before anything was measured."""
+"""CPU seconds per second of audio that are assumed before the first measurement."""
 
 MEASURED_AFTER_S = 3.0
-"""Audio after which the measured cost is believed."""
+"""Seconds of audio after which the measured cost is used."""
 
 LATE_S = (0.3, 0.7, 1.5)
-"""Audio that is worked on later than this: thin partial results, drop them, take no new session."""
+"""Delays of processing from which partial results are thinned, dropped, and new sessions are refused."""
 
 BUSY = 0.15
 STEP_S = {False: 0.032, True: 0.192}
@@ -25,7 +25,7 @@ RETRY_AFTER_S = 5.0
 
 
 class Level(IntEnum):
-    """The order of degradation. Final results are never given up."""
+    """Levels of degradation, in order. Final results are sent at every level."""
 
     NORMAL = 0
     THIN_PARTIALS = 1
@@ -35,17 +35,17 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is read off every half second; CPU and audio count up for ever."""
+    """A measurement, taken every half second. `cpu_s` and `audio_s` are totals since the start."""
 
     at: float
     cpu_s: float
     audio_s: float
-    rate: float  # audio seconds a second that the open sessions send, each new one counted as 1
-    late_s: Sequence[float]  # of every session: how late its audio is worked on
+    rate: float  # seconds of audio per second of the open sessions; a new session counts as 1
+    late_s: Sequence[float]  # delay of processing of each session, in seconds
 
 
 class Load:
-    """Fed with samples; a pure function of them."""
+    """The load computed from samples. Depends on them only; changed under the manager's lock."""
 
     def __init__(self, cores: int, limit: float) -> None:
         self._budget = cores * limit
@@ -58,16 +58,16 @@ class Load:
         self.level = Level.NORMAL
 
     def update(self, sample: Sample) -> None:
-        """Take the next sample."""
+        """Add a sample."""
         if (last := self._last) is not None and sample.at > last.at:
             decay = 0.5 ** ((sample.at - last.at) / HALF_LIFE_S)
-            # CPU counted by a worker that died is lost: a negative difference says nothing.
+            # The CPU time of a worker that has ended is lost, so a negative difference is ignored.
             self._cpu_s = self._cpu_s * decay + max(0.0, sample.cpu_s - last.cpu_s)
             self._audio_s = self._audio_s * decay + max(0.0, sample.audio_s - last.audio_s)
         self._last = sample
         self.rate = sample.rate
         late = sorted(sample.late_s)
-        # The 90th percentile: one session that is stuck does not close the door to all.
+        # The 90th percentile, so that one stuck session does not cause refusals.
         self.late_s = late[int(0.9 * (len(late) - 1))] if late else 0.0
         self.level = Level(sum(self.late_s > limit for limit in LATE_S))
 
@@ -83,20 +83,20 @@ class Load:
 
     @property
     def step_s(self) -> float:
-        """Audio that is worth a step: a frame of the VAD; six where there is much to do, which costs half."""
+        """Least audio for a step, in seconds: one VAD frame; six frames under load, which costs half as much."""
         return STEP_S[self.busy >= BUSY or self.level is not Level.NORMAL]
 
     @property
     def room(self) -> int:
-        """How many more sessions would fit."""
+        """Number of further sessions that fit."""
         if self.level is Level.NO_NEW_SESSIONS:
             return 0
         return max(0, int(self._budget / max(self.cost, 1e-6) - self.rate))
 
     def refusal(self, opened_since: int) -> str | None:
-        """Say why no new session fits, `opened_since` having been opened after the last sample; None if one does."""
+        """Return why no new session fits, if `opened_since` were opened since the last sample; None if one fits."""
         if self.level is Level.NO_NEW_SESSIONS:
-            return f"audio is worked on {self.late_s:.1f} s late"
+            return f"audio is processed {self.late_s:.1f} s late"
         if self.rate + opened_since > 0 and self.room < opened_since + 1:
             return f"{self.rate:.0f} live sessions need {self.cost * self.rate:.1f} of {self._budget:.1f} CPU cores"
         return None

@@ -1,4 +1,4 @@
-"""All live streams of a server: who may come in, who may come back, who is watched."""
+"""The stream manager: admits, resumes and supervises all live streams of a server."""
 
 import logging
 import threading
@@ -20,10 +20,10 @@ from speechpipe.serving.live.stream import LiveStream
 TICK_S = 0.05
 SAMPLE_EVERY_S = 0.5
 WATCHDOG_FACTOR = 2.0
-"""A final that is due for this many segment time limits is given up: the pool should have answered long before."""
+"""A final that is overdue by this many segment timeouts is given up; the pool should have answered long before."""
 
 ATTACH_S = 10.0
-"""For the client of a new stream to be there."""
+"""Least time for the client of a new stream to attach."""
 
 RATE_WINDOW_S = 3.0
 DROPS = ("thinned", "dropped", "superseded")
@@ -32,24 +32,24 @@ log = logging.getLogger(__name__)
 
 
 class StreamManager:
-    """Thread-safe. Made by whoever serves live audio, beside the service.
+    """All live streams of a service. Thread-safe.
 
-    Whether a stream's client is connected, and since when it is not, is known to the stream's outbox alone.
+    A stream's outbox is the only source for whether its client is connected, and since when it is not.
     """
 
-    def __init__(self, service: Service, lanes: int = 2) -> None:
+    def __init__(self, service: Service, threads: int = 2) -> None:
         self._service = service
         self._settings = service.settings
-        self._lanes = StepExecutor(lanes)
+        self._executor = StepExecutor(threads)
         self._load = Load(service.settings.cores, service.settings.live_load_limit)
         self.budget = ByteBudget(service.settings.live_max_held_bytes)
         self._lock = threading.Lock()
         self._streams: dict[str, LiveStream] = {}  # in the order in which they were opened
-        self._opening: Counter[str] = Counter()  # by tenant: admitted, their sessions are being made
+        self._opening: Counter[str] = Counter()  # by tenant: admitted streams whose sessions are being opened
         self._opened_since = 0
         self._refusing = False
         self._ticker = BackgroundTask("live-tick", self._tick, every_s=TICK_S)
-        self.tasks = [self._ticker, *self._lanes.tasks]
+        self.tasks = [self._ticker, *self._executor.tasks]
         self._sampled_at = 0.0
         self._audio_of: dict[str, tuple[float, float]] = {}  # id -> (time, audio_s) a few seconds ago
         self._audio_done_s = 0.0  # of streams that have ended
@@ -65,14 +65,14 @@ class StreamManager:
     # ---- life ----
 
     def start(self) -> None:
-        """Start the lanes and the tick."""
-        self._lanes.start()
+        """Start the executor and the tick."""
+        self._executor.start()
         self._ticker.start()
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Finish every stream as if its client had, wait for their finals for up to `drain_s` seconds, and stop.
+        """Finish all streams, wait up to `drain_s` seconds for their finals, and stop.
 
-        Audio that waits of clients that are not connected is not worked on any more: they cannot come back for it.
+        Waiting audio of clients that are not connected is dropped, because they can no longer resume.
         """
         self._refusing = True
         with self._lock:
@@ -83,21 +83,21 @@ class StreamManager:
                 self.counts["dropped_bytes"] += stream.drop_backlog()
             stream.command(Finish("shutdown"))
         until = time.monotonic() + drain_s
-        while time.monotonic() < until and not all(stream.ended and self._was_told(stream) for stream in streams):
+        while time.monotonic() < until and not all(stream.ended and self._delivered(stream) for stream in streams):
             time.sleep(0.02)
         self._ticker.close()
-        self._lanes.close()
+        self._executor.close()
 
-    def _was_told(self, stream: LiveStream) -> bool:
+    def _delivered(self, stream: LiveStream) -> bool:
         return stream.outbox.drained or stream.outbox.detached_at is not None
 
     # ---- streams ----
 
     def check(self, tenant: str) -> None:
-        """Refuse what `open` would refuse.
+        """Raise what `open` would raise for lack of room.
 
         Raises:
-            NotReady, Overloaded, RateLimited: with a time to come back after.
+            NotReady, Overloaded, RateLimited: there is no room; with `retry_after_s`.
         """
         settings = self._settings
         if not self._service.started or self._refusing:
@@ -115,21 +115,21 @@ class StreamManager:
             raise RateLimited(f"this key has {limit} live sessions open")
 
     def open(self, request: LiveRequest, dialect: Dialect) -> LiveStream:
-        """Admit a new stream. It has no client until `attach`; loads the VAD, so not for the event loop.
+        """Admit and open a new stream; `attach` connects its client. May load a VAD, so not for the event loop.
 
         Raises:
             NotReady, Overloaded, RateLimited: there is no room.
-            Conflict: only a person's texts are delivered to this tenant, and no person types along.
+            Conflict: this tenant gets only texts by people, which are not available live.
         """
         if request.terms.degree in (Degree.HUMAN_ONLY, Degree.SHADOW):
-            message = f"live text is the machine's, and this tenant is at {request.terms.degree}: upload the audio"
+            message = f"live texts are not reviewed, but this tenant is at {request.terms.degree}: upload the audio"
             raise Conflict(message, cause="person_required")
         with self._lock:
             self.check(request.tenant)
             self._opening[request.tenant] += 1
             self._opened_since += 1
         try:
-            stream = LiveStream(self._service, request, dialect, self._lanes.schedule, self._load, self.budget)
+            stream = LiveStream(self._service, request, dialect, self._executor.schedule, self._load, self.budget)
             with self._lock:
                 self._streams[stream.id] = stream
         finally:
@@ -138,17 +138,17 @@ class StreamManager:
         return stream
 
     def resume(self, token: str, tenant: str, channel: str | None = None, after: int | None = None) -> LiveStream:
-        """Return the stream that was given this token; nothing changes before `attach`.
+        """Return the stream with this resume token; its state changes only at `attach`.
 
         Args:
-            token: as the client was told it.
-            tenant: whose stream it must be.
-            channel: the interface that it must have been begun over; None = any.
-            after: the last number that the client has seen.
+            token: the token that the client was sent.
+            tenant: the tenant that the stream must belong to.
+            channel: the interface that it must have been opened over; None: any.
+            after: the last message number that the client has received.
 
         Raises:
-            InvalidParameter: no such stream, or its grace time has passed; begun over another interface; what follows
-                `after` is not kept any more.
+            InvalidParameter: there is no such stream (any more), it was opened over another interface, or the messages
+                after `after` are not kept any more.
         """
         with self._lock:
             stream = next((item for item in self._streams.values() if item.token == token), None)
@@ -156,21 +156,21 @@ class StreamManager:
             message = "there is no session with this resume token (any more)"
             raise InvalidParameter(message, param="resume", cause="resume_unknown")
         if channel is not None and stream.request.channel != channel:
-            raise InvalidParameter("this session was begun over another interface", param="resume")
+            raise InvalidParameter("this session was opened over another interface", param="resume")
         if after is not None:
             stream.outbox.check(after)
         return stream
 
     def attach(self, stream: LiveStream, on_ready: Callable[[], None], after: int | None = None) -> int:
-        """Make a connection the stream's reader, instead of one that may be there; return the reader's number.
+        """Make a connection the stream's reader, replacing an existing one; return the reader's number.
 
         Args:
-            stream: of `open` or `resume`.
-            on_ready: called from any thread when there is something to send, and when another reader takes over.
+            stream: from `open` or `resume`.
+            on_ready: called on any thread when there is something to send, and when another reader takes over.
             after: as for `resume`; None for a new stream.
 
         Raises:
-            InvalidParameter: what follows `after` is not kept any more.
+            InvalidParameter: the messages after `after` are not kept any more.
         """
         reader = stream.outbox.attach(on_ready, after)
         stream.attached(again=after is not None)
@@ -179,7 +179,7 @@ class StreamManager:
         return reader
 
     def leave(self, stream: LiveStream) -> None:
-        """Look after a stream at once whose connection has gone."""
+        """Check a stream at once after its connection has closed."""
         self._look_after(stream, time.monotonic())
 
     def _forget(self, stream: LiveStream) -> None:
@@ -189,8 +189,8 @@ class StreamManager:
             self._audio_of.pop(stream.id, None)
             self._audio_done_s += stream.channels.audio_s
             self.counts["finals"] += stream.channels.finals
-            self.counts["out_of_order"] += sum(follower.out_of_order for follower in stream.channels.followers)
-            self.counts["missing"] += sum(follower.missing for follower in stream.channels.followers)
+            self.counts["out_of_order"] += sum(emitter.out_of_order for emitter in stream.channels.emitters)
+            self.counts["missing"] += sum(emitter.missing for emitter in stream.channels.emitters)
             self.counts["replayed"] += stream.outbox.replayed
             for name in ("thinned", "dropped"):
                 self.counts[name] += stream.channels.counts[name]
@@ -208,8 +208,8 @@ class StreamManager:
                 self._look_after(stream, now)
                 if sampling:
                     self._watch(stream, now)
-            except Exception as error:  # a defect in one stream: it ends, the others are looked after
-                log.exception("a live stream could not be looked after")
+            except Exception as error:  # a defect in one stream must not affect the others
+                log.exception("the check of a live stream failed")
                 self.counts["broken"] += 1
                 stream.command(Fail(StageFailed("live", f"{type(error).__name__}: {error}")))
         if sampling:
@@ -222,36 +222,36 @@ class StreamManager:
         detached_at = stream.outbox.detached_at
         gone_s = now - detached_at if detached_at is not None else 0.0
         if stream.ended:
-            # What was taken may not have arrived: it is kept for a client that comes back.
+            # The last messages may not have arrived, so they are kept for a client that resumes.
             grace_s = settings.live_resume_s + (settings.live_send_timeout_s if detached_at is None else 0.0)
             if stream.outbox.confirmed or now - max(stream.ended_at, detached_at or 0.0) > grace_s:
                 self._forget(stream)
             return
         if stream.waits(self._load.step_s if detached_at is None else 1e-6):
-            self._lanes.schedule(stream)  # it may have waited for its speed or for the recognizers
+            self._executor.schedule(stream)  # it may have been held back by its speed limit or the recognizers
         if gone_s > (settings.live_resume_s if stream.outbox.had_reader else max(settings.live_resume_s, ATTACH_S)):
             if stream.command(Finish("client_gone")):
                 self.counts["abandoned"] += 1
             if gone_s > 2 * settings.live_resume_s + settings.segment_timeout_s and (size := stream.drop_backlog()):
-                log.warning("%d bytes of audio of a session whose client has gone were not transcribed", size)
+                log.warning("%d bytes of audio of a session whose client is gone were dropped", size)
                 self.counts["dropped_bytes"] += size
         elif now - stream.heard_at > settings.live_idle_timeout_s and stream.idle and detached_at is None:
             message = f"no audio and no KeepAlive for {settings.live_idle_timeout_s:g} s"
             stream.command(Fail(TooSlow(message, cause="idle_timeout")))
         if stream.outbox.overflowed:
-            stream.command(Fail(TooSlow("the client does not read what it is sent", cause="client_not_reading")))
+            stream.command(Fail(TooSlow("the client does not read its messages", cause="client_not_reading")))
 
     def _watch(self, stream: LiveStream, now: float) -> None:
-        """Notice that audio has stopped; give up finals that never came: one terminal event for every segment."""
+        """Detect that audio has stopped, and give up overdue finals, so that every segment gets one."""
         if not stream.ended and stream.paused(now):
-            self._lanes.schedule(stream)
+            self._executor.schedule(stream)
         limit_s = self._settings.segment_timeout_s * WATCHDOG_FACTOR
-        for follower in stream.channels.followers:
-            if count := follower.overdue(now, limit_s):
+        for emitter in stream.channels.emitters:
+            if count := emitter.overdue(now, limit_s):
                 self.counts["watchdog"] += count
 
     def _keep_few(self, streams: list[LiveStream]) -> None:
-        """Of streams that are over keep no more than there may be open ones, the newest."""
+        """Keep at most `live_max_sessions` ended streams, the newest."""
         over = [stream for stream in streams if stream.ended]
         for stream in over[: max(0, len(over) - self._settings.live_max_sessions)]:
             self._forget(stream)
@@ -261,13 +261,13 @@ class StreamManager:
         rate = 0.0
         for stream in active:
             since, audio_s = self._audio_of.setdefault(stream.id, (now, stream.channels.audio_s))
-            # A session that has just come is expected to speak in real time.
+            # A new session is assumed to send in real time.
             rate += (stream.channels.audio_s - audio_s) / (now - since) if now - since > RATE_WINDOW_S / 2 else 1.0
             if now - since > RATE_WINDOW_S:
                 self._audio_of[stream.id] = (now - RATE_WINDOW_S / 2, (audio_s + stream.channels.audio_s) / 2)
         late = [late_s for stream in active if (late_s := stream.late_s(now)) is not None]
-        # Not the whole process: the VAD of uploads is not what a live session costs.
-        cpu_s = self._lanes.cpu_s + self._service.fleet.live_cpu_s
+        # Not the CPU time of the process, which includes the VAD of uploads.
+        cpu_s = self._executor.cpu_s + self._service.pools.live_cpu_s
         with self._lock:
             audio_s = self._audio_done_s + sum(stream.channels.audio_s for stream in self._streams.values())
             self._load.update(Sample(now, cpu_s, audio_s, rate, late))
@@ -277,7 +277,7 @@ class StreamManager:
 
     @property
     def level(self) -> Level:
-        """How far service is degraded."""
+        """The current level of degradation."""
         return self._load.level
 
     @property
@@ -297,7 +297,7 @@ class StreamManager:
         return sum(stream.ended for stream in list(self._streams.values()))
 
     def stats(self) -> Mapping[str, float]:
-        """Return what a status page shows."""
+        """Return figures for a status page."""
         load = self._load
         return {
             "sessions": len(self),
@@ -308,7 +308,7 @@ class StreamManager:
         }
 
     def facts(self) -> Mapping[str, float]:
-        """Return what belongs into the records of the system."""
+        """Return measures for the system records."""
         return {
             "software.open_streams": float(len(self)),
             "software.load_share": self._load.busy,
@@ -334,23 +334,27 @@ class StreamManager:
             return sum(stream.buffered_s for stream in list(self._streams.values()))
 
         return (
-            one("live_sessions", "Live sessions, dropped ones that may be resumed too.", lambda: len(self)),
-            one("live_detached", "Live sessions whose connection dropped.", self._detached),
-            one("live_ended_kept", "Sessions that are over, kept in case their last messages were lost.", self._kept),
+            one("live_sessions", "Live sessions, including those without a connection.", lambda: len(self)),
+            one("live_detached", "Live sessions without a connection, which can be resumed.", self._detached),
+            one("live_ended_kept", "Ended sessions, kept in case their last messages were lost.", self._kept),
             one(
                 "live_held_bytes", "Bytes of messages and audio in memory, above 64 KiB each.", lambda: self.budget.held
             ),
-            one("live_buffered_seconds", "Audio received and not worked on.", buffered),
-            one("live_late_seconds", "How late audio is worked on, 90th percentile.", lambda: self._load.late_s),
+            one("live_buffered_seconds", "Audio received and not processed yet.", buffered),
+            one("live_late_seconds", "Delay of processing audio, 90th percentile.", lambda: self._load.late_s),
             one("live_busy_share", "Share of the CPU cores that live sessions need.", lambda: self._load.busy),
-            one("live_room_sessions", "Further live sessions that would be taken.", lambda: self._load.room),
-            one("live_degradation_level", "0 none, 1 thin partials, 2 none, 3 closed.", lambda: int(self._load.level)),
+            one("live_room_sessions", "Further live sessions that would be admitted.", lambda: self._load.room),
+            one(
+                "live_degradation_level",
+                "0: all partial results, 1: fewer, 2: none, 3: none and no new sessions.",
+                lambda: int(self._load.level),
+            ),
             one("loop_lag_seconds", "Longest recent delay of the event loop.", lambda: self.loop_lag_s),
-            count("resumed", "Dropped connections that came back.", "resumed"),
-            count("replayed", "Messages sent again to them.", "replayed"),
-            count("abandoned", "Dropped connections that did not come back in time.", "abandoned"),
+            count("resumed", "Dropped connections that were resumed.", "resumed"),
+            count("replayed", "Messages sent again after a resume.", "replayed"),
+            count("abandoned", "Dropped connections that were not resumed in time.", "abandoned"),
             count("broken", "Live sessions ended because of a defect.", "broken"),
-            count("dropped_bytes", "Audio not worked on because its client had long gone.", "dropped_bytes"),
+            count("dropped_bytes", "Bytes of audio dropped because its client was gone.", "dropped_bytes"),
             count("watchdog", "Finals that the watchdog gave up.", "watchdog"),
             count("missing_finals", "Segments without a terminal event; always 0.", "missing"),
             count("out_of_order_finals", "Terminal events twice or out of order; always 0.", "out_of_order"),

@@ -1,5 +1,7 @@
-"""What one client is still to be told. Partial results are replaced by newer ones; everything else lasts, is
-numbered, and is kept so that a client whose connection broke can have what it missed.
+"""The outbox of a live stream: messages for its client.
+
+Partial results are replaced by newer ones. All other messages are numbered and kept for a while, so that a client whose
+connection was interrupted can receive what it missed.
 """
 
 import json
@@ -13,21 +15,21 @@ from speechpipe.errors import InvalidParameter
 from speechpipe.serving.live import Message
 
 KEPT = 500
-"""Lasting messages kept for a client that comes back; as many may wait for one that does not read."""
+"""Numbered messages that are kept for a client that resumes; also the most that may wait for a client to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """Nothing follows; close the connection with this code."""
+    """The end of the messages: close the connection with this code."""
 
     code: int
     reason: str
 
 
 class Outbox:
-    """Thread-safe. One reader at a time: a new one takes over from the last.
+    """Messages for one client. Thread-safe. It has one reader at a time; a new one replaces the last.
 
-    It is the only place that knows whether a client is connected: a connection is there while it is the reader.
+    A client is connected while it has a reader; there is no other record of that.
     """
 
     def __init__(self) -> None:
@@ -35,19 +37,19 @@ class Outbox:
         self._detached_at: float | None = time.monotonic()  # None while there is a reader
         self._confirmed = False
         self._kept: deque[tuple[int, str]] = deque(maxlen=KEPT)
-        self._seq = 0  # of the last lasting message
-        self._sent = 0  # of the last one that was taken
+        self._seq = 0  # number of the last message
+        self._sent = 0  # number of the last message taken by a reader
         self._partials: dict[int, Message] = {}
         self._goodbye: Goodbye | None = None
         self._on_ready: Callable[[], None] | None = None
         self._reader = 0
-        self._told = False  # the reader knows that there is something
+        self._notified = False  # `on_ready` was called since the last `take`
         self.overflowed = False
         self.superseded = 0  # partial results that a newer one replaced before they were sent
         self.replayed = 0
 
     def put(self, message: Message) -> None:
-        """Add a message that must arrive; it gets a number in `message["speechpipe"]["seq"]`."""
+        """Add a message and number it, in `message["speechpipe"]["seq"]`."""
         with self._lock:
             self._seq += 1
             message.setdefault("speechpipe", {})["seq"] = self._seq
@@ -57,44 +59,45 @@ class Outbox:
             self._wake()
 
     def put_partial(self, channel: int, message: Message) -> None:
-        """Add a message that a newer one of its channel may replace."""
+        """Add a partial result; it replaces an older one of its channel that was not taken yet."""
         with self._lock:
             self.superseded += channel in self._partials
             self._partials[channel] = message
             self._wake()
 
     def forget_partial(self, channel: int) -> None:
-        """Drop what would come too late."""
+        """Drop a partial result that was not taken yet, because its final follows."""
         with self._lock:
             self.superseded += self._partials.pop(channel, None) is not None
 
     def close(self, goodbye: Goodbye) -> None:
-        """Say that nothing follows."""
+        """End the messages with `goodbye`."""
         with self._lock:
             self._goodbye = goodbye
             self._wake()
 
     def _wake(self) -> None:
-        if self._on_ready is not None and not self._told:
-            self._told = True
+        if self._on_ready is not None and not self._notified:
+            self._notified = True
             self._on_ready()
 
     # ---- the reader ----
 
     def attach(self, on_ready: Callable[[], None], after: int | None = None) -> int:
-        """Become the reader; `after` is the last number it has seen, None for a new client.
+        """Become the reader and return its number; `after` is the last message number received, None if new.
 
-        A reader that is there is woken: its next `take` returns None.
+        An existing reader is woken, and its next `take` returns None.
 
         Raises:
-            InvalidParameter: what follows `after` is not kept any more, or was never said; nothing has changed then.
+            InvalidParameter: the messages after `after` are not kept any more, or `after` was never sent. Nothing has
+                changed then.
         """
         with self._lock:
             if after is not None:
                 self._check(after)
                 self.replayed += max(0, self._sent - after)
                 self._sent = after
-            replaced, self._on_ready, self._told = self._on_ready, on_ready, True
+            replaced, self._on_ready, self._notified = self._on_ready, on_ready, True
             self._reader += 1
             self._detached_at = None
             self._confirmed = False
@@ -104,10 +107,10 @@ class Outbox:
         return reader
 
     def check(self, after: int) -> None:
-        """Refuse what `attach` would refuse.
+        """Raise what `attach` would raise.
 
         Raises:
-            InvalidParameter: what follows `after` is not kept any more, or was never said.
+            InvalidParameter: the messages after `after` are not kept any more, or `after` was never sent.
         """
         with self._lock:
             self._check(after)
@@ -115,7 +118,7 @@ class Outbox:
     def _check(self, after: int) -> None:
         oldest = self._kept[0][0] if self._kept else self._seq + 1
         if not oldest - 1 <= after <= self._seq:
-            message = f"last_seq {after} cannot be continued; kept are {oldest} to {self._seq}"
+            message = f"cannot resume after last_seq {after}; messages {oldest} to {self._seq} are kept"
             raise InvalidParameter(message, param="last_seq", cause="resume_impossible")
 
     def is_reader(self, reader: int) -> bool:
@@ -123,7 +126,7 @@ class Outbox:
         return reader == self._reader
 
     def detach(self, reader: int) -> bool:
-        """Stop reading; False if another reader has taken over, which goes on."""
+        """Stop reading; return False, without effect, if another reader has taken over."""
         with self._lock:
             if reader != self._reader:
                 return False
@@ -133,7 +136,7 @@ class Outbox:
             return True
 
     def take(self, reader: int) -> list[str] | Goodbye | None:
-        """Return what is to be sent now, then the goodbye; None if another reader has taken over."""
+        """Return the messages to send now, or the goodbye when there are none; None if another reader took over."""
         with self._lock:
             if reader != self._reader:
                 return None
@@ -143,11 +146,11 @@ class Outbox:
             self._partials.clear()
             if not texts and self._goodbye is not None:
                 return self._goodbye
-            self._told = self._goodbye is not None
+            self._notified = self._goodbye is not None
             return texts
 
     def confirm(self, reader: int) -> None:
-        """Note that the client answered the goodbye: it has had everything before it."""
+        """The client has answered the close frame, so it has received all messages."""
         with self._lock:
             if reader == self._reader and self._goodbye is not None and self._sent == self._seq:
                 self._confirmed = True
@@ -156,7 +159,7 @@ class Outbox:
 
     @property
     def detached_at(self) -> float | None:
-        """When the last reader went (time.monotonic()), or when this was made if there was none; None: one is there."""
+        """When the last reader left (time.monotonic()), or the time of creation; None while there is a reader."""
         return self._detached_at
 
     @property
@@ -166,11 +169,11 @@ class Outbox:
 
     @property
     def drained(self) -> bool:
-        """Whether everything, the goodbye too, has been taken; it may not have arrived."""
+        """Whether everything including the goodbye was taken by a reader; it may not have arrived."""
         with self._lock:
             return self._goodbye is not None and self._sent == self._seq
 
     @property
     def confirmed(self) -> bool:
-        """Whether the client has had everything, the goodbye too."""
+        """Whether the client has received everything including the goodbye."""
         return self._confirmed

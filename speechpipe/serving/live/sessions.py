@@ -1,4 +1,4 @@
-"""The sessions of one live stream: one for all channels together, or one for each."""
+"""The sessions of one live stream: one for the mix, or one for each channel."""
 
 import time
 from collections import Counter
@@ -22,13 +22,16 @@ from speechpipe.serving.telemetry.records import InputFacts, churn
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Notice, Samples, Utterance
 
 FEED_SAMPLES = 1_600
-"""A recognizer gets live audio in tenths of a second: more often would cost more in messages than it gains."""
+"""Live audio is passed to a recognizer in tenths of a second; smaller pieces would cost more in messages."""
 
 PARTIAL_EVERY_S = {Level.NORMAL: 0.25, Level.THIN_PARTIALS: 1.0}
 
 
 class StreamSessions:
-    """Feeds sessions, asks for partial results, says and records finals. Used on a lane only, facts from anywhere."""
+    """Feeds the sessions, requests partial results, and emits and records finals.
+
+    Methods are called on the executor's threads, by one at a time. Properties may be read on any thread.
+    """
 
     def __init__(
         self,
@@ -40,11 +43,11 @@ class StreamSessions:
         self._service = service
         self._request = request
         self._change: Change | None = None
-        self._peeked_at = 0.0
+        self._requested_at = 0.0
         self.counts: Counter[str] = Counter()  # of partial results
-        self.followers: list[ChannelEmitter] = []
+        self.emitters: list[ChannelEmitter] = []
         self._recorders: list[SessionRecorder] = []
-        self._kept: list[list[Utterance]] = [[] for _ in range(request.wire.sessions)]  # for whoever reviews them
+        self._kept: list[list[Utterance]] = [[] for _ in range(request.wire.sessions)]  # for reviews
         decode = DecodeOptions(language=request.language, prompt=request.prompt)
         for channel, session_id in enumerate(request.session_ids(request.wire.sessions)):
             asked = SessionRequest(
@@ -62,152 +65,150 @@ class StreamSessions:
             recorder = SessionRecorder(service, request, session_id)
             self._recorders.append(recorder)
             try:
-                follower = ChannelEmitter(channel, emit, on_change, open_session, manual=request.manual)
-            except SpeechpipeError as error:  # a stage broke before there was a session
+                emitter = ChannelEmitter(channel, emit, on_change, open_session, manual=request.manual)
+            except SpeechpipeError as error:  # a stage failed before the session was opened
                 recorder.refused(error.cause, 0, service.clock())
                 raise
-            self.followers.append(follower)
+            self.emitters.append(emitter)
 
     # ---- audio in ----
 
     def feed(self, blocks: list[Samples] | None) -> None:
         """Take (n,) samples for each channel."""
-        for follower, samples in zip(self.followers, blocks or (), strict=False):
-            self._say(follower, follower.session.feed(samples))
-            follower.listen()
+        for emitter, samples in zip(self.emitters, blocks or (), strict=False):
+            self._say(emitter, emitter.session.feed(samples))
+            emitter.listen()
         if self._change is not None and not self.speaking:
             self._apply(self._change)
 
     def flush(self) -> None:
-        """End what is open."""
-        for follower in self.followers:
-            self._say(follower, follower.flush())
+        """End the open segments."""
+        for emitter in self.emitters:
+            self._say(emitter, emitter.flush())
 
     def pause(self, silent_s: float) -> None:
-        """No audio has come for so long: end what is open, and say so. What comes later is new speech."""
-        for follower in self.followers:
-            self._say(follower, follower.pause(silent_s))
+        """No audio has arrived for `silent_s` seconds: end the open segments and emit `Paused`."""
+        for emitter in self.emitters:
+            self._say(emitter, emitter.pause(silent_s))
 
     def clear(self) -> None:
-        """Forget what is open."""
-        for follower in self.followers:
-            follower.forget()
+        """Drop the open segments."""
+        for emitter in self.emitters:
+            emitter.forget()
 
     def change(self, change: Change) -> None:
-        """Cut by other parameters, from the end of what is open.
-
-        What the client was to end by itself ends here if it will not be asked to any more.
-        """
+        """Use other segmenter parameters after the open segments; at once if segments change from manual to VAD."""
         self._change = change
-        by_itself = any(follower.manual for follower in self.followers) and not change.manual
-        if by_itself or not self.speaking:
+        ends_manual = any(emitter.manual for emitter in self.emitters) and not change.manual
+        if ends_manual or not self.speaking:
             self._apply(change)
 
     def _apply(self, change: Change) -> None:
         self._change = None
         frame = self._service.vad(change.bundle.vad).frame_samples
-        for follower in self.followers:
-            start = follower.session.scored
+        for emitter in self.emitters:
+            start = emitter.session.scored
             new = segmenter(change.bundle, frame, start=start, manual=change.manual)
-            self._say(follower, follower.segment_by(new, manual=change.manual))
+            self._say(emitter, emitter.segment_by(new, manual=change.manual))
 
     def finish(self) -> None:
         """End the audio; finals follow until `done`."""
-        for follower in self.followers:
-            self._say(follower, follower.session.finish())
+        for emitter in self.emitters:
+            self._say(emitter, emitter.session.finish())
 
     def conclude(self) -> None:
-        """Speak for the silence at the end, after the last final."""
-        for follower in self.followers:
-            follower.conclude()
+        """Emit `Settled` for silence at the end, after the last final."""
+        for emitter in self.emitters:
+            emitter.conclude()
 
     def abort(self) -> None:
-        """Drop everything."""
-        for follower in self.followers:
-            follower.session.abort()
+        """Cancel all sessions."""
+        for emitter in self.emitters:
+            emitter.session.abort()
 
     # ---- text out ----
 
     def collect(self) -> None:
-        """Say what has become final, and the newest partial results."""
-        for follower in self.followers:
-            self._say(follower, follower.session.completed())
-            if self._request.interim and follower.partial():
+        """Emit utterances that have become final, and the newest partial results."""
+        for emitter in self.emitters:
+            self._say(emitter, emitter.session.completed())
+            if self._request.interim and emitter.partial():
                 self.counts["sent"] += 1
 
-    def _say(self, follower: ChannelEmitter, utterances: list[Utterance]) -> None:
+    def _say(self, emitter: ChannelEmitter, utterances: list[Utterance]) -> None:
         for utterance in utterances:
-            partial = follower.last_partial(utterance.index)
-            measures: dict[str, Measure] = {"live.endpoint_to_final_s": follower.final(utterance)}
+            partial = emitter.last_partial(utterance.index)
+            measures: dict[str, Measure] = {"live.endpoint_to_final_s": emitter.final(utterance)}
             measures["live.churn"] = churn(partial, utterance.transcript.text)
-            if (lag_s := follower.take_lag_s()) is not None:
+            if (lag_s := emitter.take_lag_s()) is not None:
                 measures["live.partial_lag_s"] = lag_s
             if self._request.terms.followed:
-                self._kept[follower.channel].append(utterance)
-            self._recorders[follower.channel].utterance(utterance, measures)
+                self._kept[emitter.channel].append(utterance)
+            self._recorders[emitter.channel].utterance(utterance, measures)
 
-    def peek(self, level: Level) -> None:
-        """Ask for partial results: less often or not at all where the machine is late."""
+    def request_partials(self, level: Level) -> None:
+        """Request partial results, less often or not at all if the machine is overloaded."""
         now = time.monotonic()
-        if not self._request.interim or now - self._peeked_at < PARTIAL_EVERY_S[Level.NORMAL] or not self.speaking:
+        recently = now - self._requested_at < PARTIAL_EVERY_S[Level.NORMAL]
+        if not self._request.interim or recently or not self.speaking:
             return
         every_s = PARTIAL_EVERY_S.get(level)
         if every_s is None:
             self.counts["dropped"] += 1
-        elif now - self._peeked_at < every_s:
+        elif now - self._requested_at < every_s:
             self.counts["thinned"] += 1
             return
-        self._peeked_at = now
+        self._requested_at = now
         if every_s is not None:
-            for follower in self.followers:
-                follower.session.peek()
+            for emitter in self.emitters:
+                emitter.session.request_partial()
 
     # ---- facts ----
 
     @property
     def speaking(self) -> bool:
         """Whether a segment is open on any channel."""
-        return any(follower.session.is_open for follower in self.followers)
+        return any(emitter.session.is_open for emitter in self.emitters)
 
     @property
     def finals(self) -> int:
-        """Segments that have had their final."""
-        return sum(follower.finals for follower in self.followers)
+        """Number of finals emitted."""
+        return sum(emitter.finals for emitter in self.emitters)
 
     @property
     def texts(self) -> int:
-        """Finals with a text."""
-        return sum(follower.texts for follower in self.followers)
+        """Number of finals with a text."""
+        return sum(emitter.texts for emitter in self.emitters)
 
     @property
     def done(self) -> bool:
-        """Whether every final has been said."""
-        return all(follower.session.done for follower in self.followers)
+        """Whether all finals were emitted."""
+        return all(emitter.session.done for emitter in self.emitters)
 
     @property
     def audio_s(self) -> float:
-        """Seconds of audio that went into the cascade."""
-        return max(follower.session.position for follower in self.followers) / SAMPLE_RATE_HZ
+        """Seconds of audio fed to the sessions."""
+        return max(emitter.session.position for emitter in self.emitters) / SAMPLE_RATE_HZ
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of speech given to recognizers and not worked on."""
-        return max(follower.session.backlog_s for follower in self.followers)
+        """Seconds of speech that no recognizer has processed yet; the maximum of the channels."""
+        return max(emitter.session.backlog_s for emitter in self.emitters)
 
     @property
     def accounting(self) -> tuple[Accounting, ...]:
-        """Where every sample went, by channel."""
-        return tuple(follower.session.accounting for follower in self.followers)
+        """The accounting of each channel."""
+        return tuple(emitter.session.accounting for emitter in self.emitters)
 
     @property
     def notices(self) -> list[Notice]:
-        """What a client should know of the texts."""
-        return text_notices(follower.session.summary() for follower in self.followers)
+        """Notices about missing and recovered texts."""
+        return text_notices(emitter.session.summary() for emitter in self.emitters)
 
     def record(self, facts: InputFacts, outcome: str, wall_s: float, measures: dict[str, float]) -> None:
-        """Emit the records of the sessions, which are over."""
-        for recorder, follower in zip(self._recorders, self.followers, strict=True):
-            recorder.ended(follower.session.summary(), facts, outcome, (self._service.clock(), wall_s), measures)
+        """Emit the session records, and pass the sessions to the review service; called at the end."""
+        for recorder, emitter in zip(self._recorders, self.emitters, strict=True):
+            recorder.ended(emitter.session.summary(), facts, outcome, (self._service.clock(), wall_s), measures)
         self._review()
 
     def _review(self) -> None:
@@ -215,8 +216,8 @@ class StreamSessions:
         if reviewing is None or not request.terms.followed:
             return
         sessions = [
-            recorder.completed(follower.session.position / SAMPLE_RATE_HZ, kept)
-            for recorder, follower, kept in zip(self._recorders, self.followers, self._kept, strict=True)
-            if follower.session.position
+            recorder.completed(emitter.session.position / SAMPLE_RATE_HZ, kept)
+            for recorder, emitter, kept in zip(self._recorders, self.emitters, self._kept, strict=True)
+            if emitter.session.position
         ]
         reviewing.spoken(sessions, request.terms, shadowed=MIRRORED in request.route)

@@ -1,4 +1,4 @@
-"""Sound from this machine as a live stream's bytes: files, paced or not, and standard input."""
+"""Files and standard input as the bytes of a live stream, for `speechpipe listen`."""
 
 import os
 import time
@@ -20,12 +20,12 @@ STEP_BYTES = round(STEP_S * SAMPLE_RATE_HZ) * 2
 
 @dataclass(frozen=True)
 class Pace:
-    """In real time, or as fast as it is taken."""
+    """The speed of a source: real time, or as fast as it is read."""
 
     real_time: bool
 
     def apply(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield tenths of a second when they are due."""
+        """Yield blocks of `STEP_S`; in real time, each when it is due."""
         begun = time.monotonic()
         for number, block in enumerate(blocks, 1):
             if self.real_time and (wait := begun + number * STEP_S - time.monotonic()) > 0:
@@ -34,13 +34,15 @@ class Pace:
 
 
 def file_blocks(file: str, raw: WireFormat | None, pace: Pace) -> tuple[WireFormat, Iterator[bytes]]:
-    """Return what a file or standard input (`-`) holds, and its bytes.
+    """Return the format and the blocks of a file or of standard input (`-`).
+
+    `raw`: the format of raw samples; None: the file is decoded.
 
     Raises:
         BadInput: the file cannot be read.
     """
     if file == "-":
-        # As it arrives: whoever writes it sets the pace.
+        # Read as it arrives: the writer sets the speed.
         descriptor = standard_input().fileno()
         return raw or WireFormat(), iter(lambda: os.read(descriptor, STEP_BYTES), b"")
     if raw is not None:
@@ -62,11 +64,11 @@ def _raw_file(path: Path, step: int) -> Iterator[bytes]:
 def _decoded(source: AudioSource) -> Iterator[bytes]:
     rest = b""
     for (block,) in source.blocks():
-        # The factor that readers divide by: 16-bit files come through unchanged.
+        # The factor by which decoders divide, so that 16-bit files are unchanged.
         rest += np.clip(np.rint(block * 32768), -32768, 32767).astype("<i2").tobytes()
-        whole = len(rest) // STEP_BYTES * STEP_BYTES
-        yield from (rest[start : start + STEP_BYTES] for start in range(0, whole, STEP_BYTES))
-        rest = rest[whole:]
+        size = len(rest) // STEP_BYTES * STEP_BYTES
+        yield from (rest[start : start + STEP_BYTES] for start in range(0, size, STEP_BYTES))
+        rest = rest[size:]
     source.close()
     if rest:
         yield rest

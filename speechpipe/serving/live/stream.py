@@ -1,4 +1,4 @@
-"""One live connection's cascade: bytes and commands in, messages out. It outlives its connection for a while."""
+"""A live stream: takes bytes and commands, produces messages. It outlives its connection, so that it can be resumed."""
 
 import hashlib
 import secrets
@@ -38,21 +38,21 @@ from speechpipe.serving.telemetry.records import InputFacts
 from speechpipe.types import SAMPLE_RATE_HZ, Notice
 
 QUANTUM_S = 0.5
-"""Audio worked on in one step, at most: then it is the next stream's turn."""
+"""Most audio processed in one step; then it is the next stream's turn."""
 
 CLOSED = {"shutdown": 1012}  # service restart
 BURST_S = 10.0
-"""Audio taken at any speed when a stream begins."""
+"""Audio that is accepted at any speed at the beginning of a stream."""
 
 MOST_BYTES = 2**20
-"""Received and not worked on, however many channels and however many of them in a second: then the client must wait."""
+"""Most unprocessed bytes, for any number of channels and any rate; beyond it the socket is not read."""
 
 MOST_ITEMS = 1000
-"""Commands and pieces of audio that wait; then the client must wait."""
+"""Most waiting commands and pieces of audio; beyond it the socket is not read."""
 
 
 class LiveStream:
-    """An actor: `offer` and `command` from the event loop, `step` on a lane."""
+    """One live stream, an `Actor`: `offer` and `command` are called on the event loop, `step` by the executor."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class LiveStream:
         self.heard_at = self.opened_at  # last audio or KeepAlive
         self._arrivals = Arrivals(service.settings.live_pause_s)
         self._finishing: Finish | Fail | None = None
-        self._waiting: Command | None = None  # for the audio before it, which is being decoded
-        self._closed = False  # the audio is over; finals are on their way
+        self._waiting: Command | None = None  # waits until the audio before it is decoded
+        self._closed = False  # the audio has ended; finals are still expected
         self._hurry = False
         self._noticed = 0
         self.ended = False
@@ -106,7 +106,7 @@ class LiveStream:
     # ---- from the event loop ----
 
     def offer(self, data: bytes) -> None:
-        """Take audio as it came; look at `has_room` before the next."""
+        """Take audio; check `has_room` before the next call."""
         self.heard_at = time.monotonic()
         if not data or not self._inbox.put_audio(data):
             return
@@ -115,18 +115,18 @@ class LiveStream:
             self._schedule(self)
 
     def command(self, command: Command) -> bool:
-        """Have something done after the audio before it; False if the end of the stream was asked for before."""
+        """Queue a command behind the audio; return False if the stream's end was requested before."""
         self.heard_at = time.monotonic()
-        taken = self._inbox.put(command)
+        accepted = self._inbox.put(command)
         self._schedule(self)
-        return taken
+        return accepted
 
     def keep_alive(self) -> None:
-        """Note that the client is there."""
+        """The client has sent a sign of life."""
         self.heard_at = time.monotonic()
 
     def attached(self, *, again: bool) -> None:
-        """A client is connected now; `again`: after its connection had dropped."""
+        """A client has connected; `again`: after its connection had dropped."""
         self.heard_at = time.monotonic()
         if again:
             self.resumed += 1
@@ -134,12 +134,12 @@ class LiveStream:
 
     @property
     def received_bytes(self) -> int:
-        """Audio bytes taken from the client: where it goes on after a dropped connection."""
+        """Audio bytes received; a client continues here after a dropped connection."""
         return self._inbox.received_bytes
 
     @property
     def buffered_s(self) -> float:
-        """Seconds received and not worked on."""
+        """Seconds of audio received and not processed yet."""
         return self._inbox.buffered_bytes / self._decoder.format.bytes_per_s
 
     @property
@@ -154,30 +154,30 @@ class LiveStream:
         )
 
     def when_room(self, call: Callable[[], None]) -> None:
-        """Have `call` called once, from any thread, when there is room."""
+        """Have `call` called once, on any thread, when there is room."""
         self._on_room = call
         if self.has_room:
-            self._tell_room()
+            self._notify_room()
 
-    def _tell_room(self) -> None:
+    def _notify_room(self) -> None:
         call, self._on_room = self._on_room, None
         if call is not None:
             call()
 
     def hurry(self) -> None:
-        """Take what waits at any speed: the server is about to stop."""
+        """Process waiting audio without a speed limit, because the server is stopping."""
         self._hurry = True
 
     def drop_backlog(self) -> int:
-        """Give up what waits to be worked on, because nobody waits for it; return the bytes of audio dropped."""
+        """Drop the unprocessed audio, because the client is gone; return its bytes."""
         dropped = self._inbox.drop_audio() + self._decoder.abort()
         self._schedule(self)
         return dropped
 
-    # ---- on a lane ----
+    # ---- on the executor ----
 
     def step(self) -> bool:
-        """Work on a bounded piece of what waits; return whether there is more to do at once."""
+        """Process a bounded amount of waiting audio and commands; return whether more can be done at once."""
         more = False
         if not self.ended:
             try:
@@ -185,22 +185,22 @@ class LiveStream:
                 more = self._work()
                 self._look_for_pause()
                 self.channels.collect()
-                self.channels.peek(self._load.level)
+                self.channels.request_partials(self._load.level)
             except SpeechpipeError as error:
                 self._give_up(error)
-            self._say_notices()
+            self._emit_notices()
             if self._closed and self.channels.done:
                 self._end()
         self._held.set(0 if self.ended else self._inbox.buffered_bytes + self._decoder.held_bytes)
         if self.has_room:
-            self._tell_room()
+            self._notify_room()
         return more and not self.ended
 
     def broken(self, error: Exception) -> None:
-        """End at once: a step raised what it should not."""
+        """End the stream at once after an unexpected exception in a step."""
         self._give_up(StageFailed("live", f"{type(error).__name__}: {error}"))
         self._held.set(0)
-        self._tell_room()
+        self._notify_room()
 
     def _work(self) -> bool:
         left_s = QUANTUM_S
@@ -215,7 +215,7 @@ class LiveStream:
             self._obey(command)
         while left_s > 0 and not self._finishing:
             if self._inbox.audio_is_next and (not self._may_feed() or self._decoder.full):
-                return False  # the hub's tick comes back to it
+                return False  # the manager's tick schedules it again
             match item := self._inbox.take(max(1, int(left_s * self._decoder.format.bytes_per_s))):
                 case None:
                     return False
@@ -236,7 +236,7 @@ class LiveStream:
         return waits and self._may_feed()
 
     def _may_feed(self) -> bool:
-        """Whether audio may go on now: not faster than allowed, and not far ahead of the recognizers."""
+        """Whether more audio may be fed now: within the speed limit, and not far ahead of the recognizers."""
         speed = 0 if self._hurry else self._settings.live_max_speed
         if speed and self.channels.audio_s > BURST_S + speed * (time.monotonic() - self.opened_at):
             return False
@@ -263,14 +263,14 @@ class LiveStream:
         self.channels.finish()
 
     def _look_for_pause(self) -> None:
-        """End the open segment when the client has sent nothing for a while; one that dropped out may come back."""
+        """End the open segment if a connected client has sent nothing for a while."""
         if self._finishing or self.outbox.detached_at is not None or len(self._inbox) or self._decoder.has_samples:
             return
         if (silent_s := self._arrivals.pause_s(time.monotonic())) and self._waiting is None and self._drain.done():
             self.channels.pause(silent_s)
 
     def _give_up(self, error: SpeechpipeError) -> None:
-        """An error ends the stream; what was said before it is still transcribed, unless a stage broke."""
+        """End the stream because of an error; earlier audio is still transcribed, unless a stage failed."""
         over = self._closed
         self._finishing = Fail(error)
         self._waiting = None
@@ -286,7 +286,7 @@ class LiveStream:
             self.channels.abort()
         self._end()
 
-    def _say_notices(self) -> None:
+    def _emit_notices(self) -> None:
         notices = self._decoder.notices
         while self._noticed < len(notices):
             self._emit(Noticed(notices[self._noticed]))
@@ -311,7 +311,7 @@ class LiveStream:
         goodbye = Goodbye(CLOSE_CODE[SpeechpipeError], "internal error")
         try:
             goodbye = self._conclude()
-        finally:  # whatever breaks, the client is let go
+        finally:  # the connection must be closed in any case
             self.outbox.close(goodbye)
 
     def _conclude(self) -> Goodbye:
@@ -323,7 +323,7 @@ class LiveStream:
         notices = [*asked.notices, *asked.not_honoured, *wire.notices, *channels.notices]
         if error is None and channels.audio_s > 0 and not channels.texts:
             what = f"no word was recognised in {channels.finals} segments" if channels.finals else "no speech was found"
-            notices.append(Notice("no_text", f"{what}; there were {channels.audio_s:.1f} s of audio"))
+            notices.append(Notice("no_text", f"{what} in {channels.audio_s:.1f} s of audio"))
         channels.conclude()
         ended = Ended(outcome, channels.audio_s, self._sha.hexdigest(), channels.accounting, tuple(notices), error)
         self._emit(ended)
@@ -342,28 +342,28 @@ class LiveStream:
 
     @property
     def ending(self) -> bool:
-        """Whether its end was asked for, by the client or by the hub."""
+        """Whether its end was requested, by the client or by the manager."""
         return self._inbox.ended
 
     def waits(self, least_s: float) -> bool:
-        """Whether there is something to work on that is worth a step."""
+        """Whether there is enough work for a step: a command, or at least `least_s` seconds of audio."""
         if self._waiting is not None:
             return self._decoder.has_samples or self._drain.settled
         commands = len(self._inbox) > 0 and (self.ending or not self._inbox.audio_is_next)
         return commands or self.buffered_s >= least_s or self._decoder.has_samples
 
     def paused(self, now: float) -> bool:
-        """Whether audio has stopped coming from a client that is connected."""
+        """Whether a connected client has stopped sending audio."""
         return self.outbox.detached_at is None and self._arrivals.pause_s(now) > 0
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was received has been worked on."""
+        """Whether everything received has been processed."""
         return self._inbox.buffered_bytes == 0 and not self._decoder.has_samples and self._waiting is None
 
     @property
     def measures(self) -> dict[str, float]:
-        """How a live session fared beyond what any session has."""
+        """The `live.*` measures of the session record."""
         counts = self.channels.counts
         return {
             "live.partials": counts["sent"],
@@ -374,7 +374,7 @@ class LiveStream:
         }
 
     def late_s(self, now: float) -> float | None:
-        """Return how late audio is worked on; None where it came faster than real time and waits by choice."""
+        """Return the delay of processing in seconds; None if audio came faster than real time, so that it must wait."""
         if self.channels.audio_s + self.buffered_s > now - self.opened_at + 1.0:
             return None
         return max(self._inbox.waiting_s(now), self._decoder.waiting_s(now)) + self.channels.backlog_s

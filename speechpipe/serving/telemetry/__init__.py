@@ -1,1 +1,1 @@
-"""What this cascade measures of itself: records, metrics, failure modes, alerting rules, traces."""
+"""Telemetry of the speech cascade: records, metrics, failure modes, alerting rules, traces."""

@@ -1,6 +1,6 @@
-"""The speech cascade as the monitor sees it: its stages, and the catalogue of metrics, one row each.
+"""The specification of the speech cascade for the monitor: its stages and the catalogue of metrics.
 
-Adding a metric = one row here and a section in `docs/runbook.md` (a test asks for it).
+A new metric is one row here and a section in `docs/runbook.md` (a test checks it).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ STAGES = (
 
 CLIPPED = 0.001
 REPEATED = 2.4
-"""Whisper's own limit of the compression ratio, above which a text repeats itself (its `transcribe` options)."""
+"""Compression ratio above which a text counts as repetitive; Whisper's default."""
 
 UNDECODABLE = ("undecodable_audio", "empty_audio", "audio_too_long", "unsupported_media_type")
 HEADER_TOLERANCE_S = 0.5
@@ -64,7 +64,7 @@ def _null(*causes: str) -> Read:
 
 
 def _feedback(kind: str) -> Read:
-    """Of a unit: it counts. Of feedback that came later: it adds, if it is of that kind."""
+    """Read 0 from each utterance and 1 from each later feedback of this kind."""
 
     def read(record: Record) -> float | None:
         if record.kind == "unit":
@@ -113,7 +113,7 @@ def _missing_units(record: Record) -> float | None:
 
 
 def _joined(session: Record, units: Sequence[Record]) -> dict[str, Measure]:
-    """What the records of a session say together."""
+    """Return measures that need all records of a session."""
     starts = [start for unit in units if (start := _of("vad.start_s")(unit)) is not None]
     return {
         "case.duplicates": float(len(set(starts)) < len(starts)),
@@ -137,26 +137,26 @@ INPUT = (
     Metric("input.zero_run_share", "", "share of sessions with dropped audio", "lost frames, muted clients", "session", _above("input.zero_run_share", 0.05), SHARE, UP),
     Metric("input.dc_offset", "", "DC offset", "broken converters", "session", _of("input.dc_offset"), least=0.01),
     Metric("input.channel_correlation", "", "correlation of the channels", "channels that cancel each other", "session", _of("input.channel_correlation"), direction=DOWN, least=0.1),
-    Metric("input.missing_share", "", "share of sessions with fields missing", "clients that send nearly nothing", "session", _missing, SHARE, UP, key=True),
+    Metric("input.missing_share", "", "share of sessions with fields missing", "clients that send almost no audio", "session", _missing, SHARE, UP, key=True),
     Metric("input.undecodable_share", "", "share of input that cannot be decoded", "a broken encoder, a new format", "session", _undecodable, SHARE, UP, PAGE, key=True, limit=0.5),
-    Metric("input.header_mismatch_share", "", "share of uploads shorter or longer than they say", "truncated uploads", "session", _header_wrong, SHARE, UP),
+    Metric("input.header_mismatch_share", "", "share of uploads shorter or longer than their header says", "truncated uploads", "session", _header_wrong, SHARE, UP),
 )  # fmt: skip
 
 VAD = (
     Metric("vad.trigger_rate", "1/min", "VAD trigger rate", "a threshold, weights or a state that is wrong", "session", _of("vad.triggers_per_minute"), severity=PAGE, key=True, least=1.0),
     Metric("vad.segment_s", "s", "segment length", "padding, silence or cut settings that changed", "unit", _of("vad.segment_s"), severity=PAGE, key=True, least=0.2),
-    Metric("vad.speech_ratio", "", "share of audio that is speech", "a VAD that drops speech or takes noise", "session", _of("vad.speech_ratio"), key=True, least=0.05),
-    Metric("vad.no_trigger_share", "", "share of sessions without a segment", "a VAD that has gone deaf", "session", _silent, SHARE, UP, PAGE, key=True, limit=0.95),
-    Metric("vad.cut_share", "", "share of segments cut at the maximum", "a VAD that never lets go", "unit", _of("vad.cut"), SHARE, UP),
-    Metric("vad.mean_probability", "", "probability of speech inside segments", "a VAD that is less sure", "unit", _of("vad.mean_probability"), direction=DOWN, least=0.02),
-    Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "a score that flutters", "session", _of("vad.flips_per_minute"), direction=UP, least=2.0),
+    Metric("vad.speech_ratio", "", "share of audio that is speech", "a VAD that drops speech or accepts noise", "session", _of("vad.speech_ratio"), key=True, least=0.05),
+    Metric("vad.no_trigger_share", "", "share of sessions without a segment", "a VAD that no longer detects speech", "session", _silent, SHARE, UP, PAGE, key=True, limit=0.95),
+    Metric("vad.cut_share", "", "share of segments cut at the maximum", "a VAD that does not detect the end of speech", "unit", _of("vad.cut"), SHARE, UP),
+    Metric("vad.mean_probability", "", "probability of speech inside segments", "a VAD with less certain scores", "unit", _of("vad.mean_probability"), direction=DOWN, least=0.02),
+    Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "an unstable VAD score", "session", _of("vad.flips_per_minute"), direction=UP, least=2.0),
 )  # fmt: skip
 
 ASR = (
-    Metric("asr.null_share", "", "share of transcripts that are null", "anything that leaves people without a text", "unit", _null(), SHARE, UP, PAGE, key=True, limit=0.5),
-    Metric("asr.empty_share", "", "share of transcripts that are empty", "noise taken for speech, a deaf recognizer", "unit", _null("empty", "withdrawn"), SHARE, UP),
+    Metric("asr.null_share", "", "share of transcripts that are null", "any failure that leaves clients without a text", "unit", _null(), SHARE, UP, PAGE, key=True, limit=0.5),
+    Metric("asr.empty_share", "", "share of transcripts that are empty", "noise taken for speech, a recognizer that finds no words", "unit", _null("empty", "withdrawn"), SHARE, UP),
     Metric("asr.timeout_share", "", "share of transcripts that timed out", "slow or starved workers", "unit", _null("timeout"), SHARE, UP, limit=0.2, blames="software"),
-    Metric("asr.crash_share", "", "share of transcripts lost with their workers, or for want of one", "a crashing library", "unit", _null("worker_crash", "worker_unavailable"), SHARE, UP, limit=0.05, blames="software"),
+    Metric("asr.crash_share", "", "share of transcripts lost to crashed or missing workers", "a crashing library", "unit", _null("worker_crash", "worker_unavailable"), SHARE, UP, limit=0.05, blames="software"),
     Metric("asr.error_share", "", "share of transcripts that failed", "a broken model or bundle", "unit", _null("error"), SHARE, UP, limit=0.2),
     Metric("asr.overload_share", "", "share of transcripts given up under load", "too few workers", "unit", _null("overload"), SHARE, UP, limit=0.2, blames="software"),
     Metric("asr.confidence", "", "confidence", "a recognizer or an input that became worse", "unit", _of("asr.confidence"), direction=DOWN, key=True, least=0.02),
@@ -169,14 +169,14 @@ ASR = (
 )  # fmt: skip
 
 PEOPLE = (
-    Metric("people.redo_rate", "", "share of utterances that people repeat", "texts that are not what was said", "unit", _feedback("redo"), SHARE, UP, PAGE, key=True, late="feedback"),
+    Metric("people.redo_rate", "", "share of utterances that people repeat", "wrong texts", "unit", _feedback("redo"), SHARE, UP, PAGE, key=True, late="feedback"),
     Metric("people.switch_to_typing_rate", "", "share of utterances after which people type", "people who gave up speaking", "unit", _feedback("switch_to_typing"), SHARE, UP, key=True, late="feedback"),
     Metric("people.abandon_rate", "", "share of utterances that people abandon", "people who gave up", "unit", _feedback("abandon"), SHARE, UP, late="feedback"),
     Metric("people.correction_rate", "", "share of utterances that people correct", "wrong words", "unit", _feedback("correction"), SHARE, UP, late="feedback"),
     Metric("people.edit_share", "", "share of a text that corrections change", "wrong words", "feedback", _of("people.edit_share"), direction=UP, key=True, least=0.05),
-    Metric("people.rating", "", "rating", "people who are not content", "feedback", _of("people.rating"), direction=DOWN, least=0.2),
+    Metric("people.rating", "", "rating", "dissatisfied users", "feedback", _of("people.rating"), direction=DOWN, least=0.2),
     Metric("people.wer", "", "word error rate of reviewed texts", "a recognizer that became worse", "feedback", _of("people.wer"), direction=UP, least=0.03),
-    Metric("people.auto_accept_share", "", "share of results that nobody had to look at", "confidence that says nothing any more", "unit", _of("people.auto_accepted"), SHARE, DOWN, severity=SHOWN),
+    Metric("people.auto_accept_share", "", "share of results delivered without review", "confidences that are no longer reliable", "unit", _of("people.auto_accepted"), SHARE, DOWN, severity=SHOWN),
 )  # fmt: skip
 
 SOFTWARE = (
@@ -187,16 +187,16 @@ SOFTWARE = (
     Metric("software.endpoint_to_final_s", "s", "end of speech to final text", "a pipeline that is late", "unit", _of("live.endpoint_to_final_s"), direction=UP, severity=PAGE, key=True, least=0.1),
     Metric("software.partial_lag_s", "s", "age of partial results", "a pipeline that is late", "unit", _of("live.partial_lag_s"), direction=UP, least=0.1),
     Metric("software.real_time_factor", "", "real-time factor", "a pipeline that does not keep up", "session", _of("software.real_time_factor"), direction=UP, least=0.1, mix=True),
-    Metric("software.audio_s", "s/s", "audio received", "traffic that stops or floods", "session", _of("input.duration_s"), SUM, severity=SHOWN, key=True),
-    Metric("software.refed_share", "", "share of segments that lost a worker", "crashing workers", "unit", _above("asr.attempts", 1), SHARE, UP),
+    Metric("software.audio_s", "s/s", "audio received", "traffic that stops or surges", "session", _of("input.duration_s"), SUM, severity=SHOWN, key=True),
+    Metric("software.refed_share", "", "share of segments whose worker died", "crashing workers", "unit", _above("asr.attempts", 1), SHARE, UP),
     Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.restarts", "", "worker restarts", "crashing workers", "system", _of("software.restarts"), SUM, UP, SHOWN),
-    Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work where none should be", "system", _of("software.loop_lag_s"), direction=UP, limit=0.5),
-    Metric("software.cpu_share", "", "CPU in use by the service", "a machine that is full", "system", _of("software.cpu_share"), direction=UP, severity=SHOWN, mix=True),
+    Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work on the event loop", "system", _of("software.loop_lag_s"), direction=UP, limit=0.5),
+    Metric("software.cpu_share", "", "CPU in use by the service", "a machine at its limit", "system", _of("software.cpu_share"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.rss_mb", "MB", "memory of server and workers", "a leak", "system", _of("software.rss_mb"), direction=UP, least=200.0),
     Metric("software.open_streams", "", "live sessions", "traffic", "system", _of("software.open_streams"), severity=SHOWN, mix=True),
     Metric("software.refused", "", "requests refused", "overload, bad clients", "system", _of("software.refused"), SUM, UP, SHOWN),
-    Metric("software.load_share", "", "share of the CPU that sessions need", "a machine that is full", "system", _of("software.load_share"), direction=UP, severity=SHOWN, key=True, limit=0.98, mix=True),
+    Metric("software.load_share", "", "share of the CPU that sessions need", "a machine at its limit", "system", _of("software.load_share"), direction=UP, severity=SHOWN, key=True, limit=0.98, mix=True),
 )  # fmt: skip
 
 SYSTEM = (
@@ -207,16 +207,16 @@ SYSTEM = (
     Metric("system.unbalanced_share", "", "share of sessions whose audio does not add up", "lost audio", "session", _unbalanced, SHARE, UP, PAGE, key=True, limit=0.0),
     Metric("system.records_lost", "", "records lost", "a store that is down, slow or full", "system", _of("system.records_lost"), SUM, UP, PAGE, key=True, limit=0.0),
     Metric("system.webhooks_lost", "", "alarm messages lost", "a webhook that hangs or fails", "system", _of("system.webhooks_lost"), SUM, UP, LOOK, limit=0.0),
-    Metric("system.probe_failed_share", "", "share of probes that failed", "a pipeline that broke without traffic to show it", "probe", _null(), SHARE, UP, PAGE, limit=0.2),
+    Metric("system.probe_failed_share", "", "share of probes that failed", "a pipeline that fails while there is no traffic", "probe", _null(), SHARE, UP, PAGE, limit=0.2),
 )  # fmt: skip
 
 JOINED = (
     Metric("software.stretch", "", "time on a recognizer over its CPU time", "starved or slow workers", "unit", _stretch, direction=UP, least=0.5),
     Metric("software.overdue_share", "", "share of segments that took ten times their CPU time", "starved or slow workers", "unit", _overdue, SHARE, UP),
     Metric("system.missing_records_share", "", "share of sessions with fewer records than segments", "a store or a router that loses records", "case", _missing_units, SHARE, UP),
-    Metric("system.duplicate_share", "", "share of sessions with an answer that came twice", "a router that repeats itself", "case", _of("case.duplicates"), SHARE, UP),
+    Metric("system.duplicate_share", "", "share of sessions with duplicate results", "a router that delivers results twice", "case", _of("case.duplicates"), SHARE, UP),
     Metric("system.disordered_share", "", "share of sessions whose answers are out of order", "a router that mixes answers up", "case", _of("case.disordered"), SHARE, UP),
-    Metric("system.version_skew_share", "", "share of sessions answered by another version", "workers that were left behind", "case", _of("case.skewed"), SHARE, UP),
+    Metric("system.version_skew_share", "", "share of sessions answered by another version", "workers that were not updated", "case", _of("case.skewed"), SHARE, UP),
     Metric("system.canary_share", "", "share of sessions on a canary", "a router with wrong weights", "case", _of("case.canary"), SHARE),
 )  # fmt: skip
 

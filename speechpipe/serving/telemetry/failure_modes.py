@@ -1,6 +1,6 @@
-"""What could go wrong, which metric shows it, which detector notices, and which fault of the benchmark exercises it.
+"""The registry of failure modes: what can fail, the metric that shows it, its detectors and the benchmark's faults.
 
-Derived from the catalogue, so that no link can be missing; only the faults are written down here.
+It is derived from the catalogue of metrics, so that it is complete; only the faults are listed here.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class FailureMode:
-    """One row of the registry."""
+    """One row of the registry: a failure, its metric, detectors, alarms, runbook section and faults."""
 
     what: str
     metric: str

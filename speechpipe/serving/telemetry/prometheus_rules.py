@@ -1,4 +1,4 @@
-"""The catalogue's rows in PromQL, for those who watch with Prometheus and Grafana: `ops/` is generated from here."""
+"""Prometheus rules and a Grafana dashboard for the catalogue's metrics; `ops/` is generated from them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, Severity
 PERIOD = "15m"
 
 
-def _share(part: str, whole: str) -> str:
-    return f"sum(rate(speechpipe_{part}[{PERIOD}])) / sum(rate(speechpipe_{whole}[{PERIOD}]))"
+def _share(part: str, total: str) -> str:
+    return f"sum(rate(speechpipe_{part}[{PERIOD}])) / sum(rate(speechpipe_{total}[{PERIOD}]))"
 
 
 def _mean(histogram: str) -> str:
@@ -17,7 +17,7 @@ def _mean(histogram: str) -> str:
 
 
 def _median(histogram: str) -> str:
-    """Of a figure that may be negative, whose histogram has no sum."""
+    """For a figure that can be negative, whose histogram has no sum."""
     return f"histogram_quantile(0.5, sum by (le) (rate(speechpipe_{histogram}_bucket[{PERIOD}])))"
 
 
@@ -49,7 +49,7 @@ EXPRESSIONS: Mapping[str, str] = {
     "system.unbalanced_share": f"sum(rate(speechpipe_accounting_errors_total[{PERIOD}]))",
     "system.records_lost": f"sum(rate(speechpipe_records_lost_total[{PERIOD}]))",
 }
-"""Metrics that `/metrics` shows too; the others need the store."""
+"""PromQL of the metrics that `/metrics` exposes; the others are computed from the store."""
 
 
 def alert_rules(spec: CascadeSpec) -> dict[str, Any]:
@@ -57,20 +57,20 @@ def alert_rules(spec: CascadeSpec) -> dict[str, Any]:
     rules = [_rule(metric) for metric in spec.metrics if metric.limit is not None and metric.name in EXPRESSIONS]
     own = [
         _own("Down", 'up{job="speechpipe"} == 0', "2m", "page", "speechpipe cannot be scraped"),
-        _own("StoreFailing", "speechpipe_store_failing == 1", "2m", "page", "records wait for the store"),
+        _own("StoreFailing", "speechpipe_store_failing == 1", "2m", "page", "records cannot be written to the store"),
         _own(
             "BackgroundTaskFailing",
             "speechpipe_background_task_failing == 1 or speechpipe_background_task_alive == 0",
             "10m",
             "investigate",
-            "the background task {{ $labels.task }} fails again and again",
+            "the background task {{ $labels.task }} keeps failing",
         ),
     ]
     return {"groups": [{"name": "speechpipe", "rules": [*own, *rules]}]}
 
 
 def _own(name: str, expression: str, for_: str, severity: str, summary: str) -> dict[str, Any]:
-    """Return a rule on the server itself, which has no row in the catalogue."""
+    """Return a rule about the server itself, without a metric in the catalogue."""
     return {
         "alert": f"Speechpipe{name}",
         "expr": expression,

@@ -1,6 +1,4 @@
-"""The speech cascade in the monitor's terms: what a session and an utterance say of each stage, and the
-Prometheus rows made of it.
-"""
+"""Records of sessions, utterances and feedback, and the Prometheus rows that are computed from them."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -26,7 +24,7 @@ NOTHING: Mapping[str, Measure] = {}
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all records of a session share."""
+    """The fields that all records of a session share."""
 
     session_id: str
     channel: str
@@ -34,12 +32,12 @@ class Context:
     tenant: str = ""
     tenant_class: str = "consumer"
     arm: str = "champion"
-    route: Mapping[str, Measure] = field(default_factory=dict)  # of which experiment it is part
+    route: Mapping[str, Measure] = field(default_factory=dict)  # `route.*` measures of its experiment
 
 
 @dataclass(frozen=True, slots=True)
 class InputFacts:
-    """What the reader knows of the input beyond its samples."""
+    """Facts about the input besides its samples."""
 
     claimed_s: float | None = None
     bytes: int | None = None
@@ -54,7 +52,7 @@ class InputFacts:
 def utterance_record(
     context: Context, utterance: Utterance, at: float, more: Mapping[str, Measure] = NOTHING
 ) -> Record:
-    """Return the flat record of one utterance, with `more` measures."""
+    """Return the record of one utterance, with `more` measures; `at` is in Unix seconds."""
     transcript, segment = utterance.transcript, utterance.segment
     speech_s = (segment.speech_end - segment.speech_start) / SAMPLE_RATE_HZ
     text = transcript.text
@@ -91,7 +89,7 @@ def session_record(
     timing: tuple[float, float],
     more: Mapping[str, Measure] = NOTHING,
 ) -> Record:
-    """Return the flat record of one session, with `more` measures; `timing` is (unix time, wall seconds)."""
+    """Return the record of one session, with `more` measures; `timing` is (Unix seconds, wall seconds)."""
     accounting = summary.accounting
     duration_s = accounting.received / SAMPLE_RATE_HZ
     measures: dict[str, Measure] = {
@@ -126,7 +124,7 @@ def session_record(
 
 
 def refusal_record(context: Context, cause: str, size: int, at: float) -> Record:
-    """Return the record of input that never became a session: it has an outcome and no figures."""
+    """Return the record of input that was refused before there was a session: an outcome and the size in bytes."""
     return _record(context, "session", context.session_id, cause, at, {"input.bytes": size})
 
 
@@ -167,27 +165,27 @@ def _features(features: AudioFeatures) -> dict[str, Measure]:
 
 
 def compression_ratio(text: str) -> float | None:
-    """Return UTF-8 bytes over zlib bytes (Whisper's measure of repetition); None for no text."""
+    """Return UTF-8 bytes divided by zlib bytes (Whisper's measure of repetition); None for an empty text."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else None
 
 
 def unknown_share(words: Sequence[Word]) -> float | None:
-    """Return the share of words that the recognizer says it does not know; None of no words."""
+    """Return the share of unknown-word tokens; None without words."""
     return sum(word.text.lower() in UNKNOWN_WORDS for word in words) / len(words) if words else None
 
 
 def churn(partial: str, final: str) -> float | None:
-    """Return the share of a partial result's words that the final result changed; None of no partial result."""
-    said, meant = partial.split(), final.split()
-    if not said:
+    """Return the share of a partial result's words that the final result changed; None without a partial result."""
+    before, after = partial.split(), final.split()
+    if not before:
         return None
-    same = sum(a == b for a, b in zip(said, meant, strict=False))
-    return 1 - same / len(said)
+    same = sum(a == b for a, b in zip(before, after, strict=False))
+    return 1 - same / len(before)
 
 
 def feedback_record(of: Record, kind: str, id_: str, at: float, more: Mapping[str, Measure] = NOTHING) -> Record:
-    """Return what somebody says of the unit or session `of`: it shares its groups and its stage path."""
+    """Return the record of a user's feedback on the utterance or session `of`, with the same group and versions."""
     route = {name: value for name, value in of.measures.items() if name.startswith("route.")}
     return replace(of, kind="feedback", id=id_, at=at, outcome=kind, measures={**route, **more})
 
@@ -219,7 +217,7 @@ ROWS: tuple[Row, ...] = (
     HistogramRow("session_wall_seconds", "Wall time of a session.", "session", _of("software.wall_s"), SECONDS),
     HistogramRow(
         "input_decode_seconds",
-        "Wall time of reading and resampling a session.",
+        "Wall time of decoding and resampling a session.",
         "session",
         _of("input.decode_wall_s"),
         SECONDS,
@@ -253,7 +251,7 @@ ROWS: tuple[Row, ...] = (
     HistogramRow("vad_wall_seconds", "Wall time of VAD for a session.", "session", _of("vad.wall_s"), SECONDS),
     CounterRow(
         "asr_transcripts_total",
-        "Terminal results; outcome is ok or the cause of the null.",
+        "Final results of segments; outcome is ok or the null cause.",
         "unit",
         _one,
         ("outcome",),
@@ -270,7 +268,7 @@ ROWS: tuple[Row, ...] = (
     ),
     CounterRow(
         "asr_recovered_segments_total",
-        "Segments whose text is from the pass before the recognizer's last, which failed.",
+        "Segments whose last recognizer pass failed; the text is from the previous pass.",
         "unit",
         _of("asr.recovered"),
     ),
@@ -286,7 +284,7 @@ ROWS: tuple[Row, ...] = (
     ),
     HistogramRow(
         "live_partial_lag_seconds",
-        "Received audio that a partial result did not know yet; the most of each segment.",
+        "Received audio that a partial result does not cover yet; the maximum of each segment.",
         "unit",
         _of("live.partial_lag_s"),
         LATENCY_S,

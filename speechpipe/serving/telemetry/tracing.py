@@ -1,9 +1,9 @@
-"""OpenTelemetry spans out of records: session -> vad, asr (one for each utterance). An optional extra, `otel`.
+"""OpenTelemetry spans made from records: session -> vad, asr (one for each utterance). Needs the extra `otel`.
 
-Made afterwards, from the same records as everything else, with the times that the records carry: tracing costs the
-cascade nothing but a queue. Names and attributes follow the semantic conventions where there are any: `gen_ai.*` of
+Spans are made after the session from its records and their times, so tracing costs the cascade only a queue. Names and
+attributes follow the semantic conventions if there are any: `gen_ai.*` of
 https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ for the recognizer, `error.type`, `session.id`.
-Where spans go is set as for every program that speaks OpenTelemetry (`OTEL_EXPORTER_OTLP_ENDPOINT`, ...).
+The destination is configured by OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, ...).
 """
 
 from collections import OrderedDict
@@ -18,13 +18,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from speechpipe.foundation.storage.record import Record
 
 MOST_SESSIONS = 2_000
-"""Sessions whose utterances are kept until they end; of further ones the oldest is forgotten."""
+"""Most running sessions whose utterances are kept; above it the oldest session's are dropped."""
 
 NS = 1_000_000_000
 
 
 class Tracing:
-    """An `emit` for records. Thread-safe as the GIL makes it: one record at a time touches one session."""
+    """Makes spans from records. `emit` may be called on any thread."""
 
     def __init__(self, processor: SpanProcessor | None = None) -> None:
         """Send spans to `processor`; without one, by OTLP over HTTP in batches."""
@@ -38,7 +38,7 @@ class Tracing:
         self._units: OrderedDict[str, list[Record]] = OrderedDict()
 
     def emit(self, record: Record) -> None:
-        """Take a record: a session's spans are made when it ends."""
+        """Take a record; a session's spans are made from its session record, which comes last."""
         if record.kind == "unit":
             self._units.setdefault(record.session_id, []).append(record)
             if len(self._units) > MOST_SESSIONS:
@@ -47,7 +47,7 @@ class Tracing:
             self._session(record, self._units.pop(record.session_id, []))
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self._provider.shutdown()
 
     def _session(self, record: Record, units: list[Record]) -> None:
@@ -61,7 +61,7 @@ class Tracing:
             "speechpipe.cascade.vad.speech_ratio": record.measures.get("vad.speech_ratio"),
             "speechpipe.version": record.versions.get("vad"),
         }
-        # VAD works in many small steps; its span has their length and stands at the session's beginning.
+        # VAD works in many small steps; its span has their total duration, at the beginning of the session.
         self._span("vad", context, (begin, begin + vad_s), record, attributes).end(_ns(begin + vad_s))
         for unit in units:
             stop = unit.at

@@ -1,1 +1,1 @@
-"""One file through the cascade, and its result as data."""
+"""Transcription of a file by the cascade, and its result as plain data."""

@@ -1,4 +1,4 @@
-"""Results as plain data for JSON: the `speechpipe` object that every interface shows, and OpenAI's shapes.
+"""Results of uploads as plain data for JSON: the `speechpipe` object, and OpenAI's formats.
 
 Reference: https://platform.openai.com/docs/api-reference/audio (transcription objects).
 """
@@ -14,11 +14,11 @@ from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Bundle, Notice, Transcr
 LEAST_PROBABILITY = 1e-6  # keeps logarithms finite
 
 AUTHOR = Author.MACHINE
-"""Of every result that no person has seen; those that one has are `review_document`'s."""
+"""Author of results without review; reviewed ones are made in `control/review/documents.py`."""
 
 
 def notice(item: Notice) -> dict[str, str]:
-    """Return a warning as data."""
+    """Return a warning as plain data."""
     return {"code": item.code, "message": item.message}
 
 
@@ -29,7 +29,7 @@ def accounting(item: Accounting) -> dict[str, int]:
 
 
 def bundle(item: Bundle) -> dict[str, Any]:
-    """Return the bundle with every parameter that was in force."""
+    """Return the bundle with all parameters that were used."""
     return {
         "name": item.name,
         "version": item.version,
@@ -43,13 +43,13 @@ def bundle(item: Bundle) -> dict[str, Any]:
 
 
 def total_accounting(result: Result) -> dict[str, int]:
-    """Return the accounting of all channels together."""
+    """Return the sum of the accountings of all channels."""
     parts = [accounting(channel.summary.accounting) for channel in result.channels]
     return {name: sum(part[name] for part in parts) for name in parts[0]}
 
 
 def words(transcript: Transcript) -> list[dict[str, Any]]:
-    """Return words with times in seconds and confidence (None where there is none)."""
+    """Return words with times in seconds and confidence (None if the recognizer has none)."""
     return [
         {"word": word.text, "start": word.start_s, "end": word.end_s, "confidence": _round(word.confidence)}
         for word in transcript.words
@@ -57,14 +57,14 @@ def words(transcript: Transcript) -> list[dict[str, Any]]:
 
 
 def segment(channel: int, utterance: Utterance) -> dict[str, Any]:
-    """Return an utterance with its text or the cause of having none."""
+    """Return an utterance with its text or null cause."""
     transcript = utterance.transcript
     return {
         "id": utterance.id,
         "channel": channel,
         "start": round(utterance.start_s, 3),
         "end": round(utterance.end_s, 3),
-        # What the recognizer was given: with pre-roll and padding.
+        # The audio given to the recognizer, with pre-roll and padding.
         "heard": [round(at / SAMPLE_RATE_HZ, 5) for at in (utterance.segment.start, utterance.segment.end)],
         "text": transcript.text,
         "words": words(transcript),
@@ -76,7 +76,7 @@ def segment(channel: int, utterance: Utterance) -> dict[str, Any]:
 
 
 def details(result: Result) -> dict[str, Any]:
-    """Return the `speechpipe` object of an API answer."""
+    """Return the `speechpipe` object of an API response."""
     features = result.channels[0].summary.features
     label = result.terms.label
     return {
@@ -108,7 +108,7 @@ def details(result: Result) -> dict[str, Any]:
 
 
 def stages(result: Result) -> dict[str, float | int]:
-    """Return what each stage did and cost."""
+    """Return figures of each stage: seconds, segments, CPU time."""
     summaries = [channel.summary for channel in result.channels]
     stats = [utterance.stats for _, utterance in result.utterances]
     return {
@@ -138,7 +138,7 @@ def file_document(file: str, result: Result) -> dict[str, Any]:
 
 
 def verbose(result: Result, language: str, granularities: frozenset[str]) -> dict[str, Any]:
-    """Return OpenAI's `TranscriptionVerbose`, with our own extras under `speechpipe`."""
+    """Return OpenAI's `TranscriptionVerbose`, with our additions under `speechpipe`."""
     document: dict[str, Any] = {
         "task": "transcribe",
         "language": language,
@@ -146,13 +146,13 @@ def verbose(result: Result, language: str, granularities: frozenset[str]) -> dic
         "text": result.text,
         "usage": usage(result),
     }
-    spoken = [utterance for _, utterance in result.utterances if utterance.transcript.text]
+    texts = [utterance for _, utterance in result.utterances if utterance.transcript.text]
     if "segment" in granularities:
-        document["segments"] = [_verbose_segment(number, utterance) for number, utterance in enumerate(spoken)]
+        document["segments"] = [_verbose_segment(number, utterance) for number, utterance in enumerate(texts)]
     if "word" in granularities:
         document["words"] = [
             {"word": word.text, "start": word.start_s, "end": word.end_s}
-            for utterance in spoken
+            for utterance in texts
             for word in utterance.transcript.words
         ]
     return document | {"speechpipe": details(result)}
@@ -177,12 +177,12 @@ def _verbose_segment(number: int, utterance: Utterance) -> dict[str, Any]:
 
 
 def usage(result: Result) -> dict[str, Any]:
-    """Return what is billed by duration: whole seconds, rounded up, as OpenAI does."""
+    """Return OpenAI's `usage` object: the duration in seconds, rounded up."""
     return {"type": "duration", "seconds": math.ceil(result.duration_s)}
 
 
 def logprobs(result: Result) -> list[dict[str, Any]]:
-    """Return one entry a word that has a confidence."""
+    """Return OpenAI's `logprobs`, one entry for each word that has a confidence."""
     return [
         {"token": word.text, "logprob": round(log_probability(word.confidence), 4), "bytes": list(word.text.encode())}
         for _, utterance in result.utterances
@@ -192,7 +192,7 @@ def logprobs(result: Result) -> list[dict[str, Any]]:
 
 
 def log_probability(value: float) -> float:
-    """Return the natural logarithm of a probability, kept finite."""
+    """Return the natural logarithm of a probability, at least that of `LEAST_PROBABILITY`."""
     return math.log(max(value, LEAST_PROBABILITY))
 
 

@@ -1,4 +1,4 @@
-"""One file through the cascade: what an upload and `speechpipe transcribe` both do."""
+"""Transcription of one file, used by uploads and by `speechpipe transcribe`."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -25,7 +25,7 @@ CANCEL_CHECK_S = 0.5
 
 @dataclass(frozen=True)
 class TranscriptionRequest(ClientRequest):
-    """What is asked of one file."""
+    """The request for the transcription of one file."""
 
     channel: str = field(default="upload", kw_only=True)
     choice: ChannelChoice = field(default=ChannelChoice(), kw_only=True)
@@ -35,7 +35,7 @@ class TranscriptionRequest(ClientRequest):
 
     @property
     def not_honoured(self) -> list[Notice]:
-        """What was asked and this bundle cannot honour."""
+        """Notices about parameters that this bundle does not support."""
         notices = super().not_honoured
         if self.temperature:
             notices.append(
@@ -46,7 +46,7 @@ class TranscriptionRequest(ClientRequest):
 
 @dataclass(frozen=True)
 class Channel:
-    """What one channel said; channel 0 is also the mix."""
+    """The result of one channel; without multichannel, channel 0 is the mix or the chosen channel."""
 
     index: int
     utterances: tuple[Utterance, ...]
@@ -55,7 +55,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Result:
-    """The whole answer for one file."""
+    """The result for one file."""
 
     id: str
     bundle: Bundle
@@ -68,18 +68,18 @@ class Result:
 
     @property
     def utterances(self) -> list[tuple[int, Utterance]]:
-        """(channel, utterance) of all channels in the order of time."""
+        """(channel, utterance) of all channels, ordered by start time."""
         pairs = [(channel.index, utterance) for channel in self.channels for utterance in channel.utterances]
         return sorted(pairs, key=lambda pair: (pair[1].start_s, pair[0]))
 
     @property
     def text(self) -> str:
-        """The whole text."""
+        """The texts of all utterances, joined by spaces."""
         return " ".join(utterance.transcript.text for _, utterance in self.utterances if utterance.transcript.text)
 
 
 class Transcription:
-    """Iterate `run` to the end, then take `result`."""
+    """One transcription: iterate `run` to the end, then call `result`. Used by one thread."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Transcription:
         """Open the file and its sessions.
 
         Raises:
-            BadInput: the file cannot be read, or the request does not fit it; counted in a session record.
+            BadInput: the file cannot be read, or the request does not fit it. A session record is emitted for it.
         """
         self._service = service
         self._request = request
@@ -111,7 +111,7 @@ class Transcription:
 
     def _open_sessions(self) -> None:
         request = self._request
-        decode = DecodeOptions(whole=True, language=request.language, prompt=request.prompt)
+        decode = DecodeOptions(offline=True, language=request.language, prompt=request.prompt)
         for recorder in self._recorders:
             session = SessionRequest(
                 decode,
@@ -128,8 +128,8 @@ class Transcription:
         Raises:
             EmptyAudio: the file decodes to no samples.
             TooLarge: it decodes to more seconds than the limit.
-            StageFailed: a stage broke, or every segment was lost.
-            ClientGone: `cancelled` said so.
+            StageFailed: a stage failed, or all segments were lost.
+            ClientGone: `cancelled` returned True.
         """
         outcome = "ok"
         try:
@@ -165,10 +165,10 @@ class Transcription:
 
     def _check_cancelled(self) -> None:
         if self._cancelled():
-            raise ClientGone("the client hung up")
+            raise ClientGone("the client closed the connection")
 
     def _check_not_all_lost(self) -> None:
-        """An error never looks like silence: text that is missing because all segments failed is an error."""
+        """Raise if there is no text and a segment has failed, as an empty text would look like silence."""
         transcripts = [utterance.transcript for channel in self._utterances for utterance in channel]
         failed = [transcript for transcript in transcripts if transcript.null_cause in FAILURES]
         if failed and not any(transcript.text for transcript in transcripts):
@@ -177,7 +177,7 @@ class Transcription:
             raise StageFailed("asr", f"no segment could be transcribed ({failed[0].null_cause}: {failed[0].detail})")
 
     def close(self) -> None:
-        """Give up what `run` has not ended (it may never have been begun); otherwise do nothing."""
+        """Abort the sessions if `run` was not iterated to the end; else do nothing."""
         self._end(ClientGone.cause)
 
     def _end(self, outcome: str) -> None:
@@ -193,7 +193,7 @@ class Transcription:
         timing = (self._service.clock(), time.perf_counter() - self._begun)
         for recorder, session in zip(self._recorders, self._sessions, strict=False):
             recorder.ended(session.summary(), facts, outcome, timing)
-        for recorder in self._recorders[len(self._sessions) :]:  # a stage broke before there was a session
+        for recorder in self._recorders[len(self._sessions) :]:  # a stage failed before the session was opened
             recorder.refused(outcome, self._size, timing[0])
 
     def _facts(self) -> InputFacts:
@@ -210,12 +210,12 @@ class Transcription:
         )
 
     def _refused(self, error: SpeechpipeError) -> None:
-        """Record a file that never became a session: the share of unreadable input is an input metric."""
+        """Emit a record for a file without a session, so that the share of undecodable input is measured."""
         recorder = SessionRecorder(self._service, self._request, self._request.id)
         recorder.refused(error.cause, self._size, self._service.clock())
 
     def completed(self, result: Result) -> list[CompletedSession]:
-        """Return the sessions of the result, for people who may look at them."""
+        """Return the sessions of the result for the review service."""
         return [
             recorder.completed(channel.summary.accounting.received / SAMPLE_RATE_HZ, channel.utterances)
             for recorder, channel in zip(self._recorders, result.channels, strict=True)

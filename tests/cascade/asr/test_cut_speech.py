@@ -38,7 +38,7 @@ def cuts() -> list[tuple[float, float]]:
 
 def transcribe(recognizer: Recognizer, audio: Samples, *, whole: bool) -> tuple[str, Transcript]:
     """Return the last partial result (of a live segment) and the transcript."""
-    stream = recognizer.open(DecodeOptions(whole=whole))
+    stream = recognizer.open(DecodeOptions(offline=whole))
     step = len(audio) if whole else 1600
     for start in range(0, len(audio), step):
         stream.feed(audio[start : start + step])

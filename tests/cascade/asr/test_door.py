@@ -24,7 +24,7 @@ def recognizer(name: str, load: Load) -> Recognizer:
 
 
 def transcribe(recognizer: Recognizer, audio: Samples, block: int, whole: bool) -> Transcript:
-    stream = recognizer.open(DecodeOptions(whole=whole))
+    stream = recognizer.open(DecodeOptions(offline=whole))
     for start in range(0, len(audio), block):
         stream.feed(audio[start : start + block])
     return stream.finish()
@@ -67,7 +67,7 @@ def test_streams_that_are_open_at_once_do_not_mix(recognizer: Recognizer) -> Non
 
 
 def test_nothing_fed_gives_a_null_with_a_cause(recognizer: Recognizer) -> None:
-    assert recognizer.open(DecodeOptions(whole=True)).finish().null_cause is NullCause.EMPTY
+    assert recognizer.open(DecodeOptions(offline=True)).finish().null_cause is NullCause.EMPTY
     assert recognizer.open(DecodeOptions()).finish().null_cause is NullCause.EMPTY
 
 

@@ -5,7 +5,7 @@ from tests.sounds import EXPECTED, sample
 
 
 def test_a_whole_segment_reads_the_digits() -> None:
-    stream = load_recognizer("pocketsphinx", fwdflat=False, maxhmmpf=3000).open(DecodeOptions(whole=True))
+    stream = load_recognizer("pocketsphinx", fwdflat=False, maxhmmpf=3000).open(DecodeOptions(offline=True))
     stream.feed(sample("digits"))
     transcript = stream.finish()
     assert transcript.text == EXPECTED["digits"]["text"]

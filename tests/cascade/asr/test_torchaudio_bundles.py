@@ -38,7 +38,7 @@ def test_wav2vec2_says_what_a_greedy_decode_says(tmp_path: Path, normalize: bool
         # The decoder of torchaudio's tutorial on speech recognition with wav2vec 2.0.
         indices = torch.unique_consecutive(emission[0].argmax(dim=-1), dim=-1)
         text = "".join(labels[index] for index in indices if index != 0).replace("|", " ").lower()
-        stream = recognizer.open(DecodeOptions(whole=True))
+        stream = recognizer.open(DecodeOptions(offline=True))
         stream.feed(sample(name))
         assert stream.finish().text == " ".join(text.split())
 
@@ -95,7 +95,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     files["weights"].write_bytes(files["weights"].read_bytes()[:999])
     with pytest.raises(BadInput, match="not the weights"):
         Wav2Vec2Recognizer(files)
-    with pytest.raises(BadInput, match="no files of an Emformer"):
+    with pytest.raises(BadInput, match="not those of an Emformer"):
         EmformerRecognizer(other | {"stats": other["config"]})
     with pytest.raises(BadInput, match="NO_SUCH"):
         Wav2Vec2Recognizer({"weights": files["weights"]}, bundle="NO_SUCH")

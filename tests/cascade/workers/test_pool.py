@@ -18,7 +18,7 @@ from speechpipe.errors import NotReady, WorkerLoadFailed
 from speechpipe.types import NullCause, Samples, Scalar
 from tests.patience import PATIENCE_S
 
-WHOLE = DecodeOptions(whole=True)
+WHOLE = DecodeOptions(offline=True)
 
 
 def spec(**options: Scalar) -> RecognizerSpec:

@@ -4,15 +4,15 @@ import numpy as np
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.workers import RecognizerSpec
-from speechpipe.cascade.workers.messages import Cancel, Feed, Finish, Open, Peek
+from speechpipe.cascade.workers.messages import Cancel, Feed, Finish, Open, RequestPartial
 from speechpipe.cascade.workers.schedule import Schedule
 
 SPEC = RecognizerSpec("scripted")
 BLOCK = np.zeros(16, np.float32)
 
 
-def feed(stream: int, *, pausing: bool = False) -> Feed:
-    return Feed(stream, BLOCK, pausing)
+def feed(stream: int, *, endpoint_near: bool = False) -> Feed:
+    return Feed(stream, BLOCK, endpoint_near)
 
 
 def drained(schedule: Schedule) -> list[tuple[str, int]]:
@@ -34,24 +34,24 @@ def test_streams_take_turns_however_far_behind_one_is() -> None:
 
 def test_a_segment_that_ends_goes_first_and_partial_results_last() -> None:
     schedule = Schedule()
-    schedule.add(Peek(1))
+    schedule.add(RequestPartial(1))
     schedule.add(feed(1))
     schedule.add(feed(2))
     schedule.add(feed(3))
     schedule.add(Finish(3))
-    assert drained(schedule) == [("Feed", 3), ("Finish", 3), ("Feed", 1), ("Feed", 2), ("Peek", 1)]
+    assert drained(schedule) == [("Feed", 3), ("Finish", 3), ("Feed", 1), ("Feed", 2), ("RequestPartial", 1)]
 
 
 def test_what_is_cancelled_is_not_done_and_peeks_are_not_repeated() -> None:
     schedule = Schedule()
-    for request in (feed(1), Finish(1), feed(2), Peek(2), Peek(2), Cancel(1)):
+    for request in (feed(1), Finish(1), feed(2), RequestPartial(2), RequestPartial(2), Cancel(1)):
         schedule.add(request)
-    assert drained(schedule) == [("Feed", 2), ("Peek", 2)]
+    assert drained(schedule) == [("Feed", 2), ("RequestPartial", 2)]
 
 
 def test_whoever_pauses_is_worked_off_before_those_who_speak_and_after_those_who_ended() -> None:
     schedule = Schedule()
-    for request in (feed(1), feed(2), feed(2, pausing=True), feed(3), feed(4, pausing=True), Finish(3)):
+    for request in (feed(1), feed(2), feed(2, endpoint_near=True), feed(3), feed(4, endpoint_near=True), Finish(3)):
         schedule.add(request)
     schedule.add(feed(4))  # speech goes on: back into the row
     assert [number for _, number in drained(schedule)] == [3, 3, 2, 2, 1, 4, 4]
@@ -59,7 +59,7 @@ def test_whoever_pauses_is_worked_off_before_those_who_speak_and_after_those_who
 
 def test_a_pause_that_ended_leaves_nothing_behind() -> None:
     schedule = Schedule()
-    for request in (feed(1, pausing=True), feed(2, pausing=True), Cancel(1), Finish(2)):
+    for request in (feed(1, endpoint_near=True), feed(2, endpoint_near=True), Cancel(1), Finish(2)):
         schedule.add(request)
     schedule.add(feed(1))
     assert drained(schedule) == [("Feed", 2), ("Finish", 2), ("Feed", 1)]

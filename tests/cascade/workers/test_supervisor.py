@@ -12,7 +12,7 @@ import pytest
 
 import speechpipe.cascade.workers.supervisor as supervisor_module
 from speechpipe.cascade.workers import PoolOptions
-from speechpipe.cascade.workers.inflight import InFlight, marker_descriptor
+from speechpipe.cascade.workers.inflight import InFlight, inflight_descriptor
 from speechpipe.cascade.workers.messages import Progress, Reply
 from speechpipe.cascade.workers.pool import RecognizerPool
 from speechpipe.cascade.workers.process import WorkerProcess
@@ -110,14 +110,14 @@ def test_a_worker_that_has_had_enough_is_replaced_though_its_successor_does_not_
 def test_the_supervisor_goes_on_after_an_unforeseen_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     with pool(PoolOptions(workers=1), spec()) as one:
         raising = [True]
-        plain = one._supervisor._bury
+        plain = one._supervisor._collect_ended
 
         def bury() -> None:
             if raising[0]:
                 raise LookupError("unforeseen")
             plain()
 
-        monkeypatch.setattr(one._supervisor, "_bury", bury)
+        monkeypatch.setattr(one._supervisor, "_collect_ended", bury)
         until(lambda: one.task.status.failures >= 2)
         assert one.task.status.failing
         kill_all(one)
@@ -212,7 +212,7 @@ def test_a_cancelled_segment_that_hangs_holds_up_nobody_else() -> None:
     hanging = spec(hang_above_level=0.9)
     with pool(PoolOptions(workers=2, segment_timeout_s=1000), hanging) as two:
         hung = submit(two, hanging, audio(0.95))
-        until(lambda: any(worker.in_hand == hung.number for worker in two._supervisor.workers))
+        until(lambda: any(worker.inflight == hung.number for worker in two._supervisor.workers))
         hung.cancel()
         for seed in range(4):  # before: the first of them went to the worker that hangs and stayed there
             assert result(submit(two, hanging, audio(seed=seed))).stats.attempts == 1
@@ -222,7 +222,7 @@ def test_a_worker_that_hangs_on_a_cancelled_segment_is_replaced() -> None:
     hanging = spec(hang_above_level=0.9)
     with pool(PoolOptions(workers=1, segment_timeout_s=1), hanging) as one:
         hung = submit(one, hanging, audio(0.95))
-        until(lambda: any(worker.in_hand == hung.number for worker in one._supervisor.workers))
+        until(lambda: any(worker.inflight == hung.number for worker in one._supervisor.workers))
         hung.cancel()
         decoded = result(submit(one, hanging, audio()))
         assert decoded.transcript.text
@@ -312,7 +312,7 @@ def test_no_worker_needs_a_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_without_memory_files_a_full_disk_is_an_error_and_not_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
-    descriptor = marker_descriptor()
+    descriptor = inflight_descriptor()
     assert os.fstat(descriptor).st_size == 8
     assert os.pread(descriptor, 8, 0) == bytes(8)
     marker = InFlight(descriptor)
@@ -324,7 +324,7 @@ def test_without_memory_files_a_full_disk_is_an_error_and_not_a_signal(monkeypat
     full = "/dev/full"
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open(full, "r+b", buffering=0))  # noqa: SIM115, PTH123
     with pytest.raises(OSError, match="No space left"):
-        marker_descriptor()
+        inflight_descriptor()
 
 
 def test_words_that_were_withdrawn_are_told_from_silence() -> None:
@@ -332,7 +332,7 @@ def test_words_that_were_withdrawn_are_told_from_silence() -> None:
     with pool(PoolOptions(workers=1), quiet) as one:
         job = one.open(quiet, WHOLE, "s")
         job.feed(audio(seconds=2.0))
-        until(lambda: job.said or (job.peek() and False))
+        until(lambda: job.had_words or (job.request_partial() and False))
         job.finish()
         assert result(job).transcript.null_cause is NullCause.WITHDRAWN
         assert result(submit(one, quiet, audio())).transcript.null_cause is NullCause.EMPTY

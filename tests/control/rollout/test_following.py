@@ -117,7 +117,7 @@ def test_whatever_the_tasks_raise_they_go_on_and_it_is_said(
         monkeypatch.setattr(owner, name, call)
 
     breaks_twice(rollouts.operations.archive, "revision", RuntimeError("unforeseen"))
-    breaks_twice(service.fleet, "warm", OSError("no memory for a process"))
+    breaks_twice(service.pools, "warm", OSError("no memory for a process"))
     rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     rollouts.start()
     until(lambda: rollouts.facts()["failure"])
@@ -174,7 +174,7 @@ def test_a_candidate_whose_card_comes_later_here_is_waited_for(
     found = other.state().rollout
     assert found is not None
     assert found.status is Status.RUNNING
-    assert service.router.lane.candidate is not None
+    assert service.router.snapshot.candidate is not None
 
 
 def test_a_candidate_whose_card_does_not_come_is_rolled_back_and_the_reason_names_the_server(
@@ -256,7 +256,7 @@ def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
     rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     rollout = rollouts.operations.state().rollout
     users = [name for name in (f"u{i}" for i in range(99)) if rollout is not None and rollout.arm(name) == "canary"]
-    lane = service.router.lane
+    lane = service.router.snapshot
     service.router.route_by(RouteSnapshot(lane.champion, rollout, service.catalogue.bundle("webrtc")))
     service.router._alive = lambda _: True
     arm = service.router.pin(users[0])

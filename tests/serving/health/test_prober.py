@@ -80,12 +80,12 @@ def test_a_broken_file_of_pins_is_said_and_made_anew(
     path = tmp_path / "probes" / f"{service.champion.id}.json"
     path.write_text("{")
     assert probed(service, monkeypatch) == []
-    assert "pinned anew" in caplog.text
+    assert "are pinned again" in caplog.text
     assert len(probed(service, monkeypatch)) == len(CLIPS)
 
 
 def test_audio_is_kept_as_it_was_fed_and_not_for_ever(service: Service, tmp_path: Path) -> None:
-    asked = SessionRequest(DecodeOptions(whole=True), session_id="abc")
+    asked = SessionRequest(DecodeOptions(offline=True), session_id="abc")
     session = service.session(service.champion, asked)
     session.feed(CLIPS[0].samples)
     session.finish()

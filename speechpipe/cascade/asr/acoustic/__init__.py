@@ -1,34 +1,34 @@
-"""What recognizers share, and those who train them.
+"""Parts of recognizers that training uses too.
 
-Of a small CTC recognizer: `frontend` makes features of samples, `network` makes letters' probabilities of features,
-`lattice` makes words of those, `weights` keeps a network in a file. CTC: Graves et al., "Connectionist temporal
-classification", ICML 2006. `guards`: against text that nobody said.
+Of the CTC recognizer: `frontend` (samples to features), `network` (features to probabilities of letters), `lattice`
+(probabilities to words), `weights` (file format). CTC: Graves et al., "Connectionist temporal classification", ICML
+2006. `guards` rejects hallucinated texts.
 """
 
 from dataclasses import dataclass
 
 BLANK = 0
-"""The CTC symbol that stands for no letter; letters follow it in the order of the alphabet."""
+"""The CTC blank symbol; the letters follow it in the order of the alphabet."""
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz'"
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """The shape of a network; stands in the file of its weights. Frequencies in Hz, windows in samples at 16 kHz."""
+    """The shape of a network, stored in its weights file. Windows are in samples at 16 kHz."""
 
     alphabet: str = ALPHABET
     mels: int = 40
     low_hz: float = 60.0
-    high_hz: float = 3800.0  # telephone audio and wide-band audio look alike below it
+    high_hz: float = 3800.0  # below it telephone audio and wide-band audio are alike
     window: int = 400  # 25 ms
     hop: int = 160  # 10 ms
     channels: int = 32  # of the convolutions over frequency and time
-    hidden: int = 128  # of a recurrent layer, in each direction
+    hidden: int = 128  # units of a recurrent layer in each direction
     layers: int = 2
     dropout: float = 0.25
 
     @property
     def symbols(self) -> int:
-        """Outputs of the network: the letters and the blank."""
+        """Number of outputs of the network: the letters and the blank."""
         return len(self.alphabet) + 1

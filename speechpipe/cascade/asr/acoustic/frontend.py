@@ -1,4 +1,4 @@
-"""Features: a log-mel spectrogram that knows neither gain nor the noise floor of a microphone."""
+"""Features: a log-mel spectrogram, independent of gain and of a microphone's noise floor."""
 
 import torch
 
@@ -7,14 +7,14 @@ from speechpipe.cascade.asr.torchaudio_import import torchaudio
 from speechpipe.types import SAMPLE_RATE_HZ
 
 FLOOR_NATS = 9.0
-"""Of a segment only what is less than 39 dB below its loudest band counts. What a quiet room is made of differs
-between microphones and says nothing of the words."""
+"""Range of features below the segment's loudest band: 9 nats = 39 dB. Lower levels are set to 0, because room noise
+differs between microphones and has no information about the words."""
 
 FFT = 512
 
 
 class Frontend(torch.nn.Module):
-    """Samples to features in [0, 1]: 1 is a segment's loudest band, 0 the floor and everything below."""
+    """Samples to features in [0, 1]: 1 is a segment's loudest band, 0 is the floor or less."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -31,13 +31,13 @@ class Frontend(torch.nn.Module):
         )
 
     def lengths(self, samples: torch.Tensor) -> torch.Tensor:
-        """Return the frames of so many samples, both (batch,)."""
+        """Return the number of frames for numbers of samples, both (batch,)."""
         return samples // self._hop + 1
 
     def forward(self, samples: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turn (batch, n) samples, zero behind each one's length, into (batch, frames, mels) and (batch,) frames.
+        """Return (batch, frames, mels) features and (batch,) numbers of frames of (batch, n) zero-padded samples.
 
-        A segment's features are the same in any batch: what lies behind its end is 0, as the floor is.
+        The features of a segment do not depend on the batch: frames behind its end are 0, which is the floor.
         """
         spectrum = torch.log(self._mel(samples) + 1e-10).transpose(1, 2)
         frames = self.lengths(lengths)
@@ -48,5 +48,5 @@ class Frontend(torch.nn.Module):
 
 
 def mask(lengths: torch.Tensor, most: int) -> torch.Tensor:
-    """Return (batch, most, 1) of bool: what lies before each one's length."""
+    """Return a (batch, most, 1) bool mask of the positions before each length."""
     return (torch.arange(most, device=lengths.device)[None, :] < lengths[:, None])[:, :, None]

@@ -1,7 +1,7 @@
-"""From letters' log-probabilities to words: the best path, or the best path through a list of words.
+"""CTC decoding: log-probabilities of letters to words, by the best path or the best path through a lexicon.
 
-Best path: Graves et al. 2006, section 3.2. Lists of words: token passing over CTC's states, as in Hannun et al., 2014,
-without a language model; a path that spells no word of the list is none.
+Best path: Graves et al. 2006, section 3.2. Lexicon: token passing over CTC's states, as in Hannun et al., 2014, without
+a language model; only paths that spell words of the lexicon are considered.
 """
 
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ LogProbs = npt.NDArray[np.float32]
 """(frames, symbols); symbol 0 is the blank, symbol n the alphabet's letter n - 1."""
 
 MOST_WORDS = 5_000
-"""Longer lists cost more than they help: a language model is what such a vocabulary needs."""
+"""Largest lexicon; a larger vocabulary is slow and needs a language model."""
 
 STAY, STEP, SKIP, ENTER = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class Spelled:
-    """One word: its frames (the end excluded), and the geometric mean of its letters' probabilities at their best."""
+    """One word: its frames (end excluded), and the geometric mean of its letters' highest probabilities."""
 
     text: str
     start: int
@@ -39,7 +39,7 @@ def best_path(log_probs: LogProbs, alphabet: str, space: str = " ") -> list[Spel
 
 
 def _words(path: npt.NDArray[np.intp], log_probs: LogProbs, alphabet: str, space: str) -> list[Spelled]:
-    """Collapse a path: runs of a symbol are one letter, blanks part runs, spaces part words."""
+    """Collapse a path: a run of one symbol is one letter, blanks separate runs, spaces separate words."""
     bounds = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     words: list[Spelled] = []
     letters: list[tuple[str, int, int, float]] = []
@@ -58,23 +58,23 @@ def _words(path: npt.NDArray[np.intp], log_probs: LogProbs, alphabet: str, space
 
 
 class Lexicon:
-    """A list of words that can be said, in any order and number, with spaces between them.
+    """A decoder restricted to a list of words, in any order and number.
 
-    States: for each word its letters with a blank between each two. Around the words: a blank before the first one
-    (`LEAD`), one behind a word (`END`), the space, and a blank behind the space (`GAP`).
+    States: for each word its letters with a blank between each two. Around the words: a blank before the first word
+    (`LEAD`), a blank after a word (`END`), the space, and a blank after the space (`GAP`).
     """
 
     LEAD, END, SPACE, GAP = range(4)
 
     def __init__(self, words: Iterable[str], alphabet: str) -> None:
-        """Lay out the states.
+        """Build the states.
 
         Raises:
-            BadInput: no words, too many, or one that the alphabet cannot spell.
+            BadInput: there are no words, too many, or one that the alphabet cannot spell.
         """
         self.words = sorted(set(words))
         if not 0 < len(self.words) <= MOST_WORDS:
-            raise BadInput(f"a list of words has 1 to {MOST_WORDS} of them, not {len(self.words)}")
+            raise BadInput(f"a lexicon must have 1 to {MOST_WORDS} words, not {len(self.words)}")
         self._alphabet = alphabet
         symbols: list[int] = [BLANK, BLANK, alphabet.index(" ") + 1, BLANK]
         self._around = len(symbols)
@@ -98,7 +98,7 @@ class Lexicon:
         self._may_skip[skips] = True
 
     def decode(self, log_probs: LogProbs) -> list[Spelled]:
-        """Return the words of the most probable path through the list; none where silence is more probable."""
+        """Return the words of the most probable path; none if silence is more probable."""
         frames, states = len(log_probs), len(self._symbols)
         if not frames:
             return []
@@ -106,7 +106,9 @@ class Lexicon:
         score[[self.LEAD, *self._first]] = 0.0
         score += log_probs[0, self._symbols]
         came = np.zeros((frames, states), np.int8)
-        entered = np.zeros((frames, self._around + 1), np.intp)  # where a state around the words, or a word, came from
+        entered = np.zeros(
+            (frames, self._around + 1), np.intp
+        )  # predecessor of the states around the words, and of the words
         for frame in range(1, frames):
             score = self._step(score, came[frame], entered[frame]) + log_probs[frame, self._symbols]
         return _words(self._trace(score, came, entered), log_probs, self._alphabet, " ")
@@ -152,10 +154,10 @@ class Lexicon:
 
 
 def spelled(letter: str, word: str, alphabet: str) -> int:
-    """Return a letter's symbol.
+    """Return the symbol of a letter of `word`.
 
     Raises:
-        BadInput: the alphabet has none.
+        BadInput: the alphabet does not have the letter.
     """
     place = alphabet.find(letter)
     if place < 0 or letter == " ":

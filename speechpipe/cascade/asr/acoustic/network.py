@@ -1,6 +1,7 @@
-"""The network: convolutions over frequency and time, then recurrent layers in both directions, then letters.
+"""The CTC network: convolutions over frequency and time, bidirectional recurrent layers, an output layer of letters.
 
-As Deep Speech 2 (Amodei et al., 2016), smaller by a hundred. docs/decisions/0013 has what else was tried.
+Structure of Deep Speech 2 (Amodei et al., 2016), about a hundred times smaller. docs/decisions/0013 lists alternatives
+that were tried.
 """
 
 import torch
@@ -11,11 +12,11 @@ from speechpipe.cascade.asr.acoustic import NetworkConfig
 from speechpipe.cascade.asr.acoustic.frontend import Frontend, mask
 
 SUBSAMPLING = 3
-"""Frames of features for one of the output: 30 ms."""
+"""Feature frames per output frame; an output frame is 30 ms."""
 
 
 class CtcNetwork(nn.Module):
-    """(batch, n) samples at 16 kHz in, (batch, frames, symbols) log-probabilities out."""
+    """Maps (batch, n) samples at 16 kHz to (batch, frames, symbols) log-probabilities."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -36,14 +37,14 @@ class CtcNetwork(nn.Module):
         self.letters = nn.Linear(2 * config.hidden, config.symbols)
 
     def forward(self, samples: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log-probabilities and the frames of each, (batch,)."""
+        """Return log-probabilities and the (batch,) numbers of frames."""
         return self.of_features(*self.frontend(samples, lengths))
 
     def of_features(self, features: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log-probabilities of (batch, frames, mels) features, which training may have changed before."""
+        """Return the same for (batch, frames, mels) features, which training may have augmented."""
         frames = -(-frames // SUBSAMPLING)
         x = torch.relu(self.first(features[:, None]))
-        # What lies behind a segment's end is 0 after every layer, as at the edge of one that is alone.
+        # Set frames behind a segment's end to 0 after every layer, so that the result does not depend on the batch.
         inside = mask(frames, x.shape[2])[:, None]
         x = torch.relu(self.second(x * inside)) * inside
         x = self.dropout(x.permute(0, 2, 1, 3).flatten(2))

@@ -1,6 +1,6 @@
-"""A network in a file: safetensors (https://github.com/huggingface/safetensors), its shape in the file's metadata.
+"""The file format of networks: safetensors (https://github.com/huggingface/safetensors) with the shape as metadata.
 
-Such a file holds numbers and nothing that could run, unlike a pickle.
+Unlike a pickle, such a file contains no executable code.
 """
 
 import dataclasses
@@ -20,24 +20,24 @@ KEY = "speechpipe.ctc"
 
 
 def save(network: CtcNetwork, path: Path) -> None:
-    """Write a network; all or nothing.
+    """Write a network atomically.
 
     Raises:
-        OSError: it cannot be written; what stood there is still there.
+        OSError: it cannot be written; an existing file is unchanged.
     """
     fresh = path.with_name(path.name + ".new")
     tensors = {name: value.detach().cpu().contiguous() for name, value in _trained(network).items()}
     try:
         save_file(tensors, fresh, {KEY: json.dumps(dataclasses.asdict(network.config))})
         fresh.replace(path)
-    except SafetensorError as error:  # how the library says that the disk is full
+    except SafetensorError as error:  # the library raises it if the disk is full
         raise OSError(f"{path}: {error}") from error
     finally:
         fresh.unlink(missing_ok=True)
 
 
 def load(path: Path) -> CtcNetwork:
-    """Read a network, on the CPU and ready to recognise.
+    """Read a network, on the CPU and in evaluation mode.
 
     Raises:
         BadInput: the file is broken, or is not such a network.
@@ -47,7 +47,7 @@ def load(path: Path) -> CtcNetwork:
         with safe_open(path, "pt") as file:
             described = (file.metadata() or {}).get(KEY)
             if described is None:
-                raise BadInput(f"{path} holds no network of speechpipe's")
+                raise BadInput(f"{path} does not contain a speechpipe network")
             network = CtcNetwork(NetworkConfig(**json.loads(described)))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         copy(tensors, network)
@@ -57,15 +57,15 @@ def load(path: Path) -> CtcNetwork:
 
 
 def copy(tensors: Mapping[str, torch.Tensor], network: CtcNetwork) -> None:
-    """Set a network's weights; a ValueError if some are missing or of another shape."""
+    """Set a network's weights; ValueError if some are missing, not finite or of another shape."""
     wanted = _trained(network)
     if wanted.keys() != tensors.keys() or any(tensors[name].shape != value.shape for name, value in wanted.items()):
-        raise ValueError("the weights are those of another network")
+        raise ValueError("the weights do not fit the network's shape")
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
         raise ValueError("some weights are not finite")
     network.load_state_dict(dict(tensors), strict=False)
 
 
 def _trained(network: CtcNetwork) -> dict[str, torch.Tensor]:
-    # Windows and filters of the frontend follow from the shape.
+    # The frontend's windows and filters are computed from the configuration.
     return {name: value for name, value in network.state_dict().items() if not name.startswith("frontend.")}

@@ -1,7 +1,7 @@
-"""AVI: chunks of sound that are empty, by which a writer says that nothing was there.
+"""AVI: the time units of audio chunks, as FFmpeg does not count empty chunks.
 
-An AVI has no time stamps: the n-th chunk of a stream of frames (mp3, aac, ac3) is the n-th unit of time. FFmpeg's
-reader leaves out empty chunks and counts on. Reference: Microsoft's "AVI RIFF File Reference" (strh, idx1).
+An AVI has no time stamps: the n-th chunk of a stream of frames (mp3, aac, ac3) is the n-th unit of time, and an empty
+chunk is a gap. Reference: Microsoft's "AVI RIFF File Reference" (strh, idx1).
 """
 
 import struct
@@ -13,7 +13,7 @@ HEADER = 64 * 1024
 
 
 def units_of_chunks(file: ByteRange, stream: int) -> list[int]:
-    """Return, for each chunk of a stream that holds something, which unit of time it is; empty if none is left out."""
+    """Return the time unit of each non-empty chunk of a stream; an empty list if no chunk is empty."""
     if not file.at(0, 12).startswith(b"RIFF") or not _framed(file.at(0, HEADER), stream):
         return []
     index = _index(file)
@@ -32,7 +32,7 @@ def units_of_chunks(file: ByteRange, stream: int) -> list[int]:
 
 
 def _framed(head: bytes, stream: int) -> bool:
-    """Whether the stream's chunks are frames of sound (`dwSampleSize` is 0), not samples one after the other."""
+    """Whether the stream's chunks are audio frames (`dwSampleSize` is 0) and not samples."""
     at = -1
     for _ in range(stream + 1):
         at = head.find(b"strh", at + 1)
@@ -42,7 +42,7 @@ def _framed(head: bytes, stream: int) -> bool:
 
 
 def _index(file: ByteRange) -> tuple[int, int] | None:
-    """Return where the entries of the old index stand, and how many bytes they are."""
+    """Return (offset, size in bytes) of the entries of the old index (idx1); None without one."""
     at = 12
     for _ in range(1000):
         head = file.at(at, 8)

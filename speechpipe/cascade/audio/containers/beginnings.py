@@ -1,4 +1,4 @@
-"""Whether a recording begins at a place: with a header, or as a stream of frames or packets, which has none."""
+"""Tests whether a recording begins at an offset: with a header, or as a stream of frames or packets."""
 
 from speechpipe.cascade.audio.containers.byte_range import ByteRange
 from speechpipe.cascade.audio.containers.frames import frames_at
@@ -7,7 +7,7 @@ from speechpipe.cascade.audio.containers.signatures import kind_at
 PACKET = 188
 SYNC = 0x47
 SURE = 4
-"""Packets in a row that make a stream of it."""
+"""Packets in a row that count as a transport stream."""
 
 AC3 = b"\x0b\x77"
 AC3_BYTES = 4096
@@ -16,7 +16,7 @@ PACK = b"\x00\x00\x01\xba"
 
 
 def begins_at(file: ByteRange, at: int) -> bool:
-    """Whether any recording that is known here begins exactly at `at`."""
+    """Whether a known kind of recording begins exactly at `at`."""
     if kind_at(file, at) or in_step(file, at) or frames_at(file, at):
         return True
     head = file.at(at, 2 * AC3_BYTES)
@@ -24,7 +24,7 @@ def begins_at(file: ByteRange, at: int) -> bool:
 
 
 def _ac3(head: bytes) -> bool:
-    """Whether three frames of AC-3 or E-AC-3 stand in a row; their lengths may differ by one word."""
+    """Whether three frames of AC-3 or E-AC-3 follow each other; their lengths may differ by one word."""
     if not head.startswith(AC3):
         return False
     length = head.find(AC3, 64)
@@ -32,6 +32,6 @@ def _ac3(head: bytes) -> bool:
 
 
 def in_step(file: ByteRange, at: int) -> bool:
-    """Whether packets begin at `at`, at least as many as are left."""
+    """Whether `SURE` packets of a transport stream begin at `at`, or all that are left."""
     data = file.at(at, SURE * PACKET)
     return len(data) > PACKET and all(data[place] == SYNC for place in range(0, len(data), PACKET))

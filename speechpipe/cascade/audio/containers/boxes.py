@@ -1,4 +1,4 @@
-"""MP4 and its kin (boxes), and Matroska and WebM (elements): how far one file goes when another follows."""
+"""MP4 and related formats (boxes), Matroska and WebM (elements): where a file ends if another follows."""
 
 from speechpipe.cascade.audio.containers import Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
@@ -25,7 +25,7 @@ _ELEMENTS = {
 
 
 def mp4_recording(file: ByteRange, start: int) -> Recording:
-    """Walk the outer boxes from `start` to the next `ftyp` behind an index or sound."""
+    """Return the recording at `start`, by walking its outer boxes up to another recording or the end."""
     at, size = start, len(file)
     seen: set[bytes] = set()
     last = b""
@@ -39,7 +39,7 @@ def mp4_recording(file: ByteRange, start: int) -> Recording:
             break
         seen.add(name)
         last = name
-        if end > size:  # cut off, or a length that lies; a second file may stand inside
+        if end > size:  # cut off, or a wrong length; a second file may begin inside
             following = next_recording(file, at + 8) if b"moov" in seen else None
             return Recording("mp4", start, size if following is None else following, next_start=following)
         at = end
@@ -47,7 +47,7 @@ def mp4_recording(file: ByteRange, start: int) -> Recording:
         return Recording("mp4", start, size)
     following = next_recording(file, at)
     end = size if following is None else following
-    # Behind the sound may be more of it, if its box says too little: the index knows, so the decoder is given all.
+    # If the box of the audio has a too small length, more audio follows: the decoder gets all, as the index is right.
     if last == b"mdat" or not {b"moov", b"mdat"} <= seen:
         return Recording("mp4", start, end, next_start=following)
     unread = 0 if is_ignored(file, at, end) else end - at
@@ -67,10 +67,10 @@ def _box(file: ByteRange, at: int) -> tuple[bytes, int]:
 
 
 def matroska_recording(file: ByteRange, start: int) -> Recording:
-    """Walk the elements from `start` to one that is no part of a segment: there this file ends.
+    """Return the recording at `start`, by walking its elements up to one that cannot be part of a segment.
 
-    A segment or a cluster whose size is not known (a live recording) is walked element by element. After a damaged
-    place the next cluster goes on, unless another recording begins before it.
+    A segment or cluster of unknown size (a live recording) is walked element by element. After a damaged place the walk
+    continues at the next cluster, unless another recording begins before it.
     """
     at, size = start + 4 + _span(file.at(start + 4, 8)), len(file)
     last, ended = at, False
@@ -83,12 +83,12 @@ def matroska_recording(file: ByteRange, start: int) -> Recording:
             last = at
             length, used = _vint(head[width:])
             ended = length >= 0 and head[:width] not in (_SEGMENT, _CLUSTER)
-            # A segment is entered: what it holds says better than its size where it ends.
+            # Enter a segment: its content is a better indication of its end than its size.
             at += width + used + (0 if head[:width] == _SEGMENT else max(0, length))
             continue
         if begins_at(file, at):
             return Recording("matroska", start, at, next_start=at)
-        # An element that was cut off may reach into the next file, so the search begins where it begins.
+        # An element that was cut off can reach into the next file, so search from its beginning.
         cluster = file.find(_CLUSTER, at)
         following = next_recording(file, last, end=size if cluster < 0 else cluster)
         if cluster < 0 or following is not None:
@@ -100,13 +100,13 @@ def matroska_recording(file: ByteRange, start: int) -> Recording:
 
 
 def _span(data: bytes) -> int:
-    """Return how many bytes an element's size and its body take."""
+    """Return the number of bytes of an element's size field and body."""
     length, used = _vint(data)
     return used + max(0, length)
 
 
 def _vint(data: bytes) -> tuple[int, int]:
-    """Return (value, bytes) of an EBML number; -1 if the size is not known."""
+    """Return (value, bytes used) of an EBML number; the value is -1 if the size is unknown."""
     if not data or not data[0]:
         return -1, 1
     width = 9 - data[0].bit_length()

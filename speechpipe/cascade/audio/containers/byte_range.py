@@ -1,4 +1,4 @@
-"""A range of a file as a file of its own, with corrected bytes where the header lies."""
+"""`ByteRange`: a range of a file as a file object, with corrections (patches) of its bytes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,9 @@ PIECE = 2**20
 
 
 class ByteRange:
-    """Reads bytes `start` to `end` of a descriptor by `pread`, so several may be open on it; seeks freely.
+    """The bytes `start` to `end` of a descriptor, read by `pread`, so that several ranges can share a file.
 
-    Owns the descriptor it is given: `close` closes it. `window` returns ranges that own a duplicate.
+    It owns the descriptor: `close` closes it. `window` returns ranges with a duplicate of it.
     """
 
     def __init__(self, descriptor: int, start: int, end: int, patches: Sequence[tuple[int, bytes]] = ()) -> None:
@@ -23,11 +23,11 @@ class ByteRange:
         return self._end - self._start
 
     def window(self, start: int, end: int, patches: Sequence[tuple[int, bytes]] = ()) -> "ByteRange":
-        """Return a part of this range as a range of its own."""
+        """Return a part of this range as a new range with its own descriptor."""
         return ByteRange(os.dup(self.descriptor), self._start + start, self._start + end, patches)
 
     def at(self, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes from `offset` on; fewer at the end."""
+        """Return up to `size` bytes at `offset`; fewer at the end."""
         begin = self._start + offset
         size = min(size, self._end - begin)
         if size <= 0 or offset < 0:
@@ -40,7 +40,7 @@ class ByteRange:
         return data
 
     def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
-        """Return where `needle` stands first, at or after `start`; -1 if nowhere."""
+        """Return the first offset of `needle` at or after `start` and before `end`; -1 if there is none."""
         end = len(self) if end is None else min(end, len(self))
         while start + len(needle) <= end:
             piece = self.at(start, min(PIECE, end - start))
@@ -56,25 +56,25 @@ class ByteRange:
             start += len(piece)
 
     def read(self, size: int = -1) -> bytes:
-        """Read on from where the last read ended."""
+        """Read up to `size` bytes at the current position; all if negative."""
         data = self.at(self._at, len(self) - self._at if size < 0 else size)
         self._at += len(data)
         return data
 
     def readinto(self, buffer: bytearray) -> int:
-        """Read into `buffer`; return how many bytes."""
+        """Read into `buffer`; return the number of bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; return the new place."""
+        """Set the current position and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self)}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def tell(self) -> int:
-        """Return the place where the next read begins."""
+        """Return the current position."""
         return self._at
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Files made of chunks: wav (also RIFX, RF64, BW64), w64, aiff, caf, and au, which is one header and one chunk.
 
-The chunk with the samples says how long it is. That may be too little (the writer was killed before it corrected its
-header, or stopped counting): what follows is then neither a chunk nor another recording, and is read as more sound.
+The chunk with the samples has their length. It can be too small, because the writer was killed before it corrected the
+header, or stopped counting. What follows is then neither a chunk nor another recording, and is read as more audio.
 References: Microsoft/IBM "Multimedia Programming Interface" (RIFF), EBU Tech 3306 (RF64), Apple's AIFF-C draft and
 "Apple Core Audio Format Specification", Sony's "Sound Forge Wave 64" note.
 """
@@ -20,38 +20,38 @@ from speechpipe.types import Notice
 MAX_CHUNKS = 1_000
 MAX_BETWEEN = 2**16
 STREAMED = 2**31 - 4096
-"""A size from here on was written by somebody who did not know it (pipes), where sizes have 32 bits."""
+"""A 32-bit size from here on means an unknown length (written to a pipe)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one family writes its chunks."""
+    """How a family of formats writes its chunks."""
 
     header: int  # bytes before the first chunk
     id_bytes: int
     size: str  # struct format of a size
     data: bytes  # the id of the chunk that holds the samples
     align: int
-    whole: bool  # a size counts the chunk's own header
-    total_at: int = 4  # where the size of the whole stands; -1: nowhere
-    before: int = 8  # bytes of the file that the size of the whole does not count
+    counts_header: bool  # a size includes the chunk's own header
+    total_at: int = 4  # offset of the total size; -1: there is none
+    before: int = 8  # bytes at the beginning of the file that the total size does not include
 
 
-RIFF = Form(12, 4, "<I", b"data", 2, whole=False)
+RIFF = Form(12, 4, "<I", b"data", 2, counts_header=False)
 FORMS = {
     b"RIFF": RIFF,
     b"RF64": RIFF,
     b"BW64": RIFF,
-    b"RIFX": Form(12, 4, ">I", b"data", 2, whole=False),
-    b"FORM": Form(12, 4, ">I", b"SSND", 2, whole=False),
-    b"caff": Form(8, 4, ">q", b"data", 1, whole=False, total_at=-1),
-    b"riff": Form(40, 16, "<Q", b"data", 8, whole=True, total_at=16, before=0),
+    b"RIFX": Form(12, 4, ">I", b"data", 2, counts_header=False),
+    b"FORM": Form(12, 4, ">I", b"SSND", 2, counts_header=False),
+    b"caff": Form(8, 4, ">q", b"data", 1, counts_header=False, total_at=-1),
+    b"riff": Form(40, 16, "<Q", b"data", 8, counts_header=True, total_at=16, before=0),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One chunk; offsets within the file, `size` of its body as it says."""
+    """One chunk; offsets are within the file, `size` is the stated size of its body."""
 
     name: bytes
     size_at: int
@@ -61,7 +61,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class _Format:
-    """What the chunks before the samples say."""
+    """The format, from the chunks before the samples."""
 
     byte_rate: float = 0.0
     frame_bytes: int = 0
@@ -105,7 +105,7 @@ def _chunk(file: ByteRange, at: int, form: Form) -> Chunk | None:
         return None
     (size,) = struct.unpack(form.size, head[form.id_bytes :])
     body = at + len(head)
-    return Chunk(head[:4], at + form.id_bytes, body, size - len(head) if form.whole else size)
+    return Chunk(head[:4], at + form.id_bytes, body, size - len(head) if form.counts_header else size)
 
 
 def _chunks(file: ByteRange, at: int, form: Form) -> Iterator[Chunk]:
@@ -118,7 +118,7 @@ def _chunks(file: ByteRange, at: int, form: Form) -> Iterator[Chunk]:
 
 
 def _padded(end: int, begin: int, form: Form) -> int:
-    return end + (begin - end) % form.align  # chunks are aligned to each other, wherever the file begins
+    return end + (begin - end) % form.align  # chunks are aligned relative to each other
 
 
 def _describe(file: ByteRange, chunk: Chunk, kind: str, described: _Format) -> None:
@@ -134,7 +134,7 @@ def _describe(file: ByteRange, chunk: Chunk, kind: str, described: _Format) -> N
     elif chunk.name == b"COMM" and len(body) >= 18:
         channels, _, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", body)
         if len(body) < 22 or body[18:22] in (b"NONE", b"sowt", b"twos") or file.at(8, 4) == b"AIFF":
-            described.frames_at = chunk.body + 2  # compressed kinds count packets there
+            described.frames_at = chunk.body + 2  # compressed formats count packets here
         described.frame_bytes = channels * ((bits + 7) // 8)
         rate = mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63) if exponent & 0x7FFF < 16500 else 0.0
         described.byte_rate = rate * described.frame_bytes
@@ -151,20 +151,20 @@ def _with_samples(walk: _Walk, data: Chunk) -> Recording:
     if unknown or data.body + size >= len(file):
         following = next_recording(file, data.body) if unknown or data.body + size > len(file) + 1 else None
         end = len(file) if following is None else following
-        whole = Recording(walk.kind, walk.start, end, next_start=following, mask=described.mask)
+        recording = Recording(walk.kind, walk.start, end, next_start=following, mask=described.mask)
         if unknown or described.byte_rate <= 0 or data.body + size - end < TRIVIAL_S * described.byte_rate:
-            return whole
-        return replace(whole, claimed_s=size / described.byte_rate)
+            return recording
+        return replace(recording, claimed_s=size / described.byte_rate)
     return _behind(walk, data, size)
 
 
 def _behind(walk: _Walk, data: Chunk, size: int) -> Recording:
-    """Look at what stands behind the samples: chunks, another recording, or more samples."""
+    """Return the recording, after examining what follows the samples: chunks, another recording, or more samples."""
     file, form, described = walk.file, walk.form, walk.described
     at = data.body + size
     padded = _padded(at, data.body, form)
     if begins_at(file, at) or (_chunk(file, padded, form) is None and _chunk(file, at, form) is not None):
-        padded = at  # the writer left out the padding
+        padded = at  # the writer omitted the padding
     at, more = padded, _More(data.body + size)
     for _ in range(MAX_CHUNKS):
         if begins_at(file, at):
@@ -180,52 +180,53 @@ def _behind(walk: _Walk, data: Chunk, size: int) -> Recording:
     following = next_recording(file, at)
     end = len(file) if following is None else following
     left = end - at
-    whole = Recording(walk.kind, walk.start, at, next_start=following, mask=described.mask)
+    recording = Recording(walk.kind, walk.start, at, next_start=following, mask=described.mask)
     if more.between:
-        whole = _with_more(walk, data, size, more, whole)
-        return whole if left <= 0 or is_ignored(file, at, end) else replace(whole, unread=whole.unread + left)
+        recording = _with_more(walk, data, size, more, recording)
+        ignored = left <= 0 or is_ignored(file, at, end)
+        return recording if ignored else replace(recording, unread=recording.unread + left)
     if left <= 0 or is_ignored(file, at, end):
-        return whole
-    first_is_sound = at == padded and described.byte_rate > 0
-    if not first_is_sound or is_text(file, at, end):
-        return replace(whole, unread=left)
+        return recording
+    follows_samples = at == padded and described.byte_rate > 0
+    if not follows_samples or is_text(file, at, end):
+        return replace(recording, unread=left)
     if left < TRIVIAL_S * described.byte_rate:
-        return whole
+        return recording
     return _corrected(walk, data, size, end, following)
 
 
 @dataclass(slots=True)
 class _More:
-    """Further chunks of samples behind the first one: programs that append write them. Offsets within the file."""
+    """Further chunks of samples, written by programs that append. Offsets are within the file."""
 
-    end: int  # of the samples so far
-    between: list[tuple[int, int]] = field(default_factory=list)  # what stands between two chunks of samples
-    bytes: int = 0  # of samples in the further chunks
+    end: int  # end of the samples so far
+    between: list[tuple[int, int]] = field(default_factory=list)  # ranges between two chunks of samples
+    bytes: int = 0  # bytes of samples in the further chunks
 
     def add(self, chunk: Chunk, walk: "_Walk") -> None:
-        """Note one of them."""
+        """Add a further chunk."""
         offset = {"aiff": 8, "caf": 4}.get(walk.kind, 0)
         self.between.append((self.end, chunk.body + offset))
         self.end = min(chunk.body + chunk.size, len(walk.file))
         self.bytes += max(0, self.end - chunk.body - offset)
 
 
-def _with_more(walk: _Walk, data: Chunk, size: int, more: _More, whole: Recording) -> Recording:
-    """Return `whole` with its further chunks of samples: read as one if each begins at a frame, else told as unread.
+def _with_more(walk: _Walk, data: Chunk, size: int, more: _More, recording: Recording) -> Recording:
+    """Return `recording` with its further chunks of samples, read as one if each begins at a frame, else as unread.
 
-    What stands between them (headers, at times a list of texts) is covered with the frame before it.
+    The bytes between them (headers, sometimes a list of texts) are overwritten with the frame before them.
     """
     frame = walk.described.frame_bytes
     if not more.between:
-        return whole
+        return recording
     if (
         not frame
         or walk.described.byte_rate <= 0
         or any((end - begin) % frame or not frame <= end - begin <= MAX_BETWEEN for begin, end in more.between)
     ):
         end = data.body + size
-        return replace(whole, end=end, unread=more.bytes)
-    joined = _corrected(walk, data, size, more.end, whole.next_start)
+        return replace(recording, end=end, unread=more.bytes)
+    joined = _corrected(walk, data, size, more.end, recording.next_start)
     covers = [
         (begin - walk.start, walk.file.at(begin - frame, frame) * ((end - begin) // frame))
         for begin, end in more.between
@@ -245,7 +246,7 @@ def _corrected(walk: _Walk, data: Chunk, size: int, end: int, following: int | N
     else:
         width = struct.calcsize(form.size)
         most = 2 ** (8 * width - 1) - 1
-        body = real + (data.body - data.size_at + form.id_bytes if form.whole else 0)
+        body = real + (data.body - data.size_at + form.id_bytes if form.counts_header else 0)
         patches.append((data.size_at - start, struct.pack(form.size, min(body, most))))
         if form.total_at >= 0:
             patches.append((form.total_at, struct.pack(form.size, min(end - start - form.before, most))))

@@ -1,4 +1,4 @@
-"""Containers of which only the length is read here: avi, asf, voc, flv, wv, tta, and kinds that do not say one."""
+"""Containers for which only the length is read: avi, asf, voc, flv, wv, tta, and kinds without a length."""
 
 import struct
 from collections.abc import Callable
@@ -13,13 +13,13 @@ ASF_PROPERTIES = b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\
 
 
 def counted_recording(file: ByteRange, start: int, kind: str) -> Recording:
-    """Return the range to where the next recording of any kind begins; `open_end` if the file ends before it should."""
+    """Return the recording up to the next one of any kind; `open_end` if the file ends before its stated length."""
     stated = ENDS[kind](file, start) if kind in ENDS else -1
     if start < stated < len(file) and begins_at(file, stated):
         return Recording(kind, start, stated, next_start=stated)
     following = next_recording(file, start + 1)
     end = len(file) if following is None else following
-    return Recording(kind, start, end, next_start=following, open_end=kind in TOLD and stated > end)
+    return Recording(kind, start, end, next_start=following, open_end=kind in REPORT_CUT and stated > end)
 
 
 def _avi(file: ByteRange, start: int) -> int:
@@ -87,7 +87,7 @@ def _sox(file: ByteRange, start: int) -> int:
 
 
 def _behind_tag(file: ByteRange, at: int) -> int:
-    """Return where an APE tag at `at` ends; `at` if none stands there."""
+    """Return the end of an APE tag at `at`; `at` if there is none."""
     head = file.at(at, 16)
     return at + 32 + int.from_bytes(head[12:], "little") if head.startswith(b"APETAGEX") else at
 
@@ -101,5 +101,5 @@ ENDS: dict[str, Callable[[ByteRange, int], int]] = {
     "tta": _tta,
     "sox": _sox,
 }
-TOLD = ("avi", "voc", "wv")
-"""Kinds of which no decoder says that the file was cut."""
+REPORT_CUT = ("avi", "voc", "wv")
+"""Kinds for which no decoder reports that the file was cut off."""

@@ -1,4 +1,4 @@
-"""FLAC: what its header says of its length, and what the number in its last frame says.
+"""FLAC: the length by its header, and by the sample number in its last frame.
 
 Reference: RFC 9639 (sections 8.2 STREAMINFO, 9.1 frame header).
 """
@@ -23,7 +23,7 @@ MAX_BLOCKS = 1_000
 
 
 def flac_recording(file: ByteRange, start: int) -> Recording:
-    """Return the extent of the stream at `start`; its total is corrected to what the last frames say."""
+    """Return the extent of the stream at `start`, with the header's number of samples corrected by the last frame."""
     following = next_recording(file, start + INFO_BYTES)
     end = len(file) if following is None else following
     info = file.at(start, INFO_BYTES)
@@ -35,7 +35,7 @@ def flac_recording(file: ByteRange, start: int) -> Recording:
     rate, total = bits >> 44, bits & (1 << 36) - 1
     first = _first_frame(file, start, end)
     at, real = _last_frame(file, max(first, end - TAIL), end, largest)
-    if first < end - TAIL and abs(real - total) > largest:  # something else may stand behind it
+    if first < end - TAIL and abs(real - total) > largest:  # other bytes may follow the stream
         at, real = _last_frame(file, first, end, largest)
     if not rate or not real:
         return plain
@@ -63,10 +63,10 @@ def _first_frame(file: ByteRange, start: int, end: int) -> int:
 
 
 def _last_frame(file: ByteRange, start: int, end: int, largest: int) -> tuple[int, int]:
-    """Return where the last frame begins and the number of the sample behind it; (start, 0) if none is found.
+    """Return (offset of the last frame, number of the sample after it); (start, 0) if there is none.
 
-    Two bytes of sync and one of checksum also stand in sound now and then, so a frame counts if it begins where another
-    one ends, or at sample 0.
+    A sync code with a right checksum can occur in audio data by chance, so a frame counts only if it begins at the
+    sample at which another one ends, or at sample 0.
     """
     last, last_at, ends = 0, start, {0}
     while start < end:
@@ -81,7 +81,7 @@ def _last_frame(file: ByteRange, start: int, end: int, largest: int) -> tuple[in
 
 
 def _another_behind(file: ByteRange, frame_at: int, end: int) -> int | None:
-    """Return where another recording begins behind the frame at `frame_at`: only its checksum says where it ends."""
+    """Return where another recording begins after the frame at `frame_at`, whose end is found by its checksum."""
     crc = 0
     for count, byte in enumerate(file.at(frame_at, min(MAX_FRAME, end - frame_at)), 1):
         crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
@@ -91,7 +91,7 @@ def _another_behind(file: ByteRange, frame_at: int, end: int) -> int | None:
 
 
 def frame_samples(head: bytes, largest: int) -> tuple[int, int]:
-    """Return (first sample, the sample behind it) of the frame with this header; (0, 0) if it is none."""
+    """Return (first sample, sample after the last) of the frame with this header; (0, 0) if it is not a header."""
     if len(head) < 7:
         return 0, 0
     size_code = head[2] >> 4
@@ -112,7 +112,7 @@ def frame_samples(head: bytes, largest: int) -> tuple[int, int]:
 
 
 def checksum(data: bytes | bytearray) -> int:
-    """Return the checksum of a frame with its last two bytes, which is 0 if it is whole."""
+    """Return the CRC-16 of a frame including its last two bytes, which is 0 if the frame is complete."""
     crc = 0
     for byte in data:
         crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
@@ -120,7 +120,7 @@ def checksum(data: bytes | bytearray) -> int:
 
 
 def _coded_number(data: bytes) -> tuple[int, int]:
-    """Return (number, bytes used) of the UTF-8 like code; (-1, 0) if it is none."""
+    """Return (number, bytes used) of the UTF-8-like code; (-1, 0) if it is invalid."""
     first = data[0]
     if first < 0x80:
         return first, 1

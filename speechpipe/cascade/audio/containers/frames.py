@@ -1,4 +1,4 @@
-"""The header of one frame of mp3 (layers 1 to 3) or ADTS (aac), and whether a stream of them begins at a place.
+"""Frame headers of mp3 (layers 1 to 3) and ADTS (aac), and a test whether a stream of frames begins at an offset.
 
 References: ISO 11172-3 2.4.1.3 (header), ISO 13818-7 6.2 (ADTS).
 """
@@ -23,11 +23,11 @@ class Header(NamedTuple):
     bytes: int
     samples: int
     rate_hz: int
-    family: tuple[int, ...]  # what does not change within a stream
+    family: tuple[int, ...]  # properties that are constant within a stream
 
 
 def frame_header(data: bytes, at: int = 0) -> Header | None:
-    """Return the header of an mp3 or ADTS frame that begins at `at`; None if none does."""
+    """Return the header of the mp3 or ADTS frame at `at`; None if there is none."""
     if len(data) < at + 7 or data[at] != 0xFF or data[at + 1] & 0xE0 != 0xE0:
         return None
     second, third = data[at + 1], data[at + 2]
@@ -60,7 +60,7 @@ def _adts(data: bytes, at: int) -> Header | None:
 
 
 def frames_at(file: ByteRange, start: int) -> bool:
-    """Whether a stream begins at `start`: ID3, or two frames of one kind, one after the other."""
+    """Whether a stream of frames begins at `start`: two consecutive frames of one family, perhaps after an ID3 tag."""
     head = file.at(start, 10)
     if head.startswith(b"ID3") and len(head) == 10 and head[3] in (2, 3, 4):
         return frames_at(file, start + id3_bytes(head))
@@ -72,6 +72,6 @@ def frames_at(file: ByteRange, start: int) -> bool:
 
 
 def id3_bytes(head: bytes) -> int:
-    """Return how long an ID3v2 tag with this header (10 bytes) is."""
+    """Return the length in bytes of the ID3v2 tag with this header (10 bytes)."""
     size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
     return 10 + size + (10 if head[5] & 0x10 else 0)

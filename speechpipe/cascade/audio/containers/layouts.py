@@ -1,4 +1,4 @@
-"""Where each channel stands: FL, FR, FC, LFE, BL ... as FFmpeg names them.
+"""Channel layouts: the position of each channel (FL, FR, FC, LFE, BL ...), as FFmpeg names them.
 
 References: Microsoft's WAVEFORMATEXTENSIBLE (bits of the mask), RFC 9639 9.1.3 (FLAC's order).
 """
@@ -16,7 +16,7 @@ _FLAC = {
 
 
 def layout_of_mask(mask: int, channels: int, kind: str) -> tuple[str, ...] | None:
-    """Return the places that a wav's channel mask, or FLAC's number of channels, says; None if nothing does."""
+    """Return the layout of a wav's channel mask or of FLAC's number of channels; None if unknown."""
     places = tuple(name for bit, name in enumerate(_MASK) if mask >> bit & 1)
     if len(places) == channels:
         return places

@@ -1,4 +1,4 @@
-"""Bytes behind the end of a recording: tags, padding, text, or more of it."""
+"""Classification of bytes after the end of a recording: tags, padding, text."""
 
 from speechpipe.cascade.audio.containers.byte_range import ByteRange
 
@@ -8,7 +8,7 @@ SAMPLE = 2**16
 
 
 def is_ignored(file: ByteRange, start: int, end: int) -> bool:
-    """Whether these bytes are padding (all the same) or a tag: nothing that anyone misses."""
+    """Whether these bytes are padding (all equal) or a tag, so that they can be ignored."""
     head = file.at(start, min(16, end - start))
     if head.startswith(TAGS):
         return True
@@ -16,7 +16,7 @@ def is_ignored(file: ByteRange, start: int, end: int) -> bool:
 
 
 def is_text(file: ByteRange, start: int, end: int) -> bool:
-    """Whether these bytes are written words (XML, a log, an error message), not sound."""
+    """Whether these bytes are text (XML, a log, an error message) and not audio."""
     data = file.at(start, min(SAMPLE, end - start))
     printable = sum(data.count(byte) for byte in {*range(32, 127), 9, 10, 13})
     return bool(data) and printable >= TEXT_SHARE * len(data)

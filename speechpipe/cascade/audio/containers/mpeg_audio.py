@@ -1,7 +1,7 @@
-"""MPEG audio: the frames of mp3 (layers 1 to 3) and of ADTS (aac), one after the other.
+"""MPEG audio: streams of mp3 frames (layers 1 to 3) and of ADTS frames (aac).
 
-Finds what decoders pass over in silence: bytes that are no frame, a Xing header with a wrong number of frames, and
-where a second file begins. Reference: Xing's and LAME's tag.
+Finds what decoders skip without a report: bytes that are not frames, a Xing header with a wrong number of frames, and
+the beginning of a second file. Reference: Xing's and LAME's tag.
 """
 
 import re
@@ -17,7 +17,7 @@ from speechpipe.cascade.audio.containers.signatures import next_recording
 from speechpipe.types import Notice
 
 MAX_RESYNCS = 2_000
-"""Broken places that are looked at; beyond, the rest counts as not looked at (and is still decoded)."""
+"""Damaged places that are examined; the rest of the file is then not examined, but still decoded."""
 
 MAX_TRIES = 50_000
 MAX_FRAMES = 600_000
@@ -38,14 +38,14 @@ class _Walk:
     _piece_at: int = 0
 
     def bytes_at(self, at: int, size: int) -> bytes:
-        """Return a few bytes, from the piece that was read last where they are in it."""
+        """Return a few bytes, if possible from the piece that was read last."""
         if not self._piece_at <= at <= self._piece_at + len(self._piece) - size:
             self._piece_at, self._piece = at, self.file.at(at, PIECE)
         return self._piece[at - self._piece_at : at - self._piece_at + size]
 
 
 def mpeg_recording(file: ByteRange, start: int) -> Recording:
-    """Walk the frames of the stream that begins at `start`, to its end or to where the next file begins."""
+    """Return the stream of frames that begins at `start`, up to its end or the beginning of the next file."""
     walk = _Walk(file, start)
     if (head := file.at(start, 10)).startswith(b"ID3") and len(head) == 10:
         walk.at += id3_bytes(head)
@@ -60,7 +60,7 @@ def mpeg_recording(file: ByteRange, start: int) -> Recording:
     claimed = None
     if first is not None and xing is not None and complete:
         count_at, count = xing
-        real = walk.frames - 1  # the frame with the tag holds no sound
+        real = walk.frames - 1  # the frame with the tag has no audio
         if real > count + FRAMES_SLACK:
             patches = ((count_at - start, struct.pack(">I", real)),)
             claimed = count * first.samples / first.rate_hz
@@ -69,7 +69,7 @@ def mpeg_recording(file: ByteRange, start: int) -> Recording:
 
 
 def _xing(file: ByteRange, at: int, header: Header) -> tuple[int, int] | None:
-    """Return (where the number of frames stands, the number) of a Xing or Info tag in this frame."""
+    """Return (offset of the number of frames, the number) of a Xing or Info tag in this frame; None without one."""
     body = file.at(at, min(header.bytes, 64))
     for tag in (b"Xing", b"Info"):
         where = body.find(tag)
@@ -79,7 +79,7 @@ def _xing(file: ByteRange, at: int, header: Header) -> tuple[int, int] | None:
 
 
 def _walk(walk: _Walk, first: Header, after_xing: bool) -> bool:
-    """Step from frame to frame; return whether all of the file was looked at."""
+    """Step from frame to frame; return whether the stream was examined completely."""
     size = len(walk.file)
     while walk.at < size:
         if walk.frames >= MAX_FRAMES:
@@ -99,7 +99,7 @@ def _walk(walk: _Walk, first: Header, after_xing: bool) -> bool:
 
 
 def _pass(walk: _Walk, first: Header) -> bool:
-    """Pass what is no frame of this stream; return False at the next file, or where looking on is too much."""
+    """Skip bytes that are not a frame of this stream; return False at the next file, or at the limit of resyncs."""
     data = walk.bytes_at(walk.at, 16)
     if data.startswith(b"ID3") and len(data) >= 10 and frames_at(walk.file, walk.at):
         walk.next_start = walk.at
@@ -125,7 +125,7 @@ def _pass(walk: _Walk, first: Header) -> bool:
 
 
 def _resync(walk: _Walk, first: Header) -> int:
-    """Return where the next frame of this stream begins after a broken place; the end of the file if none does."""
+    """Return where the next frame of this stream begins after a damaged place, else the end of the file."""
     at, size = walk.at + 1, len(walk.file)
     while at < size and walk.tried < MAX_TRIES:
         data = walk.file.at(at, PIECE)
@@ -145,7 +145,7 @@ def _resync(walk: _Walk, first: Header) -> int:
 
 
 def _damage(walk: _Walk) -> list[Notice]:
-    """Say how much was passed over; a cut last frame and padding are no damage."""
+    """Return a notice about skipped bytes; an incomplete last frame and padding are not damage."""
     count = places = 0
     for begin, size in walk.skipped:
         data = walk.file.at(begin, 4096)
@@ -155,4 +155,4 @@ def _damage(walk: _Walk) -> list[Notice]:
     if not count:
         return []
     where = "1 place" if places == 1 else f"{places} places"
-    return [Notice("audio_damaged", f"{count} bytes in {where} are no frames of sound and were passed over")]
+    return [Notice("audio_damaged", f"{count} bytes in {where} are not audio frames and were skipped")]

@@ -1,4 +1,4 @@
-"""FFmpeg's names of containers: which are read, and what is known of them."""
+"""FFmpeg's names of the containers that are allowed, and their properties."""
 
 CONTAINERS = (
     # files, phones, browsers, editors
@@ -8,15 +8,15 @@ CONTAINERS = (
     "ast,avr,dhav,dss,dts,dtshd,dv,gxf,hcom,ircam,kux,live_flv,loas,lvf,mmf,mpeg,mpegts,mxf,nistsphere,nsv,paf,pmp,pva,"
     "pvf,s337m,smjpeg,sol,spdif,swf,ty,vqf,wtv,wve"
 )
-"""Containers of sound that hold all of it themselves.
+"""Self-contained audio containers.
 
-Left out on purpose: what names other files or hosts (hls, dash, concat, imf, sdp, rtsp, image2, vobsub,
-webm_dash_manifest), what generates (lavfi, sbg), devices, pictures and text, and
-raw samples without a header, which anything could be.
+Excluded: formats that refer to other files or hosts (hls, dash, concat, imf, sdp, rtsp, image2, vobsub,
+webm_dash_manifest), generators (lavfi, sbg), devices, pictures and text, and raw samples without a header, which any
+bytes could be.
 """
 
 INDEXED = ("mov", "matroska", "asf", "ogg", "wav", "avi", "flv", "mxf")
-"""Containers that know how long they are; for the others FFmpeg guesses from the bit rate."""
+"""Containers with a known duration; for others FFmpeg estimates it from the bit rate."""
 
 TIMED = ("mov", "matroska", "ogg", "mpeg", "mpegts", "flv", "asf", "nut", "avi", "wtv", "rm", "gxf")
-"""Containers whose time stamps were written by the recorder; those of the others are counted by the reader."""
+"""Containers with time stamps by the recorder; those of others are counted by the reader."""

@@ -1,4 +1,4 @@
-"""Ogg: pages, and the chain links (recordings put end to end) that they form. Reference: RFC 3533."""
+"""Ogg: pages, and the links of a chain (concatenated recordings). Reference: RFC 3533."""
 
 from dataclasses import dataclass, field, replace
 
@@ -12,26 +12,26 @@ from speechpipe.types import Notice
 BEGINS, ENDS = 2, 4
 MAX_RESYNCS = 2_000
 MAX_PAGES = 1_000_000
-"""Pages that are looked at: more than four hours of one packet of 20 ms a page."""
+"""Most pages that are examined: more than four hours at one packet of 20 ms per page."""
 
 
 @dataclass(slots=True)
 class _Link:
-    """What the pages of one link have said so far."""
+    """State of one link, from the pages so far."""
 
     first: set[int] = field(default_factory=set)  # streams that have begun
-    open: set[int] = field(default_factory=set)  # and not ended
+    open: set[int] = field(default_factory=set)  # streams that have begun and not ended
     sequence: dict[int, int] = field(default_factory=dict)
     granule: dict[int, int] = field(default_factory=dict)  # the latest position of each stream
-    not_ends: list[tuple[int, int]] = field(default_factory=list)  # last pages that say less than the position before
-    body: bool = False  # a page that begins no stream was seen
+    not_ends: list[tuple[int, int]] = field(default_factory=list)  # end pages with a position before the previous one
+    body: bool = False  # a page that does not begin a stream was seen
     lost: int = 0
     skipped: int = 0
     places: int = 0
 
 
 def ogg_recording(file: ByteRange, start: int) -> Recording:
-    """Walk the pages from `start` to the link's end: the first page that begins a stream after others have gone on."""
+    """Return the link at `start`, up to the first page that begins a stream after pages of data."""
     at, size = start, len(file)
     link = _Link()
     piece, piece_at = b"", 0
@@ -48,19 +48,19 @@ def ogg_recording(file: ByteRange, start: int) -> Recording:
             if other is not None and link.body:
                 if other > at and not is_ignored(file, at, other):
                     link.skipped, link.places = link.skipped + other - at, link.places + 1
-                return _said(file, (start, other), link, other)
+                return _recording(file, (start, other), link, other)
             if set(head) - {0}:
                 link.skipped, link.places = link.skipped + end - at, link.places + 1
             at = end
             continue
         if head[5] & BEGINS and link.body:
-            return _said(file, (start, at), link, at)
+            return _recording(file, (start, at), link, at)
         _count(link, head, at)
         segments = head[26]
         at += 27 + segments + sum(head[27 : 27 + segments])
     if at > size:
-        link.open.add(-1)  # the last page is cut
-    return _said(file, (start, size), link, None)
+        link.open.add(-1)  # the last page is cut off
+    return _recording(file, (start, size), link, None)
 
 
 def _count(link: _Link, head: bytes, at: int) -> None:
@@ -79,29 +79,30 @@ def _count(link: _Link, head: bytes, at: int) -> None:
         link.open.discard(serial)
         before = link.granule.get(serial, -1)
         if granule <= before and any(head[27 : 27 + head[26]]):
-            link.not_ends.append((at, before))  # decoders would cut off what stands behind that position
+            link.not_ends.append((at, before))  # decoders would drop the audio after that position
     link.granule[serial] = max(granule, link.granule.get(serial, -1))
 
 
-def _said(file: ByteRange, extent: tuple[int, int], link: _Link, following: int | None) -> Recording:
+def _recording(file: ByteRange, extent: tuple[int, int], link: _Link, following: int | None) -> Recording:
     start, end = extent
     notices = []
     if link.lost:
         notices.append(Notice("audio_damaged", f"{link.lost} Ogg pages are missing"))
     elif link.skipped:
         where = "1 place" if link.places == 1 else f"{link.places} places"
-        notices.append(Notice("audio_damaged", f"{link.skipped} bytes in {where} are no Ogg pages"))
+        notices.append(Notice("audio_damaged", f"{link.skipped} bytes in {where} are not Ogg pages"))
     patches = tuple((at - start, _without_end(file, at, before)) for at, before in link.not_ends)
     if patches:
-        notices.append(Notice("header_too_short", "the last page says an end before it; it was read to the file's end"))
-    whole = Recording("ogg", start, end, patches, next_start=following, notices=tuple(notices))
-    return replace(whole, open_end=bool(link.open))
+        message = "the last page has a too early end position; the file was read to its end"
+        notices.append(Notice("header_too_short", message))
+    recording = Recording("ogg", start, end, patches, next_start=following, notices=tuple(notices))
+    return replace(recording, open_end=bool(link.open))
 
 
 def _without_end(file: ByteRange, at: int, before: int) -> bytes:
-    """Return the header of the page at `at` as one that does not end its stream, with the right checksum.
+    """Return the header of the page at `at` without its end flag, with the right checksum.
 
-    `before` is the position of the page before it; a page without a position gets that one.
+    `before` is the position of the previous page, which is used if this page has none.
     """
     head = file.at(at, 27 + 255)
     size = 27 + head[26] + sum(head[27 : 27 + head[26]])
@@ -115,7 +116,7 @@ def _without_end(file: ByteRange, at: int, before: int) -> bytes:
 
 
 def checksum(data: bytes | bytearray) -> int:
-    """RFC 3533's CRC-32: polynomial 0x04c11db7, not reflected, begun at 0."""
+    """Return RFC 3533's CRC-32: polynomial 0x04c11db7, not reflected, initial value 0."""
     crc = 0
     for byte in data:
         crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]

@@ -1,4 +1,4 @@
-"""Packets as FFmpeg's demuxers give them: whose they are, how far their stamps go, and Ogg's gaps put right."""
+"""Packets of FFmpeg's demuxers: selection by stream, end times, and corrected gaps of Ogg and AVI."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +9,8 @@ GAP_IN_PAGE_S = 0.1
 def demuxed(container: Any, streams: list[Any]) -> Iterator[Any]:
     """Yield the packets of these streams to the end of the file.
 
-    A damaged file may bring streams that it did not announce; PyAV raises IndexError at each of their packets, which
-    are passed.
+    A damaged file can contain streams that its header does not list. PyAV raises IndexError for their packets, which
+    are skipped.
     """
     while True:
         try:
@@ -21,7 +21,7 @@ def demuxed(container: Any, streams: list[Any]) -> Iterator[Any]:
 
 
 def of_the_track(packets: Iterator[Any], own: int, ends_s: dict[int, float]) -> Iterator[Any]:
-    """Yield the packets of the stream `own`; note in `ends_s` how far the stamps of every stream go."""
+    """Yield the packets of the stream `own`; store the latest end time of every stream in `ends_s`."""
     for packet in packets:
         if packet.pts is not None:
             index = packet.stream_index
@@ -33,7 +33,7 @@ def of_the_track(packets: Iterator[Any], own: int, ends_s: dict[int, float]) -> 
 
 
 def at_their_units(packets: Iterator[Any], own: int, units: list[int]) -> Iterator[Any]:
-    """Put each packet of `own` where its chunk stands: `units` has the place of the n-th; empty leaves all as it is."""
+    """Set the time of each packet of `own` from `units`, the time unit of the n-th chunk; no change if it is empty."""
     for packet in packets:
         if packet.stream_index == own and packet.pts is not None and 0 <= packet.pts < len(units):
             packet.pts = packet.dts = units[packet.pts]
@@ -41,10 +41,10 @@ def at_their_units(packets: Iterator[Any], own: int, units: list[int]) -> Iterat
 
 
 def gaps_at_page_ends(packets: Iterator[Any]) -> Iterator[Any]:
-    """Put a gap in Ogg before the last packet of its page.
+    """Move a gap in an Ogg page to before the last packet of the page.
 
-    Ogg stamps pages by their end, so where in a page a gap lies is not said, and FFmpeg puts it near the page's first
-    packet. Writers end a page when the time in it becomes too long, that is with the first packet behind the gap.
+    Ogg stores the time of a page's end only, and FFmpeg places a gap near the page's first packet. Writers end a page
+    when its time span becomes too long, that is with the first packet after the gap.
     """
     page: list[Any] = []
     due: int | None = None  # the stamp at which the next packet is due
@@ -59,7 +59,7 @@ def gaps_at_page_ends(packets: Iterator[Any]) -> Iterator[Any]:
 
 
 def _gap_at_end(page: list[Any], due: int | None) -> int | None:
-    """Move a page's gap; return the stamp at which the next packet is due."""
+    """Move a page's gap; return the time stamp at which the next packet is due."""
     for number, packet in enumerate(page):
         if packet.pts is None:
             continue

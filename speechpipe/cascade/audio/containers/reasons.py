@@ -1,4 +1,4 @@
-"""Why bytes are no recording, in words that tell a person what to do."""
+"""Reasons why bytes are not a recording, with advice for the client."""
 
 import re
 
@@ -18,7 +18,7 @@ OTHER_FILES = {
     b"\x89PNG": "this is a PNG picture",
     b"\xff\xd8\xff": "this is a JPEG picture",
     b"GIF8": "this is a GIF picture",
-    b"MThd": "this is a MIDI file: notes, not sound",
+    b"MThd": "this is a MIDI file, which contains notes and no audio",
     b"\x7fELF": "this is a program",
     b"MZ": "this is a program",
     b"SQLite format 3": "this is a database",
@@ -27,18 +27,18 @@ _BOX = re.compile(rb"....(?:ftyp|styp|moov|moof|mdat|free|skip|wide|sidx|uuid)",
 _BLOCK = re.compile(
     rb"\xa3(?:[\x81-\xff]|[\x40-\x7f].)[\x81-\x84]..[\x00\x80]", re.DOTALL
 )  # SimpleBlock: size, track, time
-NO_INDEX = "the recording was not finished: its index (moov) is missing; only the program that recorded it can mend it"
-NO_FIRST = "the first chunk of the recording, with its header, is missing; send the chunks together from the first on"
+NO_INDEX = "the recording is incomplete: its index (moov) is missing; only the program that recorded it can repair it"
+NO_FIRST = "the first chunk of the recording, with its header, is missing; send all chunks together, from the first on"
 
 
 def why_not(file: ByteRange, start: int = 0) -> str:
-    """Return the reason in plain words; empty if only the decoders can say something."""
+    """Return the reason why the bytes at `start` are not a recording; empty if it is not known here."""
     head = file.at(start, HEAD)
     for magic, reason in OTHER_FILES.items():
         if head.startswith(magic):
             return reason
     if not any(head.strip(b"\0")) and all(not piece.strip(b"\0") for piece in file.pieces(start, len(file))):
-        return "the file holds nothing but zeros"
+        return "the file contains nothing but zeros"
     return _mp4(file, start, head) or _cut(file, start, head) or _text(file, start, head)
 
 
@@ -63,7 +63,7 @@ def _mp4(file: ByteRange, start: int, head: bytes) -> str:
 
 def _cut(file: ByteRange, start: int, head: bytes) -> str:
     if len(file) - start < 16:
-        return f"the file holds {len(file) - start} bytes; that is less than any header"
+        return f"the file has {len(file) - start} bytes, which is shorter than any header"
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         tracks = file.find(b"\x16\x54\xae\x6b", start)
         return "this is a WebM or Matroska file that ends before its list of tracks" if tracks < 0 else ""
@@ -77,7 +77,7 @@ def _wav(file: ByteRange, start: int, head: bytes) -> str:
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:12] != b"WAVE":
         return ""
     if b"fmt " not in head:
-        return "this is a wav file without the chunk that says what it holds (fmt)"
+        return "this is a wav file without a format chunk (fmt)"
     if len(file) - start < HEAD and b"data" not in head:
         return "this is the beginning of a wav file that ends before its samples (data)"
     return ""

@@ -1,4 +1,4 @@
-"""The first bytes by which a recording is known, and where the next one stands in a file that holds several."""
+"""Signatures: the first bytes of recordings, and the search for the next recording in a file."""
 
 import re
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ _MATROSKA_TYPE = rb"\x1a\x45\xdf\xa3[\x00-\xff]{1,48}?\x42\x82[\x00-\xff]{1,8}?(
 _WTV = b"\xb7\xd8\x00\x20\x37\x49\xda\x11\xa6\x4e\x00\x07\xe9\x5e\xad\x8d"
 _FIRST_BLOCK = b"[" + b"".join(b"\\x%02x" % byte for byte in range(256) if byte & 8) + b"]"  # of several channels
 
-# kind -> (rarest literal, how far into the header it stands, the whole header's pattern). Strict, because the search
-# goes through sound: each pattern fixes at least seven bytes.
+# kind -> (rarest literal, its offset in the header, the header's pattern). Patterns are strict, because the search goes
+# through audio data: each fixes at least seven bytes.
 SIGNATURES: dict[str, tuple[bytes, int, re.Pattern[bytes]]] = {
     kind: (literal, offset, re.compile(pattern, re.DOTALL))
     for kind, (literal, offset, pattern) in {
@@ -46,7 +46,7 @@ SIGNATURES: dict[str, tuple[bytes, int, re.Pattern[bytes]]] = {
 
 
 def kind_at(file: ByteRange, offset: int) -> str:
-    """Return the kind of the recording whose header stands at `offset`; empty if none does."""
+    """Return the kind of the recording whose header is at `offset`; empty if there is none."""
     head = file.at(offset, LOOK)
     return next((kind for kind, (_, _, pattern) in SIGNATURES.items() if pattern.match(head)), "")
 
@@ -54,10 +54,10 @@ def kind_at(file: ByteRange, offset: int) -> str:
 def next_recording(
     file: ByteRange, start: int, kinds: Iterable[str] = tuple(SIGNATURES), end: int | None = None
 ) -> int | None:
-    """Return where the next header of one of these kinds begins, at or after `start` and before `end`.
+    """Return where the next header of one of these kinds begins, at or after `start` and before `end`; else None.
 
-    The work is bounded by the distance to it, whatever the bytes are: each piece is read once, and after
-    `MAX_CANDIDATES` false starts of one kind in a piece the rest of the piece is passed.
+    The work is proportional to the distance: each piece is read once, and after `MAX_CANDIDATES` false matches of one
+    kind in a piece the rest of the piece is skipped for that kind.
     """
     size, width = len(file) if end is None else min(end, len(file)), PIECE // 256
     while start < size:

@@ -1,8 +1,8 @@
-"""Where sound stands in time: a container's time stamps, believed as far as they are sane.
+"""The timeline of a recording: fills gaps of a container's time stamps with silence, as far as they are plausible.
 
-A track may begin later than the picture, and may have holes: a muted participant, a codec that sends nothing in
-silence, packets that were lost. Captions are right only if the holes are filled. Stamps may also be damaged or lie;
-then the samples themselves are the clock.
+A track can begin later than the video and have gaps: a muted participant, a codec that sends nothing in silence, lost
+packets. Captions have the right times only if gaps are filled. Time stamps can also be damaged or wrong; then the
+samples alone determine the time.
 """
 
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ TOLERANCE_S = 0.2
 """Smaller differences are jitter, rounding and encoder delay."""
 
 RESTART_S = 1.0
-"""Stamps that go back further begin a new timeline (files put end to end); smaller steps back are overlaps."""
+"""Time stamps that go back further begin a new timeline (concatenated files); smaller steps back are overlaps."""
 
 SLIVER_S = 0.1
-"""Less sound than this before a gap at the very beginning is a codec's priming, not the beginning."""
+"""Less audio than this before a gap at the very beginning is a codec's priming."""
 
 MOST_S = 24 * 3600.0
 PIECE_S = 1.0
@@ -26,20 +26,20 @@ PIECE_S = 1.0
 
 @dataclass
 class Timeline:
-    """Puts silence where the stamps say that nothing was sent. Feed it every decoded piece in its order.
+    """Inserts silence in gaps of the time stamps. Feed all decoded pieces in order.
 
-    A gap is believed when the next stamp goes on from it, it is no longer than `longest_gap_s`, it ends before `end_s`
-    (what the container says of its own length, if it does), and no more than `most_s` seconds come out in all.
+    A gap is filled if the next time stamp is consistent with it, it is not longer than `longest_gap_s`, it ends before
+    `end_s` (the container's duration, if known), and the total stays within `most_s` seconds.
     """
 
     rate_hz: int
-    base_s: float | None = None  # the stamp of second 0; None: the first one
-    other_streams: bool = False  # whether something beside this track gives second 0
+    base_s: float | None = None  # the time stamp of second 0; None: the first one
+    other_streams: bool = False  # second 0 may be the beginning of another stream
     end_s: float | None = None
     most_s: float = MOST_S
     longest_gap_s: float = MOST_S
-    frames: int = 0  # given out so far, with the silence
-    filled: int = 0  # of these, silence
+    frames: int = 0  # frames returned so far, including silence
+    filled: int = 0  # frames of silence among them
     gaps: int = 0
     ignored: int = 0
     _worst_s: float = 0.0
@@ -56,7 +56,7 @@ class Timeline:
         self.frames += frames
 
     def feed(self, at_s: float | None, samples: Samples) -> list[Samples]:
-        """Return what can be given out: (frames, channels) pieces. `at_s` is the stamp of the first frame, if any."""
+        """Take (frames, channels) samples with the time stamp of the first frame; return pieces that are decided."""
         out: list[Samples] = []
         if self._held:
             if at_s is None:
@@ -82,19 +82,19 @@ class Timeline:
         self._held_frames += len(samples)
 
     def _settle(self, next_s: float) -> list[Samples]:
-        """Decide on the gap before what is held, now that the stamp behind it is known."""
+        """Decide on the gap before the held pieces, with the time stamp after them."""
         assert self.base_s is not None
         begin = self._held_at - self.base_s
         gap_s = begin - self.frames / self.rate_hz
-        goes_on = next_s >= self._held_at + self._held_frames / self.rate_hz - TOLERANCE_S
+        consistent = next_s >= self._held_at + self._held_frames / self.rate_hz - TOLERANCE_S
         within = (
             begin <= self.most_s
             and gap_s <= self.longest_gap_s
             and (self.end_s is None or begin <= self.end_s + RESTART_S)
         )
-        if not goes_on or not within:
-            if goes_on:
-                self._ignore(gap_s)  # the stamps keep this distance from now on
+        if not consistent or not within:
+            if consistent:
+                self._ignore(gap_s)  # later time stamps have the same offset
             else:
                 self._note(gap_s)
             return self._released()
@@ -110,8 +110,8 @@ class Timeline:
         shape = self._held[0].shape[1]
         piece = max(1, int(self.rate_hz * PIECE_S))
         zeros = np.zeros((piece, shape), np.float32)
-        whole, rest = divmod(frames, piece)
-        return [zeros] * whole + ([zeros[:rest]] if rest else [])
+        count, rest = divmod(frames, piece)
+        return [zeros] * count + ([zeros[:rest]] if rest else [])
 
     def _released(self) -> list[Samples]:
         out, self._held = self._held, []
@@ -130,21 +130,21 @@ class Timeline:
             self._worst_s = ahead_s
 
     def finish(self) -> list[Samples]:
-        """Return what is still held: a last stamp that nothing confirms is not believed."""
+        """Return the held pieces, without filling the gap before them, as no later time stamp confirms it."""
         if self._held:
             self._note(self._held_at - (self.base_s or 0.0) - self.frames / self.rate_hz)
         return self._released()
 
     @property
     def notices(self) -> list[Notice]:
-        """What was filled and what was not believed."""
+        """Notices about filled gaps and ignored time stamps."""
         notices = []
         if self.filled:
             where = "1 place" if self.gaps == 1 else f"{self.gaps} places"
-            message = f"{self.filled / self.rate_hz:.2f} s without sound in {where}, by the container's time stamps"
+            message = f"{self.filled / self.rate_hz:.2f} s without audio in {where}, by the container's time stamps"
             notices.append(Notice("gap_filled", f"{message}; filled with silence"))
         if self.ignored:
             times = "once" if self.ignored == 1 else f"{self.ignored} times"
-            message = f"time stamps jump {times}, at most by {self._worst_s:+.1f} s; they were not believed"
+            message = f"time stamps jump {times}, at most by {self._worst_s:+.1f} s; the jumps were ignored"
             notices.append(Notice("timestamps_ignored", message))
         return notices

@@ -11,7 +11,7 @@ WHOLE = PIECE // PACKET * PACKET
 
 
 def transport_recording(file: ByteRange, start: int) -> Recording:
-    """Return the stream, to where another recording begins or the file ends, and what was out of step in it."""
+    """Return the stream up to the next recording or the end of the file, with a notice about damaged places."""
     at, size = start, len(file)
     following: int | None = None
     skipped = places = tried = 0
@@ -31,13 +31,13 @@ def transport_recording(file: ByteRange, start: int) -> Recording:
         if following is not None:
             break
     where = "1 place" if places == 1 else f"{places} places"
-    message = f"{skipped} bytes in {where} are no packets of the transport stream"
+    message = f"{skipped} bytes in {where} are not packets of the transport stream"
     notices = (Notice("audio_damaged", message),) if skipped else ()
     return Recording("mpegts", start, size if following is None else following, next_start=following, notices=notices)
 
 
 def _resync(file: ByteRange, start: int) -> int:
-    """Return where packets begin again within the next piece; the end of the piece if they do not."""
+    """Return where packets begin again within the next piece, else the end of the piece."""
     data = file.at(start, PIECE)
     at = -1
     for _ in range(MAX_RESYNCS):

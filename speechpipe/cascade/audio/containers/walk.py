@@ -1,4 +1,4 @@
-"""One recording after the other in a file."""
+"""`recording_at`: the recording at an offset of a file, of any kind."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ WALKS: dict[str, Callable[[ByteRange, int], Recording]] = {
 
 
 def recording_at(file: ByteRange, start: int) -> Recording:
-    """Return the recording that begins at `start`, whatever it is: its walk reads headers, never the sound."""
+    """Return the recording that begins at `start`; of unknown kind if no signature matches. Audio is not decoded."""
     kind = kind_at(file, start)
     if kind in CHUNKED:
         return _settled(file, chunked_recording(file, start, kind))
@@ -43,7 +43,7 @@ def recording_at(file: ByteRange, start: int) -> Recording:
 
 
 def _settled(file: ByteRange, recording: Recording) -> Recording:
-    """Take what stands behind the end for the next recording if it is a stream of frames, which has no signature."""
+    """Set `next_start` if a stream of frames or packets follows, which has no signature that could be searched for."""
     end = recording.end
     loose = end < len(file) and recording.next_start != end and not file.at(end, 4).startswith(b"TAG")
     return replace(recording, next_start=end, unread=0) if loose and begins_at(file, end) else recording

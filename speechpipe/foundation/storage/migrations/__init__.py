@@ -1,1 +1,1 @@
-"""The history of the store's tables, run by Alembic."""
+"""Migrations of the store's tables, run by Alembic."""

@@ -1,4 +1,4 @@
-"""What Alembic runs: always on line, on the connection it is given."""
+"""Alembic's environment: runs the migrations on the connection that `database.migrate` passes."""
 
 from alembic import context
 

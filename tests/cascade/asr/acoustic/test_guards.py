@@ -17,8 +17,8 @@ def test_silence_is_silent_and_speech_is_not() -> None:
 @pytest.mark.parametrize(
     ("text", "seconds", "why"),
     [
-        ("thank you for watching", 0.3, "letters a second"),
-        ("thank you " * 20, 30.0, "repeats itself"),
+        ("thank you for watching", 0.3, "letters per second"),
+        ("thank you " * 20, 30.0, "repetitive text"),
         ("thank you for watching", 2.0, ""),
         ("the quick brown fox jumps over the lazy dog and then rests for a while", 5.0, ""),
         ("no no no no", 2.0, ""),  # people say that

@@ -74,7 +74,7 @@ def test_broken_weights_say_so(network: CtcNetwork, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=r"w\.safetensors"):
             load(path)
     save_file({"x": torch.zeros(3)}, path)
-    with pytest.raises(BadInput, match="no network"):
+    with pytest.raises(BadInput, match="does not contain a speechpipe network"):
         load(path)
     network.letters.bias.data[0] = torch.nan
     try:

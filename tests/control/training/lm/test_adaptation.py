@@ -135,7 +135,7 @@ def test_an_adapted_recognizer_expects_what_people_said(tmp_path: Path) -> None:
     files = [ModelFile("lm", tmp_path / "lm.bin", ""), ModelFile("dict", tmp_path / "words.dict", "")]
 
     def heard(given: list[ModelFile]) -> str:
-        stream = load_recognizer("pocketsphinx", given, fwdflat=False, maxhmmpf=3000).open(DecodeOptions(whole=True))
+        stream = load_recognizer("pocketsphinx", given, fwdflat=False, maxhmmpf=3000).open(DecodeOptions(offline=True))
         stream.feed(sample("digits"))
         return stream.finish().text
 

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables of the first release."""
+    """Create the tables of the first release."""
     op.create_table(
         "records",
         sa.Column("id", sa.String(80), primary_key=True),

@@ -1,4 +1,4 @@
-"""Records get the order of writing; windows, references, alarms and announced changes come."""
+"""Number the records in the order of writing; add windows, references, alarms and announced changes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,7 @@ NAMES = (
 
 
 def upgrade() -> None:
-    """Copy the records into a table that numbers them, by time; make the other tables."""
+    """Copy the records, by time, into a table that numbers them; create the other tables."""
     number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     op.drop_index("records_by_time", "records")
     op.drop_index("records_by_session", "records")

@@ -1,4 +1,4 @@
-"""Pinned cases and verdicts come; alarms say whom blame names."""
+"""Add pinned cases and verdicts, and the blamed stage to alarms."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables, add the column."""
+    """Create the tables and add the column."""
     number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     op.add_column("alarms", sa.Column("blame", sa.Text, nullable=False, server_default=""))
     op.create_table(

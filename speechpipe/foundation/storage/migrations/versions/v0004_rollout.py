@@ -1,4 +1,4 @@
-"""Routes and the history of rollouts come. The history refuses to be changed."""
+"""Add routes and the history of rollouts, whose rows cannot be changed or deleted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables and what keeps the history as it is."""
+    """Create the tables, and triggers that keep the history append-only."""
     number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     op.create_table(
         "routes",

@@ -1,4 +1,4 @@
-"""Degrees of automation and their history, and the queue of reviews. The history refuses to be changed."""
+"""Add degrees of automation with an append-only history, and the queue of reviews."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables and what keeps the history as it is."""
+    """Create the tables, and triggers that keep the history append-only."""
     op.create_table(
         "automation",
         sa.Column("scope", sa.String(128), primary_key=True),

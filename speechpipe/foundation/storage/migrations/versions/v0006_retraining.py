@@ -1,4 +1,4 @@
-"""Retrainings come."""
+"""Add retrainings."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     op.create_table(
         "retrainings",

@@ -1,4 +1,4 @@
-"""Alarms get an outbox, servers leases, windows their number of units, and grouping its list of tenants."""
+"""Add the outbox of alarms, leases, the number of units of windows, and the list of watched tenants."""
 
 import struct
 import time
@@ -16,7 +16,7 @@ READ = 500
 
 
 def upgrade() -> None:
-    """Make the tables and fill in what the existing rows say."""
+    """Create the tables and fill the new columns from existing rows."""
     number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     op.add_column("alarms", sa.Column("gone_at", sa.Float))
     op.execute(  # two servers may have opened the same alarm
@@ -52,7 +52,7 @@ def upgrade() -> None:
     )
     _tenants()
     _units()
-    op.execute("INSERT INTO about (key, value) VALUES ('record_order', '')")  # locked by whoever writes records
+    op.execute("INSERT INTO about (key, value) VALUES ('record_order', '')")  # row lock of the writers of records
 
 
 def _tenants() -> None:
@@ -69,7 +69,7 @@ def _tenants() -> None:
 
 
 def _units() -> None:
-    """Count the units of the windows that are there: they stand in the head of the payload."""
+    """Fill in the number of units of existing windows, which is in the head of the payload."""
     op.add_column("windows", sa.Column("units", sa.Integer, nullable=False, server_default="0"))
     bind, last = op.get_bind(), -1
     select = sa.text("SELECT id, payload FROM windows WHERE id > :last ORDER BY id LIMIT :most")

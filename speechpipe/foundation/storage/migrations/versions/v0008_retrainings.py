@@ -1,4 +1,4 @@
-"""One retraining of a bundle and kind waits or runs at a time."""
+"""Allow one waiting or running retraining for each bundle and kind."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the index; of several that wait or run already the oldest stays."""
+    """Create the unique index; of several that already wait or run, the oldest stays."""
     op.execute(
         "UPDATE retrainings SET state = 'stopped', revision = revision + 1 WHERE state IN ('waiting', 'running') "
         "AND id NOT IN (SELECT MIN(id) FROM retrainings WHERE state IN ('waiting', 'running') GROUP BY bundle, kind)"
