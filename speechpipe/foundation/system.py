@@ -44,18 +44,21 @@ def one_algebra_thread() -> None:
 
 
 LARGE_BYTES = 2**20
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
+MOST_HEAPS = 2
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of <malloc.h>
 
 
-def give_back_large_blocks() -> None:
-    """Have the C library return memory blocks of 1 MiB and more to the system as soon as they are freed (glibc).
+def bound_heaps() -> None:
+    """Keep the C library from holding memory that is free (glibc; elsewhere nothing happens). Call it early.
 
-    By default glibc raises this threshold after the first large block, up to 32 MiB, and keeps freed blocks in a heap
-    for each thread. The memory of a server that has received large bodies would then never shrink (mallopt(3),
-    M_MMAP_THRESHOLD).
+    Blocks of 1 MiB and more are returned to the system as soon as they are free: otherwise glibc keeps blocks of up to
+    32 MiB once the first one was freed. All threads share two heaps instead of eight for each core. Without both, a
+    server stays as large as its worst moment (mallopt(3), M_MMAP_THRESHOLD and M_ARENA_MAX).
     """
     with contextlib.suppress(OSError, AttributeError):  # another system, another C library
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
+        library.mallopt(_ARENA_MAX, MOST_HEAPS)
 
 
 @contextlib.contextmanager

@@ -123,7 +123,8 @@ class DriftWatch:
             metric = watched.metric
             expected = watched.reference.window.get(metric.name).mean
             way = "rose" if watched.verdict.direction >= 0 else "fell"
-            reason = f"{metric.help} {way}: about {watched.recent:.4g} {metric.unit}, was {expected or 0:.4g}".strip()
+            recent = f"{watched.recent:.4g} {metric.unit}".rstrip()
+            reason = f"{metric.help} {way}: about {recent}, was {expected or 0:.4g}"
             found.append(
                 Condition(
                     "drift",

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from speechpipe.app import build
 from speechpipe.config import Settings, check_state_dir
 from speechpipe.errors import BadInput, InvalidParameter, UnknownName
-from speechpipe.foundation.system import give_back_large_blocks
+from speechpipe.foundation.system import bound_heaps
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.interfaces.api.bodies import Stopping
 from speechpipe.interfaces.api.connection_limits import Limits, most_connections
@@ -131,6 +131,7 @@ def run(settings: Settings) -> None:
         BadInput: the address needs API keys or is not available, the state directory is not writable, or a bundle
             is unknown.
     """
+    bound_heaps()
     check_address(settings)
     os.umask(0o077)  # recordings are readable by the server's user only
     check_state_dir(settings)
@@ -154,7 +155,6 @@ def run(settings: Settings) -> None:
     stopping = Stopping()
     app = create_app(service, hub, failed, stopping)
     sys.setswitchinterval(SWITCH_S)
-    give_back_large_blocks()
     server = _DrainingServer(_configured(app, service, hub.budget), hub, stopping, settings)
     server.run(sockets)
     if failures:
