@@ -75,14 +75,14 @@ def giving_way(wanted: bool) -> Iterator[None]:
         os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
-NOBODY_ELSE = 20
+IDLE_PRIORITY = 20
 """A value above the highest nice value (19): run only when no other process wants the CPU."""
 
 
 def give_way(nice: int) -> None:
-    """Lower this process's priority by `nice`; `NOBODY_ELSE` also selects the idle scheduler (SCHED_IDLE, Linux)."""
+    """Lower this process's priority by `nice`; `IDLE_PRIORITY` also selects the idle scheduler (SCHED_IDLE, Linux)."""
     os.nice(min(nice, 19))
-    if nice >= NOBODY_ELSE and hasattr(os, "SCHED_IDLE"):
+    if nice >= IDLE_PRIORITY and hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 

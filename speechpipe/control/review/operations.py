@@ -46,7 +46,7 @@ class ReviewOperations:
         Args:
             store: where tasks, jobs and policies are.
             clock: unix time in seconds.
-            base: the policy that holds where nobody has set one.
+            base: the policy of tenants for which none is set.
             on_done: called with each task that gets its answer, on the thread that gave it.
         """
         self._store = store
@@ -72,7 +72,7 @@ class ReviewOperations:
 
         Raises:
             UnknownName: no such task of theirs.
-            Conflict: somebody else has it, or it is over.
+            Conflict: another reviewer holds it, or it is closed.
         """
         found = self.task(id_, reviewer)
         with translating_store_errors():
@@ -84,7 +84,7 @@ class ReviewOperations:
         Raises:
             UnknownName: no such task of theirs.
             InvalidParameter: something in `given` means nothing.
-            Conflict: it is somebody else's now, or it is over.
+            Conflict: another reviewer holds it now, or it is closed.
         """
         found = self.task(id_, reviewer)
         work = None if given is None else read_answer(found, given, whole=False)
@@ -166,7 +166,7 @@ class ReviewOperations:
 
     # ---- jobs ----
 
-    def told(self, job: Job) -> dict[str, object]:
+    def callback_body(self, job: Job) -> dict[str, object]:
         """Return the body of a job's callback: its status and the URL of the text, never the text."""
         return {
             "id": job.id,

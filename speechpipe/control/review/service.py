@@ -80,7 +80,7 @@ class ReviewService:
         sender = Sender(
             signing_secret(settings) if settings.callbacks else b"", guarded=True, networks=settings.callback_networks
         )
-        self.callbacks = Callbacks(self.operations.jobs, self.operations.told, settings.callbacks, sender)
+        self.callbacks = Callbacks(self.operations.jobs, self.operations.callback_body, settings.callbacks, sender)
         self._following = BackgroundTask("reviews", self._follow, every_s=LOOK_S)
         self._judging = BackgroundTask("review-calibration", self.policy_cache.judge, every_s=JUDGE_EVERY_S)
         self._sweeping = BackgroundTask("review-retention", self.sweep, every_s=SWEEP_EVERY_S)

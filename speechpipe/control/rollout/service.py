@@ -210,10 +210,10 @@ class RolloutService:
             SpeechpipeError: the champion cannot be loaded.
             Exception: unexpected errors while loading a candidate; the task tries again after a pause.
         """
-        state, lane = self._state, self._service.router.snapshot
+        state, snapshot = self._state, self._service.router.snapshot
         rollout = state.active
-        if not self._service.pools.has(recognizer(lane.champion.asr)):
-            self._warm(lane.champion)
+        if not self._service.pools.has(recognizer(snapshot.champion.asr)):
+            self._warm(snapshot.champion)
         if rollout is None or rollout.current.mode is not Mode.SHADOW:
             if self.shadowing.candidate is not None:
                 self.shadowing.end_all()
@@ -223,7 +223,7 @@ class RolloutService:
             done = hears is not None and hears == self._warmed.get(rollout.candidate)
         if rollout is None or done or (self._broken is not None and self._broken[0] == rollout.id):
             return
-        if self._warm_candidate(rollout, lane.champion):
+        if self._warm_candidate(rollout, snapshot.champion):
             with self._lock:
                 self._apply()
 
@@ -312,19 +312,19 @@ class RolloutService:
 
     def _loading(self) -> str:
         """The candidate that gets no sessions or copies because it is not loaded yet; empty if there is none."""
-        rollout, lane = self._state.active, self._service.router.snapshot
-        if rollout is None or lane.candidate is not None:
+        rollout, snapshot = self._state.active, self._service.router.snapshot
+        if rollout is None or snapshot.candidate is not None:
             return ""
-        hears = lane.shadow is not None and self.shadowing.candidate == lane.shadow
+        hears = snapshot.shadow is not None and self.shadowing.candidate == snapshot.shadow
         return "" if hears else rollout.candidate
 
     def facts(self) -> dict[str, Any]:
         """Return this process's own state, beyond what is in the store, as JSON data."""
-        lane = self._service.router.snapshot
-        hears = lane.shadow is not None and self.shadowing.candidate == lane.shadow
+        snapshot = self._service.router.snapshot
+        hears = snapshot.shadow is not None and self.shadowing.candidate == snapshot.shadow
         return {
-            "warm": sorted({lane.champion.id, *self._warmed}),
-            "ready": lane.candidate is not None or hears,
+            "warm": sorted({snapshot.champion.id, *self._warmed}),
+            "ready": snapshot.candidate is not None or hears,
             "failure": self.failure,
             "loading": (loading := self._loading()),
             "missing": awaited.why if loading and (awaited := self._awaited) is not None else "",

@@ -74,7 +74,7 @@ class ShadowService:
         settings = self._service.settings
         self._service.vad(candidate.vad)
         specs = {spec.key: spec for spec in (recognizer(candidate.asr), recognizer(champion.asr))}
-        options = replace(file_pool(settings), workers=1, slots=8, nice=system.NOBODY_ELSE, attempts=1, live=True)
+        options = replace(file_pool(settings), workers=1, slots=8, nice=system.IDLE_PRIORITY, attempts=1, live=True)
         pool = RecognizerPool(options, list(specs.values()), name="shadow-workers")
         pool.start()
         try:

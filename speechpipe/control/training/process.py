@@ -235,7 +235,7 @@ def main(folder: Path, parent: int) -> int:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is handled by the parent
-    system.give_way(system.NOBODY_ELSE)
+    system.give_way(system.IDLE_PRIORITY)
     if read_result(folder) is not None:
         return 0  # an earlier parent died before it read the result
     context = TrainingContext(folder, lambda: bool(asked) or os.getppid() != parent)

@@ -37,13 +37,16 @@ LOOP_BEAT_S = 0.1
 
 
 def create_app(
-    service: Service, hub: StreamManager, on_failure: Callable[[BaseException], None], stopping: Stopping | None = None
+    service: Service,
+    streams: StreamManager,
+    on_failure: Callable[[BaseException], None],
+    stopping: Stopping | None = None,
 ) -> FastAPI:
     """Return the application. It answers `/livez` at once, and `/readyz` with 200 when the models are loaded.
 
     Args:
         service: not yet started; the application starts and closes it.
-        hub: the live streams of the service; started and closed likewise.
+        streams: the live streams of the service; started and closed likewise.
         on_failure: called if the service cannot start.
         stopping: set when the server begins to shut down.
     """
@@ -54,7 +57,7 @@ def create_app(
     app = FastAPI(
         title="speechpipe",
         version=__version__,
-        lifespan=_lifespan(service, hub, on_failure, (probing, rollouts, retraining), stopping),
+        lifespan=_lifespan(service, streams, on_failure, (probing, rollouts, retraining), stopping),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -79,7 +82,7 @@ def create_app(
     service.exposition.add_gauges(
         [GaugeRow("uploads_arriving", "Uploads whose bodies are arriving.", lambda: [((), float(arrivals.arriving))])]
     )
-    for router in (*routers, listen.router(service, lambda: hub), realtime.router(service, lambda: hub)):
+    for router in (*routers, listen.router(service, lambda: streams), realtime.router(service, lambda: streams)):
         app.include_router(router)
     docs.install(app, operations)
     app.add_middleware(Gate, service=service, operations=operations, uploads=arrivals, stopping=stopping)
@@ -95,7 +98,7 @@ def unready(arrivals: Arrivals, stopping: Stopping) -> list[str]:
 
 def _lifespan(
     service: Service,
-    hub: StreamManager,
+    streams: StreamManager,
     on_failure: Callable[[BaseException], None],
     parts: tuple[Prober, RolloutService, TrainingService],
     stopping: Stopping,
@@ -110,7 +113,7 @@ def _lifespan(
     async def start() -> None:
         try:
             await asyncio.to_thread(service.open, rollouts.restore)
-            hub.start()
+            streams.start()
         except Exception as error:  # noqa: BLE001 - any failure of the start must end the process with its message
             on_failure(error)
         else:
@@ -126,7 +129,7 @@ def _lifespan(
         while True:
             before = time.monotonic()
             await asyncio.sleep(LOOP_BEAT_S)
-            hub.note_loop_lag(time.monotonic() - before - LOOP_BEAT_S)
+            streams.note_loop_lag(time.monotonic() - before - LOOP_BEAT_S)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

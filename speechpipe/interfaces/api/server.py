@@ -71,9 +71,9 @@ def _end_at_once() -> None:
 class _DrainingServer(uvicorn.Server):
     """A uvicorn server that first lets live sessions get their finals and uploads their answers."""
 
-    def __init__(self, config: uvicorn.Config, hub: StreamManager, stopping: Stopping, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, streams: StreamManager, stopping: Stopping, settings: Settings) -> None:
         super().__init__(config)
-        self._hub = hub
+        self._streams = streams
         self._stopping = stopping
         self._settings = settings
 
@@ -89,7 +89,7 @@ class _DrainingServer(uvicorn.Server):
         watchdog = threading.Timer(drain_s + LAST_S, _end_at_once)
         watchdog.daemon = True
         watchdog.start()
-        await asyncio.to_thread(self._hub.close, drain_s)
+        await asyncio.to_thread(self._streams.close, drain_s)
         self.config.timeout_graceful_shutdown = max(1, round(until - time.monotonic()))
         await super().shutdown(sockets)
 
@@ -150,12 +150,12 @@ def run(settings: Settings) -> None:
         raise BadInput(f"SPEECHPIPE_BUNDLE, SPEECHPIPE_PRELOAD or --bundle: {error.message}") from error
     except InvalidParameter as error:
         raise BadInput(f"SPEECHPIPE_{(error.param or '').upper()}: {error.message}") from error
-    hub = StreamManager(service)
-    monitoring_of(service).add_source(hub.facts)
+    streams = StreamManager(service)
+    monitoring_of(service).add_source(streams.facts)
     stopping = Stopping()
-    app = create_app(service, hub, failed, stopping)
+    app = create_app(service, streams, failed, stopping)
     sys.setswitchinterval(SWITCH_S)
-    server = _DrainingServer(_configured(app, service, hub.budget), hub, stopping, settings)
+    server = _DrainingServer(_configured(app, service, streams.budget), streams, stopping, settings)
     server.run(sockets)
     if failures:
         log.error("could not start: %s", failures[0])

@@ -95,13 +95,13 @@ def close_reason(text: str) -> str:
 
 
 async def serve(
-    service: Service, hub: StreamManager, socket: WebSocket, client: Client, login: tuple[str | None, str | None]
+    service: Service, streams: StreamManager, socket: WebSocket, client: Client, login: tuple[str | None, str | None]
 ) -> None:
     """Open the stream, accept the websocket, and serve it. Errors are sent in the client's protocol.
 
     Args:
         service: counts refusals.
-        hub: the live streams.
+        streams: the live streams.
         socket: not accepted yet.
         client: of the requested interface.
         login: the client's Authorization, and the subprotocol to accept.
@@ -111,7 +111,7 @@ async def serve(
     failure: SpeechpipeError | None = None
     try:
         await asyncio.to_thread(client.open, authorization)
-        connection = Connection(socket, hub, client, service.settings.live_send_timeout_s)
+        connection = Connection(socket, streams, client, service.settings.live_send_timeout_s)
         await connection.open(chosen)
         await connection.run()
     except SpeechpipeError as error:
@@ -150,9 +150,9 @@ class Connection:
     parsing = asyncio.Semaphore(1)
     """Large messages are parsed one at a time, because parsing takes several times their size."""
 
-    def __init__(self, socket: WebSocket, hub: StreamManager, client: Client, send_timeout_s: float) -> None:
+    def __init__(self, socket: WebSocket, streams: StreamManager, client: Client, send_timeout_s: float) -> None:
         self._socket = socket
-        self._hub = hub
+        self._streams = streams
         self._client = client
         self._stream = client.stream
         self._send_timeout_s = send_timeout_s
@@ -182,7 +182,7 @@ class Connection:
         headers = [(name.encode(), value.encode()) for name, value in self._client.headers().items()]
         await self._socket.accept(subprotocol, headers)
         after = self._client.resumed_after
-        self._reader = self._hub.attach(self._stream, lambda: self._wake(self._ready), after)
+        self._reader = self._streams.attach(self._stream, lambda: self._wake(self._ready), after)
         self._ready.set()
         if (greeting := self._client.greeting()) is not None:
             await self._within(self._socket.send_json(greeting))
@@ -193,7 +193,7 @@ class Connection:
             if self._client.resumed_after is None:  # the client of a new stream never received its token
                 self._stream.command(Finish("client_gone"))
         elif self._stream.outbox.detach(self._reader):
-            self._hub.leave(self._stream)
+            self._streams.leave(self._stream)
 
     async def run(self) -> None:
         """Serve until either side ends the connection."""

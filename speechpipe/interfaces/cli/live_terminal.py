@@ -70,13 +70,13 @@ def run(
     """Run one live session in this process; return whether it failed."""
     service = Service(config.model_copy(update=PLAIN), live=True)
     chosen = service.bundle(bundle, changes)
-    hub = StreamManager(service)
+    streams = StreamManager(service)
     with service:
-        hub.start()
+        streams.start()
         try:
             request = LiveRequest(bundle=chosen, wire=wire, channel="cli")
-            stream = hub.open(request, terminal)
-            hub.attach(stream, lambda: None)
+            stream = streams.open(request, terminal)
+            streams.attach(stream, lambda: None)
             room = threading.Event()
             try:
                 for block in blocks:
@@ -92,7 +92,7 @@ def run(
             stream.command(Finish())
             terminal.ended.wait()
         finally:
-            hub.close()
+            streams.close()
     if terminal.error is not None:
         sys.stderr.write(f"speechpipe: {terminal.error.message}\n")
     return terminal.error is not None

@@ -98,11 +98,11 @@ class MonitoringService:
         self._counted: dict[str, float] = {}
         self._sampled_at = 0.0
         self.cpu_s = 0.0
-        self._follower = BackgroundTask("monitor", self.tick, every_s=TICK_S)
+        self._monitor_task = BackgroundTask("monitor", self.tick, every_s=TICK_S)
         self._housekeeper = BackgroundTask("housekeeping", self._keep_house, every_s=HOUSEKEEPING_S)
         self._tellers = [self._telling(teller) for teller in self._watcher.tellers]
         self.tasks = [
-            self._follower,
+            self._monitor_task,
             BackgroundTask("system-records", self._sample, every_s=SYSTEM_EVERY_S),
             self._housekeeper,
             *self._tellers,
@@ -161,7 +161,7 @@ class MonitoringService:
     @property
     def failure(self) -> str:
         """Why the last processing of records failed; empty if it did not."""
-        status = self._follower.status
+        status = self._monitor_task.status
         return status.last_failure if status.failing else ""
 
     def gauges(self) -> tuple[GaugeRow, ...]:

@@ -59,7 +59,9 @@ class House:
         return self.operations.jobs.job(name, None)
 
     def callbacks(self, sender: Any, allowed: list[str] | None = None) -> Callbacks:
-        return Callbacks(self.operations.jobs, self.operations.told, ALLOWED if allowed is None else allowed, sender)
+        return Callbacks(
+            self.operations.jobs, self.operations.callback_body, ALLOWED if allowed is None else allowed, sender
+        )
 
 
 @pytest.fixture

@@ -81,12 +81,12 @@ async def served(client: FakeClient, *, origin: bool = False) -> tuple[list[Any]
         "subprotocols": [],
         "extensions": {"websocket.http.response": {}},
     }
-    hub: Any = SimpleNamespace(
+    streams: Any = SimpleNamespace(
         attach=lambda stream, ready, after: stream.outbox.attach(ready, after), leave=lambda _: None
     )
     settings = SimpleNamespace(live_send_timeout_s=5.0)
     service: Any = SimpleNamespace(settings=settings, refuse=lambda error: causes.append(error.cause))
-    await asyncio.wait_for(serve(service, hub, WebSocket(scope, incoming.get, send), client, (None, None)), 60)
+    await asyncio.wait_for(serve(service, streams, WebSocket(scope, incoming.get, send), client, (None, None)), 60)
     return sent, causes
 
 

@@ -1,4 +1,4 @@
-"""Who may come back, what is forgotten, what is counted: a hub without a network."""
+"""Who may come back, what is forgotten, what is counted: a streams without a network."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -42,23 +42,23 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         live_load_limit=1000,
         live_max_sessions=5,
         live_max_speed=0,
-        state_dir=Path(tmp_path_factory.mktemp("hub")),
+        state_dir=Path(tmp_path_factory.mktemp("streams")),
     )
     with Service(settings, live=True) as running:
         yield running
 
 
 @pytest.fixture
-def hub(service: Service) -> Iterator[StreamManager]:
+def streams(service: Service) -> Iterator[StreamManager]:
     running = StreamManager(service)
     running.start()
     yield running
     running.close()
 
 
-def opened(hub: StreamManager, service: Service, **changes: Any) -> LiveStream:
+def opened(streams: StreamManager, service: Service, **changes: Any) -> LiveStream:
     asked: dict[str, Any] = {"bundle": service.champion, "wire": WireFormat("linear16", 16_000), "channel": "listen"}
-    return hub.open(LiveRequest(**asked | {"tenant": "t"} | changes), Plain())
+    return streams.open(LiveRequest(**asked | {"tenant": "t"} | changes), Plain())
 
 
 def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
@@ -69,94 +69,94 @@ def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
 
 
 def test_the_late_end_of_the_old_connection_does_not_end_a_resumed_session(
-    hub: StreamManager, service: Service
+    streams: StreamManager, service: Service
 ) -> None:
-    stream = opened(hub, service)
-    old = hub.attach(stream, lambda: None)
-    assert hub.resume(stream.token, "t", "listen") is stream
+    stream = opened(streams, service)
+    old = streams.attach(stream, lambda: None)
+    assert streams.resume(stream.token, "t", "listen") is stream
     stream.outbox.detach(old)  # seen between finding the stream and reading it
-    hub.leave(stream)
-    new = hub.attach(stream, lambda: None, 0)
+    streams.leave(stream)
+    new = streams.attach(stream, lambda: None, 0)
     end = time.monotonic() + 3 * RESUME_S
     while time.monotonic() < end:
         stream.offer(SPEECH[:3200])
         time.sleep(0.05)
     assert not stream.ended
-    assert hub.counts["abandoned"] == 0
+    assert streams.counts["abandoned"] == 0
     stream.command(Finish())
     until(lambda: stream.ended)
     stream.outbox.detach(new)
 
 
 def test_the_last_messages_can_be_had_again_until_the_client_has_answered_the_close(
-    hub: StreamManager, service: Service
+    streams: StreamManager, service: Service
 ) -> None:
-    stream = opened(hub, service)
-    reader = hub.attach(stream, lambda: None)
+    stream = opened(streams, service)
+    reader = streams.attach(stream, lambda: None)
     stream.offer(SPEECH)
     stream.command(Finish())
     until(lambda: stream.ended)
     first = stream.outbox.take(reader)  # and then the connection breaks
     stream.outbox.detach(reader)
-    hub.leave(stream)
-    again = hub.attach(hub.resume(stream.token, "t"), lambda: None, 0)
+    streams.leave(stream)
+    again = streams.attach(streams.resume(stream.token, "t"), lambda: None, 0)
     assert stream.outbox.take(again) == first
     until(lambda: stream.outbox.take(again) == Goodbye(1000, "ok"))  # it is put a moment after the stream has ended
     stream.outbox.confirm(again)
     stream.outbox.detach(again)
-    hub.leave(stream)
+    streams.leave(stream)
     with pytest.raises(InvalidParameter):
-        hub.resume(stream.token, "t")
+        streams.resume(stream.token, "t")
 
 
-def test_attempts_to_resume_that_are_refused_take_no_place(hub: StreamManager, service: Service) -> None:
+def test_attempts_to_resume_that_are_refused_take_no_place(streams: StreamManager, service: Service) -> None:
     """Wrong interface, wrong tenant, a number that was never said: as often as there are places."""
     for _ in range(5):
-        stream = opened(hub, service)
-        stream.outbox.detach(hub.attach(stream, lambda: None))
+        stream = opened(streams, service)
+        stream.outbox.detach(streams.attach(stream, lambda: None))
         for tenant, channel, after in (("t", "realtime", 0), ("other", "listen", 0), ("t", "listen", 99)):
             with pytest.raises(InvalidParameter):
-                hub.resume(stream.token, tenant, channel, after)
+                streams.resume(stream.token, tenant, channel, after)
     with pytest.raises(Overloaded):
-        opened(hub, service)
-    until(lambda: len(hub) == 0)
-    opened(hub, service)
-    assert hub.counts["resumed"] == 0
+        opened(streams, service)
+    until(lambda: len(streams) == 0)
+    opened(streams, service)
+    assert streams.counts["resumed"] == 0
 
 
-def test_an_abandoned_session_is_counted_once_and_forgotten(hub: StreamManager, service: Service) -> None:
-    stream = opened(hub, service)
-    reader = hub.attach(stream, lambda: None)
+def test_an_abandoned_session_is_counted_once_and_forgotten(streams: StreamManager, service: Service) -> None:
+    stream = opened(streams, service)
+    reader = streams.attach(stream, lambda: None)
     stream.offer(SPEECH)
     before = time.monotonic()
     stream.channels.collect = lambda: time.sleep(0.01)  # type: ignore[method-assign]  # its last final takes long
     stream.outbox.detach(reader)
     until(lambda: stream.ending)
     until(lambda: time.monotonic() > before + 3 * RESUME_S)
-    assert hub.counts["abandoned"] == 1
+    assert streams.counts["abandoned"] == 1
     assert not stream.command(Finish())
     del stream.channels.collect
     until(lambda: stream.ended)
-    until(lambda: hub._streams == {})
-    assert hub.counts["abandoned"] == 1
+    until(lambda: streams._streams == {})
+    assert streams.counts["abandoned"] == 1
 
 
 def test_a_session_that_is_over_is_forgotten_though_its_reader_never_leaves(
-    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
+    streams: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "_settings", service.settings.model_copy(update={"live_send_timeout_s": 0.2}))
-    stream = opened(hub, service)
-    hub.attach(stream, lambda: None)
+    monkeypatch.setattr(streams, "_settings", service.settings.model_copy(update={"live_send_timeout_s": 0.2}))
+    stream = opened(streams, service)
+    streams.attach(stream, lambda: None)
     stream.command(Finish())
-    until(lambda: hub._streams == {})
+    until(lambda: streams._streams == {})
 
 
 def test_the_tick_goes_on_when_a_stream_breaks_it(
-    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
+    streams: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = opened(hub, service), opened(hub, service)
-    hub.attach(bad, lambda: None)
-    good.outbox.detach(hub.attach(good, lambda: None))
+    bad, good = opened(streams, service), opened(streams, service)
+    streams.attach(bad, lambda: None)
+    good.outbox.detach(streams.attach(good, lambda: None))
 
     def unforeseen(_: float) -> bool:
         raise ZeroDivisionError
@@ -165,23 +165,23 @@ def test_the_tick_goes_on_when_a_stream_breaks_it(
     until(lambda: good.ending)
     monkeypatch.undo()
     until(lambda: bad.ended)
-    assert hub.counts["broken"] >= 1
+    assert streams.counts["broken"] >= 1
     goodbye = [bad.outbox.take(2), bad.outbox.take(1), bad.outbox.take(1)][-1]
     assert isinstance(goodbye, Goodbye)
     assert goodbye.code == 1011
-    (status,) = [task.status for task in hub.tasks if task.name == "live-tick"]
+    (status,) = [task.status for task in streams.tasks if task.name == "live-tick"]
     assert status.alive
 
 
 def test_the_tick_goes_on_after_what_nobody_foresaw(
-    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
+    streams: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticker = next(task for task in hub.tasks if task.name == "live-tick")
+    ticker = next(task for task in streams.tasks if task.name == "live-tick")
 
     def unforeseen(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(hub, "_sample", unforeseen)
+    monkeypatch.setattr(streams, "_sample", unforeseen)
     until(lambda: ticker.status.failing)
     monkeypatch.undo()
     until(lambda: not ticker.status.failing)
@@ -190,10 +190,10 @@ def test_the_tick_goes_on_after_what_nobody_foresaw(
 
 
 def test_a_stream_whose_end_breaks_lets_its_client_go(
-    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
+    streams: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream = opened(hub, service)
-    reader = hub.attach(stream, lambda: None)
+    stream = opened(streams, service)
+    reader = streams.attach(stream, lambda: None)
 
     def unforeseen() -> Goodbye:
         raise ZeroDivisionError
@@ -207,16 +207,18 @@ def test_a_stream_whose_end_breaks_lets_its_client_go(
 
 
 def test_a_new_session_whose_client_never_comes_ends(
-    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
+    streams: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("speechpipe.serving.live.manager.ATTACH_S", 0.2)
-    opened(hub, service)
-    until(lambda: len(hub) == 0)
+    opened(streams, service)
+    until(lambda: len(streams) == 0)
 
 
-def test_audio_that_stops_gets_its_final_and_later_audio_is_new_speech(hub: StreamManager, service: Service) -> None:
-    stream = opened(hub, service)
-    reader = hub.attach(stream, lambda: None)
+def test_audio_that_stops_gets_its_final_and_later_audio_is_new_speech(
+    streams: StreamManager, service: Service
+) -> None:
+    stream = opened(streams, service)
+    reader = streams.attach(stream, lambda: None)
     for start in range(0, len(SPEECH), 3200):
         stream.offer(SPEECH[start : start + 3200])
     said: list[str] = []
@@ -240,11 +242,11 @@ def test_audio_that_stops_gets_its_final_and_later_audio_is_new_speech(hub: Stre
 
 
 def test_a_dropped_connection_is_no_pause(
-    hub: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
+    streams: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "_settings", service.settings.model_copy(update={"live_resume_s": 30.0}))
-    stream = opened(hub, service)
-    reader = hub.attach(stream, lambda: None)
+    monkeypatch.setattr(streams, "_settings", service.settings.model_copy(update={"live_resume_s": 30.0}))
+    stream = opened(streams, service)
+    reader = streams.attach(stream, lambda: None)
     stream.offer(SPEECH[: len(SPEECH) // 2])
     until(lambda: stream.channels.speaking)
     stream.outbox.detach(reader)
@@ -255,13 +257,13 @@ def test_a_dropped_connection_is_no_pause(
     assert stream.channels.speaking, "the client may go on where it was"
 
 
-def test_bytes_and_items_are_bounded_whatever_was_announced(hub: StreamManager, service: Service) -> None:
-    wide = opened(hub, service, wire=WireFormat("linear16", 48_000, 8))
+def test_bytes_and_items_are_bounded_whatever_was_announced(streams: StreamManager, service: Service) -> None:
+    wide = opened(streams, service, wire=WireFormat("linear16", 48_000, 8))
     wide._schedule = lambda _: None  # nothing is worked on
     while wide.has_room:
         wide.offer(bytes(64 * 1024))
     assert wide._inbox.buffered_bytes <= 2**20 + 64 * 1024
-    chatty = opened(hub, service)
+    chatty = opened(streams, service)
     chatty._schedule = lambda _: None
     while chatty.has_room:
         chatty.keep_alive()
@@ -275,14 +277,14 @@ def _flush() -> Any:
     return Flush()
 
 
-def test_when_all_hold_too_much_only_those_who_hold_much_must_wait(hub: StreamManager, service: Service) -> None:
-    large, small = opened(hub, service), opened(hub, service)
+def test_when_all_hold_too_much_only_those_who_hold_much_must_wait(streams: StreamManager, service: Service) -> None:
+    large, small = opened(streams, service), opened(streams, service)
     for stream in (large, small):
         stream._schedule = lambda _: None
     large.offer(bytes(100 * 1024))
     small.offer(np.zeros(1000, np.int16).tobytes())
-    holder = hub.budget.holder()
-    holder.set(hub.budget.limit + 10**6)
+    holder = streams.budget.holder()
+    holder.set(streams.budget.limit + 10**6)
     assert not large.has_room
     assert small.has_room
     holder.set(0)

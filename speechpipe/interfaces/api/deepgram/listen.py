@@ -27,9 +27,9 @@ MAX_MISTAKES = 100
 class ListenClient:
     """A client of this interface; `stream` exists after `open`."""
 
-    def __init__(self, service: Service, hub: StreamManager, socket: WebSocket) -> None:
+    def __init__(self, service: Service, streams: StreamManager, socket: WebSocket) -> None:
         self._service = service
-        self._hub = hub
+        self._streams = streams
         self._socket = socket
         self._mistakes = 0
         self.resumed_after: int | None = None
@@ -46,7 +46,7 @@ class ListenClient:
         query, changes, notices = listen_query.parse(self._socket.query_params)
         self._greet = query.resume is not None
         if query.resume not in (None, "true", "1", ""):
-            self.stream = self._hub.resume(query.resume or "", tenant, CHANNEL)
+            self.stream = self._streams.resume(query.resume or "", tenant, CHANNEL)
             self.resumed_after = query.last_seq or 0
             return
         session_id = new_session_id()
@@ -65,7 +65,7 @@ class ListenClient:
             route=choice.route,
             terms=self._service.terms(tenant, choice.bundle),
         )
-        self.stream = self._hub.open(request, Deepgram(query, request))
+        self.stream = self._streams.open(request, Deepgram(query, request))
 
     def headers(self) -> Mapping[str, str]:
         """Return the headers of the answer to the upgrade."""
@@ -141,13 +141,13 @@ def _kind(message: str) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def router(service: Service, hub: Callable[[], StreamManager]) -> APIRouter:
+def router(service: Service, streams: Callable[[], StreamManager]) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix="/v1")
 
     @routes.websocket("/listen")
     async def listen(socket: WebSocket) -> None:
         login = auth.of_socket(socket.headers.get("authorization"), subprotocols(socket))
-        await serve(service, hub(), socket, ListenClient(service, hub(), socket), login)
+        await serve(service, streams(), socket, ListenClient(service, streams(), socket), login)
 
     return routes

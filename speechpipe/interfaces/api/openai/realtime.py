@@ -46,9 +46,9 @@ class Parsed:
 class RealtimeClient:
     """A client of this interface; `stream` exists after `open`."""
 
-    def __init__(self, service: Service, hub: StreamManager, socket: WebSocket) -> None:
+    def __init__(self, service: Service, streams: StreamManager, socket: WebSocket) -> None:
         self._service = service
-        self._hub = hub
+        self._streams = streams
         self._query = socket.query_params
         self._user = user(socket)
         self._id = new_session_id()
@@ -75,7 +75,7 @@ class RealtimeClient:
             last_seq = self._query.get("last_seq", "0")
             if not (last_seq.isascii() and last_seq.isdigit() and len(last_seq) <= MOST_DIGITS):
                 raise InvalidParameter(f"last_seq must be a number, not {last_seq[:40]!r}", param="last_seq")
-            self.stream = self._hub.resume(token, self._tenant, CHANNEL)
+            self.stream = self._streams.resume(token, self._tenant, CHANNEL)
             assert isinstance(self.stream.dialect, Realtime)
             self._dialect, self.resumed_after = self.stream.dialect, int(last_seq)
             self._pin, self._session = self._dialect.pin, self._dialect.session
@@ -85,7 +85,7 @@ class RealtimeClient:
             self._session = self._session.updated({"audio": {"input": {"transcription": {"model": model}}}})
         request = self._request()
         self._dialect = Realtime(request, self._session, self._pin)
-        self.stream = self._hub.open(request, self._dialect)
+        self.stream = self._streams.open(request, self._dialect)
 
     def _request(self) -> LiveRequest:
         choice, transcription = self._session.choice(self._pin), self._session.transcription
@@ -214,14 +214,14 @@ class RealtimeClient:
         self.stream.outbox.put(self._dialect.stamped(message))
 
 
-def router(service: Service, hub: Callable[[], StreamManager]) -> APIRouter:
+def router(service: Service, streams: Callable[[], StreamManager]) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix="/v1")
 
     @routes.websocket("/realtime")
     async def realtime(socket: WebSocket) -> None:
         login = auth.of_socket(socket.headers.get("authorization"), subprotocols(socket))
-        await serve(service, hub(), socket, RealtimeClient(service, hub(), socket), login)
+        await serve(service, streams(), socket, RealtimeClient(service, streams(), socket), login)
 
     return routes
 

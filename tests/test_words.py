@@ -1,0 +1,57 @@
+"""No private word is left where a term of the field has taken its place (docs/glossary.md)."""
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "speechpipe"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+GONE = {
+    "desk": "operations",
+    "fleet": "pool manager",
+    "crew": "pool pair",
+    "hub": "stream manager",
+    "follower": "channel emitter",
+    "lanes": "step executor",
+    "ledger": "arm counts",
+    "hearing": "segment decoder",
+    "listened": "completed session",
+    "shelf": "task statistics",
+    "whoever": "the role: caller, client, operator, reviewer",
+    "somebody": "the role",
+    "nobody": "the role",
+}
+ALLOWED = {
+    ("cascade/asr/faster_whisper.py", "hub"): "a model hub",
+    ("cascade/asr/moonshine.py", "hub"): "a model hub",
+    ("control/review/job_repository.py", "nobody"): "the public cause `nobody_could`",
+    ("errors.py", "nobody"): "the public cause `nobody_could`",
+    ("interfaces/api/review/jobs.py", "nobody"): "the public cause `nobody_could`",
+    ("serving/health/operations.py", "follower"): "what follows the records of the store",
+}
+"""Uses in another meaning, which is the usual one."""
+
+
+def words_of(path: Path) -> set[str]:
+    """Return the words of a module's names, texts and comments, in lower case; parts of names count as words."""
+    found: set[str] = set()
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type in (tokenize.NAME, tokenize.STRING, tokenize.COMMENT):
+            spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", token.string)
+            found.update(re.findall(r"[a-z]+", spaced.lower()))
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_private_word_is_left(path: Path) -> None:
+    name = path.relative_to(PACKAGE).as_posix()
+    found = {word: better for word, better in GONE.items() if word in words_of(path) and (name, word) not in ALLOWED}
+    assert not found, f"{name} has private words; better: {found}"
+
+
+def test_every_exception_is_needed() -> None:
+    assert [key for key in ALLOWED if key[1] not in words_of(PACKAGE / key[0])] == []
