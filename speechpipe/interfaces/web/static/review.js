@@ -243,8 +243,8 @@ function goto(word, words) {
 
 function nextDoubtful() {
   const all = segments.flatMap((segment, index) => segment.words.filter((word) => word.doubtful).map((word) => ({ word, index })));
-  if (!all.length) return say("no word is doubtful");
   if (!all.length) return say("there are no doubtful words");
+  jumped = (jumped + 1) % all.length;
   select(all[jumped].index, true);
   goto(all[jumped].word, segments[all[jumped].index].words);
   say(`doubtful word ${jumped + 1} of ${all.length}: ${all[jumped].word.word}`);
