@@ -78,5 +78,5 @@ def test_records_that_cannot_be_written_are_not_called_unknown(
 ) -> None:
     store.append(session("s"))
     monkeypatch.setattr(store, "settle", lambda _: False)  # the writer hangs
-    with pytest.raises(StoreUnavailable, match="wait for the store"):
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
         watching(store, tmp_path).feedback(Feedback("redo", session_id="s"))

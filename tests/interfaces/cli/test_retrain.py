@@ -173,7 +173,7 @@ def test_retraining_survives_kills_and_what_is_no_better_stays_at_shadow(place: 
 def test_what_cannot_be_retrained_is_said_and_nothing_is_written(place: Place) -> None:
     for arguments, said in (
         (["ctc", "-b", "default"], "pocketsphinx"),
-        (["lm"], "not for pocketsphinx"),
+        (["lm"], "expected pocketsphinx"),
         (["ctc", "--from", "/nowhere.jsonl"], "no such file"),
         (["ctc", "-b", "nothing"], "does not exist"),
         (["vad"], "no reviews"),
