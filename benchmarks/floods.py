@@ -300,16 +300,25 @@ def appends() -> list[str | bytes]:
     return [json.dumps({"type": "input_audio_buffer.append", "audio": audio})] * 2
 
 
-def half_upload(key: str, received: int) -> bytes:
-    """The beginning of an upload that says it is 50 MB."""
+def half_upload(
+    key: str, received: int, path: str = "/v1/audio/transcriptions", length: int | None = 50_000_000
+) -> bytes:
+    """The beginning of an upload that says it is 50 MB; without a length, of one in chunks."""
+    sized = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    begun = f"{received + 100:x}\r\n" if length is None else ""
     head = (
-        "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{sized}\r\n"
         f"Authorization: Bearer {key}\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
+        f"{begun}"
         '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     )
     return head.encode() + bytes(received)
 
 
+HALF_JSON = (
+    b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\nContent-Type: application/json\r\n"
+    b'Authorization: Bearer %s\r\n\r\n{"a":"%s' % (BAD.encode(), b"x" * 50_000)
+)
 HANDSHAKE = (
     b"GET /v1/listen?tag=%s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" % (b"a" * 9000)
@@ -327,8 +336,12 @@ FLOODS: dict[str, Flood] = {
     "TOML, 8 KB": posting(PLAN, ".".join(["a"] * 4_000).encode() + b"=1", TOML, BAD),
     "half headers": holding(1500, b"GET /livez HTTP/1.1\r\nX"),
     "silent connections": holding(3000, b""),
+    "one byte each": holding(3000, b"G"),
     "half uploads, no key": holding(200, half_upload("nobody", 900_000)),
     "half uploads": holding(200, half_upload(BAD, 900_000)),
+    "half uploads, no such path": holding(200, half_upload("nobody", 900_000, "/v1/nothing")),
+    "half uploads in chunks": holding(200, half_upload(BAD, 65_000, length=None)),
+    "half JSON": holding(200, HALF_JSON),
     "long handshakes": holding(200, HANDSHAKE),
     "big imports": posting("/v1/reviews/import", MANY, "application/json", BAD),
     "imports of 8 MB": posting("/v1/reviews/import", FLAT, "application/json", BAD),
