@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import Server, StartServer
-from tests.live_client import CLIPS, TWO, is_final, listening, of_type, pcm, spoken, transcript, whole
+from tests.live_client import CLIPS, TWO, Client, is_final, listening, of_type, pcm, spoken, transcript, whole
 from tests.sounds import encoded, encoded_by_ffmpeg
 
 pytestmark = pytest.mark.anyio
@@ -30,6 +30,13 @@ COMPLETED = "conversation.item.input_audio_transcription.completed"
 def limited(start_server: StartServer) -> Server:
     """A server with the default speed, a short time to come back, and a small budget."""
     return start_server(**SMALL, live_resume_s="3", live_max_held_bytes=str(16 * 2**20))
+
+
+async def keep_alive(client: Client) -> None:
+    """Say every second that the connection is still wanted."""
+    while True:
+        await client.say("KeepAlive")
+        await asyncio.sleep(1)
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
@@ -175,13 +182,7 @@ async def test_a_muted_microphone_gets_its_final(server: Server) -> None:
     speech = pcm(spoken(CLIPS[0], gap_s=0.0))
     async with listening(server, interim_results=True, utterance_end_ms=1000) as client:
         await client.send(speech)
-
-        async def keep_alive() -> None:
-            while True:
-                await client.say("KeepAlive")
-                await asyncio.sleep(1)
-
-        alive = asyncio.create_task(keep_alive())
+        alive = asyncio.create_task(keep_alive(client))
         final = await client.until(lambda message: is_final(message) and bool(transcript(message)))
         assert final["speech_final"]
         assert not final["from_finalize"]
@@ -210,13 +211,7 @@ async def test_a_microphone_muted_in_a_container_gets_everything_that_was_sent(
         server, encoding=None, sample_rate=None, interim_results=True, utterance_end_ms=1000
     ) as client:
         await client.send(data, 1000)
-
-        async def keep_alive() -> None:
-            while True:
-                await client.say("KeepAlive")
-                await asyncio.sleep(1)
-
-        alive = asyncio.create_task(keep_alive())
+        alive = asyncio.create_task(keep_alive(client))
         final = await client.until(lambda message: is_final(message) and bool(transcript(message)))
         await client.until(of_type("UtteranceEnd"))
         await client.say("CloseStream")
