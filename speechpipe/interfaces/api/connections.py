@@ -10,6 +10,7 @@ import json
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -114,6 +115,16 @@ class Connections:
     def discarded(self, connection: asyncio.Protocol) -> None:
         """Note that data arrived on a lingering connection and was discarded."""
         self._lingering.came(connection)
+
+
+@lru_cache(maxsize=64)
+def _refusal(status: HTTPStatus, cause: str, text: str) -> bytes:
+    """Return a whole response. There are few different ones, and thousands may be sent in a second."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    body = json.dumps({"error": {"message": text, "type": kind, "param": None, "code": cause}}).encode()
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+    more = "Retry-After: 2\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+    return f"{head}{more}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class _Transport:
@@ -289,12 +300,7 @@ class HttpConnection(H11Protocol):
     def _turn_away(self, status: HTTPStatus, cause: str, text: str, *, linger: bool = True) -> None:
         """Answer without the application, and close; without lingering if the client has sent nothing unread."""
         self.registry.refuse(cause)
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        body = json.dumps({"error": {"message": text, "type": kind, "param": None, "code": cause}}).encode()
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        more = "Retry-After: 2\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
-        head += f"{more}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-        self._raw.write(head.encode() + body)
+        self._raw.write(_refusal(status, cause, text))
         self._linger(at_once=not linger)
 
     def close(self) -> None:
