@@ -1,16 +1,11 @@
-"""Connections below the application: their number, the time limits of request heads, and how they are closed.
+"""Connections below the application: the time limits of request heads, and how connections are closed.
 
-Subclasses of uvicorn's protocols, used on the event loop only. What they refuse is answered as JSON and counted. If all
-places are taken, a connection that waits for a request gives way to a new one, so that clients that open many
-connections and send nothing cannot block others.
+Subclasses of uvicorn's protocols, used on the event loop only. What they refuse is answered as JSON and counted.
+A connection becomes an `HttpConnection` when the head of its first request has arrived (`new_connections.py`).
 """
 
 import asyncio
-import json
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Callable
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -18,8 +13,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from speechpipe.interfaces.api.connection_limits import Limits
-from speechpipe.interfaces.api.lingering import Lingering
+from speechpipe.interfaces.api.connection_registry import Connections
+from speechpipe.interfaces.api.new_connections import NewConnection, refusal
 
 log = logging.getLogger(__name__)
 
@@ -31,100 +26,6 @@ MOST_HEADERS = 100
 FIRST_BYTES = 16 * 1024
 """What arrives with a request's head beyond this is parsed when the application asks for it, which it does not if it
 refuses the upload."""
-
-Refuse = Callable[[str], None]
-
-
-class Connections:
-    """All open connections of a server."""
-
-    def __init__(self, limits: Limits, refuse: Refuse) -> None:
-        self.limits = limits
-        self.refuse = refuse
-        self._open: dict[asyncio.Protocol, str] = {}
-        self._of: Counter[str] = Counter()
-        self._lingering = Lingering(limits.most_lingering)
-        self._strangers: OrderedDict[HttpConnection, None] = OrderedDict()  # have not sent a whole head yet
-        self._idle: OrderedDict[HttpConnection, None] = OrderedDict()  # between two requests
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def admit(self, connection: "HttpConnection", address: str) -> bool:
-        """Register a new connection, closing a waiting one if necessary; False if there is no place."""
-        most = self.limits.most_per_address
-        if most and self._of[address] >= most:
-            return False
-        if len(self._open) >= self.limits.most and not self._make_room():
-            return False
-        self._open[connection] = address
-        self._of[address] += 1
-        self._strangers[connection] = None
-        return True
-
-    def _make_room(self) -> bool:
-        if self._strangers:
-            oldest, _ = self._strangers.popitem(last=False)
-            oldest.give_way()  # with an answer, because many clients may connect at the same moment
-        elif self._idle:
-            self.gone(oldest := next(iter(self._idle)))
-            self.refuse("connection_given_up")
-            oldest.abort()
-        else:
-            return False
-        return True
-
-    def waiting(self, connection: "HttpConnection") -> None:
-        """Note that a connection waits for its next request."""
-        if connection in self._open and connection not in self._strangers:
-            self._idle[connection] = None
-
-    def busy(self, connection: "HttpConnection") -> None:
-        """Note that a request is being processed."""
-        self._strangers.pop(connection, None)
-        self._idle.pop(connection, None)
-
-    def handed_over(self, connection: "HttpConnection", to: asyncio.Protocol) -> None:
-        """Note that a websocket takes over the connection."""
-        self.busy(connection)
-        if (address := self._open.pop(connection, None)) is not None:
-            self._open[to] = address
-
-    def gone(self, connection: asyncio.Protocol) -> None:
-        """Note that a connection has ended."""
-        self._leave(connection)
-        self._lingering.gone(connection)
-
-    def _leave(self, connection: asyncio.Protocol) -> None:
-        if (address := self._open.pop(connection, None)) is not None:
-            self._of[address] -= 1
-            if not self._of[address]:
-                del self._of[address]
-        if isinstance(connection, HttpConnection):
-            self.busy(connection)
-
-    def linger(self, connection: asyncio.Protocol, transport: asyncio.Transport) -> None:
-        """Close a connection that was sent its whole answer, after its client has had time to read it.
-
-        It no longer counts as open.
-        """
-        if connection not in self._lingering:
-            self._leave(connection)
-            self._lingering.add(connection, transport)
-
-    def discarded(self, connection: asyncio.Protocol) -> None:
-        """Note that data arrived on a lingering connection and was discarded."""
-        self._lingering.came(connection)
-
-
-@lru_cache(maxsize=64)
-def _refusal(status: HTTPStatus, cause: str, text: str) -> bytes:
-    """Return a whole response. There are few different ones, and thousands may be sent in a second."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    body = json.dumps({"error": {"message": text, "type": kind, "param": None, "code": cause}}).encode()
-    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-    more = "Retry-After: 2\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
-    return f"{head}{more}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class _Transport:
@@ -158,14 +59,9 @@ class HttpConnection(H11Protocol):
     # ---- uvicorn's protocol ----
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Register the connection, or answer 503."""
+        """Note the transport. The connection is registered already."""
         self._raw = transport
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
-        if not self.registry.admit(self, self.client[0] if self.client else ""):
-            text = "too many connections are open; try again later"
-            self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", text)
-            return
-        self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the connection's state and timers."""
@@ -258,11 +154,6 @@ class HttpConnection(H11Protocol):
 
     # ---- additions to uvicorn's protocol ----
 
-    def give_way(self) -> None:
-        """Answer 503 before a request has arrived, and close."""
-        text = "too many connections are open, and this one sent no request yet; try again later"
-        self._turn_away(HTTPStatus.SERVICE_UNAVAILABLE, "connection_given_up", text, linger=False)
-
     def abort(self) -> None:
         """Close the connection without an answer."""
         self._raw.abort()
@@ -297,11 +188,11 @@ class HttpConnection(H11Protocol):
         self.registry.refuse("client_not_reading")
         self.abort()
 
-    def _turn_away(self, status: HTTPStatus, cause: str, text: str, *, linger: bool = True) -> None:
-        """Answer without the application, and close; without lingering if the client has sent nothing unread."""
+    def _turn_away(self, status: HTTPStatus, cause: str, text: str) -> None:
+        """Answer without the application, and close."""
         self.registry.refuse(cause)
-        self._raw.write(_refusal(status, cause, text))
-        self._linger(at_once=not linger)
+        self._raw.write(refusal(status, cause, text))
+        self._linger()
 
     def close(self) -> None:
         """Close; if the client is still sending, let it read its answer first. Also called for a websocket."""
@@ -310,15 +201,11 @@ class HttpConnection(H11Protocol):
         else:
             self._raw.close()
 
-    def _linger(self, *, at_once: bool = False) -> None:
+    def _linger(self) -> None:
         self._deaf = True
         self._rest = None
         self._expect_head(stop=True)
-        if at_once:
-            self.registry.gone(self)
-            self._raw.close()
-        else:
-            self.registry.linger(self, self._raw)
+        self.registry.linger(self, self._raw)
 
 
 class SocketConnection(WebSocketsSansIOProtocol):
@@ -373,7 +260,8 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
 def protocols(
     registry: Connections, socket: type[SocketConnection] = SocketConnection
-) -> tuple[type[HttpConnection], type[SocketConnection]]:
-    """Return the protocol classes for uvicorn; `socket` is the base class for websockets."""
+) -> tuple[type[NewConnection], type[SocketConnection]]:
+    """Return the protocol classes for uvicorn, of connections and websockets (`socket` is the latter's base)."""
     http = type("Http", (HttpConnection,), {"registry": registry})
-    return http, type("Socket", (socket,), {"registry": registry})
+    new = type("New", (NewConnection,), {"registry": registry, "http": http})
+    return new, type("Socket", (socket,), {"registry": registry})

@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from speechpipe.errors import Forbidden, NotReady, SpeechpipeError, UnknownName
+from speechpipe.errors import Forbidden, NotReady, SpeechpipeError
 from speechpipe.interfaces.api import errors
 from speechpipe.interfaces.api.access import READING, Operation, allowed, at_path
 from speechpipe.interfaces.api.bodies import Stopping
-from speechpipe.interfaces.api.gate import route_path
+from speechpipe.interfaces.api.gate import no_such_path, route_path
 from speechpipe.interfaces.api.hosts import Hosts, Origins, in_origin_form
 from speechpipe.interfaces.api.turns import Turns
 from speechpipe.serving.engine import Service
@@ -131,7 +131,7 @@ class Edge:
             return Response(status_code=204, headers={"allow": allowed(self._operations)})
         found = at_path(self._operations, route_path(scope))
         if not found:
-            raise UnknownName("there is nothing at this path", cause="not_found")
+            raise no_such_path()
         allow = allowed(found)
         if "access-control-request-method" not in headers:
             return Response(status_code=204, headers={"allow": allow})

@@ -60,7 +60,8 @@ class Gate:
         """
         if scope["type"] in ("http", "websocket"):
             check_address(scope)
-        if scope["type"] == "http" and (declared := self._declared(scope)) is not None:
+        if scope["type"] == "http":
+            declared = self._declared(scope)
             headers = Headers(scope=scope)
             who = identify(declared.role, headers.get("authorization"), self._settings)
             scope.setdefault("state", {})["who"] = who
@@ -72,12 +73,14 @@ class Gate:
                     receive = await self._document(rule, headers, receive)
         await self._app(scope, receive, send)
 
-    def _declared(self, scope: Scope) -> Access | None:
+    def _declared(self, scope: Scope) -> Access:
         found = at_path(self._operations, route_path(scope))
+        if not found:
+            raise no_such_path()
         fitting = [item.access for item in found if scope["method"] in item.methods]
-        if found and not fitting:
+        if not fitting:
             raise HTTPException(405, "this path does not support the method", {"allow": allowed(found)})
-        return fitting[0] if fitting else None
+        return fitting[0]
 
     async def _document(self, rule: BodyRule, headers: Headers, receive: Receive) -> Receive:
         """Read and check a document; return a `receive` that gives it to the route."""
@@ -111,6 +114,11 @@ def route_path(scope: Scope) -> str:
     return path.removeprefix(prefix) if prefix and f"{path}/".startswith(f"{prefix}/") else path
 
 
+def no_such_path() -> UnknownName:
+    """Return the error of a path without a route."""
+    return UnknownName("there is nothing at this path", cause="not_found")
+
+
 def check_address(scope: Scope) -> None:
     """Check path and query.
 
@@ -120,7 +128,7 @@ def check_address(scope: Scope) -> None:
     """
     path: str = scope["path"]
     if len(path) > MOST_PATH:
-        raise UnknownName("there is nothing at this path", cause="not_found")
+        raise no_such_path()
     check_text(path)
     if b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
         check_text("\0")

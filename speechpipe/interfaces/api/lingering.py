@@ -26,14 +26,14 @@ class Lingering:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._of: OrderedDict[asyncio.Protocol, tuple[asyncio.Transport, asyncio.TimerHandle]] = OrderedDict()
-        self._unread: OrderedDict[asyncio.Protocol, None] = OrderedDict()  # paused after data arrived
+        self._of: OrderedDict[object, tuple[asyncio.Transport, asyncio.TimerHandle]] = OrderedDict()
+        self._unread: OrderedDict[object, None] = OrderedDict()  # paused after data arrived
         self._reading = False
 
-    def __contains__(self, connection: asyncio.Protocol) -> bool:
+    def __contains__(self, connection: object) -> bool:
         return connection in self._of
 
-    def add(self, connection: asyncio.Protocol, transport: asyncio.Transport) -> None:
+    def add(self, connection: object, transport: asyncio.Transport) -> None:
         """Send EOF, and close after the client has had time to read.
 
         Data that arrives until then is given to the connection, which discards it and calls `came`.
@@ -54,13 +54,13 @@ class Lingering:
         self._of[connection] = (transport, loop.call_later(LINGER_S, transport.close))
         self.came(connection)
 
-    def gone(self, connection: asyncio.Protocol) -> None:
+    def gone(self, connection: object) -> None:
         """Note that a connection has ended."""
         self._unread.pop(connection, None)
         if (found := self._of.pop(connection, None)) is not None:
             found[1].cancel()
 
-    def came(self, connection: asyncio.Protocol) -> None:
+    def came(self, connection: object) -> None:
         """Note that data arrived and was discarded; the other connections are read before this one is again."""
         if connection not in self._of or self._of[connection][0].is_closing():
             return

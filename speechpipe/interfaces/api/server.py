@@ -19,7 +19,8 @@ from speechpipe.foundation.system import bound_heaps
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.interfaces.api.bodies import Stopping
 from speechpipe.interfaces.api.connection_limits import Limits, most_connections
-from speechpipe.interfaces.api.connections import Connections, protocols
+from speechpipe.interfaces.api.connection_registry import Connections
+from speechpipe.interfaces.api.connections import protocols
 from speechpipe.interfaces.api.hosts import is_loopback
 from speechpipe.interfaces.api.listening import open_sockets, url_of
 from speechpipe.interfaces.api.websocket_protocol import limited

@@ -14,7 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from speechpipe.interfaces.api.connection_limits import Limits
-from speechpipe.interfaces.api.connections import Connections, protocols
+from speechpipe.interfaces.api.connection_registry import Connections
+from speechpipe.interfaces.api.connections import protocols
 from speechpipe.interfaces.api.websocket_protocol import DEFAULT_MESSAGE_BYTES, EXTENSION, LimitedWebSocket, limited
 from speechpipe.serving.live.budget import FREE_BYTES, ByteBudget
 from tests.patience import PATIENCE_S
