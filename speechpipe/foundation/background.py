@@ -84,8 +84,9 @@ class BackgroundTask:
         with self._lock:
             if self._started or self._closing.is_set():
                 return
+            # Under the lock, so that no status says that a thread has ended which is about to start.
+            self._thread.start()
             self._started = True
-        self._thread.start()
 
     def wake(self) -> None:
         """Call the body at once instead of after `every_s`; has no effect on a pause after a failure."""

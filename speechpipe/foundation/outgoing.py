@@ -75,6 +75,8 @@ def _place(url: str) -> _Place:
         raise ValueError("not an absolute http or https URL")
     if "@" in parts.netloc or parts.fragment:
         raise ValueError("user names and fragments are not allowed")
+    if "//" in parts.path:
+        raise ValueError("the path has an empty segment")
     segments = [part for part in parts.path.split("/") if part]
     for segment in segments:
         plain, decoded = segment, unquote(segment)
@@ -86,6 +88,19 @@ def _place(url: str) -> _Place:
     if not host or parts.port == 0:
         raise ValueError("not an absolute http or https URL")
     return _Place(parts.scheme, host, parts.port or DEFAULT_PORT[parts.scheme], tuple(segments))
+
+
+Receiver = tuple[str, int]
+"""Host and port of a URL in normal form."""
+
+
+def receiver_of(url: str) -> Receiver:
+    """Return the receiver of a URL, the same for every spelling; `("", 0)` if it is not a URL that can be called."""
+    try:
+        place = _place(url)
+    except ValueError:
+        return "", 0
+    return place.host, place.port
 
 
 class AllowedUrls:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
 
 from speechpipe.control.review import TaskState
 from speechpipe.errors import UnknownName
@@ -83,10 +83,12 @@ class Jobs:
             raise UnknownName(f"no transcription {id_!r} waits for a reviewer", cause="not_found")
         return _job(row)
 
-    def due(self, most: int = 10) -> list[Job]:
-        """Return jobs whose callbacks are due, the longest due first."""
-        query = select(jobs).where(jobs.c.callback_state == "due", jobs.c.callback_at <= self._clock())
-        query = query.order_by(jobs.c.callback_at, jobs.c.id).limit(most)
+    def due(self, most: int = 100) -> list[Job]:
+        """Return jobs whose callbacks are due: of each tenant the longest due first, the tenants in turns."""
+        order = (jobs.c.callback_at, jobs.c.id)
+        rank = func.row_number().over(partition_by=jobs.c.tenant, order_by=order).label("rank")
+        due = select(jobs, rank).where(jobs.c.callback_state == "due", jobs.c.callback_at <= self._clock()).subquery()
+        query = select(due).order_by(due.c.rank, due.c.callback_at, due.c.id).limit(most)
         with self._engine().connect() as connection:
             return [_job(row) for row in connection.execute(query)]
 

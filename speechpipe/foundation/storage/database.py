@@ -1,5 +1,6 @@
 """The database of the store: connections, migrations, and error messages without host names or paths."""
 
+import errno
 import logging
 import os
 import sqlite3
@@ -17,9 +18,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from speechpipe.errors import InvalidParameter, StoreUnavailable
 from speechpipe.foundation.state_files import create_file, make_folder
+from speechpipe.foundation.storage.sqlite_files import WAIT_S, SqliteFiles
 
 HERE = Path(__file__).resolve().parent
 FIRST = "0001"
@@ -62,7 +65,7 @@ class StoreTooNew(Exception):
     """The store was written by a newer speechpipe."""
 
 
-STORE_ERRORS = (SQLAlchemyError, OSError, StoreTooNew)
+STORE_ERRORS = (SQLAlchemyError, sqlite3.Error, OSError, StoreTooNew)
 """Raised by a store that is unreachable, too slow, full, damaged or of a newer version."""
 
 
@@ -99,7 +102,8 @@ class Database:
     """The SQLAlchemy engine of one store, opened at first use. Thread-safe.
 
     If a SQLite file is deleted or replaced while it is open, further writes would go to a file that no reader can open.
-    `engine` detects this, calls `on_replaced`, and opens (or creates) the file that is at the path now.
+    `engine` detects this, calls `on_replaced`, and opens (or creates) the file that is at the path now. If only the log
+    beside it was deleted, its transactions are first copied into the database.
     """
 
     def __init__(self, url: str, on_replaced: Callable[[], None] = lambda: None) -> None:
@@ -107,8 +111,7 @@ class Database:
         self._on_replaced = on_replaced
         self._path = sqlite_path(url)
         self._engine: Engine | None = None
-        self._identity: tuple[int, int] | None = None
-        self._log: tuple[int, int] | None = None
+        self._files: SqliteFiles | None = None
         self._lock = threading.Lock()
 
     @property
@@ -116,57 +119,63 @@ class Database:
         """The engine; the first use opens the database and migrates it.
 
         Raises:
-            StoreTooNew, SQLAlchemyError, OSError: it cannot be opened or migrated.
+            StoreTooNew, SQLAlchemyError, sqlite3.Error, OSError: it cannot be opened or migrated.
         """
         with self._lock:
-            if self._engine is not None and self._moved():
-                log.error("%s was deleted or replaced while it was open", self._path)
-                self._engine.dispose()
-                self._engine = None
-                self._forget_log()
-                self._on_replaced()
+            if self._engine is not None and self._files is not None:
+                self._look(self._engine, self._files)
             if self._engine is None:
                 self._engine = connect(self.url)
-                self._identity = _identity(self._path)
+                if self._path is not None:
+                    self._files = SqliteFiles(self._path)
             return self._engine
 
     def is_current(self, engine: Engine) -> bool:
-        """Whether `engine` still writes to the file at the store's path."""
+        """Whether `engine` still writes to the files at the store's path."""
         with self._lock:
-            return engine is self._engine and not self._moved()
+            intact = self._files is None or not (self._files.replaced or self._files.lost)
+            return engine is self._engine and intact
 
     def close(self) -> None:
         """Close all connections; the next use opens the database again."""
         with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
+            self._close()
 
-    def _moved(self) -> bool:
-        if self._path is None:
-            return False
-        if _identity(self._path) != self._identity:
-            return True
-        self._log = _identity(self._beside("-wal"))
-        return False
+    def _close(self) -> None:
+        if self._files is not None:
+            self._files.close()
+            self._files = None
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
 
-    def _forget_log(self) -> None:
-        """Delete the write-ahead log of a replaced file, which SQLite would apply to the new file."""
-        if self._log is not None and _identity(self._beside("-wal")) == self._log:
-            for suffix in ("-wal", "-shm"):
-                self._beside(suffix).unlink(missing_ok=True)
+    def _look(self, engine: Engine, files: SqliteFiles) -> None:
+        """Close the database if its files are no longer those that were opened.
 
-    def _beside(self, suffix: str) -> Path:
-        assert self._path is not None
-        return self._path.with_name(self._path.name + suffix)
+        Raises:
+            OSError: a transaction is still in progress in a deleted log; the caller tries again later.
+        """
+        if files.replaced:
+            log.error("%s was deleted or replaced while it was open", files.path)
+            self._close()
+            files.forget_log()
+            self._on_replaced()
+        elif name := files.lost:
+            saved = files.save_log()
+            _await_transactions(engine)
+            log.error("%s was deleted or cut short; its transactions %s", name, "are saved" if saved else "may be lost")
+            self._close()
+            if not saved:
+                self._on_replaced()
 
 
-def _identity(path: Path | None) -> tuple[int, int] | None:
-    try:
-        found = path.stat() if path is not None else None
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino) if found is not None else None
+def _await_transactions(engine: Engine) -> None:
+    """Wait until no connection is in use: a new one would share the index of the deleted log with it."""
+    until = time.monotonic() + WAIT_S
+    while isinstance(engine.pool, QueuePool) and engine.pool.checkedout():
+        if time.monotonic() > until:
+            raise OSError(errno.EBUSY, "a transaction is in progress in a deleted log")
+        time.sleep(0.01)
 
 
 def sqlite_path(url: str) -> Path | None:

@@ -211,6 +211,68 @@ def test_a_file_that_is_deleted_or_replaced_is_noticed_and_the_loss_is_said(tmp_
     assert set(store.lost) == {"store_replaced"}
 
 
+@pytest.mark.parametrize("gone", ["-wal", "-shm", "both"])
+def test_a_log_that_is_deleted_loses_nothing(tmp_path: Path, gone: str) -> None:
+    path = tmp_path / "a.db"
+    store = Store(f"sqlite:///{path}")
+    store.open()
+    assert store.write(record(1), 60)
+    for suffix in ("-wal", "-shm") if gone == "both" else (gone,):
+        (tmp_path / f"a.db{suffix}").unlink()
+    assert store.write(record(2), 60)
+    assert [item.id for item in store.read()] == ["r1", "r2"]
+    assert read_by_another_process(path) == ["r1", "r2"], "another process sees what this one has acknowledged"
+    assert store.write(record(3), 60)
+    assert read_by_another_process(path) == ["r1", "r2", "r3"]
+    assert not store.lost
+    store.close()
+    assert ids(store.url) == ["r1", "r2", "r3"]
+
+
+def test_readers_alone_save_a_deleted_log(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    store.open()
+    assert store.write(record(1), 60)
+    (tmp_path / "a.db-wal").unlink()
+    assert [item.id for item in store.read()] == ["r1"]
+    assert read_by_another_process(tmp_path / "a.db") == ["r1"]
+    store.close()
+
+
+def test_a_transaction_in_progress_while_the_log_is_deleted_is_waited_for(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    store.open()
+    assert store.write(record(1), 60)
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE records SET id = 'changed'"))
+        (tmp_path / "a.db-wal").unlink()
+        with pytest.raises(OSError, match="in progress"):
+            store.engine  # noqa: B018
+    assert [item.id for item in store.read()] == ["changed"]
+    store.close()
+    assert ids(store.url) == ["changed"]
+
+
+def test_a_log_that_is_cut_short_is_said_and_the_store_goes_on(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    store.open()
+    for number in range(50):
+        assert store.write(record(number), 60)
+    os.truncate(tmp_path / "a.db-wal", 0)
+    assert store.write(record(100), 60)
+    assert "r100" in [item.id for item in store.read()]
+    assert store.lost["store_replaced"] >= 1
+    store.close()
+    assert "r100" in ids(store.url)
+
+
+def read_by_another_process(path: Path) -> list[str]:
+    query = "sqlite3.connect(sys.argv[1]).execute('SELECT id FROM records')"
+    command = [sys.executable, "-c", f"import sqlite3, sys; print(*(row[0] for row in {query}))", str(path)]
+    printed: str = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return printed.split()
+
+
 def test_readers_alone_notice_a_deleted_file_too(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     store = Store(f"sqlite:///{path}")
