@@ -65,13 +65,14 @@ class PolicyCache:
     def refresh(self) -> None:
         """Read the policies from the store, and write the copy.
 
-        Policies are never deleted. If the store has none and this cache has some, they are lost and restored.
+        Policies are never deleted, and revisions only rise. What the store has lost, or has older than this cache, is
+        restored.
         """
         found = self._operations.automation.policies()
         with self._lock:
-            if not found and self._known:
+            if lost := self._lost(found):
                 log.error("the store has lost the automation policies; they are restored from this server's copy")
-                self._operations.automation.restore(self._known)
+                self._operations.automation.restore(lost)
                 found = self._operations.automation.policies()
             before, self._known = self._known, found
             # A damaged copy may have had policies that an empty store has not: an operator must set them.
@@ -84,6 +85,13 @@ class PolicyCache:
         }
         if first or changed:
             keep(self._copy, found)
+
+    def _lost(self, found: Mapping[str, Scoped]) -> Mapping[str, Scoped]:
+        """Return the policies that this cache has and the store has not. The copy does not tell revisions."""
+        if not found:
+            return self._known
+        none = Scoped(self._base, 0, 0.0)
+        return {scope: item for scope, item in self._known.items() if item.revision > found.get(scope, none).revision}
 
     def judge(self) -> None:
         """Fit the calibration of each bundle's confidence if there are new answers or other bounds."""

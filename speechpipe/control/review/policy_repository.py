@@ -104,20 +104,30 @@ class Automation:
         return self._write(scope, old, new, ("demote", actor, reason))
 
     def restore(self, known: Mapping[str, Scoped]) -> None:
-        """Write policies into a store that has lost them.
+        """Write policies into a store that has lost them, or has older ones.
 
         Raises:
             Conflict: another process is doing it.
         """
         said = ("restore", "speechpipe", "the store had lost the policy; restored from the server's copy")
+        found = self.policies()
         with self.engine().begin() as connection:
             for scope, item in known.items():
-                self._write(scope, Scoped(item.policy, 0, 0.0), item.policy, said, connection)
+                old = found.get(scope) or Scoped(item.policy, 0, 0.0)
+                self._write(scope, old, item.policy, said, connection, above=item.revision)
 
     def _write(
-        self, scope: str, old: Scoped, policy: Policy, said: tuple[str, str, str], connection: Connection | None = None
+        self,
+        scope: str,
+        old: Scoped,
+        policy: Policy,
+        said: tuple[str, str, str],
+        connection: Connection | None = None,
+        *,
+        above: int = 0,
     ) -> Scoped:
-        new = Scoped(policy, old.revision + 1, self._clock())
+        """Write a policy with its line of the history; the new revision is larger than `above` and the old one."""
+        new = Scoped(policy, max(old.revision, above) + 1, self._clock())
         message = f"the policy of {scope} was changed at the same time"
         try:
             with nullcontext(connection) if connection is not None else self.engine().begin() as mine:

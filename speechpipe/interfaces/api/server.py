@@ -50,6 +50,7 @@ SUPPRESSED_LINES = (
     "connection ",
     "HTTP response sent",
     "Invalid HTTP request",
+    "Invalid UTF-8 sequence",
     "Unsupported upgrade",
     "No supp",
 )

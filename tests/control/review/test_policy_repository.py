@@ -305,3 +305,26 @@ def test_a_store_that_was_deleted_gets_the_policies_back(tmp_path: Path, restart
         ("acme", "restore"),
         ("default", "restore"),
     ]
+
+
+def test_a_store_that_was_away_and_comes_back_gets_the_changes_made_meanwhile(tmp_path: Path) -> None:
+    one = Book(tmp_path)
+    one.operations.automation.set("default", {"degree": "full"}, "ann", "")
+    one.operations.automation.set("acme", {"degree": "partial"}, "ann", "")
+    one.policy_cache.refresh()
+    one.store.close()
+    away = tmp_path / "away"
+    away.mkdir()
+    for path in tmp_path.glob("speechpipe.db*"):
+        path.rename(away / path.name)
+    one.policy_cache.refresh()
+    one.operations.automation.set("default", {"degree": "assist"}, "ann", "")
+    one.policy_cache.refresh()
+    one.store.close()
+    for path in away.iterdir():
+        path.replace(tmp_path / path.name)
+    one.policy_cache.refresh()
+    assert (one.degree(), one.degree("acme")) == ("assist", "partial")
+    found = Book(tmp_path)
+    found.policy_cache.refresh()
+    assert (found.degree(), found.degree("acme")) == ("assist", "partial")
