@@ -98,7 +98,8 @@ async def listening(server: Server, **query: object) -> AsyncIterator[Client]:
             name: str(value).lower() if isinstance(value, bool) else value
             for name, value in asked.items()
             if value is not None
-        }
+        },
+        doseq=True,
     )
     url = server.url.replace("http", "ws") + f"/v1/listen?{params}"
     async with connect(url, max_size=None, compression=None, open_timeout=PATIENCE_S, ping_interval=None) as socket:

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.anyio
         ({"callback": "http://x"}, 400, "INVALID_PARAMETER"),
         ({"vad.threshold": 7}, 400, "INVALID_PARAMETER"),
         ({"vad.nonsense": 1}, 400, "INVALID_PARAMETER"),
+        ({"vad.threshold": [0.4, 0.5]}, 400, "REPEATED_PARAMETER"),
         ({"model": "nova-3"}, 404, "MODEL_NOT_FOUND"),
         ({"resume": "no-such-token"}, 400, "RESUME_UNKNOWN"),
     ],
@@ -106,6 +107,21 @@ async def test_text_that_means_nothing_is_told_and_the_stream_goes_on(server: Se
         await client.say("CloseStream")
         assert (await client.close())[0] == 1000
     assert client.texts
+
+
+async def test_text_that_is_not_unicode_is_1007_and_writes_no_traceback(server: Server) -> None:
+    address = urlsplit(server.url)
+    query = "encoding=linear16&sample_rate=16000"
+    head = f"GET /v1/listen?{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(head.encode())
+    await reader.readuntil(b"\r\n\r\n")
+    before = len(server.log)
+    writer.write(b"\x81\x82\0\0\0\0\xff\xfe")
+    assert (1007).to_bytes(2, "big") in await asyncio.wait_for(reader.read(), PATIENCE_S)
+    writer.close()
+    assert not any("Traceback" in line or "UTF-8" in line for line in server.log[before:])
 
 
 async def test_neither_audio_nor_keep_alive_is_1011(start_server: StartServer) -> None:

@@ -109,12 +109,12 @@ def parse(query: QueryParams) -> tuple[ListenQuery, dict[str, Scalar], tuple[Not
         if name in IGNORED:
             if value.lower() != "false":
                 notices.append(Notice("parameter_ignored", f"{name} was not honoured"))
-        elif name.startswith("vad."):
-            changes[name] = _number(name, value)
         elif name in LISTS:
             values.setdefault(name, []).append(value)
-        elif name in values:
+        elif name in values or name in changes:
             raise InvalidParameter(f"{name} is given twice", param=name, cause="repeated_parameter")
+        elif name.startswith("vad."):
+            changes[name] = _number(name, value)
         else:
             values[name] = value
     try:
