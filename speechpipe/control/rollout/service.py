@@ -173,8 +173,8 @@ class RolloutService:
         before, rollout = self._state, state.rollout
         if self._revision >= 0 and state.champion != before.champion:
             log.warning("the champion is %s, it was %s", state.champion, before.champion)
-        if rollout is None:
-            return
+        if rollout is None or (self._revision < 0 and state.active is None):
+            return  # at the start, a rollout that has ended is no news
         old = before.rollout
         if old is None or (old.id, old.step, old.status) != (rollout.id, rollout.step, rollout.status):
             where = f"{rollout.status.value}, {rollout.current.label}"
