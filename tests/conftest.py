@@ -48,7 +48,7 @@ LONG_FILES = (
     "control/rollout/test_serving.py",
     "interfaces/cli/test_commands.py",
     "e2e/test_service_life.py",
-    "contract/test_edge.py",
+    "contract/test_connections.py",
     "contract/test_openai.py",
     "cascade/workers/test_supervisor.py",
     "cascade/asr/test_door.py",
