@@ -209,6 +209,10 @@ def test_a_full_disk_is_said_and_its_records_wait(start_server: StartServer) -> 
         timeout=PATIENCE_S,
     )
     assert (large.status_code, large.json()["error"]["code"]) == (507, "no_space")
+    until(lambda: any("no_space" in line for line in server.log))
+    (line,) = [line for line in server.log if "no_space" in line]
+    assert "WARNING" in line
+    assert "unexpected error" not in "".join(server.log), "what the machine lacks is no defect"
     body = {"kind": "redo", "session_id": session["speechpipe"]["id"]}
     refused = httpx.post(f"{server.url}/v1/feedback", json=body, timeout=PATIENCE_S)
     assert refused.status_code == 503

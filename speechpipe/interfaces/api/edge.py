@@ -95,9 +95,11 @@ class Edge:
             if not self._stopping:
                 raise
             await answer.fail(NotReady("the server shut down before the request was done"), self._service)
-        except Exception as error:
-            log.exception("unexpected error in %s %s", scope.get("method", "websocket"), scope["path"][:200])
-            await answer.fail(errors.unforeseen(error), self._service)
+        except Exception as error:  # noqa: BLE001 - the last handler of a request
+            found = errors.unforeseen(error)
+            errors.log_unforeseen(found, error, f"{scope.get('method', 'websocket')} {scope['path'][:200]!r}")
+            await answer.fail(found, self._service)
+            traceback.clear_frames(error.__traceback__)
 
     def _prefix(self, headers: Headers) -> str:
         given = headers.get("x-forwarded-prefix", "").rstrip("/")

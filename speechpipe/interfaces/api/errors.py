@@ -11,7 +11,16 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from speechpipe.cascade.request import new_session_id
-from speechpipe.errors import HTTP_STATUS, BadInput, NoSpace, Overloaded, SpeechpipeError, StoreUnavailable, error_row
+from speechpipe.errors import (
+    HTTP_STATUS,
+    BadInput,
+    NoSpace,
+    Overloaded,
+    SpeechpipeError,
+    StoreUnavailable,
+    error_row,
+    reason_of,
+)
 from speechpipe.serving.engine import Service
 
 log = logging.getLogger(__name__)
@@ -59,9 +68,10 @@ def headers_of(error: SpeechpipeError) -> Mapping[str, str]:
 
 
 def response(error: SpeechpipeError, path: str) -> Response:
-    """Return an error in the format of a path's clients; failures of the server are logged."""
+    """Return an error in the format of a path's clients; failures of the server that nothing else logs are logged."""
     status = error_row(error, HTTP_STATUS)
-    if isinstance(error, StoreUnavailable) or (status >= 500 and status != 503 and error.cause != "internal_error"):
+    logged = status == 503 or isinstance(error, NoSpace) or error.cause == "internal_error"
+    if isinstance(error, StoreUnavailable) or (status >= 500 and not logged):
         log.error("%s: %s", error.cause, error.message)
     found = error_body(error)
     if path == DEEPGRAM_PATH:
@@ -77,6 +87,18 @@ def unforeseen(error: Exception) -> SpeechpipeError:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SPENT):
         return Overloaded("the server has run out of memory, descriptors or processes", retry_after_s=5.0)
     return SpeechpipeError("internal error")
+
+
+def log_unforeseen(found: SpeechpipeError, error: Exception, where: str) -> None:
+    """Log an exception and the error that a client gets for it.
+
+    What the machine lacks is one line: every request of a busy moment may fail by it. A defect has its traceback.
+    """
+    if found.cause == SpeechpipeError.cause:
+        log.error("unexpected error in %s", where, exc_info=error)
+    else:
+        reason = reason_of(error) or type(error).__name__
+        log.warning("%s: %s (%s in %s)", found.cause, found.message, reason, where)
 
 
 def frameworks(error: HTTPException, service: Service) -> Response:

@@ -10,7 +10,7 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from speechpipe.errors import CLOSE_CODE, SpeechpipeError, TooSlow, error_row
-from speechpipe.interfaces.api.errors import public_text, response, unforeseen
+from speechpipe.interfaces.api.errors import log_unforeseen, public_text, response, unforeseen
 from speechpipe.interfaces.api.gate import route_path
 from speechpipe.interfaces.api.websocket_protocol import EXTENSION, LimitedWebSocket
 from speechpipe.serving.engine import Service
@@ -118,10 +118,10 @@ async def serve(
         failure = error
     except WebSocketDisconnect:
         pass  # the client disconnected before the greeting
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last handler of a websocket
         if connection is None or not connection.left:
-            log.exception("unexpected error in a live session")
             failure = unforeseen(error)
+            log_unforeseen(failure, error, "a live session")
     try:
         if failure is not None:
             service.refuse(failure)
