@@ -1,11 +1,18 @@
-"""Text files and standard input named by a user: devices, pipes and too large files are refused."""
+"""Text files and standard input named by a user: devices, pipes and too large files are refused.
 
+JSON and TOML are parsed here, so that every reader refuses documents that are nested too deeply in the same way.
+"""
+
+import contextlib
 import fcntl
+import json
 import os
 import stat
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from speechpipe.errors import BadInput, reason_of
 
@@ -14,6 +21,11 @@ MOST_CARD_BYTES = 2**20
 
 MOST_LIST_BYTES = 2**28
 """Largest manifest, dictionary or export; they have one line for each recording or word."""
+
+MOST_DEPTH = 100
+"""Most levels of arrays and objects in a document. Nothing that is read here needs more than five."""
+
+TOO_DEEP = f"arrays and objects are nested more than {MOST_DEPTH} deep"
 
 
 def read_text(path: Path, most_bytes: int = MOST_CARD_BYTES, *, cause: str = BadInput.cause) -> str:
@@ -51,6 +63,56 @@ def decoded(file: BinaryIO, name: str, most_bytes: int = MOST_CARD_BYTES, *, cau
         return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise BadInput(f"{name}: {error}", cause=cause) from error
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or is nested too deeply; the message is one line.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    _check_depth(value)
+    return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the table of a TOML text.
+
+    Raises:
+        ValueError: it is not TOML, or is nested too deeply; the message is one line.
+    """
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    _check_depth(table)
+    return table
+
+
+def _check_depth(document: object) -> None:
+    """Check the depth of a parsed document: comparing or printing a deeper one could exceed Python's limit."""
+    waiting = [(document, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, dict | list):
+            if depth > MOST_DEPTH:
+                raise ValueError(TOO_DEEP)
+            waiting.extend((item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
+
+
+@contextlib.contextmanager
+def naming(file: object) -> Iterator[None]:
+    """Put the name of a file in front of the messages of `BadInput` that the block raises without it."""
+    try:
+        yield
+    except BadInput as error:
+        if error.message.startswith(str(file)):
+            raise
+        raise type(error)(f"{file}: {error.message}", cause=error.cause, param=error.param) from error
 
 
 def standard_input() -> BinaryIO:

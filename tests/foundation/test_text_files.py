@@ -7,7 +7,7 @@ import pytest
 
 from speechpipe.cascade.catalog.cards import read_card
 from speechpipe.errors import BadInput
-from speechpipe.foundation.text_files import MOST_CARD_BYTES, read_text
+from speechpipe.foundation.text_files import MOST_CARD_BYTES, MOST_DEPTH, naming, parse_json, parse_toml, read_text
 
 
 def test_a_file_is_read_with_one_kind_of_line_ends(tmp_path: Path) -> None:
@@ -31,3 +31,27 @@ def test_what_has_no_end_or_is_no_text_is_refused_and_named(tmp_path: Path) -> N
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     with pytest.raises(BadInput, match=r"pipe\.toml: not a regular file"):
         read_card(pipe)
+
+
+DEEP = ["[" * 5000, "[" * 5000 + "]" * 5000, "[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1)]
+
+
+@pytest.mark.parametrize("text", DEEP, ids=len)
+def test_what_is_nested_too_deeply_is_a_value_error(text: str) -> None:
+    for parse, document in ((parse_json, text), (parse_toml, f"a={text}")):
+        with pytest.raises(ValueError, match=f"nested more than {MOST_DEPTH} deep"):
+            parse(document)
+    with pytest.raises(ValueError, match="nested"):
+        parse_toml(".".join(["a"] * 2000) + " = 1")
+
+
+def test_what_is_nested_as_people_nest_is_read() -> None:
+    text = "[" * 50 + "]" * 50
+    assert parse_json(text) == parse_toml(f"a={text}")["a"]
+
+
+def test_a_file_is_named_once() -> None:
+    for message in ("wrong", "plan.toml: wrong"):
+        with pytest.raises(BadInput) as caught, naming("plan.toml"):
+            raise BadInput(message, cause="bad_plan")
+        assert (caught.value.message, caught.value.cause) == ("plan.toml: wrong", "bad_plan")

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from speechpipe.errors import BadInput, InvalidParameter, reason_of
-from speechpipe.foundation.text_files import read_text
+from speechpipe.errors import BadInput, InvalidParameter
+from speechpipe.foundation.text_files import parse_toml, read_text
 from speechpipe.types import ModelFile, Scalar
 
 KINDS = ("vad", "asr", "bundle")
@@ -205,7 +204,7 @@ def read_card(path: Path, own: Path | None = None) -> Card:
         BadInput: it is not TOML, or a key is missing or wrong; the message names the file.
     """
     try:
-        data = tomllib.loads(read_text(path))
+        data = parse_toml(read_text(path))
         kind = data["kind"]
         if kind not in KINDS:
             raise BadInput(f"{path}: kind must be one of {', '.join(KINDS)}")
@@ -237,12 +236,12 @@ def read_card(path: Path, own: Path | None = None) -> Card:
             ),
             body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
         )
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path}: {reason_of(error)}") from error
     except BadInput as error:
         raise BadInput(error.message if str(path) in error.message else f"{path}: {error.message}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: missing or wrong key {error}") from error
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from error
 
 
 def _texts(entry: Mapping[str, Any]) -> dict[str, str]:

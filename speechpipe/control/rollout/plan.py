@@ -1,13 +1,13 @@
 """Rollout plans: the candidate, the steps and the evidence they need. Written by operators in TOML."""
 
 import json
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from speechpipe.control.rollout import Mode
 from speechpipe.errors import BadInput
+from speechpipe.foundation.text_files import parse_toml
 
 CASES = ("new", "assist", "replace")
 APPROVALS = ("promotion", "steps", "none")
@@ -61,9 +61,10 @@ def parse(text: str, known_guards: Mapping[str, float]) -> Plan:
         BadInput: it is not TOML, or not a plan.
     """
     try:
-        return read(tomllib.loads(text), known_guards)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise BadInput(f"the plan is not TOML: {error}", cause="bad_plan") from error
+    return read(data, known_guards)
 
 
 def read(data: Mapping[str, Any], known_guards: Mapping[str, float]) -> Plan:

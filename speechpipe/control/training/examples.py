@@ -1,6 +1,5 @@
 """Training examples: the lines of manifests, validated one by one. Unusable lines are counted by cause."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from speechpipe.cascade.audio.source import AudioSource, ChannelChoice
+from speechpipe.cascade.evaluation.manifest import problem, rows_of
 from speechpipe.cascade.evaluation.scores import normalise
 from speechpipe.errors import BadInput, SpeechpipeError, reason_of
-from speechpipe.foundation.text_files import MOST_LIST_BYTES, read_text
 from speechpipe.types import SAMPLE_RATE_HZ, Samples
 
 LEAST_S, MOST_S = 0.05, 20.0
@@ -89,9 +88,9 @@ def read_examples(
     """
     found = Examples()
     audio: dict[Path, Samples] = {}
-    tested = {entry_id(entry, path) for path in held_out for entry in manifest_lines(path)}
+    tested = {entry_id(entry, path) for path in held_out for _, entry in manifest_lines(path)}
     for path in manifests:
-        for entry in manifest_lines(path):
+        for _, entry in manifest_lines(path):
             if entry_id(entry, path) in tested:
                 found.refuse("held_out", f"{entry_id(entry, path)[0]} is in the test set")
                 continue
@@ -99,22 +98,13 @@ def read_examples(
     return found
 
 
-def manifest_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the lines of a manifest.
+def manifest_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place (file and line, for messages) and the object of each line of a manifest.
 
     Raises:
         BadInput: it cannot be read, or a line is not a JSON object that names audio.
     """
-    for number, line in enumerate(read_text(path, MOST_LIST_BYTES).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise BadInput(f"{path}, line {number}: {error}") from error
-        if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath", entry.get("audio")), str):
-            raise BadInput(f"{path}, line {number}: not an object with `audio` or `audio_filepath`")
-        yield entry
+    return rows_of(path, ("audio_filepath", "audio"))
 
 
 def entry_id(entry: Mapping[str, Any], path: Path) -> tuple[str, str]:
@@ -134,6 +124,9 @@ def _take(
         return
     if alphabet and (strange := set(text) - set(alphabet)):
         found.refuse("alphabet", f"{where}: {given!r} has {', '.join(map(repr, sorted(strange)))}")
+        return
+    if wrong := problem(entry):
+        found.refuse("no_audio", f"{where}: {wrong}")
         return
     try:
         if where not in audio:

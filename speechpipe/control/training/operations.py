@@ -19,7 +19,7 @@ from speechpipe.control.training.runner import Ended, Run, clean
 from speechpipe.errors import Conflict, SpeechpipeError
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.writer import Store
-from speechpipe.foundation.text_files import read_text
+from speechpipe.foundation.text_files import naming, read_text
 
 ACTOR = "speechpipe retrain"
 WAITS = "waits"
@@ -156,8 +156,9 @@ class TrainingOperations:
         if not request.plan:
             plan = parse(template("replace", candidate, self._guards), self._guards)
             return replace(plan, approval=request.approval)
-        text = read_text(Path(request.plan), cause="bad_plan")
-        return replace(parse(text, self._guards), candidate=candidate)
+        with naming(request.plan):
+            plan = parse(read_text(Path(request.plan), cause="bad_plan"), self._guards)
+        return replace(plan, candidate=candidate)
 
     def waiting(self) -> list[Job]:
         """Return jobs whose candidates wait for another rollout to end, newest first."""

@@ -1,15 +1,16 @@
-"""The retraining policy: decides from facts whether a retraining starts, and why. Pure.
+"""The retraining policy: decides from facts whether a retraining starts, and why. Pure, except for `read_policy`.
 
 Blame decides first: no recognizer is retrained if the input, the VAD, the machine or the users degraded.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from speechpipe.control.training import Kind
 from speechpipe.errors import BadInput
+from speechpipe.foundation.text_files import naming, parse_toml, read_text
 
 MODES = ("manual", "auto")
 SEVERITIES = ("investigate", "page")
@@ -118,6 +119,16 @@ def _against(policy: Policy, facts: Facts, kind: Kind | None) -> tuple[str, str]
     return next(((cause, reason) for holds, cause, reason in reasons if holds), None)
 
 
+def read_policy(path: Path) -> Policy:
+    """Return the policy in a TOML file.
+
+    Raises:
+        BadInput: it cannot be read, or is not a policy; the message names the file.
+    """
+    with naming(path):
+        return parse(read_text(path, cause="bad_policy"))
+
+
 def parse(text: str) -> Policy:
     """Return the policy in a TOML text.
 
@@ -125,8 +136,8 @@ def parse(text: str) -> Policy:
         BadInput: it is not a policy; the message names the key.
     """
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise BadInput(f"the policy is not TOML: {error}", cause="bad_policy") from error
     known = {field.name: field for field in fields(Policy)}
     if unknown := sorted(set(data) - set(known)):

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from speechpipe.cascade.evaluation.manifest import checked
 from speechpipe.control.training.examples import manifest_lines, read_audio
 from speechpipe.control.training.vad_fit import Marked
-from speechpipe.errors import BadInput, SpeechpipeError
+from speechpipe.errors import BadInput, SpeechpipeError, reason_of
 
 
 def read_marked(manifests: Sequence[Path]) -> list[Marked]:
@@ -16,14 +17,14 @@ def read_marked(manifests: Sequence[Path]) -> list[Marked]:
     """
     found = []
     for path in manifests:
-        for entry in manifest_lines(path):
-            spans = entry.get("speech")
+        for place, entry in manifest_lines(path):
+            spans = checked(place, entry).get("speech")
             if spans is None:
                 continue
             where = path.parent / str(entry.get("audio_filepath", entry.get("audio")))
             try:
-                pairs = sorted((float(start), float(end)) for start, end in spans)
-                found.append(Marked(read_audio(where), pairs))
-            except (TypeError, ValueError, OSError, SpeechpipeError) as error:
-                raise BadInput(f"{where}: {error}") from error
+                samples = read_audio(where)
+            except (ValueError, OSError, SpeechpipeError) as error:
+                raise BadInput(f"{place}: {where}: {reason_of(error)}") from error
+            found.append(Marked(samples, sorted((float(start), float(end)) for start, end in spans)))
     return found

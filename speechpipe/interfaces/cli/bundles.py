@@ -111,7 +111,7 @@ def add(
     """
     from speechpipe.cascade.catalog.local import derived, install
     from speechpipe.errors import BadInput
-    from speechpipe.foundation.text_files import read_text
+    from speechpipe.foundation.text_files import naming, read_text
     from speechpipe.interfaces.cli.options import parse_set, settings
     from speechpipe.serving.engine import Service
 
@@ -120,10 +120,11 @@ def add(
     if (card is None) == (not derive):
         raise BadInput("give either a card, or --from BUNDLE with --name and --set")
     if card is not None:
-        text = read_text(card)
+        with naming(card):
+            path = install(read_text(card), found.own_models_dir, catalogue)
     else:
         if not name:
             raise BadInput("the variant needs a --name")
         text = derived(catalogue, catalogue.bundle(derive), name, version, parse_set(set_))
-    path = install(text, found.own_models_dir, catalogue)
+        path = install(text, found.own_models_dir, catalogue)
     typer.echo(f"added {path}")

@@ -1,12 +1,11 @@
 """Helpers for options that several commands share: settings, `--set`, manifests."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from speechpipe.config import Settings, load
 from speechpipe.errors import BadInput, InvalidParameter
-from speechpipe.foundation.text_files import MOST_LIST_BYTES, read_text
+from speechpipe.foundation.text_files import parse_json
 from speechpipe.serving.engine import Service
 from speechpipe.types import Bundle, Scalar
 
@@ -32,8 +31,8 @@ def parse_set(items: list[str] | None) -> dict[str, Scalar]:
         if not equals or not name:
             raise InvalidParameter(f"--set takes name=value, not {item!r}", param="set")
         try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
+            value = parse_json(text)
+        except ValueError:
             value = text
         changes[name] = value if isinstance(value, int | float | bool) else text
     return changes
@@ -49,18 +48,15 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a manifest; `audio` becomes a path relative to the manifest's folder.
 
     Raises:
-        BadInput: a line is not an object with `audio`; the message names the line.
+        BadInput: a line is not an object with `audio`, or a field is wrong; the message names the line and the field.
     """
+    from speechpipe.cascade.evaluation.manifest import checked, rows_of
+
     rows = []
-    for number, line in enumerate(read_text(path, MOST_LIST_BYTES).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            row["audio"] = path.parent / row["audio"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise BadInput(f"{path}:{number}: not a JSON object with `audio` ({error})") from error
-        rows.append(row)
+    for place, row in rows_of(path):
+        if "spans" in row and "speech" not in row:  # it would be ignored, and the spans not be evaluated
+            raise BadInput(f"{place}: spans of speech are named `speech`, not `spans`")
+        rows.append({**checked(place, row), "audio": path.parent / row["audio"]})
     if not rows:
         raise BadInput(f"{path}: the manifest has no lines")
     return rows

@@ -222,10 +222,9 @@ def policy(file: Annotated[Path, typer.Argument(help="A policy, as TOML.")]) -> 
     """Check a policy and print it with all defaults. SPEECHPIPE_RETRAIN_POLICY gives its path to the server."""
     from dataclasses import asdict
 
-    from speechpipe.control.training.policy import parse
-    from speechpipe.foundation.text_files import read_text
+    from speechpipe.control.training.policy import read_policy
 
-    found = parse(read_text(file, cause="bad_policy"))
+    found = read_policy(file)
     for name, value in asdict(found).items():
         typer.echo(f"{name} = {json.dumps(value)}")
 

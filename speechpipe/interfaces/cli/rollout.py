@@ -65,11 +65,13 @@ def start(
     """Start a rollout. Running servers follow it within a second."""
     from speechpipe.control.rollout.plan import parse
     from speechpipe.control.rollout.speech_guards import GUARDS
-    from speechpipe.foundation.text_files import decoded, read_text, standard_input
+    from speechpipe.foundation.text_files import decoded, naming, read_text, standard_input
 
-    text = decoded(standard_input(), "standard input") if str(file) == "-" else read_text(file)
+    name = "standard input" if str(file) == "-" else str(file)
+    with naming(name):
+        found = parse(decoded(standard_input(), name) if str(file) == "-" else read_text(file), GUARDS.rates)
     operations = rollout_operations(store, create=True)
-    _say(operations, operations.start(parse(text, GUARDS.rates), by or getpass.getuser()))
+    _say(operations, operations.start(found, by or getpass.getuser()))
 
 
 @group.command()

@@ -218,7 +218,7 @@ def test_evaluate_counts_a_file_that_fails(tmp_path: Path) -> None:
     manifest.write_text("{broken\n")
     done = run("evaluate", str(manifest))
     assert done.returncode == 2
-    assert b"manifest.jsonl:1" in done.stderr
+    assert b"manifest.jsonl, line 1" in done.stderr
 
 
 @pytest.mark.long

@@ -1,6 +1,5 @@
 """The multipart fields of an upload: read within limits, validated and converted to a request."""
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from speechpipe.config import Settings
 from speechpipe.errors import BadInput, ClientGone, InvalidParameter, TooLarge
+from speechpipe.foundation.text_files import parse_json
 from speechpipe.interfaces.api.bodies import Pace, Stopping, check_text
 from speechpipe.interfaces.api.openai.multipart import parse
 from speechpipe.types import Scalar
@@ -43,7 +43,7 @@ class ServerVad(BaseModel):
 def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            return json.loads(value)
+            return parse_json(value)
         except ValueError as error:
             raise ValueError(f"not valid JSON: {error}") from error
     return value
