@@ -1,19 +1,18 @@
 """Settings: the only reader of the environment (`SPEECHPIPE_*`)."""
 
 import difflib
-import json
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from speechpipe.errors import BadInput, reason_of
+from speechpipe.foundation import setting_checks as checks
 from speechpipe.foundation.state_files import make_folder
 
 PREFIX = "SPEECHPIPE_"
@@ -29,72 +28,6 @@ OF_OTHERS = re.compile(r"TEST_\w+|(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(T
 
 KUBERNETES_PORT = "tcp://"
 """Prefix of the value that Kubernetes gives to `SPEECHPIPE_PORT` if a Service is named `speechpipe`."""
-
-
-def _items(value: object) -> object:
-    """Parse a list from an environment variable: JSON if it begins with `[`, else items separated by commas."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if text.startswith("["):
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"not a JSON list ({error}); or write the items with commas between them") from None
-    if text.startswith(("{", '"')):
-        raise ValueError("not a list; write items separated by commas, or a JSON list")
-    return [item.strip() for item in text.split(",")] if text else []
-
-
-def _complete(items: list[str]) -> list[str]:
-    if any(not item.strip() for item in items):
-        raise ValueError("an item is empty")
-    return items
-
-
-def _keys(value: object) -> object:
-    """Refuse a list of keys that is set but empty: it would switch authentication off unnoticed."""
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("set, but empty; unset it, or write [] for no keys")
-    return value
-
-
-def _sendable(items: list[str]) -> list[str]:
-    if any(not re.fullmatch(r"[!-~]+", item) for item in items):
-        raise ValueError("a key is sent in a header: only printable ASCII characters without spaces are allowed")
-    return items
-
-
-def _store(url: str) -> str:
-    if url and not re.match(r"(sqlite|postgresql)(\+\w+)?://", url):
-        raise ValueError("must begin with sqlite:/// or postgresql:// (or be empty: SQLite in the state directory)")
-    if url.startswith("postgresql"):
-        _parts(url)
-    return url
-
-
-def _parts(url: str) -> SplitResult:
-    """Return the parts of a URL; ValueError if it cannot be parsed or its port is not a number."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises if it is not a number
-    except ValueError as error:
-        raise ValueError(f"not a URL: {str(error).lower()}") from None
-    return parts
-
-
-def _web(url: str) -> str:
-    if url and not _parts(url).hostname:
-        raise ValueError("a URL without a host")
-    return url
-
-
-def _origins(items: list[str]) -> list[str]:
-    for item in items:
-        parts = _parts(item)
-        if item != "*" and (not parts.scheme or not parts.hostname or parts.path not in ("", "/") or parts.query):
-            raise ValueError(f"{item!r} is not an origin: scheme://host or scheme://host:port, or *")
-    return items
 
 
 def _file(path: Path | None) -> Path | None:
@@ -120,17 +53,19 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-Items = Annotated[list[str], NoDecode, AfterValidator(_complete), BeforeValidator(_items)]
+Items = Annotated[list[str], NoDecode, AfterValidator(checks.complete), BeforeValidator(checks.items)]
 """A list of strings, written `a,b` or `["a", "b"]`."""
 
 Keys = Annotated[
     list[str],
     NoDecode,
-    AfterValidator(_complete),
-    AfterValidator(_sendable),
-    BeforeValidator(_items),
-    BeforeValidator(_keys),
+    AfterValidator(checks.complete),
+    AfterValidator(checks.sendable),
+    BeforeValidator(checks.items),
+    BeforeValidator(checks.not_emptied),
 ]
+
+OptionalPath = Annotated[Path | None, BeforeValidator(checks.unset_if_empty)]
 
 
 class Settings(BaseSettings):
@@ -138,22 +73,22 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, BeforeValidator(checks.not_empty)] = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = "info"
     insecure: bool = Field(False, description="Allow serving on an address other than loopback without API keys.")
-    allowed_hosts: Items = Field(
+    allowed_hosts: Annotated[Items, AfterValidator(checks.host_names)] = Field(
         default_factory=list,
         description="Host names that requests may carry besides loopback, IP addresses and names without a dot. "
         "`.example.com` = all of its subdomains, `*` = any.",
     )
-    allowed_origins: Annotated[Items, AfterValidator(_origins)] = Field(
+    allowed_origins: Annotated[Items, AfterValidator(checks.origins)] = Field(
         default_factory=list,
         description="Origins (`https://app.example.com`) besides this server's own whose pages may send requests "
         "and open websockets. `*` = any.",
     )
-    root_path: str = Field(
-        "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Prefix under which a proxy serves this server."
+    root_path: Annotated[str, AfterValidator(checks.path_prefix)] = Field(
+        "", description="Prefix under which a proxy serves this server."
     )
     max_connections: int = Field(
         0, ge=0, description="Open connections; 0 = LIVE_MAX_SESSIONS + 1000, within the limit of open files."
@@ -163,11 +98,13 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(30.0, gt=0, description="Time for the body of a request to arrive; not of an upload.")
     send_timeout_s: float = Field(60.0, gt=0, description="Time without progress while a response is sent.")
 
-    bundle: str = Field("default", description="The champion: the bundle that `default` and `whisper-1` stand for.")
+    bundle: Annotated[str, BeforeValidator(checks.not_empty)] = Field(
+        "default", description="The champion: the bundle that `default` and `whisper-1` stand for."
+    )
     preload: Items = Field(
         default_factory=list, description="Bundles loaded before the server is ready; empty = the champion."
     )
-    models_dir: Annotated[Path | None, AfterValidator(_folder)] = Field(
+    models_dir: Annotated[OptionalPath, AfterValidator(_folder)] = Field(
         None,
         description="Folder of your own cards and weights, beside the package's; empty = `models` in STATE_DIR.",
     )
@@ -217,7 +154,7 @@ class Settings(BaseSettings):
     operator_keys: Keys = Field(
         default_factory=list, description="Keys that may change rollouts; empty = every API key may."
     )
-    store_url: Annotated[str, AfterValidator(_store)] = Field(
+    store_url: Annotated[str, AfterValidator(checks.store_url)] = Field(
         "", description="SQLAlchemy URL; empty = sqlite in the state directory."
     )
     store_queue: int = Field(10_000, ge=1, description="Records that wait for the store; more are counted as lost.")
@@ -237,7 +174,7 @@ class Settings(BaseSettings):
     keep_review_audio_days: float = Field(
         30.0, gt=0, description="Age at which audio of reviews is deleted; tasks still unanswered then expire."
     )
-    callbacks: Items = Field(
+    callbacks: Annotated[Items, AfterValidator(checks.url_prefixes)] = Field(
         default_factory=list,
         description="URL prefixes (scheme, host, port, first path segments) that clients may name as callbacks; "
         "empty = no callbacks.",
@@ -245,11 +182,11 @@ class Settings(BaseSettings):
     default_degree: Literal["human_only", "shadow", "assist", "partial", "full"] = Field(
         "full", description="Degree of automation of tenants without a policy of their own."
     )
-    callback_networks: Items = Field(
+    callback_networks: Annotated[Items, AfterValidator(checks.networks)] = Field(
         default_factory=list,
         description="Networks (CIDR), besides public ones, to which host names of callbacks may resolve.",
     )
-    signing_secret: str = Field(
+    signing_secret: Annotated[str, AfterValidator(checks.not_blank)] = Field(
         "",
         description="Signs callbacks and the alarm webhook; empty = generated once into signing.key in STATE_DIR.",
     )
@@ -262,14 +199,14 @@ class Settings(BaseSettings):
     false_alarms_per_day: float = Field(0.1, gt=0, description="Budget of false alarms of severity `page`, in all.")
     false_looks_per_day: float = Field(1.0, gt=0, description="Budget of false alarms of severity `investigate`.")
     traces: bool = Field(False, description="OpenTelemetry spans (the extra `otel`), configured by OTEL_*.")
-    alarm_webhook: Annotated[str, AfterValidator(_web)] = Field(
-        "", pattern=r"^(https?://.+)?$", description="URL to which alarms are posted, in Alertmanager's webhook format."
+    alarm_webhook: Annotated[str, AfterValidator(checks.web_url)] = Field(
+        "", description="URL to which alarms are posted, in Alertmanager's webhook format."
     )
-    external_url: Annotated[str, AfterValidator(_web)] = Field(
-        "", pattern=r"^(https?://\S+)?$", description="Public URL of this server; links in alarms begin with it."
+    external_url: Annotated[str, AfterValidator(checks.base_url)] = Field(
+        "", description="Public URL of this server; links in alarms begin with it."
     )
 
-    probes: Annotated[Path | None, AfterValidator(_file)] = Field(
+    probes: Annotated[OptionalPath, AfterValidator(_file)] = Field(
         None, description="Manifest of recordings to send through the cascade as probes; empty = none."
     )
     probe_every_s: float = Field(300.0, gt=0, description="Seconds between two rounds of probes.")
@@ -278,11 +215,11 @@ class Settings(BaseSettings):
         0.5, ge=0, description="Seconds of audio per second that shadow decodes while sessions run; 0 = no limit."
     )
 
-    retrain_policy: Annotated[Path | None, AfterValidator(_file)] = Field(
+    retrain_policy: Annotated[OptionalPath, AfterValidator(_file)] = Field(
         None, description="TOML file with the policy of automatic retraining; empty = by hand only."
     )
 
-    state_dir: Annotated[Path, AfterValidator(_folder)] = Path("var")
+    state_dir: Annotated[Path, AfterValidator(_folder), BeforeValidator(checks.not_empty)] = Path("var")
 
     @field_validator("*")
     @classmethod
@@ -318,7 +255,11 @@ class Settings(BaseSettings):
     @property
     def record_store_url(self) -> str:
         """SQLAlchemy URL of the store: STORE_URL, or a SQLite file in the state directory."""
-        return self.store_url or f"sqlite:///{self.state_dir / 'speechpipe.db'}"
+        if self.store_url:
+            return self.store_url
+        from speechpipe.foundation.storage.urls import sqlite_url  # SQLAlchemy takes long to import
+
+        return sqlite_url(self.state_dir / "speechpipe.db")
 
     @property
     def preloaded_bundles(self) -> tuple[str, ...]:

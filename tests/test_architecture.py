@@ -30,6 +30,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "foundation": (
         ("background", "deprecation", "registry", "state_files", "stats", "system", "tenants", "text_files"),
         ("outgoing", "storage"),
+        ("setting_checks",),
     ),
     "cascade": (
         ("audio", "asr", "vad"),

@@ -1,5 +1,6 @@
 """Settings: what is written is what is meant, and what cannot be meant is said in one line that names the variable."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,11 @@ def test_all_lists_are_known() -> None:
     assert {*KEYS, "preload", "callbacks", "enterprise_tenants", "metrics_off"} <= set(LISTS)
 
 
-@pytest.mark.parametrize("name", [name for name in LISTS if name != "allowed_origins"])
+CHECKED = {"allowed_hosts", "allowed_origins", "callbacks", "callback_networks"}
+"""Lists whose items have a form of their own."""
+
+
+@pytest.mark.parametrize("name", [name for name in LISTS if name not in CHECKED])
 @pytest.mark.parametrize(
     ("value", "found"),
     [
@@ -50,7 +55,25 @@ def test_lists_are_written_with_commas_or_as_json(
 
 
 @pytest.mark.parametrize("name", LISTS)
-@pytest.mark.parametrize("value", ["a,,b", ",", "a,", '["a", ""]', '["a"', '["a", 3]', '{"a": 1}', '"a"', "[[1]]"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a,,b",
+        ",",
+        "a,",
+        '["a", ""]',
+        '["a"',
+        '["a", 3]',
+        '{"a": 1}',
+        '"a"',
+        "[[1]]",
+        "null",
+        "'a','b'",
+        '"a",b',
+        "a,'",
+        "[" * 5000,
+    ],
+)
 def test_lists_that_mean_nothing_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     refused(monkeypatch, f"SPEECHPIPE_{name.upper()}", value)
 
@@ -128,6 +151,59 @@ def test_a_flag_is_named_as_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LIVE_MAX_BUFFER_S", "1e-9"),
         ("KEEP_RECORDS_DAYS", "1e300"),
         ("MAX_UPLOAD_BYTES", "9" * 40),
+        ("STORE_URL", "sqlite+foo:///x.db"),
+        ("STORE_URL", "sqlite+aiosqlite:///x.db"),
+        ("STORE_URL", "sqlite+pysqlcipher:///x.db"),
+        ("STORE_URL", "sqlite://"),
+        ("STORE_URL", "sqlite:///"),
+        ("STORE_URL", "sqlite:///:memory:"),
+        ("STORE_URL", "sqlite:///file:x?mode=memory&uri=true"),
+        ("STORE_URL", "sqlite:////tmp"),
+        ("STORE_URL", "sqlite://host/x.db"),
+        ("STORE_URL", "sqlite:///x.db?foo=1"),
+        ("STORE_URL", "postgresql+asyncpg://127.0.0.1/x"),
+        ("STORE_URL", "postgresql+psycopg_async://127.0.0.1/x"),
+        ("STORE_URL", "postgresql+psycopg://127.0.0.1:0/x"),
+        ("STORE_URL", "mysql://127.0.0.1/x"),
+        ("STATE_DIR", ""),
+        ("STATE_DIR", " "),
+        ("HOST", ""),
+        ("BUNDLE", ""),
+        ("ALLOWED_HOSTS", "https://b.example.org"),
+        ("ALLOWED_HOSTS", "b.example.org/path"),
+        ("ALLOWED_HOSTS", "b.example.org:0"),
+        ("ALLOWED_HOSTS", "b.example.org:port"),
+        ("ALLOWED_HOSTS", "b.example.org:"),
+        ("ALLOWED_HOSTS", "a.*.example.org"),
+        ("ALLOWED_HOSTS", "*example.org"),
+        ("ALLOWED_HOSTS", "a b"),
+        ("ALLOWED_HOSTS", "b\u00fccher.example"),
+        ("ALLOWED_HOSTS", "a..b"),
+        ("ALLOWED_ORIGINS", "https://*.example.com"),
+        ("ALLOWED_ORIGINS", "https://app.example.com:443"),
+        ("ALLOWED_ORIGINS", "https://u@app.example.com"),
+        ("ALLOWED_ORIGINS", "https://app.example.com#x"),
+        ("ALLOWED_ORIGINS", "https://b\u00fccher.example"),
+        ("ALLOWED_ORIGINS", "https://a b"),
+        ("ROOT_PATH", "/a/../b"),
+        ("ROOT_PATH", "/."),
+        ("ROOT_PATH", "/a/"),
+        ("ROOT_PATH", "a"),
+        ("ROOT_PATH", "/a b"),
+        ("ALARM_WEBHOOK", "http://a b/"),
+        ("ALARM_WEBHOOK", "http://a/\tb"),
+        ("ALARM_WEBHOOK", "http://a..b/"),
+        ("ALARM_WEBHOOK", "http://a:0/"),
+        ("ALARM_WEBHOOK", "ftp://a/"),
+        ("EXTERNAL_URL", "http://x?q"),
+        ("EXTERNAL_URL", "http://x/#f"),
+        ("EXTERNAL_URL", "http://u@x/"),
+        ("SIGNING_SECRET", " "),
+        ("CALLBACKS", "nonsense"),
+        ("CALLBACKS", "https://a.example/?q"),
+        ("CALLBACK_NETWORKS", "nonsense"),
+        ("CALLBACK_NETWORKS", "10.0.0.1/8"),
+        ("DEFAULT_DEGREE", "none"),
     ],
 )
 def test_what_can_never_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -137,3 +213,72 @@ def test_what_can_never_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: s
 def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHPIPE_ALLOWED_ORIGINS", "https://app.example.com,http://127.0.0.1:3000,*")
     assert len(load().allowed_origins) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STORE_URL", "sqlite:///x.db"),
+        ("STORE_URL", "sqlite+pysqlite:////tmp/absent/x.db?timeout=5"),
+        ("STORE_URL", "postgresql+psycopg://u:p@/x?host=/run/postgresql"),
+        ("STORE_URL", "postgresql://u:p@db.example:5432/x"),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", ".example.com,*.example.com,asr.example.com,asr.example.com.,a_b,localhost"),
+        ("ALLOWED_HOSTS", "asr.example.com:8443,.lan.example:8000,10.0.0.1,10.0.0.1:80,::1,[::1],[::1]:8000"),
+        (
+            "ALLOWED_ORIGINS",
+            "https://app.example.com/,https://app.example.com:8443,capacitor://localhost,http://[::1]:3",
+        ),
+        ("ROOT_PATH", "/a/b..c/~d"),
+        ("ALARM_WEBHOOK", "https://user:pw@hooks.example.com:9/a?b=c"),
+        ("ALARM_WEBHOOK", "http://b\u00fccher.example/"),
+        ("ALARM_WEBHOOK", "http://[::1]:9093/x"),
+        ("EXTERNAL_URL", "https://asr.example.com/speech/"),
+        ("SIGNING_SECRET", "s"),
+        ("CALLBACKS", "https://hooks.example.com/speech,http://127.0.0.1:3000"),
+        ("CALLBACK_NETWORKS", "10.0.0.0/8,fd00::/8,192.0.2.7"),
+        ("API_KEYS", "nullable,a'b,truest"),
+        ("API_KEYS", '["null", "\'quoted\'"]'),
+    ],
+)
+def test_what_can_work_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"SPEECHPIPE_{name}", value)
+    assert getattr(load(), name.lower())
+
+
+def test_what_is_set_to_nothing_is_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MODELS_DIR", "PROBES", "RETRAIN_POLICY"):
+        monkeypatch.setenv(f"SPEECHPIPE_{name}", "")
+    found = load()
+    assert (found.models_dir, found.probes, found.retrain_policy) == (None, None, None)
+    assert found.own_models_dir == found.state_dir / "models"
+
+
+def test_a_driver_that_is_not_installed_is_named_and_the_password_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr("speechpipe.foundation.storage.urls.import_module", missing)
+    for url in ("postgresql+psycopg2://u:secret@h/x", "postgresql+psycopg://u:secret@h/x"):
+        message = refused(monkeypatch, "SPEECHPIPE_STORE_URL", url)
+        assert "psycopg" in message
+        assert "secret" not in message
+    assert importlib.import_module("psycopg")
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "a?b", "a%41b", "a#b", "a b", "b\u00fccher", "a&uri=true", "file:x", "a\udcffb"]
+)
+def test_the_store_is_in_the_state_directory_whatever_its_name(tmp_path: Path, name: str) -> None:
+    from contextlib import closing
+
+    from speechpipe.foundation.storage.database import sqlite_path
+    from speechpipe.foundation.storage.writer import Store
+
+    settings = Settings(state_dir=tmp_path / name)
+    assert sqlite_path(settings.record_store_url) == tmp_path / name / "speechpipe.db"
+    with closing(Store(settings.record_store_url)) as store:
+        assert list(store.read()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "speechpipe.db").stat().st_size

@@ -19,12 +19,11 @@ from speechpipe.control.rollout.service import RolloutService
 from speechpipe.control.training import Job, Request, State
 from speechpipe.control.training.dataset import recipe_for
 from speechpipe.control.training.operations import TrainingOperations
-from speechpipe.control.training.policy import Decision, Facts, Firing, Policy, decide, parse
+from speechpipe.control.training.policy import Decision, Facts, Firing, Policy, decide, read_policy
 from speechpipe.control.training.runner import Run
-from speechpipe.errors import Conflict, SpeechpipeError
+from speechpipe.errors import BadInput, Conflict, InvalidParameter, SpeechpipeError
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.database import translating_store_errors
-from speechpipe.foundation.text_files import read_text
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.monitor.reference import pinned
@@ -50,10 +49,17 @@ class TrainingService:
     def __init__(self, service: Service, rollouts: RolloutService, operations_of: OperationsOf) -> None:
         """Follow the jobs of a service. `operations_of` creates their operations, given a function that calls another
         with the rollout operations under their lock.
+
+        Raises:
+            InvalidParameter: the policy cannot be read; later, only the background task would fail.
         """
         store = service.store
         assert store is not None, "retrainings need a store"
         self._service = service
+        try:
+            self.policy()
+        except BadInput as error:
+            raise InvalidParameter(error.message, param="retrain_policy") from error
         self._rollouts = rollouts
         self._archive = Archive(lambda: store.engine)
         self._blame = BlameOperations(monitoring_of(service).spec, store)
@@ -183,9 +189,7 @@ class TrainingService:
             BadInput: it cannot be read.
         """
         path = self._service.settings.retrain_policy
-        if path is None:
-            return None
-        return parse(read_text(path, cause="bad_policy"))
+        return read_policy(path) if path is not None else None
 
     def _ask(self, policy: Policy, decision: Decision) -> None:
         assert decision.begin is not None

@@ -49,6 +49,9 @@ def create_app(
         streams: the live streams of the service; started and closed likewise.
         on_failure: called if the service cannot start.
         stopping: set when the server begins to shut down.
+
+    Raises:
+        InvalidParameter: the probes or the retraining policy cannot be read.
     """
     stopping = Stopping() if stopping is None else stopping
     probing = Prober(service)

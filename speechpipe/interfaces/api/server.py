@@ -127,11 +127,13 @@ def _greet(settings: Settings, url: str) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; running uploads are finished first. Exits with 1 if the models cannot be loaded.
+    """Serve until SIGTERM or SIGINT; running uploads are finished first.
+
+    Exits with 1 if the models cannot be loaded.
 
     Raises:
         BadInput: the address needs API keys or is not available, the state directory is not writable, or a bundle
-            is unknown.
+            is unknown, or the probes or the retraining policy cannot be read.
     """
     bound_heaps()
     check_address(settings)
@@ -146,16 +148,16 @@ def run(settings: Settings) -> None:
         failures.append(error)
         server.should_exit = True
 
+    stopping = Stopping()
     try:
         service = build(settings, live=True)
+        streams = StreamManager(service)
+        monitoring_of(service).add_source(streams.facts)
+        app = create_app(service, streams, failed, stopping)
     except UnknownName as error:
         raise BadInput(f"SPEECHPIPE_BUNDLE, SPEECHPIPE_PRELOAD or --bundle: {error.message}") from error
     except InvalidParameter as error:
         raise BadInput(f"SPEECHPIPE_{(error.param or '').upper()}: {error.message}") from error
-    streams = StreamManager(service)
-    monitoring_of(service).add_source(streams.facts)
-    stopping = Stopping()
-    app = create_app(service, streams, failed, stopping)
     sys.setswitchinterval(SWITCH_S)
     server = _DrainingServer(_configured(app, service, streams.budget), streams, stopping, settings)
     server.run(sockets)

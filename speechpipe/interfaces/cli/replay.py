@@ -92,10 +92,10 @@ def _clips(path: Path) -> "list[Clip]":
 def _against_record(service: "Service", store: str, most: int, *, as_json: bool) -> None:
     from speechpipe.errors import BadInput
     from speechpipe.foundation.storage.writer import Store
+    from speechpipe.interfaces.cli.watching import store_settings
     from speechpipe.serving.health.replay import against_record
 
-    url = store if "://" in store else f"sqlite:///{Path(store).resolve()}" if store else ""
-    records = Store(url or service.settings.record_store_url)
+    records = Store(store_settings(store, create=True).record_store_url)
     sessions = []
     for clip in _clips(service.kept_audio.folder)[-most:]:
         found = records.find(session_id=Path(clip.name).stem)

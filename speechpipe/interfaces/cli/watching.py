@@ -67,14 +67,23 @@ def store_settings(store: str, *, create: bool = False) -> "Settings":
     Raises:
         BadInput: there is no such file, and `create` is False.
     """
+    from speechpipe.foundation.storage.database import sqlite_path
+
     changes: dict[str, Any] = {}
     if store:
-        changes["store_url"] = store if "://" in store else f"sqlite:///{Path(store).resolve()}"
+        changes["store_url"] = store_url(store)
     found = settings(**changes)
-    url = found.record_store_url
-    if not create and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        raise BadInput(f"there is no store at {url.removeprefix('sqlite:///')}", cause="not_found")
+    path = sqlite_path(found.record_store_url)
+    if not create and path is not None and not path.exists():
+        raise BadInput(f"there is no store at {path}", cause="not_found")
     return found
+
+
+def store_url(store: str) -> str:
+    """Return the URL of a store that is given as a file or a URL."""
+    from speechpipe.foundation.storage.urls import sqlite_url
+
+    return store if "://" in store else sqlite_url(Path(store).resolve())
 
 
 def duration_s(text: str) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.evaluation.manifest import Clip, read_manifest
 from speechpipe.cascade.request import SessionRequest
-from speechpipe.errors import SpeechpipeError
+from speechpipe.errors import BadInput, InvalidParameter, SpeechpipeError
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.state_files import write_file
 from speechpipe.foundation.storage.record import Measure, Record
@@ -52,8 +52,13 @@ class Prober:
     """A background task that sends probes; does nothing if the settings name no probes."""
 
     def __init__(self, service: Service) -> None:
+        """Read the probes, so that a wrong manifest is reported at the start.
+
+        Raises:
+            InvalidParameter: the manifest, or a recording of it, cannot be read.
+        """
         self._service = service
-        self._clips: Sequence[Clip] = ()
+        self._clips = self._read()
         self._task = BackgroundTask("probes", self._probe_all, every_s=service.settings.probe_every_s)
         if service.settings.probes is not None:
             service.tasks.add(self._task)
@@ -67,10 +72,14 @@ class Prober:
         """Stop after the probe in progress."""
         self._task.close()
 
-    def _probe_all(self) -> None:
+    def _read(self) -> Sequence[Clip]:
         manifest = self._service.settings.probes
-        if not self._clips and manifest is not None:
-            self._clips = read_manifest(manifest)[:MOST]
+        try:
+            return read_manifest(manifest, MOST) if manifest is not None else ()
+        except BadInput as error:
+            raise InvalidParameter(error.message, param="probes") from error
+
+    def _probe_all(self) -> None:
         self.round(self._clips)
 
     def round(self, clips: Sequence[Clip]) -> None:

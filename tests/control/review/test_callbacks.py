@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from speechpipe.config import Settings
+from speechpipe.config import Settings, load
 from speechpipe.control.review.callbacks import Callbacks
 from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.operations import ReviewOperations
-from speechpipe.control.review.service import ReviewService
 from speechpipe.control.review.task_repository import Reviewer
-from speechpipe.errors import DeliveryFailed, InvalidParameter
+from speechpipe.errors import BadInput, DeliveryFailed, InvalidParameter
 from speechpipe.foundation.outgoing import SIGNATURE_HEADER, TIMESTAMP_HEADER, Sender, signature
 from speechpipe.foundation.storage.writer import Store
 from speechpipe.serving.signing import signing_secret
@@ -234,9 +233,8 @@ def test_an_address_that_only_begins_alike_is_refused(house: House, url: str) ->
     "settings", [{"callbacks": ["hooks.example.com"]}, {"callbacks": ["http://x/?a=1"]}, {"callback_networks": ["lan"]}]
 )
 def test_settings_that_mean_nothing_end_the_start(tmp_path: Path, settings: dict[str, list[str]]) -> None:
-    found = Settings(state_dir=tmp_path, **settings)  # type: ignore[arg-type]
-    with pytest.raises(InvalidParameter):
-        ReviewService(found, Store(found.record_store_url), lambda _: None, time.time)
+    with pytest.raises(BadInput, match=next(iter(settings)).replace("_", "-")):
+        load(state_dir=tmp_path, **settings)
 
 
 def test_the_signing_secret_is_made_once_or_set(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.evaluation.manifest import Clip, read_manifest
 from speechpipe.cascade.request import SessionRequest
 from speechpipe.config import Settings
-from speechpipe.errors import BadInput
+from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.foundation.storage.record import Record
 from speechpipe.serving.engine import Service
 from speechpipe.serving.health.prober import Prober
@@ -111,13 +110,10 @@ def test_kept_audio_is_deleted_in_time_though_nobody_comes(tmp_path: Path) -> No
 
 
 def test_probes_go_on_after_an_unforeseen_exception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "probes.jsonl").write_text("{")
-    settings = Settings(bundle="scripted", workers=1, state_dir=tmp_path, probes=tmp_path / "probes.jsonl")
+    settings = Settings(bundle="scripted", workers=1, state_dir=tmp_path, probes=SAMPLES / "manifest.jsonl")
     with Service(settings) as service:
         probing = Prober(service)
         (task,) = [task for task in service.tasks if task.name == "probes"]
-        probing.start()
-        eventually(lambda: task.status.failures >= 2)
         rounds: list[int] = []
 
         def round_(clips: Sequence[Clip]) -> None:
@@ -126,17 +122,22 @@ def test_probes_go_on_after_an_unforeseen_exception(tmp_path: Path, monkeypatch:
                 raise RuntimeError("unforeseen")
 
         monkeypatch.setattr(probing, "round", round_)
-        shutil.copytree(SAMPLES, tmp_path / "samples")
-        (tmp_path / "probes.jsonl").write_text(
-            "".join(
-                json.dumps({**json.loads(line), "audio": f"samples/{json.loads(line)['audio']}"}) + "\n"
-                for line in (SAMPLES / "manifest.jsonl").read_text().splitlines()
-            )
-        )
+        probing.start()
         eventually(lambda: len(rounds) == 3)
         eventually(lambda: not task.status.failing)
+        assert task.status.failures >= 2
+        assert set(rounds) == {len((SAMPLES / "manifest.jsonl").read_text().splitlines())}
         assert task.status.alive
         probing.close()
+
+
+@pytest.mark.parametrize("text", ["{", "", '{"audio": "absent.flac"}'])
+def test_probes_that_cannot_be_read_are_refused_before_the_start(tmp_path: Path, text: str) -> None:
+    (tmp_path / "probes.jsonl").write_text(text)
+    service = Service(Settings(bundle="scripted", state_dir=tmp_path, probes=tmp_path / "probes.jsonl"))
+    with pytest.raises(InvalidParameter, match=r"probes\.jsonl") as caught:
+        Prober(service)
+    assert caught.value.param == "probes"
 
 
 def test_nothing_is_kept_unless_somebody_asks(tmp_path: Path) -> None:
