@@ -1,8 +1,8 @@
 """The worker process: `python -m speechpipe.cascade.workers.worker SOCKET INFLIGHT NICE`, started by `process.py`.
 
 SOCKET and INFLIGHT are inherited descriptors. The worker reads requests until the socket closes, so it does not outlive
-the server. It ignores SIGINT and SIGTERM, which a terminal or service manager may send to all processes: the server
-decides when its work in progress ends.
+the server. It ignores SIGINT, SIGTERM and SIGHUP, which a terminal or service manager may send to all processes: the
+server decides when its work in progress ends.
 """
 
 import gc
@@ -200,8 +200,8 @@ class _Pause:
 
 def main(descriptor: int, inflight: int, nice: int) -> None:
     """Run a worker on inherited descriptors: of the socket and of the `InFlight` memory."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     system.give_way(nice)
     Worker(Connection(descriptor), InFlight(inflight)).serve()
 

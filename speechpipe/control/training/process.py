@@ -234,7 +234,8 @@ def main(folder: Path, parent: int) -> int:
     """Train in a folder; return the exit code. `parent` is the process id whose death stops the training."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is handled by the parent
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all processes; the parent handles them
+        signal.signal(number, signal.SIG_IGN)
     system.give_way(system.IDLE_PRIORITY)
     if read_result(folder) is not None:
         return 0  # an earlier parent died before it read the result

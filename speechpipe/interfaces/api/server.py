@@ -4,6 +4,7 @@ import asyncio
 import faulthandler
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -127,7 +128,7 @@ def _greet(settings: Settings, url: str) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; running uploads are finished first.
+    """Serve until SIGTERM, SIGHUP or SIGINT; running uploads are finished first.
 
     Exits with 1 if the models cannot be loaded.
 
@@ -136,6 +137,7 @@ def run(settings: Settings) -> None:
             is unknown, or the probes or the retraining policy cannot be read.
     """
     bound_heaps()
+    _drain_on_hangup()
     check_address(settings)
     os.umask(0o077)  # recordings are readable by the server's user only
     check_state_dir(settings)
@@ -164,6 +166,12 @@ def run(settings: Settings) -> None:
     if failures:
         log.error("could not start: %s", failures[0])
         sys.exit(1)
+
+
+def _drain_on_hangup() -> None:
+    """Treat SIGHUP, which a closed terminal sends, as SIGTERM. Where it is ignored (`nohup`), it stays ignored."""
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def quiet_libraries() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,6 +25,9 @@ def run(command: Callable[[], object]) -> None:
     ending = _Ending()
     atexit.register(ending)
     ending.code = _code_of(command)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Exit handlers and the end of threads follow, where Python would print the traceback of a KeyboardInterrupt.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     sys.exit(ending.code)
 
 
@@ -93,6 +97,9 @@ def words(error: OSError) -> str:
 def _code_of(command: Callable[[], object]) -> int:
     code = FAILED
     try:
+        if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+            # Until here `speechpipe.__main__` ends the process at once; from here on, commands clean up.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         command()
         code = GOOD
     except SystemExit as ended:

@@ -5,11 +5,14 @@ import re
 import signal
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import StartServer
 from tests.interfaces.cli.test_commands import COMMAND, run
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
@@ -54,6 +57,11 @@ def test_a_port_in_use_is_one_line(taken: socket.socket, tmp_path: Path) -> None
         ("CALLBACKS", "nonsense"),
         ("CALLBACK_NETWORKS", "nonsense"),
         ("API_KEY", "secret"),
+        ("METRICS_OFF", "nope"),
+        ("PROBES", "/etc/passwd"),
+        ("RETRAIN_POLICY", "/etc/passwd"),
+        ("STORE_URL", "postgresql+asyncpg://127.0.0.1/x"),
+        ("ALLOWED_HOSTS", "https://b.example.org"),
     ],
 )
 def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path: Path, name: str, value: str) -> None:
@@ -283,3 +291,131 @@ def test_a_plan_without_end_on_standard_input_is_one_line(tmp_path: Path) -> Non
     done = closed("< /dev/zero", "rollout", "start", "-", state=tmp_path)
     assert done.returncode == 2
     assert "standard input: longer than 1 MiB" in one_line(done.stderr)
+
+
+DEEP = {"toml": "a=" + "[" * 5000, "jsonl": '{"audio": ' + "[" * 5000, "json": "[" * 5000}
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (("bundles", "add"), "toml"),
+        (("rollout", "start"), "toml"),
+        (("retrain", "policy"), "toml"),
+        (("review", "import"), "json"),
+        (("evaluate", "--bundle", "scripted"), "jsonl"),
+        (("train", "ctc", "--name", "x"), "jsonl"),
+    ],
+    ids=str,
+)
+def test_a_file_that_is_nested_too_deeply_is_named(tmp_path: Path, words: tuple[str, ...], kind: str) -> None:
+    path = tmp_path / f"deep.{kind}"
+    path.write_text(DEEP[kind])
+    done = run(*words, str(path), SPEECHPIPE_STATE_DIR=str(tmp_path / "state"))
+    assert done.returncode == 2
+    assert one_line(done.stderr).startswith(f"speechpipe: {path}")
+
+
+@pytest.mark.parametrize(
+    "words", [("bundles", "list"), ("transcribe", DIGITS, "-b", "scripted"), ("serve", "--port", "0")], ids=str
+)
+def test_a_card_that_is_nested_too_deeply_is_named(tmp_path: Path, words: tuple[str, ...]) -> None:
+    card = tmp_path / "models" / "bundle" / "deep-1.toml"
+    card.parent.mkdir(parents=True)
+    card.write_text(DEEP["toml"])
+    done = run(*words, SPEECHPIPE_STATE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert str(card) in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("name", ["PROBES", "RETRAIN_POLICY", "API_KEYS"])
+def test_a_setting_that_is_nested_too_deeply_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "deep"
+    path.write_text(DEEP["toml" if name == "RETRAIN_POLICY" else "jsonl"])
+    value = DEEP["json"] if name == "API_KEYS" else str(path)
+    variables = {"SPEECHPIPE_STATE_DIR": str(tmp_path / "state"), f"SPEECHPIPE_{name}": value}
+    done = run("serve", "--port", "0", data=None, timeout_s=PATIENCE_S, **variables)
+    assert done.returncode == 2
+    assert f"SPEECHPIPE_{name}: " in one_line(done.stderr)
+    assert name == "API_KEYS" or str(path) in one_line(done.stderr)
+
+
+def test_the_store_of_a_folder_with_any_name_is_found(start_server: StartServer, tmp_path: Path) -> None:
+    state = tmp_path / "a?b%41#c"
+    start_server(bundle="scripted", workers="1", live_workers="1", state_dir=str(state))
+    store = str(state / "speechpipe.db")
+    for words in (("rollout", "status"), ("rollout", "status", "--store", store)):
+        done = run(*words, SPEECHPIPE_STATE_DIR=str(state if "--store" not in words else tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert b"scripted" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == [state.name]
+    gone = run("rollout", "status", "--store", f"{store}?x", SPEECHPIPE_STATE_DIR=str(state))
+    assert gone.returncode == 2
+    assert f"{store}?x" in one_line(gone.stderr)
+
+
+MAIN = [sys.executable, "-c", "from speechpipe.__main__ import main; main()"]
+
+
+@pytest.mark.parametrize("command", [MAIN, [sys.executable, "-m", "speechpipe"]], ids=["script", "module"])
+def test_ctrl_c_while_modules_are_imported_is_silent(command: list[str], tmp_path: Path) -> None:
+    """The signal is sent in the middle of an import: this `typer` says when that is."""
+    (tmp_path / "typer.py").write_text("import os, time\nos.write(1, b'!')\ntime.sleep(60)\n")
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    process = subprocess.Popen(
+        [*command, "bundles", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(1) == b"!"  # `typer` is being imported
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert (process.returncode, said) == (130, b"")
+
+
+def test_ctrl_c_at_any_moment_of_a_command_is_silent() -> None:
+    for number in range(8):
+        process = subprocess.Popen([*MAIN, "bundles", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.1 + 0.05 * number)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+        assert process.returncode in (0, 130)
+        assert said == b"" or b"Traceback" not in said
+
+
+def hung_up(state: Path, *before: str) -> tuple[int, str]:
+    """Close the terminal of a server: the whole process group gets SIGHUP. Return its exit code and what it said."""
+    process = subprocess.Popen(
+        [*before, *COMMAND, "serve", "--port", "0", "--workers", "1", "--bundle", "scripted"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SPEECHPIPE_STATE_DIR": str(state), "SPEECHPIPE_LIVE_WORKERS": "1"},
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        if " ready: " in line:
+            os.killpg(process.pid, signal.SIGHUP)
+            if before:
+                time.sleep(1.0)
+                assert process.poll() is None
+                process.send_signal(signal.SIGTERM)
+    process.stderr.close()
+    return process.wait(PATIENCE_S), "".join(lines)
+
+
+def test_a_server_whose_terminal_is_closed_drains(tmp_path: Path) -> None:
+    code, said = hung_up(tmp_path)
+    assert code == -signal.SIGTERM
+    assert "Application shutdown complete" in said
+    assert "worker" not in said.split(" ready: ")[1].split("\n", 1)[1], said
+
+
+def test_a_server_under_nohup_stays(tmp_path: Path) -> None:
+    code, said = hung_up(tmp_path, "nohup")
+    assert code == -signal.SIGTERM
+    assert "Application shutdown complete" in said
