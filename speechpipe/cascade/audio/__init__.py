@@ -1,6 +1,6 @@
 """Decoding of audio files into blocks of float32 samples. `open_recording` selects the decoder by the bytes.
 
-`libsndfile.py` reads what libsndfile supports (wav, flac, mp3, aiff, au, caf ...), `ffmpeg.py` the rest (m4a, mp4,
+`libsndfile.py` reads what libsndfile supports (wav, flac, aiff, au, caf ...), `ffmpeg.py` the rest (mp3, m4a, mp4,
 webm, ogg, aac, wma, amr, mxf, dts ...). `parts.py` reads several recordings in one file. `scale.py`, `mixdown.py`,
 `resample.py`, `levels.py` and `features.py` process blocks.
 """
@@ -38,14 +38,21 @@ DECODERS = Registry(
 ASKED_IN_TURN = ("libsndfile", "ffmpeg")
 """Decoders in the order in which they are tried; FFmpeg is loaded only for what libsndfile cannot read."""
 
-FFMPEG_FIRST = frozenset({"ogg"})
-"""Kinds for which FFmpeg is tried first: Ogg has time stamps, which libsndfile does not report."""
+FFMPEG_FIRST = frozenset({"ogg", "mp3"})
+"""Kinds for which FFmpeg is tried first.
+
+Ogg has time stamps, which libsndfile does not report. At a damaged place in MPEG audio (layers 1 to 3) libsndfile's
+decoder stops after 1,024 bytes and prints to stderr; FFmpeg continues at the next frame.
+"""
 
 UNSPECIFIC = frozenset({"Format not recognised", "Invalid data found when processing input", "unknown container"})
 """Messages of decoders that are useless to a client and are left out."""
 
 FFMPEG_FOR_SURROUND = frozenset({"caf", "aiff"})
 """Kinds for which libsndfile does not report the channel layout."""
+
+MPEG_AUDIO = "MP3"
+"""libsndfile's name of MPEG audio, which it can also find where the bytes have no known kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +119,9 @@ def open_recording(file: ByteRange, recording: Recording, wish: Wish) -> AudioDe
                 raise  # readable, but with an unsupported property
             reasons.add(error.message.partition(": ")[2] or error.message)
             continue
-        if number == 0 and recording.kind in FFMPEG_FOR_SURROUND and decoder.info.channels > 2:
-            decoder = _with_layout(decoder, file, recording, wish)
+        surround = recording.kind in FFMPEG_FOR_SURROUND and decoder.info.channels > 2
+        if name == "libsndfile" and number == 0 and (surround or decoder.info.container == MPEG_AUDIO):
+            decoder = _by_ffmpeg(decoder, file, recording, wish)
         return decoder
     plain = why_not(file, recording.start)
     reason = plain or "; ".join(sorted(reasons - UNSPECIFIC)) or "no known file format begins with these bytes"
@@ -123,6 +131,8 @@ def open_recording(file: ByteRange, recording: Recording, wish: Wish) -> AudioDe
 def open_beyond(file: ByteRange, recording: Recording, given: int) -> AudioDecoder:
     """Open a recording with FFmpeg, to continue after the `given` frames that another decoder has yielded.
 
+    What is missing is measured by `recording.claimed_s`.
+
     Raises:
         UndecodableAudio: FFmpeg cannot read it.
     """
@@ -130,7 +140,7 @@ def open_beyond(file: ByteRange, recording: Recording, given: int) -> AudioDecod
     return decoder
 
 
-def _with_layout(decoder: AudioDecoder, file: ByteRange, recording: Recording, wish: Wish) -> AudioDecoder:
+def _by_ffmpeg(decoder: AudioDecoder, file: ByteRange, recording: Recording, wish: Wish) -> AudioDecoder:
     try:
         better: AudioDecoder = _checked(DECODERS.load("ffmpeg")(file, recording, wish))
     except UndecodableAudio:

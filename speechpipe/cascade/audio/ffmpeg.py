@@ -25,8 +25,11 @@ DEFAULT_TRACK = 0x1
 ATTACHED_PICTURE = 0x400
 
 SLACK_S = 0.3
-MAX_DAMAGED_PACKETS = 50
-"""After so many packets in a row that cannot be decoded, the rest is not read."""
+MAX_READ_ERRORS = 50
+"""After so many errors in a row in reading packets, the rest is not read: the position may not move any more.
+
+Packets that cannot be decoded have no limit: a damaged place can be long, and each packet takes bytes of the file.
+"""
 
 
 class FfmpegDecoder:
@@ -47,6 +50,8 @@ class FfmpegDecoder:
         if recording.claimed_s is not None:
             self.info: AudioInfo = replace(self.info, claimed_s=recording.claimed_s)
             self._claimed_of_sound_s = recording.claimed_s
+        elif recording.kind == "mp3":  # without a number of frames in the header, but the frames were counted
+            self.info = replace(self.info, claimed_s=recording.holds_s)
 
     def _open(self, file: Any, container: str | None = None, wish: Wish | None = None, **arguments: Any) -> None:
         self.notices: list[Notice] = []
@@ -145,7 +150,7 @@ class FfmpegDecoder:
         return any(name in TIMED for name in self._container.format.name.split(","))
 
     def blocks(self) -> Iterator[Samples]:
-        """Yield blocks of shape (frames, channels) until the end, or until `MAX_DAMAGED_PACKETS` fail in a row."""
+        """Yield blocks of shape (frames, channels) until the end, or until `MAX_READ_ERRORS` come in a row."""
         size = block_frames(self.info.rate_hz, self.info.channels)
         waiting: list[Samples] = []
         held = read = 0
@@ -172,15 +177,17 @@ class FfmpegDecoder:
         self.notices += self._timeline.notices
 
     def _decoded_pieces(self) -> Iterator[tuple[float | None, Samples]]:
-        damaged = in_a_row = 0
+        damaged = read_errors = 0
         corrupt = False
         packets = self._packets()
         timed = self._timed
-        while in_a_row <= MAX_DAMAGED_PACKETS:
+        while read_errors <= MAX_READ_ERRORS:
             try:
+                read_errors += 1
                 packet = next(packets, None)
                 if packet is None:
                     break
+                read_errors = 0
                 if packet.size:  # a corrupt last packet is not counted: the file was cut off there
                     damaged += corrupt
                     corrupt = packet.is_corrupt
@@ -189,9 +196,8 @@ class FfmpegDecoder:
             except av.EOFError:
                 break
             except (av.FFmpegError, OSError, ValueError):
-                damaged, in_a_row = damaged + 1, in_a_row + 1
+                damaged += 1
                 continue
-            in_a_row = 0
             yield from converted
         try:
             yield from ((None, samples) for samples in self._convert(None))
@@ -226,8 +232,6 @@ class FfmpegDecoder:
 
     def _compare_with_header(self) -> None:
         """Add a notice if the file ends before its header says. Audio that ends before the video is complete."""
-        if any(item.code == "audio_damaged" for item in self.notices):
-            return
         missing = [self._claimed_of_sound_s - self._timeline.frames / self.info.rate_hz]
         if self._duration_s is not None and self._ends_s:
             last = max(self._ends_s.values())

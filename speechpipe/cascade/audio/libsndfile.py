@@ -1,4 +1,4 @@
-"""Decoder for the formats of libsndfile: wav, flac, mp3, aiff, au, caf, w64, rf64 and others."""
+"""Decoder for the formats of libsndfile: wav, flac, aiff, au, caf, w64, rf64 and others."""
 
 import os
 import re
@@ -95,8 +95,7 @@ class LibsndfileDecoder:
                 for block in self._salvage(read):
                     read += len(block)
                     yield block
-                if self._recording.kind == "flac":
-                    self.gave_up_after = read
+                self.gave_up_after = read
                 break
             if len(block) == 0:
                 break
@@ -117,8 +116,6 @@ class LibsndfileDecoder:
             return
 
     def _compare_with_header(self, read: int) -> None:
-        if self.notices:
-            return
         got = read / self.info.rate_hz
         claimed = self.info.claimed_s
         if claimed is not None and claimed - got > SLACK_S:

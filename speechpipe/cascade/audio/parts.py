@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from speechpipe.cascade.audio import AudioDecoder, Wish, open_beyond, open_recording
@@ -111,13 +112,14 @@ class Parts:
             return None
         info = self._decoder.info
         try:
-            beyond = open_beyond(self._file, self._recording, given)
+            beyond = open_beyond(self._file, replace(self._recording, claimed_s=info.claimed_s), given)
         except BadInput:
             return None
         if (beyond.info.rate_hz, beyond.info.channels) != (info.rate_hz, info.channels):
             beyond.close()
             return None
-        self._told += self._decoder.notices
+        # What is missing is known when FFmpeg has read the rest.
+        self._told += [item for item in self._decoder.notices if item.code != "audio_truncated"]
         self._decoder.close()
         self._decoder = beyond
         return beyond

@@ -8,7 +8,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-from speechpipe.cascade.audio.containers import GOES_ON, Recording
+from speechpipe.cascade.audio.containers import GOES_ON, TRIVIAL_S, Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
 from speechpipe.cascade.audio.containers.byte_range import PIECE, ByteRange
 from speechpipe.cascade.audio.containers.frames import Header, frame_header, frames_at, id3_bytes
@@ -29,6 +29,7 @@ _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 class _Walk:
     file: ByteRange
     at: int
+    start: int = 0  # of the first frame
     frames: int = 0
     seconds: float = 0.0
     skipped: list[tuple[int, int]] = field(default_factory=list)
@@ -49,23 +50,34 @@ def mpeg_recording(file: ByteRange, start: int) -> Recording:
     walk = _Walk(file, start)
     if (head := file.at(start, 10)).startswith(b"ID3") and len(head) == 10:
         walk.at += id3_bytes(head)
-    first_at = walk.at
+    first_at = walk.start = walk.at
     first = frame_header(file.at(first_at, 10))
     kind = "aac" if first is not None and first.family[0] == 9 else "mp3"
     xing = None if first is None or kind == "aac" else _xing(file, first_at, first)
     complete = first is None or _walk(walk, first, after_xing=xing is not None)
     end = walk.next_start if walk.next_start is not None else len(file)
-    notices = [] if first is None else _damage(walk)
+    if complete and walk.skipped and sum(walk.skipped[-1]) == end and walk.tried < MAX_TRIES:
+        end = walk.skipped[-1][0]  # no frame follows: the decoder would take the bytes for damage
+    notices = [] if first is None else _damage(walk, first)
     patches: tuple[tuple[int, bytes], ...] = ()
     claimed = None
-    if first is not None and xing is not None and complete:
+    if first is not None and xing is not None:
         count_at, count = xing
         real = walk.frames - 1  # the frame with the tag has no audio
-        if real > count + FRAMES_SLACK:
+        claimed = count * first.samples / first.rate_hz
+        if complete and real > count + FRAMES_SLACK:
             patches = ((count_at - start, struct.pack(">I", real)),)
-            claimed = count * first.samples / first.rate_hz
             notices.append(Notice("header_too_short", GOES_ON.format(claimed)))
-    return Recording(kind, start, end, patches, claimed, next_start=walk.next_start, notices=tuple(notices))
+    return Recording(
+        kind,
+        start,
+        end,
+        patches,
+        claimed,
+        holds_s=walk.seconds if complete else None,
+        next_start=walk.next_start,
+        notices=tuple(notices),
+    )
 
 
 def _xing(file: ByteRange, at: int, header: Header) -> tuple[int, int] | None:
@@ -144,15 +156,22 @@ def _resync(walk: _Walk, first: Header) -> int:
     return size
 
 
-def _damage(walk: _Walk) -> list[Notice]:
-    """Return a notice about skipped bytes; an incomplete last frame and padding are not damage."""
+def _damage(walk: _Walk, first: Header) -> list[Notice]:
+    """Return a notice about skipped bytes; an incomplete last frame and padding are not damage.
+
+    Equal bytes are padding between frames if they are shorter than a frame, and behind the last frame at any length.
+    """
     count = places = 0
     for begin, size in walk.skipped:
         data = walk.file.at(begin, 4096)
-        if data.startswith(TAGS) or len(set(data[:size])) <= 1:
+        equal = len(set(data[:size])) <= 1
+        if data.startswith(TAGS) or (equal and (size < first.bytes or begin + size >= len(walk.file))):
             continue
         count, places = count + size, places + 1
     if not count:
         return []
     where = "1 place" if places == 1 else f"{places} places"
-    return [Notice("audio_damaged", f"{count} bytes in {where} are not audio frames and were skipped")]
+    heard = walk.at - walk.start - sum(size for _, size in walk.skipped)
+    seconds = count * walk.seconds / heard if heard > 0 else 0.0
+    about = f" ({seconds:.1f} s at the stream's bit rate)" if seconds >= TRIVIAL_S else ""
+    return [Notice("audio_damaged", f"{count} bytes in {where}{about} are not audio frames and were skipped")]
