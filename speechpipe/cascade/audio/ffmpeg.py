@@ -44,7 +44,8 @@ class FfmpegDecoder:
             UndecodableAudio: the container is not allowed, has no audio track, or none that can be decoded.
             InvalidParameter: the requested track does not exist.
         """
-        self._open(file.window(recording.start, recording.end, recording.patches), wish=wish)
+        window = file.window(recording.start, recording.end, recording.patches, recording.cuts)
+        self._open(window, wish=wish)
         self._open_end = recording.open_end
         self._given = given
         if recording.claimed_s is not None:

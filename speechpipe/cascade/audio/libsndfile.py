@@ -43,8 +43,8 @@ class LibsndfileDecoder:
         self.notices: list[Notice] = []
         self.gave_up_after: int | None = None
         self._recording = recording
-        self._bytes = file.window(recording.start, recording.end, recording.patches)
-        self._whole = len(self._bytes) == len(file) and not recording.patches
+        self._bytes = file.window(recording.start, recording.end, recording.patches, recording.cuts)
+        self._whole = len(self._bytes) == len(file) and not recording.patches  # then it has no cuts either
         try:
             self._file = self._open()
         except FAILURES as error:

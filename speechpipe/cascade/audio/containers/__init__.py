@@ -21,6 +21,7 @@ class Recording:
     Attributes:
         kind: the family of the container (`wav`, `flac`, `ogg`, `mp3`, `mp4` ...); empty if unknown.
         patches: (offset within the recording, bytes) that correct the header.
+        cuts: (begin, end) within the recording of bytes that are left out, at which decoders would stop.
         claimed_s: the header's duration, if it differs from the content; None if a decoder reports it as well.
         holds_s: most seconds that the bytes can contain; None if that cannot be computed.
         unknown_length: the header marks the length as unknown.
@@ -43,3 +44,4 @@ class Recording:
     mask: int = 0
     notices: tuple[Notice, ...] = ()
     open_end: bool = False
+    cuts: tuple[tuple[int, int], ...] = ()

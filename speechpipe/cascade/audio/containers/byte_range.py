@@ -1,6 +1,7 @@
-"""`ByteRange`: a range of a file as a file object, with corrections (patches) of its bytes."""
+"""`ByteRange`: a range of a file as a file object, with corrections (patches) and without parts of it (cuts)."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 PIECE = 2**20
@@ -12,25 +13,55 @@ class ByteRange:
     It owns the descriptor: `close` closes it. `window` returns ranges with a duplicate of it.
     """
 
-    def __init__(self, descriptor: int, start: int, end: int, patches: Sequence[tuple[int, bytes]] = ()) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        start: int,
+        end: int,
+        patches: Sequence[tuple[int, bytes]] = (),
+        cuts: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Take over `descriptor`. Offsets of patches (offset, bytes) and cuts (begin, end) count from `start`."""
         self.descriptor = descriptor
         self._start = start
         self._end = end
         self._patches = [(start + offset, data) for offset, data in patches]
         self._at = 0
+        self._length = end - start - sum(behind - begin for begin, behind in cuts)
+        self._kept = list(_kept(end - start, cuts)) if cuts else []
 
     def __len__(self) -> int:
-        return self._end - self._start
+        return self._length
 
-    def window(self, start: int, end: int, patches: Sequence[tuple[int, bytes]] = ()) -> "ByteRange":
-        """Return a part of this range as a new range with its own descriptor."""
-        return ByteRange(os.dup(self.descriptor), self._start + start, self._start + end, patches)
+    def window(
+        self,
+        start: int,
+        end: int,
+        patches: Sequence[tuple[int, bytes]] = (),
+        cuts: Sequence[tuple[int, int]] = (),
+    ) -> "ByteRange":
+        """Return a part of this range, which has no cuts, as a new range with its own descriptor."""
+        return ByteRange(os.dup(self.descriptor), self._start + start, self._start + end, patches, cuts)
 
     def at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes at `offset`; fewer at the end."""
+        if offset < 0:
+            return b""
+        if not self._kept:
+            return self._uncut(offset, size)
+        parts = []
+        number = max(0, bisect_right(self._kept, (offset, len(self) + 1, 0)) - 1)
+        while size > 0 and number < len(self._kept):
+            where, begin, length = self._kept[number]
+            part = self._uncut(begin + offset - where, min(size, where + length - offset))
+            parts.append(part)
+            offset, size, number = offset + len(part), size - len(part), number + 1
+        return b"".join(parts)
+
+    def _uncut(self, offset: int, size: int) -> bytes:
         begin = self._start + offset
         size = min(size, self._end - begin)
-        if size <= 0 or offset < 0:
+        if size <= 0:
             return b""
         data = os.pread(self.descriptor, size, begin)
         for where, patch in self._patches:
@@ -82,3 +113,13 @@ class ByteRange:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _kept(size: int, cuts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Yield (offset without the cuts, offset with them, length) of each part between cuts that are in order."""
+    where = at = 0
+    for begin, end in [*cuts, (size, size)]:
+        if begin > at:
+            yield where, at, begin - at
+            where += begin - at
+        at = end

@@ -1,5 +1,6 @@
 """Ogg: pages, and the links of a chain (concatenated recordings). Reference: RFC 3533."""
 
+import zlib
 from dataclasses import dataclass, field, replace
 
 from speechpipe.cascade.audio.containers import Recording
@@ -9,8 +10,10 @@ from speechpipe.cascade.audio.containers.leftovers import is_ignored
 from speechpipe.cascade.audio.containers.signatures import next_recording
 from speechpipe.types import Notice
 
+PAGE = b"OggS\x00"
 BEGINS, ENDS = 2, 4
 MAX_RESYNCS = 2_000
+MAX_TRIES = 10_000
 MAX_PAGES = 1_000_000
 """Most pages that are examined: more than four hours at one packet of 20 ms per page."""
 
@@ -25,42 +28,90 @@ class _Link:
     granule: dict[int, int] = field(default_factory=dict)  # the latest position of each stream
     not_ends: list[tuple[int, int]] = field(default_factory=list)  # end pages with a position before the previous one
     body: bool = False  # a page that does not begin a stream was seen
+    cuts: list[tuple[int, int]] = field(default_factory=list)  # within the recording
     lost: int = 0
     skipped: int = 0
     places: int = 0
+    tried: int = 0
+
+    def may_have(self, head: bytes) -> bool:
+        """Whether a page of a stream of this link, or of a new one, begins with `head`."""
+        if len(head) < 27 or head[:5] != PAGE:
+            return False
+        return bool(head[5] & BEGINS) or not self.first or int.from_bytes(head[14:18], "little") in self.first
+
+    def leave(self, file: ByteRange, begin: int, end: int) -> None:
+        """Count these bytes, unless they are padding or a tag."""
+        if begin < end and not is_ignored(file, begin, end):
+            self.skipped, self.places = self.skipped + end - begin, self.places + 1
 
 
 def ogg_recording(file: ByteRange, start: int) -> Recording:
-    """Return the link at `start`, up to the first page that begins a stream after pages of data."""
-    at, size = start, len(file)
+    """Return the link at `start`, up to the first page that begins a stream after pages of data.
+
+    Bytes that are not pages are cut out: FFmpeg searches 64 KiB for the next page, and otherwise loses the page before.
+    """
+    at = page_at = start
+    size = len(file)
     link = _Link()
     piece, piece_at = b"", 0
-    pages = 0
-    while at < size and pages < MAX_PAGES:
-        pages += 1
+    for _ in range(MAX_PAGES):
+        if at == size:
+            break
         if not piece_at <= at <= piece_at + len(piece) - 27 - 255:
             piece_at, piece = at, file.at(at, PIECE)
         head = piece[at - piece_at : at - piece_at + 27 + 255]
-        if len(head) < 27 or head[:4] != b"OggS":
-            following = file.find(b"OggS", at + 1) if link.places < MAX_RESYNCS else -1
-            end = size if following < 0 else following
-            other = at if begins_at(file, at) else next_recording(file, at, end=end)
+        if not link.may_have(head):
+            if link.places >= MAX_RESYNCS:
+                break
+            # A page that is damaged, or was cut off, can reach into the next ones or into another file.
+            begin = at if _is_intact(file, page_at) else page_at
+            following = _next_page(file, max(begin, page_at + 1), link)
+            end = size if following is None else following
+            other = at if begins_at(file, at) else next_recording(file, max(begin, page_at + 1), end=end)
             if other is not None and link.body:
-                if other > at and not is_ignored(file, at, other):
-                    link.skipped, link.places = link.skipped + other - at, link.places + 1
-                return _recording(file, (start, other), link, other)
-            if set(head) - {0}:
-                link.skipped, link.places = link.skipped + end - at, link.places + 1
-            at = end
+                link.leave(file, begin, other)
+                return _recording(file, (start, begin), link, other)
+            if following is None:
+                break
+            link.leave(file, begin, end)
+            link.cuts.append((begin - start, end - start))
+            at = page_at = end
             continue
         if head[5] & BEGINS and link.body:
-            return _recording(file, (start, at), link, at)
+            end = start + link.cuts.pop()[0] if link.cuts and start + link.cuts[-1][1] == at else at
+            return _recording(file, (start, end), link, at)
         _count(link, head, at)
-        segments = head[26]
-        at += 27 + segments + sum(head[27 : 27 + segments])
+        page_at = at
+        at += 27 + head[26] + sum(head[27 : 27 + head[26]])
     if at > size:
         link.open.add(-1)  # the last page is cut off
+    elif at < size and link.places < MAX_RESYNCS:
+        link.leave(file, at, size)
+        size = at
     return _recording(file, (start, size), link, None)
+
+
+def _next_page(file: ByteRange, at: int, link: _Link) -> int | None:
+    """Return where the next intact page begins; after `MAX_TRIES` false ones, whatever looks like a page."""
+    while (at := file.find(PAGE, at)) >= 0:
+        link.tried += 1
+        if link.tried > MAX_TRIES or _is_intact(file, at):
+            return at
+        at += 1
+    return None
+
+
+def _is_intact(file: ByteRange, at: int) -> bool:
+    """Whether the page at `at` has the right checksum."""
+    head = file.at(at, 27 + 255)
+    if len(head) < 27:
+        return False
+    size = 27 + head[26] + sum(head[27 : 27 + head[26]])
+    page = bytearray(file.at(at, size))
+    stated = int.from_bytes(page[22:26], "little")
+    page[22:26] = bytes(4)
+    return len(page) == size and checksum(page) == stated
 
 
 def _count(link: _Link, head: bytes, at: int) -> None:
@@ -96,7 +147,7 @@ def _recording(file: ByteRange, extent: tuple[int, int], link: _Link, following:
         message = "the last page has a too early end position; the file was read to its end"
         notices.append(Notice("header_too_short", message))
     recording = Recording("ogg", start, end, patches, next_start=following, notices=tuple(notices))
-    return replace(recording, open_end=bool(link.open))
+    return replace(recording, open_end=bool(link.open), cuts=tuple(link.cuts))
 
 
 def _without_end(file: ByteRange, at: int, before: int) -> bytes:
@@ -116,18 +167,12 @@ def _without_end(file: ByteRange, at: int, before: int) -> bytes:
 
 
 def checksum(data: bytes | bytearray) -> int:
-    """Return RFC 3533's CRC-32: polynomial 0x04c11db7, not reflected, initial value 0."""
-    crc = 0
-    for byte in data:
-        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]
-    return crc
+    """Return RFC 3533's CRC-32: polynomial 0x04c11db7, not reflected, initial value 0.
+
+    zlib's has the same polynomial, reflected; with the bits of each byte reversed it gives the reversed result.
+    """
+    reflected = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
 
 
-def _crc_of(byte: int) -> int:
-    crc = byte << 24
-    for _ in range(8):
-        crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
-    return crc
-
-
-_CRC = tuple(map(_crc_of, range(256)))
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
