@@ -235,6 +235,7 @@ STATE_OF_OTHERS = {
     "conn.max_message_size",  # likewise
     "config.timeout_graceful_shutdown",  # of a server that is subclassed
     "codec_context.thread_count",  # FFmpeg is set up so
+    "codec_context.flags2",  # likewise
     "app.openapi",  # FastAPI is extended so
     "loader.load_lib",  # of a library that is imported without a part of it
     "watchdog.daemon",

@@ -6,10 +6,12 @@
 import errno
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import Flags2
 
 from speechpipe.cascade.audio import AudioInfo, Wish, block_frames
 from speechpipe.cascade.audio.containers import Recording
@@ -17,12 +19,24 @@ from speechpipe.cascade.audio.containers.avi import units_of_chunks
 from speechpipe.cascade.audio.containers.byte_range import ByteRange
 from speechpipe.cascade.audio.containers.names import CONTAINERS, INDEXED, TIMED
 from speechpipe.cascade.audio.containers.packets import at_their_units, demuxed, gaps_at_page_ends, of_the_track
+from speechpipe.cascade.audio.containers.stamps import (
+    MOST_LEFT_OUT,
+    Piece,
+    ahead,
+    kept_share,
+    sound_s,
+    speed,
+    speed_notice,
+    without_false_skips,
+)
 from speechpipe.cascade.audio.containers.timeline import MOST_S, Timeline
 from speechpipe.errors import InvalidParameter, UndecodableAudio
 from speechpipe.types import Notice, Samples
 
 DEFAULT_TRACK = 0x1
 ATTACHED_PICTURE = 0x400
+
+OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
 
 SLACK_S = 0.3
 MAX_READ_ERRORS = 50
@@ -59,8 +73,8 @@ class FfmpegDecoder:
         self._file = file
         self._open_end = False
         self._given = 0
-        self._claimed_of_sound_s = 0.0
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"} | arguments.pop("options", {})
+        self._claimed_of_sound_s = self._left_out = 0.0
+        options = OPTIONS | arguments.pop("options", {})
         try:
             self._container = av.open(file, mode="r", format=container, options=options, **arguments)
         except (av.FFmpegError, ValueError, OSError) as error:
@@ -68,6 +82,8 @@ class FfmpegDecoder:
             raise UndecodableAudio(f"ffmpeg: {_reason(error)}") from error
         try:
             number, self._track = self._chosen(None if wish is None else wish.track)
+            if isinstance(file, ByteRange) and self._container.format.name.startswith("mov"):
+                self._examine_edits()
         except BaseException:
             self.close()
             raise
@@ -83,7 +99,7 @@ class FfmpegDecoder:
             codec=self._track.codec_context.name,
             rate_hz=self._track.rate,
             channels=self._track.channels,
-            claimed_s=self._duration_s,
+            claimed_s=self._possible_s(),
             layout=None if "NONE" in places else places,
             tracks=len(self._container.streams.audio),
             track=number,
@@ -103,6 +119,45 @@ class FfmpegDecoder:
             ends_s = [float(stream.duration * stream.time_base) for stream in streams]
             return min(claimed_s, max(ends_s, default=claimed_s))
         return claimed_s
+
+    def _possible_s(self) -> float | None:
+        """Return the header's duration, limited by the samples in its index: its time base can be wrong."""
+        holds_s = sound_s(self._track) if self._container.format.name.startswith("mov") else None
+        return self._duration_s if holds_s is None or self._duration_s is None else min(self._duration_s, 2 * holds_s)
+
+    def _examine_edits(self) -> None:
+        """Read the file without its edit list if that would leave out nearly all of the track."""
+        if self._track.frames and len(self._track.index_entries) >= self._track.frames:
+            return
+        plain = self._without_edits()
+        if plain is None:
+            return
+        file, container, track = plain
+        self._left_out = 1 - kept_share(self._track, track)  # of the track's bytes
+        if self._left_out <= MOST_LEFT_OUT:
+            container.close()
+            file.close()
+            return
+        self._exchange(file, container, track)
+        message = f"{self._left_out:.0%} of the track would be left out by the file's edit list; all of it was read"
+        self.notices.append(Notice("timestamps_ignored", message))
+        self._left_out = 0.0
+
+    def _without_edits(self) -> tuple[Any, Any, Any] | None:
+        """Return the file opened again without its edit list: (file, container, track); None if that fails."""
+        file = self._file.again()
+        try:
+            container = av.open(file, mode="r", options=OPTIONS | {"ignore_editlist": "1", "advanced_editlist": "0"})
+        except (av.FFmpegError, ValueError, OSError):
+            file.close()
+            return None
+        track = container.streams[self._track.index]
+        track.codec_context.thread_count = 1
+        return file, container, track
+
+    def _exchange(self, file: Any, container: Any, track: Any) -> None:
+        self.close()
+        self._file, self._container, self._track = file, container, track
 
     def _chosen(self, wanted: int | None) -> tuple[int, Any]:
         """Return (number among the audio tracks, track): the wanted, else the default, else the first.
@@ -169,7 +224,7 @@ class FfmpegDecoder:
 
     def _frames(self) -> Iterator[Samples]:
         """Yield the decoded pieces, (frames, channels), with silence in gaps of the time stamps."""
-        for at_s, samples in self._decoded_pieces():
+        for at_s, samples in self._judged_pieces():
             left_out = min(self._given, len(samples))
             self._given -= left_out
             self._timeline.skip(left_out)
@@ -177,10 +232,32 @@ class FfmpegDecoder:
         yield from self._timeline.finish()
         self.notices += self._timeline.notices
 
+    def _judged_pieces(self) -> Iterator[Piece]:
+        """Yield the decoded pieces, without time stamps if these cannot be true."""
+        pieces = self._decoded_pieces()
+        if not self._timed or not isinstance(self._file, ByteRange):
+            yield from pieces
+            return
+        first = ahead(pieces)
+        factor = speed(first, self.info.rate_hz)
+        if factor is None:
+            yield from first
+            yield from pieces
+            return
+        self.notices.append(speed_notice(factor))
+        self._duration_s = None
+        if self._left_out and (plain := self._without_edits()) is not None:  # by the same wrong time stamps
+            self._exchange(*plain)
+            self._left_out, first, pieces = 0.0, [], self._decoded_pieces()
+        for _, samples in chain(first, pieces):
+            yield None, samples
+
     def _decoded_pieces(self) -> Iterator[tuple[float | None, Samples]]:
         damaged = read_errors = 0
         corrupt = False
         packets = self._packets()
+        if not self._container.format.name.startswith("mov"):  # there they are a part of the edit list
+            packets = without_false_skips(packets, self._track.rate, self.notices, self._skip_nothing)
         timed = self._timed
         while read_errors <= MAX_READ_ERRORS:
             try:
@@ -206,6 +283,9 @@ class FfmpegDecoder:
             damaged += 1
         if damaged:
             self.notices.append(Notice("audio_damaged", f"{damaged} packets could not be decoded"))
+
+    def _skip_nothing(self) -> None:
+        self._track.codec_context.flags2 |= Flags2.skip_manual
 
     def _packets(self) -> Iterator[Any]:
         """Yield the packets of the track; record the latest time stamp of every stream."""
@@ -249,6 +329,9 @@ class FfmpegDecoder:
             missing.append(self._duration_s)
         if max(missing) > SLACK_S:
             message = f"the file is {max(missing):.2f} s shorter than its header says"
+            self.notices.append(Notice("audio_truncated", message))
+        elif self._left_out * (sound_s(self._track) or 0.0) > SLACK_S:
+            message = f"{self._left_out:.0%} of the track are left out by the file's edit list"
             self.notices.append(Notice("audio_truncated", message))
         elif self._open_end:
             self.notices.append(Notice("audio_truncated", "the stream has no end mark: the file was cut off"))

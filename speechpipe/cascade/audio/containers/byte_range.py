@@ -23,6 +23,7 @@ class ByteRange:
     ) -> None:
         """Take over `descriptor`. Offsets of patches (offset, bytes) and cuts (begin, end) count from `start`."""
         self.descriptor = descriptor
+        self._given = (start, end, tuple(patches), tuple(cuts))
         self._start = start
         self._end = end
         self._patches = [(start + offset, data) for offset, data in patches]
@@ -42,6 +43,10 @@ class ByteRange:
     ) -> "ByteRange":
         """Return a part of this range, which has no cuts, as a new range with its own descriptor."""
         return ByteRange(os.dup(self.descriptor), self._start + start, self._start + end, patches, cuts)
+
+    def again(self) -> "ByteRange":
+        """Return the same range with its own descriptor and position."""
+        return ByteRange(os.dup(self.descriptor), *self._given)
 
     def at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes at `offset`; fewer at the end."""

@@ -22,6 +22,9 @@ MAX_RESYNCS = 2_000
 MAX_TRIES = 50_000
 MAX_FRAMES = 600_000
 FRAMES_SLACK = 3
+UNKNOWN_FRAMES = 2**32 - 1
+"""A Xing tag that was written to a pipe."""
+
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 
 
@@ -64,7 +67,7 @@ def mpeg_recording(file: ByteRange, start: int) -> Recording:
     if first is not None and xing is not None:
         count_at, count = xing
         real = walk.frames - 1  # the frame with the tag has no audio
-        claimed = count * first.samples / first.rate_hz
+        claimed = count * first.samples / first.rate_hz if count < UNKNOWN_FRAMES else None
         if complete and real > count + FRAMES_SLACK:
             patches = ((count_at - start, struct.pack(">I", real)),)
             notices.append(Notice("header_too_short", GOES_ON.format(claimed)))
