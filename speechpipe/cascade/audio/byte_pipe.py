@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from speechpipe.cascade.audio.frame_ends import FRAME_ENDS, FrameEnds
 from speechpipe.cascade.audio.silent_parts import SilentParts
+from speechpipe.types import Notice
 
 UNHEARD_BYTES = 8 * 2**20
 """After so many bytes without any audio the stream is given up. Cover pictures and short video are smaller."""
@@ -52,6 +53,7 @@ class BytePipe:
         self.unheard = 0  # bytes read since the last audio
         self._silent = 0  # of these, bytes in parts without audio
         self._parts = SilentParts(name)  # of the recording that is being read
+        self.notices: list[Notice] = []  # what is missing in the recordings that have ended
 
     def __len__(self) -> int:
         return sum(len(waiting) for _, waiting in list(self._recordings)) + len(self._fresh)
@@ -104,6 +106,7 @@ class BytePipe:
                 self._give(bytes(self._fresh[: match.start()]), last=True)
                 del self._fresh[: match.start()]
                 self._recordings.append((name, bytearray()))
+                self._note()
                 self._frames = _frames(name)
                 self._at_start, position = True, 1
         if (size := len(self._fresh) - keep) > 0:
@@ -120,6 +123,10 @@ class BytePipe:
         waiting += self._frames.feed(data)
         if last:
             waiting += self._frames.finish()
+
+    def _note(self) -> None:
+        if self._frames is not None:
+            self.notices += self._frames.notices
 
     def read(self, size: int) -> bytes:
         """Wait for bytes and return up to `size`; an empty result at the end of this recording."""
@@ -179,6 +186,7 @@ class BytePipe:
         with self._changed:
             self._cut(keep=0)
             self._give(b"", last=True)
+            self._note()
             self._ended = True
             self._changed.notify()
 

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import av
 import numpy as np
 
 from speechpipe.cascade.audio.byte_pipe import BytePipe
 from speechpipe.cascade.audio.containers.packets import of_the_track
-from speechpipe.cascade.audio.ffmpeg import FfmpegDecoder
+from speechpipe.cascade.audio.ffmpeg import SLACK_S, FfmpegDecoder
 from speechpipe.errors import SpeechpipeError, StageFailed, UndecodableAudio
 from speechpipe.types import Notice, Samples
 
@@ -93,7 +94,7 @@ class FfmpegStream(FfmpegDecoder):
             name, lost = self._pipe.following() if stops < MOST_STOPS else (None, self._pipe.rest())
             if lost > LEFT_BYTES:
                 notices.append(Notice("audio_damaged", f"{lost} bytes contained no audio{_because(failure)}"))
-        self.notices = notices
+        self.notices = notices + self._pipe.notices
         if not self._heard_s and not self._given_up:
             hint = HINT if self._name == "mp4" else ""
             raise failure or UndecodableAudio(f"{self._pipe.taken} bytes of {self._name} contained no audio{hint}")
@@ -111,16 +112,30 @@ class FfmpegStream(FfmpegDecoder):
                 self.info, self._layout = first
                 self._timeline = self._new_timeline(None)
             self._timeline.limit_gaps(LONGEST_GAP_S)
+            heard_s = self._heard_s
             for frame in self._frames():
                 self._put(frame)
                 if self._given_up:
                     return
+            self._compare(self._heard_s - heard_s)
         finally:
             self._container.close()
 
     def _packets(self) -> Iterator[Any]:
         """Yield the packets of the track as they come, without waiting for the next page of Ogg."""
         return of_the_track(self._container.demux(self._track), self._track.index, self._ends_s)
+
+    def _compare(self, heard_s: float) -> None:
+        """Add a notice if the recording is shorter than its header says; mp3, FLAC and Ogg are compared by frames."""
+        streams = self._container.streams
+        claimed_s = 0.0
+        if self._container.format.name.startswith("mov") and self._track.duration:
+            claimed_s = float(self._track.duration * self._track.time_base)
+        elif self._container.format.name.startswith("matroska") and len(streams) == 1 and self._container.duration:
+            claimed_s = self._container.duration / av.time_base - max(0.0, self._timeline.base_s or 0.0)
+        if claimed_s - heard_s > SLACK_S:
+            message = f"the header says {claimed_s:.2f} s, but {heard_s:.2f} s came"
+            self.notices.append(Notice("audio_truncated", message))
 
     def _check(self) -> None:
         if self.info.rate_hz > MAX_RATE_HZ:

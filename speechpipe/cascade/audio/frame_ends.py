@@ -1,16 +1,26 @@
-"""Frame boundaries of live mp3 and FLAC, so that FFmpeg can be made to decode all complete frames.
+"""Frame boundaries of live mp3, FLAC and Ogg, so that FFmpeg can be made to decode all complete frames.
 
 FFmpeg reads mp3 in blocks, and FLAC until several frames follow, so it holds back the newest audio. For mp3, padding
 (which the decoder skips) fills the block. For FLAC, whose frames are independent, the recording is ended and begun
-again. References: ISO 11172-3 2.4.1.3, RFC 9639.
+again. Ogg is passed page by page, without the bytes between pages, at which FFmpeg would stop. What is missing is
+counted. References: ISO 11172-3 2.4.1.3, RFC 9639, RFC 3533.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from speechpipe.cascade.audio.containers.flac import MAX_FRAME, checksum, frame_samples
-from speechpipe.cascade.audio.containers.frames import frame_header, id3_bytes
+from speechpipe.cascade.audio.containers.flac import MAX_FRAME, checksum, frame_samples, has_whole_frame
+from speechpipe.cascade.audio.containers.frames import (
+    UNKNOWN_FRAMES,
+    XING_BYTES,
+    Header,
+    frame_header,
+    id3_bytes,
+    xing_tag,
+)
+from speechpipe.cascade.audio.containers.ogg import BEGINS, PAGE, PAGE_HEAD_BYTES, is_whole_page, page_bytes
+from speechpipe.types import Notice
 
 BLOCK_BYTES = 1024
 """Bytes of mp3 that FFmpeg reads at once."""
@@ -18,6 +28,9 @@ BLOCK_BYTES = 1024
 PADDING = bytes(BLOCK_BYTES - 1)
 END_TAG = b"TAG" + bytes(125)
 """An empty ID3v1 tag. Padding at the end of a stream counts as damage unless a tag follows."""
+
+SLACK_S = 0.3
+"""Allowed difference to the header's duration."""
 
 HEAD_BYTES = 10
 APE_HEAD_BYTES = 32
@@ -55,6 +68,11 @@ class FrameEnds(Protocol):
         """Return the rest; nothing follows."""
         ...
 
+    @property
+    def notices(self) -> list[Notice]:
+        """What is missing or damaged; complete after `finish`."""
+        ...
+
 
 class MpegFrames:
     """Frames of mp3 and of layers 1 and 2, whose headers have their lengths. Tags and other bytes are passed on."""
@@ -65,6 +83,9 @@ class MpegFrames:
         self._aligned = False  # the last bytes passed on were a complete frame or a tag, so padding may follow
         self._sounded = False  # there were frames since the last padding
         self._padded = False  # nothing was passed on since the last padding
+        self._frames = 0
+        self._first: Header | None = None
+        self._claimed: int | None = None  # frames by a Xing tag
 
     @property
     def kept_bytes(self) -> int:
@@ -84,12 +105,29 @@ class MpegFrames:
             size, is_frame, is_tag = self._next(at)
             if not size or (is_frame and at + size > len(self._rest)):
                 break
+            if is_frame:
+                self._count(at, size)
             self._passing, self._aligned = size, is_frame or is_tag
             self._sounded = self._sounded or is_frame
         out = bytes(self._rest[:at])
         del self._rest[:at]
         self._padded = self._padded and not out
         return out
+
+    def _count(self, at: int, size: int) -> None:
+        self._frames += 1
+        if self._frames == 1:
+            self._first = frame_header(bytes(self._rest[at : at + HEAD_BYTES]))
+            if (tag := xing_tag(bytes(self._rest[at : at + min(size, XING_BYTES)]))) is not None:
+                self._claimed = tag[1]
+
+    @property
+    def notices(self) -> list[Notice]:
+        """Whether frames that a Xing tag has counted are missing."""
+        if self._first is None or self._claimed is None or self._claimed == UNKNOWN_FRAMES:
+            return []
+        frame_s = self._first.samples / self._first.rate_hz
+        return _shorter(self._claimed * frame_s, (self._frames - 1) * frame_s)
 
     def _next(self, at: int) -> tuple[int, bool, bool]:
         """Return (length of what begins at `at`, 0 if more bytes are needed; is it a frame; is it a tag)."""
@@ -133,6 +171,9 @@ class FlacFrames:
         self._searched = 0  # bytes of the rest in which no other frame begins
         self._in_frame = False  # the rest begins with a frame
         self._given = False  # frames, since the recording began
+        self._rate_hz = self._total = 0  # of the header; 0: unknown
+        self._samples = 0  # of the frames so far
+        self._newest = 0  # of these, samples of the frame that the rest begins with
 
     @property
     def kept_bytes(self) -> int:
@@ -147,6 +188,8 @@ class FlacFrames:
                 return b""
             self._header = b"fLaC\x80" + bytes(self._rest[5:STREAMINFO_BYTES])
             self._searched = STREAMINFO_BYTES
+            bits = int.from_bytes(self._rest[18:26], "big")
+            self._rate_hz, self._total = bits >> 44, bits & (1 << 36) - 1
         largest, size = int.from_bytes(self._header[10:12], "big"), 0
         last = len(self._rest) - FLAC_HEAD_BYTES
         for match in _FLAC.finditer(self._rest, self._searched):
@@ -156,6 +199,8 @@ class FlacFrames:
             if behind and (self._ends is None or begin in self._ends):
                 self._given = self._given or self._in_frame
                 size, self._ends, self._in_frame = at, {behind}, True
+                self._newest = behind - begin
+                self._samples += self._newest
             elif behind and self._ends is not None:
                 self._ends.add(behind)
         self._searched = max(self._searched, last + 1)
@@ -187,8 +232,99 @@ class FlacFrames:
         """Return the rest: nothing follows."""
         rest = bytes(self._rest)
         self._rest.clear()
+        if self._in_frame and not has_whole_frame(rest):
+            self._samples -= self._newest
         return rest
 
+    @property
+    def notices(self) -> list[Notice]:
+        """Whether samples that the header has counted are missing."""
+        return _shorter(self._total / self._rate_hz, self._samples / self._rate_hz) if self._rate_hz else []
 
-FRAME_ENDS: dict[str, type[MpegFrames | FlacFrames]] = {"mp3": MpegFrames, "flac": FlacFrames}
+
+class OggPages:
+    """Pages of Ogg with the right checksum. Other bytes are left out and counted, and so are missing page numbers."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._numbers: dict[int, int] = {}  # by stream: the number of the next page
+        self._missing = 0
+        self._left_out = self._places = 0
+        self._leaving = False  # the last bytes were left out
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the incomplete page."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes; return those of complete pages."""
+        self._rest += data
+        out, at = bytearray(), 0
+        while (size := page_bytes(self._rest, at)) is not None:
+            if not size or (at + size <= len(self._rest) and not is_whole_page(self._rest[at : at + size])):
+                following = self._rest.find(PAGE, at + 1)
+                behind = following if following >= 0 else max(at + 1, len(self._rest) - len(PAGE) + 1)
+                self._leave(self._rest[at:behind])
+                at = behind
+                continue
+            if at + size > len(self._rest):
+                break
+            self._leaving = False
+            self._number(self._rest[at : at + PAGE_HEAD_BYTES])
+            out += self._rest[at : at + size]
+            at += size
+        del self._rest[:at]
+        return bytes(out)
+
+    def _leave(self, data: bytes | bytearray) -> None:
+        if data.strip(b"\0"):
+            self._left_out += len(data)
+            self._places += not self._leaving
+            self._leaving = True
+
+    def _number(self, head: bytes | bytearray) -> None:
+        serial, number = int.from_bytes(head[14:18], "little"), int.from_bytes(head[18:22], "little")
+        expected = number if head[5] & BEGINS else self._numbers.get(serial, number)
+        self._missing += max(0, number - expected)
+        self._numbers[serial] = number + 1
+
+    def drain(self) -> Drained:
+        """Return nothing: FFmpeg outputs a page when it is complete."""
+        return Drained(b"")
+
+    def finish(self) -> bytes:
+        """Return the pages that an incomplete one, or one with a wrong length, has hidden."""
+        out = bytearray()
+        while self._rest:
+            following = self._rest.find(PAGE, 1)
+            size = following if following >= 0 else len(self._rest)
+            self._leave(self._rest[:size])
+            del self._rest[:size]
+            out += self.feed(b"")
+        return bytes(out)
+
+    @property
+    def notices(self) -> list[Notice]:
+        """The missing pages, and the bytes that are no complete pages."""
+        notices = []
+        if self._missing:
+            notices.append(Notice("audio_damaged", f"{self._missing} Ogg pages are missing"))
+        if self._left_out:
+            where = "1 place" if self._places == 1 else f"{self._places} places"
+            message = f"{self._left_out} bytes in {where} are not complete Ogg pages"
+            notices.append(Notice("audio_damaged", message))
+        return notices
+
+
+def _shorter(claimed_s: float, got_s: float) -> list[Notice]:
+    message = f"the header says {claimed_s:.2f} s, but {got_s:.2f} s came"
+    return [Notice("audio_truncated", message)] if claimed_s - got_s > SLACK_S else []
+
+
+FRAME_ENDS: dict[str, type[MpegFrames | FlacFrames | OggPages]] = {
+    "mp3": MpegFrames,
+    "flac": FlacFrames,
+    "ogg": OggPages,
+}
 """By FFmpeg's name of the container. Other containers need none: FFmpeg outputs each packet when it is complete."""

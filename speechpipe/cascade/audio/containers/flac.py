@@ -119,6 +119,16 @@ def checksum(data: bytes | bytearray) -> int:
     return crc
 
 
+def has_whole_frame(data: bytes) -> bool:
+    """Whether a complete frame may begin `data`: whether the checksum of some of its first bytes is right."""
+    crc = 0
+    for count, byte in enumerate(data[:MAX_FRAME], 1):
+        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+        if not crc and count > LEAST_FRAME:
+            return True
+    return False
+
+
 def _coded_number(data: bytes) -> tuple[int, int]:
     """Return (number, bytes used) of the UTF-8-like code; (-1, 0) if it is invalid."""
     first = data[0]

@@ -14,6 +14,10 @@ _LAYER1 = (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448)
 _LOW1 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
 _LOW23 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = (44_100, 48_000, 32_000)
+XING_BYTES = 64
+UNKNOWN_FRAMES = 2**32 - 1
+"""The number in a Xing tag that was written to a pipe."""
+
 _ADTS_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 
 
@@ -57,6 +61,16 @@ def _adts(data: bytes, at: int) -> Header | None:
         return None
     samples = 1024 * ((data[at + 6] & 3) + 1)
     return Header(size, samples, _ADTS_RATES[rate_index], (9, rate_index))
+
+
+def xing_tag(frame: bytes) -> tuple[int, int] | None:
+    """Return (offset of the number of frames, the number) of a Xing or Info tag in this frame; None without one."""
+    body = frame[:XING_BYTES]
+    for tag in (b"Xing", b"Info"):
+        where = body.find(tag)
+        if 4 <= where <= 40 and len(body) >= where + 12 and body[where + 7] & 1:
+            return where + 8, int.from_bytes(body[where + 8 : where + 12], "big")
+    return None
 
 
 def frames_at(file: ByteRange, start: int) -> bool:

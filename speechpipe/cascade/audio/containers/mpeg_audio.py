@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from speechpipe.cascade.audio.containers import GOES_ON, TRIVIAL_S, Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
 from speechpipe.cascade.audio.containers.byte_range import PIECE, ByteRange
-from speechpipe.cascade.audio.containers.frames import Header, frame_header, frames_at, id3_bytes
+from speechpipe.cascade.audio.containers.frames import (
+    UNKNOWN_FRAMES,
+    XING_BYTES,
+    Header,
+    frame_header,
+    frames_at,
+    id3_bytes,
+    xing_tag,
+)
 from speechpipe.cascade.audio.containers.leftovers import TAGS
 from speechpipe.cascade.audio.containers.signatures import next_recording
 from speechpipe.types import Notice
@@ -22,9 +30,6 @@ MAX_RESYNCS = 2_000
 MAX_TRIES = 50_000
 MAX_FRAMES = 600_000
 FRAMES_SLACK = 3
-UNKNOWN_FRAMES = 2**32 - 1
-"""A Xing tag that was written to a pipe."""
-
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 
 
@@ -85,12 +90,8 @@ def mpeg_recording(file: ByteRange, start: int) -> Recording:
 
 def _xing(file: ByteRange, at: int, header: Header) -> tuple[int, int] | None:
     """Return (offset of the number of frames, the number) of a Xing or Info tag in this frame; None without one."""
-    body = file.at(at, min(header.bytes, 64))
-    for tag in (b"Xing", b"Info"):
-        where = body.find(tag)
-        if 4 <= where <= 40 and len(body) >= where + 12 and body[where + 7] & 1:
-            return at + where + 8, int.from_bytes(body[where + 8 : where + 12], "big")
-    return None
+    tag = xing_tag(file.at(at, min(header.bytes, XING_BYTES)))
+    return None if tag is None else (at + tag[0], tag[1])
 
 
 def _walk(walk: _Walk, first: Header, after_xing: bool) -> bool:

@@ -11,6 +11,7 @@ from speechpipe.cascade.audio.containers.signatures import next_recording
 from speechpipe.types import Notice
 
 PAGE = b"OggS\x00"
+PAGE_HEAD_BYTES = 27
 BEGINS, ENDS = 2, 4
 MAX_RESYNCS = 2_000
 MAX_TRIES = 10_000
@@ -104,14 +105,26 @@ def _next_page(file: ByteRange, at: int, link: _Link) -> int | None:
 
 def _is_intact(file: ByteRange, at: int) -> bool:
     """Whether the page at `at` has the right checksum."""
-    head = file.at(at, 27 + 255)
-    if len(head) < 27:
-        return False
-    size = 27 + head[26] + sum(head[27 : 27 + head[26]])
-    page = bytearray(file.at(at, size))
+    size = page_bytes(file.at(at, PAGE_HEAD_BYTES + 255), 0)
+    return bool(size) and is_whole_page(file.at(at, size or 0))
+
+
+def page_bytes(data: bytes | bytearray, at: int) -> int | None:
+    """Return the length of the page at `at`; 0 if there is none; None if more bytes are needed to read all of it."""
+    head = data[at : at + PAGE_HEAD_BYTES]
+    if head[: len(PAGE)] != PAGE[: len(head)]:
+        return 0
+    if len(head) < PAGE_HEAD_BYTES or len(data) < at + PAGE_HEAD_BYTES + head[26]:
+        return None
+    return PAGE_HEAD_BYTES + head[26] + sum(data[at + PAGE_HEAD_BYTES : at + PAGE_HEAD_BYTES + head[26]])
+
+
+def is_whole_page(data: bytes | bytearray) -> bool:
+    """Whether this is a page with the right checksum."""
+    page = bytearray(data)
     stated = int.from_bytes(page[22:26], "little")
     page[22:26] = bytes(4)
-    return len(page) == size and checksum(page) == stated
+    return page_bytes(page, 0) == len(page) and checksum(page) == stated
 
 
 def _count(link: _Link, head: bytes, at: int) -> None:
