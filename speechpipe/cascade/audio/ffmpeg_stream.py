@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import av
 import numpy as np
 
 from speechpipe.cascade.audio.byte_pipe import BytePipe
@@ -38,6 +37,9 @@ MOST_STOPS = 3
 
 LONGEST_GAP_S = 60.0
 """Longest gap of the time stamps that is filled with silence."""
+
+MICROSECONDS = 1_000_000
+"""Unit of the duration of a container."""
 
 OPTIONS = {"probesize": "2048", "analyzeduration": "0"}
 READ_BYTES = 4096
@@ -132,7 +134,7 @@ class FfmpegStream(FfmpegDecoder):
         if self._container.format.name.startswith("mov") and self._track.duration:
             claimed_s = float(self._track.duration * self._track.time_base)
         elif self._container.format.name.startswith("matroska") and len(streams) == 1 and self._container.duration:
-            claimed_s = self._container.duration / av.time_base - max(0.0, self._timeline.base_s or 0.0)
+            claimed_s = self._container.duration / MICROSECONDS - max(0.0, self._timeline.base_s or 0.0)
         if claimed_s - heard_s > SLACK_S:
             message = f"the header says {claimed_s:.2f} s, but {heard_s:.2f} s came"
             self.notices.append(Notice("audio_truncated", message))

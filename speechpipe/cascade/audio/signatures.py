@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from speechpipe.cascade.audio.containers.frames import ID3_HEAD_BYTES, is_id3
 from speechpipe.cascade.audio.g711 import G711
 from speechpipe.types import Samples
 
@@ -51,13 +52,7 @@ def container(data: bytes, *, certain: bool) -> str | None:
     for offset, magic, name in MAGIC:
         if data[offset : offset + len(magic)] == magic:
             return name
-    if (
-        data[:3] == b"ID3"
-        and len(data) >= 10
-        and data[3] < 0xFF
-        and data[4] < 0xFF
-        and all(byte < 0x80 for byte in data[6:10])
-    ):
+    if is_id3(data[:ID3_HEAD_BYTES]):
         return "mp3"
     frame = _mpeg(data)
     if frame is None:

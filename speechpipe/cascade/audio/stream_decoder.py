@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from speechpipe.cascade.audio import DECODERS
+from speechpipe.cascade.audio.containers.frames import ID3_HEAD_BYTES, id3_bytes, is_id3
 from speechpipe.cascade.audio.g711 import G711
 from speechpipe.cascade.audio.mixdown import Mixdown
 from speechpipe.cascade.audio.resample import Resampler
@@ -48,6 +49,8 @@ class WireDecoder:
         self._on_samples = on_samples
         self._rest = b""
         self._begun = False
+        self._tagged = False  # an ID3 tag came before the recording
+        self._tag_left = 0  # bytes of it that are still to come
         self._late: list[Samples] | None = None  # samples of a `drain` that came before the format was detected
         self._wav: WavReader | None = None
         self._stream: Any = None
@@ -66,7 +69,8 @@ class WireDecoder:
         self.received_bytes += len(data)
         if not self._begun:
             self._rest += data
-            if len(self._rest) < self._needed:
+            self._pass_tags()
+            if self._tag_left or len(self._rest) < self._needed:
                 return None
             data, self._rest = self._rest, b""
             self._begin(data)
@@ -97,6 +101,8 @@ class WireDecoder:
             data, self._rest = self._rest, b""
             self._begin(data)
             first = self._take_in(data)
+        if self._tagged and not self._begun:
+            raise UndecodableAudio("an ID3 tag without a recording behind it")
         if self._stream is not None:
             self._stream.finish()
             return None
@@ -182,6 +188,16 @@ class WireDecoder:
 
     # ---- detection of the format ----
 
+    def _pass_tags(self) -> None:
+        """Drop ID3v2 tags before the recording, which may be of any kind."""
+        while self._tag_left or is_id3(self._rest[:ID3_HEAD_BYTES]):
+            if not self._tag_left:
+                self._tagged, self._tag_left = True, id3_bytes(self._rest[:ID3_HEAD_BYTES])
+            passed = min(self._tag_left, len(self._rest))
+            self._tag_left, self._rest = self._tag_left - passed, self._rest[passed:]
+            if not self._rest:
+                return
+
     @property
     def _needed(self) -> int:
         """Bytes that are needed to detect the format."""
@@ -194,7 +210,9 @@ class WireDecoder:
         if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
             self._wav, self.container = WavReader(), "wav"
             return
-        name = container(data, certain=raw)
+        name = container(data, certain=raw and not self._tagged)
+        if name is None and self._tagged and not_live(data) is None:
+            name = "mp3"  # its frames may begin later
         if name is not None:
             if raw:
                 message = f"encoding {self.format.encoding} was declared, but the audio is a {name} container"

@@ -14,6 +14,7 @@ _LAYER1 = (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448)
 _LOW1 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
 _LOW23 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = (44_100, 48_000, 32_000)
+ID3_HEAD_BYTES = 10
 XING_BYTES = 64
 UNKNOWN_FRAMES = 2**32 - 1
 """The number in a Xing tag that was written to a pipe."""
@@ -85,7 +86,18 @@ def frames_at(file: ByteRange, start: int) -> bool:
     return second is not None and second.family == first.family
 
 
-def id3_bytes(head: bytes) -> int:
+def is_id3(head: bytes | bytearray) -> bool:
+    """Whether these first `ID3_HEAD_BYTES` are the header of an ID3v2 tag."""
+    return (
+        len(head) >= ID3_HEAD_BYTES
+        and head.startswith(b"ID3")
+        and head[3] < 0xFF
+        and head[4] < 0xFF
+        and all(byte < 0x80 for byte in head[6:ID3_HEAD_BYTES])
+    )
+
+
+def id3_bytes(head: bytes | bytearray) -> int:
     """Return the length in bytes of the ID3v2 tag with this header (10 bytes)."""
     size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
     return 10 + size + (10 if head[5] & 0x10 else 0)

@@ -10,12 +10,13 @@ from speechpipe.cascade.audio.containers.byte_range import ByteRange
 from speechpipe.cascade.audio.containers.chunked import chunked_recording
 from speechpipe.cascade.audio.containers.counted import counted_recording
 from speechpipe.cascade.audio.containers.flac import flac_recording
-from speechpipe.cascade.audio.containers.frames import frames_at
+from speechpipe.cascade.audio.containers.frames import ID3_HEAD_BYTES, frames_at, id3_bytes, is_id3
 from speechpipe.cascade.audio.containers.mpeg_audio import mpeg_recording
 from speechpipe.cascade.audio.containers.ogg import ogg_recording
 from speechpipe.cascade.audio.containers.signatures import kind_at, next_recording
 from speechpipe.cascade.audio.containers.transport import transport_recording
 
+MAX_TAGS = 16
 CHUNKED = ("wav", "w64", "aiff", "caf", "au")
 WALKS: dict[str, Callable[[ByteRange, int], Recording]] = {
     "flac": flac_recording,
@@ -27,6 +28,13 @@ WALKS: dict[str, Callable[[ByteRange, int], Recording]] = {
 
 def recording_at(file: ByteRange, start: int) -> Recording:
     """Return the recording that begins at `start`; of unknown kind if no signature matches. Audio is not decoded."""
+    behind = _behind_tags(file, start)
+    if behind > start and not frames_at(file, behind) and begins_at(file, behind):
+        start = behind
+    return _without_tags(file, start)
+
+
+def _without_tags(file: ByteRange, start: int) -> Recording:
     kind = kind_at(file, start)
     if kind in CHUNKED:
         return _settled(file, chunked_recording(file, start, kind))
@@ -40,6 +48,15 @@ def recording_at(file: ByteRange, start: int) -> Recording:
         return mpeg_recording(file, start)
     following = next_recording(file, start + 1)
     return Recording("", start, len(file) if following is None else following, next_start=following)
+
+
+def _behind_tags(file: ByteRange, at: int) -> int:
+    """Return the end of the ID3v2 tags at `at`, which some programs put before files of any kind; `at` without one."""
+    for _ in range(MAX_TAGS):
+        if not is_id3(head := file.at(at, ID3_HEAD_BYTES)):
+            break
+        at += id3_bytes(head)
+    return at
 
 
 def _settled(file: ByteRange, recording: Recording) -> Recording:
