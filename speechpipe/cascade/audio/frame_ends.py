@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from speechpipe.cascade.audio.containers.flac import MAX_FRAME, checksum, frame_samples, has_whole_frame
+from speechpipe.cascade.audio.containers.flac import MAX_FRAME, checksum, frame_bytes, frame_samples
 from speechpipe.cascade.audio.containers.frames import (
     UNKNOWN_FRAMES,
     XING_BYTES,
@@ -19,6 +19,7 @@ from speechpipe.cascade.audio.containers.frames import (
     id3_bytes,
     xing_tag,
 )
+from speechpipe.cascade.audio.containers.leftovers import TAGS
 from speechpipe.cascade.audio.containers.ogg import BEGINS, PAGE, PAGE_HEAD_BYTES, is_whole_page, page_bytes
 from speechpipe.types import Notice
 
@@ -31,6 +32,9 @@ END_TAG = b"TAG" + bytes(125)
 
 SLACK_S = 0.3
 """Allowed difference to the header's duration."""
+
+LEAST_BEHIND = 256
+"""Fewer bytes behind the last frame are not reported: they can be a line end or an unknown tag."""
 
 HEAD_BYTES = 10
 APE_HEAD_BYTES = 32
@@ -174,6 +178,9 @@ class FlacFrames:
         self._rate_hz = self._total = 0  # of the header; 0: unknown
         self._samples = 0  # of the frames so far
         self._newest = 0  # of these, samples of the frame that the rest begins with
+        self._behind = 0  # bytes behind the last frame
+        self._due: int | None = None  # the first sample of the next frame
+        self._holes = 0  # places where another frame followed
 
     @property
     def kept_bytes(self) -> int:
@@ -198,15 +205,23 @@ class FlacFrames:
             begin, behind = frame_samples(bytes(self._rest[at : at + FLAC_HEAD_BYTES]), largest)
             if behind and (self._ends is None or begin in self._ends):
                 self._given = self._given or self._in_frame
+                too_long = self._in_frame and 0 < int.from_bytes(self._header[15:18], "big") < at - size
                 size, self._ends, self._in_frame = at, {behind}, True
                 self._newest = behind - begin
                 self._samples += self._newest
+                self._holes += too_long or self._due not in (None, begin)
+                self._due = behind
             elif behind and self._ends is not None:
                 self._ends.add(behind)
         self._searched = max(self._searched, last + 1)
         if self._ends is None:  # blocks before the first frame
             size = max(size, last)
+            self._behind += size if self._behind else 0
         elif len(self._rest) - size > MAX_FRAME:  # too long for a frame: leave it to FFmpeg
+            if self._in_frame:
+                self._end_frame(bytes(self._rest[size:last]))
+            elif self._ended:
+                self._note_behind(bytes(self._rest[size:last]))
             size, self._ends, self._in_frame, self._given = last, None, False, True
         return self._pass(size)
 
@@ -232,14 +247,42 @@ class FlacFrames:
         """Return the rest: nothing follows."""
         rest = bytes(self._rest)
         self._rest.clear()
-        if self._in_frame and not has_whole_frame(rest):
-            self._samples -= self._newest
+        if self._in_frame:
+            self._end_frame(rest)
+        elif self._ended or self._behind:
+            self._note_behind(rest)
         return rest
+
+    def _end_frame(self, data: bytes) -> None:
+        """Note what follows the newest frame, which begins `data`, if it is the last one; or that it is incomplete."""
+        whole = checksum(data) == 0
+        size = len(data) if whole else frame_bytes(data, int.from_bytes(self._header[12:15], "big"))
+        largest = int.from_bytes(self._header[15:18], "big")
+        if not size:
+            self._samples -= self._newest
+        elif self._ended or 0 < largest < len(data):
+            self._note_behind(data[size:])
+
+    def _note_behind(self, data: bytes) -> None:
+        if self._behind or (data.strip(b"\0") and not data.startswith(TAGS)):
+            self._behind += len(data)
+
+    @property
+    def _ended(self) -> bool:
+        return 0 < self._total <= self._samples
 
     @property
     def notices(self) -> list[Notice]:
-        """Whether samples that the header has counted are missing."""
-        return _shorter(self._total / self._rate_hz, self._samples / self._rate_hz) if self._rate_hz else []
+        """Whether samples that the header has counted are missing, frames are, and what follows the last one."""
+        if not self._rate_hz:
+            return []
+        notices = _shorter(self._total / self._rate_hz, self._samples / self._rate_hz)
+        if self._holes:
+            where = "1 place" if self._holes == 1 else f"{self._holes} places"
+            notices.append(Notice("audio_damaged", f"frames of FLAC are missing or damaged in {where}"))
+        if self._behind >= LEAST_BEHIND:
+            notices.append(Notice("audio_damaged", f"{self._behind} bytes behind the last frame contained no audio"))
+        return notices
 
 
 class OggPages:

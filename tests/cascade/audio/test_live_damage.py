@@ -78,3 +78,21 @@ def test_bytes_behind_ogg_are_said_once(behind: str) -> None:
     name, data = FORMS["opus"]
     _, stream = decoded(name, data + BEHIND[behind])
     assert len(stream.notices) == (behind != "zeros")
+
+
+@pytest.mark.parametrize("size", [5000, 300_000])
+def test_bytes_behind_flac_are_counted(size: int) -> None:
+    name, data = FORMS["flac"]
+    assert told(name, data + RANDOM(size)) == {
+        "audio_damaged": f"{size} bytes behind the last frame contained no audio"
+    }
+    assert told(name, data + bytes(size)) == {}
+    assert told(name, data + b"TAG" + bytes(125)) == {}
+
+
+@pytest.mark.parametrize("how", ["inserted", "removed"])
+def test_a_frame_of_flac_that_is_lost_is_said(how: str) -> None:
+    name, data = FORMS["flac"]
+    middle = len(data) // 2
+    broken = data[:middle] + (RANDOM(100_000) + data[middle:] if how == "inserted" else data[middle + 300 :])
+    assert told(name, broken)["audio_damaged"] == "frames of FLAC are missing or damaged in 1 place"

@@ -1,14 +1,21 @@
 """Containers for which only the length is read: avi, asf, voc, flv, wv, tta, and kinds without a length."""
 
+import re
 import struct
 from collections.abc import Callable
 
 from speechpipe.cascade.audio.containers import Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
 from speechpipe.cascade.audio.containers.byte_range import ByteRange
+from speechpipe.cascade.audio.containers.leftovers import is_ignored
 from speechpipe.cascade.audio.containers.signatures import next_recording
 
 MAX_BLOCKS = 1_000_000
+ASF_PACKET = b"\x82\x00\x00"
+_AVI_CHUNK = re.compile(rb"\d\d[a-z]{2}|ix\d\d|idx1|LIST|JUNK|RIFF")
+SURE = ("asf", "avi", "tta", "wv")
+"""Kinds whose stated end is known to be the end if nothing of the recording follows it."""
+
 ASF_PROPERTIES = b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65"
 
 
@@ -19,7 +26,20 @@ def counted_recording(file: ByteRange, start: int, kind: str) -> Recording:
         return Recording(kind, start, stated, next_start=stated)
     following = next_recording(file, start + 1)
     end = len(file) if following is None else following
+    if kind in SURE and start < stated < end and not _goes_on(file, kind, stated, end):
+        unread = 0 if is_ignored(file, stated, end) else end - stated
+        # FFmpeg computes durations of ASF and AVI from the size of the file, and takes what follows WavPack for damage.
+        last = end if kind == "tta" else stated
+        return Recording(kind, start, last, next_start=following, unread=unread)
     return Recording(kind, start, end, next_start=following, open_end=kind in REPORT_CUT and stated > end)
+
+
+def _goes_on(file: ByteRange, kind: str, at: int, end: int) -> bool:
+    """Whether more of the recording follows its stated end."""
+    head = file.at(at, 4)
+    if kind == "wv":
+        return file.find(b"wvpk", at, end) >= 0
+    return head.startswith(ASF_PACKET) if kind == "asf" else kind == "avi" and _AVI_CHUNK.match(head) is not None
 
 
 def _avi(file: ByteRange, start: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from speechpipe.cascade.audio.containers import GOES_ON, Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
 from speechpipe.cascade.audio.containers.byte_range import PIECE, ByteRange
+from speechpipe.cascade.audio.containers.leftovers import is_ignored
 from speechpipe.cascade.audio.containers.signatures import next_recording
 from speechpipe.types import Notice
 
@@ -39,8 +40,11 @@ def flac_recording(file: ByteRange, start: int) -> Recording:
         at, real = _last_frame(file, first, end, largest)
     if not rate or not real:
         return plain
-    if (behind := _another_behind(file, at, end)) is not None:
+    behind, frame_end = _another_behind(file, at, end, int.from_bytes(info[12:15], "big"))
+    if behind is not None:
         plain = replace(plain, end=behind, next_start=behind)
+    elif real >= total and not is_ignored(file, frame_end, end):
+        plain = replace(plain, unread=end - frame_end)
     if abs(real - total) <= largest:
         return plain
     patch = ((18, (bits >> 36 << 36 | real).to_bytes(8, "big")),)
@@ -80,14 +84,23 @@ def _last_frame(file: ByteRange, start: int, end: int, largest: int) -> tuple[in
     return last_at, last
 
 
-def _another_behind(file: ByteRange, frame_at: int, end: int) -> int | None:
-    """Return where another recording begins after the frame at `frame_at`, whose end is found by its checksum."""
-    crc = 0
-    for count, byte in enumerate(file.at(frame_at, min(MAX_FRAME, end - frame_at)), 1):
-        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
-        if not crc and count > LEAST_FRAME and begins_at(file, frame_at + count):
-            return frame_at + count
-    return None
+def _another_behind(file: ByteRange, frame_at: int, end: int, least: int) -> tuple[int | None, int]:
+    """Return (where another recording begins after the frame at `frame_at`, the end of that frame).
+
+    The end is found by the frame's checksum, which other bytes can have by chance; `least` is the header's smallest
+    frame. It is `end` if nothing may follow.
+    """
+    data = file.at(frame_at, min(MAX_FRAME, end - frame_at))
+    crc, first, count = 0, end, 0
+    for count, byte in enumerate(data, 1):
+        before, crc = crc, (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+        if crc or count <= LEAST_FRAME:
+            continue
+        if first == end and count >= least:
+            first = frame_at + count
+        if (before or byte) and begins_at(file, frame_at + count):
+            return frame_at + count, frame_at + count
+    return None, end if not crc and frame_at + count == end else first
 
 
 def frame_samples(head: bytes, largest: int) -> tuple[int, int]:
@@ -119,14 +132,17 @@ def checksum(data: bytes | bytearray) -> int:
     return crc
 
 
-def has_whole_frame(data: bytes) -> bool:
-    """Whether a complete frame may begin `data`: whether the checksum of some of its first bytes is right."""
+def frame_bytes(data: bytes, least: int = 0) -> int:
+    """Return the length of the frame at the beginning, by its checksum; 0 if it is incomplete.
+
+    Other bytes can have the right checksum by chance; `least` is the header's smallest frame.
+    """
     crc = 0
     for count, byte in enumerate(data[:MAX_FRAME], 1):
         crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
-        if not crc and count > LEAST_FRAME:
-            return True
-    return False
+        if not crc and count > LEAST_FRAME and count >= least:
+            return count
+    return 0
 
 
 def _coded_number(data: bytes) -> tuple[int, int]:
