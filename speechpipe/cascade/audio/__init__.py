@@ -109,7 +109,8 @@ def open_recording(file: ByteRange, recording: Recording, wish: Wish) -> AudioDe
         UndecodableAudio: no decoder can read it, or its sample rate or number of channels is not supported.
         InvalidParameter: the requested track does not exist.
     """
-    turn = ASKED_IN_TURN[::-1] if recording.kind in FFMPEG_FIRST else ASKED_IN_TURN
+    ffmpeg_first = recording.kind in FFMPEG_FIRST or (not recording.kind and _may_be_mpeg(file, recording.start))
+    turn = ASKED_IN_TURN[::-1] if ffmpeg_first else ASKED_IN_TURN
     reasons = set()
     for number, name in enumerate(turn):
         try:
@@ -138,6 +139,12 @@ def open_beyond(file: ByteRange, recording: Recording, given: int) -> AudioDecod
     """
     decoder: AudioDecoder = DECODERS.load("ffmpeg")(file, recording, Wish(), given)
     return decoder
+
+
+def _may_be_mpeg(file: ByteRange, start: int) -> bool:
+    """Whether libsndfile may take the bytes for MPEG audio, whose decoder prints to stderr."""
+    head = file.at(start, 3)
+    return head == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
 
 
 def _by_ffmpeg(decoder: AudioDecoder, file: ByteRange, recording: Recording, wish: Wish) -> AudioDecoder:

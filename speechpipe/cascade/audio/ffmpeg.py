@@ -81,7 +81,7 @@ class FfmpegDecoder:
             self._file.close()
             raise UndecodableAudio(f"ffmpeg: {_reason(error)}") from error
         try:
-            number, self._track = self._chosen(None if wish is None else wish.track)
+            number, self._track = self._chosen(wish)
             if isinstance(file, ByteRange) and self._container.format.name.startswith("mov"):
                 self._examine_edits()
         except BaseException:
@@ -159,7 +159,7 @@ class FfmpegDecoder:
         self.close()
         self._file, self._container, self._track = file, container, track
 
-    def _chosen(self, wanted: int | None) -> tuple[int, Any]:
+    def _chosen(self, wish: Wish | None) -> tuple[int, Any]:
         """Return (number among the audio tracks, track): the wanted, else the default, else the first.
 
         Raises:
@@ -169,6 +169,7 @@ class FfmpegDecoder:
         tracks = list(self._container.streams.audio)
         if not tracks:
             raise UndecodableAudio("ffmpeg: no audio track in this file")
+        wanted = None if wish is None else wish.track
         if wanted is not None:
             if wanted >= len(tracks):
                 message = f"track {wanted} does not exist; the file has {len(tracks)} (0-based)"
@@ -181,7 +182,8 @@ class FfmpegDecoder:
             raise UndecodableAudio("ffmpeg: no audio track that can be decoded")
         chosen = next((item for item in known if item[1].disposition & DEFAULT_TRACK), known[0])
         if len(tracks) > 1:
-            message = f"{len(tracks)} audio tracks; track {chosen[0]} (0-based) was used, `track` selects another"
+            message = f"{len(tracks)} audio tracks; track {chosen[0]} (0-based) was used"
+            message += ", `track` selects another" if wish is not None else "; as an upload another can be selected"
             self.notices.append(Notice("audio_tracks", message))
         return chosen
 

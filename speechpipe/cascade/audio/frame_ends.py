@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from speechpipe.cascade.audio.containers.flac import MAX_FRAME, checksum, frame_bytes, frame_samples
+from speechpipe.cascade.audio.containers.flac import MAX_FRAME, checksum, claimed_samples, frame_bytes, frame_samples
 from speechpipe.cascade.audio.containers.frames import (
     UNKNOWN_FRAMES,
     XING_BYTES,
@@ -196,7 +196,7 @@ class FlacFrames:
             self._header = b"fLaC\x80" + bytes(self._rest[5:STREAMINFO_BYTES])
             self._searched = STREAMINFO_BYTES
             bits = int.from_bytes(self._rest[18:26], "big")
-            self._rate_hz, self._total = bits >> 44, bits & (1 << 36) - 1
+            self._rate_hz, self._total = bits >> 44, claimed_samples(bits)
         largest, size = int.from_bytes(self._header[10:12], "big"), 0
         last = len(self._rest) - FLAC_HEAD_BYTES
         for match in _FLAC.finditer(self._rest, self._searched):

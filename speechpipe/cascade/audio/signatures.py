@@ -1,5 +1,7 @@
 """Detection of live audio formats: containers by their first bytes, wrong raw encodings by their waveform."""
 
+import re
+
 import numpy as np
 
 from speechpipe.cascade.audio.containers.frames import ID3_HEAD_BYTES, is_id3
@@ -30,6 +32,18 @@ NOT_LIVE = (
 MAGIC_BYTES = 12
 MPEG_BYTES = 4096
 """Enough for two frames of MPEG audio. One alone is no proof, as PCM can contain its eleven set bits."""
+
+TS_SYNC, TS_PACKET = 0x47, 188
+LEAST_PACKETS = 4
+
+WITHIN = re.compile(
+    rb"(?P<Ogg>OggS\x00\x02\x00{8})|(?P<FLAC>fLaC[\x00\x80]\x00\x00\x22)|(?P<wav>RIFF.{4}WAVEfmt )"
+    rb"|(?P<Matroska>\x1a\x45\xdf\xa3.{1,8}\x42\x86\x81\x01)|(?P<mp4>\x00\x00[\x00\x01][\x08-\xff]ftyp[ -~]{4})"
+    rb"|(?P<mp3>ID3[\x02-\x04]\x00[\x00-\x10][\x00-\x7f]{4}(?:[A-Z][A-Z0-9]{2}|\x00))",
+    re.DOTALL,
+)
+WITHIN_BYTES = 24
+"""Longest match of `WITHIN`."""
 
 MPEG_BITRATES = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -66,12 +80,31 @@ def container(data: bytes, *, certain: bool) -> str | None:
 
 
 def may_be_mpeg(data: bytes) -> bool:
-    """Whether `data` begins like MPEG audio, so that more bytes are needed to be certain."""
-    return _mpeg(data) is not None
+    """Whether `data` begins like MPEG audio or a transport stream, so that more bytes are needed to be certain."""
+    return _mpeg(data) is not None or _packets(data) > 0
+
+
+def _packets(data: bytes) -> int:
+    """Return how many packets of an MPEG transport stream (ISO 13818-1, 2.4.3.2) begin `data`; 0 if it is none."""
+    heads = [data[at : at + 4] for at in range(0, min(len(data), 8 * TS_PACKET), TS_PACKET)]
+    heads = [head for head in heads if len(head) == 4]
+    # No error is marked, and there is an adaptation field, a payload or both.
+    return len(heads) if all(head[0] == TS_SYNC and not head[1] & 0x80 and head[3] & 0x30 for head in heads) else 0
+
+
+def recording_in(samples: bytes) -> tuple[int, str] | None:
+    """Return (offset, name) of a recording that begins within bytes declared as samples; None if there is none.
+
+    Each pattern fixes six bytes or more, so that chance does not match in days of audio.
+    """
+    match = WITHIN.search(samples)
+    return None if match is None else (match.start(), str(match.lastgroup))
 
 
 def not_live(data: bytes) -> str | None:
     """Return the name of the upload-only format that begins with `data`; None if there is none."""
+    if _packets(data) >= LEAST_PACKETS:
+        return "an MPEG transport stream"
     return next((name for offset, magic, name in NOT_LIVE if data[offset : offset + len(magic)] == magic), None)
 
 
@@ -107,6 +140,9 @@ AUDIBLE = 0.003
 LOUD = 0.45
 """RMS, -7 dBFS: recordings are hardly ever louder, but 8-bit samples read as 16 bits are."""
 
+LEAST_SAMPLES = 2000
+SAMPLE_BYTES = {"linear16": 2}
+
 CLEARLY = 0.1
 WHITE, SMOOTH = 0.35, 0.7
 """Correlation of neighbouring samples: near 0 for noise, above 0.7 for speech at 8 to 48 kHz."""
@@ -119,10 +155,12 @@ def mistaken(data: bytes, encoding: str, channels: int = 1) -> str | None:
     and the other gives a signal as smooth as speech. Real noise is noise in every encoding.
     """
     data = data[: len(data) // 24 * 24]
+    if len(data) < LEAST_SAMPLES * SAMPLE_BYTES.get(encoding, 1):
+        return None
     readings = _readings(data)
     announced = readings.pop(encoding)
     level, smooth = _rms(announced), _smoothness(announced, channels)
-    if len(announced) < 2000 or level < AUDIBLE:
+    if level < AUDIBLE:
         return None
     if smooth > WHITE:
         # Two 8-bit samples read as one of 16 bits keep the sign of one: the result is loud and not white.

@@ -19,10 +19,12 @@ from speechpipe.cascade.audio.signatures import (
     JUDGED_S,
     MAGIC_BYTES,
     MPEG_BYTES,
+    WITHIN_BYTES,
     container,
     may_be_mpeg,
     mistaken,
     not_live,
+    recording_in,
 )
 from speechpipe.cascade.audio.wav_stream import WavReader
 from speechpipe.cascade.audio.wire_format import RAW, WireFormat
@@ -49,6 +51,8 @@ class WireDecoder:
         self._on_samples = on_samples
         self._rest = b""
         self._begun = False
+        self._seen: bytes | None = b""  # the last bytes of samples; None: a recording was found in them
+        self._raw_bytes = 0
         self._tagged = False  # an ID3 tag came before the recording
         self._tag_left = 0  # bytes of it that are still to come
         self._late: list[Samples] | None = None  # samples of a `drain` that came before the format was detected
@@ -251,8 +255,11 @@ class WireDecoder:
 
     def _raw(self, data: bytes) -> Samples | None:
         encoding, channels = self.format.encoding or "linear16", self.format.channels
+        if self._stream is None and self._wav is None:
+            self._look_for_recording(data)
         if self._judge is not None and (notice := self._judge.hear(data)) is not None:
             self.notices.append(notice)
+        self._raw_bytes += len(data)
         data = self._rest + data
         size = len(data) // (RAW[encoding] * channels) * RAW[encoding] * channels
         self._rest = data[size:]
@@ -263,6 +270,22 @@ class WireDecoder:
         else:
             samples = G711[encoding][np.frombuffer(data[:size], np.uint8)]
         return samples.reshape(-1, channels)
+
+    def _look_for_recording(self, data: bytes) -> None:
+        """Warn once if a recording with a header begins within the samples: its bytes are taken for samples."""
+        if self._seen is None:
+            return
+        looked = self._seen + data
+        if (found := recording_in(looked)) is None:
+            self._seen = looked[1 - WITHIN_BYTES :]
+            return
+        at = self._raw_bytes - len(self._seen) + found[0]
+        self._seen = None
+        message = (
+            f"a recording ({found[1]}) begins {at} bytes into audio declared as {self.format.encoding}: its bytes were "
+            "taken for samples; send it on a connection of its own"
+        )
+        self.notices.append(Notice("encoding_mismatch", message))
 
     def _channels(self, block: Samples | None) -> list[Samples] | None:
         if block is None or not len(block):

@@ -22,6 +22,9 @@ MAX_BETWEEN = 2**16
 STREAMED = 2**31 - 4096
 """A 32-bit size from here on means an unknown length (written to a pipe)."""
 
+STREAMED_LONG = 2**48
+"""The same for a 64-bit size; no file is as long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -147,11 +150,16 @@ def _describe(file: ByteRange, chunk: Chunk, kind: str, described: _Format) -> N
 def _with_samples(walk: _Walk, data: Chunk) -> Recording:
     file, described = walk.file, walk.described
     size = described.long_size if data.size == 0xFFFFFFFF and described.long_size >= 0 else data.size
-    unknown = size < 0 or (walk.kind == "wav" and described.long_size < 0 and (size == 0 or size >= STREAMED))
+    long = described.long_size >= 0 or walk.kind == "w64"
+    unknown = size < 0 or (long and (size == 0 or size >= STREAMED_LONG))
+    unknown = unknown or (walk.kind == "wav" and not long and (size == 0 or size >= STREAMED))
     if unknown or data.body + size >= len(file):
         following = next_recording(file, data.body) if unknown or data.body + size > len(file) + 1 else None
         end = len(file) if following is None else following
         recording = Recording(walk.kind, walk.start, end, next_start=following, mask=described.mask)
+        if unknown and long:  # libsndfile would take these sizes as they are
+            patches = _right_sizes(walk, data, end)
+            return replace(recording, patches=patches, unknown_length=True)
         if unknown or described.byte_rate <= 0 or data.body + size - end < TRIVIAL_S * described.byte_rate:
             return recording
         return replace(recording, claimed_s=size / described.byte_rate)
@@ -235,6 +243,13 @@ def _with_more(walk: _Walk, data: Chunk, size: int, more: _More, recording: Reco
 
 
 def _corrected(walk: _Walk, data: Chunk, size: int, end: int, following: int | None) -> Recording:
+    patches = _right_sizes(walk, data, end)
+    longer = Recording(walk.kind, walk.start, end, patches, next_start=following, mask=walk.described.mask)
+    return _goes_on(longer, size / walk.described.byte_rate)
+
+
+def _right_sizes(walk: _Walk, data: Chunk, end: int) -> tuple[tuple[int, bytes], ...]:
+    """Return the patches of the header for samples that go on to `end`."""
     form, described, start = walk.form, walk.described, walk.start
     real = end - data.body
     if described.frame_bytes > 0:
@@ -252,8 +267,7 @@ def _corrected(walk: _Walk, data: Chunk, size: int, end: int, following: int | N
             patches.append((form.total_at, struct.pack(form.size, min(end - start - form.before, most))))
     if described.frames_at >= 0 and described.frame_bytes > 0:
         patches.append((described.frames_at - start, struct.pack(">I", (real - 8) // described.frame_bytes)))
-    longer = Recording(walk.kind, start, end, tuple(patches), next_start=following, mask=described.mask)
-    return _goes_on(longer, size / described.byte_rate)
+    return tuple(patches)
 
 
 def _goes_on(recording: Recording, claimed_s: float) -> Recording:

@@ -21,6 +21,7 @@ _SYNC = re.compile(rb"\xff[\xf8\xf9]", re.DOTALL)
 _SIZES = {1: 192} | {code: 576 << code - 2 for code in range(2, 6)} | {code: 256 << code - 8 for code in range(8, 16)}
 INFO_BYTES = 42
 MAX_BLOCKS = 1_000
+UNKNOWN_SAMPLES = (1 << 36) - 1
 
 
 def flac_recording(file: ByteRange, start: int) -> Recording:
@@ -33,7 +34,7 @@ def flac_recording(file: ByteRange, start: int) -> Recording:
         return plain
     largest = int.from_bytes(info[10:12], "big")
     bits = int.from_bytes(info[18:26], "big")
-    rate, total = bits >> 44, bits & (1 << 36) - 1
+    rate, total = bits >> 44, claimed_samples(bits)
     first = _first_frame(file, start, end)
     at, real = _last_frame(file, max(first, end - TAIL), end, largest)
     if first < end - TAIL and abs(real - total) > largest:  # other bytes may follow the stream
@@ -52,6 +53,12 @@ def flac_recording(file: ByteRange, start: int) -> Recording:
         return replace(plain, patches=patch, unknown_length=True)
     notices = (Notice("header_too_short", GOES_ON.format(total / rate)),) if real > total else ()
     return replace(plain, patches=patch, claimed_s=total / rate, holds_s=real / rate, notices=notices)
+
+
+def claimed_samples(bits: int) -> int:
+    """Return the number of samples in bytes 10 to 17 of STREAMINFO; 0 if it is unknown (0, or all bits are set)."""
+    total = bits & UNKNOWN_SAMPLES
+    return 0 if total == UNKNOWN_SAMPLES else total
 
 
 def _first_frame(file: ByteRange, start: int, end: int) -> int:
