@@ -22,8 +22,8 @@ MAX_BETWEEN = 2**16
 STREAMED = 2**31 - 4096
 """A 32-bit size from here on means an unknown length (written to a pipe)."""
 
-STREAMED_LONG = 2**48
-"""The same for a 64-bit size; no file is as long."""
+STREAMED_LONG = 2**62
+"""The same for a 64-bit size."""
 
 
 @dataclass(frozen=True, slots=True)
