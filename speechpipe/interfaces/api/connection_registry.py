@@ -90,6 +90,10 @@ class Connections:
             del self._new[oldest]
             oldest.head_late()
 
+    def head_arrived(self, connection: "NewConnection") -> None:
+        """Note that a connection has sent its first head; it no longer gives way."""
+        self._new.pop(connection, None)
+
     def waiting(self, connection: "IdleConnection") -> None:
         """Note that a connection waits for its next request."""
         if connection in self._open:

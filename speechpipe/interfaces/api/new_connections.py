@@ -79,6 +79,7 @@ class NewConnection(asyncio.Protocol):
         elif not self._in_turn:
             self._in_turn = True
             self._transport.pause_reading()
+            self.registry.head_arrived(self)
             self.registry.turns.call(self._my_turn)
 
     # ---- called by the registry and the server ----

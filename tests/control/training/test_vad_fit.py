@@ -76,7 +76,10 @@ def test_spans_are_read_from_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (found,) = read_marked([tmp_path / "m.jsonl"])
     assert found.spans == [(0.1, 0.2), (0.5, 0.7)]
-    for audio, speech in (("a.flac", [[1]]), ("gone.flac", [[0, 1]])):
+    for audio, speech, named in (
+        ("a.flac", [[1]], "bad.jsonl, line 1: `speech`"),
+        ("gone.flac", [[0, 1]], "gone.flac"),
+    ):
         (tmp_path / "bad.jsonl").write_text(json.dumps({"audio": audio, "speech": speech}))
-        with pytest.raises(BadInput, match=audio):
+        with pytest.raises(BadInput, match=named):
             read_marked([tmp_path / "bad.jsonl"])

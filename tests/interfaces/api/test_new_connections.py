@@ -117,6 +117,19 @@ def test_a_request_without_a_body_does_not_wait_for_a_crowd_of_uploads() -> None
     running.stop()
 
 
+def test_a_request_that_waits_for_its_turn_gives_way_to_nobody() -> None:
+    running = Running(most=20)
+    clients = [running.connect(POST % number) for number in range(20)]
+    refused = [running.connect(b"G") for _ in range(3)]
+    running.start()
+    for client in clients:
+        with client:
+            assert until(client, b"ab").startswith(b"HTTP/1.1 200")
+    for client in refused:
+        client.close()
+    running.stop()
+
+
 def test_a_client_that_goes_while_it_waits_for_its_turn_holds_up_nobody() -> None:
     running = Running()
     clients = [running.connect(POST % number) for number in range(20)]
