@@ -98,7 +98,7 @@ async def test_large_appends_share_a_budget_and_gone_clients_do_not_count(limite
     async def client() -> None:
         async with connect(url, compression=None, max_size=None) as socket:
             await socket.recv()
-            # AttributeError: asyncio's transport cannot be aborted once it is closed, which the client library tries too.
+            # AttributeError: a closed transport of asyncio cannot be aborted, which the client library tries too.
             with contextlib.suppress(ConnectionClosed, TimeoutError, AttributeError):
                 async with asyncio.timeout(5):
                     await socket.send(append)
