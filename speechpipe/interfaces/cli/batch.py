@@ -41,6 +41,12 @@ class Batch:
             self._output.mkdir(parents=True, exist_ok=True)
         failed = 0
         targets = self._targets(files)
+        missing = _missing(files)
+        if all(file in missing for file in files):  # starting the service would take seconds for nothing
+            with Progress(0) as progress:
+                for file in files:
+                    self._tell(file, missing[file], progress)
+            return len(files)
         at_once = service.settings.worker_count
         with Progress(len(files)) as progress, service, self._threads(at_once) as threads:
             running: deque[Future[Result]] = deque()
@@ -137,6 +143,18 @@ def _why_no_text(result: Result) -> str:
     if not causes:
         return f"no speech was found in {result.duration_s:.1f} s"
     return "speech was found, but no text: " + ", ".join(f"{cause} ({count})" for cause, count in causes.items())
+
+
+def _missing(files: list[str]) -> dict[str, OSError]:
+    """Return the files that do not exist or cannot be looked up, each with the error."""
+    found: dict[str, OSError] = {}
+    for file in files:
+        try:
+            if file != "-":
+                Path(file).stat()
+        except OSError as error:
+            found[file] = error
+    return found
 
 
 @contextmanager

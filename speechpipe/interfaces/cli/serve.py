@@ -28,8 +28,10 @@ def serve(
 
     Example: SPEECHPIPE_API_KEYS=secret speechpipe serve --port 9000
     """
-    from speechpipe.interfaces.api.server import run
     from speechpipe.interfaces.cli.options import settings
 
     given = {"host": host, "port": port, "bundle": bundle, "workers": workers or None, "log_level": log_level}
-    run(settings(**{name: value for name, value in given.items() if value is not None}))
+    chosen = settings(**{name: value for name, value in given.items() if value is not None})
+    from speechpipe.interfaces.api.server import run  # takes a second, during which a wrong setting would not be told
+
+    run(chosen)
