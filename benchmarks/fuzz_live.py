@@ -1,7 +1,8 @@
 """Thousands of broken live streams against a running server: what each client is told, and what it costs the server.
 
 Exits with 1 if a stream ends as if all were well and nobody was told anything, if sound speech was not heard, if the
-server or a worker died, a defect was counted, memory grew beyond twice what the idle server takes, or sessions leaked.
+server or a worker died, a defect was counted, memory kept growing (the second half of the streams took more of it than
+the first), or sessions leaked.
 
 python benchmarks/fuzz_live.py [--streams 2000] [--at-once 12] [--first 0] [--record]
 """
@@ -22,7 +23,9 @@ from speechpipe.bench import capacity
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.live_fuzz import run_all, table
 
-MOST_GROWTH = 2.0
+MOST_GROWTH = 1.15
+"""Streams are of random kinds and lengths, so that the halves differ a little."""
+
 ALWAYS_ZERO = ("broken", "missing_finals", "out_of_order_finals", "watchdog")
 SETTINGS = {
     "SPEECHPIPE_PORT": "0",
@@ -85,9 +88,13 @@ def main() -> None:
         asyncio.run(run_all(url, range(20), 4))  # libraries are loaded, pools are filled
         workers = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
         watch, begun = Watch(url, process.pid), time.monotonic()
-        outcomes = asyncio.run(run_all(url, range(asked.first, asked.first + asked.streams), asked.at_once))
+        half, end = asked.first + asked.streams // 2, asked.first + asked.streams
+        outcomes = asyncio.run(run_all(url, range(asked.first, half), asked.at_once))
+        first, watch.most = watch.most, 0
+        outcomes += asyncio.run(run_all(url, range(half, end), asked.at_once))
         took_s = time.monotonic() - begun
         watch.stop()
+        growth, most = watch.most / first, max(first, watch.most)
         wrong = [outcome.wrong for outcome in outcomes if outcome.wrong]
         if (left := settled(url)) > 0:
             wrong.append(f"{left:g} sessions are left")
@@ -95,23 +102,23 @@ def main() -> None:
         wrong += [f"speechpipe_live_{name}_total is {count:g}" for name, count in counts.items() if count]
         if {child.pid for child in psutil.Process(process.pid).children(recursive=True)} != workers:
             wrong.append("a worker was lost")
-        if watch.most > MOST_GROWTH * watch.idle:
-            wrong.append(f"memory grew to {watch.most / watch.idle:.1f} times that of the idle server")
+        if growth > MOST_GROWTH:
+            wrong.append(f"the second half took {growth:.2f} times the memory of the first")
     answers = sorted(watch.answers_s)
     print(table(outcomes))
     print(
         f"{len(outcomes)} streams in {took_s:.0f} s; memory {watch.idle / 2**20:.0f} MiB before, at most"
-        f" {watch.most / 2**20:.0f} MiB; /livez p50 {1000 * answers[len(answers) // 2]:.0f} ms,"
+        f" {first / 2**20:.0f} MiB in the first half and {watch.most / 2**20:.0f} in the second; /livez p50 {1000 * answers[len(answers) // 2]:.0f} ms,"
         f" p99 {1000 * answers[int(0.99 * (len(answers) - 1))]:.0f} ms"
     )
     print("\n".join(wrong) if wrong else "nothing wrong")
     if asked.record:
-        growth = watch.most / watch.idle
         what = f"{asked.streams:,} broken live streams: not told, not heard, leaked, or a process lost"
         record(
             [
                 Figure(what, "0", str(len(wrong)), not wrong),
-                Figure("the same: memory over the idle server's", f"< {MOST_GROWTH:g}", f"{growth:.2f}"),
+                Figure("the same: memory in the second half over the first", f"< {MOST_GROWTH:g}", f"{growth:.2f}"),
+                Figure("the same: most memory over the idle server's", "reported", f"{most / watch.idle:.2f}"),
             ]
         )
     sys.exit(1 if wrong else 0)

@@ -1,8 +1,8 @@
 """Connections until the head of their first request has arrived.
 
 They cost the event loop little, however many clients open connections and send next to nothing: the HTTP parser and
-the state of a request are made when a whole head is there. Requests that are followed by a body start in turns, so that
-a crowd of uploads does not hold up short requests.
+the state of a request are made when a whole head is there. Only short requests start at once. Those with a body, a long
+head or an upgrade to a websocket start in turns, so that a crowd of them does not hold up the short ones.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ MOST_HEAD_BYTES = 16 * 1024
 """What is longer is not the head of a request; the HTTP parser refuses it (its limit is the same)."""
 
 WITHOUT_BODY = (b"GET ", b"HEAD ")
+MOST_SHORT_BYTES = 2048
+UPGRADE = b"pgrade:"
 
 
 @lru_cache(maxsize=64)
@@ -74,7 +76,7 @@ class NewConnection(asyncio.Protocol):
         received = self._received = self._received + data if self._received else data
         if not (b"\n\r\n" in received or b"\n\n" in received or len(received) > MOST_HEAD_BYTES or received[0] <= 32):
             return
-        if received.startswith(WITHOUT_BODY):
+        if received.startswith(WITHOUT_BODY) and len(received) <= MOST_SHORT_BYTES and UPGRADE not in received:
             self._hand_over()
         elif not self._in_turn:
             self._in_turn = True
