@@ -106,10 +106,11 @@ def main() -> None:
             wrong.append(f"the second half took {growth:.2f} times the memory of the first")
     answers = sorted(watch.answers_s)
     print(table(outcomes))
+    megabytes = [value / 2**20 for value in (watch.idle, first, watch.most)]
+    p50, p99 = (1000 * answers[int(share * (len(answers) - 1))] for share in (0.5, 0.99))
     print(
-        f"{len(outcomes)} streams in {took_s:.0f} s; memory {watch.idle / 2**20:.0f} MiB before, at most"
-        f" {first / 2**20:.0f} MiB in the first half and {watch.most / 2**20:.0f} in the second; /livez p50 {1000 * answers[len(answers) // 2]:.0f} ms,"
-        f" p99 {1000 * answers[int(0.99 * (len(answers) - 1))]:.0f} ms"
+        "{} streams in {:.0f} s; memory {:.0f} MiB before, at most {:.0f} MiB in the first half and {:.0f} in the second;"
+        " /livez p50 {:.0f} ms, p99 {:.0f} ms".format(len(outcomes), took_s, *megabytes, p50, p99)
     )
     print("\n".join(wrong) if wrong else "nothing wrong")
     if asked.record:
