@@ -109,7 +109,7 @@ def main() -> None:
     megabytes = [value / 2**20 for value in (watch.idle, first, watch.most)]
     p50, p99 = (1000 * answers[int(share * (len(answers) - 1))] for share in (0.5, 0.99))
     print(
-        "{} streams in {:.0f} s; memory {:.0f} MiB before, at most {:.0f} MiB in the first half and {:.0f} in the second;"
+        "{} streams in {:.0f} s; memory {:.0f} MiB before, at most {:.0f} MiB in the first half, {:.0f} in the second;"
         " /livez p50 {:.0f} ms, p99 {:.0f} ms".format(len(outcomes), took_s, *megabytes, p50, p99)
     )
     print("\n".join(wrong) if wrong else "nothing wrong")
