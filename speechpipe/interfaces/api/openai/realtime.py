@@ -3,7 +3,8 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,9 @@ CHANNEL = "realtime"
 MAX_APPEND_BYTES = 15 * 2**20
 PIECE = 256 * 1024
 """Characters of base64 that are decoded at once, so that other threads can run in between."""
+
+PAUSE_S = 0.001
+"""Pause after each piece of a long message."""
 
 MOST_DIGITS = 18
 MAX_MISTAKES = 100
@@ -256,6 +260,14 @@ def _audio(event: dict[str, Any]) -> Sequence[bytes]:
     if 0 <= audio.find("=") < len(audio) - 2:
         raise InvalidParameter("audio is not base64: padding in the middle", param="audio")
     try:
-        return [base64.b64decode(audio[at : at + PIECE], validate=True) for at in range(0, len(audio), PIECE)]
+        return list(_decoded(audio))
     except (binascii.Error, ValueError) as wrong:
         raise InvalidParameter(f"audio is not base64: {wrong}", param="audio") from wrong
+
+
+def _decoded(audio: str) -> Iterator[bytes]:
+    """Decode base64 in pieces, with pauses: decoding holds the interpreter lock, which the event loop needs."""
+    for at in range(0, len(audio), PIECE):
+        yield base64.b64decode(audio[at : at + PIECE], validate=True)
+        if len(audio) > PIECE:
+            time.sleep(PAUSE_S)
