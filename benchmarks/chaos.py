@@ -223,7 +223,7 @@ def run(subject: Subject, audio: np.ndarray, asked: argparse.Namespace, dice: ra
     row.hangs, row.wrong, row.deaths = load.hangs, load.wrong, subject.deaths
     good = trial.show()
     if asked.record:
-        record(trial.figures())
+        record(trial.figures(), variant="postgresql" if asked.postgresql else "")
     return good
 
 

@@ -168,11 +168,11 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(RECORD, action="store_true", help="write the figures to benchmarks/results/")
 
 
-def record(rows: Sequence[Figure], folder: Path = RESULTS) -> Path:
+def record(rows: Sequence[Figure], folder: Path = RESULTS, variant: str = "") -> Path:
     """Write the rows of the benchmark that runs to `benchmarks/results/`, and return the path.
 
-    The file is named after the script. It replaces what the script recorded before. `python tools/figures.py` puts it
-    into docs/figures.md and README.md.
+    The file is named after the script, and after the variant if the script measures several. It replaces what was
+    recorded before. `python tools/figures.py` puts it into docs/figures.md and README.md.
     """
     command = command_line(sys.argv)
     document = {
@@ -181,7 +181,7 @@ def record(rows: Sequence[Figure], folder: Path = RESULTS) -> Path:
         "version": speechpipe.__version__,
         "rows": [{**row._asdict(), "what": row.what.strip(), "command": command} for row in rows],
     }
-    path = folder / f"{Path(sys.argv[0]).stem}.json"
+    path = folder / f"{'_'.join(filter(None, (Path(sys.argv[0]).stem, variant)))}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     print(f"recorded in {path}; now: python tools/figures.py")

@@ -30,7 +30,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Training", ("ctc_speed", "new_speaker", "lm_adaptation", "vad_fitting")),
     (
         "Faults and floods",
-        ("floods", "chaos", "fault_injection", "fuzz_files", "fuzz_live", "schemathesis_run"),
+        ("floods", "chaos", "chaos_postgresql", "fault_injection", "fuzz_files", "fuzz_live", "schemathesis_run"),
     ),
 )
 """Headings of docs/figures.md, and the files under each, in the order of the page."""
