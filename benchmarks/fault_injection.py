@@ -37,7 +37,7 @@ from speechpipe.control.review.tasks import Draft, DraftSegment, Task
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.database import Database
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.monitor.alarms import Condition, step
 from speechpipe.monitor.repository import Archive

@@ -28,7 +28,7 @@ from measure import Figure, add_record, record
 from speechpipe.bench.capacity import hand_on
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.operations import ReviewOperations
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 
 
 @dataclass

@@ -13,7 +13,7 @@ import numpy as np
 from measure import Figure, add_record, record
 
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.operations import HealthOperations
 from speechpipe.serving.telemetry.cascade import CASCADE

@@ -22,7 +22,7 @@ import httpx
 from measure import Figure, add_record, record
 
 from speechpipe.bench.capacity import hand_on
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 
 
 def port_of(process: "subprocess.Popen[str]") -> str:

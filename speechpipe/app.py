@@ -9,7 +9,7 @@ from speechpipe.serving.engine import Service
 if TYPE_CHECKING:  # imported at first use, for a fast start of the command line
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.training.operations import TrainingOperations
-    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.foundation.storage.store import Store
 
 
 def build(settings: Settings, *, live: bool = False) -> Service:
@@ -22,7 +22,7 @@ def build(settings: Settings, *, live: bool = False) -> Service:
     # SQLAlchemy is a third of the time the command line takes to start.
     from speechpipe.control.review.demotion import DemotionSink
     from speechpipe.control.review.service import ReviewService
-    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.foundation.storage.store import Store
     from speechpipe.monitor.attribution import source
     from speechpipe.serving.health.service import MonitoringService
     from speechpipe.serving.telemetry.cascade import CASCADE

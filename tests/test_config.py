@@ -274,7 +274,7 @@ def test_the_store_is_in_the_state_directory_whatever_its_name(tmp_path: Path, n
     from contextlib import closing
 
     from speechpipe.foundation.storage.database import sqlite_path
-    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.foundation.storage.store import Store
 
     settings = Settings(state_dir=tmp_path / name)
     assert sqlite_path(settings.record_store_url) == tmp_path / name / "speechpipe.db"

@@ -34,7 +34,7 @@ from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.cascade.evaluation.manifest import read_manifest
 from speechpipe.foundation.storage.record import Measure, Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.operations import HealthOperations
 from speechpipe.serving.telemetry.cascade import CASCADE

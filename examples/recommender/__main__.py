@@ -16,7 +16,7 @@ import numpy as np
 
 from examples.recommender.cascade import CASCADE
 from examples.recommender.shop import FAULTS, SEVERITIES, Shop
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.web.health import whole
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.operations import HealthOperations

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm, Condition
 from speechpipe.monitor.spec import CascadeSpec, Direction, Metric
 

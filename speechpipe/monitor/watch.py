@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
-from speechpipe.foundation.storage.writer import Store
 from speechpipe.monitor.alarms import Alarm, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.calendar import successors, suppressed

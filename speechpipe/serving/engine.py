@@ -38,7 +38,7 @@ from speechpipe.serving.telemetry.records import ROWS
 from speechpipe.types import Bundle, Component, Scalar
 
 if TYPE_CHECKING:  # importing SQLAlchemy would slow the start of the command line
-    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.foundation.storage.store import Store
 
 
 class Service:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from examples.recommender import __main__ as shop
 from examples.recommender.benchmark import judged
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 
 
 def test_severe_faults_are_put_on_their_stage_and_health_on_nobody() -> None:

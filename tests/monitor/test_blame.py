@@ -12,7 +12,7 @@ import pytest
 from speechpipe.errors import InvalidParameter, UnknownName
 from speechpipe.foundation.stats.shapley import cells, shapley
 from speechpipe.foundation.storage.record import Measure, Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.web.blame import picture
 from speechpipe.interfaces.web.health import whole
 from speechpipe.monitor.alarms import Alarm

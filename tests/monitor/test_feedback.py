@@ -10,7 +10,7 @@ import pytest
 from speechpipe.config import Settings
 from speechpipe.errors import StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.health.service import Feedback, MonitoringService
 
 

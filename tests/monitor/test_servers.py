@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 import speechpipe.monitor.repository as archive_module
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.repository import Archive

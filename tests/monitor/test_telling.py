@@ -15,14 +15,14 @@ from speechpipe.config import Settings
 from speechpipe.errors import UnknownName
 from speechpipe.foundation.outgoing import Sender
 from speechpipe.foundation.storage.leases import Lease
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm, Condition, step
 from speechpipe.monitor.sinks import WebhookSink
 from speechpipe.monitor.telling import CLAIM_S, MOST_AGE_S, Teller
 from speechpipe.monitor.watch import BLAME_WAIT_S, Watcher
 from speechpipe.serving.health.service import MonitoringService
 from tests.databases import DATABASES, Database
-from tests.foundation.storage.test_writer import eventually
+from tests.foundation.storage.test_store import eventually
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
 from tests.records import SPEC, traffic
 

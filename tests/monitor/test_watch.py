@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.profiles import Budget

@@ -18,7 +18,7 @@ from speechpipe.control.review.tasks import AnswerSegment, Kind, Task, read_answ
 from speechpipe.errors import UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.automation import Author, Degree
 from speechpipe.serving.automation.policy import Policy
 from speechpipe.serving.telemetry.records import feedback_record

@@ -31,7 +31,7 @@ from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.outgoing import Sender
 from speechpipe.foundation.storage.database import STORE_ERRORS, translating_store_errors
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import EffectivePolicy, Policy

@@ -16,8 +16,8 @@ from speechpipe.control.rollout.repository import Entry, RolloutArchive
 from speechpipe.control.rollout.routes import Rollout, RouteState
 from speechpipe.errors import Conflict, UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
+from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
-from speechpipe.foundation.storage.writer import Store
 
 AUTOMATIC = "speechpipe"
 """The actor of automatic changes."""

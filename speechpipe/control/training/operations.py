@@ -18,7 +18,7 @@ from speechpipe.control.training.repository import Retrainings
 from speechpipe.control.training.runner import Ended, Run, clean
 from speechpipe.errors import Conflict, SpeechpipeError
 from speechpipe.foundation.storage.database import translating_store_errors
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.text_files import naming, read_text
 
 ACTOR = "speechpipe retrain"

@@ -91,7 +91,7 @@ def _clips(path: Path) -> "list[Clip]":
 
 def _against_record(service: "Service", store: str, most: int, *, as_json: bool) -> None:
     from speechpipe.errors import BadInput
-    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.foundation.storage.store import Store
     from speechpipe.interfaces.cli.watching import store_settings
     from speechpipe.serving.health.replay import against_record
 

@@ -28,7 +28,7 @@ def rollout_operations(store: str, *, create: bool = False) -> "RolloutOperation
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.service import verified
     from speechpipe.control.rollout.speech_guards import GUARDS
-    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.foundation.storage.store import Store
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.interfaces.cli.watching import store_settings
     from speechpipe.serving.engine import Service

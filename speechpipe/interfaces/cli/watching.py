@@ -24,7 +24,7 @@ def operations(store: str) -> "HealthOperations":
     Raises:
         BadInput: there is no such file.
     """
-    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.foundation.storage.store import Store
     from speechpipe.serving.health.operations import HealthOperations
 
     found = store_settings(store)
@@ -53,7 +53,7 @@ def review_operations(store: str, *, create: bool = False) -> "ReviewOperations"
         BadInput: there is no such file, and `create` is False.
     """
     from speechpipe.control.review.operations import ReviewOperations
-    from speechpipe.foundation.storage.writer import Store
+    from speechpipe.foundation.storage.store import Store
     from speechpipe.serving.automation import Degree
     from speechpipe.serving.automation.policy import Policy
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import ProbeResult, probe_results
 from speechpipe.monitor.blame.normal import Normal, ReferenceTooSmall, fit

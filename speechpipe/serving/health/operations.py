@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from speechpipe.errors import InvalidParameter, UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict
 from speechpipe.monitor.profiles import profile_of

@@ -13,7 +13,7 @@ from speechpipe.foundation.outgoing import Sender
 from speechpipe.foundation.storage.database import STORE_ERRORS, translating_store_errors
 from speechpipe.foundation.storage.leases import Lease
 from speechpipe.foundation.storage.record import Emit, Measure, Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.monitor.profiles import Budget

@@ -17,7 +17,7 @@ from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.errors import BadInput, DeliveryFailed, InvalidParameter
 from speechpipe.foundation.outgoing import SIGNATURE_HEADER, TIMESTAMP_HEADER, Sender, signature
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.signing import signing_secret
 from tests.control.review.tasks import said, task
 from tests.foundation.test_outgoing import OK, peer

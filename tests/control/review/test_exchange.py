@@ -14,7 +14,7 @@ from speechpipe.control.review.label_studio import CONFIG
 from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.errors import BadInput, InvalidParameter
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from tests.control.review.tasks import piece, said, task
 
 URL = AudioOf("http://127.0.0.1:8000/v1/reviews/", "/audio")

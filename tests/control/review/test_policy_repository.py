@@ -17,7 +17,7 @@ from speechpipe.control.review.scopes import Scopes
 from speechpipe.errors import Conflict, InvalidParameter, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import automation_history
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.tenants import tenant_of
 from speechpipe.monitor.alarms import Alarm, Condition
 from speechpipe.monitor.attribution import source

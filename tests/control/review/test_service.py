@@ -23,7 +23,7 @@ from speechpipe.control.review.service import ABANDONED_S, ReviewService
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.errors import StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.hooks import CompletedSession
 from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, DecodeStats, Segment, Transcript, Utterance, Word
 from tests.patience import PATIENCE_S

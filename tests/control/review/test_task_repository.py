@@ -15,7 +15,7 @@ from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.task_repository import LEASE_S, LOOK_AT, Reviewer
 from speechpipe.control.review.tasks import Task, read_answer
 from speechpipe.errors import Conflict, InvalidParameter, UnknownName
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from tests.control.review.tasks import said, task
 from tests.databases import DATABASES
 

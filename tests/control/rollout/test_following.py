@@ -26,7 +26,7 @@ from speechpipe.control.rollout.speech_guards import GUARDS
 from speechpipe.errors import InvalidParameter, StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import routes
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.assignment import MIRRORED, ROLLOUT, STEP, UNIT
 from speechpipe.serving.engine import Service
 from speechpipe.serving.routing import RouteSnapshot

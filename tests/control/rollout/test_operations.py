@@ -18,7 +18,7 @@ from speechpipe.control.rollout.speech_guards import GUARDS
 from speechpipe.errors import BadInput, Conflict, StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import rollout_history, routes
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.assignment import ROLLOUT, STEP, UNIT
 from tests.databases import DATABASES
 

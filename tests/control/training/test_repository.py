@@ -8,7 +8,7 @@ import pytest
 from speechpipe.control.training import Kind, Request, State
 from speechpipe.control.training.repository import SILENT_S, Retrainings
 from speechpipe.errors import Conflict, UnknownName
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from tests.databases import DATABASES, Database
 
 ASKED = Request(Kind.CTC, "digits@1.0.0", by="ann", reason="a new speaker", seed=3)

@@ -20,11 +20,11 @@ from speechpipe.errors import InvalidParameter, StoreUnavailable
 from speechpipe.foundation.storage import database
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.schema import about, records
-from speechpipe.foundation.storage.writer import ORDER, Store, _row
+from speechpipe.foundation.storage.store import ORDER, Store, _row
 from speechpipe.monitor.watch import Watcher
 from speechpipe.monitor.windows import merge_all
 from tests.databases import DATABASES, POSTGRES, Database, Postgres
-from tests.foundation.storage.test_writer import eventually, record
+from tests.foundation.storage.test_store import eventually, record
 from tests.monitor.test_watch import OPTIONS, put
 from tests.patience import PATIENCE_S
 from tests.records import SPEC, traffic
@@ -368,7 +368,7 @@ def test_numbers_become_visible_in_order_and_a_gap_holds_up_nobody() -> None:
 
 
 def test_old_records_are_deleted_some_at_a_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speechpipe.foundation.storage.writer.EXPIRED_AT_ONCE", 7)
+    monkeypatch.setattr("speechpipe.foundation.storage.store.EXPIRED_AT_ONCE", 7)
     store = Store(url)
     store.open()
     for number in range(50):

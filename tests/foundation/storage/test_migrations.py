@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from speechpipe.foundation.storage.database import StoreTooNew, connect
 from speechpipe.foundation.storage.migrations.versions import v0001_records
 from speechpipe.foundation.storage.schema import metadata
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from tests.databases import DATABASES, Database
 from tests.records import unit
 

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from speechpipe.foundation.storage.schema import routes
+from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import swap
-from speechpipe.foundation.storage.writer import Store
 from tests.databases import DATABASES, Database
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from speechpipe.foundation.storage.record import Measure, Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.operations import HealthOperations
 from speechpipe.serving.telemetry.cascade import CASCADE

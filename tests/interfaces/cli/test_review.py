@@ -12,7 +12,7 @@ import pytest
 from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.tenants import tenant_of
 from tests.control.review.tasks import said, task
 from tests.interfaces.cli.test_commands import COMMAND

@@ -10,7 +10,7 @@ import pytest
 
 from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.speech_guards import GUARDS
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 
 
 @pytest.fixture

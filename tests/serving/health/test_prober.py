@@ -22,7 +22,7 @@ from speechpipe.serving.health.replay import against_record, hear, swapped
 from speechpipe.serving.routing import RouteSnapshot
 from speechpipe.serving.telemetry.records import Context, utterance_record
 from speechpipe.types import Bundle, Utterance
-from tests.foundation.storage.test_writer import eventually
+from tests.foundation.storage.test_store import eventually
 from tests.sounds import SAMPLES
 
 CLIPS = read_manifest(SAMPLES / "manifest.jsonl")[:4]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from speechpipe.foundation.storage.record import Record
-from speechpipe.foundation.storage.writer import Store
+from speechpipe.foundation.storage.store import Store
 
 
 def record(number: int, **changes: object) -> Record:
