@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from speechpipe.errors import UndecodableAudio
 from speechpipe.monitor.exposition import Exposition
 from speechpipe.monitor.profiles import is_watched
 from speechpipe.monitor.spec import CascadeSpec, Metric, Stage
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade import CASCADE, UNDECODABLE
 from speechpipe.serving.telemetry.failure_modes import FAULTS, failure_modes
 from speechpipe.serving.telemetry.prometheus_rules import EXPRESSIONS
 from speechpipe.serving.telemetry.records import ROWS
@@ -45,6 +46,13 @@ def test_every_failure_mode_is_linked_from_end_to_end() -> None:
         assert row.what, row.metric
         assert row.detectors
         assert row.alarms
+
+
+def test_audio_that_cannot_be_used_counts_whatever_the_cause() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "speechpipe/cascade/audio").rglob("*.py"))
+    raised = re.findall(r"(?:UndecodableAudio|EmptyAudio)\((?:(?!Error\().)*?cause=\"(\w+)\"", text)
+    assert len(raised) >= 5
+    assert {UndecodableAudio.cause, *raised} <= set(UNDECODABLE)
 
 
 def test_generated_files_are_up_to_date() -> None:

@@ -22,7 +22,17 @@ CLIPPED = 0.001
 REPEATED = 2.4
 """Compression ratio above which a text counts as repetitive; Whisper's default."""
 
-UNDECODABLE = ("undecodable_audio", "empty_audio", "audio_too_long", "unsupported_media_type")
+UNDECODABLE = (
+    "undecodable_audio",
+    "undecodable_track",
+    "empty_file",
+    "no_samples",
+    "unsupported_channels",
+    "unsupported_sample_rate",
+    "audio_too_long",
+)
+"""Outcomes of sessions whose audio could not be used."""
+
 HEADER_TOLERANCE_S = 0.5
 LEAST_CPU_S = 0.01
 OVERDUE = 10.0

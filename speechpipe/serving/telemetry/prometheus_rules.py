@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, Severity
+from speechpipe.serving.telemetry.cascade import UNDECODABLE
 
 PERIOD = "15m"
 
@@ -29,7 +30,7 @@ EXPRESSIONS: Mapping[str, str] = {
     "input.level_dbfs": _median("input_level_dbfs"),
     "input.snr_db": _mean("input_snr_db"),
     "input.clipped_share": _share("input_clipped_sessions_total", "sessions_total"),
-    "input.undecodable_share": _share('sessions_total{outcome="undecodable_audio"}', "sessions_total"),
+    "input.undecodable_share": _share(f'sessions_total{{outcome=~"{"|".join(UNDECODABLE)}"}}', "sessions_total"),
     "vad.trigger_rate": _mean("vad_triggers_per_minute"),
     "vad.segment_s": _mean("vad_segment_seconds"),
     "vad.speech_ratio": _mean("vad_speech_ratio"),
