@@ -383,14 +383,26 @@ def test_ctrl_c_at_any_moment_of_a_command_is_silent() -> None:
         assert said == b"" or b"Traceback" not in said
 
 
-NOT_IGNORED = "import os, signal as s, sys; s.signal(s.SIGHUP, s.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-"""The tests themselves may run under `nohup`, and what they start would inherit that."""
+HANG_UP = "import os, signal as s, sys; s.signal(s.SIGHUP, s.{}); os.execv(sys.argv[1], sys.argv[1:])"
+"""Sets what the command does at SIGHUP. The tests themselves may run under `nohup`, and their processes inherit that."""
 
 
-def hung_up(state: Path, *before: str) -> tuple[int, str]:
+def hung_up(state: Path, at_hang_up: str) -> tuple[int, str]:
     """Close the terminal of a server: the whole process group gets SIGHUP. Return its exit code and what it said."""
     process = subprocess.Popen(
-        [*before, *COMMAND, "serve", "--port", "0", "--workers", "1", "--bundle", "scripted"],
+        [
+            sys.executable,
+            "-c",
+            HANG_UP.format(at_hang_up),
+            *COMMAND,
+            "serve",
+            "--port",
+            "0",
+            "--workers",
+            "1",
+            "--bundle",
+            "scripted",
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -404,7 +416,7 @@ def hung_up(state: Path, *before: str) -> tuple[int, str]:
         lines.append(line)
         if " ready: " in line:
             os.killpg(process.pid, signal.SIGHUP)
-            if "nohup" in before:
+            if at_hang_up == "SIG_IGN":
                 time.sleep(1.0)
                 assert process.poll() is None
                 process.send_signal(signal.SIGTERM)
@@ -413,13 +425,13 @@ def hung_up(state: Path, *before: str) -> tuple[int, str]:
 
 
 def test_a_server_whose_terminal_is_closed_drains(tmp_path: Path) -> None:
-    code, said = hung_up(tmp_path, sys.executable, "-c", NOT_IGNORED)
+    code, said = hung_up(tmp_path, "SIG_DFL")
     assert code == -signal.SIGTERM
     assert "Application shutdown complete" in said
     assert "worker" not in said.split(" ready: ")[1].split("\n", 1)[1], said
 
 
 def test_a_server_under_nohup_stays(tmp_path: Path) -> None:
-    code, said = hung_up(tmp_path, "nohup")
+    code, said = hung_up(tmp_path, "SIG_IGN")
     assert code == -signal.SIGTERM
     assert "Application shutdown complete" in said
