@@ -384,7 +384,7 @@ def test_ctrl_c_at_any_moment_of_a_command_is_silent() -> None:
 
 
 HANG_UP = "import os, signal as s, sys; s.signal(s.SIGHUP, s.{}); os.execv(sys.argv[1], sys.argv[1:])"
-"""Sets what the command does at SIGHUP. The tests themselves may run under `nohup`, and their processes inherit that."""
+"""Sets what the command does at SIGHUP. The tests may run under `nohup` themselves, which processes inherit."""
 
 
 def hung_up(state: Path, at_hang_up: str) -> tuple[int, str]:
