@@ -161,9 +161,9 @@ def host_names(found: list[str]) -> list[str]:
     """Refuse what no `Host` header can hold; a port is allowed and makes no difference."""
     for item in found:
         name, colon, port = item.rpartition(":")
-        if not colon or _is_address(item) or item.endswith("]"):
+        if not colon or is_address(item) or item.endswith("]"):
             name, port = item, ""
-        valid = _is_address(name.strip("[]")) or _NAME.fullmatch(re.sub(r"^(\*\.|\.)", "", name))
+        valid = is_address(name.strip("[]")) or _NAME.fullmatch(re.sub(r"^(\*\.|\.)", "", name))
         if item != "*" and (not valid or (colon and port and not _is_port(port)) or item.endswith(":")):
             raise ValueError(
                 f"{item!r} is not a host name: such as asr.example.com, .example.com or *; no scheme or path"
@@ -193,7 +193,8 @@ def _is_port(text: str) -> bool:
     return re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) <= 65535
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether a text is an IPv4 or IPv6 address, without brackets."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -203,7 +204,7 @@ def _is_address(text: str) -> bool:
 
 def _is_host(name: str) -> bool:
     """Whether this is an address or a name; names may have other letters than ASCII if IDNA can encode them."""
-    if _is_address(name):
+    if is_address(name):
         return True
     try:
         return _NAME.fullmatch(name.encode("idna").decode("ascii") if not name.isascii() else name) is not None

@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,12 +71,7 @@ def parse_json(text: str) -> Any:
     Raises:
         ValueError: it is not JSON, or is nested too deeply; the message is one line.
     """
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError(TOO_DEEP) from None
-    _check_depth(value)
-    return value
+    return _parsed(json.loads, text)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -85,12 +80,17 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is not TOML, or is nested too deeply; the message is one line.
     """
+    table: dict[str, Any] = _parsed(tomllib.loads, text)
+    return table
+
+
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
     try:
-        table = tomllib.loads(text)
+        document = parse(text)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    _check_depth(table)
-    return table
+    _check_depth(document)
+    return document
 
 
 def _check_depth(document: object) -> None:

@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from speechpipe.config import Settings
 from speechpipe.errors import BadInput, Forbidden, Misdirected
+from speechpipe.foundation.setting_checks import is_address
 
 LOOPBACK = "localhost"
 
@@ -80,7 +81,7 @@ class Hosts:
     def _knows(self, name: str) -> bool:
         if "." not in name or name in self._names or name.endswith((f".{LOOPBACK}", *self._suffixes)):
             return True
-        return _is_address(name.strip("[]"))
+        return is_address(name.strip("[]"))
 
 
 class Origins:
@@ -116,14 +117,6 @@ class Origins:
             return
         message = f"pages of {origin[:255]!r} may not do this"
         raise Forbidden(f"{message}; this server's operator can list the origin in SPEECHPIPE_ALLOWED_ORIGINS")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _origin(text: str) -> str:

@@ -19,7 +19,7 @@ MOST_HEAD_BYTES = 16 * 1024
 
 WITHOUT_BODY = (b"GET ", b"HEAD ")
 MOST_SHORT_BYTES = 2048
-UPGRADE = b"pgrade:"
+UPGRADE = b"\nupgrade:"
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +76,7 @@ class NewConnection(asyncio.Protocol):
         received = self._received = self._received + data if self._received else data
         if not (b"\n\r\n" in received or b"\n\n" in received or len(received) > MOST_HEAD_BYTES or received[0] <= 32):
             return
-        if received.startswith(WITHOUT_BODY) and len(received) <= MOST_SHORT_BYTES and UPGRADE not in received:
+        if received.startswith(WITHOUT_BODY) and len(received) <= MOST_SHORT_BYTES and UPGRADE not in received.lower():
             self._hand_over()
         elif not self._in_turn:
             self._in_turn = True
