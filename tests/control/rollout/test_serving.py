@@ -156,8 +156,8 @@ def test_a_candidate_that_crashes_on_every_segment_hurts_nobody_on_the_champion(
         assert time.monotonic() < limit
         seen += client.traffic(12)
     assert client.status()["rollout"]["reason"].startswith("error: ")
-    assert seen["scripted@1.0.0"] > 10
     assert set(seen) <= {"scripted@1.0.0", "500"}
+    assert set(client.traffic(12)) == {"scripted@1.0.0"}
     assert client.server.metric("speechpipe_worker_restarts_total", pool="files", cause="crash") == 0
 
 
