@@ -8,6 +8,9 @@ MANIFEST ?= $(or $(wildcard ../shared/data/read/manifest.jsonl),audio_samples/ma
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Where this is set (many container images set it), all of the package is compiled anew by each process that starts.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-all serve bench lint docs format samples clean
 
 help: ## Show this help

@@ -15,6 +15,8 @@ from tests.cascade.asr.test_torchaudio_import import broken  # noqa: F401 - a fi
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 NOWHERE = Path("/proc")
 """A working directory in which nothing can be written, even by root."""

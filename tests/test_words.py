@@ -1,5 +1,6 @@
 """No private word is left where a term of the field has taken its place (docs/glossary.md)."""
 
+import functools
 import io
 import re
 import tokenize
@@ -36,6 +37,7 @@ ALLOWED = {
 """Uses in another meaning, which is the usual one."""
 
 
+@functools.cache
 def words_of(path: Path) -> set[str]:
     """Return the words of a module's names, texts and comments, in lower case; parts of names count as words."""
     found: set[str] = set()

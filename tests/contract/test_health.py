@@ -138,6 +138,7 @@ def test_one_file_to_send_needs_nothing_else(watched: Server) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+@pytest.mark.long
 def test_the_command_line_says_the_same_of_server_and_store(watched: Server, tmp_path: Path) -> None:
     def speechpipe(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "speechpipe", *arguments]
@@ -241,6 +242,7 @@ def test_what_the_server_keeps_is_for_its_user_only(start_server: StartServer) -
     assert kept == []
 
 
+@pytest.mark.long
 def test_a_store_that_is_deleted_under_the_server_is_said_and_made_anew(start_server: StartServer) -> None:
     server = start_server(bundle="scripted", workers="1", live_workers="1")
     upload(server, SPOKEN[0])

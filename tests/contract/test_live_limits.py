@@ -308,6 +308,7 @@ async def test_a_websocket_lasts_longer_than_a_head_may_take(start_server: Start
     assert client.texts
 
 
+@pytest.mark.long
 async def test_a_small_fuzz_of_live_streams(server: Server) -> None:
     from tests.live_fuzz import run_all, table
 

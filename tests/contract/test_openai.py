@@ -252,6 +252,7 @@ def test_a_full_server_says_when_to_come_back(start_server: StartServer, tmp_pat
         assert full.metric("speechpipe_requests_refused_total", cause="overloaded") == 1
 
 
+@pytest.mark.long
 def test_one_key_cannot_take_the_whole_server(start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "slow.toml").write_text(SLOW)
     shared = start_server(

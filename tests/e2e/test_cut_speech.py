@@ -55,6 +55,7 @@ def test_uploads_that_end_in_mid_word_keep_their_words(server: Server, cuts: lis
     assert recovered(server, "upload") == seen
 
 
+@pytest.mark.long
 def test_live_sessions_that_end_in_mid_word_keep_their_words(server: Server, cuts: list[Samples]) -> None:
     async def speak() -> list[Client]:
         return [await whole(server, pcm(audio), model="default", interim_results=True) for audio in cuts]

@@ -3,12 +3,14 @@
 from collections import Counter
 from pathlib import Path
 
-from examples.recommender import __main__ as shop
-from examples.recommender.benchmark import judged
+import pytest
+
 from speechpipe.foundation.storage.store import Store
 
 
 def test_severe_faults_are_put_on_their_stage_and_health_on_nobody() -> None:
+    from examples.recommender.benchmark import judged  # slow to import: scikit-learn
+
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for _, severity, stage, ranking in judged(seeds=1, healthy=4):
@@ -19,7 +21,10 @@ def test_severe_faults_are_put_on_their_stage_and_health_on_nobody() -> None:
     assert right[""] == 4
 
 
+@pytest.mark.long
 def test_a_week_of_the_shop_ends_in_a_report_that_names_the_profile(tmp_path: Path) -> None:
+    from examples.recommender import __main__ as shop
+
     store = Store(f"sqlite:///{tmp_path / 'shop.db'}")
     store.open()
     said = shop.run(store, "P2 profile unknown", "severe", tmp_path / "report.html")

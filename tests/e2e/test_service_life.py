@@ -8,6 +8,7 @@ import time
 
 import httpx
 import psutil
+import pytest
 
 from tests.conftest import Server, StartServer
 from tests.patience import PATIENCE_S
@@ -21,6 +22,7 @@ def post(server: Server, name: str, model: str = "default") -> httpx.Response:
     return httpx.post(server.url + URL, data={"model": model}, files={"file": ("a.flac", data)}, timeout=PATIENCE_S)
 
 
+@pytest.mark.long
 def test_alive_at_once_ready_when_warm(start_server: StartServer) -> None:
     server = start_server(wait=False, workers="1")
     assert httpx.get(f"{server.url}/livez").status_code == 200
@@ -61,6 +63,7 @@ def test_sigterm_lets_running_uploads_finish(start_server: StartServer) -> None:
     assert journal == "wal"
 
 
+@pytest.mark.long
 def test_killed_workers_cost_nobody_an_answer(start_server: StartServer) -> None:
     server = start_server(workers="2")
     expected = post(server, "long_pauses").json()["text"]

@@ -68,6 +68,7 @@ def ticked(watcher: Watcher, *times: float) -> None:
             watcher.tick(now)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "what",
     [f"archive.{name}" for name in ("save", "alarms", "release", "annotate", "changes", "commit")] + BLAME,

@@ -44,6 +44,7 @@ def test_text_words_and_confidence_agree(name: str, recognizer: Recognizer, whol
     assert transcript.confidence is None or 0 <= transcript.confidence <= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("whole", [True, False])
 def test_nothing_of_one_segment_reaches_the_next(recognizer: Recognizer, whole: bool) -> None:
     """The same audio gives the same transcript, to the last digit, whatever was decoded before."""

@@ -5,7 +5,6 @@ import pytest
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.asr.faster_whisper import FasterWhisperRecognizer
-from speechpipe.cascade.asr.moonshine import MoonshineRecognizer, warp
 from speechpipe.types import NullCause
 from tests.cascade.asr.conftest import Load
 from tests.sounds import sample
@@ -50,6 +49,8 @@ def test_text_that_repeats_itself_is_dropped_with_its_cause(load: Load, monkeypa
 
 
 def test_words_follow_where_the_decoder_looked() -> None:
+    from speechpipe.cascade.asr.moonshine import warp
+
     looked = np.full((3, 9), 0.01)
     looked[0, :3] = looked[1, 3:5] = looked[2, 5:] = 1.0
     assert warp(looked) == [(0, 2), (3, 4), (5, 8)]
@@ -57,6 +58,8 @@ def test_words_follow_where_the_decoder_looked() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (4, 4), (9, 3)])
 def test_words_never_go_back_in_time(shape: tuple[int, int]) -> None:
+    from speechpipe.cascade.asr.moonshine import warp
+
     spans = warp(np.random.default_rng(1).random(shape))
     assert len(spans) == shape[0]
     assert all(0 <= first <= last < shape[1] for first, last in spans)
@@ -64,6 +67,8 @@ def test_words_never_go_back_in_time(shape: tuple[int, int]) -> None:
 
 
 def test_moonshine_stops_when_it_loops(load: Load) -> None:
+    from speechpipe.cascade.asr.moonshine import MoonshineRecognizer
+
     recognizer = load("moonshine")
     assert isinstance(recognizer, MoonshineRecognizer)
     transcript = recognizer.decode(sample("noise"))

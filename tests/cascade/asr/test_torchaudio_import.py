@@ -33,6 +33,7 @@ def test_the_library_itself_fails_there(broken: dict[str, str]) -> None:
     assert (done.returncode, "Could not load" in done.stderr) == (1, True), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", ["wav2vec2", "emformer", "ctc", "moonshine"])
 def test_every_recognizer_on_torchaudio_loads(broken: dict[str, str], module: str) -> None:
     code = (

@@ -55,6 +55,7 @@ def run(seed: int, users: int, before: Rate, after: Rate) -> tuple[str, int]:
     return "hold", SESSIONS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("users", [0, 300, 100])
 def test_a_candidate_that_is_as_good_is_rolled_back_in_one_of_a_hundred_at_most(users: int) -> None:
     ends = [run(seed, users, lambda _: 0.06, lambda _: 0.06)[0] for seed in range(30)]

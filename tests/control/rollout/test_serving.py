@@ -17,6 +17,8 @@ from tests.control.rollout.cards import write
 from tests.patience import PATIENCE_S, until
 
 SAMPLE = Path(__file__).parents[3] / "audio_samples" / "digits.flac"
+pytestmark = pytest.mark.long
+
 TOML = {"content-type": "application/toml"}
 
 GUARDS = "\n[guards]\n" + "".join(
@@ -169,7 +171,6 @@ def test_a_candidate_that_cannot_be_loaded_never_gets_a_session(client: Client) 
     assert set(served) == {"scripted@1.0.0"}
 
 
-@pytest.mark.long
 def test_a_slow_candidate_is_shed_in_shadow_and_counted(client: Client) -> None:
     client.start(plan("slow", SHADOW.replace("least_sessions = 10", "least_sessions = 100000"), canary(0.5)))
     client.warm("slow@1.0.0")

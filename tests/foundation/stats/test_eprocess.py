@@ -30,23 +30,27 @@ def hits(probability: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return (random.random((RUNS, EVENTS)) < probability).cumsum(axis=1), np.arange(1.0, EVENTS + 1)[None, :]
 
 
+@pytest.mark.long
 def test_an_equal_candidate_is_seldom_called_worse_however_often_one_looks() -> None:
     on_candidate, events = hits(WEIGHT)
     assert crossed(log_e_worse(on_candidate, events, WEIGHT)) <= 1.5 * ALPHA
     assert crossed(log_e_unequal(on_candidate, events, WEIGHT)) <= 1.5 * ALPHA
 
 
+@pytest.mark.long
 def test_a_candidate_at_the_margin_is_seldom_let_through() -> None:
     on_candidate, events = hits(share_with_ratio(WEIGHT, 2.0))
     assert crossed(log_e_not_inferior(on_candidate, events, WEIGHT, 2.0)) <= 1.5 * ALPHA
 
 
+@pytest.mark.long
 def test_a_rate_at_the_limit_is_seldom_called_below_or_above_it() -> None:
     found, sessions = hits(0.02)
     assert crossed(log_e_below(found, sessions, 0.02)) <= 1.5 * ALPHA
     assert crossed(log_e_above(found, sessions, 0.02)) <= 1.5 * ALPHA
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ratio", [2.0, 3.0, 5.0])
 def test_a_worse_candidate_is_found_and_the_worse_the_sooner(ratio: float) -> None:
     on_candidate, events = hits(share_with_ratio(WEIGHT, ratio))

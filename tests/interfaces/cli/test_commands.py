@@ -188,6 +188,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     process.wait(PATIENCE_S)
 
 
+@pytest.mark.long
 def test_evaluate_on_the_samples(tmp_path: Path) -> None:
     names = ("digits", "two_speakers", "silence")
     manifest = tmp_path / "manifest.jsonl"

@@ -42,6 +42,7 @@ def test_a_port_in_use_is_one_line(taken: socket.socket, tmp_path: Path) -> None
     assert done.stdout == b""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -127,6 +128,7 @@ def test_a_reader_that_is_gone_is_no_noise(arguments: list[str]) -> None:
     process.wait()
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_without_a_traceback() -> None:
     files = [str(SAMPLES / "long_pauses.flac")] * 50
     process = subprocess.Popen(

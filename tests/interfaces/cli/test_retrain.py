@@ -89,6 +89,7 @@ def test_training_writes_a_card_that_says_what_it_was_made_of(place: Place) -> N
     assert words.read_text().split() == sorted(WORDS)
 
 
+@pytest.mark.long
 def test_training_that_is_stopped_goes_on_with_the_same_command(place: Place) -> None:
     source = place.folder / "learn" / "manifest.jsonl"
     arguments = ["train", "ctc", str(source), "--name", "again", "--epochs", "3", "--work", str(place.folder / "work")]
@@ -104,6 +105,7 @@ def test_training_that_is_stopped_goes_on_with_the_same_command(place: Place) ->
     assert b"epoch 3:" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -170,6 +172,7 @@ def test_retraining_survives_kills_and_what_is_no_better_stays_at_shadow(place: 
     assert catalogue.problems(catalogue.bundle("tones@1.0.0-r1")) == []
 
 
+@pytest.mark.long
 def test_what_cannot_be_retrained_is_said_and_nothing_is_written(place: Place) -> None:
     for arguments, said in (
         (["ctc", "-b", "default"], "pocketsphinx"),

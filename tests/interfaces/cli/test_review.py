@@ -20,6 +20,7 @@ from tests.interfaces.cli.test_rollout import speechpipe
 from tests.patience import PATIENCE_S
 
 
+@pytest.mark.long
 def test_degrees_are_set_and_shown_with_their_history(tmp_path: Path) -> None:
     missing = speechpipe(tmp_path, "automation", "show")
     assert (missing.returncode, "there is no store" in missing.stderr) == (2, True)

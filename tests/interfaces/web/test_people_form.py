@@ -19,6 +19,7 @@ def degrees(server: Server) -> dict[str, str]:
     return {row["scope"]: row["degree"] for row in httpx.get(f"{server.url}/v1/automation").json()["scopes"]}
 
 
+@pytest.mark.long
 def test_the_service_is_not_switched_off_with_one_click(fresh: Server, page: Page) -> None:
     page.goto(fresh.url + "/")
     form = page.get_by_role("form", name="Degree of automation")

@@ -144,6 +144,7 @@ def test_one_bad_step_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path))
 
 
+@pytest.mark.long
 def test_what_was_taught_more_lies_between_what_it_was_and_what_it_became(tmp_path: Path) -> None:
     run(tmp_path / "parent", 12)
     before = weights(tmp_path / "parent")
