@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where this is set (many container images set it), all of the package is compiled anew by each process that starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all serve bench lint docs format samples clean
+.PHONY: help demo test test-all coverage serve bench lint docs format samples clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ test: $(VENV)/.installed-dev ## Run the tests, JOBS files at a time (most tests 
 
 test-all: test ## Run the long ones too: real rollouts, trainings, the fault benchmark
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m long
+
+coverage: $(VENV)/.installed-dev ## Run the tests of `make test` and hold the coverage that was reached
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long" --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python -m tools.coverage_ratchet
 
 serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve
@@ -74,4 +78,4 @@ samples: $(VENV)/.installed ## Make audio_samples/ again (needs Debian's flite)
 	$(BIN)/python audio_samples/synthesise.py
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache dist build var
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache .coverage dist build var
