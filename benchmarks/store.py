@@ -16,7 +16,7 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.operations import HealthOperations
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
 DAY_S = 86_400.0
 START = 1_700_000_000.0

@@ -25,7 +25,7 @@ def build(settings: Settings, *, live: bool = False) -> Service:
     from speechpipe.foundation.storage.store import Store
     from speechpipe.monitor.attribution import source
     from speechpipe.serving.health.service import MonitoringService
-    from speechpipe.serving.telemetry.cascade import CASCADE
+    from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
     store = Store(settings.record_store_url, settings.store_queue)
     service = Service(settings, store=store, live=live)

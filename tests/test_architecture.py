@@ -53,7 +53,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 """The same inside a wing: its subjects and modules, bottom first."""
 
-READERS = {"source", "stream_decoder", "wav_stream", "ffmpeg_stream", "signatures", "parts", "ffmpeg", "libsndfile"}
+READERS = {"source", "stream_decoder", "wav_stream", "ffmpeg_stream", "live_formats", "parts", "ffmpeg", "libsndfile"}
 """Modules of `audio` that are made of the others."""
 
 FREE = {"numpy", "fastapi", "pydantic", "pydantic_settings", "starlette"}  # used wherever their part is

@@ -10,7 +10,7 @@ import pytest
 from speechpipe.config import Settings
 from speechpipe.errors import HTTP_STATUS
 from speechpipe.interfaces.cli import FAMILIES
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 from tools import site
 from tools.reference import PAGES, pages
 

@@ -26,7 +26,7 @@ from speechpipe.interfaces.cli import FAMILIES
 from speechpipe.interfaces.cli import app as command_line
 from speechpipe.monitor.spec import Metric
 from speechpipe.serving.live.manager import StreamManager
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 from speechpipe.serving.telemetry.failure_modes import failure_modes
 from speechpipe.serving.telemetry.prometheus_rules import EXPRESSIONS
 from tools.markdown import page, table
@@ -219,7 +219,7 @@ def metrics_page(exposition: str) -> str:
     lines += ["As in `ops/`; the others need the store.", ""]
     lines += table(("metric", "expression"), [(f"`{name}`", f"`{text}`") for name, text in EXPRESSIONS.items()])
     return page(
-        "Metrics", "the catalogue (`speechpipe/serving/telemetry/cascade.py`) and the rows of `/metrics`", lines
+        "Metrics", "the catalogue (`speechpipe/serving/telemetry/cascade_metrics.py`) and the rows of `/metrics`", lines
     )
 
 

@@ -37,7 +37,7 @@ from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.operations import HealthOperations
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "docs" / "images" / "health.png"

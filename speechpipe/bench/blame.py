@@ -27,7 +27,7 @@ from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.windows import Group, Grouping, Window, aggregate
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
 UTTERANCES_A_DAY = 10_000
 RESAMPLES = 1_000

@@ -11,7 +11,7 @@ from speechpipe.errors import UndecodableAudio
 from speechpipe.monitor.exposition import Exposition
 from speechpipe.monitor.profiles import is_watched
 from speechpipe.monitor.spec import CascadeSpec, Metric, Stage
-from speechpipe.serving.telemetry.cascade import CASCADE, UNDECODABLE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE, UNDECODABLE
 from speechpipe.serving.telemetry.failure_modes import FAULTS, failure_modes
 from speechpipe.serving.telemetry.prometheus_rules import EXPRESSIONS
 from speechpipe.serving.telemetry.records import ROWS

@@ -13,9 +13,7 @@ import numpy as np
 from speechpipe.cascade.audio import DECODERS
 from speechpipe.cascade.audio.containers.frames import ID3_HEAD_BYTES, id3_bytes, is_id3
 from speechpipe.cascade.audio.g711 import G711
-from speechpipe.cascade.audio.mixdown import Mixdown
-from speechpipe.cascade.audio.resample import Resampler
-from speechpipe.cascade.audio.signatures import (
+from speechpipe.cascade.audio.live_formats import (
     JUDGED_S,
     MAGIC_BYTES,
     MPEG_BYTES,
@@ -26,6 +24,8 @@ from speechpipe.cascade.audio.signatures import (
     not_live,
     recording_in,
 )
+from speechpipe.cascade.audio.mixdown import Mixdown
+from speechpipe.cascade.audio.resample import Resampler
 from speechpipe.cascade.audio.wav_stream import WavReader
 from speechpipe.cascade.audio.wire_format import RAW, WireFormat
 from speechpipe.errors import UndecodableAudio

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable, Iterator
 
-from speechpipe.cascade.audio.signatures import container
+from speechpipe.cascade.audio.live_formats import container
 from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter, UndecodableAudio
 

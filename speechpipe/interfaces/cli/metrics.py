@@ -17,7 +17,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
     from rich.console import Console
     from rich.table import Table
 
-    from speechpipe.serving.telemetry.cascade import CASCADE
+    from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
     if as_json:
         names = ("name", "unit", "help", "catches", "limit", "key")

@@ -38,7 +38,7 @@ def cascade() -> "CascadeSpec":
     Raises:
         InvalidParameter: one of these metrics does not exist.
     """
-    from speechpipe.serving.telemetry.cascade import CASCADE
+    from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
     try:
         return CASCADE.without(tuple(settings().metrics_off))

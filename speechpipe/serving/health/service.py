@@ -23,7 +23,7 @@ from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.serving.engine import Service
 from speechpipe.serving.health.operations import HealthOperations
 from speechpipe.serving.signing import signing_secret
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 from speechpipe.serving.telemetry.records import feedback_record
 
 TICK_S = 2.0

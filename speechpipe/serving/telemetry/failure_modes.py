@@ -10,7 +10,7 @@ from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES
 from speechpipe.monitor.profiles import is_watched
 from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 
-FAULTS: Mapping[str, tuple[str, ...]] = {
+FAULTS_BY_METRIC: Mapping[str, tuple[str, ...]] = {
     "input.level_dbfs": ("gain",),
     "input.snr_db": ("noise", "babble", "far_field"),
     "input.bandwidth_hz": ("sample_rate_confusion", "narrow_band"),
@@ -68,5 +68,5 @@ def _row(metric: Metric) -> FailureMode:
         alarms.append(f"limit:{metric.name}")
     anchor = f"runbook.md#{metric.name.replace('.', '')}"
     return FailureMode(
-        metric.catches, metric.name, tuple(detectors), tuple(alarms), anchor, FAULTS.get(metric.name, ())
+        metric.catches, metric.name, tuple(detectors), tuple(alarms), anchor, FAULTS_BY_METRIC.get(metric.name, ())
     )

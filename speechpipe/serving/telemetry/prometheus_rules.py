@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, Severity
-from speechpipe.serving.telemetry.cascade import UNDECODABLE
+from speechpipe.serving.telemetry.cascade_metrics import UNDECODABLE
 
 PERIOD = "15m"
 

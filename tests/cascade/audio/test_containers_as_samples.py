@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from speechpipe.cascade.audio.ffmpeg_stream import FfmpegStream
-from speechpipe.cascade.audio.signatures import WITHIN_BYTES, mistaken, recording_in
+from speechpipe.cascade.audio.live_formats import WITHIN_BYTES, mistaken, recording_in
 from speechpipe.cascade.audio.stream_decoder import WireDecoder
 from speechpipe.cascade.audio.wire_format import RAW, WireFormat
 from speechpipe.errors import UndecodableAudio

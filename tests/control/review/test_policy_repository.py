@@ -23,7 +23,7 @@ from speechpipe.monitor.alarms import Alarm, Condition
 from speechpipe.monitor.attribution import source
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import Policy
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 from tests.databases import DATABASES
 
 NUMBERS = itertools.count()

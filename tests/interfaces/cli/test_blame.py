@@ -15,7 +15,7 @@ from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.operations import HealthOperations
-from speechpipe.serving.telemetry.cascade import CASCADE
+from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 from tests.interfaces.cli.test_commands import run
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES

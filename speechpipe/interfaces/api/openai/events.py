@@ -6,7 +6,7 @@ A segment that was cut because it became too long is still one item: its parts a
 import itertools
 from typing import Any
 
-from speechpipe.cascade.audio.signatures import container
+from speechpipe.cascade.audio.live_formats import container
 from speechpipe.interfaces.api.deepgram.events import stages
 from speechpipe.interfaces.api.openai.session import MIN_COMMIT_S, Session
 from speechpipe.serving.live import (

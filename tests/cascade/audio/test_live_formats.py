@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from speechpipe.cascade.audio.g711 import G711
-from speechpipe.cascade.audio.signatures import MPEG_BYTES, container, may_be_mpeg, mistaken, not_live
+from speechpipe.cascade.audio.live_formats import MPEG_BYTES, container, may_be_mpeg, mistaken, not_live
 from speechpipe.cascade.audio.stream_decoder import WireDecoder
 from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.errors import UndecodableAudio
