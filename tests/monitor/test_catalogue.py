@@ -12,7 +12,7 @@ from speechpipe.monitor.exposition import Exposition
 from speechpipe.monitor.profiles import is_watched
 from speechpipe.monitor.spec import CascadeSpec, Metric, Stage
 from speechpipe.serving.telemetry.cascade_metrics import CASCADE, UNDECODABLE
-from speechpipe.serving.telemetry.failure_modes import FAULTS, failure_modes
+from speechpipe.serving.telemetry.failure_modes import FAULTS_BY_METRIC, failure_modes
 from speechpipe.serving.telemetry.prometheus_rules import EXPRESSIONS
 from speechpipe.serving.telemetry.records import ROWS
 from tests.conftest import Server
@@ -40,7 +40,7 @@ def test_the_runbook_says_the_severity_that_the_catalogue_says() -> None:
 
 def test_every_failure_mode_is_linked_from_end_to_end() -> None:
     names = set(CASCADE.by_name)
-    assert set(FAULTS) <= names
+    assert set(FAULTS_BY_METRIC) <= names
     assert set(EXPRESSIONS) <= names
     for row in failure_modes(CASCADE):
         assert row.what, row.metric

@@ -30,6 +30,18 @@ KILLED_S = 5.0
 
 log = logging.getLogger(__name__)
 
+_unreaped: list["subprocess.Popen[bytes]"] = []
+"""Killed processes that the system had not ended when `WorkerProcess.reap` gave up; any thread may add or remove."""
+
+
+def reap_late() -> int:
+    """Reap the killed processes that have ended since `WorkerProcess.reap` gave up; return how many are left."""
+    for process in list(_unreaped):
+        if process.poll() is not None:
+            with contextlib.suppress(ValueError):  # another thread was faster
+                _unreaped.remove(process)
+    return len(_unreaped)
+
 
 class WorkerProcess:
     """A child process, and the two threads that write to it and read from it.
@@ -188,13 +200,16 @@ class WorkerProcess:
     def reap(self, wait_s: float) -> int | None:
         """Wait up to `wait_s` seconds for the child to end, kill it if it has not, and return its exit code.
 
-        Returns None if the system cannot end it yet (it waits for a device). Descriptors are closed in any case.
+        Returns None if the system cannot end it yet (it waits for a device, or the machine is very busy); `reap_late`
+        then removes it from the process table. Descriptors are closed in any case.
         """
         self._outbox.put(None)
         code = self._wait(wait_s)
         if code is None:
             self._process.kill()
             code = self._wait(KILLED_S)
+            if code is None:
+                _unreaped.append(self._process)
         with contextlib.suppress(OSError):  # ends the reader thread
             self._socket.shutdown(socket.SHUT_RDWR)
         for thread in (self._writer, self._reader):

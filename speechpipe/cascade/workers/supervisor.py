@@ -14,7 +14,7 @@ from typing import Protocol
 
 from speechpipe.cascade.workers import PoolOptions, RecognizerSpec
 from speechpipe.cascade.workers.messages import Load, Loaded, Reply
-from speechpipe.cascade.workers.process import WorkerProcess
+from speechpipe.cascade.workers.process import WorkerProcess, reap_late
 from speechpipe.errors import NotReady, WorkerLoadFailed
 from speechpipe.foundation.background import BackgroundTask
 
@@ -223,6 +223,7 @@ class Supervisor:
     # ---- the task ----
 
     def _tick(self) -> None:
+        reap_late()
         self._collect_ended()
         self._end_hung()
         self._start_missing()

@@ -9,7 +9,7 @@ from speechpipe.bench.faults import SEVERITIES, Fault, Level, audio, behaviour, 
 from speechpipe.bench.faults.table import BY_NAME, FAULTS
 from speechpipe.cascade.vad import load_vad
 from speechpipe.foundation.storage.record import Record
-from speechpipe.serving.telemetry.failure_modes import FAULTS as EXERCISED
+from speechpipe.serving.telemetry.failure_modes import FAULTS_BY_METRIC as EXERCISED
 from speechpipe.types import Transcript, Word
 from tests.sounds import bursts, sample, tone
 

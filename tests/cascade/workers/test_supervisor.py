@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+import speechpipe.cascade.workers.process as process_module
 import speechpipe.cascade.workers.supervisor as supervisor_module
 from speechpipe.cascade.workers import PoolOptions
 from speechpipe.cascade.workers.inflight import InFlight, inflight_descriptor
 from speechpipe.cascade.workers.messages import Progress, Reply
 from speechpipe.cascade.workers.pool import RecognizerPool
-from speechpipe.cascade.workers.process import WorkerProcess
+from speechpipe.cascade.workers.process import WorkerProcess, reap_late
 from speechpipe.errors import NotReady, WorkerLoadFailed
 from speechpipe.foundation import system
 from speechpipe.types import NullCause
@@ -336,3 +338,15 @@ def test_words_that_were_withdrawn_are_told_from_silence() -> None:
         job.finish()
         assert result(job).transcript.null_cause is NullCause.WITHDRAWN
         assert result(submit(one, quiet, audio())).transcript.null_cause is NullCause.EMPTY
+
+
+def test_a_killed_process_that_the_system_ends_late_leaves_no_zombie(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = WorkerProcess(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(process_module, "KILLED_S", 0.0)
+        patched.setattr(subprocess.Popen, "kill", lambda _: None)
+        assert worker.reap(0.0) is None
+    assert reap_late() > 0
+    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: reap_late() == 0)
+    assert not psutil.pid_exists(worker.pid)
