@@ -12,8 +12,9 @@ import numpy as np
 import soundfile
 from measure import BUNDLE, RATE, TUNED, BareDecoder, Board, Recording, measured, noises, read_speech, wer
 
+from speechpipe.app import compose
 from speechpipe.config import Settings
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from speechpipe.serving.transcription.transcriber import Result, Transcription, TranscriptionRequest
 from speechpipe.types import Samples
 
@@ -70,7 +71,7 @@ def cascade(service: Service, samples: Samples) -> Result:
         path = Path(folder) / "audio.flac"
         soundfile.write(path, samples, RATE)
         with path.open("rb") as file:
-            transcription = Transcription(service, file, TranscriptionRequest(service.champion))
+            transcription = Transcription(service, file, TranscriptionRequest(service.engine.champion))
             for _ in transcription.run():
                 pass
             return transcription.result
@@ -136,7 +137,7 @@ def main() -> None:
     board = Board(f"Cascade quality: {len(clips)} read clips (few: differences count, not levels)")
     default, raw, same = (BareDecoder(**options) for options in ({"loglevel": "FATAL"}, TUNED, BUNDLE))
     rates = [wer([(clip.text, decoder.text(clip.samples)) for clip in clips]) for decoder in (default, raw, same)]
-    with Service(Settings(workers=1)) as service:
+    with compose(Settings(workers=1)) as service:
         whole = wer([(clip.text, cascade(service, clip.samples).text) for clip in clips])
         names = ("its defaults", "tuned by hand", "the bundle's settings")
         for name, value in zip(names, rates, strict=True):

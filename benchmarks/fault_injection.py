@@ -41,8 +41,8 @@ from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.monitor.alarms import Condition, step
 from speechpipe.monitor.repository import Archive
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live.manager import StreamManager
+from speechpipe.serving.service import Service
 
 SAMPLES = Path(__file__).parents[1] / "audio_samples"
 PATIENCE_S = 180.0
@@ -194,7 +194,7 @@ class Trial:
             job=name,
             tenant="acme",
             channel="upload",
-            bundle=self.service.champion.id,
+            bundle=self.service.engine.champion.id,
             degree="assist",
             why=ReviewReason.DEGREE,
             priority=PRIORITY[ReviewReason.DEGREE],

@@ -28,25 +28,25 @@ def main() -> None:
     waited: list[float] = []
     with tempfile.TemporaryDirectory() as state:
         service = build(Settings(state_dir=Path(state)))
-        plain = service.emit
+        plain = service.records.emit
 
         def emit(record: Record) -> None:
             begun = time.perf_counter()
             plain(record)
             waited.append(time.perf_counter() - begun)
 
-        service.emit = emit  # type: ignore[method-assign]
+        service.records.emit = emit  # type: ignore[method-assign]
         assert service.store is not None
         with service:
-            own, workers = time.process_time(), service.pool.status().cpu_s
+            own, workers = time.process_time(), service.engine.pool.status().cpu_s
             for _ in range(asked.rounds):
                 for path in asked.audio:
                     with path.open("rb") as file:
-                        for _ in Transcription(service, file, TranscriptionRequest(service.champion)).run():
+                        for _ in Transcription(service, file, TranscriptionRequest(service.engine.champion)).run():
                             pass
             service.store.flush()
             monitoring_of(service).tick()
-            own, workers = time.process_time() - own, service.pool.status().cpu_s - workers
+            own, workers = time.process_time() - own, service.engine.pool.status().cpu_s - workers
             watching = service.store.cpu_s + monitoring_of(service).cpu_s + sum(waited)
             written = service.store.written
     print(f"{written} records; cascade {own + workers:.1f} CPU-s, of which watching {watching:.3f}:", end=" ")

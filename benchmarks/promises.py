@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from measure import Figure, add_record, record
 
+from speechpipe.app import compose
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.evaluation.manifest import read_manifest
 from speechpipe.cascade.evaluation.scores import word_errors
@@ -24,7 +25,6 @@ from speechpipe.control.review.estimates import Reviewed, word_error_rate
 from speechpipe.control.review.sampling import review_chance
 from speechpipe.foundation.stats.calibration import calibration_error, isotonic, promise
 from speechpipe.serving.automation.policy import Policy
-from speechpipe.serving.engine import Service
 from speechpipe.serving.hooks import CompletedSession
 
 REVIEWS = 600
@@ -48,16 +48,16 @@ class Answers:
 def heard(manifests: list[Path], bundle: str) -> Answers:
     """Send every recording through the cascade."""
     rows = []
-    with Service(Settings(bundle=bundle)) as service:
+    with compose(Settings(bundle=bundle)) as service:
         for manifest in manifests:
             for clip in read_manifest(manifest):
                 if not clip.text:
                     continue
-                session = service.session(service.champion, SessionRequest(DecodeOptions(offline=True)))
+                session = service.engine.session(service.engine.champion, SessionRequest(DecodeOptions(offline=True)))
                 utterances = [*session.feed(clip.samples), *session.finish()]
                 while not session.done:
                     utterances += session.wait()
-                pieces = draft(CompletedSession("", "", "upload", service.champion, clip.duration_s, utterances))
+                pieces = draft(CompletedSession("", "", "upload", service.engine.champion, clip.duration_s, utterances))
                 known = [(piece.confidence, len(piece.words)) for piece in pieces if piece.confidence is not None]
                 total = sum(words for _, words in known)
                 confidence = sum(value * words for value, words in known) / total if total else 0.0

@@ -16,8 +16,9 @@ import hypothesis
 import psutil
 import pytest
 
+from speechpipe.app import compose
 from speechpipe.config import Settings
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from tests.databases import POSTGRES
 from tests.patience import PATIENCE_S
 from tests.sounds import SHARED
@@ -99,7 +100,7 @@ def pytest_make_collect_report() -> Iterator[None]:
 def service() -> Iterator[Service]:
     """A running service whose champion is the scripted recognizer, with every shipped bundle at hand."""
     settings = Settings(bundle="scripted", workers=2, worker_nice=0)
-    with Service(settings) as running:
+    with compose(settings) as running:
         yield running
 
 

@@ -106,8 +106,8 @@ def all_figures(found: dict[str, Result]) -> str:
     for result in found.values():
         machines.setdefault((result.machine, result.version), []).append(result.name)
     parts.append("## Machines\n\n")
-    for (machine, version), names in machines.items():
-        listed = "all" if len(machines) == 1 else ", ".join(f"`{name}`" for name in names)
+    for (machine, version), measured in machines.items():
+        listed = "all" if len(machines) == 1 else ", ".join(f"`{name}`" for name in measured)
         parts.append(f"- {machine}; speechpipe {version}: {listed}.\n")
     return "\n" + "".join(parts) + "\n"
 

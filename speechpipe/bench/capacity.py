@@ -23,13 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
+from speechpipe.app import compose
 from speechpipe.bench.clients import Tally
 from speechpipe.cascade.asr import DecodeOptions, load_recognizer
 from speechpipe.cascade.vad import Closed
 from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
 from speechpipe.config import Settings
 from speechpipe.foundation import system
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Samples
 
 QUERY = "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true&model="
@@ -62,7 +63,7 @@ class Limit:
 
 def physical_limit(service: Service, bundle: Bundle, audio: Samples) -> Limit:
     """Score and decode (n,) samples in this process, one after the other; return the costs."""
-    vad = service.vad(bundle.vad)
+    vad = service.engine.vad(bundle.vad)
     frames = audio[: len(audio) // vad.frame_samples * vad.frame_samples].reshape(-1, vad.frame_samples)
     segmenter = Segmenter(SegmenterOptions().changed(bundle.segmenter), vad.frame_samples)
     stream = vad.open()
@@ -89,7 +90,7 @@ def physical_limit(service: Service, bundle: Bundle, audio: Samples) -> Limit:
 
 def limit_of_all_cores(bundle: str, audio: Samples) -> Limit:
     """Measure on every core at once, because cores share caches and clock frequency."""
-    cores = Service(Settings(bundle=bundle)).settings.cores
+    cores = Settings(bundle=bundle).cores
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as processes:
         limits = list(processes.map(_limit, [bundle] * cores, [audio] * cores))
     return Limit(
@@ -101,8 +102,8 @@ def limit_of_all_cores(bundle: str, audio: Samples) -> Limit:
 
 
 def _limit(bundle: str, audio: Samples) -> Limit:
-    service = Service(Settings(bundle=bundle))
-    return physical_limit(service, service.champion, audio)
+    service = compose(Settings(bundle=bundle))
+    return physical_limit(service, service.engine.champion, audio)
 
 
 @contextlib.contextmanager

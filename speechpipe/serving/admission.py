@@ -8,30 +8,17 @@ from collections.abc import Callable, Iterator
 from speechpipe.cascade.workers import PoolStatus
 from speechpipe.config import Settings
 from speechpipe.errors import NotReady, Overloaded, RateLimited
+from speechpipe.serving.readiness import Readiness
 
 
 class Admission:
     """Counts the uploads in progress. Thread-safe."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        status: Callable[[], PoolStatus],
-        started: Callable[[], bool],
-        unavailable: Callable[[], str],
-    ) -> None:
-        """Set the sources of the server's state.
-
-        Args:
-            settings: the limits.
-            status: returns the state of the pool for uploads.
-            started: returns whether the service accepts sessions.
-            unavailable: returns why no worker can process an upload; empty if one can.
-        """
+    def __init__(self, settings: Settings, readiness: Readiness, status: Callable[[], PoolStatus]) -> None:
+        """Limit uploads as `settings` say; `status` returns the state of the pool for uploads."""
         self._settings = settings
-        self._unavailable = unavailable
+        self._readiness = readiness
         self._status = status
-        self._started = started
         self._lock = threading.Lock()
         self._uploads: Counter[str] = Counter()
 
@@ -56,15 +43,20 @@ class Admission:
     def check(self, caller: str) -> None:
         """Raise what `admitted` would raise, so that a request can be refused before its body is read."""
         settings = self._settings
-        if not self._started():
+        if not self._readiness.started:
             raise NotReady("the recognizers are loading, or the server is shutting down")
-        if reason := self._unavailable():
+        if reason := self._readiness.unavailable:
             raise NotReady(reason)
-        if self._uploads.total() >= settings.max_uploads:
+        if self.full:
             message = f"{settings.max_uploads} uploads are in progress; try again later"
             raise Overloaded(message, retry_after_s=self._retry_after_s())
         if settings.max_uploads_per_key and self._uploads[caller] >= settings.max_uploads_per_key:
             raise RateLimited(f"this key has {settings.max_uploads_per_key} uploads in progress")
+
+    @property
+    def full(self) -> bool:
+        """Whether the limit of uploads in progress is reached."""
+        return self._uploads.total() >= self._settings.max_uploads
 
     def _retry_after_s(self) -> float:
         """Estimate when the waiting audio is decoded, at ten times real time per worker."""

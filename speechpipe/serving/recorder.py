@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.assignment import ClientRequest
-from speechpipe.serving.engine import Service
 from speechpipe.serving.hooks import CompletedSession
+from speechpipe.serving.service import Service
 from speechpipe.serving.telemetry.records import (
     NOTHING,
     Context,
@@ -35,7 +35,7 @@ class SessionRecorder:
         terms = self._request.terms
         if terms.followed:
             more = {**more, "people.auto_accepted": int(terms.accepts(utterance.transcript.confidence))}
-        self._service.emit(utterance_record(self._context, utterance, self._service.clock(), more))
+        self._service.records.emit(utterance_record(self._context, utterance, self._service.clock(), more))
 
     def ended(
         self,
@@ -54,11 +54,13 @@ class SessionRecorder:
             timing: Unix time of the end, and the duration in wall seconds.
             more: further measures.
         """
-        self._service.emit(session_record(self._context, summary, facts, outcome, timing, more))
+        record = session_record(self._context, summary, facts, outcome, timing, more)
+        self._service.engine.ended(record)
+        self._service.records.emit(record)
 
     def refused(self, cause: str, size: int, at: float) -> None:
         """Emit the record of an input of `size` bytes that was refused before there was a session."""
-        self._service.emit(refusal_record(self._context, cause, size, at))
+        self._service.records.emit(refusal_record(self._context, cause, size, at))
 
     def completed(self, duration_s: float, utterances: Sequence[Utterance]) -> CompletedSession:
         """Return the completed session for the review service."""

@@ -14,7 +14,7 @@ from speechpipe.cascade.vad import load_vad
 from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
 from speechpipe.cascade.workers import RecognizerSpec
 from speechpipe.errors import StageFailed
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from speechpipe.types import Bundle, NullCause, Samples, Utterance
 from tests.sounds import EXPECTED, bursts, sample
 
@@ -40,9 +40,9 @@ def drive(session: Session, audio: Samples, sizes: list[int]) -> list[Utterance]
 
 
 def session_of(service: Service, **changes: float) -> Session:
-    bundle = service.catalogue.with_parts(service.bundle("scripted"), vad="energy")
-    bundle = service.catalogue.changed(bundle, {f"vad.{name}": value for name, value in changes.items()})
-    return service.session(bundle, SessionRequest(DecodeOptions(offline=True)))
+    bundle = service.engine.catalogue.with_parts(service.engine.bundle("scripted"), vad="energy")
+    bundle = service.engine.catalogue.changed(bundle, {f"vad.{name}": value for name, value in changes.items()})
+    return service.engine.session(bundle, SessionRequest(DecodeOptions(offline=True)))
 
 
 def shape(utterances: list[Utterance]) -> list[tuple[int, int, str]]:
@@ -84,14 +84,14 @@ def test_words_lie_inside_their_segment_and_never_go_back(service: Service) -> N
 
 def test_digital_silence_and_noise_give_no_text(service: Service) -> None:
     for name in ("silence", "noise"):
-        session = service.session(service.bundle("default"), SessionRequest(DecodeOptions(offline=True)))
+        session = service.engine.session(service.engine.bundle("default"), SessionRequest(DecodeOptions(offline=True)))
         assert drive(session, sample(name), [16_000]) == []
         assert session.accounting.dropped_by_vad == session.accounting.received == len(sample(name))
 
 
 def test_real_vad_finds_the_known_spans(service: Service) -> None:
     for name in ("long_pauses", "two_speakers", "digits", "noise_20db"):
-        session = service.session(service.bundle("scripted"), SessionRequest(DecodeOptions(offline=True)))
+        session = service.engine.session(service.engine.bundle("scripted"), SessionRequest(DecodeOptions(offline=True)))
         utterances = drive(session, sample(name), [8000])
         truth = EXPECTED[name]["speech"]
         assert len(utterances) == len(truth), name
@@ -128,12 +128,12 @@ def test_a_broken_vad_is_an_error_and_never_silence(
 
 
 def test_an_utterance_without_text_says_why(service: Service) -> None:
-    bundle = service.catalogue.with_parts(service.bundle("scripted"), vad="energy")
-    deaf = service.catalogue.changed(bundle, {"asr.empty_below_level": 2.0})
-    failing = service.catalogue.changed(bundle, {"asr.fail_above_level": 0.0})
+    bundle = service.engine.catalogue.with_parts(service.engine.bundle("scripted"), vad="energy")
+    deaf = service.engine.catalogue.changed(bundle, {"asr.empty_below_level": 2.0})
+    failing = service.engine.catalogue.changed(bundle, {"asr.fail_above_level": 0.0})
     audio = bursts([(0.3, 0.0), (1.0, 0.1), (1.0, 0.0)])
     for chosen, cause in ((deaf, NullCause.EMPTY), (failing, NullCause.ERROR)):
-        session = service.session(chosen, SessionRequest(DecodeOptions(offline=True)))
+        session = service.engine.session(chosen, SessionRequest(DecodeOptions(offline=True)))
         (utterance,) = drive(session, audio, [1600])
         assert utterance.transcript.null_cause is cause
         assert session.summary().nulls == {cause: 1}
@@ -141,21 +141,21 @@ def test_an_utterance_without_text_says_why(service: Service) -> None:
 
 def test_a_session_waits_for_recognizers_instead_of_filling_memory(service: Service) -> None:
     audio = bursts([(0.5, 0.0), (1.0, 0.1)] * 8 + [(1.0, 0.0)])
-    bundle = service.catalogue.with_parts(service.bundle("scripted"), vad="energy")
-    slow = service.catalogue.changed(bundle, {"asr.cost": 0.05})
+    bundle = service.engine.catalogue.with_parts(service.engine.bundle("scripted"), vad="energy")
+    slow = service.engine.catalogue.changed(bundle, {"asr.cost": 0.05})
     session = Session(
         SessionOptions(
             "bounded",
             load_vad("energy"),
             Segmenter(SegmenterOptions(min_silence_s=0.2, padding_s=0.1), 512),
-            lambda decode, _: service.pool.open(_spec(slow), decode, "bounded"),
+            lambda decode, _: service.engine.pool.open(_spec(slow), decode, "bounded"),
             DecodeOptions(offline=True),
             max_pending_s=2.0,
         )
     )
     returned = session.feed(audio)
     assert returned, "the first results were waited for"
-    assert service.pool.status().queued_s <= 4.0
+    assert service.engine.pool.status().queued_s <= 4.0
     session.finish()
     while not session.done:
         returned += session.wait(5.0)

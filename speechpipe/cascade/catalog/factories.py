@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from speechpipe.cascade.audio.retention import AudioRetention
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.cascade.vad import Segmenting
 from speechpipe.cascade.vad.fixed import FixedSegments, ManualSegments
 from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
@@ -62,6 +64,15 @@ def live_pool(settings: Settings) -> PoolOptions:
 def kept_audio(settings: Settings) -> AudioRetention:
     """Return the retention of session audio in the state directory."""
     return AudioRetention(settings.state_dir / "audio", settings.keep_audio_hours, settings.keep_audio_share)
+
+
+def catalogue(settings: Settings) -> Catalogue:
+    """Return the catalogue of the package's cards and those in the server's own models folder.
+
+    Raises:
+        BadInput: a card is invalid.
+    """
+    return Catalogue([shipped_models(), settings.own_models_dir])
 
 
 def recognizer(component: Component) -> RecognizerSpec:

@@ -6,8 +6,8 @@ from speechpipe.cascade.audio.source import AudioSource
 from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.errors import SpeechpipeError, StoreUnavailable
-from speechpipe.serving.engine import Service
 from speechpipe.serving.hooks import CompletedSession
+from speechpipe.serving.service import Service
 from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 from speechpipe.types import SAMPLE_RATE_HZ
 

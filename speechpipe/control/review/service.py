@@ -35,8 +35,8 @@ from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import EffectivePolicy, Policy
-from speechpipe.serving.engine import Service
 from speechpipe.serving.hooks import CompletedSession
+from speechpipe.serving.service import Service
 from speechpipe.serving.signing import signing_secret
 
 LOOK_S = 1.0
@@ -356,6 +356,6 @@ def reviewing_of(service: Service) -> ReviewService:
     Raises:
         NotReady: it has none.
     """
-    if not isinstance(service.reviewing, ReviewService):
+    if not isinstance(service.reviews, ReviewService):
         raise NotReady("this server has no review service")
-    return service.reviewing
+    return service.reviews

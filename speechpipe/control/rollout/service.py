@@ -22,9 +22,9 @@ from speechpipe.errors import BadInput, Conflict, SpeechpipeError, StoreUnavaila
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.database import STORE_ERRORS
 from speechpipe.monitor.exposition import GaugeRow, by_cause
-from speechpipe.serving.engine import Service
 from speechpipe.serving.pools import Key
 from speechpipe.serving.routing import RouteSnapshot
+from speechpipe.serving.service import Service
 from speechpipe.types import Bundle
 
 POLL_S = 0.25
@@ -59,12 +59,13 @@ class RolloutService:
         assert store is not None, "rollouts need a store"
         self._service = service
         self.operations = RolloutOperations(store, GUARDS, lambda name: verified(service, name), service.clock)
-        self.shadowing = ShadowService(service)
+        assert isinstance(service.mirror, ShadowService), "rollouts need a service for copies"
+        self.shadowing = service.mirror
         self._lock = threading.RLock()  # `operations` is used by the tasks and by requests
         self._cached = service.settings.state_dir / "route.json"
-        self._setting = (service.settings.bundle, service.champion.id)
+        self._setting = (service.settings.bundle, service.engine.champion.id)
         self._registered = False  # whether this server's setting is in the store
-        self._state = RouteState(champion=service.champion.id)
+        self._state = RouteState(champion=service.engine.champion.id)
         self._revision = -1
         self._warmed: dict[str, Bundle] = {}  # loaded bundles by id
         self._broken: tuple[int, str] | None = None  # id of a rollout that cannot run here, and why
@@ -76,7 +77,6 @@ class RolloutService:
         self._following = BackgroundTask("rollout", self._follow, every_s=POLL_S)
         self._warming = BackgroundTask("warming", self.prepare, every_s=POLL_S)
         service.tasks.add(self._following, self._warming)
-        service.mirror_to(self.shadowing)
         service.exposition.add_gauges(self._gauges())
 
     # ---- lifetime ----
@@ -95,12 +95,12 @@ class RolloutService:
             self._state = route_cache.read(self._cached, GUARDS.rates) or self._state
             log.warning("the route cannot be read (%s); continuing with %s", error, self._state.champion)
         bundle = self._bundle(self._state.champion)
-        if bundle is not None and bundle != self._service.champion:
+        if bundle is not None and bundle != self._service.engine.champion:
             log.warning(
                 "the champion in the store is %s; SPEECHPIPE_BUNDLE=%s does not apply", bundle.id, self._setting[0]
             )
             self._warm(bundle)
-            self._service.router.route_by(RouteSnapshot(bundle))
+            self._service.engine.router.route_by(RouteSnapshot(bundle))
         self._apply()
 
     def start(self) -> None:
@@ -125,7 +125,7 @@ class RolloutService:
             self.tick()
         except Conflict:
             return  # another process or operator was faster: the next tick reads the result
-        self._service.pools.retire(self._needed)
+        self._service.engine.pools.retire(self._needed)
 
     def _register(self) -> None:
         """Register this server's setting in the store, and use the route it returns."""
@@ -186,14 +186,14 @@ class RolloutService:
     def _apply(self) -> None:
         """Route by the state; a candidate that is not loaded here gets no sessions until it is."""
         state, service = self._state, self._service
-        champion = self._bundle(state.champion) or service.champion
+        champion = self._bundle(state.champion) or service.engine.champion
         rollout = state.active
         candidate = self._warmed.get(rollout.candidate) if rollout is not None else None
         if rollout is None or rollout.current.mode is not Mode.SHADOW:
             shadow = None
         else:
             shadow, candidate = candidate, None
-        service.router.route_by(RouteSnapshot(champion, rollout, candidate, shadow))
+        service.engine.router.route_by(RouteSnapshot(champion, rollout, candidate, shadow))
         names = [champion.id, state.previous, *([rollout.candidate] if rollout is not None else [])]
         needed = [bundle for name in names if (bundle := self._bundle(name)) is not None]
         self._needed = [recognizer(bundle.asr).key for bundle in needed]
@@ -210,9 +210,9 @@ class RolloutService:
             SpeechpipeError: the champion cannot be loaded.
             Exception: unexpected errors while loading a candidate; the task tries again after a pause.
         """
-        state, snapshot = self._state, self._service.router.snapshot
+        state, snapshot = self._state, self._service.engine.router.snapshot
         rollout = state.active
-        if not self._service.pools.has(recognizer(snapshot.champion.asr)):
+        if not self._service.engine.pools.has(recognizer(snapshot.champion.asr)):
             self._warm(snapshot.champion)
         if rollout is None or rollout.current.mode is not Mode.SHADOW:
             if self.shadowing.candidate is not None:
@@ -250,7 +250,7 @@ class RolloutService:
         Raises:
             BadInput: they have not arrived within `CARDS_WAIT_S`.
         """
-        catalogue, now = self._service.catalogue, time.monotonic()
+        catalogue, now = self._service.engine.catalogue, time.monotonic()
         awaited = self._awaited
         if awaited is None or awaited.rollout != rollout.id:
             awaited = Awaited(rollout.id, now, now)
@@ -275,14 +275,14 @@ class RolloutService:
         return None
 
     def _warm(self, bundle: Bundle) -> None:
-        self._service.vad(bundle.vad)
-        self._service.pools.warm(recognizer(bundle.asr))
+        self._service.engine.vad(bundle.vad)
+        self._service.engine.pools.warm(recognizer(bundle.asr))
         self._warmed[bundle.id] = bundle
 
     def _bundle(self, name: str) -> Bundle | None:
         if not name:
             return None
-        catalogue = self._service.catalogue
+        catalogue = self._service.engine.catalogue
         try:
             return catalogue.bundle(name)
         except SpeechpipeError:
@@ -306,13 +306,13 @@ class RolloutService:
         """Why the route cannot be followed or its bundles cannot be loaded at present; empty if they can."""
         failing = [task.last_failure for task in (self._following.status, self._warming.status) if task.failing]
         found = [self._unread, *failing]
-        if self._state.champion != self._service.champion.id:
-            found.append(f"{self._state.champion} has no card here, {self._service.champion.id} answers instead")
+        if self._state.champion != self._service.engine.champion.id:
+            found.append(f"{self._state.champion} has no card here, {self._service.engine.champion.id} answers instead")
         return next((reason for reason in found if reason), "")
 
     def _loading(self) -> str:
         """The candidate that gets no sessions or copies because it is not loaded yet; empty if there is none."""
-        rollout, snapshot = self._state.active, self._service.router.snapshot
+        rollout, snapshot = self._state.active, self._service.engine.router.snapshot
         if rollout is None or snapshot.candidate is not None:
             return ""
         hears = snapshot.shadow is not None and self.shadowing.candidate == snapshot.shadow
@@ -320,7 +320,7 @@ class RolloutService:
 
     def facts(self) -> dict[str, Any]:
         """Return this process's own state, beyond what is in the store, as JSON data."""
-        snapshot = self._service.router.snapshot
+        snapshot = self._service.engine.router.snapshot
         hears = snapshot.shadow is not None and self.shadowing.candidate == snapshot.shadow
         return {
             "warm": sorted({snapshot.champion.id, *self._warmed}),
@@ -329,7 +329,7 @@ class RolloutService:
             "loading": (loading := self._loading()),
             "missing": awaited.why if loading and (awaited := self._awaited) is not None else "",
             "shadow": dict(self.shadowing.counts) | {"waiting_s": round(self.shadowing.waiting_s, 1)},
-            "routing": dict(self._service.router.counts),
+            "routing": dict(self._service.engine.router.counts),
         }
 
     def locked(self) -> threading.RLock:
@@ -341,7 +341,7 @@ class RolloutService:
             active = self._state.active
             return [((), active.weight if active is not None else 0.0)]
 
-        shadowed, excepted = self.shadowing.counts, self._service.router.counts
+        shadowed, excepted = self.shadowing.counts, self._service.engine.router.counts
         return (
             GaugeRow("rollout_weight", "Share of new sessions that the candidate answers.", weight),
             by_cause("shadow_sessions_total", "Sessions compared in shadow, or dropped by cause.", shadowed),
@@ -356,9 +356,9 @@ def verified(service: Service, name: str) -> Verified:
         UnknownName: there is no such bundle.
         BadInput: a file is missing or does not match its card.
     """
-    service.catalogue.reload()
-    bundle = service.catalogue.bundle(name)
-    if problems := service.catalogue.problems(bundle):
+    service.engine.catalogue.reload()
+    bundle = service.engine.catalogue.bundle(name)
+    if problems := service.engine.catalogue.problems(bundle):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise BadInput(f"{bundle.id} is not verified: {problems[0]}{more}", cause="bundle_unverified")
-    return Verified(bundle.id, service.catalogue.digest(bundle))
+    return Verified(bundle.id, service.engine.catalogue.digest(bundle))

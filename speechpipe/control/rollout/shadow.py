@@ -8,20 +8,22 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from speechpipe.cascade.catalog.factories import file_pool, recognizer, segmenter
 from speechpipe.cascade.request import SessionRequest
 from speechpipe.cascade.session import Session, SessionOptions
+from speechpipe.cascade.vad.loaded import LoadedVads
 from speechpipe.cascade.workers.pool import RecognizerPool
+from speechpipe.config import Settings
 from speechpipe.control.rollout.shadow_diff import ArmOutput, Copy, compared, difference
 from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation import system
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.serving.assignment import MIRRORED
-from speechpipe.serving.engine import Service
+from speechpipe.serving.pools import PoolManager
 from speechpipe.serving.telemetry.records import Context, InputFacts, session_record, utterance_record
 from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Samples, SessionSummary, Utterance
 
@@ -37,8 +39,31 @@ BLOCK = SAMPLE_RATE_HZ // 4
 class ShadowService:
     """A `Mirror` with a thread and a worker of its own. Thread-safe."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(
+        self,
+        settings: Settings,
+        pools: PoolManager,
+        vads: LoadedVads,
+        emit: Callable[[Record], None],
+        clock: Callable[[], float],
+        on_compared: Callable[[Record], None] | None = None,
+    ) -> None:
+        """Make the service; `begin` starts its thread and worker.
+
+        Args:
+            settings: the server's settings.
+            pools: the pools of the sessions that are served; while they work, shadow goes slowly.
+            vads: the server's VADs.
+            emit: takes the records.
+            clock: returns Unix seconds.
+            on_compared: takes the record of each comparison before `emit` does.
+        """
+        self._settings = settings
+        self._pools = pools
+        self._vads = vads
+        self._emit = emit
+        self._clock = clock
+        self._on_compared = on_compared
         self._copies: dict[str, Copy] = {}
         self._queue: queue.SimpleQueue[tuple[Copy, Record] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -49,7 +74,6 @@ class ShadowService:
         self._pair: tuple[Bundle, Bundle] | None = None
         self._task: BackgroundTask | None = None
         self.counts: Counter[str] = Counter()
-        service.tasks.add_source(lambda: self.tasks)
 
     # ---- lifetime ----
 
@@ -71,10 +95,11 @@ class ShadowService:
                 self._begin(champion, candidate)
 
     def _begin(self, champion: Bundle, candidate: Bundle) -> None:
-        settings = self._service.settings
-        self._service.vad(candidate.vad)
+        self._vads.get(candidate.vad)
         specs = {spec.key: spec for spec in (recognizer(candidate.asr), recognizer(champion.asr))}
-        options = replace(file_pool(settings), workers=1, slots=8, nice=system.IDLE_PRIORITY, attempts=1, live=True)
+        options = replace(
+            file_pool(self._settings), workers=1, slots=8, nice=system.IDLE_PRIORITY, attempts=1, live=True
+        )
         pool = RecognizerPool(options, list(specs.values()), name="shadow-workers")
         pool.start()
         try:
@@ -209,18 +234,19 @@ class ShadowService:
         if self._pair is None:
             self._drop("ended")  # an interrupted comparison would look like a failure of the candidate
             return
-        self._service.emit(
-            replace(
-                served,
-                kind="shadow",
-                id=f"{served.session_id}-pair",
-                at=self._service.clock(),
-                bundle=candidate.name,
-                bundle_version=candidate.version,
-                arm="shadow",
-                measures={**copy.request.route, **compared(then, now), **halves},
-            )
+        record = replace(
+            served,
+            kind="shadow",
+            id=f"{served.session_id}-pair",
+            at=self._clock(),
+            bundle=candidate.name,
+            bundle_version=candidate.version,
+            arm="shadow",
+            measures={**copy.request.route, **compared(then, now), **halves},
         )
+        if self._on_compared is not None:
+            self._on_compared(record)
+        self._emit(record)
         with self._lock:
             self.counts["compared"] += 1
 
@@ -228,7 +254,7 @@ class ShadowService:
         self, bundle: Bundle, copy: Copy, audio: Samples, pool: RecognizerPool, served: Record | None = None
     ) -> ArmOutput:
         """Return the output of `bundle` on the audio; with `served`, also emit records on the shadow arm."""
-        vad, spec, request = self._service.vad(bundle.vad), recognizer(bundle.asr), copy.request
+        vad, spec, request = self._vads.get(bundle.vad), recognizer(bundle.asr), copy.request
         session_id = f"{request.session_id}-shadow"
         cut = segmenter(bundle, vad.frame_samples, spans_s=request.spans_s, manual=False)
         session = Session(
@@ -265,8 +291,8 @@ class ShadowService:
         The worker runs at the lowest priority but still evicts the caches of others. The VAD runs on this thread at
         normal priority: a low-priority thread that holds the interpreter lock would block all other threads.
         """
-        speed = self._service.settings.shadow_speed
-        if speed and any(status.active for status in self._service.pools.statuses().values()):
+        speed = self._settings.shadow_speed
+        if speed and any(status.active for status in self._pools.statuses().values()):
             time.sleep(BLOCK / SAMPLE_RATE_HZ / speed)
 
     def _leave_records(
@@ -279,7 +305,7 @@ class ShadowService:
     ) -> None:
         outcome, wall_s = end
         context = Context(summary.id, served.channel, bundle, served.tenant, served.tenant_class, "shadow")
-        now = self._service.clock()
+        now = self._clock()
         for utterance in utterances:
-            self._service.emit(utterance_record(context, utterance, now))
-        self._service.emit(session_record(context, summary, InputFacts(), outcome, (now, wall_s)))
+            self._emit(utterance_record(context, utterance, now))
+        self._emit(session_record(context, summary, InputFacts(), outcome, (now, wall_s)))

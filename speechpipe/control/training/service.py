@@ -28,8 +28,8 @@ from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.exposition import GaugeRow, by_cause
 from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.repository import Archive
-from speechpipe.serving.engine import Service
 from speechpipe.serving.health.service import monitoring_of
+from speechpipe.serving.service import Service
 
 TICK_S = 1.0
 POLICY_EVERY_S = 5.0
@@ -196,7 +196,7 @@ class TrainingService:
         left_h = policy.budget_h - self._spent_h()
         request = Request(
             decision.begin,
-            self._service.champion.id,
+            self._service.engine.champion.id,
             since=self._service.clock() - policy.reviews_days * 86_400.0,
             check=policy.check,
             replay=policy.replay,
@@ -210,7 +210,7 @@ class TrainingService:
         self.operations.ask(request)
 
     def _facts(self) -> Facts:
-        champion = self._service.champion
+        champion = self._service.engine.champion
         with translating_store_errors():
             alarms = self._alarms(champion.id)
             jobs = self.operations.jobs.listed(most=1)
@@ -254,7 +254,7 @@ class TrainingService:
         return found
 
     def _reviews(self, since: float) -> int:
-        if self._service.reviewing is None:
+        if self._service.reviews is None:
             return 0
         finished = reviewing_of(self._service).operations.task_stats.finished(since)
         return sum(said.kind is SegmentKind.SPEECH for task in finished for said in task.work)

@@ -25,9 +25,9 @@ from speechpipe.interfaces.api.review import jobs as review_jobs
 from speechpipe.interfaces.api.review import lists as review_lists
 from speechpipe.interfaces.api.review import tasks as review_tasks
 from speechpipe.monitor.exposition import GaugeRow
-from speechpipe.serving.engine import Service
 from speechpipe.serving.health.prober import Prober
 from speechpipe.serving.live.manager import StreamManager
+from speechpipe.serving.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _lifespan(
             retraining.start()
             settings = service.settings
             workers = (settings.worker_count, settings.live_worker_count)
-            log.info("ready: %s with %d workers for files and %d for live audio", service.champion.id, *workers)
+            log.info("ready: %s with %d workers for files and %d for live audio", service.engine.champion.id, *workers)
 
     async def watch_loop() -> None:
         """Measure the lag of the event loop: the largest of the last seconds, decaying."""

@@ -24,7 +24,7 @@ from speechpipe.interfaces.api.bodies import Stopping
 from speechpipe.interfaces.api.gate import no_such_path, route_path
 from speechpipe.interfaces.api.hosts import Hosts, Origins, in_origin_form
 from speechpipe.interfaces.api.turns import Turns
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from speechpipe.errors import (
     error_row,
     reason_of,
 )
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from speechpipe.interfaces.api.bodies import (
     replayed,
     too_large,
 )
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 MOST_PATH = 512
 """The longest path in characters; all names and ids are far shorter."""

@@ -26,10 +26,10 @@ from speechpipe.interfaces.api.hosts import is_loopback
 from speechpipe.interfaces.api.listening import open_sockets, url_of
 from speechpipe.interfaces.api.websocket_protocol import limited
 from speechpipe.monitor.exposition import GaugeRow
-from speechpipe.serving.engine import Service
 from speechpipe.serving.health.service import monitoring_of
 from speechpipe.serving.live.budget import ByteBudget
 from speechpipe.serving.live.manager import StreamManager
+from speechpipe.serving.service import Service
 
 log = logging.getLogger("speechpipe")
 
@@ -187,14 +187,14 @@ def _configured(app: FastAPI, service: Service, budget: ByteBudget) -> uvicorn.C
     most, lingering = most_connections(settings)
     per_address = settings.max_connections_per_address
     limits = Limits(most, lingering, per_address, settings.header_timeout_s, settings.send_timeout_s)
-    connections = Connections(limits, service.refuse_cause)
+    connections = Connections(limits, service.refusals.add_cause)
     service.exposition.add_gauges(
         [
             GaugeRow("connections_open", "Connections of clients.", lambda: [((), float(len(connections)))]),
             GaugeRow("connections_limit", "Connections that may be open.", lambda: [((), float(most))]),
         ]
     )
-    bounded = limited(budget, MESSAGE_BYTES, lambda: service.refuse_cause("message_memory"))
+    bounded = limited(budget, MESSAGE_BYTES, lambda: service.refusals.add_cause("message_memory"))
     http, sockets = protocols(connections, bounded)
     return uvicorn.Config(
         app,

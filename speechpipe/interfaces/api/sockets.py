@@ -13,11 +13,11 @@ from speechpipe.errors import CLOSE_CODE, SpeechpipeError, TooSlow, error_row
 from speechpipe.interfaces.api.errors import log_unforeseen, public_text, response, unforeseen
 from speechpipe.interfaces.api.gate import route_path
 from speechpipe.interfaces.api.websocket_protocol import EXTENSION, LimitedWebSocket
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Finish, Message
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.outbox import Goodbye
 from speechpipe.serving.live.stream import LiveStream
+from speechpipe.serving.service import Service
 
 TAKEN_OVER = Goodbye(4409, "this session was resumed on another connection")
 

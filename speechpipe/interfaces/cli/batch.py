@@ -18,7 +18,7 @@ from speechpipe.errors import SpeechpipeError, reason_of
 from speechpipe.foundation.text_files import standard_input
 from speechpipe.interfaces.cli.flags import Format
 from speechpipe.interfaces.cli.progress import Progress
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from speechpipe.serving.transcription import documents
 from speechpipe.serving.transcription.transcriber import Result, Transcription, TranscriptionRequest
 

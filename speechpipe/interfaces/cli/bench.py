@@ -34,10 +34,10 @@ def capacity(
     """Find how many live sessions this machine can hold within a latency, beside its physical limit."""
     from speechpipe.bench import capacity as measure
     from speechpipe.bench.recordings import joined
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
 
-    Service(settings(bundle=bundle))  # reports an unknown bundle before anything is measured
+    catalogue_of(settings(bundle=bundle)).bundle(bundle)  # reports an unknown one before anything is measured
     samples = joined(audio)
     limit = measure.limit_of_all_cores(bundle, samples)
     say = (lambda text: sys.stderr.write(text + "\n")) if as_json else print

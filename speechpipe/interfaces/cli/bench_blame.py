@@ -32,17 +32,17 @@ def blame(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Inject faults into the cascade on real recordings; print how often blame names the right stage."""
+    from speechpipe.app import compose
     from speechpipe.bench import blame as benchmark
     from speechpipe.bench import blame_report, laboratory
     from speechpipe.bench.faults.table import FAULTS
     from speechpipe.cascade.evaluation.manifest import read_manifest
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
 
     def say(text: str) -> None:
         sys.stderr.write(text + "\n")
 
-    found_bundle = Service(settings(bundle=bundle)).bundle(bundle, None)
+    found_bundle = compose(settings(bundle=bundle)).engine.bundle(bundle, None)
     clips = laboratory.chosen(read_manifest(audio), audio_seconds or (QUICK_S if quick else FULL_S))
     total_s = sum(clip.duration_s for clip in clips)
     say(f"{len(clips)} recordings, {total_s:.0f} s, through the cascade under {len(FAULTS)} faults")

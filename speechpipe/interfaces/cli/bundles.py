@@ -18,12 +18,12 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
     from rich.console import Console
     from rich.table import Table
 
+    from speechpipe.app import compose
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
     from speechpipe.serving.transcription import documents
 
-    service = Service(settings())
-    bundles = [service.catalogue.bundle(name) for name in service.catalogue.names]
+    service = compose(settings())
+    bundles = [service.engine.catalogue.bundle(name) for name in service.engine.catalogue.names]
     if as_json:
         typer.echo(json.dumps([documents.bundle(bundle) for bundle in bundles]))
         return
@@ -31,7 +31,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
     for title in ("bundle", "version", "VAD", "recognizer", "languages", "what"):
         table.add_column(title, overflow="fold")
     for bundle in bundles:
-        name = bundle.name + (" *" if bundle.name == service.champion.name else "")
+        name = bundle.name + (" *" if bundle.name == service.engine.champion.name else "")
         vad, asr = f"{bundle.vad.name} {bundle.vad.version}", f"{bundle.asr.name} {bundle.asr.version}"
         table.add_row(name, bundle.version, vad, asr, " ".join(bundle.languages), bundle.description)
     Console().print(table)
@@ -41,11 +41,11 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
 @group.command("show")
 def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
     """Show a bundle with all parameters, and verify its files; exit code 1 if one is wrong."""
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
     from speechpipe.serving.transcription import documents
 
-    catalogue = Service(settings()).catalogue
+    catalogue = catalogue_of(settings())
     bundle = catalogue.bundle(name)
     problems = catalogue.problems(bundle)
     document = {
@@ -65,10 +65,10 @@ def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
 @group.command()
 def verify(name: Annotated[str, typer.Argument(help="A bundle. Default: all.")] = "") -> None:
     """Verify the hashes of a bundle's files, and print the bundle's hash; exit code 1 if one is wrong."""
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
 
-    catalogue = Service(settings()).catalogue
+    catalogue = catalogue_of(settings())
     wrong = 0
     for one in [name] if name else catalogue.names:
         bundle = catalogue.bundle(one)
@@ -87,10 +87,10 @@ def diff(
     second: Annotated[str, typer.Argument(help="Another bundle.")],
 ) -> None:
     """Print the differences of two bundles, one line for each parameter; exit code 1 if there are any."""
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
 
-    catalogue = Service(settings()).catalogue
+    catalogue = catalogue_of(settings())
     lines = catalogue.differences(catalogue.bundle(first), catalogue.bundle(second))
     for line in lines:
         typer.echo(f"{line[0]}: {line[1]} -> {line[2]}")
@@ -109,14 +109,14 @@ def add(
 
     Example: speechpipe bundles add --from default --name tuned --version 1.1.0 --set asr.maxwpf=8
     """
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.cascade.catalog.local import derived, install
     from speechpipe.errors import BadInput
     from speechpipe.foundation.text_files import naming, read_text
     from speechpipe.interfaces.cli.options import parse_set, settings
-    from speechpipe.serving.engine import Service
 
     found = settings()
-    catalogue = Service(found).catalogue
+    catalogue = catalogue_of(found)
     if (card is None) == (not derive):
         raise BadInput("give either a card, or --from BUNDLE with --name and --set")
     if card is not None:

@@ -20,11 +20,11 @@ PACKAGES = (
 def doctor(self_test: Annotated[bool, typer.Option(help="Transcribe two seconds of noise.")] = True) -> None:
     """Print what works on this machine and what does not; exit code 1 if the default bundle does not."""
     from speechpipe import __version__
+    from speechpipe.app import compose
     from speechpipe.cascade.asr import RECOGNIZERS
     from speechpipe.cascade.catalog.cards import shipped_models
     from speechpipe.cascade.vad import VADS
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
 
     typer.echo(f"speechpipe {__version__}, Python {platform.python_version()}, {platform.platform()}")
     config = settings()
@@ -42,14 +42,14 @@ def doctor(self_test: Annotated[bool, typer.Option(help="Transcribe two seconds 
         for name in registry:
             typer.echo(f"  {registry.kind:11} {name:14} {_loads(registry, name)}")
     typer.echo("\nbundles")
-    service = Service(config)
+    service = compose(config)
     healthy = True
-    for name in service.catalogue.names:
-        bundle = service.catalogue.bundle(name)
-        if service.catalogue.absent(bundle) and name != config.bundle:
+    for name in service.engine.catalogue.names:
+        bundle = service.engine.catalogue.bundle(name)
+        if service.engine.catalogue.absent(bundle) and name != config.bundle:
             typer.echo(f"  {name:14} weights not fetched: speechpipe models pull {bundle.asr.name}")
             continue
-        problems = service.catalogue.problems(bundle)
+        problems = service.engine.catalogue.problems(bundle)
         healthy &= not problems or name != config.bundle
         typer.echo(f"  {name:14} {'; '.join(problems) or 'files verified'}")
     if self_test:
@@ -78,22 +78,21 @@ def _self_test(service: "object") -> bool:
     import soundfile
 
     from speechpipe.errors import SpeechpipeError, reason_of
-    from speechpipe.serving.engine import Service
+    from speechpipe.serving.service import Service
     from speechpipe.serving.transcription.transcriber import Transcription, TranscriptionRequest
 
     assert isinstance(service, Service)
-    typer.echo(f"\nself-test with {service.champion.id}: two seconds of noise at -60 dBFS")
+    typer.echo(f"\nself-test with {service.engine.champion.id}: two seconds of noise at -60 dBFS")
     noise = np.random.default_rng(0).normal(0, 1e-3, 32_000).astype(np.float32)
     encoded = io.BytesIO()
     soundfile.write(encoded, noise, 16_000, format="FLAC")
     begun = time.monotonic()
     try:
         with service, tempfile.TemporaryFile() as file:
-            typer.echo(
-                f"  ready after {time.monotonic() - begun:.1f} s with {service.pool.status().ready_workers} workers"
-            )
+            workers = service.engine.pool.status().ready_workers
+            typer.echo(f"  ready after {time.monotonic() - begun:.1f} s with {workers} workers")
             file.write(encoded.getvalue())
-            transcription = Transcription(service, file, TranscriptionRequest(service.champion))
+            transcription = Transcription(service, file, TranscriptionRequest(service.engine.champion))
             for _ in transcription.run():
                 pass
             result = transcription.result

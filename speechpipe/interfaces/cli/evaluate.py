@@ -13,7 +13,7 @@ from speechpipe.interfaces.cli.flags import AsrOption, BundleOption, SetOption, 
 
 if TYPE_CHECKING:
     from speechpipe.cascade.evaluation.scores import Errors, VadScore
-    from speechpipe.serving.engine import Service
+    from speechpipe.serving.service import Service
     from speechpipe.serving.transcription.transcriber import Result
     from speechpipe.types import Bundle
 
@@ -50,16 +50,16 @@ def evaluate(
 
     Example: speechpipe evaluate audio_samples/manifest.jsonl --bundle fast
     """
+    from speechpipe.app import compose
     from speechpipe.errors import SpeechpipeError, reason_of
     from speechpipe.interfaces.cli.options import choose, parse_set, read_manifest, settings
     from speechpipe.interfaces.cli.progress import Progress
-    from speechpipe.serving.engine import Service
 
     rows = read_manifest(manifest)[: limit or None]
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
-    chosen = choose(Service(config), bundle, vad, asr, parse_set(set_))
+    chosen = choose(compose(config), bundle, vad, asr, parse_set(set_))
     tally = _Tally()
-    with Progress(len(rows)) as progress, Service(config, only=chosen) as service:
+    with Progress(len(rows)) as progress, compose(config, only=chosen) as service:
         for row in rows:
             try:
                 with progress.file(str(row["audio"]), row.get("duration")) as advance:

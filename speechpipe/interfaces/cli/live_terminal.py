@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from speechpipe.app import compose
 from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.config import Settings
 from speechpipe.errors import SpeechpipeError
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Ended, Event, Final, Finish, LiveRequest, Message, Partial
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.types import Scalar
@@ -68,8 +68,8 @@ def run(
     changes: Mapping[str, Scalar],
 ) -> bool:
     """Run one live session in this process; return whether it failed."""
-    service = Service(config.model_copy(update=PLAIN), live=True)
-    chosen = service.bundle(bundle, changes)
+    service = compose(config.model_copy(update=PLAIN), live=True)
+    chosen = service.engine.bundle(bundle, changes)
     streams = StreamManager(service)
     with service:
         streams.start()

@@ -16,10 +16,10 @@ def list_() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
 
-    catalogue = Service(settings()).catalogue
+    catalogue = catalogue_of(settings())
     table = Table(box=None)
     for title in ("kind", "model", "version", "licence", "files", "what"):
         table.add_column(title, overflow="fold")
@@ -45,12 +45,12 @@ def pull(
     import sys
 
     from speechpipe.cascade.catalog.download import fetch
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.errors import UnknownName
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
 
     found = settings()
-    catalogue = Service(found).catalogue
+    catalogue = catalogue_of(found)
     bundles = [catalogue.bundle(bundle) for bundle in found.preloaded_bundles]
     served = {catalogue.part(kind, bundle).id for kind in ("vad", "asr") for bundle in bundles}
     known = [card for kind in ("vad", "asr") for card in catalogue.versions(kind)]

@@ -6,7 +6,7 @@ from typing import Any
 from speechpipe.config import Settings, load
 from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.foundation.text_files import parse_json
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from speechpipe.types import Bundle, Scalar
 
 
@@ -40,8 +40,8 @@ def parse_set(items: list[str] | None) -> dict[str, Scalar]:
 
 def choose(service: Service, name: str, vad: str | None, asr: str | None, changes: dict[str, Scalar]) -> Bundle:
     """Return the bundle that the flags describe."""
-    bundle = service.catalogue.with_parts(service.bundle(name), vad, asr)
-    return service.catalogue.changed(bundle, changes) if changes else bundle
+    bundle = service.engine.catalogue.with_parts(service.engine.bundle(name), vad, asr)
+    return service.engine.catalogue.changed(bundle, changes) if changes else bundle
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:

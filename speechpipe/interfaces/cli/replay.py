@@ -13,7 +13,7 @@ from speechpipe.interfaces.cli.flags import BundleOption, SetOption, WorkersOpti
 
 if TYPE_CHECKING:
     from speechpipe.cascade.evaluation.manifest import Clip
-    from speechpipe.serving.engine import Service
+    from speechpipe.serving.service import Service
 
 
 LOWEST = 19
@@ -45,24 +45,24 @@ def replay(
 
     `--set` changes parameters of the bundle that runs now, for instance `--set vad.threshold=0.9`.
     """
+    from speechpipe.app import compose
     from speechpipe.errors import InvalidParameter
     from speechpipe.interfaces.cli.options import parse_set, settings
-    from speechpipe.serving.engine import Service
     from speechpipe.serving.health.replay import swapped
 
     config = settings(bundle=bundle, workers=workers, worker_nice=LOWEST, segment_timeout_s=PATIENCE_S)
-    with Service(config) as service:
+    with compose(config) as service:
         if against_record:
             _against_record(service, store, most, as_json=as_json)
             return
         if reference is None:
             raise InvalidParameter("--reference is needed", param="reference")
-        pinned = service.bundle(bundle)
-        current = service.bundle(now or bundle, parse_set(set_))
+        pinned = service.engine.bundle(bundle)
+        current = service.engine.bundle(now or bundle, parse_set(set_))
         found = swapped(
             service,
             _clips(reference)[:most],
-            _clips(incident or service.kept_audio.folder)[:most],
+            _clips(incident or service.engine.kept_audio.folder)[:most],
             pinned,
             current,
         )
@@ -97,15 +97,15 @@ def _against_record(service: "Service", store: str, most: int, *, as_json: bool)
 
     records = Store(store_settings(store, create=True).record_store_url)
     sessions = []
-    for clip in _clips(service.kept_audio.folder)[-most:]:
+    for clip in _clips(service.engine.kept_audio.folder)[-most:]:
         found = records.find(session_id=Path(clip.name).stem)
         units = [record for record in found if record.kind == "unit"]
-        if any(record.kind == "session" and record.bundle == service.champion.name for record in found):
+        if any(record.kind == "session" and record.bundle == service.engine.champion.name for record in found):
             sessions.append((clip, units))
     records.close()
     if not sessions:
         raise BadInput("none of the kept audio has records of this bundle", cause="not_found")
-    result = against_record(service, service.champion, sessions)
+    result = against_record(service, service.engine.champion, sessions)
     if as_json:
         typer.echo(json.dumps({**asdict(result), "blamed": result.blamed}))
     else:

@@ -35,17 +35,16 @@ POLL_S = 0.3
 
 
 def _operations(store: str) -> "TrainingOperations":
-    from speechpipe.app import training_operations
+    from speechpipe.app import compose, training_operations
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.service import verified
     from speechpipe.control.rollout.speech_guards import GUARDS
     from speechpipe.foundation.storage.store import Store
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.interfaces.cli.watching import store_settings
-    from speechpipe.serving.engine import Service
 
     opened = Store(store_settings(store, create=True).record_store_url)
-    service = Service(settings())
+    service = compose(settings())
     rollouts = RolloutOperations(opened, GUARDS, lambda name: verified(service, name))
     return training_operations(service, lambda act: act(rollouts), opened)
 

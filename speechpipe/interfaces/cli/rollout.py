@@ -25,16 +25,16 @@ ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 
 def rollout_operations(store: str, *, create: bool = False) -> "RolloutOperations":
     """Return the rollout operations of a store (default: that of the settings)."""
+    from speechpipe.app import compose
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.rollout.service import verified
     from speechpipe.control.rollout.speech_guards import GUARDS
     from speechpipe.foundation.storage.store import Store
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.interfaces.cli.watching import store_settings
-    from speechpipe.serving.engine import Service
 
     found = store_settings(store, create=create)
-    service = Service(settings())
+    service = compose(settings())
     return RolloutOperations(Store(found.record_store_url), GUARDS, lambda name: verified(service, name))
 
 
@@ -47,12 +47,12 @@ def plan(
     ] = False,
 ) -> None:
     """Print a plan for a deployment case, as TOML to edit."""
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.control.rollout.plan import template
     from speechpipe.control.rollout.speech_guards import GUARDS
     from speechpipe.interfaces.cli.options import settings
-    from speechpipe.serving.engine import Service
 
-    Service(settings()).catalogue.bundle(candidate)  # UnknownName if there is none
+    catalogue_of(settings()).bundle(candidate)  # UnknownName if there is none
     sys.stdout.write(template(case, candidate, GUARDS.rates, side_by_side=not blue_green))
 
 

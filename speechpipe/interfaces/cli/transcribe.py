@@ -31,17 +31,17 @@ def transcribe(
 
     Example: speechpipe transcribe talk.mp4 --format srt --output subtitles/
     """
+    from speechpipe.app import compose
     from speechpipe.cascade.audio.source import ChannelChoice
     from speechpipe.interfaces.cli.batch import Batch
     from speechpipe.interfaces.cli.options import choose, parse_set, settings
-    from speechpipe.serving.engine import Service
     from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
     choice = ChannelChoice(channel, multichannel, track)
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
-    chosen = choose(Service(config), bundle, vad, asr, parse_set(set_))
+    chosen = choose(compose(config), bundle, vad, asr, parse_set(set_))
     batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, choice=choice, language=language))
-    failed = batch.run(Service(config, only=chosen), files)
+    failed = batch.run(compose(config, only=chosen), files)
     if stages:
         from speechpipe.interfaces.cli.stage_table import print_table
 

@@ -18,7 +18,6 @@ from speechpipe.errors import BadInput, InvalidParameter, SpeechpipeError
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.state_files import write_file
 from speechpipe.foundation.storage.record import Measure, Record
-from speechpipe.serving.engine import Service
 from speechpipe.serving.health.probes import (
     AnswerSeen,
     SegmentSeen,
@@ -27,6 +26,7 @@ from speechpipe.serving.health.probes import (
     segment_seen,
     segments_differ,
 )
+from speechpipe.serving.service import Service
 from speechpipe.types import Bundle, Utterance
 
 IDLE_CHECK_S = 0.5
@@ -84,7 +84,7 @@ class Prober:
 
     def round(self, clips: Sequence[Clip]) -> None:
         """Send each probe once, and emit its record; probes without pinned results are pinned instead."""
-        bundle = self._service.champion
+        bundle = self._service.engine.champion
         pinned = self._pinned(bundle)
         known = len(pinned)
         for clip in clips:
@@ -102,7 +102,7 @@ class Prober:
         """Wait until no segment is queued or active; False if that takes too long or the task ends."""
         waited = 0.0
         while not self._task.closing:
-            status = self._service.pool.status()
+            status = self._service.engine.pool.status()
             if status.queued == 0 and status.active == 0:
                 return True
             if waited >= PATIENCE_S:
@@ -131,7 +131,7 @@ class Prober:
         self._emit(bundle, clip, outcome, measures)
 
     def _hear(self, bundle: Bundle, clip: Clip, spans_s: tuple[tuple[float, float], ...] | None) -> list[Utterance]:
-        session = self._service.session(bundle, SessionRequest(DecodeOptions(offline=True), spans_s))
+        session = self._service.engine.session(bundle, SessionRequest(DecodeOptions(offline=True), spans_s))
         try:
             utterances = [*session.feed(clip.samples), *session.finish()]
             while not session.done and not self._task.closing:
@@ -141,7 +141,7 @@ class Prober:
         return utterances
 
     def _emit(self, bundle: Bundle, clip: Clip, outcome: str, measures: dict[str, Measure]) -> None:
-        self._service.emit(
+        self._service.records.emit(
             Record(
                 kind="probe",
                 id=f"probe-{uuid.uuid4().hex}",

@@ -17,7 +17,7 @@ from speechpipe.cascade.evaluation.scores import edit_share
 from speechpipe.cascade.request import SessionRequest
 from speechpipe.foundation.stats.shapley import Share, Values, cells, shapley
 from speechpipe.foundation.storage.record import Record
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from speechpipe.types import Bundle, Utterance
 
 PLAYERS = ("input", "vad", "asr")
@@ -98,7 +98,7 @@ def swapped(
 
 def hear(service: Service, bundle: Bundle, clip: Clip) -> list[Utterance]:
     """Return the utterances of a clip with `bundle`."""
-    session = service.session(bundle, SessionRequest(DecodeOptions(offline=True)))
+    session = service.engine.session(bundle, SessionRequest(DecodeOptions(offline=True)))
     utterances = [*session.feed(clip.samples), *session.finish()]
     while not session.done:
         utterances += session.wait(1.0)

@@ -20,8 +20,8 @@ from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.sinks import LogSink, Sink, WebhookSink
 from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.watch import Watcher, WatchOptions
-from speechpipe.serving.engine import Service
 from speechpipe.serving.health.operations import HealthOperations
+from speechpipe.serving.service import Service
 from speechpipe.serving.signing import signing_secret
 from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 from speechpipe.serving.telemetry.records import feedback_record

@@ -10,12 +10,12 @@ from speechpipe.errors import Conflict, InvalidParameter, NotReady, Overloaded, 
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.serving.automation import Degree
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Dialect, Fail, Finish, LiveRequest
 from speechpipe.serving.live.budget import ByteBudget
 from speechpipe.serving.live.executor import StepExecutor
 from speechpipe.serving.live.load import RETRY_AFTER_S, Level, Load, Sample
 from speechpipe.serving.live.stream import LiveStream
+from speechpipe.serving.service import Service
 
 TICK_S = 0.05
 SAMPLE_EVERY_S = 0.5
@@ -100,9 +100,9 @@ class StreamManager:
             NotReady, Overloaded, RateLimited: there is no room; with `retry_after_s`.
         """
         settings = self._settings
-        if not self._service.started or self._refusing:
+        if not self._service.readiness.started or self._refusing:
             raise NotReady("the recognizers are loading, or the server is shutting down")
-        if not self._service.live_ready:
+        if not self._service.readiness.live:
             raise NotReady("no recognizer worker for live audio is ready")
         open_ = [stream.request.tenant for stream in self._streams.values() if not stream.ended]
         open_ += self._opening.elements()
@@ -267,7 +267,7 @@ class StreamManager:
                 self._audio_of[stream.id] = (now - RATE_WINDOW_S / 2, (audio_s + stream.channels.audio_s) / 2)
         late = [late_s for stream in active if (late_s := stream.late_s(now)) is not None]
         # Not the CPU time of the process, which includes the VAD of uploads.
-        cpu_s = self._executor.cpu_s + self._service.pools.live_cpu_s
+        cpu_s = self._executor.cpu_s + self._service.engine.pools.live_cpu_s
         with self._lock:
             audio_s = self._audio_done_s + sum(stream.channels.audio_s for stream in self._streams.values())
             self._load.update(Sample(now, cpu_s, audio_s, rate, late))

@@ -13,11 +13,11 @@ from speechpipe.cascade.session import Session
 from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.assignment import MIRRORED
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Change, Event, LiveRequest
 from speechpipe.serving.live.emitter import ChannelEmitter
 from speechpipe.serving.live.load import Level
 from speechpipe.serving.recorder import SessionRecorder
+from speechpipe.serving.service import Service
 from speechpipe.serving.telemetry.records import InputFacts, churn
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Notice, Samples, Utterance
 
@@ -60,7 +60,7 @@ class StreamSessions:
             )
 
             def open_session(listener: Listener, asked: SessionRequest = asked) -> Session:
-                return service.session(request.bundle, replace(asked, listener=listener))
+                return service.engine.session(request.bundle, replace(asked, listener=listener))
 
             recorder = SessionRecorder(service, request, session_id)
             self._recorders.append(recorder)
@@ -105,7 +105,7 @@ class StreamSessions:
 
     def _apply(self, change: Change) -> None:
         self._change = None
-        frame = self._service.vad(change.bundle.vad).frame_samples
+        frame = self._service.engine.vad(change.bundle.vad).frame_samples
         for emitter in self.emitters:
             start = emitter.session.scored
             new = segmenter(change.bundle, frame, start=start, manual=change.manual)
@@ -212,7 +212,7 @@ class StreamSessions:
         self._review()
 
     def _review(self) -> None:
-        request, reviewing = self._request, self._service.reviewing
+        request, reviewing = self._request, self._service.reviews
         if reviewing is None or not request.terms.followed:
             return
         sessions = [

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from speechpipe.cascade.audio.stream_decoder import WireDecoder
 from speechpipe.cascade.audio.wire_format import RAW
 from speechpipe.errors import CLOSE_CODE, SpeechpipeError, StageFailed, error_row
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live import (
     Change,
     Clear,
@@ -34,6 +33,7 @@ from speechpipe.serving.live.inbox import Inbox
 from speechpipe.serving.live.load import Load
 from speechpipe.serving.live.outbox import Goodbye, Outbox
 from speechpipe.serving.live.sessions import StreamSessions
+from speechpipe.serving.service import Service
 from speechpipe.serving.telemetry.records import InputFacts
 from speechpipe.types import SAMPLE_RATE_HZ, Notice
 

@@ -14,9 +14,9 @@ from speechpipe.cascade.session import Session
 from speechpipe.errors import ClientGone, NotReady, SpeechpipeError, StageFailed
 from speechpipe.serving.assignment import ClientRequest
 from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
-from speechpipe.serving.engine import Service
 from speechpipe.serving.hooks import CompletedSession
 from speechpipe.serving.recorder import SessionRecorder
+from speechpipe.serving.service import Service
 from speechpipe.serving.telemetry.records import InputFacts
 from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Notice, NullCause, SessionSummary, Utterance
 
@@ -120,7 +120,7 @@ class Transcription:
                 route=request.route,
                 held=request.terms.followed,
             )
-            self._sessions.append(self._service.session(request.bundle, session, recorder.utterance))
+            self._sessions.append(self._service.engine.session(request.bundle, session, recorder.utterance))
 
     def run(self) -> Generator[tuple[int, Utterance], None, None]:
         """Yield (channel, utterance) as they become final, in order within a channel.
@@ -186,8 +186,8 @@ class Transcription:
         self._ended = True
         for session in self._sessions:
             session.abort()
-        if outcome != "ok" and self._service.reviewing is not None and self._request.terms.followed:
-            self._service.reviewing.discard([recorder.session_id for recorder in self._recorders])
+        if outcome != "ok" and self._service.reviews is not None and self._request.terms.followed:
+            self._service.reviews.discard([recorder.session_id for recorder in self._recorders])
         self.source.close()
         facts = self._facts()
         timing = (self._service.clock(), time.perf_counter() - self._begun)

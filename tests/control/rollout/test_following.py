@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
+from speechpipe.app import compose
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.cascade.request import SessionRequest
@@ -28,8 +29,8 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import routes
 from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.assignment import MIRRORED, ROLLOUT, STEP, UNIT
-from speechpipe.serving.engine import Service
 from speechpipe.serving.routing import RouteSnapshot
+from speechpipe.serving.service import Service
 from tests.control.rollout.cards import write
 from tests.patience import PATIENCE_S
 
@@ -43,7 +44,7 @@ def gone(*_: object) -> None:
 def build(tmp_path: Path, url: str = "") -> tuple[Service, RolloutService]:
     write(tmp_path / "models", "same")
     settings = Settings(bundle="scripted", workers=1, state_dir=tmp_path, store_url=url)
-    service = Service(settings, store=Store(settings.record_store_url))
+    service = compose(settings, store=Store(settings.record_store_url))
     return service, RolloutService(service)
 
 
@@ -77,12 +78,12 @@ def test_a_store_that_goes_away_in_the_middle_moves_nobody(
     until_warm(rollouts)
     rollouts.start()
     users = [f"u{number}" for number in range(20)]
-    before = [service.pin("t", user).choose("default").bundle.name for user in users]
+    before = [service.engine.pin("t", user).choose("default").bundle.name for user in users]
     assert set(before) == {"scripted", "same"}
     with monkeypatch.context() as broken:
         broken.setattr(rollouts.operations.archive, "revision", gone)
         until(lambda: "disk I/O error" in rollouts.facts()["failure"])
-        assert before == [service.pin("t", user).choose("default").bundle.name for user in users]
+        assert before == [service.engine.pin("t", user).choose("default").bundle.name for user in users]
         broken.setattr(rollouts.operations.archive, "state", gone)
         with pytest.raises(StoreUnavailable):
             rollouts.operations.roll_back("ann", "quick")
@@ -117,7 +118,7 @@ def test_whatever_the_tasks_raise_they_go_on_and_it_is_said(
         monkeypatch.setattr(owner, name, call)
 
     breaks_twice(rollouts.operations.archive, "revision", RuntimeError("unforeseen"))
-    breaks_twice(service.pools, "warm", OSError("no memory for a process"))
+    breaks_twice(service.engine.pools, "warm", OSError("no memory for a process"))
     rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     rollouts.start()
     until(lambda: rollouts.facts()["failure"])
@@ -156,13 +157,13 @@ def test_a_candidate_whose_card_comes_later_here_is_waited_for(
     status = documents.status(rollouts.state, other.shown(rollouts.state), rollouts.facts())
     assert "later@1.0.0 is not in the models folder of this server" in status["rollout"]["next"]
     assert not rollouts.failure, "the champion answers, and nothing is wrong with that"
-    looks, reload = Counter[str](), service.catalogue.reload
+    looks, reload = Counter[str](), service.engine.catalogue.reload
 
     def counted() -> None:
         looks["reload"] += 1
         reload()
 
-    monkeypatch.setattr(service.catalogue, "reload", counted)
+    monkeypatch.setattr(service.engine.catalogue, "reload", counted)
     begun = time.monotonic()
     until(lambda: looks["reload"] >= 3)
     assert time.monotonic() - begun > 1.5, "once a second"
@@ -174,7 +175,7 @@ def test_a_candidate_whose_card_comes_later_here_is_waited_for(
     found = other.state().rollout
     assert found is not None
     assert found.status is Status.RUNNING
-    assert service.router.snapshot.candidate is not None
+    assert service.engine.router.snapshot.candidate is not None
 
 
 def test_a_candidate_whose_card_does_not_come_is_rolled_back_and_the_reason_names_the_server(
@@ -206,7 +207,7 @@ def test_a_store_that_is_emptied_while_the_server_runs_is_told_again(running: tu
 
 def test_only_the_champion_is_called_champion(running: tuple[Service, RolloutService]) -> None:
     service, _ = running
-    choose = service.pin("t").choose
+    choose = service.engine.pin("t").choose
     assert choose("default").arm == choose("scripted").arm == "champion"
     assert choose("same").arm == "named"
     with pytest.raises(InvalidParameter):
@@ -215,10 +216,10 @@ def test_only_the_champion_is_called_champion(running: tuple[Service, RolloutSer
 
 def test_sessions_of_a_user_say_so_before_any_rollout(running: tuple[Service, RolloutService]) -> None:
     service, _ = running
-    first, again, other = (service.pin("t", user).choose("default").route for user in ("ann", "ann", "bob"))
+    first, again, other = (service.engine.pin("t", user).choose("default").route for user in ("ann", "ann", "bob"))
     assert first == again
     assert first[UNIT] != other[UNIT]
-    assert service.pin("t").choose("default").route == {}
+    assert service.engine.pin("t").choose("default").route == {}
 
 
 def test_a_bundle_whose_files_are_gone_is_refused_at_once(
@@ -227,7 +228,7 @@ def test_a_bundle_whose_files_are_gone_is_refused_at_once(
     service, _ = running
     for name in ("wav2vec2", "moonshine"):
         with pytest.raises(UnknownName) as refused:
-            service.pin("t").choose(name)
+            service.engine.pin("t").choose(name)
         assert refused.value.cause == "weights_missing"
         assert str(tmp_path) not in refused.value.message
 
@@ -238,11 +239,10 @@ def test_an_arm_without_workers_is_answered_by_the_other_and_counts_as_failed(
     service, rollouts = running
     rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     until_warm(rollouts)
-    user = next(
-        name for name in (f"u{i}" for i in range(99)) if service.pin("t", name).choose("default").arm == "champion"
-    )
-    monkeypatch.setattr(service.router, "_alive", lambda bundle: bundle.name == "same")
-    choice = service.pin("t", user).choose("default")
+    users = (f"u{i}" for i in range(99))
+    user = next(name for name in users if service.engine.pin("t", name).choose("default").arm == "champion")
+    monkeypatch.setattr(service.engine.router, "_alive", lambda bundle: bundle.name == "same")
+    choice = service.engine.pin("t", user).choose("default")
     assert (choice.bundle.name, choice.arm) == ("same", "champion")
     error = next(guard for guard in GUARDS.events if guard.name == "error")
     record = Record("session", "s", "s", 0.0, "upload", "b", "1", arm=choice.arm, measures=choice.route)
@@ -256,10 +256,10 @@ def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
     rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     rollout = rollouts.operations.state().rollout
     users = [name for name in (f"u{i}" for i in range(99)) if rollout is not None and rollout.arm(name) == "canary"]
-    lane = service.router.snapshot
-    service.router.route_by(RouteSnapshot(lane.champion, rollout, service.catalogue.bundle("webrtc")))
-    service.router._alive = lambda _: True
-    arm = service.router.pin(users[0])
+    lane = service.engine.router.snapshot
+    service.engine.router.route_by(RouteSnapshot(lane.champion, rollout, service.engine.catalogue.bundle("webrtc")))
+    service.engine.router._alive = lambda _: True
+    arm = service.engine.router.pin(users[0])
     assert arm.choose("default").bundle.name == "webrtc"
     changed = arm.choose("default", {"asr.cost": 0.5})  # PocketSphinx has no such option
     assert (changed.bundle.name, changed.bundle.asr.options["cost"], dict(changed.route)) == ("scripted", 0.5, {})
@@ -269,7 +269,7 @@ def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
 
 def test_shadow_never_holds_more_than_its_memory(running: tuple[Service, RolloutService]) -> None:
     service, rollouts = running
-    shadowing, champion = rollouts.shadowing, service.champion
+    shadowing, champion = rollouts.shadowing, service.engine.champion
     shadowing._pair = (champion, champion)
     second = np.zeros(16_000, np.float32)
     copies = []

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from speechpipe.app import compose
 from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.config import Settings
 from speechpipe.errors import InvalidParameter, Overloaded
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Ended, Event, Final, Finish, LiveRequest, Message, Paused
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.outbox import Goodbye
 from speechpipe.serving.live.stream import LiveStream
+from speechpipe.serving.service import Service
 from tests.live_client import CLIPS, pcm, spoken
 from tests.patience import PATIENCE_S
 
@@ -44,7 +45,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         live_max_speed=0,
         state_dir=Path(tmp_path_factory.mktemp("streams")),
     )
-    with Service(settings, live=True) as running:
+    with compose(settings, live=True) as running:
         yield running
 
 
@@ -57,7 +58,11 @@ def streams(service: Service) -> Iterator[StreamManager]:
 
 
 def opened(streams: StreamManager, service: Service, **changes: Any) -> LiveStream:
-    asked: dict[str, Any] = {"bundle": service.champion, "wire": WireFormat("linear16", 16_000), "channel": "listen"}
+    asked: dict[str, Any] = {
+        "bundle": service.engine.champion,
+        "wire": WireFormat("linear16", 16_000),
+        "channel": "listen",
+    }
     return streams.open(LiveRequest(**asked | {"tenant": "t"} | changes), Plain())
 
 

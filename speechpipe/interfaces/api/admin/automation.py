@@ -15,7 +15,7 @@ from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api.access import Body, Role, access, name, who
 from speechpipe.interfaces.api.errors import shown_failure
 from speechpipe.interfaces.web import people as people_page
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 DAYS = 90.0
 """Reviews of this many days are shown in the panel."""

@@ -16,9 +16,9 @@ from speechpipe.interfaces.api.errors import shown_failure
 from speechpipe.interfaces.api.pages import HEADERS
 from speechpipe.interfaces.web import health as health_page
 from speechpipe.monitor.report import Filters, Report
-from speechpipe.serving.engine import Service
 from speechpipe.serving.health import documents as health_documents
 from speechpipe.serving.health.service import Feedback, monitoring_of
+from speechpipe.serving.service import Service
 
 SENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """For a page that is sent as a file: inline styles only, no scripts."""
@@ -150,7 +150,7 @@ def _feedback(routes: APIRouter, service: Service) -> None:
 
 def _people(service: Service, found: Report, who: Reviewer) -> dict[str, Any] | None:
     """Return the review statistics since the report's start. They contain words, so a tenant gets only its own."""
-    if service.reviewing is None:
+    if service.reviews is None:
         return None
     reviewing = reviewing_of(service)
     policy = reviewing.policy_cache.policy(who.tenant or "")

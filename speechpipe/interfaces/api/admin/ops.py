@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from speechpipe.interfaces.api.access import Role, access
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 
 def router(service: Service, unready: Callable[[], list[str]] = list) -> APIRouter:
@@ -54,7 +54,7 @@ def _state(service: Service, more: list[str]) -> dict[str, Any]:
     return {
         "ready": not reasons,
         "reasons": reasons,
-        "workers_missing": service.workers_missing(),
+        "workers_missing": service.readiness.workers_missing(),
         "background": [
             {"task": status.name, "failing": status.failing, "last_failure": status.last_failure.split(":")[0]}
             for status in service.tasks.statuses()

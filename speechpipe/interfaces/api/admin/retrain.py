@@ -13,7 +13,7 @@ from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api.access import Body, Role, access, name
 from speechpipe.interfaces.api.errors import shown_failure
 from speechpipe.interfaces.web import health as health_page
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 Actor = Annotated[str, Depends(name)]
 Number = Annotated[int, Path(ge=1, lt=2**63)]
@@ -65,7 +65,7 @@ def router(service: Service, retraining: TrainingService) -> APIRouter:
     @access(Role.OPERATOR, 404, 409, 503, body=Body.JSON)
     def ask(asked: Asked, who: Actor) -> dict[str, Any]:
         """Request a retraining from reviews. The candidate's rollout starts in shadow."""
-        bundle = asked.bundle or service.champion.id
+        bundle = asked.bundle or service.engine.champion.id
         request = Request(
             asked.kind, bundle, tenant=asked.tenant, since=asked.since, by=who or "operator", reason=asked.reason
         )

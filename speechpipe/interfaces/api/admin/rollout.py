@@ -19,7 +19,7 @@ from speechpipe.interfaces.api.access import Body, Role, access, name
 from speechpipe.interfaces.api.bodies import check_toml, check_values
 from speechpipe.interfaces.api.errors import shown_failure
 from speechpipe.interfaces.web import health as health_page
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 Actor = Annotated[str, Depends(name)]
 
@@ -74,7 +74,7 @@ def router(service: Service, rollouts: RolloutService) -> APIRouter:
     @access(Role.READER, 404)
     def plan(candidate: Annotated[str, Query(min_length=1, max_length=97)], case: Case = "replace") -> dict[str, Any]:
         """Return a plan for a deployment case, as TOML to edit."""
-        service.catalogue.bundle(candidate)  # UnknownName if there is none
+        service.engine.catalogue.bundle(candidate)  # UnknownName if there is none
         return {"plan": plans.template(case, candidate, GUARDS.rates)}
 
     @routes.post("/start", status_code=201)

@@ -11,10 +11,10 @@ from speechpipe.interfaces.api import auth
 from speechpipe.interfaces.api.deepgram import query as listen_query
 from speechpipe.interfaces.api.deepgram.events import Deepgram, error_message
 from speechpipe.interfaces.api.sockets import serve, subprotocols, user
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Fail, Finish, Flush, LiveRequest, Message
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.stream import LiveStream
+from speechpipe.serving.service import Service
 
 CHANNEL = "listen"
 MAX_TEXT = 64 * 1024
@@ -50,7 +50,7 @@ class ListenClient:
             self.resumed_after = query.last_seq or 0
             return
         session_id = new_session_id()
-        pin = self._service.pin(tenant, user(self._socket), session_id)
+        pin = self._service.engine.pin(tenant, user(self._socket), session_id)
         choice = pin.choose(query.model, changes)
         request = LiveRequest(
             bundle=choice.bundle,

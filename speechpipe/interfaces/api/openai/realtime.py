@@ -19,10 +19,10 @@ from speechpipe.interfaces.api.openai.events import error as error_event
 from speechpipe.interfaces.api.openai.session import MIN_COMMIT_S, Session
 from speechpipe.interfaces.api.sockets import serve, subprotocols, user
 from speechpipe.serving.assignment import CHAMPION_NAMES
-from speechpipe.serving.engine import Service
 from speechpipe.serving.live import Change, Clear, Fail, Flush, LiveRequest, Message, Restart
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.stream import LiveStream
+from speechpipe.serving.service import Service
 
 CHANNEL = "realtime"
 MAX_APPEND_BYTES = 15 * 2**20
@@ -84,7 +84,7 @@ class RealtimeClient:
             self._dialect, self.resumed_after = self.stream.dialect, int(last_seq)
             self._pin, self._session = self._dialect.pin, self._dialect.session
             return
-        self._pin = self._service.pin(self._tenant, self._user, self._id)
+        self._pin = self._service.engine.pin(self._tenant, self._user, self._id)
         if model := self._query.get("model"):
             self._session = self._session.updated({"audio": {"input": {"transcription": {"model": model}}}})
         request = self._request()
@@ -152,7 +152,7 @@ class RealtimeClient:
         except SpeechpipeError:  # `obey` reports the error
             return None
         name = (transcription.model if transcription is not None else None) or "default"
-        catalogue = self._service.catalogue
+        catalogue = self._service.engine.catalogue
         return None if name in CHAMPION_NAMES or catalogue.knows(name) else catalogue.look_again
 
     def obey(self, parsed: Parsed) -> None:

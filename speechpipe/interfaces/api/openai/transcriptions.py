@@ -26,7 +26,7 @@ from speechpipe.interfaces.api.review import jobs as review_jobs
 from speechpipe.interfaces.api.sockets import MOST_USER, USER_HEADER
 from speechpipe.serving.assignment import CHAMPION_NAMES, MIRRORED
 from speechpipe.serving.automation import Degree
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from speechpipe.serving.transcription import documents
 from speechpipe.serving.transcription.transcriber import Result, Transcription, TranscriptionRequest
 from speechpipe.types import Bundle
@@ -72,7 +72,7 @@ class Upload:
         self._gone = threading.Event()
         session_id = new_session_id()
         user = request.headers.get(USER_HEADER, "")[:MOST_USER]
-        choice = service.pin(tenant, user, session_id).choose(fields.model, fields.changes)
+        choice = service.engine.pin(tenant, user, session_id).choose(fields.model, fields.changes)
         self.asked = TranscriptionRequest(
             bundle=choice.bundle,
             choice=ChannelChoice(fields.channel, fields.multichannel, fields.track),
@@ -236,8 +236,8 @@ def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRoute
             with arrivals.place(tenant):
                 file, fields = await read_form(request, service.settings, stopping)
             held.push_async_callback(file.close)
-            if fields.model not in CHAMPION_NAMES and not service.catalogue.knows(fields.model):
-                await to_thread.run_sync(service.catalogue.look_again)  # its card may have been added since
+            if fields.model not in CHAMPION_NAMES and not service.engine.catalogue.knows(fields.model):
+                await to_thread.run_sync(service.engine.catalogue.look_again)  # its card may have been added since
             upload = Upload(service, request, fields, tenant)
             held.enter_context(service.admission.admitted(tenant))
             if fields.stream and upload.asked.terms.degree is Degree.FULL:
@@ -254,7 +254,7 @@ def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRoute
     @access(Role.CALLER)
     def models() -> dict[str, Any]:
         """List the bundles. The first two names are aliases of the champion."""
-        catalogue = service.catalogue
+        catalogue = service.engine.catalogue
         here = [item for item in catalogue.names if not catalogue.missing(catalogue.bundle(item))]
         names = [*CHAMPION_NAMES, *(item for item in here if item not in CHAMPION_NAMES)]
         return {"object": "list", "data": [_model(service, item) for item in names]}
@@ -269,7 +269,7 @@ def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRoute
 
 
 def _model(service: Service, name: str) -> dict[str, Any]:
-    bundle = service.bundle(name)
-    created = int(service.catalogue.card_of(bundle).path.stat().st_mtime)
+    bundle = service.engine.bundle(name)
+    created = int(service.engine.catalogue.card_of(bundle).path.stat().st_mtime)
     owned = {"id": name, "object": "model", "created": created, "owned_by": "speechpipe"}
     return owned | {"speechpipe": documents.bundle(bundle) | {"description": bundle.description}}

@@ -11,7 +11,7 @@ from speechpipe.control.review.service import reviewing_of
 from speechpipe.errors import NotAnswered
 from speechpipe.interfaces.api.access import Role, access, also, name
 from speechpipe.interfaces.api.openai.form import UploadFields
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
 PREFIX = "/v1/audio/transcriptions"

@@ -15,7 +15,7 @@ from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.interfaces.api.access import Body, Role, access, also
 from speechpipe.interfaces.api.bodies import read_json_list
 from speechpipe.interfaces.api.review.tasks import ReviewContext, context_of
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 
 def router(service: Service) -> APIRouter:

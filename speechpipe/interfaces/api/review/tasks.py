@@ -14,7 +14,7 @@ from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.control.review.tasks import Task
 from speechpipe.interfaces.api import auth
 from speechpipe.interfaces.api.access import Body, Role, access, also
-from speechpipe.serving.engine import Service
+from speechpipe.serving.service import Service
 
 MOST_STEP_S = 3600.0
 

@@ -2,25 +2,27 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from speechpipe.app import build
+from speechpipe.app import build, compose
 from speechpipe.cascade.catalog.factories import recognizer
 from speechpipe.config import Settings
 from speechpipe.control.rollout.shadow import ShadowService
 from speechpipe.control.rollout.shadow_diff import Copy
 from speechpipe.errors import NotReady
 from speechpipe.foundation.background import BackgroundTask
+from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.api.admin import ops
 from speechpipe.interfaces.api.app import create_app
-from speechpipe.serving.engine import Service
 from speechpipe.serving.health.prober import Prober
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.pools import PoolManager, PoolPair
+from speechpipe.serving.service import Service
 from tests.cascade.workers.test_pool import until
 from tests.cascade.workers.test_supervisor import Starts, kill_all
 
@@ -37,15 +39,15 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> Starts:
 
 @pytest.fixture
 def own(settings: Settings) -> Iterator[Service]:
-    with Service(settings) as running:
+    with compose(settings, store=Store(settings.record_store_url)) as running:
         yield running
 
 
 def test_uploads_are_refused_while_no_worker_can_be_started(settings: Settings, starts: Starts) -> None:
-    with Service(settings) as own:
+    with compose(settings) as own:
         starts.failing = 10**6
-        kill_all(own.pool)
-        until(lambda: own.pool.unavailable)
+        kill_all(own.engine.pool)
+        until(lambda: own.engine.pool.unavailable)
         with pytest.raises(NotReady, match="temporarily unavailable"), own.admission.admitted("somebody"):
             pass
         client = TestClient(application(own))
@@ -98,8 +100,8 @@ def test_readyz_shows_background_tasks_that_fail_and_is_unready_for_those_that_e
     task.close()
 
 
-def test_closing_closes_every_part_though_one_raises(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Service(settings)
+def test_closing_closes_every_part_though_one_raises(settings: Settings) -> None:
+    own = compose(settings)
     own.open()
     closed: list[str] = []
 
@@ -112,12 +114,10 @@ def test_closing_closes_every_part_though_one_raises(settings: Settings, monkeyp
             if self.raises:
                 raise LookupError(self.name)
 
-    monkeypatch.setattr(own, "store", Part("store"))
-    monkeypatch.setattr(own, "reviewing", Part("reviewing", raises=True))
-    monkeypatch.setattr(own, "watcher", Part("monitoring", raises=True))
-    worker = own.pool._supervisor.workers[0]
+    raising = {"reviews": Part("reviewing", raises=True), "watcher": Part("monitoring", raises=True)}
+    worker = own.engine.pool._supervisor.workers[0]
     with pytest.raises(LookupError):
-        own.close()
+        replace(own, store=Part("store"), **raising).close()  # type: ignore[arg-type]
     assert closed == ["monitoring", "reviewing", "store"]
     assert worker._process.poll() is not None
 
@@ -149,8 +149,9 @@ def test_retired_workers_are_ended_after_an_unforeseen_exception(
 
 
 def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    shadow = ShadowService(own)
-    shadow.begin(own.champion, own.champion)
+    shadow = own.mirror
+    assert isinstance(shadow, ShadowService)
+    shadow.begin(own.engine.champion, own.engine.champion)
     seen: list[object] = []
 
     def compare(*of: object) -> None:
@@ -159,7 +160,7 @@ def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch:
             raise LookupError("unforeseen")
 
     monkeypatch.setattr(shadow, "_compare", compare)
-    copies = [Copy(own.champion, None, lambda _: True) for _ in range(3)]  # type: ignore[arg-type]
+    copies = [Copy(own.engine.champion, None, lambda _: True) for _ in range(3)]  # type: ignore[arg-type]
     for copy in copies:
         shadow._queue.put((copy, None))  # type: ignore[arg-type]
     until(lambda: len(seen) == 3)
@@ -173,8 +174,8 @@ def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch:
 
 
 def test_the_workers_of_a_candidate_are_among_the_background_tasks(own: Service) -> None:
-    bundle = own.catalogue.changed(own.champion, {"asr.cost": 0.001})
-    own.pools.warm(recognizer(bundle.asr))
+    bundle = own.engine.catalogue.changed(own.engine.champion, {"asr.cost": 0.001})
+    own.engine.pools.warm(recognizer(bundle.asr))
     assert "candidate1-file-workers" in {status.name for status in own.tasks.statuses() if status.alive}
 
 
@@ -189,7 +190,7 @@ def test_the_server_closes_every_part_though_one_raises(settings: Settings, monk
     monkeypatch.setattr(Prober, "close", close)
     with TestClient(app, base_url="http://127.0.0.1") as client:
         until(lambda: client.get("/readyz").status_code == 200)
-        workers = [worker for pool in service.pools.first.pools for worker in pool._supervisor.workers]
+        workers = [worker for pool in service.engine.pools.first.pools for worker in pool._supervisor.workers]
     assert not failures
     assert all(worker._process.poll() is not None for worker in workers)
     assert not [status.name for status in service.tasks.statuses() if status.name.endswith("-workers") and status.alive]

@@ -1,0 +1,26 @@
+"""The VADs of a process, each loaded once."""
+
+import threading
+
+from speechpipe.cascade.vad import Vad, load_vad
+from speechpipe.types import Component
+
+
+class LoadedVads:
+    """Loads VADs and keeps them. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._vads: dict[object, Vad] = {}
+        self._lock = threading.Lock()
+
+    def get(self, component: Component) -> Vad:
+        """Return the VAD of a component; loaded once for equal options.
+
+        Raises:
+            StageFailed, ImportError: it cannot be loaded.
+        """
+        key = (component.implementation, tuple(sorted(component.options.items())))
+        with self._lock:
+            if key not in self._vads:
+                self._vads[key] = load_vad(component.implementation, **component.options)
+            return self._vads[key]
