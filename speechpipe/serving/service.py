@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # importing SQLAlchemy would slow the start of the command li
     from speechpipe.foundation.storage.store import Store
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # the settings have keys, which no text should show
 class Service:
     """The parts. Thread-safe; sessions are accepted between `open` and `close`.
 

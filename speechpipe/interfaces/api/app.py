@@ -16,7 +16,7 @@ from speechpipe.control.training.service import TrainingService
 from speechpipe.interfaces.api import docs, errors, pages
 from speechpipe.interfaces.api.access import operations_of
 from speechpipe.interfaces.api.admin import automation, health, ops, retrain, rollout, runbook
-from speechpipe.interfaces.api.bodies import Arrivals, Stopping
+from speechpipe.interfaces.api.bodies import BodyPlaces, Stopping
 from speechpipe.interfaces.api.deepgram import listen
 from speechpipe.interfaces.api.edge import Edge
 from speechpipe.interfaces.api.gate import Gate
@@ -68,7 +68,7 @@ def create_app(
     )
     errors.install(app, service)
     settings = service.settings
-    arrivals = Arrivals(settings.max_uploads_arriving or 4 * settings.max_uploads, shared=bool(settings.api_keys))
+    arrivals = BodyPlaces(settings.max_uploads_arriving or 4 * settings.max_uploads, shared=bool(settings.api_keys))
     # Paths are matched in this order.
     routers = [
         ops.router(service, lambda: unready(arrivals, stopping)),
@@ -93,7 +93,7 @@ def create_app(
     return app
 
 
-def unready(arrivals: Arrivals, stopping: Stopping) -> list[str]:
+def unready(arrivals: BodyPlaces, stopping: Stopping) -> list[str]:
     """Return why no upload would be accepted now, in addition to the service's own reasons."""
     reasons = ["shutting down"] if stopping else []
     return [*reasons, "the limit of arriving uploads is reached"] if arrivals.full else reasons

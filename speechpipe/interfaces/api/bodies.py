@@ -38,7 +38,7 @@ _COMMENTS = re.compile(r"#[^\n]*")
 _BETWEEN_KEYS = re.compile(r"[=\[\]{},\n]")
 
 
-class Arrivals:
+class BodyPlaces:
     """Places for bodies that are arriving; one caller may hold half of them. Used on the event loop only.
 
     Args:

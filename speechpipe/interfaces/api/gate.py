@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from speechpipe.errors import ClientGone, UnknownName, WrongContentType
 from speechpipe.interfaces.api.access import Access, Body, BodyRule, Operation, allowed, at_path, identify
 from speechpipe.interfaces.api.bodies import (
-    Arrivals,
+    BodyPlaces,
     Pace,
     Stopping,
     check_text,
@@ -40,7 +40,7 @@ class Gate:
     """
 
     def __init__(
-        self, app: ASGIApp, service: Service, operations: Sequence[Operation], uploads: Arrivals, stopping: Stopping
+        self, app: ASGIApp, service: Service, operations: Sequence[Operation], uploads: BodyPlaces, stopping: Stopping
     ) -> None:
         self._app = app
         self._uploads = uploads
@@ -48,7 +48,7 @@ class Gate:
         self._operations = operations
         self._stopping = stopping
         keyed = bool(service.settings.api_keys)
-        self._arrivals = {kind: Arrivals(kind.value.most_at_once, shared=keyed) for kind in Body}
+        self._arrivals = {kind: BodyPlaces(kind.value.most_at_once, shared=keyed) for kind in Body}
         self._limiter: CapacityLimiter | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,7 @@ from speechpipe.errors import BadInput, NotReady, Overloaded, RateLimited, Speec
 from speechpipe.interfaces.api.bodies import (
     MOST_DEPTH,
     MOST_KEY_PARTS,
-    Arrivals,
+    BodyPlaces,
     Pace,
     Stopping,
     check_toml,
@@ -22,7 +22,7 @@ from speechpipe.interfaces.api.bodies import (
 
 
 def test_one_caller_holds_half_of_the_places() -> None:
-    arrivals = Arrivals(4, shared=True)
+    arrivals = BodyPlaces(4, shared=True)
     with arrivals.place("a"), arrivals.place("a"):
         with pytest.raises(RateLimited), arrivals.place("a"):
             pass
@@ -34,7 +34,7 @@ def test_one_caller_holds_half_of_the_places() -> None:
 
 
 def test_where_callers_cannot_be_told_apart_one_may_hold_all() -> None:
-    arrivals = Arrivals(2, shared=False)
+    arrivals = BodyPlaces(2, shared=False)
     with (
         arrivals.place("anonymous"),
         arrivals.place("anonymous"),

@@ -38,7 +38,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def probed(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[Record]:
     found: list[Record] = []
-    monkeypatch.setattr(service, "emit", found.append)
+    monkeypatch.setattr(service.records, "emit", found.append)
     Prober(service).round(CLIPS)
     return found
 

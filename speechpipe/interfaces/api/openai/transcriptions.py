@@ -19,7 +19,7 @@ from speechpipe.control.review.human_only import hand_over
 from speechpipe.control.review.service import reviewing_of
 from speechpipe.errors import NotReady, SpeechpipeError
 from speechpipe.interfaces.api.access import Body, Role, access, name
-from speechpipe.interfaces.api.bodies import Arrivals, Stopping
+from speechpipe.interfaces.api.bodies import BodyPlaces, Stopping
 from speechpipe.interfaces.api.errors import error_body
 from speechpipe.interfaces.api.openai.form import UploadFields, read_form
 from speechpipe.interfaces.api.review import jobs as review_jobs
@@ -214,7 +214,7 @@ def _language(bundle: Bundle) -> str:
     return {"en": "english"}.get(bundle.languages[0], bundle.languages[0])
 
 
-def router(service: Service, arrivals: Arrivals, stopping: Stopping) -> APIRouter:
+def router(service: Service, arrivals: BodyPlaces, stopping: Stopping) -> APIRouter:
     """Return the routes. `arrivals`: places for arriving bodies; `stopping`: whether the server is stopping."""
     routes = APIRouter(prefix="/v1")
     limiter_of: list[CapacityLimiter] = []
