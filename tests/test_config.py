@@ -236,7 +236,7 @@ def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch
         ("EXTERNAL_URL", "https://asr.example.com/speech/"),
         ("SIGNING_SECRET", "s"),
         ("CALLBACKS", "https://hooks.example.com/speech,http://127.0.0.1:3000"),
-        ("CALLBACK_NETWORKS", "10.0.0.0/8,fd00::/8,192.0.2.7"),
+        ("CALLBACK_NETWORKS", "10.0.0.0/8,fd00::/8,192.0.2.7,::ffff:10.0.0.0/104"),
         ("API_KEYS", "nullable,a'b,truest"),
         ("API_KEYS", '["null", "\'quoted\'"]'),
     ],

@@ -19,15 +19,13 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from speechpipe.errors import DeliveryFailed, InvalidParameter
+from speechpipe.foundation.addresses import Address, Network, is_reachable, network_of, normal_host, unmapped
 from speechpipe.foundation.state_files import make_folder
 
 TIMESTAMP_HEADER = "X-Speechpipe-Timestamp"
 SIGNATURE_HEADER = "X-Speechpipe-Signature"
 MOST_URL = 2000
 DEFAULT_PORT = {"http": 80, "https": 443}
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def signature(secret: bytes, timestamp: int, body: bytes) -> str:
@@ -161,7 +159,7 @@ class Sender:
         self._timeout_s = timeout_s
         self._guarded = guarded
         try:
-            self._networks: list[Network] = [ipaddress.ip_network(text) for text in networks]
+            self._networks: list[Network] = [network_of(text) for text in networks]
         except ValueError as error:
             raise InvalidParameter(f"not a network: {error}", param="callback_networks") from error
 
@@ -216,12 +214,9 @@ class Sender:
         raise DeliveryFailed(message, cause="private_address")
 
     def _may_call(self, host: str, address: Address) -> bool:
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if host == "localhost" or host == str(address):  # the operator has allowed this address by name
+        if host in ("localhost", str(unmapped(address))):  # the operator has allowed this address by name
             return True
-        public = address.is_global and not address.is_multicast
-        return public or any(address in network for network in self._networks)
+        return is_reachable(address, self._networks)
 
 
 def _run(sending: Coroutine[Any, Any, int]) -> int:

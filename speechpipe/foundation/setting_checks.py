@@ -5,6 +5,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from speechpipe.errors import InvalidParameter
+from speechpipe.foundation.addresses import ipv6_text, is_name, network_of
 from speechpipe.foundation.text_files import parse_json
 
 QUOTES = ("'", '"')
@@ -12,8 +13,6 @@ QUOTES = ("'", '"')
 NO_LISTS = ("null", "true", "false")
 """JSON literals; as an item they are meant as something else."""
 
-_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})"
-_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 
 BROWSERS_OMIT = {"http": 80, "https": 443}
@@ -141,7 +140,7 @@ def networks(found: list[str]) -> list[str]:
     """Refuse entries that are not networks."""
     for item in found:
         try:
-            ipaddress.ip_network(item)
+            network_of(item)
         except ValueError as error:
             raise ValueError(f"not a network, such as 10.0.0.0/8: {error}") from None
     return found
@@ -163,7 +162,7 @@ def host_names(found: list[str]) -> list[str]:
         name, colon, port = item.rpartition(":")
         if not colon or is_address(item) or item.endswith("]"):
             name, port = item, ""
-        valid = is_address(name.strip("[]")) or _NAME.fullmatch(re.sub(r"^(\*\.|\.)", "", name))
+        valid = is_address(name.strip("[]")) or is_name(re.sub(r"^(\*\.|\.)", "", name))
         if item != "*" and (not valid or (colon and port and not _is_port(port)) or item.endswith(":")):
             raise ValueError(
                 f"{item!r} is not a host name: such as asr.example.com, .example.com or *; no scheme or path"
@@ -205,8 +204,8 @@ def is_address(text: str) -> bool:
 def _is_host(name: str) -> bool:
     """Whether this is an address or a name; names may have other letters than ASCII if IDNA can encode them."""
     if is_address(name):
-        return True
+        return "%25" not in name  # the zone of an address is written %eth0
     try:
-        return _NAME.fullmatch(name.encode("idna").decode("ascii") if not name.isascii() else name) is not None
+        return is_name(name if name.isascii() else name.encode("idna").decode("ascii"))
     except UnicodeError:
         return False

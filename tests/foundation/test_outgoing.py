@@ -1,8 +1,10 @@
 """What leaves the server: where to, signed, bounded, and one exception for all that goes wrong."""
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
+import ipaddress
 import re
 import socket
 import ssl
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from speechpipe.errors import DeliveryFailed, InvalidParameter
-from speechpipe.foundation.outgoing import AllowedUrls, Sender, load_secret
+from speechpipe.foundation.outgoing import AllowedUrls, Sender, _place, load_secret
 from tests.patience import PATIENCE_S
 
 
@@ -165,7 +167,14 @@ def test_a_guarded_sender_calls_no_private_address_that_was_not_named(monkeypatc
 
 @pytest.mark.parametrize(
     "address",
-    ["10.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "0.0.0.0", "224.0.0.1", "fd00::1"],
+    [
+        *("10.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "0.0.0.0", "224.0.0.1", "fd00::1"),
+        *("64:ff9b::a9fe:a9fe", "64:ff9b::a00:1", "64:ff9b:1::a00:1"),  # NAT64
+        *("2002:a00:1::1", "2002:7f00:1::", "2001:0:a00:1::f5ff:fffe", "2001:0:808:808::f7f7:f7f7"),  # 6to4, Teredo
+        *("2a00:1450::5efe:a00:1", "2a00:1450::200:5efe:c0a8:101"),  # ISATAP
+        *("::10.0.0.1", "::8.8.8.8", "::ffff:0:10.0.0.1", "fec0::1", "4000::1", "100::1", "5f00::1", "3fff::1"),
+        *("192.0.0.192", "192.88.99.1", "100.100.100.200", "255.255.255.255", "240.0.0.1", "198.18.0.1"),
+    ],
 )
 def test_no_kind_of_private_address_is_called(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
@@ -174,6 +183,56 @@ def test_no_kind_of_private_address_is_called(address: str, monkeypatch: pytest.
     with pytest.raises(DeliveryFailed) as caught:
         Sender(guarded=True).post("http://hooks.example.com/", b"{}")
     assert caught.value.cause == "private_address"
+
+
+def may_call(address: str, *networks: str) -> bool:
+    """Whether a name of an allowed URL may resolve to this address."""
+    found = Sender(guarded=True, networks=networks)._may_call("hooks.example.com", ipaddress.ip_address(address))
+    return bool(found)
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2a00:1450::1", "64:ff9b::808:808", "2002:808:808::1", "::ffff:8.8.8.8", "2001:4860::8888"]
+)
+def test_public_addresses_are_called_directly_or_by_a_gateway(address: str) -> None:
+    assert may_call(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.1", "10.0.0.0/8"),
+        ("10.0.0.1", "::ffff:10.0.0.0/104"),
+        ("::ffff:10.0.0.1", "10.0.0.0/8"),
+        ("::ffff:10.0.0.1", "::ffff:a00:1"),
+        ("64:ff9b::a00:1", "10.0.0.0/8"),
+        ("64:ff9b:1::a00:1", "64:ff9b:1::/48"),
+        ("fd00::1", "fd00::/8"),
+    ],
+)
+def test_networks_of_the_operator_are_called_whatever_their_spelling(address: str, network: str) -> None:
+    assert not may_call(address)
+    assert may_call(address, network)
+    assert not may_call("192.168.0.1", network)
+
+
+@pytest.mark.parametrize(
+    ("entry", "url"),
+    [
+        ("http://[0:0:0:0:0:0:0:1]:7000", "http://[::1]:7000/hook"),
+        ("http://[::ffff:127.0.0.1]:7000", "http://127.0.0.1:7000/hook"),
+        ("http://127.0.0.1:7000", "http://[::FFFF:7f00:1]:7000/hook"),
+        ("http://127.0.0.1.:7000", "http://127.0.0.1:07000/hook"),
+        ("http://LOCALHOST.:7000", "http://localhost:7000/hook"),
+    ],
+)
+def test_an_address_is_named_by_all_its_spellings(entry: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert url in AllowedUrls([entry])
+    sender, place = Sender(guarded=True), _place(url)
+    address = "127.0.0.1" if place.host == "localhost" else place.host
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, place.port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert asyncio.run(sender._checked(place)) == address
 
 
 ALLOWED = AllowedUrls(["http://127.0.0.1:21390/hooks", "https://hooks.example.com"])
