@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import time
+import unicodedata
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,19 +74,34 @@ def _place(url: str) -> _Place:
         raise ValueError("not an absolute http or https URL")
     if "@" in parts.netloc or parts.fragment:
         raise ValueError("user names and fragments are not allowed")
+    if "[" in parts.netloc and ":" not in parts.hostname:
+        raise ValueError("only IPv6 addresses have brackets")
     if "//" in parts.path:
         raise ValueError("the path has an empty segment")
     segments = [part for part in parts.path.split("/") if part]
-    for segment in segments:
-        plain, decoded = segment, unquote(segment)
-        while decoded != plain:  # a server that decodes twice reads %252e as a dot
-            plain, decoded = decoded, unquote(decoded)
-        if plain.partition(";")[0] in (".", "..") or any(char in plain for char in "/\\") or not plain.isprintable():
-            raise ValueError("the path is not in its normal form")
-    host = parts.hostname.rstrip(".")
-    if not host or parts.port == 0:
-        raise ValueError("not an absolute http or https URL")
-    return _Place(parts.scheme, host, parts.port or DEFAULT_PORT[parts.scheme], tuple(segments))
+    if not all(map(_is_plain, segments)):
+        raise ValueError("the path is not in its normal form")
+    if parts.port == 0:
+        raise ValueError("port 0 cannot be called")
+    return _Place(parts.scheme, normal_host(parts.hostname), parts.port or DEFAULT_PORT[parts.scheme], tuple(segments))
+
+
+def _is_plain(segment: str) -> bool:
+    """Whether no server reads this segment of a path as another one, or as several.
+
+    Servers may decode it twice (`%252e`) or leniently (bytes that are not UTF-8, `%u002e`), take compatible characters
+    for dots and slashes, cut it off at a semicolon, and ignore spaces and dots at its end.
+    """
+    plain = segment
+    try:
+        while (decoded := unquote(plain, errors="strict")) != plain:
+            plain = decoded
+    except UnicodeDecodeError:
+        return False
+    plain = unicodedata.normalize("NFKC", plain)
+    if any(char in plain for char in "/\\%") or not plain.isprintable():
+        return False
+    return plain.partition(";")[0].strip(". ") != ""
 
 
 Receiver = tuple[str, int]

@@ -98,6 +98,8 @@ def parts_of(url: str) -> SplitResult:
         parts.port  # noqa: B018 - raises if it is not a number
     except ValueError as error:
         raise ValueError(f"not a URL: {str(error).lower()}") from None
+    if "[" in parts.netloc.rpartition("@")[2] and ":" not in (parts.hostname or ""):
+        raise ValueError("not a URL: only IPv6 addresses have brackets")
     return parts
 
 

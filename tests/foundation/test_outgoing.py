@@ -246,6 +246,7 @@ ALLOWED = AllowedUrls(["http://127.0.0.1:21390/hooks", "https://hooks.example.co
         "HTTPS://Hooks.Example.COM:443/x",
         "https://hooks.example.com./x",
         "https://hooks.example.com",
+        "http://127.0.0.1:21390/hooks/a.b/..c/d..;e/x%20y/%C3%BC",
     ],
 )
 def test_what_lies_under_an_entry_is_allowed(url: str) -> None:
@@ -265,6 +266,26 @@ def test_what_lies_under_an_entry_is_allowed(url: str) -> None:
         "http://127.0.0.1:21390/hooks/..;a=b/admin",
         "http://127.0.0.1:21390/hooks/%2e%2e;/admin",
         "http://127.0.0.1:21390/hooks/..%3b/admin",
+        "http://127.0.0.1:21390/hooks/..%20/admin",
+        "http://127.0.0.1:21390/hooks/.%20./admin",
+        "http://127.0.0.1:21390/hooks/.../admin",
+        "http://127.0.0.1:21390/hooks/..%09/admin",
+        "http://127.0.0.1:21390/hooks/..%c2%a0/admin",
+        "http://127.0.0.1:21390/hooks/%c0%ae%c0%ae/admin",
+        "http://127.0.0.1:21390/hooks/%25c0%25ae%25c0%25ae/admin",
+        "http://127.0.0.1:21390/hooks/x%c0%af..%c0%afadmin",
+        "http://127.0.0.1:21390/hooks/%ef%bc%8e%ef%bc%8e/admin",
+        "http://127.0.0.1:21390/hooks/x%ef%bc%8f..%ef%bc%8fadmin",
+        "http://127.0.0.1:21390/hooks/%e2%80%a5/admin",
+        "http://127.0.0.1:21390/hooks/%u002e%u002e/admin",
+        "http://127.0.0.1:21390/hooks/%2/admin",
+        "http://127.1:21390/hooks",
+        "http://2130706433:21390/hooks",
+        "http://0x7f.0.0.1:21390/hooks",
+        "http://0177.0.0.1:21390/hooks",
+        "https://hooks.ex%61mple.com/x",
+        "https://hooks.example.com../x",
+        "https://hooks..example.com/x",
         "https://hooks.example.com:0/x",
         "http://127.0.0.1:21390/",
         "http://127.0.0.1:21391/hooks",
@@ -290,7 +311,16 @@ def test_what_only_looks_like_an_entry_is_refused(url: str) -> None:
     assert url not in ALLOWED
 
 
-@pytest.mark.parametrize("entry", ["hooks.example.com", "ftp://x/", "http://x/?q", "", "http://u@x/", "http://x/../y"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("hooks.example.com", "ftp://x/", "http://x/?q", "", "http://u@x/", "http://x/../y"),
+        *("http://*.example.com/", "http://$HOST/", "http://{host}/", "http://!/", "http://-/", "http://a..b/"),
+        *("http://ex%61mple.com/", "http://127.1/", "http://0x7f.1/", "http://010.0.0.1/", "http://1.2.3.4.5/"),
+        *("http://999.1.1.1/", "http://[fe80::1%25eth0]/", "http://[v1.a]/", "http://" + "a." * 127 + "com/"),
+        "http://" + "a" * 64 + "/",
+    ],
+)
 def test_an_entry_that_allows_nothing_clear_is_refused(entry: str) -> None:
     with pytest.raises(InvalidParameter):
         AllowedUrls([entry])
