@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from speechpipe.errors import BadInput, reason_of
@@ -19,6 +19,13 @@ PREFIX = "SPEECHPIPE_"
 
 LARGEST = 1e15
 """Largest absolute value of a numeric setting; larger ones are typing mistakes."""
+
+LONGEST = {"_s": 2e6, "_hours": 876_600.0, "_days": 36_525.0}
+"""Longest durations, by the end of the setting's name: 23 days, because the system's calls wait at most 2^31
+milliseconds, and a hundred years, because dates have a beginning."""
+
+SHORTEST_S = 0.001
+"""Shortest duration in seconds that is not 0; nothing can be done in less."""
 
 NO_SETTINGS = {"KEY", "FUZZ", "BENCH_DATA"}
 """Variables with our prefix that are not settings: read by a command-line flag, the tests and the benchmarks."""
@@ -223,9 +230,15 @@ class Settings(BaseSettings):
 
     @field_validator("*")
     @classmethod
-    def _within_bounds(cls, value: object) -> object:
-        if isinstance(value, int | float) and abs(value) > LARGEST:
-            raise ValueError(f"must not be more than {LARGEST:g}")
+    def _within_bounds(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, int | float):
+            return value
+        name = str(info.field_name)
+        most = next((most for end, most in LONGEST.items() if name.endswith(end)), LARGEST)
+        if abs(value) > most:
+            raise ValueError(f"must not be more than {most:.15g}")
+        if name.endswith("_s") and 0 < value < SHORTEST_S:
+            raise ValueError(f"a duration is at least {SHORTEST_S:g} s, if it is not 0")
         return value
 
     @property

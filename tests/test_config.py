@@ -199,6 +199,20 @@ def test_a_flag_is_named_as_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         ("EXTERNAL_URL", "http://x/#f"),
         ("EXTERNAL_URL", "http://u@x/"),
         ("SIGNING_SECRET", " "),
+        ("ALLOWED_ORIGINS", "https://127.1:3000"),
+        ("ALLOWED_ORIGINS", "https://a.example.com:0443"),
+        ("ALLOWED_ORIGINS", "https://a.example.com:0"),
+        ("ALLOWED_ORIGINS", "https://[fe80::1%eth0]"),
+        ("STORE_URL", "sqlite:///x.db?timeout=abc"),
+        ("STORE_URL", "sqlite:///x.db?timeout=nan"),
+        ("STORE_URL", "sqlite:///x.db?timeout=-1"),
+        ("STORE_URL", "sqlite:///x.db?timeout=1e9"),
+        ("STORE_URL", "sqlite:///x.db?timeout=1&timeout=2"),
+        ("STORE_URL", "sqlite:///x.db?isolation_level=FOO"),
+        ("STORE_URL", "sqlite:///x.db?detect_types=x"),
+        ("STORE_URL", "sqlite:///x.db?check_same_thread=true"),
+        ("STORE_URL", "sqlite:///x.db?check_same_thread=maybe"),
+        ("STORE_URL", "sqlite:///x.db?cached_statements=-5"),
         ("CALLBACKS", "nonsense"),
         ("CALLBACKS", "https://a.example/?q"),
         ("CALLBACKS", "http://*.example.com/"),
@@ -217,6 +231,52 @@ def test_what_can_never_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: s
     refused(monkeypatch, f"SPEECHPIPE_{name}", value)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("sslmode=verify-fulll", "gssencmode=x", "channel_binding=x", "target_session_attrs=x", "sslcertmode=x"),
+        *("load_balance_hosts=x", "ssl_min_protocol_version=x", "ssl_max_protocol_version=TLSv1.9", "require_auth=x"),
+        *("sslnegotiation=x", "sslnegotiation=direct", "sslrootcert=system&sslmode=require", "gssdelegation=x"),
+        "ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+        *("connect_timeout=abc", "connect_timeout=1.5", "keepalives=abc", "keepalives_idle=x", "keepalives_count=x"),
+        *("keepalives_interval=x", "tcp_user_timeout=9999999999", "sslcompression=x", "sslsni=x", "replication=true"),
+        *("connect_timeot=3", "prepare_threshold=5", "sslmode=require&sslmode=disable", "service=absent"),
+        *("host=a&port=x", "host=a:99999&host=b", "host=a,b&port=1,2,3"),
+    ],
+)
+def test_options_that_libpq_refuses_are_refused(monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    host = "" if "host=" in options else "db.example"
+    message = refused(monkeypatch, "SPEECHPIPE_STORE_URL", f"postgresql+psycopg://u:hunter2@{host}/x?{options}")
+    assert "hunter2" not in message
+
+
+def durations() -> list[str]:
+    return [f"SPEECHPIPE_{name.upper()}" for name in Settings.model_fields if name.endswith(("_s", "_days", "_hours"))]
+
+
+@pytest.mark.parametrize("name", durations())
+def test_durations_that_no_clock_knows_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert "must not be more than" in refused(monkeypatch, name, "1e12")
+    assert "must not be more than" in refused(monkeypatch, name, "3e6")
+    if name.endswith("_S"):
+        refused(monkeypatch, name, "1e-9")
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://a.example.com:08443", "https://a.example.com:8443"),
+        ("https://[0::1]:3000", "https://[::1]:3000"),
+        ("HTTPS://App.Example.com/", "https://app.example.com"),
+        ("http://[::ffff:127.0.0.1]", "http://[::ffff:7f00:1]"),
+        ("chrome-extension://abc", "chrome-extension://abc"),
+    ],
+)
+def test_origins_are_compared_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch, written: str, sent: str) -> None:
+    monkeypatch.setenv("SPEECHPIPE_ALLOWED_ORIGINS", written)
+    assert load().allowed_origins == [sent]
+
+
 def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEECHPIPE_ALLOWED_ORIGINS", "https://app.example.com,http://127.0.0.1:3000,*")
     assert len(load().allowed_origins) == 3
@@ -229,6 +289,16 @@ def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch
         ("STORE_URL", "sqlite+pysqlite:////tmp/absent/x.db?timeout=5"),
         ("STORE_URL", "postgresql+psycopg://u:p@/x?host=/run/postgresql"),
         ("STORE_URL", "postgresql://u:p@db.example:5432/x"),
+        (
+            "STORE_URL",
+            "sqlite:///x.db?timeout=1.5&isolation_level=immediate&check_same_thread=false&cached_statements=9",
+        ),
+        ("STORE_URL", "postgresql+psycopg://u:p@db.example/x?sslmode=verify-full&gssencmode=require&keepalives_idle=9"),
+        (
+            "STORE_URL",
+            "postgresql+psycopg://u:p@/x?host=a:1&host=b:2&target_session_attrs=read-write&connect_timeout=3",
+        ),
+        ("STORE_URL", "postgresql+psycopg://u:p@db.example/x?application_name=x&options=-c%20statement_timeout=9s"),
         ("ALLOWED_HOSTS", "*"),
         ("ALLOWED_HOSTS", ".example.com,*.example.com,asr.example.com,asr.example.com.,a_b,localhost"),
         ("ALLOWED_HOSTS", "asr.example.com:8443,.lan.example:8000,10.0.0.1,10.0.0.1:80,::1,[::1],[::1]:8000"),

@@ -173,21 +173,25 @@ def host_names(found: list[str]) -> list[str]:
 
 
 def origins(found: list[str]) -> list[str]:
-    """Refuse what browsers do not send as an origin."""
-    for item in found:
-        if item == "*":
-            continue
-        parts = parts_of(item)
-        if "*" in item:
-            raise ValueError(f"{item!r}: no wildcard is supported but * alone, which allows every origin")
-        plain = f"{parts.scheme}://{parts.netloc}".lower()
-        if not parts.scheme or not parts.hostname or item.lower().removesuffix("/") != plain or "@" in parts.netloc:
-            raise ValueError(f"{item!r} is not an origin: scheme://host or scheme://host:port, or *")
-        if not _is_host(parts.hostname) or not parts.hostname.isascii() or parts.netloc.endswith(":"):
-            raise ValueError(f"{item!r} has no host that browsers send; they send ASCII names (xn--...)")
-        if parts.port is not None and parts.port == BROWSERS_OMIT.get(parts.scheme):
-            raise ValueError(f"{item!r}: browsers leave out the port {parts.port} of {parts.scheme}")
-    return found
+    """Return the origins as browsers send them; refuse what they never send."""
+    return [item if item == "*" else _origin(item) for item in found]
+
+
+def _origin(item: str) -> str:
+    parts = parts_of(item)
+    if "*" in item:
+        raise ValueError(f"{item!r}: no wildcard is supported but * alone, which allows every origin")
+    plain = f"{parts.scheme}://{parts.netloc}".lower()
+    if not parts.scheme or not parts.hostname or item.lower().removesuffix("/") != plain or "@" in parts.netloc:
+        raise ValueError(f"{item!r} is not an origin: scheme://host or scheme://host:port, or *")
+    if not _is_host(parts.hostname) or not parts.hostname.isascii() or "%" in item or parts.netloc.endswith(":"):
+        raise ValueError(f"{item!r} has no host that browsers send; they send ASCII names (xn--...)")
+    if parts.port == 0:
+        raise ValueError(f"{item!r}: no server listens on port 0")
+    if parts.port is not None and parts.port == BROWSERS_OMIT.get(parts.scheme):
+        raise ValueError(f"{item!r}: browsers leave out the port {parts.port} of {parts.scheme}")
+    host = f"[{ipv6_text(parts.hostname)}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port is not None else "")
 
 
 def _is_port(text: str) -> bool:
