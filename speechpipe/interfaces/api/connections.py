@@ -27,6 +27,16 @@ FIRST_BYTES = 16 * 1024
 """What arrives with a request's head beyond this is parsed when the application asks for it, which it does not if it
 refuses the upload."""
 
+PROBE_S = 2.0
+"""The first pause before a client that has closed its sending side is sent `STILL_THERE`; the pauses double."""
+
+STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""An interim response, which clients ignore (RFC 9110, 15.2). The system of a client that is gone refuses it, and the
+next write fails. Nothing else tells whether a client that has closed its sending side still reads."""
+
+
+INCOMPLETE = refusal(HTTPStatus.BAD_REQUEST, "bad_http", "the connection ended before the request was complete")
+
 
 class _Transport:
     """A transport whose `close` calls that of its connection."""
@@ -55,6 +65,9 @@ class HttpConnection(H11Protocol):
         self._deaf = False
         self._rest: memoryview | None = None  # arrived with a head, not parsed yet
         self._handed_over = False  # a websocket has taken over the connection
+        self._ended = False  # the client has closed its sending side
+        self._probe_timer: asyncio.TimerHandle | None = None
+        self._probe_s = PROBE_S
 
     # ---- uvicorn's protocol ----
 
@@ -68,7 +81,7 @@ class HttpConnection(H11Protocol):
         self._deaf = True
         self._rest = None
         self.registry.gone(self)
-        for timer in (self._head_timer, self._send_timer):
+        for timer in (self._head_timer, self._send_timer, self._probe_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -84,6 +97,14 @@ class HttpConnection(H11Protocol):
         super().data_received(data[:FIRST_BYTES])
         if not self._handed_over:
             self._keep_rest(memoryview(data)[FIRST_BYTES:])
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Return whether the connection stays open: a client may close its sending side after a whole request."""
+        if self._deaf or self._handed_over:
+            return False
+        self._ended = True
+        self._answer_last()
+        return not self._raw.is_closing()
 
     def _keep_rest(self, rest: memoryview) -> None:
         self._rest = rest
@@ -122,6 +143,10 @@ class HttpConnection(H11Protocol):
         if len(lines) > MOST_HEADERS or max(lines, default=0) > MOST_LINE_BYTES:
             text = f"a websocket's request has at most {MOST_HEADERS} headers of {MOST_LINE_BYTES} bytes"
             self._turn_away(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request_too_long", text)
+            return
+        headers = dict(event.headers)
+        if event.method != b"GET" or b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+            self._turn_away(HTTPStatus.BAD_REQUEST, "bad_http", "the request of a websocket is a GET without a body")
             return
         self._handed_over = True
         if self._send_timer is not None:
@@ -172,6 +197,35 @@ class HttpConnection(H11Protocol):
             self.registry.waiting(self)
             if self.timeout_keep_alive_task is None:  # a part of the next head has arrived
                 self._expect_head()
+        if self._ended:
+            self._answer_last()
+
+    def _answer_last(self) -> None:
+        """Close as soon as all requests that arrived before the client's end are answered."""
+        if self._deaf or self._raw.is_closing() or self._rest is not None:  # the rest may complete a request
+            return
+        if not self._in_work:
+            if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0].strip():
+                self.registry.refuse("bad_http")
+                self._raw.write(INCOMPLETE)
+            self._raw.close()
+        elif self.cycle.more_body:
+            if not self.cycle.response_started:
+                self._raw.write(INCOMPLETE)
+            self._deaf = True
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._raw.close()
+        elif self._probe_timer is None:
+            self._probe_timer = self.loop.call_later(self._probe_s, self._probe)
+
+    def _probe(self) -> None:
+        self._probe_timer = None
+        if self._in_work and not self._raw.is_closing():
+            if not self.cycle.response_started and self.scope["http_version"] == "1.1":
+                self._raw.write(STILL_THERE)
+            self._probe_s *= 2
+            self._answer_last()
 
     def _expect_head(self, *, stop: bool = False) -> None:
         if self._head_timer is not None and (stop or self._head_timer.cancelled()):
@@ -254,7 +308,8 @@ class SocketConnection(WebSocketsSansIOProtocol):
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.registry.refuse("bad_http")
             self.handshake_complete = self.close_sent = True
-            self.transport.write(b"".join(self.conn.data_to_send()))
+            given = b"".join(self.conn.data_to_send())  # empty if the head could not be parsed
+            self.transport.write(given or refusal(HTTPStatus.BAD_REQUEST, "bad_http", "this is not a handshake"))
             self.transport.close()
 
 

@@ -84,6 +84,13 @@ class NewConnection(asyncio.Protocol):
             self.registry.head_arrived(self)
             self.registry.turns.call(self._my_turn)
 
+    def eof_received(self) -> bool:
+        """Return whether the connection stays open: only for a request that has arrived and waits for its turn."""
+        if self._received and not self._deaf and not self._in_turn:
+            text = "the connection ended before the request was complete"
+            self._turn_away(HTTPStatus.BAD_REQUEST, "bad_http", text, linger=False)
+        return self._in_turn and not self._deaf
+
     # ---- called by the registry and the server ----
 
     def give_way(self) -> None:

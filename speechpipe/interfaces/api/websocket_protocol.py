@@ -50,6 +50,7 @@ class LimitedWebSocket(SocketConnection):
     def data_received(self, data: bytes) -> None:
         """Append received bytes; parse them if the application wants a message."""
         if self._deaf:
+            super().data_received(data)  # which discards it
             return
         self._raw += data
         self._parse()
