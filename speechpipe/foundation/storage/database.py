@@ -22,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 from speechpipe.errors import InvalidParameter, StoreUnavailable
 from speechpipe.foundation.state_files import create_file, make_folder
-from speechpipe.foundation.storage.sqlite_files import WAIT_S, SqliteFiles
+from speechpipe.foundation.storage.sqlite_files import WAIT_S, Arrival, SqliteFiles, identity
 
 HERE = Path(__file__).resolve().parent
 FIRST = "0001"
@@ -38,15 +38,17 @@ LIBPQ: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 MISSING = "the database lacks a table"
+DAMAGED = "the database file is damaged"
 REASONS = {
     "locked": "the database is locked",
     "disk is full": "the disk is full",
     "no space left": "the disk is full",
     "readonly": "the database cannot be written",
     "read-only": "the database cannot be written",
+    "being replaced": "the database file is being replaced",
     "unable to open": "the database file cannot be opened",
-    "not a database": "the database file is damaged",
-    "malformed": "the database file is damaged",
+    "not a database": DAMAGED,
+    "malformed": DAMAGED,
     "disk i/o error": "the database file cannot be read or written",
     "no such table": MISSING,
     "does not exist": MISSING,
@@ -102,8 +104,9 @@ class Database:
     """The SQLAlchemy engine of one store, opened at first use. Thread-safe.
 
     If a SQLite file is deleted or replaced while it is open, further writes would go to a file that no reader can open.
-    `engine` detects this, calls `on_replaced`, and opens (or creates) the file that is at the path now. If only the log
-    beside it was deleted, its transactions are first copied into the database.
+    `engine` detects this, calls `on_replaced`, and opens (or creates) the file that is at the path now. A file that is
+    overwritten in place is treated alike, and opened once it is complete and sound. If only the log beside it was
+    deleted, its transactions are first copied into the database.
     """
 
     def __init__(self, url: str, on_replaced: Callable[[], None] = lambda: None) -> None:
@@ -112,6 +115,8 @@ class Database:
         self._path = sqlite_path(url)
         self._engine: Engine | None = None
         self._files: SqliteFiles | None = None
+        self._arrival: Arrival | None = None
+        self._damaged: tuple[int, int] | None = None  # the file of which that was said
         self._lock = threading.Lock()
 
     @property
@@ -125,29 +130,63 @@ class Database:
             if self._engine is not None and self._files is not None:
                 self._look(self._engine, self._files)
             if self._engine is None:
-                self._engine = connect(self.url)
-                if self._path is not None:
-                    self._files = SqliteFiles(self._path)
+                try:
+                    self._engine = self._open()
+                except STORE_ERRORS as error:
+                    self._say_damaged(error)
+                    raise
             return self._engine
+
+    def _open(self) -> Engine:
+        if self._arrival is not None:
+            self._arrival.check()
+        engine = connect(self.url)
+        try:
+            if self._path is not None:
+                self._files = SqliteFiles(self._path)
+        except BaseException:
+            engine.dispose()
+            raise
+        self._arrival = self._damaged = None
+        return engine
 
     def is_current(self, engine: Engine) -> bool:
         """Whether `engine` still writes to the files at the store's path."""
         with self._lock:
-            intact = self._files is None or not (self._files.replaced or self._files.lost)
+            files = self._files
+            intact = files is None or not (files.replaced or files.overwritten or files.lost)
             return engine is self._engine and intact
 
     def close(self) -> None:
         """Close all connections; the next use opens the database again."""
         with self._lock:
+            if self._files is not None and not self._files.replaced and self._files.overwritten:
+                self._leave(self._files)
             self._close()
 
+    def say_damaged(self, error: Exception) -> None:
+        """Log that the file is damaged, if `error` says so; once for each file."""
+        with self._lock:
+            self._say_damaged(error)
+
+    def _say_damaged(self, error: Exception) -> None:
+        if self._path is None or failure_reason(error) != DAMAGED or identity(self._path) == self._damaged:
+            return
+        self._damaged = identity(self._path)
+        log.error(
+            "%s is damaged or no database (%s); nothing can be stored. Stop the server and restore a backup "
+            "(docs/how-to/backup.md), or set the file aside to begin a new one",
+            self._path,
+            getattr(error, "orig", error),
+        )
+
     def _close(self) -> None:
-        if self._files is not None:
-            self._files.close()
-            self._files = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+        if self._files is not None:
+            self._files.close()
+            self._files = None
 
     def _look(self, engine: Engine, files: SqliteFiles) -> None:
         """Close the database if its files are no longer those that were opened.
@@ -160,13 +199,35 @@ class Database:
             self._close()
             files.forget_log()
             self._on_replaced()
+        elif files.overwritten:
+            _await_transactions(engine)
+            self._leave(files)
+        elif files.mend_index():
+            log.warning("the index of the log of %s was cut short; it is made anew, nothing is lost", files.path)
         elif name := files.lost:
             saved = files.save_log()
             _await_transactions(engine)
             log.error("%s was deleted or cut short; its transactions %s", name, "are saved" if saved else "may be lost")
-            self._close()
-            if not saved:
+            if saved:
+                self._close()
+            else:
+                with files.without_checkpoint():  # it would copy what is no longer the log
+                    self._close()
                 self._on_replaced()
+
+    def _leave(self, files: SqliteFiles) -> None:
+        """Close a database that was overwritten in place, without copying its log into the new content."""
+        with files.without_checkpoint():
+            self._close()
+            files.forget_log()
+        log.error(
+            "%s was overwritten while it was open: what was in it before and in its log is gone. What it holds now is "
+            "used, if that is a sound database. If this was not meant, stop the server and restore a backup "
+            "(docs/how-to/backup.md)",
+            files.path,
+        )
+        self._arrival = Arrival(files.path)
+        self._on_replaced()
 
 
 def _await_transactions(engine: Engine) -> None:

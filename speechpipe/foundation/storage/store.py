@@ -63,7 +63,7 @@ class Store:
         unencodable: a value was neither text nor a number.
         refused: the database rejected the record, for example because its id exists already.
         store_error: the server stopped while the store could not be written.
-        store_replaced: the SQLite file was deleted or replaced while open; at least 1 each time.
+        store_replaced: the SQLite file was deleted, replaced or overwritten while open; at least 1 each time.
     """
 
     def __init__(self, url: str, queue_size: int = 10_000) -> None:
@@ -165,6 +165,7 @@ class Store:
         except STORE_ERRORS as error:
             self._unknown = True
             self._failure = failure_reason(error)
+            self._database.say_damaged(error)
             if self._failure == MISSING:  # the database was recreated while open: connect and migrate again
                 self._database.close()
             raise StoreUnavailable(f"records cannot be written and wait: {self._failure}") from error
