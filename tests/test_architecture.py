@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "foundation": (
-        ("background", "deprecation", "registry", "state_files", "stats", "system", "tenants", "text_files"),
+        ("addresses", "background", "deprecation", "registry", "state_files", "stats", "system", "tenants", "text_files"),
         ("outgoing", "storage"),
         ("setting_checks",),
     ),
@@ -241,6 +241,7 @@ STATE_OF_OTHERS = {
     "app.openapi",  # FastAPI is extended so
     "loader.load_lib",  # of a library that is imported without a part of it
     "watchdog.daemon",
+    "cycle.disconnected",  # of uvicorn, for a request whose client is gone
     "server.should_exit",  # uvicorn is stopped so
     "options.intra_op_num_threads",  # onnxruntime is set up so
     "options.inter_op_num_threads",

@@ -165,7 +165,7 @@ def sound(database: str, *, uri: bool = False) -> bool:
 
 def alone(path: Path) -> str:
     """Return a URI with which SQLite reads a database file without its log, and writes and locks nothing."""
-    return f"file:{quote(os.path.realpath(path))}?immutable=1"
+    return f"file:{quote(os.fsencode(os.path.realpath(path)))}?immutable=1"
 
 
 def _content(path: Path) -> tuple[object, ...]:
