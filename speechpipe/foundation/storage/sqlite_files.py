@@ -76,7 +76,8 @@ class SqliteFiles:
 
     def beside(self, suffix: str) -> Path:
         """Return the path of a file that belongs to the database: beside what a symbolic link leads to."""
-        return Path(os.path.realpath(self.path) + suffix)
+        path = os.fspath(self.path)
+        return Path((os.path.realpath(path) if os.path.islink(path) else path) + suffix)
 
     @property
     def replaced(self) -> bool:
