@@ -9,7 +9,7 @@ from typing import BinaryIO
 from speechpipe.cascade.audio import AudioDecoder, Wish, open_beyond, open_recording
 from speechpipe.cascade.audio.containers import Recording
 from speechpipe.cascade.audio.containers.byte_range import ByteRange
-from speechpipe.cascade.audio.containers.leftovers import is_ignored
+from speechpipe.cascade.audio.containers.leftovers import unread_bytes
 from speechpipe.cascade.audio.containers.walk import recording_at
 from speechpipe.errors import BadInput, EmptyAudio
 from speechpipe.types import Notice
@@ -130,8 +130,7 @@ class Parts:
         self._decoder.close()
 
     def _leave(self, recording: Recording) -> None:
-        if not is_ignored(self._file, recording.start, recording.end):
-            self._unread += recording.end - recording.start + recording.unread
+        self._unread += unread_bytes(self._file, recording.start, recording.end) + recording.unread
 
     @property
     def notices(self) -> list[Notice]:

@@ -20,7 +20,17 @@ def begins_at(file: ByteRange, at: int) -> bool:
     if kind_at(file, at) or in_step(file, at) or frames_at(file, at):
         return True
     head = file.at(at, 2 * AC3_BYTES)
-    return head.startswith((DTS, PACK)) or _ac3(head)
+    return head.startswith((DTS, PACK)) or _ac3(head) or _loas(file, at)
+
+
+def _loas(file: ByteRange, at: int) -> bool:
+    """Whether three frames of LOAS (AAC with a sync word of 11 bits and a length of 13 bits) follow each other."""
+    for _ in range(3):
+        head = file.at(at, 3)
+        if len(head) < 3 or head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
+            return False
+        at += 3 + ((head[1] & 0x1F) << 8 | head[2])
+    return at <= len(file)
 
 
 def _ac3(head: bytes) -> bool:

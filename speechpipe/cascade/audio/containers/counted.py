@@ -7,8 +7,9 @@ from collections.abc import Callable
 from speechpipe.cascade.audio.containers import Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
 from speechpipe.cascade.audio.containers.byte_range import ByteRange
-from speechpipe.cascade.audio.containers.leftovers import is_ignored
+from speechpipe.cascade.audio.containers.leftovers import behind_tags, unread_bytes
 from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.cascade.audio.containers.streams import next_stream
 
 MAX_BLOCKS = 1_000_000
 ASF_PACKET = b"\x82\x00\x00"
@@ -27,7 +28,9 @@ def counted_recording(file: ByteRange, start: int, kind: str) -> Recording:
     following = next_recording(file, start + 1)
     end = len(file) if following is None else following
     if kind in SURE and start < stated < end and not _goes_on(file, kind, stated, end):
-        unread = 0 if is_ignored(file, stated, end) else end - stated
+        stream = next_stream(file, behind_tags(file, stated, end), end)
+        following, end = (following, end) if stream is None else (stream, stream)
+        unread = unread_bytes(file, stated, end)
         # FFmpeg computes durations of ASF and AVI from the size of the file, and takes what follows WavPack for damage.
         last = end if kind == "tta" else stated
         return Recording(kind, start, last, next_start=following, unread=unread)

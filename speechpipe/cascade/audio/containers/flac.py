@@ -6,11 +6,15 @@ Reference: RFC 9639 (sections 8.2 STREAMINFO, 9.1 frame header).
 import re
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from speechpipe.cascade.audio.containers import GOES_ON, Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
 from speechpipe.cascade.audio.containers.byte_range import PIECE, ByteRange
-from speechpipe.cascade.audio.containers.leftovers import is_ignored
+from speechpipe.cascade.audio.containers.leftovers import unread_bytes
 from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.cascade.audio.containers.streams import next_stream
 from speechpipe.types import Notice
 
 TAIL = 2**18
@@ -44,8 +48,10 @@ def flac_recording(file: ByteRange, start: int) -> Recording:
     behind, frame_end = _another_behind(file, at, end, int.from_bytes(info[12:15], "big"))
     if behind is not None:
         plain = replace(plain, end=behind, next_start=behind)
-    elif real >= total and not is_ignored(file, frame_end, end):
-        plain = replace(plain, unread=end - frame_end)
+    elif (stream := next_stream(file, at + LEAST_FRAME, end)) is not None:
+        plain = replace(plain, end=stream, next_start=stream, unread=unread_bytes(file, frame_end, stream))
+    elif real >= total:
+        plain = replace(plain, unread=unread_bytes(file, frame_end, end))
     if abs(real - total) <= largest:
         return plain
     patch = ((18, (bits >> 36 << 36 | real).to_bytes(8, "big")),)
@@ -132,10 +138,17 @@ def frame_samples(head: bytes, largest: int) -> tuple[int, int]:
 
 
 def checksum(data: bytes | bytearray) -> int:
-    """Return the CRC-16 of a frame including its last two bytes, which is 0 if the frame is complete."""
+    """Return the CRC-16 of a frame including its last two bytes, which is 0 if the frame is complete.
+
+    It is the sum of what each bit that is set adds, which has a period of `_CRC_PERIOD` bits.
+    """
     crc = 0
-    for byte in data:
-        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+    for at in range(0, len(data), _CRC_PIECE):
+        piece = np.frombuffer(data, np.uint8, min(_CRC_PIECE, len(data) - at), at)
+        behind = len(data) - at - len(piece)
+        first = (16 + 8 * behind) % _CRC_PERIOD
+        adds = _CRC_BITS[first : first + 8 * len(piece)][::-1]
+        crc ^= int(np.bitwise_xor.reduce(adds[np.unpackbits(piece).view(np.bool_)], initial=0))
     return crc
 
 
@@ -187,3 +200,17 @@ def _crc16_of(byte: int) -> int:
 
 
 _CRC16 = tuple(map(_crc16_of, range(256)))
+_CRC_PIECE = 2**12
+_CRC_PERIOD = 2**15 - 1
+
+
+def _crc16_of_bits() -> NDArray[np.uint16]:
+    """Return x to the power of n modulo the polynomial, for n from 0 to one period and a piece."""
+    powers, power = [], 1
+    for _ in range(_CRC_PERIOD):
+        powers.append(power)
+        power = (power << 1 ^ (0x18005 if power & 0x8000 else 0)) & 0xFFFF
+    return np.resize(np.array(powers, np.uint16), _CRC_PERIOD + 8 * _CRC_PIECE)
+
+
+_CRC_BITS = _crc16_of_bits()

@@ -16,12 +16,11 @@ from speechpipe.cascade.audio.containers.frames import (
     XING_BYTES,
     Header,
     frame_header,
-    frames_at,
     id3_bytes,
     xing_tag,
 )
-from speechpipe.cascade.audio.containers.leftovers import TAGS
-from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.cascade.audio.containers.leftovers import tag_bytes, unread_bytes
+from speechpipe.cascade.audio.containers.streams import are_frames, next_beginning
 from speechpipe.types import Notice
 
 MAX_RESYNCS = 2_000
@@ -42,7 +41,10 @@ class _Walk:
     seconds: float = 0.0
     skipped: list[tuple[int, int]] = field(default_factory=list)
     next_start: int | None = None
+    tags: tuple[int, int] = (-1, -1)  # begin and end of the latest tags
     tried: int = 0
+    last_at: int = -1  # of the latest frame; -1: something else was walked since
+    cut_at: int = -1  # where a frame that was cut off ends in another one
     _piece: bytes = b""
     _piece_at: int = 0
 
@@ -66,6 +68,8 @@ def mpeg_recording(file: ByteRange, start: int) -> Recording:
     end = walk.next_start if walk.next_start is not None else len(file)
     if complete and walk.skipped and sum(walk.skipped[-1]) == end and walk.tried < MAX_TRIES:
         end = walk.skipped[-1][0]  # no frame follows: the decoder would take the bytes for damage
+    if complete and walk.tags[1] == end:
+        end = walk.tags[0]
     notices = [] if first is None else _damage(walk, first)
     patches: tuple[tuple[int, bytes], ...] = ()
     claimed = None
@@ -105,8 +109,11 @@ def _walk(walk: _Walk, first: Header, after_xing: bool) -> bool:
         if header is not None and header.family == first.family:
             if walk.frames and after_xing and _xing(walk.file, walk.at, header) is not None:
                 walk.next_start = walk.at
+                if walk.at == walk.cut_at:
+                    walk.skipped.pop()  # the last frame of a file that was cut off
                 return True
             walk.frames += 1
+            walk.last_at = walk.at
             walk.seconds += header.samples / header.rate_hz
             walk.at += header.bytes
         elif not _pass(walk, first):
@@ -116,33 +123,38 @@ def _walk(walk: _Walk, first: Header, after_xing: bool) -> bool:
 
 def _pass(walk: _Walk, first: Header) -> bool:
     """Skip bytes that are not a frame of this stream; return False at the next file, or at the limit of resyncs."""
-    data = walk.bytes_at(walk.at, 16)
-    if data.startswith(b"ID3") and len(data) >= 10 and frames_at(walk.file, walk.at):
-        walk.next_start = walk.at
-        return False
-    if data.startswith(b"TAG"):
-        walk.at += 128
+    file, begin = walk.file, walk.at
+    last_at, walk.last_at = walk.last_at, -1
+    if size := tag_bytes(file, begin, len(file)):
+        if walk.bytes_at(begin, 3) == b"ID3" and begins_at(file, begin + size):
+            walk.next_start = begin
+            return False
+        walk.tags = (walk.tags[0] if walk.tags[1] == begin else begin, begin + size)
+        walk.at += size
         return True
-    if data.startswith(b"APETAGEX") and len(data) == 16:
-        walk.at += 32 + int.from_bytes(data[12:16], "little")
-        return True
-    if begins_at(walk.file, walk.at):
-        walk.next_start = walk.at
+    if begins_at(file, begin):
+        walk.next_start = begin
         return False
-    begin = walk.at
-    walk.at = _resync(walk, first)
-    following = next_recording(walk.file, begin, end=walk.at)
+    low = begin if last_at < 0 else last_at + 4  # a frame that was cut off reaches into what follows
+    walk.at = _resync(walk, first, low)
+    following = next_beginning(file, low, end=walk.at)
     if following is not None:
         walk.at = walk.next_start = following
-        walk.skipped.append((begin, following - begin))
+        if begin < following:
+            walk.skipped.append((begin, following - begin))
         return False
+    if walk.at < begin:
+        begin, walk.cut_at = last_at, walk.at
     walk.skipped.append((begin, walk.at - begin))
     return len(walk.skipped) <= MAX_RESYNCS
 
 
-def _resync(walk: _Walk, first: Header) -> int:
-    """Return where the next frame of this stream begins after a damaged place, else the end of the file."""
-    at, size = walk.at + 1, len(walk.file)
+def _resync(walk: _Walk, first: Header, at: int) -> int:
+    """Return where the next frame of this stream begins after a damaged place, else the end of the file.
+
+    Two frames in a row are enough, or one at the end of the file; before `walk.at`, within a frame, `are_frames`.
+    """
+    size = len(walk.file)
     while at < size and walk.tried < MAX_TRIES:
         data = walk.file.at(at, PIECE)
         for match in _SYNC.finditer(data):
@@ -152,7 +164,10 @@ def _resync(walk: _Walk, first: Header) -> int:
             walk.tried += 1
             place = at + match.start()
             second = frame_header(walk.file.at(place + header.bytes, 10))
-            if place + header.bytes >= size or (second is not None and second.family == first.family):
+            ends = place + header.bytes >= size
+            if (ends or (second is not None and second.family == first.family)) and (
+                place > walk.at or are_frames(walk.file, place)
+            ):
                 return place
             if walk.tried >= MAX_TRIES:
                 break
@@ -169,9 +184,10 @@ def _damage(walk: _Walk, first: Header) -> list[Notice]:
     for begin, size in walk.skipped:
         data = walk.file.at(begin, 4096)
         equal = len(set(data[:size])) <= 1
-        if data.startswith(TAGS) or (equal and (size < first.bytes or begin + size >= len(walk.file))):
+        unread = size if equal else unread_bytes(walk.file, begin, begin + size)
+        if not unread or (equal and (size < first.bytes or begin + size in (len(walk.file), walk.next_start))):
             continue
-        count, places = count + size, places + 1
+        count, places = count + unread, places + 1
     if not count:
         return []
     where = "1 place" if places == 1 else f"{places} places"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from speechpipe.cascade.audio.containers import Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
 from speechpipe.cascade.audio.containers.byte_range import PIECE, ByteRange
-from speechpipe.cascade.audio.containers.leftovers import is_ignored
-from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.cascade.audio.containers.leftovers import unread_bytes
+from speechpipe.cascade.audio.containers.streams import next_beginning
 from speechpipe.types import Notice
 
 PAGE = b"OggS\x00"
@@ -43,8 +43,8 @@ class _Link:
 
     def leave(self, file: ByteRange, begin: int, end: int) -> None:
         """Count these bytes, unless they are padding or a tag."""
-        if begin < end and not is_ignored(file, begin, end):
-            self.skipped, self.places = self.skipped + end - begin, self.places + 1
+        if unread := unread_bytes(file, begin, end):
+            self.skipped, self.places = self.skipped + unread, self.places + 1
 
 
 def ogg_recording(file: ByteRange, start: int) -> Recording:
@@ -69,9 +69,12 @@ def ogg_recording(file: ByteRange, start: int) -> Recording:
             begin = at if _is_intact(file, page_at) else page_at
             following = _next_page(file, max(begin, page_at + 1), link)
             end = size if following is None else following
-            other = at if begins_at(file, at) else next_recording(file, max(begin, page_at + 1), end=end)
+            other = at if begins_at(file, at) else next_beginning(file, max(begin, page_at + 1), end=end)
             if other is not None and link.body:
-                link.leave(file, begin, other)
+                if begin == page_at and other > begin:  # its last page is cut off
+                    link.open.add(-1)
+                else:
+                    link.leave(file, begin, other)
                 return _recording(file, (start, begin), link, other)
             if following is None:
                 break
@@ -85,12 +88,22 @@ def ogg_recording(file: ByteRange, start: int) -> Recording:
         _count(link, head, at)
         page_at = at
         at += 27 + head[26] + sum(head[27 : 27 + head[26]])
+        _leave_damaged(file, page_at, at, link)
     if at > size:
         link.open.add(-1)  # the last page is cut off
     elif at < size and link.places < MAX_RESYNCS:
         link.leave(file, at, size)
         size = at
     return _recording(file, (start, size), link, None)
+
+
+def _leave_damaged(file: ByteRange, at: int, end: int, link: _Link) -> None:
+    """Count the page from `at` to `end` if its checksum is wrong: decoders pass over it.
+
+    Where no page follows it, its length may be wrong, and the search for the next page counts it.
+    """
+    if (end == len(file) or link.may_have(file.at(end, PAGE_HEAD_BYTES))) and not _is_intact(file, at):
+        link.leave(file, at, end)
 
 
 def _next_page(file: ByteRange, at: int, link: _Link) -> int | None:
@@ -154,7 +167,7 @@ def _recording(file: ByteRange, extent: tuple[int, int], link: _Link, following:
         notices.append(Notice("audio_damaged", f"{link.lost} Ogg pages are missing"))
     elif link.skipped:
         where = "1 place" if link.places == 1 else f"{link.places} places"
-        notices.append(Notice("audio_damaged", f"{link.skipped} bytes in {where} are not Ogg pages"))
+        notices.append(Notice("audio_damaged", f"{link.skipped} bytes in {where} are not intact Ogg pages"))
     patches = tuple((at - start, _without_end(file, at, before)) for at, before in link.not_ends)
     if patches:
         message = "the last page has a too early end position; the file was read to its end"

@@ -11,9 +11,11 @@ from speechpipe.cascade.audio.containers.chunked import chunked_recording
 from speechpipe.cascade.audio.containers.counted import counted_recording
 from speechpipe.cascade.audio.containers.flac import flac_recording
 from speechpipe.cascade.audio.containers.frames import ID3_HEAD_BYTES, frames_at, id3_bytes, is_id3
+from speechpipe.cascade.audio.containers.leftovers import behind_tags, unread_bytes
 from speechpipe.cascade.audio.containers.mpeg_audio import mpeg_recording
 from speechpipe.cascade.audio.containers.ogg import ogg_recording
 from speechpipe.cascade.audio.containers.signatures import kind_at, next_recording
+from speechpipe.cascade.audio.containers.streams import next_stream
 from speechpipe.cascade.audio.containers.transport import transport_recording
 
 MAX_TAGS = 16
@@ -41,7 +43,7 @@ def _without_tags(file: ByteRange, start: int) -> Recording:
     if kind in WALKS:
         return _settled(file, WALKS[kind](file, start))
     if kind:
-        return counted_recording(file, start, kind)
+        return _settled(file, counted_recording(file, start, kind))
     if in_step(file, start):
         return transport_recording(file, start)
     if frames_at(file, start):
@@ -62,5 +64,12 @@ def _behind_tags(file: ByteRange, at: int) -> int:
 def _settled(file: ByteRange, recording: Recording) -> Recording:
     """Set `next_start` if a stream of frames or packets follows, which has no signature that could be searched for."""
     end = recording.end
-    loose = end < len(file) and recording.next_start != end and not file.at(end, 4).startswith(b"TAG")
-    return replace(recording, next_start=end, unread=0) if loose and begins_at(file, end) else recording
+    bound = len(file) if recording.next_start is None else recording.next_start
+    if end >= bound:
+        return recording
+    behind = behind_tags(file, end, bound)
+    stream = behind if begins_at(file, behind) else next_stream(file, behind, bound)
+    if stream is None:
+        return recording
+    fewer = unread_bytes(file, end, bound) - unread_bytes(file, end, stream)
+    return replace(recording, next_start=stream, unread=max(0, recording.unread - fewer))
