@@ -12,6 +12,7 @@ import numpy as np
 
 from speechpipe.cascade.audio import DECODERS
 from speechpipe.cascade.audio.containers.frames import ID3_HEAD_BYTES, id3_bytes, is_id3
+from speechpipe.cascade.audio.frame_ends import LEAST_BEHIND
 from speechpipe.cascade.audio.g711 import G711
 from speechpipe.cascade.audio.live_formats import (
     JUDGED_S,
@@ -86,11 +87,16 @@ class WireDecoder:
             return None
         if self._wav is None:
             return self._channels(self._raw(data)) if data else None
+        return self._hear_wav(self._wav, data)
+
+    def _hear_wav(self, wav: WavReader, data: bytes, last: bool = False) -> list[Samples] | None:
         blocks: list[Samples] | None = None
-        for part in self._wav.sound(data, self._start):  # one at a time: a second recording may have another format
+        for part in wav.sound(data, self._start, last):  # one at a time: a second recording may have another format
             blocks = _joined(blocks, self._channels(self._raw(part)))
-        if self._wav.another is not None:
-            rest, self._wav, self._resamplers = self._wav.another, None, []
+        if wav.another is not None:
+            blocks = _joined(blocks, self._tails())
+            self._note_left_out(wav)
+            rest, self._wav, self._resamplers = wav.another, None, []
             self._open(str(container(rest, certain=True)), rest)
         return blocks
 
@@ -107,11 +113,14 @@ class WireDecoder:
             first = self._take_in(data)
         if self._tagged and not self._begun:
             raise UndecodableAudio("an ID3 tag without a recording behind it")
+        if self._wav is not None:
+            first = _joined(first, self._hear_wav(self._wav, b"", last=True))
         if self._stream is not None:
             self._stream.finish()
-            return None
+            return first
         if self._wav is not None:
             self._wav.finish()
+            self._note_left_out(self._wav)
         if self._rest:
             message = f"{len(self._rest)} bytes at the end are not a complete sample"
             self.notices.append(Notice("partial_sample", message))
@@ -231,6 +240,11 @@ class WireDecoder:
         self._start(self.format)
         self._judge = Judge(self.format.encoding or "", self.format.channels, round(self.format.bytes_per_s))
 
+    def _note_left_out(self, wav: WavReader) -> None:
+        if wav.left_out >= LEAST_BEHIND:
+            message = f"{wav.left_out} bytes behind the last sample contained no audio"
+            self.notices.append(Notice("audio_damaged", message))
+
     def _open(self, name: str, data: bytes = b"") -> None:
         self.container = name
         self._stream = DECODERS.load("ffmpeg-stream")(name, self._on_samples)
@@ -255,7 +269,7 @@ class WireDecoder:
 
     def _raw(self, data: bytes) -> Samples | None:
         encoding, channels = self.format.encoding or "linear16", self.format.channels
-        if self._stream is None and self._wav is None:
+        if self._stream is None and (self._wav is None or self._wav.to_the_end):
             self._look_for_recording(data)
         if self._judge is not None and (notice := self._judge.hear(data)) is not None:
             self.notices.append(notice)

@@ -13,14 +13,22 @@ from dataclasses import dataclass, field, replace
 from speechpipe.cascade.audio.containers import GOES_ON, TRIVIAL_S, Recording
 from speechpipe.cascade.audio.containers.beginnings import begins_at
 from speechpipe.cascade.audio.containers.byte_range import ByteRange
-from speechpipe.cascade.audio.containers.leftovers import is_ignored, is_text
+from speechpipe.cascade.audio.containers.leftovers import behind_tags, is_text, unread_bytes
+from speechpipe.cascade.audio.containers.like_samples import goes_on
 from speechpipe.cascade.audio.containers.signatures import next_recording
+from speechpipe.cascade.audio.containers.streams import next_stream
 from speechpipe.types import Notice
 
 MAX_CHUNKS = 1_000
 MAX_BETWEEN = 2**16
 STREAMED = 2**31 - 4096
 """A 32-bit size from here on means an unknown length (written to a pipe)."""
+
+LAWS: dict[int | bytes, str] = {7: "mulaw", 6: "alaw", b"ulaw": "mulaw", b"alaw": "alaw"}
+"""By wav's format tag, and by the name that aiff and caf give it."""
+
+EXACT_BYTES = 64
+"""Programs forget a chunk in the file's total size; so much less than the end of the samples it can be."""
 
 STREAMED_LONG = 2**62
 """The same for a 64-bit size."""
@@ -72,6 +80,7 @@ class _Format:
     mask: int = 0
     long_size: int = -1
     long_at: int = -1
+    law: str = ""  # `mulaw` or `alaw` for such samples
 
 
 def chunked_recording(file: ByteRange, start: int, kind: str) -> Recording:
@@ -132,17 +141,21 @@ def _describe(file: ByteRange, chunk: Chunk, kind: str, described: _Format) -> N
         big = file.at(0, 4) == b"RIFX"
         tag, _, _, rate, described.frame_bytes, _ = struct.unpack_from(">HHIIHH" if big else "<HHIIHH", body)
         described.byte_rate = float(rate)
-        if tag == 0xFFFE and len(body) >= 24:
+        if tag == 0xFFFE and len(body) >= 26:
+            tag = struct.unpack_from(">H" if big else "<H", body, 24)[0]
             (described.mask,) = struct.unpack_from(">I" if big else "<I", body, 20)
+        described.law = LAWS.get(tag, "")
     elif chunk.name == b"COMM" and len(body) >= 18:
         channels, _, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", body)
         if len(body) < 22 or body[18:22] in (b"NONE", b"sowt", b"twos") or file.at(8, 4) == b"AIFF":
             described.frames_at = chunk.body + 2  # compressed formats count packets here
-        described.frame_bytes = channels * ((bits + 7) // 8)
+        described.law = LAWS.get(body[18:22].lower(), "")
+        described.frame_bytes = channels * (1 if described.law else (bits + 7) // 8)
         rate = mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63) if exponent & 0x7FFF < 16500 else 0.0
         described.byte_rate = rate * described.frame_bytes
     elif chunk.name == b"desc" and len(body) >= 32:
         rate, _, _, packet_bytes, packet_frames = struct.unpack_from(">d4sIII", body)
+        described.law = LAWS.get(body[8:12], "")
         described.frame_bytes = packet_bytes
         described.byte_rate = rate * packet_bytes / packet_frames if packet_frames else 0.0
 
@@ -171,7 +184,11 @@ def _behind(walk: _Walk, data: Chunk, size: int) -> Recording:
     file, form, described = walk.file, walk.form, walk.described
     at = data.body + size
     padded = _padded(at, data.body, form)
-    if begins_at(file, at) or (_chunk(file, padded, form) is None and _chunk(file, at, form) is not None):
+    if (
+        begins_at(file, at)
+        or _stated_end(walk) == at
+        or (_chunk(file, padded, form) is None and _chunk(file, at, form) is not None)
+    ):
         padded = at  # the writer omitted the padding
     at, more = padded, _More(data.body + size)
     for _ in range(MAX_CHUNKS):
@@ -187,20 +204,39 @@ def _behind(walk: _Walk, data: Chunk, size: int) -> Recording:
         at = _padded(chunk.body + chunk.size, chunk.body, form)
     following = next_recording(file, at)
     end = len(file) if following is None else following
-    left = end - at
+    left = unread_bytes(file, at, end)
     recording = Recording(walk.kind, walk.start, at, next_start=following, mask=described.mask)
     if more.between:
         recording = _with_more(walk, data, size, more, recording)
-        ignored = left <= 0 or is_ignored(file, at, end)
-        return recording if ignored else replace(recording, unread=recording.unread + left)
-    if left <= 0 or is_ignored(file, at, end):
-        return recording
-    follows_samples = at == padded and described.byte_rate > 0
-    if not follows_samples or is_text(file, at, end):
+        return replace(recording, unread=recording.unread + left)
+    follows_samples = at == padded and described.byte_rate > 0 and left >= TRIVIAL_S * described.byte_rate
+    total = _stated_end(walk)
+    exact = data.body + size - EXACT_BYTES <= total <= at + form.before
+    end = total if at < total < end and not exact else end  # what follows that end is none of these samples
+    if not follows_samples or behind_tags(file, at, end) > at or is_text(file, at, end):
         return replace(recording, unread=left)
-    if left < TRIVIAL_S * described.byte_rate:
-        return recording
-    return _corrected(walk, data, size, end, following)
+    if exact and next_stream(file, at, end) is not None:
+        return replace(recording, unread=left)
+    same = goes_on(file, (data.body, data.body + size), (at, end), described.frame_bytes, described.law)
+    if same or (same is None and not exact):
+        bound = len(file) if following is None else following
+        longer = _corrected(walk, data, size, end, following)
+        return replace(longer, unread=unread_bytes(file, end, bound))
+    return replace(recording, unread=left)
+
+
+def _stated_end(walk: _Walk) -> int:
+    """Return the offset at which the file ends by its header; -1 if it does not say so."""
+    file, form, described = walk.file, walk.form, walk.described
+    if form.total_at < 0:
+        return -1
+    if described.long_at >= 0:
+        (total,) = struct.unpack("<Q", file.at(described.long_at, 8))
+        return int(walk.start + form.before + total) if 0 < total < STREAMED_LONG else -1
+    width = struct.calcsize(form.size)
+    (total,) = struct.unpack(form.size, file.at(walk.start + form.total_at, width))
+    most = STREAMED if width == 4 else STREAMED_LONG
+    return int(walk.start + form.before + total) if 0 < total < most else -1
 
 
 @dataclass(slots=True)
@@ -275,6 +311,7 @@ def _goes_on(recording: Recording, claimed_s: float) -> Recording:
     return replace(recording, claimed_s=claimed_s, notices=(notice,))
 
 
+AU_LAWS = {1: "mulaw", 27: "alaw"}
 AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 AU_UNKNOWN = 0xFFFFFFFF
 
@@ -295,10 +332,12 @@ def _au(file: ByteRange, start: int) -> Recording:
         return Recording("au", start, end, claimed_s=claimed_s, holds_s=holds_s, next_start=following)
     if begins_at(file, at):
         return Recording("au", start, at, next_start=at)
-    if end == at or is_ignored(file, at, end) or end - at < TRIVIAL_S * byte_rate:
-        return Recording("au", start, at, next_start=following)
-    if is_text(file, at, end):
-        return Recording("au", start, at, next_start=following, unread=end - at)
+    left = unread_bytes(file, at, end)
+    if left < TRIVIAL_S * byte_rate or behind_tags(file, at, end) > at or is_text(file, at, end):
+        return Recording("au", start, at, next_start=following, unread=left)
+    frame = AU_BYTES.get(encoding, 1) * channels
+    if goes_on(file, (start + offset, at), (at, end), frame, AU_LAWS.get(encoding, "")) is False:
+        return Recording("au", start, at, next_start=following, unread=left)
     real = end - start - offset
     patch = ((8, struct.pack(">I", real)),)
     longer = Recording("au", start, end, patch, next_start=following)

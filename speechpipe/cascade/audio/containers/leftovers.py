@@ -73,8 +73,3 @@ def is_text(file: ByteRange, start: int, end: int) -> bool:
     data = file.at(start, min(SAMPLE, end - start))
     printable = sum(data.count(byte) for byte in {*range(32, 127), 9, 10, 13})
     return bool(data) and printable >= TEXT_SHARE * len(data)
-
-
-def is_ignored(file: ByteRange, start: int, end: int) -> bool:
-    """Whether these bytes are only tags and padding."""
-    return not unread_bytes(file, start, end)
