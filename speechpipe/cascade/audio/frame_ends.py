@@ -205,11 +205,11 @@ class FlacFrames:
             begin, behind = frame_samples(bytes(self._rest[at : at + FLAC_HEAD_BYTES]), largest)
             if behind and (self._ends is None or begin in self._ends):
                 self._given = self._given or self._in_frame
-                too_long = self._in_frame and 0 < int.from_bytes(self._header[15:18], "big") < at - size
+                broken = self._in_frame and checksum(self._rest[size:at]) != 0
                 size, self._ends, self._in_frame = at, {behind}, True
                 self._newest = behind - begin
                 self._samples += self._newest
-                self._holes += too_long or self._due not in (None, begin)
+                self._holes += broken or self._due not in (None, begin)
                 self._due = behind
             elif behind and self._ends is not None:
                 self._ends.add(behind)
