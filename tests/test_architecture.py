@@ -28,7 +28,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "foundation": (
-        ("addresses", "background", "deprecation", "registry", "state_files", "stats", "system", "tenants", "text_files"),
+        (
+            "addresses",
+            "background",
+            "deprecation",
+            "registry",
+            "state_files",
+            "stats",
+            "system",
+            "tenants",
+            "text_files",
+        ),
         ("outgoing", "storage"),
         ("setting_checks",),
     ),

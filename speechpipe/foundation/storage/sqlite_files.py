@@ -77,7 +77,7 @@ class SqliteFiles:
     def beside(self, suffix: str) -> Path:
         """Return the path of a file that belongs to the database: beside what a symbolic link leads to."""
         path = os.fspath(self.path)
-        return Path((os.path.realpath(path) if os.path.islink(path) else path) + suffix)
+        return Path((os.path.realpath(path) if self.path.is_symlink() else path) + suffix)
 
     @property
     def replaced(self) -> bool:
