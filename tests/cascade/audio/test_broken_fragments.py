@@ -8,6 +8,7 @@ import pytest
 from tests.cascade.audio.reading import read_whole
 from tests.cascade.audio.test_bytes_between import STREAMS
 from tests.containers import Track, written
+from tests.mutants import mutant
 from tests.sounds import sample
 
 SENTENCE = sample("digits")
@@ -88,3 +89,8 @@ def test_a_transport_stream_is_read_behind_a_damaged_place(inserted: bytes, alig
     read = read_whole(data[:at] + inserted + data[at:])
     assert read.seconds == pytest.approx(SECONDS, abs=0.2)
     assert read.warnings["audio_damaged"].startswith(f"{len(inserted)} bytes") or not aligned
+
+
+def test_a_fragment_that_states_a_place_before_the_damage_is_read_where_it_is() -> None:
+    """Found by the fuzzer: mutant 76 of tests/mutants.py."""
+    assert read_whole(mutant(76)).seconds > 1

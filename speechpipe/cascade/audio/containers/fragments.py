@@ -14,6 +14,7 @@ from speechpipe.types import Notice
 MAX_PLACES = 2_000
 MOST_BYTES = 2**32 - 1
 MOST_MOVED = 2**26
+BOX_HEAD = 8
 HEAD_BYTES = 56
 BASE_IS_GIVEN = 1
 """Flag of `tfhd`: it has the offset in the file from which the samples' places are counted."""
@@ -48,6 +49,8 @@ class Mending:
             self.cuts.append((min(at, following) - self.start, following - self.start))
             return
         moved = self._moved(file, following)
+        if following - begin + moved < BOX_HEAD:  # a stated place that lies before the damaged box is wrong itself
+            moved = 0
         if moved > 0:
             self.cuts.append((following - self.start, following - self.start - moved))  # some bytes are read twice
         elif moved < 0:
