@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 from speechpipe.app import compose
 from speechpipe.config import Settings
 from speechpipe.serving.service import Service
+from tests import preloaded
 from tests.databases import POSTGRES
 from tests.patience import PATIENCE_S
 from tests.sounds import SHARED
@@ -105,8 +105,9 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _postgres() -> Iterator[None]:
+def _helpers() -> Iterator[None]:
     yield
+    preloaded.HELPER.end()
     POSTGRES.stop()
 
 
@@ -159,8 +160,8 @@ class Servers:
         """Start one with these settings; return once it is ready, or with `wait=False` once it listens."""
         state = Path(tempfile.mkdtemp(prefix="speechpipe-test-"))
         variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in environment.items()}
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()", "serve", "--port", "0"],
+        process = preloaded.start(
+            *("serve", "--port", "0"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -15,6 +15,7 @@ from speechpipe.cascade.vad.segmenter import BOUNDS
 from speechpipe.config import Settings
 from speechpipe.errors import HTTP_STATUS, SpeechpipeError
 from speechpipe.interfaces.api.errors import TYPES
+from tests import preloaded
 from tools.coverage_ratchet import verdict
 from tools.reference import PAGES
 
@@ -61,7 +62,7 @@ def test_the_dockerfile_copies_what_exists_and_what_the_context_lets_through() -
     command = json.loads((re.search(r"^CMD (\[.*\])$", text, re.MULTILINE) or [""])[1])
     entry = json.loads((re.search(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE) or [""])[1])
     assert entry == list(PROJECT["project"]["scripts"])
-    done = subprocess.run([sys.executable, "-m", "speechpipe", *command, "--help"], capture_output=True, check=False)
+    done = preloaded.run(*command, "--help")
     assert done.returncode == 0
     for name in re.findall(r"SPEECHPIPE_(\w+)=", text):
         assert name.lower() in Settings.model_fields

@@ -6,7 +6,6 @@ import os
 import re
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
+from tests import preloaded
 from tests.conftest import Server, StartServer
 from tests.contract.edge import KEY, URL, answer, keyed_server, opened
 from tests.patience import PATIENCE_S
@@ -152,8 +152,8 @@ def test_head_answers_as_get_does(server: Server, path: str) -> None:
 
 def started(**settings: str) -> subprocess.Popen[str]:
     variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in settings.items()}
-    return subprocess.Popen(
-        [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()", "serve", "--port", "0"],
+    return preloaded.start(
+        *("serve", "--port", "0"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

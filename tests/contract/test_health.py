@@ -3,7 +3,6 @@
 import json
 import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import preloaded
 from tests.conftest import Server, StartServer
 from tests.patience import PATIENCE_S
 from tests.sounds import EXPECTED, SAMPLES
@@ -141,8 +141,7 @@ def test_one_file_to_send_needs_nothing_else(watched: Server) -> None:
 @pytest.mark.long
 def test_the_command_line_says_the_same_of_server_and_store(watched: Server, tmp_path: Path) -> None:
     def speechpipe(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "speechpipe", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        return preloaded.run(*arguments, text=True, cwd=tmp_path)
 
     live = json.loads(speechpipe("report", "--url", watched.url, "--format", "json").stdout)
     store = str(watched.state / "speechpipe.db")

@@ -7,9 +7,8 @@ customers begin to say six to nine. docs/retraining.md tells the same story.
 
 import hashlib
 import json
+import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ import pytest
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.cascade.evaluation.scores import word_errors
+from tests import preloaded
 from tests.conftest import Server, StartServer
 from tests.patience import PATIENCE_S
 from tests.sounds import SHARED
@@ -159,14 +159,10 @@ class Shop:
         return found
 
     def command(self, *arguments: str, **environment: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "speechpipe", *arguments],
-            env={"PATH": "/usr/bin:/bin", "SPEECHPIPE_STATE_DIR": str(self.server.state), **environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
+        variables = {**os.environ, "SPEECHPIPE_STATE_DIR": str(self.server.state), **environment}
+        done = preloaded.run(*arguments, env=variables, text=True)
+        done.check_returncode()
+        return str(done.stdout)
 
     def proposal(self) -> int | None:
         found = json.loads(self.command("reference", "show", "--json"))

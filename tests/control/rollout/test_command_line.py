@@ -4,13 +4,13 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from tests import preloaded
 from tests.conftest import Server, StartServer
 from tests.control.rollout.cards import write
 from tests.control.rollout.test_serving import GUARDS, canary
@@ -19,15 +19,8 @@ from tests.patience import PATIENCE_S
 
 def speechpipe(server: Server, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command beside a server, in a shell that knows its state directory and nothing else of it."""
-    return subprocess.run(
-        [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()", *arguments],
-        env={**os.environ, "SPEECHPIPE_STATE_DIR": str(server.state)},
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    environment = {**os.environ, "SPEECHPIPE_STATE_DIR": str(server.state)}
+    return preloaded.run(*arguments, env=environment, input=text, text=True)
 
 
 def test_the_command_line_reads_the_champion_in_the_store_and_a_rollback_goes_to_what_served(

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: real processes, real exit codes, output that can be piped."""
+"""The command line as a person uses it: processes of their own, real exit codes, output that can be piped."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import select
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,24 +15,16 @@ from typing import Any
 import pytest
 
 from speechpipe.cascade.evaluation.scores import rate, word_errors
+from tests import preloaded
 from tests.containers import Track, written
 from tests.patience import PATIENCE_S
 from tests.sounds import EXPECTED, SAMPLES, SHARED, sample
-
-COMMAND = [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()"]
 
 
 def run(
     *arguments: str, data: bytes | None = None, timeout_s: float = PATIENCE_S, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        input=data,
-        capture_output=True,
-        timeout=timeout_s,
-        env={**os.environ, **environment},
-        check=False,
-    )
+    return preloaded.run(*arguments, input=data, timeout=timeout_s, env={**os.environ, **environment})
 
 
 def test_samples_are_transcribed_by_the_embedded_default() -> None:
@@ -151,8 +142,8 @@ def test_a_terminal_sees_a_progress_bar(command: str, tmp_path: Path) -> None:
         file = tmp_path / "manifest.jsonl"
         file.write_text(row + "\n")
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, command, str(file), "-b", "scripted", "--set", "asr.cost=0.1"],
+    process = preloaded.start(
+        *(command, str(file), "-b", "scripted", "--set", "asr.cost=0.1"),
         stdout=subprocess.PIPE,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
@@ -174,8 +165,8 @@ def test_a_terminal_sees_a_progress_bar(command: str, tmp_path: Path) -> None:
 
 def test_a_reader_that_leaves_is_no_error() -> None:
     files = [str(SAMPLES / "digits.flac")] * 30
-    process = subprocess.Popen(
-        [*COMMAND, "transcribe", *files, "-b", "scripted", "-f", "verbose_json"],
+    process = preloaded.start(
+        *("transcribe", *files, "-b", "scripted", "-f", "verbose_json"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

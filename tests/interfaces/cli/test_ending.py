@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import preloaded
 from tests.conftest import StartServer
-from tests.interfaces.cli.test_commands import COMMAND, run
+from tests.interfaces.cli.test_commands import run
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
+COMMAND = [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()"]
 DIGITS = str(SAMPLES / "digits.flac")
 
 
@@ -112,14 +114,14 @@ def test_a_server_ends_without_a_word_too_many(tmp_path: Path) -> None:
 )
 def test_output_that_cannot_be_written_is_said(arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, check=False)
+        done = preloaded.run(*arguments, stdout=full.fileno())
     assert done.returncode == 1
     assert "No space left" in one_line(done.stderr)
 
 
 @pytest.mark.parametrize("arguments", [["bundles", "list"], ["metrics", "list"], ["--help"]], ids=str)
 def test_a_reader_that_is_gone_is_no_noise(arguments: list[str]) -> None:
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = preloaded.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None

@@ -14,8 +14,9 @@ import pytest
 
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
+from tests import preloaded
 from tests.control.training.tones import WORDS, manifest
-from tests.interfaces.cli.test_commands import COMMAND, run
+from tests.interfaces.cli.test_commands import run
 from tests.interfaces.cli.test_rollout import served
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
@@ -38,7 +39,7 @@ class Place:
 
     def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
         variables = {**os.environ, **self.variables}
-        return subprocess.Popen([*COMMAND, *arguments], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return preloaded.start(*arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def jobs(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.run("retrain", "list", "--json").stdout)

@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import subprocess
 import wave
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.tenants import tenant_of
+from tests import preloaded
 from tests.control.review.tasks import said, task
-from tests.interfaces.cli.test_commands import COMMAND
 from tests.interfaces.cli.test_rollout import speechpipe
-from tests.patience import PATIENCE_S
 
 
 @pytest.mark.long
@@ -60,12 +58,10 @@ def test_less_automation_for_everybody_takes_a_reason_and_a_confirmation(tmp_pat
 def test_at_a_terminal_the_effect_is_stated_and_asked_for(tmp_path: Path, typed: bytes, code: int, scopes: int) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "SPEECHPIPE_STATE_DIR": str(tmp_path)}
-    words = [*COMMAND, "automation", "set", "default", "human_only", "-r", "a drill"]
+    words = ["automation", "set", "default", "human_only", "-r", "a drill"]
     os.write(ours, typed)
     try:
-        done = subprocess.run(
-            words, env=environment, stdin=theirs, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-        )
+        done = preloaded.run(*words, env=environment, stdin=theirs, text=True)
     finally:
         os.close(ours)
         os.close(theirs)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.speech_guards import GUARDS
 from speechpipe.foundation.storage.store import Store
+from tests import preloaded
 
 
 @pytest.fixture
@@ -20,8 +20,7 @@ def folder(tmp_path: Path) -> Path:
 
 def speechpipe(folder: Path, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SPEECHPIPE_STATE_DIR": str(folder)}
-    command = [sys.executable, "-c", "from speechpipe.interfaces.cli import main; main()", *words]
-    return subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
+    return preloaded.run(*words, env=environment, input=given, text=True)
 
 
 def served(folder: Path, bundle: str) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.interfaces.cli.test_commands import COMMAND, run
+from tests import preloaded
+from tests.interfaces.cli.test_commands import run
 from tests.live_client import CLIPS, pcm, spoken
 from tests.patience import PATIENCE_S
 from tests.sounds import EXPECTED, SAMPLES, encoded
@@ -65,8 +66,7 @@ def test_in_real_time_it_takes_as_long_as_the_audio() -> None:
 
 def test_on_a_terminal_partial_text_is_rewritten_in_place() -> None:
     ours, theirs = pty.openpty()
-    command = [*COMMAND, "stream", FILE, "--bundle", "scripted"]
-    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE)
+    process = preloaded.start("stream", FILE, "--bundle", "scripted", stdout=theirs, stderr=subprocess.PIPE)
     os.close(theirs)
     shown = b""
     while select.select([ours], [], [], PATIENCE_S)[0]:
@@ -90,8 +90,8 @@ def test_the_microphone_is_heard(tmp_path: Path) -> None:
     (tmp_path / "sounddevice.py").write_text(MICROPHONE)
     (tmp_path / "pcm").write_bytes(pcm(np.concatenate([spoken(CLIPS[0]), np.zeros(16_000, np.float32)])))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [*COMMAND, "stream", "--mic", "--bundle", "scripted"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+    words = ("stream", "--mic", "--bundle", "scripted")
+    process = preloaded.start(*words, stdout=subprocess.PIPE, env=environment, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()  # it goes on for ever
     process.send_signal(2)
