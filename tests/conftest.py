@@ -1,8 +1,11 @@
 """Fixtures: where the recordings are, a running service, a running server."""
 
+import functools
+import inspect
 import os
 import re
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -19,7 +22,7 @@ from speechpipe.app import compose
 from speechpipe.config import Settings
 from speechpipe.serving.service import Service
 from tests import preloaded
-from tests.databases import POSTGRES
+from tests.databases import POSTGRES, place_tables
 from tests.patience import PATIENCE_S
 from tests.sounds import SHARED
 
@@ -29,13 +32,22 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("house")
 
-# Limits of the product that a busy machine would reach; tests of these limits set their own.
-for _name in ("START_TIMEOUT_S", "SEGMENT_TIMEOUT_S"):
-    os.environ.setdefault(f"SPEECHPIPE_{_name}", str(PATIENCE_S))
+# Limits of the product that a busy machine would reach; tests of these limits set their own. Beside other programs,
+# recognizer processes of the usual low priority would hardly run.
+for _name, _value in {
+    "START_TIMEOUT_S": str(PATIENCE_S),
+    "SEGMENT_TIMEOUT_S": str(PATIENCE_S),
+    "WORKER_NICE": "0",
+    "LIVE_WORKER_NICE": "0",
+}.items():
+    os.environ.setdefault(f"SPEECHPIPE_{_name}", _value)
 
-# httpx waits five seconds unless it is told otherwise. This is the object that its functions have as their default.
-_waits = httpx._config.DEFAULT_TIMEOUT_CONFIG
+# httpx waits five seconds unless it is told otherwise. All of its functions have this object as their default.
+_waits = inspect.signature(httpx.get).parameters["timeout"].default
 _waits.connect = _waits.read = _waits.write = _waits.pool = PATIENCE_S
+
+# Each call of `httpx.get` makes a client, which reads the certificates of this machine: 25 ms, for servers without TLS.
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
 
 
 # Ignored where a shell started the tests in the background, and what they start would inherit that.
@@ -157,9 +169,14 @@ class Servers:
         return len(self._started)
 
     def start(self, wait: bool = True, **environment: str) -> Server:
-        """Start one with these settings; return once it is ready, or with `wait=False` once it listens."""
+        """Start one with these settings; return once it is ready, or with `wait=False` once it listens.
+
+        It has one process for uploads and one for live audio, unless a setting says otherwise.
+        """
         state = Path(tempfile.mkdtemp(prefix="speechpipe-test-"))
-        variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in environment.items()}
+        place_tables(state / "speechpipe.db")
+        chosen = {"workers": "1", "live_workers": "1", **environment}
+        variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in chosen.items()}
         process = preloaded.start(
             *("serve", "--port", "0"),
             stdout=subprocess.PIPE,

@@ -1,4 +1,7 @@
-"""The databases that stores are tested on: SQLite always, PostgreSQL where Debian's is installed."""
+"""The databases that stores are tested on: SQLite always, PostgreSQL where Debian's is installed.
+
+Most tests begin with the tables made (`ready`, `place_tables`), as a copy: migrations take longer than many tests do.
+"""
 
 import contextlib
 import os
@@ -7,17 +10,40 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from speechpipe.foundation.storage.database import connect
+
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
+@cache
+def _tables() -> bytes:
+    """A SQLite file with the tables of this version and no rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ready.db"
+        connect(f"sqlite:///{path}").dispose()
+        return path.read_bytes()
+
+
+def place_tables(path: Path) -> str:
+    """Write a SQLite file with all tables and no rows, if there is no file; return its URL."""
+    if not path.exists():
+        path.write_bytes(_tables())
+        path.chmod(0o600)
+    return f"sqlite:///{path}"
+
+
 class Database:
-    @contextlib.contextmanager
-    def empty(self, folder: Path) -> Iterator[str]:
-        """Yield the URL of an empty database."""
+    def empty(self, folder: Path) -> contextlib.AbstractContextManager[str]:
+        """Yield the URL of a database without tables."""
+        raise NotImplementedError
+
+    def ready(self, folder: Path) -> contextlib.AbstractContextManager[str]:
+        """Yield the URL of a database with all tables and no rows."""
         raise NotImplementedError
 
 
@@ -26,6 +52,10 @@ class Sqlite(Database):
     @contextlib.contextmanager
     def empty(self, folder: Path) -> Iterator[str]:
         yield f"sqlite:///{folder / 'records.db'}"
+
+    @contextlib.contextmanager
+    def ready(self, folder: Path) -> Iterator[str]:
+        yield place_tables(folder / "records.db")
 
     def __str__(self) -> str:
         return "sqlite"
@@ -37,6 +67,7 @@ class Postgres(Database):
     def __init__(self) -> None:
         self._folder = ""
         self._count = 0
+        self._template = ""
 
     def _start(self) -> str:
         if not self._folder:
@@ -72,11 +103,26 @@ class Postgres(Database):
     @contextlib.contextmanager
     def empty(self, folder: Path) -> Iterator[str]:
         del folder
-        where = self._start()
+        self._start()
+        yield self._url(self._made("template0"))
+
+    @contextlib.contextmanager
+    def ready(self, folder: Path) -> Iterator[str]:
+        del folder
+        self._start()
+        if not self._template:
+            self._template = self._made("template0")
+            connect(self._url(self._template)).dispose()
+        yield self._url(self._made(self._template))
+
+    def _made(self, template: str) -> str:
         self._count += 1
         name = f"test{self._count}"
-        self._run("createdb", "-h", where, "-U", "speechpipe", name)
-        yield f"postgresql+psycopg://speechpipe@/{name}?host={where}"
+        self._run("createdb", "-h", self._folder, "-U", "speechpipe", "-T", template, name)
+        return name
+
+    def _url(self, name: str) -> str:
+        return f"postgresql+psycopg://speechpipe@/{name}?host={self._folder}"
 
     def stop(self) -> None:
         """Stop the server, if it was started."""

@@ -29,6 +29,7 @@ from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, MetricKind, 
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.monitor.windows import Group, Window
 from speechpipe.serving.health.operations import HealthOperations
+from tests.databases import place_tables
 
 
 def of(name: str):  # type: ignore[no-untyped-def]
@@ -245,7 +246,7 @@ def test_cases_come_back_as_they_were_kept() -> None:
 
 @pytest.fixture
 def operations(tmp_path: Path) -> BlameOperations:
-    store = Store(f"sqlite:///{tmp_path / 'r.db'}")
+    store = Store(place_tables(tmp_path / "r.db"))
     store.open()
     for record in [*traffic(400), *traffic(300, start=5000, seed=2, gate=-1.0)]:
         store.append(record)
@@ -313,7 +314,7 @@ def test_shapley_splits_what_two_do_together() -> None:
 
 
 def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'r.db'}")
+    store = Store(place_tables(tmp_path / "r.db"))
     store.open()
     told: list[Alarm] = []
     sink = SimpleNamespace(name="test", send=told.extend)

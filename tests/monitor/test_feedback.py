@@ -12,11 +12,12 @@ from speechpipe.errors import StoreUnavailable, UnknownName
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.health.service import Feedback, MonitoringService
+from tests.databases import place_tables
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    found = Store(f"sqlite:///{tmp_path / 'records.db'}")
+    found = Store(place_tables(tmp_path / "records.db"))
     yield found
     found.close()
 

@@ -13,7 +13,7 @@ from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.watch import Watcher
 from speechpipe.monitor.windows import Group, Window, merge_all, merged
-from tests.databases import DATABASES, Database
+from tests.databases import DATABASES, Database, place_tables
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
 from tests.records import SPEC, traffic, unit
 
@@ -23,7 +23,7 @@ GROUP = Group("consumer", "", "upload", "b@1", "champion")
 @pytest.fixture(params=DATABASES, ids=str)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     database: Database = request.param
-    with database.empty(tmp_path) as url:
+    with database.ready(tmp_path) as url:
         found = Store(url)
         found.open()
         yield found
@@ -79,7 +79,7 @@ def test_late_windows_are_not_lost_to_compaction(store: Store, monkeypatch: pyte
 
 @pytest.mark.long
 def test_more_windows_than_a_statement_takes_variables(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    store = Store(place_tables(tmp_path / "a.db"))
     archive = Archive(lambda: store.engine)
     many = [Window(60 * (number % 15), GROUP, records=1) for number in range(270_000)]
     archive.commit(0, 1, many, {})

@@ -33,7 +33,7 @@ class Sink:
 @pytest.fixture(params=DATABASES, ids=str)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     database: Database = request.param
-    with database.empty(tmp_path) as url:
+    with database.ready(tmp_path) as url:
         store = Store(url)
         store.open()
         yield store

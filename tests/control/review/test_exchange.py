@@ -16,6 +16,7 @@ from speechpipe.control.review.task_repository import Reviewer
 from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.foundation.storage.store import Store
 from tests.control.review.tasks import piece, said, task
+from tests.databases import place_tables
 
 URL = AudioOf("http://127.0.0.1:8000/v1/reviews/", "/audio")
 ALL = Reviewer("ann")
@@ -23,7 +24,7 @@ ALL = Reviewer("ann")
 
 @pytest.fixture
 def operations(tmp_path: Path) -> Iterator[ReviewOperations]:
-    store = Store(f"sqlite:///{tmp_path / 'records.db'}")
+    store = Store(place_tables(tmp_path / "records.db"))
     yield ReviewOperations(store)
     store.close()
 

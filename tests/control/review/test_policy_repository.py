@@ -24,7 +24,7 @@ from speechpipe.monitor.attribution import source
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import Policy
 from speechpipe.serving.telemetry.cascade_metrics import CASCADE
-from tests.databases import DATABASES
+from tests.databases import DATABASES, place_tables
 
 NUMBERS = itertools.count()
 
@@ -38,7 +38,7 @@ class Clock:
 
 @pytest.fixture(params=DATABASES, ids=str)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with request.param.empty(tmp_path) as url:
+    with request.param.ready(tmp_path) as url:
         found = Store(url)
         yield found
         found.close()
@@ -243,7 +243,7 @@ class Book:
     """A `PolicyCache` in a state directory, on a store that is there or not."""
 
     def __init__(self, folder: Path, url: str = "", default: Degree = Degree.FULL) -> None:
-        self.store = Store(url or f"sqlite:///{folder / 'speechpipe.db'}")
+        self.store = Store(url or place_tables(folder / "speechpipe.db"))
         self.operations = ReviewOperations(self.store, lambda: 1000.0, base=Policy(default))
         self.policy_cache = PolicyCache(self.operations, folder / "automation.json", lambda: 1000.0)
 

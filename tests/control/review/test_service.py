@@ -26,6 +26,7 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.hooks import CompletedSession
 from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, DecodeStats, Segment, Transcript, Utterance, Word
+from tests.databases import place_tables
 from tests.patience import PATIENCE_S
 
 DEFAULT = Catalogue([shipped_models()]).bundle("default")
@@ -39,7 +40,7 @@ class House:
         self.now = 1_000_000.0
         self.folder = folder
         self.emitted: list[Record] = []
-        self.store = Store(f"sqlite:///{folder / 'records.db'}")
+        self.store = Store(place_tables(folder / "records.db"))
         self.reviewing = ReviewService(Settings(state_dir=folder), self.store, self.emitted.append, lambda: self.now)
 
     def policy(self, **changes: object) -> None:

@@ -48,7 +48,7 @@ class Bench:
 
 @pytest.fixture(params=DATABASES, ids=str)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    with request.param.empty(tmp_path) as url:
+    with request.param.ready(tmp_path) as url:
         store = Store(url)
         yield Bench(store)
         store.close()

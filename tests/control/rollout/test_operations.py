@@ -88,7 +88,7 @@ class Bench:
 
 @pytest.fixture(params=DATABASES, ids=str)
 def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    with request.param.empty(tmp_path) as url:
+    with request.param.ready(tmp_path) as url:
         store = Store(url)
         store.open()
         yield Bench(store, {"old": "h0", "new": "h1"})

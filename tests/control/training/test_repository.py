@@ -25,7 +25,7 @@ class Clock:
 def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Retrainings, Clock]]:
     database: Database = request.param
     clock = Clock()
-    with database.empty(tmp_path) as url:
+    with database.ready(tmp_path) as url:
         store = Store(url)
         yield Retrainings(lambda: store.engine, clock), clock
         store.close()

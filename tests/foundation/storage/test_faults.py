@@ -33,7 +33,7 @@ from tests.records import SPEC, traffic
 @pytest.fixture(params=DATABASES, ids=str)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     found: Database = request.param
-    with found.empty(tmp_path) as url:
+    with found.ready(tmp_path) as url:
         yield url
 
 

@@ -19,7 +19,7 @@ def database(request: pytest.FixtureRequest) -> Database:
 
 
 def test_a_row_that_is_not_what_it_was_is_left_alone(database: Database, tmp_path: Path) -> None:
-    with database.empty(tmp_path) as url:
+    with database.ready(tmp_path) as url:
         store = Store(url)
         row = {"name": "r", "revision": 1, "document": {}, "changed_at": 0.0}
         with store.engine.begin() as connection:
@@ -34,7 +34,7 @@ def test_a_row_that_is_not_what_it_was_is_left_alone(database: Database, tmp_pat
 
 
 def test_of_many_at_once_one_succeeds(database: Database, tmp_path: Path) -> None:
-    with database.empty(tmp_path) as url:
+    with database.ready(tmp_path) as url:
         store = Store(url)
         with store.engine.begin() as connection:
             connection.execute(sa.insert(routes), {"name": "r", "revision": 1, "document": {}, "changed_at": 0.0})

@@ -16,6 +16,7 @@ from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.operations import HealthOperations
 from speechpipe.serving.telemetry.cascade_metrics import CASCADE
+from tests.databases import place_tables
 from tests.interfaces.cli.test_commands import run
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
@@ -51,7 +52,7 @@ def sessions(count: int, start: float, *, seed: int, snr: float = 25.0, ratio: f
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Half an hour ago all was well, for the last five minutes VAD has dropped speech."""
     path = tmp_path_factory.mktemp("blame") / "records.db"
-    opened = Store(f"sqlite:///{path}")
+    opened = Store(place_tables(path))
     opened.open()
     now = time.time()
     for record in [*sessions(600, now - 1800, seed=1), *sessions(300, now - 300, seed=2, ratio=0.35)]:
@@ -188,7 +189,7 @@ def test_metrics_that_are_switched_off_are_off_for_blame(store: str) -> None:
 
 def test_it_is_said_how_far_a_group_is_on_its_way_to_a_reference(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    opened = Store(f"sqlite:///{path}")
+    opened = Store(place_tables(path))
     opened.open()
     for record in sessions(372, time.time() - 400, seed=1):
         opened.append(record)

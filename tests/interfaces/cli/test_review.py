@@ -15,6 +15,7 @@ from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.tenants import tenant_of
 from tests import preloaded
 from tests.control.review.tasks import said, task
+from tests.databases import place_tables
 from tests.interfaces.cli.test_rollout import speechpipe
 
 
@@ -72,7 +73,7 @@ def test_at_a_terminal_the_effect_is_stated_and_asked_for(tmp_path: Path, typed:
 
 
 def test_the_tenant_of_a_key_is_printed_and_the_key_is_kept_nowhere(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'speechpipe.db'}")
+    store = Store(place_tables(tmp_path / "speechpipe.db"))
     store.open()
     store.append(Record("session", "s", "s", 1.0, "upload", "b", "1", "ok", tenant=tenant_of("k-u2")))
     store.close()
@@ -90,7 +91,7 @@ def test_the_tenant_of_a_key_is_printed_and_the_key_is_kept_nowhere(tmp_path: Pa
 
 @pytest.fixture
 def reviewed(tmp_path: Path) -> Path:
-    store = Store(f"sqlite:///{tmp_path / 'speechpipe.db'}")
+    store = Store(place_tables(tmp_path / "speechpipe.db"))
     operations = ReviewOperations(store)
     operations.add([task(1), task(2)], None)
     held = operations.queue.claim(Reviewer("ann"), lambda _: True)

@@ -11,6 +11,7 @@ from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.speech_guards import GUARDS
 from speechpipe.foundation.storage.store import Store
 from tests import preloaded
+from tests.databases import place_tables
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def speechpipe(folder: Path, *words: str, given: str = "") -> subprocess.Complet
 
 def served(folder: Path, bundle: str) -> None:
     """Write down what a server does when it starts: which bundle it serves."""
-    store = Store(f"sqlite:///{folder / 'speechpipe.db'}")
+    store = Store(place_tables(folder / "speechpipe.db"))
     RolloutOperations(store, GUARDS, lambda name: Verified(name, "")).serve(bundle, f"{bundle}@1.0.0")
     store.close()
 
