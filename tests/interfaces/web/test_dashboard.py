@@ -1,19 +1,17 @@
 """The dashboard in a real Chromium: what it shows is what the API says."""
 
 import re
-import shutil
-from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.conftest import Server, StartServer
 from tests.contract.test_health import SPOKEN, report, until, upload
+from tests.interfaces.web.chromium import needs_chromium
 from tests.patience import PATIENCE_S
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +21,6 @@ def watched(start_server: StartServer) -> Server:
         upload(server, name)
     until(lambda: report(server)["traffic"]["sessions"] == 2)
     return server
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.set_default_timeout(PATIENCE_S * 1000)
-        problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        yield page
-        assert problems == []
-        browser.close()
 
 
 def test_the_numbers_are_the_apis(watched: Server, page: Page) -> None:

@@ -1,22 +1,16 @@
 """The live page in a real Chromium whose microphone is a wav file."""
 
-import shutil
-import wave
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import Server, StartServer
-from tests.live_client import pcm
+from tests.interfaces.web.chromium import needs_chromium
 from tests.patience import PATIENCE_S
-from tests.sounds import sample
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+pytestmark = needs_chromium
 WAIT_MS = PATIENCE_S * 1000
 
 
@@ -26,31 +20,16 @@ def speaking(start_server: StartServer) -> Server:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    wav = tmp_path / "microphone.wav"
-    with wave.open(str(wav), "wb") as out:
-        out.setparams((1, 2, 16_000, 0, "NONE", ""))
-        out.writeframes(pcm(np.concatenate([sample("sentence_slt"), np.zeros(16_000, np.float32)])))
-    flags = [
-        "--no-sandbox",
-        "--disable-background-networking",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={wav}",
-        "--autoplay-policy=no-user-gesture-required",
-    ]
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"), executable_path=CHROMIUM, args=flags, headless=True
-        )
-        made = context.new_page()
-        made.set_default_timeout(WAIT_MS)
-        made.add_init_script(
-            "window.problems = []; for (const kind of ['error', 'unhandledrejection', 'securitypolicyviolation'])"
-            " window.addEventListener(kind, (event) => window.problems.push(String(event.message ?? event.type)));"
-        )
-        yield made
-        context.close()
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context()
+    made = context.new_page()
+    made.set_default_timeout(WAIT_MS)
+    made.add_init_script(
+        "window.problems = []; for (const kind of ['error', 'unhandledrejection', 'securitypolicyviolation'])"
+        " window.addEventListener(kind, (event) => window.problems.push(String(event.message ?? event.type)));"
+    )
+    yield made
+    context.close()
 
 
 def test_speech_becomes_text_with_levels_states_and_figures(page: Page, speaking: Server) -> None:

@@ -5,9 +5,9 @@ import pytest
 from playwright.sync_api import Dialog, Page, expect
 
 from tests.conftest import Server, StartServer
-from tests.interfaces.web.test_dashboard import page, pytestmark
+from tests.interfaces.web.chromium import needs_chromium
 
-__all__ = ["page", "pytestmark"]
+pytestmark = needs_chromium
 
 
 @pytest.fixture

@@ -1,19 +1,18 @@
 """The pages in a real Chromium behind a proxy that serves them under a prefix, with no network but that."""
 
-import shutil
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.conftest import Server, StartServer
 from tests.contract.test_health import SPOKEN, upload
+from tests.interfaces.web.chromium import needs_chromium
 from tests.interfaces.web.proxy import proxy
 from tests.patience import PATIENCE_S
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+pytestmark = needs_chromium
 WAIT_MS = 60_000
 PEOPLE_ONLY = {"degree": "human_only", "reason": "a test", "confirm": True}
 
@@ -27,7 +26,7 @@ def behind(start_server: StartServer) -> Iterator[tuple[Server, str]]:
 
 
 @pytest.fixture
-def page(behind: tuple[Server, str]) -> Iterator[Page]:
+def page(browser: Browser, behind: tuple[Server, str]) -> Iterator[Page]:
     own = behind[1]
     problems: list[str] = []
 
@@ -38,14 +37,13 @@ def page(behind: tuple[Server, str]) -> Iterator[Page]:
             problems.append(f"asked for {route.request.url}")
             route.abort()
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.route("**/*", only_own)
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        yield page
-        browser.close()
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/*", only_own)
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    yield page
+    context.close()
     icons = [problem for problem in problems if "favicon" in problem]
     assert problems == icons
 

@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conftest import Server, StartServer
-from tests.interfaces.web.test_dashboard import page, pytestmark
+from tests.interfaces.web.chromium import needs_chromium
 from tests.patience import PATIENCE_S
 
-__all__ = ["page", "pytestmark"]
+pytestmark = needs_chromium
 
 SAMPLES = Path(__file__).parents[3] / "audio_samples"
 

@@ -8,10 +8,10 @@ from playwright.sync_api import Page, expect
 from tests.conftest import StartServer
 from tests.control.rollout.cards import write
 from tests.control.rollout.test_serving import Client, canary, plan
-from tests.interfaces.web.test_dashboard import page, pytestmark
+from tests.interfaces.web.chromium import needs_chromium
 from tests.patience import PATIENCE_S
 
-__all__ = ["page", "pytestmark"]
+pytestmark = needs_chromium
 
 
 @pytest.fixture
