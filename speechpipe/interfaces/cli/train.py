@@ -45,8 +45,6 @@ def ctc(
     """
     from speechpipe.cascade.asr.acoustic import NetworkConfig
     from speechpipe.cascade.catalog.cards import check_name
-    from speechpipe.control.training.ctc.adaptation import CtcOptions
-    from speechpipe.control.training.ctc.training import TrainOptions
     from speechpipe.control.training.examples import read_examples
     from speechpipe.errors import InvalidParameter
     from speechpipe.interfaces.cli.options import settings
@@ -59,6 +57,9 @@ def ctc(
     found = read_examples(manifests, config.alphabet, most_s=most_s, held_out=test or []).needed(10)
     if found.refused:
         typer.echo(f"left out: {found.said()}", err=True)
+    from speechpipe.control.training.ctc.adaptation import CtcOptions  # takes seconds, before which errors are said
+    from speechpipe.control.training.ctc.training import TrainOptions
+
     options = CtcOptions(
         TrainOptions(epochs=epochs, rate=rate, patience=patience, seed=seed, device=device),
         config,
