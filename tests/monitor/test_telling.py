@@ -21,7 +21,7 @@ from speechpipe.monitor.sinks import WebhookSink
 from speechpipe.monitor.telling import CLAIM_S, MOST_AGE_S, Teller
 from speechpipe.monitor.watch import BLAME_WAIT_S, Watcher
 from speechpipe.serving.health.service import MonitoringService
-from tests.databases import DATABASES, Database
+from tests.databases import DATABASES, Database, place_tables
 from tests.foundation.storage.test_store import eventually
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
 from tests.records import SPEC, traffic
@@ -30,7 +30,7 @@ from tests.records import SPEC, traffic
 @pytest.fixture(params=DATABASES, ids=str)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     database: Database = request.param
-    with database.empty(tmp_path) as url:
+    with database.ready(tmp_path) as url:
         yield url
 
 
@@ -175,18 +175,18 @@ WRONG: list[bytes | None] = [
 @pytest.mark.long
 def test_a_webhook_that_answers_nonsense_or_hangs_is_told_once_when_it_answers(tmp_path: Path) -> None:
     peer = Peer(list(WRONG))
-    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    store = Store(place_tables(tmp_path / "a.db"))
     store.open()
     settings = Settings(state_dir=tmp_path, alarm_webhook=peer.url, signing_secret="s", external_url="http://me/")
     monitoring = MonitoringService(settings, store, store.append)
-    (teller,) = [one for one in monitoring._watcher.tellers if one.sink.name == "webhook"]
+    (teller,) = [one for one in monitoring.watcher.tellers if one.sink.name == "webhook"]
     teller.sink = WebhookSink(peer.url, Sender(b"s", timeout_s=1.0), "http://me/")
     put(store, traffic(600, start=time.time() - 600, null_share=1.0))
     monitoring.start()
     try:
         now = time.time()
         alarm = step([], now, [Condition("limit", "asr.null_share", "asr", "page", "g", "reason")])
-        monitoring._watcher.archive.save(alarm, ["log", "webhook"], now)
+        monitoring.watcher.archive.save(alarm, ["log", "webhook"], now)
         eventually(lambda: any(alarm[0].alarm.id.encode() in body for body in peer.bodies), 120)
         time.sleep(3)  # nothing may come twice
     finally:
@@ -344,13 +344,13 @@ def test_only_one_of_two_servers_follows_and_the_other_takes_over(
     stores[0].open()
     ticks = [0, 0]
     for index, server in enumerate(servers):
-        plain = server._watcher.tick
+        plain = server.watcher.tick
 
         def counted(at: float, *, tell: bool, index: int = index, plain: Any = plain) -> Any:
             ticks[index] += 1
             return plain(at, tell=tell)
 
-        monkeypatch.setattr(server._watcher, "tick", counted)
+        monkeypatch.setattr(server.watcher, "tick", counted)
     for _ in range(10):
         now[0] += 2.0
         for server in servers:

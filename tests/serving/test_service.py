@@ -4,7 +4,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -15,13 +17,12 @@ from speechpipe.config import Settings
 from speechpipe.control.rollout.shadow import ShadowService
 from speechpipe.control.rollout.shadow_diff import Copy
 from speechpipe.errors import NotReady
-from speechpipe.foundation.background import BackgroundTask
+from speechpipe.foundation.background import BackgroundTask, TaskStatus
 from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.api.admin import ops
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.serving.health.prober import Prober
 from speechpipe.serving.live.manager import StreamManager
-from speechpipe.serving.pools import PoolManager, PoolPair
 from speechpipe.serving.service import Service
 from tests.cascade.workers.test_pool import until
 from tests.cascade.workers.test_supervisor import Starts, kill_all
@@ -90,11 +91,8 @@ def test_readyz_shows_background_tasks_that_fail_and_is_unready_for_those_that_e
     raising.clear()
     until(lambda: not client.get("/readyz").json()["background"])
 
-    ended = BackgroundTask("gone", lambda: None)
-    ended._run = lambda: None  # type: ignore[method-assign]
-    ended._thread = threading.Thread(target=ended._run)
-    own.tasks.add(ended)
-    ended.start()
+    status = TaskStatus("gone", False, True, False, 0, "", 0.0)  # whose thread has ended by itself
+    own.tasks.add(SimpleNamespace(name="gone", status=status))  # type: ignore[arg-type]
     until(lambda: client.get("/readyz").status_code == 503)
     assert client.get("/readyz").json()["reasons"] == ["the background task gone has ended"]
     task.close()
@@ -115,19 +113,19 @@ def test_closing_closes_every_part_though_one_raises(settings: Settings) -> None
                 raise LookupError(self.name)
 
     raising = {"reviews": Part("reviewing", raises=True), "watcher": Part("monitoring", raises=True)}
-    worker = own.engine.pool._supervisor.workers[0]
+    worker = own.engine.pool.supervisor.workers[0]
     with pytest.raises(LookupError):
         replace(own, store=Part("store"), **raising).close()  # type: ignore[arg-type]
     assert closed == ["monitoring", "reviewing", "store"]
-    assert worker._process.poll() is not None
+    assert not psutil.pid_exists(worker.pid)
 
 
-def test_retired_workers_are_ended_after_an_unforeseen_exception(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pools = PoolManager(settings, [], live=False)
-    pools.start()
-    pair = PoolPair(settings, [], live=False)
+def test_retired_workers_are_ended_after_an_unforeseen_exception(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechpipe.serving.pools.GRACE_S", 0.0)
+    pools = own.engine.pools
+    candidate = recognizer(own.engine.catalogue.changed(own.engine.champion, {"asr.cost": 0.001}).asr)
+    pools.warm(candidate)
+    pair = pools.pair(candidate)
     plain, raising = pair.files.close, [True]
 
     def close(drain_s: float = 0.0) -> None:
@@ -136,16 +134,11 @@ def test_retired_workers_are_ended_after_an_unforeseen_exception(
         plain(drain_s)
 
     monkeypatch.setattr(pair.files, "close", close)
-    for pool in pair.pools:
-        pool.start()
-    until(lambda: pair.ready)
-    worker = pair.files._supervisor.workers[0]
-    pools._leaving.append((pair, 0.0))
-    until(lambda: not pools._leaving)
-    assert worker._process.poll() is not None
+    worker = pair.files.supervisor.workers[0]
+    until(lambda: pools.retire(()) or not pools.has(candidate))  # the second time it is over its time of grace
+    until(lambda: not psutil.pid_exists(worker.pid))
     retirer = next(task for task in pools.tasks if task.name == "retired-workers")
     assert retirer.status.failures == 1
-    pools.close()
 
 
 def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +183,7 @@ def test_the_server_closes_every_part_though_one_raises(settings: Settings, monk
     monkeypatch.setattr(Prober, "close", close)
     with TestClient(app, base_url="http://127.0.0.1") as client:
         until(lambda: client.get("/readyz").status_code == 200)
-        workers = [worker for pool in service.engine.pools.first.pools for worker in pool._supervisor.workers]
+        workers = [worker for pool in service.engine.pools.first.pools for worker in pool.supervisor.workers]
     assert not failures
-    assert all(worker._process.poll() is not None for worker in workers)
+    assert not any(psutil.pid_exists(worker.pid) for worker in workers)
     assert not [status.name for status in service.tasks.statuses() if status.name.endswith("-workers") and status.alive]

@@ -60,6 +60,11 @@ class RecognizerPool:
         self._supervisor.wait_ready()
 
     @property
+    def supervisor(self) -> Supervisor:
+        """The owner of the worker processes."""
+        return self._supervisor
+
+    @property
     def task(self) -> BackgroundTask:
         """The supervisor's thread, for the register of background tasks."""
         return self._supervisor.task

@@ -108,6 +108,11 @@ class MonitoringService:
             *self._tellers,
         ]
 
+    @property
+    def watcher(self) -> Watcher:
+        """What follows the records and decides on alarms."""
+        return self._watcher
+
     def _telling(self, teller: Teller) -> BackgroundTask:
         def tell() -> None:
             with translating_store_errors():

@@ -56,7 +56,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> Starts:
 
 
 def pids(of: RecognizerPool) -> list[int]:
-    return [worker.pid for worker in of._supervisor.workers]
+    return [worker.pid for worker in of.supervisor.workers]
 
 
 def kill_all(of: RecognizerPool) -> None:
@@ -112,14 +112,14 @@ def test_a_worker_that_has_had_enough_is_replaced_though_its_successor_does_not_
 def test_the_supervisor_goes_on_after_an_unforeseen_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     with pool(PoolOptions(workers=1), spec()) as one:
         raising = [True]
-        plain = one._supervisor._collect_ended
+        plain = one.task.body
 
         def bury() -> None:
             if raising[0]:
                 raise LookupError("unforeseen")
             plain()
 
-        monkeypatch.setattr(one._supervisor, "_collect_ended", bury)
+        monkeypatch.setattr(one.task, "body", bury)
         until(lambda: one.task.status.failures >= 2)
         assert one.task.status.failing
         kill_all(one)
@@ -153,7 +153,7 @@ def test_no_answer_is_lost_when_what_follows_it_raises(monkeypatch: pytest.Monke
             monkeypatch.undo()
             raise OSError(errno.EMFILE, "Too many open files")
 
-        monkeypatch.setattr(one._supervisor, "after_job", after_job)
+        monkeypatch.setattr(one.supervisor, "after_job", after_job)
         first, second = (submit(one, spec(), audio(seed=seed)) for seed in range(2))
         assert result(first).transcript.text
         assert result(second).transcript.text
@@ -180,7 +180,7 @@ def test_an_answer_that_comes_while_a_segment_is_given_up_is_one_answer() -> Non
 def test_a_worker_that_hangs_while_it_loads_is_replaced(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "stopped", lambda _: False)  # what hangs is not always stopped by a signal
     made = RecognizerPool(PoolOptions(workers=1, start_timeout_s=20), [spec()])
-    monkeypatch.setattr(made._supervisor, "options", PoolOptions(workers=1, start_timeout_s=1))
+    monkeypatch.setattr(made.supervisor, "options", PoolOptions(workers=1, start_timeout_s=1))
     plain = starts.__call__
 
     def first_hangs(nice: int) -> WorkerProcess:
@@ -214,7 +214,7 @@ def test_a_cancelled_segment_that_hangs_holds_up_nobody_else() -> None:
     hanging = spec(hang_above_level=0.9)
     with pool(PoolOptions(workers=2, segment_timeout_s=1000), hanging) as two:
         hung = submit(two, hanging, audio(0.95))
-        until(lambda: any(worker.inflight == hung.number for worker in two._supervisor.workers))
+        until(lambda: any(worker.inflight == hung.number for worker in two.supervisor.workers))
         hung.cancel()
         for seed in range(4):  # before: the first of them went to the worker that hangs and stayed there
             assert result(submit(two, hanging, audio(seed=seed))).stats.attempts == 1
@@ -224,7 +224,7 @@ def test_a_worker_that_hangs_on_a_cancelled_segment_is_replaced() -> None:
     hanging = spec(hang_above_level=0.9)
     with pool(PoolOptions(workers=1, segment_timeout_s=1), hanging) as one:
         hung = submit(one, hanging, audio(0.95))
-        until(lambda: any(worker.inflight == hung.number for worker in one._supervisor.workers))
+        until(lambda: any(worker.inflight == hung.number for worker in one.supervisor.workers))
         hung.cancel()
         decoded = result(submit(one, hanging, audio()))
         assert decoded.transcript.text

@@ -20,6 +20,7 @@ from speechpipe.foundation.outgoing import SIGNATURE_HEADER, TIMESTAMP_HEADER, S
 from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.signing import signing_secret
 from tests.control.review.tasks import said, task
+from tests.databases import place_tables
 from tests.foundation.test_outgoing import OK, peer
 from tests.patience import PATIENCE_S
 
@@ -58,15 +59,15 @@ class House:
     def job(self, name: str) -> Job:
         return self.operations.jobs.job(name, None)
 
-    def callbacks(self, sender: Any, allowed: list[str] | None = None) -> Callbacks:
+    def callbacks(self, sender: Any, allowed: list[str] | None = None, jobs: Any = None) -> Callbacks:
         return Callbacks(
-            self.operations.jobs, self.operations.callback_body, ALLOWED if allowed is None else allowed, sender
+            jobs or self.operations.jobs, self.operations.callback_body, ALLOWED if allowed is None else allowed, sender
         )
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    found = House(f"sqlite:///{tmp_path / 'records.db'}")
+    found = House(place_tables(tmp_path / "records.db"))
     yield found
     found.store.close()
 
@@ -107,7 +108,8 @@ class Posts:
 def test_the_next_client_is_called_whatever_one_answers(house: House, answer: bytes | None, cause: str) -> None:
     with peer(answer) as (bad, _), peer(OK) as (good, got):
         first, second = house.done(bad), house.done(good)
-        callbacks = house.callbacks(Sender(b"secret", timeout_s=1.0, guarded=True), [bad, good])
+        timeout_s = 3.0 if cause == "timeout" else PATIENCE_S
+        callbacks = house.callbacks(Sender(b"secret", timeout_s=timeout_s, guarded=True), [bad, good])
         callbacks.start()
         until(lambda: house.job(second).callback_state == "sent")
         callbacks.close()
@@ -139,11 +141,10 @@ def test_of_two_servers_one_calls(house: House) -> None:
     url = "http://good.example/"
     house.done(url)
     posts = Posts()
-    one, two = house.callbacks(posts), house.callbacks(posts)
     both = house.operations.jobs.due()  # the second has looked, too, before the first has claimed
-    look(one)
-    two._jobs = type("", (), {"due": lambda _: both, "claim": house.operations.jobs.claim})()
-    look(two)
+    look(house.callbacks(posts))
+    looked = type("", (), {"due": lambda _: both, "claim": house.operations.jobs.claim})()
+    look(house.callbacks(posts, jobs=looked))
     assert posts.urls == [url]
 
 

@@ -29,7 +29,7 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import routes
 from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.assignment import MIRRORED, ROLLOUT, STEP, UNIT
-from speechpipe.serving.routing import RouteSnapshot
+from speechpipe.serving.routing import Router, RouteSnapshot
 from speechpipe.serving.service import Service
 from tests.control.rollout.cards import write
 from tests.patience import PATIENCE_S
@@ -234,15 +234,16 @@ def test_a_bundle_whose_files_are_gone_is_refused_at_once(
 
 
 def test_an_arm_without_workers_is_answered_by_the_other_and_counts_as_failed(
-    running: tuple[Service, RolloutService], monkeypatch: pytest.MonkeyPatch
+    running: tuple[Service, RolloutService],
 ) -> None:
     service, rollouts = running
     rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     until_warm(rollouts)
+    router = Router(service.engine.catalogue, service.engine.champion, lambda bundle: bundle.name == "same")
+    router.route_by(service.engine.router.snapshot)
     users = (f"u{i}" for i in range(99))
     user = next(name for name in users if service.engine.pin("t", name).choose("default").arm == "champion")
-    monkeypatch.setattr(service.engine.router, "_alive", lambda bundle: bundle.name == "same")
-    choice = service.engine.pin("t", user).choose("default")
+    choice = router.pin(f"t:{user}", returns=True).choose("default")
     assert (choice.bundle.name, choice.arm) == ("same", "champion")
     error = next(guard for guard in GUARDS.events if guard.name == "error")
     record = Record("session", "s", "s", 0.0, "upload", "b", "1", arm=choice.arm, measures=choice.route)
@@ -256,10 +257,9 @@ def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
     rollouts.operations.start(parse(PLAN, GUARDS.rates), "ann")
     rollout = rollouts.operations.state().rollout
     users = [name for name in (f"u{i}" for i in range(99)) if rollout is not None and rollout.arm(name) == "canary"]
-    lane = service.engine.router.snapshot
-    service.engine.router.route_by(RouteSnapshot(lane.champion, rollout, service.engine.catalogue.bundle("webrtc")))
-    service.engine.router._alive = lambda _: True
-    arm = service.engine.router.pin(users[0])
+    router = Router(service.engine.catalogue, service.engine.champion, lambda _: True)
+    router.route_by(RouteSnapshot(service.engine.champion, rollout, service.engine.catalogue.bundle("webrtc")))
+    arm = router.pin(users[0])
     assert arm.choose("default").bundle.name == "webrtc"
     changed = arm.choose("default", {"asr.cost": 0.5})  # PocketSphinx has no such option
     assert (changed.bundle.name, changed.bundle.asr.options["cost"], dict(changed.route)) == ("scripted", 0.5, {})

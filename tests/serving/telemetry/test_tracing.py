@@ -39,10 +39,14 @@ def test_a_session_is_a_trace_of_its_stages_with_the_times_of_the_records() -> N
 
 
 def test_sessions_that_never_end_are_forgotten() -> None:
-    tracing = Tracing(SimpleSpanProcessor(InMemorySpanExporter()))
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(SimpleSpanProcessor(exporter))
     for number in range(MOST_SESSIONS + 10):
         tracing.emit(record("unit", f"{number}-0", 1.0, session=str(number)))
-    assert len(tracing._units) == MOST_SESSIONS
+    for number, spans in ((9, 2), (10, 3)):  # only the newest sessions still have what was heard in them
+        exporter.clear()
+        tracing.emit(record("session", f"session {number}", 1.0, session=str(number)))
+        assert len(exporter.get_finished_spans()) == spans
 
 
 def test_a_collector_that_is_not_there_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
