@@ -13,13 +13,13 @@ from tests.databases import DATABASES
 SMALL = {"bundle": "scripted", "workers": "1", "live_workers": "1"}
 
 
-@pytest.fixture(params=DATABASES, ids=str)
+@pytest.fixture(params=[DATABASES[0], pytest.param(DATABASES[1], marks=pytest.mark.long)], ids=str)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with request.param.empty(tmp_path) as found:
+    with request.param.ready(tmp_path) as found:
         yield found
 
 
-@pytest.mark.parametrize("degree", ["assist", "human_only"])
+@pytest.mark.parametrize("degree", ["assist", pytest.param("human_only", marks=pytest.mark.long)])
 def test_a_server_without_the_audio_hands_nothing_out_and_takes_nothing_away(
     start_server: StartServer, url: str, degree: str
 ) -> None:

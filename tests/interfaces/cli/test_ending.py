@@ -246,9 +246,9 @@ def closed(shell: str, *words: str, state: Path) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize(
     "words",
     [
-        ("transcribe", "--bundle", "scripted", "-"),
-        ("stream", "--bundle", "scripted", "-"),
-        ("rollout", "start", "-"),
+        pytest.param(("transcribe", "--bundle", "scripted", "-"), marks=pytest.mark.long),
+        pytest.param(("stream", "--bundle", "scripted", "-"), marks=pytest.mark.long),
+        pytest.param(("rollout", "start", "-"), marks=pytest.mark.long),
         ("automation", "tenant"),
     ],
 )
@@ -260,7 +260,13 @@ def test_a_closed_standard_input_is_one_line(tmp_path: Path, words: tuple[str, .
 
 
 @pytest.mark.parametrize(
-    "words", [("bundles", "list"), ("bundles", "list", "--json"), ("rollout", "plan", "default"), ("--version",)]
+    "words",
+    [
+        ("bundles", "list"),
+        pytest.param(("bundles", "list", "--json"), marks=pytest.mark.long),
+        pytest.param(("rollout", "plan", "default"), marks=pytest.mark.long),
+        pytest.param(("--version",), marks=pytest.mark.long),
+    ],
 )
 def test_a_closed_standard_output_is_one_line_and_no_success(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = closed(">&-", *words, state=tmp_path)
@@ -377,7 +383,10 @@ def test_ctrl_c_while_modules_are_imported_is_silent(command: list[str], tmp_pat
     assert (process.returncode, said) == (130, b"")
 
 
-@pytest.mark.parametrize("imported", [1, 20, 80, 200, 400])
+LONG = [pytest.param(imported, marks=pytest.mark.long) for imported in (1, 20, 200)]
+
+
+@pytest.mark.parametrize("imported", [80, 400, *LONG])
 def test_ctrl_c_at_any_moment_of_a_command_is_silent(imported: int) -> None:
     """The moment is told by Python, which names every module that it has imported."""
     command = [MAIN[0], "-X", "importtime", *MAIN[1:], "bundles", "list"]
