@@ -58,7 +58,8 @@ def _audio_stream(output: Any, codec: str, track: Track, rate: int) -> Any:
 
 def _video_stream(output: Any, form: str) -> Any:
     codec = {"webm": "libvpx", "flv": "flv", "mxf": "mpeg2video"}.get(form, "mpeg4")
-    stream = output.add_stream(codec, rate=25 if form == "mxf" else 10)
+    fast = {"deadline": "realtime", "cpu-used": "8"} if codec == "libvpx" else {}
+    stream = output.add_stream(codec, rate=25 if form == "mxf" else 10, options=fast)
     stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
     return stream
 

@@ -205,12 +205,12 @@ def test_samples_beyond_full_scale(server: Server) -> None:
 
 
 def test_hours_in_a_small_file_are_refused_before_they_are_decoded(server: Server) -> None:
-    """A file of a few kilobytes that decodes to eight hours: silence compresses to nothing."""
+    """A file of a few kilobytes that decodes to two hours: silence compresses to nothing."""
     buffer = io.BytesIO()
     import soundfile
 
     with soundfile.SoundFile(buffer, "w", 8000, 1, "PCM_16", format="FLAC") as file:
-        for _ in range(8 * 60):
+        for _ in range(2 * 60):
             file.write(np.zeros(60 * 8000, np.int16))
     assert len(buffer.getvalue()) < 2**21
     refused(server, post(server, buffer.getvalue()), 413, "audio_too_long")
@@ -312,12 +312,12 @@ def test_a_client_that_vanishes_in_mid_upload_is_counted(server: Server) -> None
 
 def test_a_client_that_vanishes_while_it_waits_stops_the_work(server: Server) -> None:
     before = server.metric("speechpipe_sessions_total", outcome="client_gone")
-    long = encoded(np.tile(sample("long_pauses"), 20), form="FLAC")
+    long = encoded(np.tile(sample("long_pauses"), 20))
     with pytest.raises(httpx.TimeoutException):
         httpx.post(
             server.url + URL,
             data={"model": "webrtc", "vad[min_silence_s]": "0.3"},
-            files={"file": ("a.flac", long)},
+            files={"file": ("a.wav", long)},
             timeout=httpx.Timeout(10, read=1.0),
         )
     _until(lambda: server.metric("speechpipe_sessions_total", outcome="client_gone") > before)
@@ -326,10 +326,10 @@ def test_a_client_that_vanishes_while_it_waits_stops_the_work(server: Server) ->
 
 
 def test_a_stream_whose_reader_leaves_gives_back_its_place(server: Server) -> None:
-    long = encoded(np.tile(sample("long_pauses"), 20), form="FLAC")
+    long = encoded(np.tile(sample("long_pauses"), 20))
     form = {"model": "webrtc", "stream": "true"}
     with httpx.stream(
-        "POST", server.url + URL, data=form, files={"file": ("a.flac", long)}, timeout=PATIENCE_S
+        "POST", server.url + URL, data=form, files={"file": ("a.wav", long)}, timeout=PATIENCE_S
     ) as response:
         next(response.iter_lines())
     _until(lambda: server.metric("speechpipe_uploads_in_progress") == 0)

@@ -10,15 +10,19 @@ from speechpipe.bench import detection
 river = pytest.importorskip("river")
 
 
-def test_ours_keep_their_promise_beside_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    makers: dict[str, Callable[[], detection.Watching]] = {
+@pytest.mark.parametrize(("series", "others"), [(4, 1), pytest.param(10, 3, marks=pytest.mark.long)])
+def test_ours_keep_their_promise_beside_the_others(
+    capsys: pytest.CaptureFixture[str], series: int, others: int
+) -> None:
+    ours_and_others: dict[str, Callable[[], detection.Watching]] = {
         "mixture": partial(detection.Ours, "mixture"),
         "bernoulli_cusum": partial(detection.Ours, "bernoulli_cusum"),
+        "DDM": partial(detection.River, "DDM"),
         "z-test": detection.ZTest,
         "ADWIN": partial(detection.River, "ADWIN"),
-        "DDM": partial(detection.River, "DDM"),
     }
-    rows = {row.name: row for row in detection.rows(makers, 10)}
+    makers = dict(list(ours_and_others.items())[: 2 + others])
+    rows = {row.name: row for row in detection.rows(makers, series)}
     with capsys.disabled():
         for row in rows.values():
             print(f"\n{row.name}: {row.false_per_10k:.2f} false per 10k, delays {row.delays}", end="")

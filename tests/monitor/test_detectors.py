@@ -34,10 +34,10 @@ def test_false_alarms_on_a_rare_share_are_as_rare_as_promised(name: str) -> None
     random = np.random.default_rng(1)
     detector = make(name, share_reference(), RUN_LENGTH)
     lengths = []
-    for _ in range(60):
+    for _ in range(25):
         detector.reset()
         lengths.append(until_alarm(detector, (random.random(20_000) < BASE).astype(float)))
-    # The mean of 60 exponential-like lengths is within 40 % of the truth nearly always.
+    # The mean of 25 exponential-like lengths is within 40 % of the truth nearly always.
     assert np.mean(lengths) >= 0.6 * RUN_LENGTH
 
 
@@ -57,7 +57,7 @@ def test_skewed_values_raise_no_more_false_alarms_than_promised() -> None:
     random = np.random.default_rng(3)
     detector = make("robust_cusum", Distribution.of(skewed(random, 20_000)), RUN_LENGTH)
     lengths = []
-    for _ in range(60):
+    for _ in range(25):
         detector.reset()
         lengths.append(until_alarm(detector, skewed(random, 20_000)))
     assert np.mean(lengths) >= 0.6 * RUN_LENGTH

@@ -1,6 +1,7 @@
 """Recordings of different kinds end to end, headers that exaggerate, and samples in several chunks."""
 
 import struct
+from functools import cache
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ FFMPEG = {
 FOLLOWERS = ("WAV", "FLAC", "MP3", "adts", "mpegts", "webm", "ipod", "ogg")
 
 
-def recorded(form: str, audio: np.ndarray) -> bytes:
+@cache
+def recorded(form: str, name: str) -> bytes:
+    """Return a sample as a file of this kind."""
+    audio = sample(name)
     if form in SNDFILE:
         return encoded(audio, form=form)
     return written(form, FFMPEG[form], Track(audio), rate=44_100 if form == "flv" else 48_000)
@@ -30,7 +34,7 @@ def recorded(form: str, audio: np.ndarray) -> bytes:
 @pytest.mark.parametrize("second", FOLLOWERS)
 @pytest.mark.parametrize("first", [*SNDFILE, *FFMPEG])
 def test_a_recording_of_another_kind_behind_it_is_heard(first: str, second: str) -> None:
-    read = read_whole(end_to_end([recorded(first, FIRST), recorded(second, SECOND)]))
+    read = read_whole(end_to_end([recorded(first, "sentence_slt"), recorded(second, "sentence_awb")]))
     assert read.seconds == pytest.approx(BOTH_S, abs=0.4)
     assert "audio_truncated" not in read.warnings
     if first != second:  # a stream of frames or packets goes on in a second one of its kind

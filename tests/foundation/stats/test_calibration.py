@@ -41,7 +41,8 @@ def test_a_promise_is_broken_in_at_most_one_of_twenty(bound: float) -> None:
     confidence, wrong = utterances(50_000, 7)
     random = np.random.default_rng(1)
     broken = promised = 0
-    for _ in range(200):
+    times = 60
+    for _ in range(times):
         mine = random.integers(0, len(confidence), 600)
         found = promise(confidence[mine].tolist(), wrong[mine].tolist(), bound)
         if found.threshold is None:
@@ -49,8 +50,8 @@ def test_a_promise_is_broken_in_at_most_one_of_twenty(bound: float) -> None:
         promised += 1
         accepted = confidence >= found.threshold
         broken += wrong[accepted].mean() > bound
-    assert broken <= 0.05 * 200
-    assert bound < 0.1 or promised > 100, "or it promises nothing"
+    assert broken <= 0.05 * times
+    assert bound < 0.1 or promised > times / 2, "or it promises nothing"
 
 
 def test_what_cannot_be_promised_is_not() -> None:

@@ -35,15 +35,23 @@ def options(epochs: int, **changes: Any) -> CtcOptions:
     return CtcOptions(chosen, SMALL, words=WORDS, augment=LIGHT, size=4)
 
 
-def run(folder: Path, epochs: int, most: int | None = None, **changes: Any) -> Trained:
-    """Train for `epochs`, or be stopped in the middle of epoch `most`."""
+def run(folder: Path, epochs: int, most: int | None = None, count: int = 16, **changes: Any) -> Trained:
+    """Train for `epochs`, or be stopped in the middle of epoch `most`; on few examples, if nothing need be learnt."""
     seen: list[int] = []
 
     def told(progress: Any, batch: int, batches: int) -> None:
         seen.append(len(progress.epochs) * 1000 + batch)
 
     stop = (lambda: bool(seen) and seen[-1] >= most * 1000 + 2) if most is not None else (lambda: False)
-    return train(examples(40), examples(8), folder, options(epochs, **changes), told, stop)
+    return train(examples(count), examples(count // 5), folder, options(epochs, **changes), told, stop)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a training of four epochs that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder, 4)
+    return folder
 
 
 def weights(folder: Path) -> list[torch.Tensor]:
@@ -51,21 +59,20 @@ def weights(folder: Path) -> list[torch.Tensor]:
 
 
 def test_it_learns_to_read_tones(tmp_path: Path) -> None:
-    done = run(tmp_path, 12)
+    done = run(tmp_path, 12, count=40)
     assert done.progress.best.errors <= 0.1
     errors = errors_on(tmp_path, examples(20), options(1))
     assert sum(item.edits for item in errors) <= 2
     assert (tmp_path / "words.txt").read_text().split() == sorted(WORDS)
 
 
-def test_one_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    run(tmp_path / "whole", 4)
+def test_one_that_was_interrupted_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
     for stopped_in in (1, 2):
         assert run(tmp_path / "parts", 4, stopped_in).progress.stopped == "stopped"
         assert not (tmp_path / "parts" / WEIGHTS).exists()
     done = run(tmp_path / "parts", 4)
     assert [epoch.number for epoch in done.progress.epochs] == [0, 1, 2, 3]
-    for one, other in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
+    for one, other in zip(weights(whole), weights(tmp_path / "parts"), strict=True):
         assert torch.equal(one, other)
 
 
@@ -81,15 +88,14 @@ def test_it_stops_when_nothing_becomes_better(tmp_path: Path) -> None:
     assert len(done.progress.epochs) < 10
 
 
-def test_a_broken_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_passed_over_for_the_one_before(whole: Path, tmp_path: Path) -> None:
     run(tmp_path, 4, 3)
     newest = tmp_path / CHECKPOINTS / "checkpoint.pt"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     done = run(tmp_path, 4)
     assert done.progress.broken_checkpoints == 1
     assert [epoch.number for epoch in done.progress.epochs] == [0, 1, 2, 3]
-    run(tmp_path / "whole", 4)
-    assert all(map(torch.equal, weights(tmp_path), weights(tmp_path / "whole")))
+    assert all(map(torch.equal, weights(tmp_path), weights(whole)))
 
 
 def test_with_both_broken_it_begins_anew(tmp_path: Path) -> None:
@@ -146,7 +152,7 @@ def test_one_bad_step_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.long
 def test_what_was_taught_more_lies_between_what_it_was_and_what_it_became(tmp_path: Path) -> None:
-    run(tmp_path / "parent", 12)
+    run(tmp_path / "parent", 12, count=40)
     before = weights(tmp_path / "parent")
     new = options(3, rate=2e-3)
     teach(tmp_path / "parent" / WEIGHTS, examples(20), examples(4), tmp_path / "child", new)
