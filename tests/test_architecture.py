@@ -282,14 +282,17 @@ STATE_OF_OTHERS = {
 """Attributes of other people's libraries, which are set as their documentation says."""
 
 
+def is_self(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
 def declared(tree: ast.AST) -> set[str]:
     """Return the attributes that the classes of a file declare or set on themselves, without leading underscores."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             found.add(node.target.id.strip("_"))
-        of_itself = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-        if of_itself and isinstance(node.ctx, ast.Store):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node.value):
             found.add(node.attr.strip("_"))
     return found
 

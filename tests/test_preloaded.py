@@ -31,8 +31,8 @@ def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def waiting() -> Iterator["subprocess.Popen[bytes]"]:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with preloaded.start(*WAITS, **pipes) as process:
+    pipe = subprocess.PIPE
+    with preloaded.start(*WAITS, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         yield process
         process.kill()
 
@@ -102,8 +102,7 @@ def descriptors(pid: int) -> set[str]:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
 def test_it_has_the_standard_streams_and_no_other_descriptor(waiting: "subprocess.Popen[bytes]") -> None:
     with preloaded.start(*WAITS, stdin=subprocess.PIPE) as other:
-        for process in (waiting, other):
-            until(lambda pid=process.pid: descriptors(pid) == {"0", "1", "2"})
+        until(lambda: descriptors(waiting.pid) == descriptors(other.pid) == {"0", "1", "2"})
         other.kill()
 
 

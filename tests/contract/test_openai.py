@@ -225,13 +225,13 @@ SLOW = """
 kind = "bundle"
 name = "slow"
 version = "1"
-description = "The scripted recognizer at a quarter of real time."
+description = "The scripted recognizer at a sixth of real time."
 languages = ["*"]
 [vad]
 card = "silero"
 [asr]
 card = "scripted"
-options = { cost = 0.25 }
+options = { cost = 0.16 }
 """
 
 
@@ -270,7 +270,7 @@ def test_one_key_cannot_take_the_whole_server(start_server: StartServer, tmp_pat
 
 def test_a_recognizer_that_fails_never_reads_as_silence(start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "failing.toml").write_text(
-        SLOW.replace("slow", "failing").replace("cost = 0.25", "fail_above_level = 0.02")
+        SLOW.replace("slow", "failing").replace("cost = 0.16", "fail_above_level = 0.02")
     )
     failing = start_server(bundle="failing", models_dir=str(tmp_path), workers="1")
     with openai.OpenAI(base_url=f"{failing.url}/v1", api_key="none", max_retries=0) as made:

@@ -90,8 +90,8 @@ def test_a_training_outlives_the_server_that_began_it(start_server: StartServer,
     assert httpx.get(f"{server.url}/v1/rollout", headers=boss).json()["aliases"]["shadow"] == "tones@1.0.0-r1"
 
 
-def test_what_cannot_be_done_over_http_says_why(start_server: StartServer, place: Place) -> None:
-    server = start(start_server, place)
+def test_what_cannot_be_done_over_http_says_why(start_server: StartServer) -> None:
+    server = start_server(bundle="scripted", operator_keys='["boss"]', api_keys='["client"]')
     boss = {"Authorization": "Bearer boss"}
 
     def post(path: str, **body: object) -> tuple[int, str]:

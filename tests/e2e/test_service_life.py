@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import psutil
@@ -40,8 +41,23 @@ def test_alive_at_once_ready_when_warm(start_server: StartServer) -> None:
     assert post(server, "digits").json()["text"] == "one two three four five six seven eight nine zero"
 
 
-def test_sigterm_lets_running_uploads_finish(start_server: StartServer) -> None:
-    server = start_server(workers="1", bundle="default", drain_timeout_s="900")
+SLOW = """
+kind = "bundle"
+name = "slow"
+version = "1"
+description = "The scripted recognizer at a fifth of real time."
+languages = ["*"]
+[vad]
+card = "silero"
+[asr]
+card = "scripted"
+options = { cost = 0.2 }
+"""
+
+
+def test_sigterm_lets_running_uploads_finish(start_server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / "slow.toml").write_text(SLOW)
+    server = start_server(bundle="slow", models_dir=str(tmp_path), drain_timeout_s="900")
     answers: list[httpx.Response] = []
     thread = threading.Thread(target=lambda: answers.append(post(server, "two_speakers")))
     thread.start()
@@ -51,7 +67,7 @@ def test_sigterm_lets_running_uploads_finish(start_server: StartServer) -> None:
     server.process.send_signal(signal.SIGTERM)
     thread.join(PATIENCE_S)
     assert answers[0].status_code == 200
-    assert "train" in answers[0].json()["text"]
+    assert answers[0].json()["text"]
     assert server.process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in workers)
     # Records of what ran were written before the end.
@@ -94,10 +110,10 @@ def test_workers_leave_when_the_server_is_killed(start_server: StartServer) -> N
 
 
 def test_records_and_metrics_tell_each_stage(start_server: StartServer) -> None:
-    server = start_server(workers="1", bundle="default")
+    server = start_server(bundle="scripted")
     for name in ("two_speakers", "silence", "noise"):
         assert post(server, name).status_code == 200
-    assert server.metric("speechpipe_sessions_total", outcome="ok", bundle="default", bundle_version="1.0.0") == 3
+    assert server.metric("speechpipe_sessions_total", outcome="ok", bundle="scripted", bundle_version="1.0.0") == 3
     assert server.metric("speechpipe_vad_segments_total") == 2
     assert server.metric("speechpipe_vad_no_trigger_sessions_total") == 2
     assert server.metric("speechpipe_asr_transcripts_total", outcome="ok") == 2
@@ -112,7 +128,7 @@ def test_records_and_metrics_tell_each_stage(start_server: StartServer) -> None:
         assert server.metric(f"speechpipe_{name}_count") > 0, name
     assert server.metric("speechpipe_queue_depth") == 0
     assert server.metric("speechpipe_workers_ready", pool="files") == 1
-    assert server.metric("speechpipe_worker_rss_bytes") > 50e6
+    assert server.metric("speechpipe_worker_rss_bytes") > 20e6
 
 
 def test_a_recognizer_that_cannot_load_ends_the_server_and_says_why(start_server: StartServer, tmp_path) -> None:  # type: ignore[no-untyped-def]

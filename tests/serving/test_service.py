@@ -135,7 +135,8 @@ def test_retired_workers_are_ended_after_an_unforeseen_exception(own: Service, m
 
     monkeypatch.setattr(pair.files, "close", close)
     worker = pair.files.supervisor.workers[0]
-    until(lambda: pools.retire(()) or not pools.has(candidate))  # the second time it is over its time of grace
+    while pools.has(candidate):
+        pools.retire(())  # the second time it is over its time of grace
     until(lambda: not psutil.pid_exists(worker.pid))
     retirer = next(task for task in pools.tasks if task.name == "retired-workers")
     assert retirer.status.failures == 1

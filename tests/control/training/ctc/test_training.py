@@ -2,11 +2,13 @@
 
 import errno
 import math
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from speechpipe.cascade.asr.acoustic.network import CtcNetwork
 from speechpipe.cascade.asr.acoustic.weights import load
@@ -23,7 +25,8 @@ from speechpipe.control.training.ctc.augment import AugmentOptions
 from speechpipe.control.training.ctc.checkpoint import Checkpoints
 from speechpipe.control.training.ctc.training import TrainOptions, rate_at
 from speechpipe.errors import NoSpace, TrainingFailed
-from tests.control.training.tones import SMALL, WORDS, examples
+from speechpipe.interfaces.cli import app
+from tests.control.training.tones import SMALL, WORDS, examples, manifest
 
 LIGHT = AugmentOptions(
     speed=0.3, speed_range=(0.95, 1.05), room=0.0, codec=0.0, gain=0.3, noise=0.3, warp=0.0, masks=0.0
@@ -159,6 +162,24 @@ def test_what_was_taught_more_lies_between_what_it_was_and_what_it_became(tmp_pa
     assert not all(map(torch.equal, before, weights(tmp_path / "child")))
     errors = errors_on(tmp_path / "child", examples(20), new)
     assert sum(item.edits for item in errors) <= 3
+
+
+def test_the_command_writes_a_card_that_says_what_it_was_made_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In this process, which has imported torch. The command line's own tests, which take longer, have the rest."""
+    monkeypatch.setenv("SPEECHPIPE_STATE_DIR", str(tmp_path / "state"))
+    learn, test = manifest(tmp_path / "learn", 16), manifest(tmp_path / "test", 5)
+    command = ["train", "ctc", str(learn), "--test", str(test), "--closed", "--name", "tones", "--epochs", "1"]
+    import_module("speechpipe.interfaces.cli.train")  # adds the command
+    done = CliRunner().invoke(app, [*command, "--licence", "CC0-1.0", "--out", str(tmp_path / "models")])
+    assert done.exit_code == 0, done.output
+    assert "word error rate" in done.output
+    card = (tmp_path / "models" / "asr" / "tones-1.0.0.toml").read_text()
+    for said in ('licence = "CC0-1.0"', "examples = 16", "[metrics]", "wer = ", "seed = 0", 'speakers = "s0, s1'):
+        assert said in card
+    words = tmp_path / "models" / "asr" / "files" / "tones-1.0.0" / "words.txt"
+    assert words.read_text().split() == sorted(WORDS)
 
 
 def test_the_rate_rises_then_falls() -> None:
