@@ -174,7 +174,8 @@ class Servers:
         It has one process for uploads and one for live audio, unless a setting says otherwise.
         """
         state = Path(tempfile.mkdtemp(prefix="speechpipe-test-"))
-        place_tables(state / "speechpipe.db")
+        if "store_url" not in environment:
+            place_tables(state / "speechpipe.db")
         chosen = {"workers": "1", "live_workers": "1", **environment}
         variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in chosen.items()}
         process = preloaded.start(
