@@ -77,7 +77,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 )
 def test_whatever_a_peer_answers_is_one_exception(answer: bytes, cause: str) -> None:
     with peer(answer) as (url, _), pytest.raises(DeliveryFailed) as caught:
-        Sender().post(url, b"{}")
+        Sender(timeout_s=PATIENCE_S).post(url, b"{}")
     assert caught.value.cause in ((cause, "unreachable") if cause == "protocol" else (cause,))
     assert caught.value.message
 
@@ -135,12 +135,12 @@ def test_a_name_lookup_that_hangs_costs_the_time_limit_and_no_more(
 )
 def test_a_peer_that_is_not_there_is_one_exception(url: str) -> None:
     with pytest.raises(DeliveryFailed):
-        Sender().post(url, b"{}")
+        Sender(timeout_s=PATIENCE_S).post(url, b"{}")
 
 
 def test_a_request_is_signed_with_its_time() -> None:
     with peer(OK) as (url, got):
-        Sender(b"secret").post(url, b'{"a": 1}', {"X-More": "yes"})
+        Sender(b"secret", timeout_s=PATIENCE_S).post(url, b'{"a": 1}', {"X-More": "yes"})
     head, _, body = got[0].decode().partition("\r\n\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head.splitlines()[1:])}
     signed = headers["x-speechpipe-timestamp"].encode() + b"." + body.encode()
@@ -156,12 +156,12 @@ def test_a_guarded_sender_calls_no_private_address_that_was_not_named(monkeypatc
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         named = f"http://hooks.example.com:{port}/hook"
         with pytest.raises(DeliveryFailed) as caught:
-            Sender(guarded=True).post(named, b"{}")
+            Sender(timeout_s=PATIENCE_S, guarded=True).post(named, b"{}")
         assert caught.value.cause == "private_address"
         assert not got
-        Sender(guarded=True, networks=["127.0.0.0/8"]).post(named, b"{}")
+        Sender(timeout_s=PATIENCE_S, guarded=True, networks=["127.0.0.0/8"]).post(named, b"{}")
         assert b"hooks.example.com" in got[0]
-        Sender(guarded=True).post(url, b"{}")
+        Sender(timeout_s=PATIENCE_S, guarded=True).post(url, b"{}")
         assert len(got) == 2
 
 
@@ -181,13 +181,13 @@ def test_no_kind_of_private_address_is_called(address: str, monkeypatch: pytest.
         socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80))]
     )
     with pytest.raises(DeliveryFailed) as caught:
-        Sender(guarded=True).post("http://hooks.example.com/", b"{}")
+        Sender(timeout_s=PATIENCE_S, guarded=True).post("http://hooks.example.com/", b"{}")
     assert caught.value.cause == "private_address"
 
 
 def may_call(address: str, *networks: str) -> bool:
     """Whether a name of an allowed URL may resolve to this address."""
-    found = Sender(guarded=True, networks=networks)._may_call("hooks.example.com", ipaddress.ip_address(address))
+    found = Sender(timeout_s=PATIENCE_S, guarded=True, networks=networks)._may_call("hooks.example.com", ipaddress.ip_address(address))
     return bool(found)
 
 
@@ -228,7 +228,7 @@ def test_networks_of_the_operator_are_called_whatever_their_spelling(address: st
 )
 def test_an_address_is_named_by_all_its_spellings(entry: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert url in AllowedUrls([entry])
-    sender, place = Sender(guarded=True), _place(url)
+    sender, place = Sender(timeout_s=PATIENCE_S, guarded=True), _place(url)
     address = "127.0.0.1" if place.host == "localhost" else place.host
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, place.port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
