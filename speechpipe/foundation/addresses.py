@@ -94,6 +94,8 @@ def is_reachable(address: Address, networks: list[Network]) -> bool:
 
 
 def _is_public(address: Address) -> bool:
+    if address in SIX_TO_FOUR:  # public for some versions of Python only; the address embedded in it decides
+        return True
     if not address.is_global or address.is_multicast or any(address in network for network in SPECIAL):
         return False
     return address.version == 4 or address in GLOBAL_UNICAST or address in TRANSLATED

@@ -15,8 +15,8 @@ DIGITS = str(SAMPLES / "digits.flac")
 
 WRONG_ROWS = [
     ("not json", "not JSON"),
-    ("[" * 5000, "nested"),
-    ('{"audio": ' + "[" * 5000, "nested"),
+    ("[" * 5000 + "]" * 5000, "nested"),
+    ('{"audio": ' + "[" * 5000 + "]" * 5000 + "}", "nested"),
     ("[]", "JSON object"),
     ("3", "JSON object"),
     ("null", "JSON object"),
