@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -173,7 +174,7 @@ def main() -> None:
             time.sleep(random.uniform(0.0, 1.0))
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-            with sqlite3.connect(f"{state}/speechpipe.db") as connection:
+            with closing(sqlite3.connect(f"{state}/speechpipe.db")) as connection:
                 unclean += connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok"
             process, world.url = serve(state)
             if number % 20 == 19:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -83,7 +84,7 @@ def main() -> None:
             stop.set()
             for thread in threads:
                 thread.join()
-            with sqlite3.connect(f"{state}/speechpipe.db") as connection:
+            with closing(sqlite3.connect(f"{state}/speechpipe.db")) as connection:
                 unclean += connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok"
             store = Store(f"sqlite:///{state}/speechpipe.db")
             missing += sum(not store.find(id_=name) for name in acknowledged[-500:])

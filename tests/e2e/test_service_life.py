@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -71,10 +72,9 @@ def test_sigterm_lets_running_uploads_finish(start_server: StartServer, tmp_path
     assert server.process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in workers)
     # Records of what ran were written before the end.
-    with sqlite3.connect(server.state / "speechpipe.db") as connection:
+    with closing(sqlite3.connect(server.state / "speechpipe.db")) as connection:
         rows = connection.execute("select kind, outcome from records where kind != 'system' order by kind").fetchall()
         (journal,) = connection.execute("pragma journal_mode").fetchone()
-    connection.close()
     assert rows == [("session", "ok")] + [("unit", "ok")] * 2
     assert journal == "wal"
 

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,7 @@ class Database:
         self._on_replaced = on_replaced
         self._path = sqlite_path(url)
         self._engine: Engine | None = None
+        self._drop: Callable[[], object] = lambda: None  # closes the engine's connections
         self._files: SqliteFiles | None = None
         self._arrival: Arrival | None = None
         self._damaged: tuple[int, int] | None = None  # the file of which that was said
@@ -148,6 +150,9 @@ class Database:
             engine.dispose()
             raise
         self._arrival = self._damaged = None
+        # For stores that nobody closes; Python 3.13 warns of connections that are still open when they are collected.
+        self._drop = drop = weakref.finalize(self, engine.dispose)
+        drop.atexit = False
         return engine
 
     def is_current(self, engine: Engine) -> bool:
@@ -182,7 +187,7 @@ class Database:
 
     def _close(self) -> None:
         if self._engine is not None:
-            self._engine.dispose()
+            self._drop()
             self._engine = None
         if self._files is not None:
             self._files.close()

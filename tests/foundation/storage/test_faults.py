@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -326,7 +326,7 @@ def test_servers_that_start_at_once_on_a_new_file_make_it_once(tmp_path: Path) -
     assert [process.returncode for process in started] == [0] * 4, said
     assert "".join(said) == ""
     for number in range(5):
-        with sqlite3.connect(tmp_path / f"{number}.db") as connection:
+        with closing(sqlite3.connect(tmp_path / f"{number}.db")) as connection:
             assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
 
 
