@@ -268,6 +268,7 @@ STATE_OF_OTHERS = {
     "app.openapi",  # FastAPI is extended so
     "loader.load_lib",  # of a library that is imported without a part of it
     "watchdog.daemon",
+    "drop.atexit",  # of weakref.finalize
     "cycle.disconnected",  # of uvicorn, for a request whose client is gone
     "server.should_exit",  # uvicorn is stopped so
     "options.intra_op_num_threads",  # onnxruntime is set up so

@@ -150,7 +150,7 @@ class Database:
             engine.dispose()
             raise
         self._arrival = self._damaged = None
-        # For stores that nobody closes; Python 3.13 warns of connections that are still open when they are collected.
+        # For stores that are dropped without `close`: Python 3.13 warns of connections that are collected while open.
         self._drop = drop = weakref.finalize(self, engine.dispose)
         drop.atexit = False
         return engine

@@ -59,8 +59,9 @@ class SqliteFiles:
         self.path = path
         self._database = identity(path)
         self._connection = sqlite3.connect(path, timeout=WAIT_S, check_same_thread=False)
-        # For databases that nobody closes, as in `Database`.
-        weakref.finalize(self, self._connection.close).atexit = False
+        # For databases that are dropped without `close`, as in `Database`.
+        drop = weakref.finalize(self, self._connection.close)
+        drop.atexit = False
         (mode,) = self._connection.execute("PRAGMA journal_mode").fetchone()
         self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens log and index
         self._beside = {suffix: identity(self.beside(suffix)) for suffix in (LOG, INDEX)} if mode == "wal" else {}
