@@ -78,9 +78,32 @@ def _place(item: pytest.Item) -> int:
     return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
 
 
+def _values(item: pytest.Function) -> set[tuple[str, int]]:
+    return {(name, id(value)) for name, value in item.callspec.params.items()}
+
+
+def _thin_grids(items: list[pytest.Item]) -> None:
+    """Of each test marked `grid`, mark as `long` what is not needed for each value of each parameter to occur once."""
+    grids: dict[tuple[Path, str], list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and "grid" in item.keywords:
+            grids.setdefault((item.path, item.originalname), []).append(item)
+    for left in grids.values():
+        missing = set().union(*map(_values, left))
+        while missing:
+            chosen = max(left, key=lambda item: len(_values(item) & missing))
+            missing -= _values(chosen)
+            chosen.keywords["chosen"] = True
+    for item in items:
+        if "grid" in item.keywords and "chosen" not in item.keywords:
+            item.add_marker(pytest.mark.long)
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are not wanted are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first. Skip what needs recordings that are not part of the project, and only that."""
     items.sort(key=_place)
+    _thin_grids(items)
     if SHARED.exists():
         return
     for item in items:

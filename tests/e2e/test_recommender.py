@@ -8,6 +8,7 @@ import pytest
 from speechpipe.foundation.storage.store import Store
 
 
+@pytest.mark.long
 def test_severe_faults_are_put_on_their_stage_and_health_on_nobody() -> None:
     from examples.recommender.benchmark import judged  # slow to import: scikit-learn
 

@@ -49,6 +49,7 @@ def both_are_heard(data: bytes, least_s: float = BOTH_S - 0.4) -> Read:
     return read
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("between", BETWEEN)
 @pytest.mark.parametrize("name", MPEG)
 def test_mpeg_audio_at_another_rate_behind_other_bytes(name: str, between: str) -> None:
@@ -57,6 +58,7 @@ def test_mpeg_audio_at_another_rate_behind_other_bytes(name: str, between: str) 
     assert said.startswith(f"{len(BETWEEN[between])} bytes") == (between in ("ten bytes", "random", "text")), said
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("second", STREAMS)
 @pytest.mark.parametrize("first", MPEG)
 def test_a_last_frame_that_is_cut_does_not_reach_into_the_next_recording(first: str, second: str) -> None:
@@ -64,6 +66,7 @@ def test_a_last_frame_that_is_cut_does_not_reach_into_the_next_recording(first: 
     assert "bytes" not in read.warnings.get("audio_damaged", "")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("second", STREAMS)
 @pytest.mark.parametrize("first", FIRSTS)
 def test_a_line_end_between_two_recordings(first: str, second: str) -> None:

@@ -43,6 +43,7 @@ def exact(name: str) -> bytes:
     return encoded(FIRST, form=form, subtype=subtype)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("behind", NO_SAMPLES)
 @pytest.mark.parametrize("name", FORMS)
 def test_other_bytes_are_counted(name: str, behind: str) -> None:
@@ -52,6 +53,7 @@ def test_other_bytes_are_counted(name: str, behind: str) -> None:
     assert "header_too_short" not in read.warnings
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("second", STREAMS)
 @pytest.mark.parametrize("between", [b"", b"\0", b"\r\n", RANDOM(1000)])
 @pytest.mark.parametrize("name", ["pcm", "a-law", "extensible", "aiff", "w64"])
@@ -86,6 +88,7 @@ def test_a_length_that_the_whole_size_contradicts_is_corrected(sound: Any) -> No
 LIVE = {name: STREAMS[name] for name in ("mp3", "aac", "flac", "wav")}
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("step", [640, 4096, 10**6])
 @pytest.mark.parametrize("between", [b"", b"\0", RANDOM(1000)])
 @pytest.mark.parametrize("second", LIVE)
@@ -97,6 +100,7 @@ def test_a_recording_is_heard_live(name: str, second: str, between: bytes, step:
     assert codes == (["audio_damaged"] if len(between) > 2 else [])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("step", [640, 10**6])
 @pytest.mark.parametrize("behind", NO_SAMPLES)
 @pytest.mark.parametrize("name", ["pcm", "a-law", "mu-law"])

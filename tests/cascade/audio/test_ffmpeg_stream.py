@@ -63,6 +63,7 @@ NOT_FOUND = {("ogg", "flac"), ("matroska", "flac"), *((first, "aac") for first i
 """FLAC may be a part of Ogg and Matroska, and ADTS begins with nothing unmistakable."""
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("second", FORMS)
 @pytest.mark.parametrize("first", FORMS)
 def test_another_recording_on_the_same_connection_is_decoded_too(first: str, second: str) -> None:

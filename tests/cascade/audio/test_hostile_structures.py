@@ -46,7 +46,11 @@ class Counting(ByteRange):
         return data
 
 
-@pytest.mark.parametrize("name", sorted(HOSTILE))
+LONG = {"empty pages": pytest.mark.long}
+"""Takes seven seconds; `shortest frames` has as many parts."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG.get(name, ())) for name in sorted(HOSTILE)])
 def test_the_walk_is_bounded(name: str) -> None:
     data = HOSTILE[name]
     Counting.reads = Counting.volume = 0

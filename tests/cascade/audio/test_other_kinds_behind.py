@@ -31,6 +31,7 @@ def recorded(form: str, name: str) -> bytes:
     return written(form, FFMPEG[form], Track(audio), rate=44_100 if form == "flv" else 48_000)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("second", FOLLOWERS)
 @pytest.mark.parametrize("first", [*SNDFILE, *FFMPEG])
 def test_a_recording_of_another_kind_behind_it_is_heard(first: str, second: str) -> None:

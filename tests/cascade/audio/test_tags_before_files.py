@@ -38,6 +38,7 @@ FILES = LIVE | {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("form", FILES)
 def test_a_file_behind_a_tag_is_read(form: str, tag: str) -> None:
@@ -67,6 +68,7 @@ def heard_live(data: bytes, step: int, declared: WireFormat) -> tuple[float, Wir
     return count / 16_000, decoder
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("step", [7, 4096])
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("form", LIVE)

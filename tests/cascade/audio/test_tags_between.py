@@ -31,6 +31,7 @@ TAGS = {
 KINDS = ("mp3", "aac", "wav", "flac", "ogg", "webm", "m4a", "wma")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("first", KINDS)
 def test_a_recording_behind_a_tag_is_heard(first: str, tag: str) -> None:
@@ -43,6 +44,7 @@ def test_any_recording_behind_a_tag_is_heard(second: str) -> None:
     both_are_heard(FIRSTS["wav"] + ID3V1 + STREAMS[second])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("first", KINDS)
 def test_bytes_behind_a_tag_are_counted(first: str, tag: str) -> None:
@@ -52,6 +54,7 @@ def test_bytes_behind_a_tag_are_counted(first: str, tag: str) -> None:
     assert said.startswith("30000 bytes")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("first", KINDS)
 def test_tags_alone_are_no_loss(first: str, tag: str) -> None:

@@ -301,6 +301,7 @@ def test_a_damaged_file_kills_nothing_and_is_said(tmp_path: Path) -> None:
     assert not store.lost
 
 
+@pytest.mark.long
 def test_servers_that_start_at_once_on_a_new_file_make_it_once(tmp_path: Path) -> None:
     code = (
         "import sys, logging; logging.basicConfig(level='WARNING');"
