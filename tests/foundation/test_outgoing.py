@@ -1,6 +1,5 @@
 """What leaves the server: where to, signed, bounded, and one exception for all that goes wrong."""
 
-import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -10,13 +9,15 @@ import socket
 import ssl
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from speechpipe.errors import DeliveryFailed, InvalidParameter
-from speechpipe.foundation.outgoing import AllowedUrls, Sender, _place, load_secret
+from speechpipe.foundation.outgoing import AllowedUrls, Sender, load_secret, receiver_of
 from tests.patience import PATIENCE_S
 
 
@@ -185,17 +186,44 @@ def test_no_kind_of_private_address_is_called(address: str, monkeypatch: pytest.
     assert caught.value.cause == "private_address"
 
 
-def may_call(address: str, *networks: str) -> bool:
-    """Whether a name of an allowed URL may resolve to this address."""
-    found = Sender(guarded=True, networks=networks)._may_call("hooks.example.com", ipaddress.ip_address(address))
-    return bool(found)
+Resolve = Callable[[str], list[Any]]
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
+    """Returns a function that makes all names resolve to an address; it returns the list of hosts called since."""
+
+    def to(address: str) -> list[Any]:
+        called = []
+
+        async def send(_: httpx.AsyncClient, request: httpx.Request, **__: object) -> httpx.Response:
+            called.append(ipaddress.ip_address(request.url.host))
+            return httpx.Response(204)
+
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr(httpx.AsyncClient, "send", send)
+        return called
+
+    return to
+
+
+def may_call(resolve: Resolve, address: str, *networks: str) -> bool:
+    """Whether a name of an allowed URL may resolve to this address; then it is the one that is called."""
+    called, refused = resolve(address), ""
+    try:
+        Sender(timeout_s=PATIENCE_S, guarded=True, networks=networks).post("http://hooks.example.com/", b"{}")
+    except DeliveryFailed as error:
+        refused = error.cause
+    assert (refused, called) in (("", [ipaddress.ip_address(address)]), ("private_address", []))
+    return not refused
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "2a00:1450::1", "64:ff9b::808:808", "2002:808:808::1", "::ffff:8.8.8.8", "2001:4860::8888"]
 )
-def test_public_addresses_are_called_directly_or_by_a_gateway(address: str) -> None:
-    assert may_call(address)
+def test_public_addresses_are_called_directly_or_by_a_gateway(address: str, resolve: Resolve) -> None:
+    assert may_call(resolve, address)
 
 
 @pytest.mark.parametrize(
@@ -210,10 +238,12 @@ def test_public_addresses_are_called_directly_or_by_a_gateway(address: str) -> N
         ("fd00::1", "fd00::/8"),
     ],
 )
-def test_networks_of_the_operator_are_called_whatever_their_spelling(address: str, network: str) -> None:
-    assert not may_call(address)
-    assert may_call(address, network)
-    assert not may_call("192.168.0.1", network)
+def test_networks_of_the_operator_are_called_whatever_their_spelling(
+    address: str, network: str, resolve: Resolve
+) -> None:
+    assert not may_call(resolve, address)
+    assert may_call(resolve, address, network)
+    assert not may_call(resolve, "192.168.0.1", network)
 
 
 @pytest.mark.parametrize(
@@ -226,13 +256,14 @@ def test_networks_of_the_operator_are_called_whatever_their_spelling(address: st
         ("http://LOCALHOST.:7000", "http://localhost:7000/hook"),
     ],
 )
-def test_an_address_is_named_by_all_its_spellings(entry: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_is_named_by_all_its_spellings(entry: str, url: str, resolve: Resolve) -> None:
     assert url in AllowedUrls([entry])
-    sender, place = Sender(timeout_s=PATIENCE_S, guarded=True), _place(url)
-    address = "127.0.0.1" if place.host == "localhost" else place.host
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, place.port))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    assert asyncio.run(sender._checked(place)) == address
+    host, port = receiver_of(url)
+    assert port == 7000
+    address = "127.0.0.1" if host == "localhost" else host
+    called = resolve(address)
+    Sender(timeout_s=PATIENCE_S, guarded=True).post(url, b"{}")
+    assert called == [ipaddress.ip_address(address)]
 
 
 ALLOWED = AllowedUrls(["http://127.0.0.1:21390/hooks", "https://hooks.example.com"])

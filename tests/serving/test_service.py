@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from fastapi import FastAPI
@@ -13,17 +15,21 @@ from fastapi.testclient import TestClient
 
 from speechpipe.app import build, compose
 from speechpipe.cascade.catalog.factories import recognizer
+from speechpipe.cascade.request import SessionRequest
 from speechpipe.config import Settings
 from speechpipe.control.rollout.shadow import ShadowService
-from speechpipe.control.rollout.shadow_diff import Copy
+from speechpipe.control.rollout.shadow_diff import compared
 from speechpipe.errors import NotReady
 from speechpipe.foundation.background import BackgroundTask, TaskStatus
+from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.api.admin import ops
 from speechpipe.interfaces.api.app import create_app
+from speechpipe.serving.assignment import MIRRORED
 from speechpipe.serving.health.prober import Prober
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.service import Service
+from speechpipe.types import SAMPLE_RATE_HZ
 from tests.cascade.workers.test_pool import until
 from tests.cascade.workers.test_supervisor import Starts, kill_all
 
@@ -148,19 +154,21 @@ def test_shadow_goes_on_after_an_unforeseen_exception(own: Service, monkeypatch:
     shadow.begin(own.engine.champion, own.engine.champion)
     seen: list[object] = []
 
-    def compare(*of: object) -> None:
+    def breaks_twice(*of: Any) -> dict[str, Measure]:
         seen.append(of)
         if len(seen) < 3:
             raise LookupError("unforeseen")
+        return compared(*of)
 
-    monkeypatch.setattr(shadow, "_compare", compare)
-    copies = [Copy(own.engine.champion, None, lambda _: True) for _ in range(3)]  # type: ignore[arg-type]
-    for copy in copies:
-        shadow._queue.put((copy, None))  # type: ignore[arg-type]
-    until(lambda: len(seen) == 3)
-    until(lambda: all(copy.dropped for copy in copies))
-    assert shadow.counts["broken"] == 2
-    assert [copy.dropped for copy in copies] == ["broken", "broken", "heard"]
+    monkeypatch.setattr("speechpipe.control.rollout.shadow.compared", breaks_twice)
+    copies = [shadow.open(own.engine.champion, SessionRequest(session_id=id_, route={MIRRORED: 1})) for id_ in "abc"]
+    for id_, copy in zip("abc", copies, strict=True):
+        assert copy is not None
+        copy.feed(np.zeros(SAMPLE_RATE_HZ, np.float32))
+        shadow.end(Record("session", f"{id_}-session", id_, 0.0, "upload", "scripted", "1.0.0"))
+    until(lambda: all(copy is not None and copy.dropped for copy in copies))
+    assert dict(shadow.counts) == {"broken": 2, "compared": 1}
+    assert [copy.dropped for copy in copies if copy is not None] == ["broken", "broken", "heard"]
     names = {status.name for status in own.tasks.statuses() if status.alive}
     assert {"shadow", "shadow-workers", "file-workers", "retired-workers"} <= names
     shadow.end_all()

@@ -1,7 +1,9 @@
 """torchaudio's recognizers: what they say is what the library's own decoding says, and cards say what bundles say."""
 
 import json
+import shutil
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +73,15 @@ def test_emformer_says_what_the_library_s_streaming_loop_says(tmp_path: Path) ->
     assert expected, "the tiny model says something"
 
 
-def test_emformer_features_are_the_library_s(tmp_path: Path) -> None:
+def test_emformer_features_are_the_library_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = tiny_models.emformer(tmp_path)
     bundle = pipelines.EMFORMER_RNNT_BASE_LIBRISPEECH
-    rnnt_pipeline = pipelines.rnnt_pipeline
-
-    speech = torch.from_numpy(sample("digits"))
-    mel = torchaudio.transforms.MelSpectrogram(
-        16_000, n_fft=bundle.n_fft, n_mels=bundle.n_mels, hop_length=bundle.hop_length
-    )
-    curved = rnnt_pipeline._piecewise_linear_log(mel(speech).transpose(1, 0) * rnnt_pipeline._gain)
-    expected = rnnt_pipeline._GlobalStatsNormalization(str(files["stats"]))(curved)
+    asset = tmp_path / "hub" / "torchaudio" / "pipeline-assets" / "global_stats_rnnt_librispeech.json"
+    asset.parent.mkdir(parents=True)
+    shutil.copy(files["stats"], asset)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "urlopen", None)  # nothing is downloaded
+    expected, _ = bundle.get_streaming_feature_extractor()(torch.from_numpy(sample("digits")))
     found = EmformerRecognizer(files).features(sample("digits"))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert (bundle.segment_length, bundle.right_context_length) == (SEGMENT_FRAMES, AHEAD_FRAMES)
@@ -106,19 +106,32 @@ def _bundles() -> dict[str, Any]:
     return {name: bundle for name, bundle in found.items() if type(bundle) is pipelines.Wav2Vec2ASRBundle}
 
 
-def test_every_bundle_of_torchaudio_has_a_card_that_names_its_weights() -> None:
+def test_every_bundle_of_torchaudio_has_a_card_that_names_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(request: Any) -> None:
+        raise ConnectionRefusedError(request.full_url)
+
+    def url_of(load: Callable[[], object]) -> str:
+        """Return what the library downloads to load a part of a bundle."""
+        with torch.device("meta"), pytest.raises(ConnectionRefusedError) as refused:  # the model takes no memory
+            load()
+        return str(refused.value)
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+
     cards = [tomllib.loads(path.read_text()) for path in (shipped_models() / "asr").glob("*.toml")]
     mine = {card["options"]["bundle"]["default"]: card for card in cards if card["implementation"] == "wav2vec2"}
     assert mine.keys() == _bundles().keys()
     for name, bundle in _bundles().items():
         (file,) = mine[name]["files"]
-        assert file["path"] == bundle._path
-        assert file["url"].endswith(f"/torchaudio/models/{bundle._path}")
+        assert file["url"] == url_of(bundle.get_model)
+        assert file["url"].endswith(f"/{file['path']}")
     streaming = pipelines.EMFORMER_RNNT_BASE_LIBRISPEECH
     (card,) = [card for card in cards if card["implementation"] == "emformer"]
-    paths = {file["role"]: file["url"].partition("/torchaudio/")[2] for file in card["files"]}
-    assert paths == {
-        "weights": streaming._rnnt_path,
-        "stats": streaming._global_stats_path,
-        "tokens": streaming._sp_model_path,
+    assert {file["role"]: file["url"] for file in card["files"]} == {
+        "weights": url_of(streaming.get_decoder),
+        "stats": url_of(streaming.get_streaming_feature_extractor),
+        "tokens": url_of(streaming.get_token_processor),
     }

@@ -6,12 +6,8 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-
-from speechpipe.cascade.asr import torchaudio_import
 
 PACKAGE = Path(str(find_spec("torchaudio").origin)).parent  # type: ignore[union-attr]
 
@@ -51,14 +47,26 @@ def test_every_recognizer_on_torchaudio_loads(broken: dict[str, str], module: st
     assert done.stdout.split() == ["40", "2"], done.stderr
 
 
-def test_libraries_that_load_are_used() -> None:
-    asked: list[str] = []
+LOADER = """
+asked = []
+def _load_lib(name):
+    asked.append(name)
+    return True
+def _check_cuda_version():
+    asked.append("version")
+"""
+"""The module of torchaudio that loads its libraries, on a system where they can be loaded."""
 
-    def load_lib(name: str) -> bool:
-        asked.append(name)
-        return True
 
-    loader: Any = SimpleNamespace(_load_lib=load_lib, _check_cuda_version=lambda: None)
-    torchaudio_import._tolerant(loader)
-    assert loader._load_lib("_torchaudio")
-    assert asked == ["libtorchaudio", "_torchaudio"]
+def test_libraries_that_load_are_used(tmp_path: Path) -> None:
+    package = tmp_path / "torchaudio"
+    (package / "_extension").mkdir(parents=True)
+    (package / "_extension" / "__init__.py").touch()
+    (package / "_extension" / "utils.py").write_text(LOADER)
+    (package / "__init__.py").write_text(
+        "from torchaudio._extension.utils import _load_lib, asked; loaded = _load_lib('_torchaudio')"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    code = "from speechpipe.cascade.asr.torchaudio_import import torchaudio as t; print(t.loaded, *t.asked)"
+    done = run(code, {**os.environ, "PYTHONPATH": path})
+    assert done.stdout.split() == ["True", "libtorchaudio", "_torchaudio", "version"], done.stderr

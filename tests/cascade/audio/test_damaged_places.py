@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 
 import pytest
+import soundfile
 
-from speechpipe.cascade.audio.libsndfile import LibsndfileDecoder
 from tests.cascade.audio.reading import read_whole
 from tests.containers import Track, written
 from tests.sounds import sample
@@ -66,7 +66,7 @@ def test_a_hole_in_flac_is_said_with_its_length() -> None:
 @pytest.mark.parametrize("name", ["mp3", "mp2"])
 def test_mpeg_audio_is_read_by_ffmpeg(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
-    monkeypatch.setattr(LibsndfileDecoder, "_open", opened.append)
+    monkeypatch.setattr(soundfile, "SoundFile", opened.append)
     form, codec = MPEG[name]
     assert read_whole(written(form, codec, Track(SENTENCE))).seconds == pytest.approx(SECONDS, abs=0.1)
     assert not opened, "libsndfile stops at the first damaged place and prints to stderr"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
+import av
 import numpy as np
 import pytest
 
@@ -166,15 +167,17 @@ def test_an_hour_in_a_few_bytes_is_decoded_as_it_is_taken() -> None:
         stream.feed(data[at : at + 4096])
         at += 4096
         time.sleep(0.001)
-    waited(lambda: stream._decoded_bytes >= DECODED_BYTES)
+    waited(lambda: stream.held_bytes >= DECODED_BYTES)
     time.sleep(0.2)
     longest = 65_535 * 4
-    assert stream._decoded_bytes <= DECODED_BYTES + longest, "it waits until somebody takes"
     assert stream.held_bytes <= DECODED_BYTES + longest + WAITING_BYTES + 2 * 4096
+    assert stream.waiting_s(time.monotonic()) > 0.1
     block = stream.take(0.5)
     assert block is not None
     assert len(block) == 8000
-    assert stream.waiting_s(time.monotonic()) > 0.1
+    rest = stream.take(3600.0)
+    assert rest is not None
+    assert rest.nbytes <= DECODED_BYTES + longest, "it waits until somebody takes"
     stream.abort()
     waited(lambda: stream.exhausted)
     assert stream.held_bytes == 0
@@ -184,9 +187,12 @@ def test_frames_of_many_channels_count_with_all_of_them() -> None:
     data = silence(60, 48_000, 8)
     stream = FfmpegStream("flac", lambda: None)
     stream.feed(data)
-    waited(lambda: stream._decoded_bytes >= DECODED_BYTES)
+    waited(lambda: stream.held_bytes >= DECODED_BYTES)
     time.sleep(0.2)
-    assert stream._decoded_bytes <= DECODED_BYTES + 65_535 * 8 * 4
+    block = stream.take(60.0)
+    assert block is not None
+    assert block.shape[1] == 8
+    assert block.nbytes <= DECODED_BYTES + 65_535 * 8 * 4
     stream.abort()
 
 
@@ -208,10 +214,10 @@ def test_a_packet_that_never_ends_is_given_up() -> None:
 
 
 def test_whatever_the_decoding_thread_meets_is_told_to_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unforeseen(*_: object) -> None:
+    def unforeseen(*_: object, **__: object) -> None:
         raise ZeroDivisionError("unforeseen")
 
-    monkeypatch.setattr(FfmpegStream, "_decode", unforeseen)
+    monkeypatch.setattr(av, "open", unforeseen)
     woken: list[int] = []
     stream = FfmpegStream("ogg", lambda: woken.append(1))
     waited(lambda: stream.has_samples)
@@ -225,13 +231,19 @@ def test_whatever_the_decoding_thread_meets_is_told_to_its_stream(monkeypatch: p
     assert stream.held_bytes == 0
 
 
-def test_an_error_comes_after_the_sound_before_it() -> None:
-    stream = FfmpegStream("ogg", lambda: None)
-    good = FORMS["ogg"](tone(1.0))
-    stream.feed(good)
+def test_an_error_comes_after_the_sound_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[int] = []
+    told: list[int] = []
+
+    def late(_: BytePipe) -> None:
+        raised.append(1)
+        raise SpeechpipeError("late")
+
+    monkeypatch.setattr(BytePipe, "following", late)  # is asked for when the recording has ended
+    stream = FfmpegStream("ogg", lambda: told.extend(raised))
+    stream.feed(FORMS["ogg"](tone(1.0)))
     stream.finish()
-    waited(lambda: stream._ended)
-    stream._error = SpeechpipeError("late")
+    waited(lambda: bool(told))  # that the thread has ended
     assert stream.take(10.0) is not None
     with pytest.raises(SpeechpipeError, match="late"):
         stream.take(10.0)

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import queue
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -249,7 +248,6 @@ def test_whatever_a_background_task_raises_it_goes_on(house: House, monkeypatch:
     breaks_once(reviewing.operations.task_stats, "newest")
     breaks_once(reviewing.audio, "quiet")
     breaks_once(reviewing.operations.jobs, "due")
-    monkeypatch.setattr(reviewing.policy_cache, "_newest", -2.0)
     for task in reviewing.tasks:
         task.start()
     names = ("policies", "newest", "quiet", "due")
@@ -291,13 +289,15 @@ def test_a_live_session_that_cannot_be_reviewed_does_not_stop_the_next(
 
 
 def test_live_sessions_that_nobody_takes_are_counted_and_their_audio_is_dropped(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("speechpipe.control.review.service.MOST_SPOKEN", 1)
+    house = House(tmp_path)
     house.policy(degree="full", audit_share=1.0)
-    monkeypatch.setattr(house.reviewing, "_spoken", queue.Queue(1))
     for name in ("a", "b"):
         house.reviewing.spoken([house.spoken(name)], house.reviewing.policy_cache.terms("acme"), shadowed=False)
     assert house.reviewing.counts == {"queue_full": 1}
     assert (house.audio("a").exists(), house.audio("b").exists()) == (True, False)
     house.reviewing.close()
     assert house.reviewing.operations.task_stats.known(["a"]) == {"a"}, "what was taken is decided at the end"
+    house.store.close()

@@ -270,7 +270,7 @@ def test_a_candidate_that_lacks_a_clients_parameter_leaves_it_to_the_champion(
 def test_shadow_never_holds_more_than_its_memory(running: tuple[Service, RolloutService]) -> None:
     service, rollouts = running
     shadowing, champion = rollouts.shadowing, service.engine.champion
-    shadowing._pair = (champion, champion)
+    shadowing.begin(champion, champion)
     second = np.zeros(16_000, np.float32)
     copies = []
     for number in range(8):

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,13 @@ class Bench:
         self.operations.serve("old", "old@1")
         self.count = 0
 
-    def another(self) -> RolloutOperations:
+    def another(self, clock: Callable[[], float] = lambda: 1_000.0) -> RolloutOperations:
         def verify(name: str) -> Verified:
             if name not in self.bundles:
                 raise UnknownName(f"no bundle {name}")
             return Verified(f"{name}@1", self.bundles[name])
 
-        return RolloutOperations(self.store, GUARDS, verify, clock=lambda: 1_000.0)
+        return RolloutOperations(self.store, GUARDS, verify, clock)
 
     def traffic(self, sessions: int, *, empty: dict[str, float] | None = None, user: str = "") -> None:
         rollout = self.operations.state().rollout
@@ -189,11 +189,14 @@ def test_a_paused_rollout_goes_nowhere_but_back(at: Bench) -> None:
 
 def test_two_operators_at_once_one_wins_and_the_other_is_told(at: Bench) -> None:
     at.operations.start(plan(), "ann")
-    first, second = at.operations, at.another()
-    state = second.state()
-    first.pause("ann")
+    first = at.operations
+
+    def late() -> float:  # the time of a change is read after the state, and before the change is written
+        first.pause("ann")
+        return 1_000.0
+
     with pytest.raises(Conflict, match="at the same time"):
-        second._save(state.changed(), "bob", "pause", "", "new@1", {})
+        at.another(late).pause("bob")
     assert [entry.actor for entry in first.history()] == ["ann", "ann", "speechpipe"]
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from speechpipe.errors import InvalidParameter, StoreUnavailable
 from speechpipe.foundation.storage import database
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.schema import about, records
-from speechpipe.foundation.storage.store import ORDER, Store, _row
+from speechpipe.foundation.storage.store import ORDER, Store
 from speechpipe.monitor.watch import Watcher
 from speechpipe.monitor.windows import merge_all
 from tests.databases import DATABASES, POSTGRES, Database, Postgres
@@ -124,15 +125,16 @@ def test_a_commit_whose_outcome_is_unknown_is_repeated_without_duplicates(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(url)
-    plain, calls = store._insert, []
+    dialect, calls = store.engine.dialect, list[Any]()
+    plain = dialect.do_commit
 
-    def written_and_then_broken(part: Any) -> None:
-        plain(part)
-        calls.append(len(part))
+    def written_and_then_broken(connection: Any) -> None:
+        plain(connection)
+        calls.append(connection)
         if len(calls) < 3:
             raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
 
-    monkeypatch.setattr(store, "_insert", written_and_then_broken)
+    monkeypatch.setattr(dialect, "do_commit", written_and_then_broken)
     for number in range(900):
         store.append(record(number))
     store.open()
@@ -146,15 +148,16 @@ def test_a_commit_whose_outcome_is_unknown_is_repeated_without_duplicates(
 
 def test_the_writer_goes_on_after_an_unforeseen_exception(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(url)
-    plain, failed = store._insert, list[Any]()
+    dialect, failed = store.engine.dialect, list[Any]()
+    plain = dialect.do_commit
 
-    def broken(part: Any) -> None:
+    def broken(connection: Any) -> None:
         if len(failed) < 3:
-            failed.append(part)
+            failed.append(connection)
             raise RuntimeError("unforeseen")
-        plain(part)
+        plain(connection)
 
-    monkeypatch.setattr(store, "_insert", broken)
+    monkeypatch.setattr(dialect, "do_commit", broken)
     store.open()
     store.append(record(1))
     assert store.flush(60)
@@ -356,7 +359,7 @@ def test_numbers_become_visible_in_order_and_a_gap_holds_up_nobody() -> None:
         with one.engine.connect() as connection:
             slow = connection.begin()
             connection.execute(select(about.c.key).where(about.c.key == ORDER).with_for_update())
-            connection.execute(insert(records), [_row(record(number)) for number in range(3)])
+            connection.execute(insert(records), [asdict(record(number)) for number in range(3)])
             other.open()
             other.append(record(10))
             threading.Event().wait(0.3)

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,21 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
+@contextmanager
+def managing(service: Service, **changes: Any) -> Iterator[StreamManager]:
+    """A stream manager of the service with other settings."""
+    running = StreamManager(replace(service, settings=service.settings.model_copy(update=changes)))
+    running.start()
+    try:
+        yield running
+    finally:
+        running.close()
+
+
 @pytest.fixture
 def streams(service: Service) -> Iterator[StreamManager]:
-    running = StreamManager(service)
-    running.start()
-    yield running
-    running.close()
+    with managing(service) as running:
+        yield running
 
 
 def opened(streams: StreamManager, service: Service, **changes: Any) -> LiveStream:
@@ -165,14 +176,12 @@ def test_an_abandoned_session_is_counted_once_and_forgotten(streams: StreamManag
     assert streams.counts["abandoned"] == 1
 
 
-def test_a_session_that_is_over_is_forgotten_though_its_reader_never_leaves(
-    streams: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "_settings", service.settings.model_copy(update={"live_send_timeout_s": 0.2}))
-    stream = opened(streams, service)
-    streams.attach(stream, lambda: None)
-    stream.command(Finish())
-    until(lambda: forgotten(streams, stream))
+def test_a_session_that_is_over_is_forgotten_though_its_reader_never_leaves(service: Service) -> None:
+    with managing(service, live_send_timeout_s=0.2) as streams:
+        stream = opened(streams, service)
+        streams.attach(stream, lambda: None)
+        stream.command(Finish())
+        until(lambda: forgotten(streams, stream))
 
 
 def test_the_tick_goes_on_when_a_stream_breaks_it(
@@ -205,7 +214,7 @@ def test_the_tick_goes_on_after_what_nobody_foresaw(
     def unforeseen(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(streams, "_sample", unforeseen)
+    monkeypatch.setattr(streams.load, "update", unforeseen)
     until(lambda: ticker.status.failing)
     monkeypatch.undo()
     until(lambda: not ticker.status.failing)
@@ -219,10 +228,10 @@ def test_a_stream_whose_end_breaks_lets_its_client_go(
     stream = opened(streams, service)
     reader = streams.attach(stream, lambda: None)
 
-    def unforeseen() -> Goodbye:
+    def unforeseen() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(stream, "_conclude", unforeseen)
+    monkeypatch.setattr(stream.channels, "conclude", unforeseen)
     stream.command(Finish())
     until(lambda: stream.outbox.drained)
     goodbye = stream.outbox.take(reader)
@@ -265,20 +274,18 @@ def test_audio_that_stops_gets_its_final_and_later_audio_is_new_speech(
     assert accounting.pending == 0
 
 
-def test_a_dropped_connection_is_no_pause(
-    streams: StreamManager, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "_settings", service.settings.model_copy(update={"live_resume_s": 30.0}))
-    stream = opened(streams, service)
-    reader = streams.attach(stream, lambda: None)
-    stream.offer(SPEECH[: len(SPEECH) // 2])
-    until(lambda: stream.channels.speaking)
-    stream.outbox.detach(reader)
-    end = time.monotonic() + 2 * service.settings.live_pause_s
-    while time.monotonic() < end:
-        time.sleep(0.05)
-        stream.step()
-    assert stream.channels.speaking, "the client may go on where it was"
+def test_a_dropped_connection_is_no_pause(service: Service) -> None:
+    with managing(service, live_resume_s=30.0) as streams:
+        stream = opened(streams, service)
+        reader = streams.attach(stream, lambda: None)
+        stream.offer(SPEECH[: len(SPEECH) // 2])
+        until(lambda: stream.channels.speaking)
+        stream.outbox.detach(reader)
+        end = time.monotonic() + 2 * service.settings.live_pause_s
+        while time.monotonic() < end:
+            time.sleep(0.05)
+            stream.step()
+        assert stream.channels.speaking, "the client may go on where it was"
 
 
 def test_bytes_and_items_are_bounded_whatever_was_announced(streams: StreamManager, service: Service) -> None:
