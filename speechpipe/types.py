@@ -79,7 +79,11 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A recognizer's result for one segment. `null_cause` is set if and only if `text` is empty."""
+    """A recognizer's result for one segment. `null_cause` is set if and only if `text` is empty.
+
+    `facts`: numbers that the recognizer reports about its work on this segment, by name, for example how many times it
+    decoded again because the text repeated itself.
+    """
 
     text: str
     words: tuple[Word, ...] = ()
@@ -87,6 +91,8 @@ class Transcript:
     null_cause: NullCause | None = None
     detail: str = ""  # for the operator: what was raised, or which limit was exceeded
     recovered: bool = False  # the recognizer's last pass failed; the text is from the previous pass
+    language: str = ""  # code of the language that was recognised, where the recognizer knows more than one
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.text) == (self.null_cause is not None):

@@ -6,7 +6,7 @@ one row of `RECOGNIZERS`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from speechpipe.types import ModelFile, NullCause, Samples, Scalar, Transcript, 
 __all__ = [
     "EXTRAS",
     "RECOGNIZERS",
+    "BatchRecognizer",
     "BufferedStream",
     "DecodeOptions",
+    "Piece",
     "Recognizer",
     "RecognizerStream",
     "load_recognizer",
@@ -36,12 +38,22 @@ class DecodeOptions:
         prompt: text that the client gave as context.
         context: what `RecognizerStream.context` returned after the session's previous segment: the recognizer's
             adaptation to this speaker and microphone.
+        group: the session's id. Pieces of one group may be decoded together (see `BatchRecognizer`); a piece of the
+            group "" is decoded alone.
+        translate: write English, whatever is spoken, if the recognizer can.
+        hotwords: words and phrases that are likely to be spoken.
+        word_times: False: the client needs no words with times and confidences; a recognizer may then leave them out
+            where that saves work.
     """
 
     offline: bool = False
     language: str | None = None
     prompt: str | None = None
     context: str = ""
+    group: str = ""
+    translate: bool = False
+    hotwords: tuple[str, ...] = ()
+    word_times: bool = True
 
 
 class RecognizerStream(Protocol):
@@ -76,6 +88,33 @@ class Recognizer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A complete segment: (n,) float32 samples at 16 kHz, and its options."""
+
+    samples: Samples
+    options: DecodeOptions = DecodeOptions()
+
+
+@runtime_checkable
+class BatchRecognizer(Recognizer, Protocol):
+    """A recognizer that costs less for several complete segments at once. Its streams are `BufferedStream`s.
+
+    Attributes:
+        batch_s: seconds of audio from which on waiting for more segments saves nothing.
+    """
+
+    batch_s: float
+
+    def transcribe(self, pieces: Sequence[Piece]) -> list[Transcript]:
+        """Return one transcript for each piece, in their order; word times count from the piece's first sample.
+
+        Only pieces of one group are decoded together, in the order given. If this raises, any of the pieces may be the
+        reason: the caller tries them alone.
+        """
+        ...
+
+
 class BufferedStream:
     """Base class of streams that decode the complete segment at once; subclasses implement `decode`.
 
@@ -91,17 +130,18 @@ class BufferedStream:
 
     def partial(self) -> str:
         """Decode the audio fed so far."""
-        return self.decode(self._samples()).text
+        return self.decode(self.samples()).text
 
     def finish(self) -> Transcript:
         """Decode all audio."""
-        return self.decode(self._samples())
+        return self.decode(self.samples())
 
     def context(self) -> str:
         """Return an empty text: such a recognizer has no state between segments."""
         return ""
 
-    def _samples(self) -> Samples:
+    def samples(self) -> Samples:
+        """Return all (n,) samples fed so far."""
         if len(self._parts) != 1:
             self._parts = [np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)]
         return self._parts[0]
