@@ -142,13 +142,17 @@ class AudioFeatures:
 
 @dataclass(frozen=True, slots=True)
 class DecodeStats:
-    """Times and attempts of one segment in the worker pool."""
+    """Times and attempts of one segment in the worker pool. CPU is that of all threads of the worker process."""
 
     queue_s: float
-    wall_s: float
+    wall_s: float  # from its dispatch to its transcript; of live audio, this includes the time in which it was spoken
     cpu_s: float
     attempts: int
     final_s: float = 0.0  # from the end of the segment's audio to its transcript
+    work_s: float = 0.0  # wall time in which the worker worked on it
+    spare_cpu_s: float = 0.0  # part of `cpu_s`: partial results, and speculative decodes that were not used
+    speculations: int = 0  # decodes in a pause, in case the speech has ended
+    speculated: bool = False  # the last of them is the transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,7 @@ class SessionSummary:
     asr_cpu_s: float
     flips: int = 0  # changes from silence to speech
     recovered: int = 0  # segments whose last recognizer pass failed; their text is from the previous pass
+    asr_spare_cpu_s: float = 0.0  # part of `asr_cpu_s`, see `DecodeStats`
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,15 +146,20 @@ class _InlineJob:
         del endpoint_near
         self._parts.append(samples)
 
-    def finish(self) -> None:
+    def finish(self, *others: "_InlineJob") -> None:
+        self._finish()
+        for other in others:
+            other._finish()
+
+    def _finish(self) -> None:
         samples = recognition.features(self._name, self._value, np.concatenate(self._parts))
         key = (self._key, samples.tobytes())
         if key not in self._known:
-            wall, cpu = time.perf_counter(), time.thread_time()
+            wall, cpu = time.perf_counter(), time.process_time()
             stream = self._recognizer.open(self.options)
             stream.feed(samples)
             transcript = stream.finish()
-            stats = DecodeStats(0.0, time.perf_counter() - wall, time.thread_time() - cpu, 1)
+            stats = DecodeStats(0.0, time.perf_counter() - wall, time.process_time() - cpu, 1)
             self._known[key] = Decoded(transcript, stats)
         decoded = self._known[key]
         chance = np.random.default_rng([len(samples), round(1000 * self._value)])

@@ -59,7 +59,7 @@ class PendingSegment:
     hypothesis: Hypothesis | None = None
 
     def feed(self, samples: Samples, *, endpoint_near: bool = False) -> None:
-        """Give (n,) samples to the recognizer; with `endpoint_near` they are decoded before those of other segments."""
+        """Give (n,) samples to the recognizer. `endpoint_near`: they are silence in a pause, see `Feed`."""
         if len(samples):
             self.features.feed(samples)
             self.job.feed(
@@ -86,13 +86,14 @@ class SegmentDecoder:
         self._listener = listener
         self.open: PendingSegment | None = None
         self.closed: deque[PendingSegment] = deque()
+        self._ending: list[Job] = []  # jobs of closed segments, until `end_closed`
         self._last_job: Job | None = None
         self._begun = 0
         self.returned = 0
         self.in_utterances = 0  # samples
         self.nulls: Counter[NullCause] = Counter()
         self.recovered = 0
-        self.cpu_s = 0.0
+        self.cpu_s = self.spare_cpu_s = 0.0
 
     # ---- segments in ----
 
@@ -110,15 +111,21 @@ class SegmentDecoder:
             listener.on_opened(pending.index, event)
 
     def close(self, segment: Segment, at: int) -> None:
-        """End the open job, which has been fed all of `segment`; decided at sample `at`."""
+        """Close the open segment, fed all of `segment` and decided at sample `at`. Then call `end_closed`."""
         assert self.open is not None
         pending, self.open = self.open, None
-        pending.job.finish()
+        self._ending.append(pending.job)
         pending.segment = segment
         self.closed.append(pending)
         self.in_utterances += segment.end - segment.start
         if self._listener is not None:
             self._listener.on_closed(pending.index, segment, at)
+
+    def end_closed(self) -> None:
+        """End the jobs of the segments that were closed since the last call, at once: they may be decoded together."""
+        jobs, self._ending = self._ending, []
+        if jobs:
+            jobs[0].finish(*jobs[1:])
 
     def drop(self) -> None:
         """Cancel the open segment; it will have no utterance."""
@@ -167,6 +174,7 @@ class SegmentDecoder:
         )
         self.returned += 1
         self.cpu_s += decoded.stats.cpu_s
+        self.spare_cpu_s += decoded.stats.spare_cpu_s
         if transcript.null_cause is not None:
             self.nulls[transcript.null_cause] += 1
         self.recovered += transcript.recovered
@@ -187,8 +195,12 @@ class SegmentDecoder:
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of speech that no recognizer has processed yet."""
+        """Seconds of speech that no recognizer has taken yet."""
         return sum(pending.job.backlog_s for pending in self.pending)
+
+    def late_s(self, now: float) -> float:
+        """Return how far the recognizer is behind, in seconds: the backlog, or the longest wait for a decode."""
+        return max([self.backlog_s, *(pending.job.late_s(now) for pending in self.pending)])
 
 
 def _on_hypothesis(pending: PendingSegment, hypothesis: Hypothesis, listener: Listener) -> None:

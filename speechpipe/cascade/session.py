@@ -216,10 +216,22 @@ class Session:
                 self._decoder.begin(event)
             elif self._decoder.open is not None:
                 self._close(self._decoder.open, event)
+        self._decoder.end_closed()
         if (pending := self._decoder.open) is not None:
-            until = self._segmenter.certain_end
-            if until - pending.fed >= self._options.feed_step:
-                self._feed(pending, until, endpoint_near=self._segmenter.endpoint_near)
+            self._feed_certain(pending)
+
+    def _feed_certain(self, pending: PendingSegment) -> None:
+        """Feed what certainly belongs to the open segment: at least `feed_step` samples, or when a live pause begins.
+
+        Silence in a pause is fed apart from speech, so that the recognizer knows whether anything was said since.
+        """
+        until, speech_end = self._segmenter.certain_end, self._segmenter.speech_end
+        pauses = self._segmenter.endpoint_near and not self._options.decode.offline
+        if until - pending.fed < self._options.feed_step and not (pauses and pending.fed <= speech_end):
+            return
+        if pauses:
+            self._feed(pending, min(until, speech_end))
+        self._feed(pending, until, endpoint_near=pauses)
 
     def _close(self, pending: PendingSegment, event: Closed) -> None:
         # The last frame is padded with zeros, so a segment may end beyond the last received sample.
@@ -228,7 +240,7 @@ class Session:
         if end <= segment.start:
             self._decoder.drop()
             return
-        self._feed(pending, end)
+        self._feed(pending, end, endpoint_near=pending.fed >= segment.speech_end)
         segment = replace(segment, end=end, speech_end=min(segment.speech_end, end))
         self._decoder.close(segment, min(event.at, self._received))
 
@@ -263,8 +275,17 @@ class Session:
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of speech that no recognizer has processed yet."""
+        """Seconds of speech that no recognizer has taken yet."""
         return self._decoder.backlog_s
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of audio in ended segments whose utterance was not returned yet."""
+        return self._decoder.waiting_s
+
+    def late_s(self, now: float) -> float:
+        """Return how far the recognizer is behind, in seconds (see `Job.late_s`)."""
+        return self._decoder.late_s(now)
 
     @property
     def settled(self) -> int:
@@ -299,6 +320,7 @@ class Session:
             vad_wall_s=self._vad_wall_s,
             vad_cpu_s=self._vad_cpu_s,
             asr_cpu_s=self._decoder.cpu_s,
+            asr_spare_cpu_s=self._decoder.spare_cpu_s,
             flips=self._flips_before + self._segmenter.flips,
             recovered=self._decoder.recovered,
         )

@@ -61,6 +61,16 @@ def bound_heaps() -> None:
         library.mallopt(_ARENA_MAX, MOST_HEAPS)
 
 
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
+"""Environment of a process whose threads allocate little beside each other: they share one heap (glibc, mallopt(3))."""
+
+
+def trim_heap() -> None:
+    """Return free memory of the C library to the system (glibc; elsewhere nothing happens), see malloc_trim(3)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextlib.contextmanager
 def giving_way(wanted: bool) -> Iterator[None]:
     """Run the block at the lowest priority if `wanted`, and if the priority can be raised again after (Linux, root)."""

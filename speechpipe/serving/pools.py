@@ -204,8 +204,17 @@ class PoolManager:
 
     @property
     def live_cpu_s(self) -> float:
-        """CPU seconds of all live workers, without their warm-up."""
-        return sum(pair.live.status().cpu_s - pair.warm_up_cpu_s for pair in self._pairs if pair.live is not None)
+        """CPU seconds of all live workers, without their warm-up and without work on idle capacity."""
+        return sum(
+            status.cpu_s - status.spare_cpu_s - pair.warm_up_cpu_s
+            for pair in self._pairs
+            if pair.live is not None and (status := pair.live.status())
+        )
+
+    @property
+    def live_cost(self) -> float:
+        """CPU seconds per second of live audio that the warm-ups of the live workers measured; 0: unknown."""
+        return max((pair.live.status().live_cost for pair in self._pairs if pair.live is not None), default=0.0)
 
     def statuses(self) -> Mapping[str, PoolStatus]:
         """Return the state of each pool by name, such as `files`, `live`, `candidate_files`."""

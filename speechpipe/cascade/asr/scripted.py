@@ -6,11 +6,14 @@ partial result is a prefix of the final one.
 
 import hashlib
 import os
+import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from speechpipe.cascade.asr import BufferedStream, DecodeOptions, RecognizerStream
+from speechpipe.cascade.asr import BufferedStream, DecodeOptions, Piece, RecognizerStream
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript, Word
 
 _SYLLABLES = [consonant + vowel for consonant in "bdklm" for vowel in "aeiou"]
@@ -18,9 +21,9 @@ WORD_SAMPLES = SAMPLE_RATE_HZ // 3
 
 
 class ScriptedRecognizer:
-    """Makes deterministic words; options add CPU cost and faults."""
+    """Makes deterministic words; options add CPU cost and faults. A `BatchRecognizer` if `batch_s` is positive."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the options of its card
         self,
         cost: float = 0.0,
         crash_above_level: float = 1e9,
@@ -28,6 +31,8 @@ class ScriptedRecognizer:
         fail_above_level: float = 1e9,
         empty_below_level: float = 0.0,
         streaming: bool = True,
+        batch_s: float = 0.0,
+        own_threads: bool = False,
     ) -> None:
         """Set the options.
 
@@ -38,13 +43,17 @@ class ScriptedRecognizer:
             fail_above_level: peak level above which it raises.
             empty_below_level: peak level below which it finds no words.
             streaming: decode while audio is fed; False: decode at the end.
+            batch_s: as of `BatchRecognizer`; the streams are then decoded at the end.
+            own_threads: use the CPU time on another thread, as native libraries do.
         """
         self.cost = float(cost)
         self.crash_above_level = float(crash_above_level)
         self.hang_above_level = float(hang_above_level)
         self.fail_above_level = float(fail_above_level)
         self.empty_below_level = float(empty_below_level)
-        self._streaming = streaming
+        self.batch_s = float(batch_s)
+        self._streaming = streaming and not batch_s
+        self._own_threads = own_threads
 
     def open(self, options: DecodeOptions) -> RecognizerStream:
         """Begin a segment."""
@@ -60,10 +69,28 @@ class ScriptedRecognizer:
             time.sleep(3600)
         if peak > self.fail_above_level:
             raise RuntimeError("scripted failure")
-        if self.cost:
-            end = time.thread_time() + self.cost * len(samples) / SAMPLE_RATE_HZ
-            while time.thread_time() < end:
-                pass
+        cpu_s = self.cost * len(samples) / SAMPLE_RATE_HZ
+        if cpu_s and self._own_threads:
+            worker = threading.Thread(target=_spin, args=(cpu_s,))
+            worker.start()
+            worker.join()
+        elif cpu_s:
+            _spin(cpu_s)
+
+    def transcribe(self, pieces: Sequence[Piece]) -> list[Transcript]:
+        """Return the transcripts of complete segments; the fact `together` is the number of pieces."""
+        found = []
+        for piece in pieces:
+            stream = ScriptedBufferedStream(self)
+            stream.feed(piece.samples)
+            found.append(replace(stream.finish(), facts={"together": float(len(pieces))}))
+        return found
+
+
+def _spin(cpu_s: float) -> None:
+    end = time.thread_time() + cpu_s
+    while time.thread_time() < end:
+        pass
 
 
 class ScriptedStream:

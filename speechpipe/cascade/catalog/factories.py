@@ -45,6 +45,7 @@ def file_pool(settings: Settings) -> PoolOptions:
         attempts=settings.segment_attempts,
         start_timeout_s=settings.start_timeout_s,
         wait_s=settings.worker_wait_s,
+        threads=max(1, settings.cores // settings.worker_count),
     )
 
 
@@ -53,6 +54,7 @@ def live_pool(settings: Settings) -> PoolOptions:
     return replace(
         file_pool(settings),
         workers=settings.live_worker_count,
+        threads=max(1, settings.cores // settings.live_worker_count),
         slots=settings.live_slots,
         warm_streams=settings.live_warm_streams,
         live=True,

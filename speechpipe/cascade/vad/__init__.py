@@ -90,6 +90,11 @@ class Segmenting(Protocol):
         ...
 
     @property
+    def speech_end(self) -> int:
+        """While a segment is open: end of its speech so far."""
+        ...
+
+    @property
     def endpoint_near(self) -> bool:
         """Whether the open segment may end soon, because the last frames were silence."""
         ...

@@ -17,7 +17,7 @@ class FixedSegments:
         self._now = 0
         self.is_open = False
         self.settled = 0
-        self.certain_end = 0
+        self.certain_end = self.speech_end = 0
         self.speech_samples = sum(end - start for start, end in spans)
 
     def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:
@@ -71,6 +71,11 @@ class ManualSegments:
     @property
     def certain_end(self) -> int:
         """The current position: all audio belongs to the segment."""
+        return self._now
+
+    @property
+    def speech_end(self) -> int:
+        """The current position: silence is not told from speech."""
         return self._now
 
     def push(self, scores: Samples, levels_db: Samples) -> list[Opened | Closed]:

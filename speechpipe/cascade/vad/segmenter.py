@@ -128,6 +128,11 @@ class Segmenter:
         return min(self._now, self._speech_end + self._padding, max(self._start + self._hold, self._start))
 
     @property
+    def speech_end(self) -> int:
+        """While a segment is open: end of the last frame of speech."""
+        return self._speech_end
+
+    @property
     def endpoint_near(self) -> bool:
         """Whether the open segment may end soon: it has been silent for `PAUSE_S`."""
         return self._start is not None and self._now - self._speech_end >= PAUSE_S * SAMPLE_RATE_HZ

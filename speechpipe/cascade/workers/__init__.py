@@ -39,6 +39,7 @@ class PoolOptions:
     segment_timeout_s: float = 60.0
     attempts: int = 3  # workers that a segment may lose before it fails
     start_timeout_s: float = 60.0
+    threads: int = 1  # of numerical libraries in each worker
     wait_s: float = 30.0  # time that segments wait while no worker can be started
 
 
@@ -53,10 +54,14 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A partial result: the text of the first `samples` samples of a segment."""
+    """A partial result: the text of the first `samples` samples of a segment.
+
+    Its first `stable` characters begin every later partial result of the segment (see `agreement.py`).
+    """
 
     text: str
     samples: int
+    stable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +78,5 @@ class PoolStatus:
     restarts: Mapping[str, int]
     rss_mb: tuple[float, ...]
     failure: str = ""  # why the last start failed; empty once a worker has started since
+    spare_cpu_s: float = 0.0  # part of `cpu_s`: work that is done on idle capacity only, see `DecodeStats`
+    live_cost: float = 0.0  # CPU seconds per second of audio, measured when the workers were warmed up; 0: unknown

@@ -45,8 +45,8 @@ class LocalAgreement:
 def rest_after(stable: str, text: str) -> str:
     """Return what of `text` follows the words that stand for `stable`, with the space or punctuation before it.
 
-    The words that stand for `stable` are the beginning of `text` with the smallest edit distance to it. So the stable text
-    and the rest together read like `text`, even if `text` changed a word that was stable.
+    The words that stand for `stable` are the beginning of `text` with the smallest edit distance to it. So the stable
+    text and the rest together read like `text`, even if `text` changed a word that was stable.
     """
     if _begins_with(text, stable):
         return text[len(stable) :]

@@ -1,6 +1,6 @@
-"""The number of the segment that a worker is decoding, in memory shared with the server's process.
+"""The numbers of the segments that a worker is decoding, in memory shared with the server's process.
 
-A worker holds many segments. When it dies or hangs, only the segment in progress is suspect. Shared memory survives the
+A worker holds many segments. When it dies or hangs, only those in progress are suspect. Shared memory survives the
 worker, so that a segment that crashes workers does not use up the attempts of the other segments.
 """
 
@@ -9,22 +9,32 @@ import os
 import struct
 import tempfile
 
+MOST = 63
+"""Segments that can be in progress at once."""
+
 _NUMBER = struct.Struct("<q")
+_SIZE = (MOST + 1) * _NUMBER.size
 
 
 class InFlight:
-    """Eight bytes of memory shared with the parent."""
+    """A list of numbers in memory shared with the parent, ended by 0."""
 
     def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, _NUMBER.size)
+        self._memory = mmap.mmap(descriptor, _SIZE)
 
-    def set(self, number: int) -> None:
-        """Set the number of the segment in progress; 0 for none."""
-        _NUMBER.pack_into(self._memory, 0, number)
+    def set(self, *numbers: int) -> None:
+        """Set the numbers of the segments in progress, at most `MOST`; without any, none is.
 
-    def get(self) -> int:
-        """Return the number of the segment in progress; 0 for none."""
-        return int(_NUMBER.unpack_from(self._memory)[0])
+        The first number is written last: a worker that dies in between has no segment in progress.
+        """
+        _NUMBER.pack_into(self._memory, 0, 0)
+        for place, number in reversed(list(enumerate((*numbers, 0)))):
+            _NUMBER.pack_into(self._memory, place * _NUMBER.size, number)
+
+    def get(self) -> tuple[int, ...]:
+        """Return the numbers of the segments in progress."""
+        numbers = [number for (number,) in _NUMBER.iter_unpack(self._memory[:_SIZE])]
+        return tuple(numbers[: numbers.index(0)])
 
     def close(self) -> None:
         """Unmap the memory."""
@@ -43,11 +53,11 @@ def inflight_descriptor() -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("speechpipe-marker")
         try:
-            os.truncate(descriptor, _NUMBER.size)
+            os.truncate(descriptor, _SIZE)
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
     with tempfile.TemporaryFile(buffering=0) as file:
-        file.write(bytes(_NUMBER.size))
+        file.write(bytes(_SIZE))
         return os.dup(file.fileno())

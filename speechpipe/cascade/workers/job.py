@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Protocol
 
 import numpy as np
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.workers import Decoded, Hypothesis, RecognizerSpec
-from speechpipe.cascade.workers.messages import Feed, Finish, Open, Request
+from speechpipe.cascade.workers.messages import NO_EFFORT, Effort, Feed, Finish, Open, Step
 from speechpipe.types import SAMPLE_RATE_HZ, DecodeStats, NullCause, Samples, Transcript
 
 AGAIN_S = 1.0
@@ -28,8 +28,8 @@ class JobOwner(Protocol):
         """Take (n,) float32 samples of a job."""
         ...
 
-    def finish(self, job: "Job") -> None:
-        """The segment has ended."""
+    def finish(self, *jobs: "Job") -> None:
+        """The segments have ended; they may be decoded together."""
         ...
 
     def request_partial(self, job: "Job") -> bool:
@@ -66,6 +66,8 @@ class Job:
         self.finished = False
         self.partial_requested = False
         self.had_words = False  # a partial result had words
+        self.buffered = False  # the recognizer decodes it at its end
+        self.alone = False  # a worker died while it decoded this segment with others: the next decodes it alone
         self.answered = False  # its future is resolved, or about to be
         self.attempts = 0
         self.strikes = 0  # workers that died while decoding this segment
@@ -82,9 +84,13 @@ class Job:
         """Take (n,) float32 samples at 16 kHz; with `endpoint_near` they are decoded before those of other segments."""
         self._pool.feed(self, samples, endpoint_near=endpoint_near)
 
-    def finish(self) -> "Future[Decoded]":
-        """End the segment; the future resolves when its transcript is final."""
-        self._pool.finish(self)
+    def finish(self, *others: "Job") -> "Future[Decoded]":
+        """End the segment; the future resolves when its transcript is final.
+
+        `others`: further segments of the session that end at the same moment, so that one worker can decode them
+        together.
+        """
+        self._pool.finish(self, *others)
         return self.future
 
     def request_partial(self) -> bool:
@@ -106,8 +112,22 @@ class Job:
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of audio fed and not processed yet."""
+        """Seconds of audio fed and not taken by the recognizer yet."""
         return 0.0 if self.future.done() else (self.samples - self.worked_on) / SAMPLE_RATE_HZ
+
+    @property
+    def undecoded_s(self) -> float:
+        """Seconds of audio that wait for a decode: of a buffered segment all of it, once it has ended."""
+        return self.backlog_s if not (self.buffered and self.finished) or self.future.done() else self.audio_s
+
+    def late_s(self, now: float) -> float:
+        """Return how far the recognizer is behind, in seconds; `now` is of time.monotonic().
+
+        It is the backlog, or of a buffered segment the time since its end, because its audio is taken at once.
+        """
+        if not self.buffered or self.finished_at is None or self.future.done():
+            return self.backlog_s
+        return max(self.backlog_s, now - self.finished_at)
 
     def take_context(self, before: "Job") -> None:
         """Start with the recognizer state after the previous segment; if that failed, with the state before it."""
@@ -116,12 +136,12 @@ class Job:
             context = before.future.result().context or context
         self.options = replace(self.options, context=context)
 
-    def begin(self) -> list[Request]:
+    def begin(self) -> list[Step]:
         """Count an attempt, and return the requests that start the segment on a worker with all audio so far."""
         self.attempts += 1
         self.worked_on, self.partial_requested = 0, False
         self.dispatched_at = time.monotonic()
-        requests: list[Request] = [Open(self.number, self.spec, self.options)]
+        requests: list[Step] = [Open(self.number, self.spec, self.options)]
         if self.audio:
             self.audio = [np.concatenate(self.audio)]
             step = self.samples if self.options.offline else round(AGAIN_S * SAMPLE_RATE_HZ)
@@ -133,12 +153,18 @@ class Job:
         self.outstanding = len(requests)
         return requests
 
-    def decoded(self, transcript: Transcript, cpu_s: float = 0.0, context: str = "") -> Decoded:
+    def decoded(self, transcript: Transcript, effort: Effort = NO_EFFORT, context: str = "") -> Decoded:
         """Return the final result, with its times."""
         now = time.monotonic()
         started = self.dispatched_at if self.dispatched_at is not None else now
         final_s = now - self.finished_at if self.finished_at is not None else 0.0
-        stats = DecodeStats(started - self.opened_at, now - started, cpu_s, self.attempts, final_s)
+        stats = DecodeStats(
+            queue_s=started - self.opened_at,
+            wall_s=now - started,
+            attempts=self.attempts,
+            final_s=final_s,
+            **asdict(effort),
+        )
         return Decoded(transcript, stats, context)
 
     def failed(self, cause: NullCause, detail: str) -> Decoded:

@@ -9,7 +9,19 @@ from dataclasses import replace
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.workers import Decoded, Hypothesis, PoolOptions, PoolStatus, RecognizerSpec
 from speechpipe.cascade.workers.job import Job
-from speechpipe.cascade.workers.messages import Cancelled, Feed, Final, Finish, Partial, Progress, Reply, RequestPartial
+from speechpipe.cascade.workers.messages import (
+    Cancelled,
+    Feed,
+    Final,
+    Finish,
+    Loaded,
+    Opened,
+    Partial,
+    Progress,
+    Reply,
+    RequestPartial,
+    Together,
+)
 from speechpipe.cascade.workers.process import WorkerProcess
 from speechpipe.cascade.workers.queue import FairQueue
 from speechpipe.cascade.workers.supervisor import Supervisor
@@ -42,6 +54,9 @@ class RecognizerPool:
         self._supervisor = Supervisor(name, options, preload, self._changed, self)
         self._numbers = itertools.count(1)
         self._queue = FairQueue()
+        self._open_ended: dict[int, Job] = {}  # segments of an upload that are dispatched when they have ended
+        self._batch_s: dict[object, float] = {}  # by the key of a recognizer; 0 or missing: one segment at a time
+        self._live_cost: dict[object, float] = {}  # by the key of a recognizer
         self._closing = False
 
     # ---- life ----
@@ -74,7 +89,8 @@ class RecognizerPool:
         with self._changed:
             self._changed.wait_for(self._idle, drain_s)
             self._closing = True
-            left = self._queue.drain()
+            left = [*self._queue.drain(), *self._open_ended.values()]
+            self._open_ended.clear()
             for worker in self._supervisor.workers:
                 left += worker.jobs.values()
                 worker.jobs.clear()
@@ -83,7 +99,8 @@ class RecognizerPool:
         self._supervisor.close()
 
     def _idle(self) -> bool:
-        return not len(self._queue) and not any(worker.jobs for worker in self._supervisor.workers)
+        waiting = len(self._queue) or self._open_ended
+        return not waiting and not any(worker.jobs for worker in self._supervisor.workers)
 
     # ---- jobs ----
 
@@ -103,7 +120,7 @@ class RecognizerPool:
                 raise NotReady(f"no recognizer is running: {self._supervisor.failure}")
             if reason := self._supervisor.gave_up_reason:
                 raise NotReady(reason)
-            job = Job(self, next(self._numbers), session, spec, options)
+            job = Job(self, next(self._numbers), session, spec, replace(options, group=session))
         if before is None:
             self._release(job)
         else:
@@ -111,15 +128,21 @@ class RecognizerPool:
         return job
 
     def _release(self, job: Job, before: Job | None = None) -> None:
-        """Queue a job for a worker, with the state after `before`."""
+        """Queue a job for a worker, with the state after `before`.
+
+        A segment of an upload whose recognizer decodes complete segments together is queued when it has ended.
+        """
         if before is not None:
             job.take_context(before)
         with self._lock:
             if job.future.done():
                 return
             if not self._closing:
-                self._queue.push(job)
-                self._dispatch()
+                if job.options.offline and not job.finished and self._batch_s.get(job.spec.key):
+                    self._open_ended[job.number] = job
+                else:
+                    self._queue.push(job)
+                    self._dispatch()
                 return
         self._resolve(job, job.failed(NullCause.ERROR, SHUTTING_DOWN))
 
@@ -132,14 +155,19 @@ class RecognizerPool:
             job.samples += len(samples)
             self._forward(job, Feed(job.number, samples, endpoint_near))
 
-    def finish(self, job: Job) -> None:
-        """End a job's audio (see `Job.finish`)."""
+    def finish(self, *jobs: Job) -> None:
+        """End the audio of jobs (see `Job.finish`)."""
         with self._lock:
-            if job.future.done() or job.finished:
-                return
-            job.finished = True
-            job.finished_at = time.monotonic()
-            self._forward(job, Finish(job.number))
+            for job in jobs:
+                if job.future.done() or job.finished:
+                    continue
+                job.finished = True
+                job.finished_at = time.monotonic()
+                if self._open_ended.pop(job.number, None) is not None:
+                    self._queue.push(job)
+                else:
+                    self._forward(job, Finish(job.number))
+            self._dispatch()
 
     def request_partial(self, job: Job) -> bool:
         """Ask for a partial result (see `Job.request_partial`)."""
@@ -177,7 +205,7 @@ class RecognizerPool:
                 del worker.jobs[job.number]
                 worker.cancel(job.number)
                 self._supervisor.after_job(worker)
-            else:
+            elif self._open_ended.pop(job.number, None) is None:
                 self._queue.remove(job)
 
     def _forward(self, job: Job, request: Feed | Finish) -> None:
@@ -201,9 +229,21 @@ class RecognizerPool:
             assert job is not None
             if not worker.awaits_reply:
                 worker.replied()
-            worker.jobs[job.number] = job
-            for request in job.begin():
-                worker.send(request)
+            batch = [job, *self._others(job)]
+            worker.jobs |= {one.number: one for one in batch}
+            worker.send(Together(tuple(step for one in batch for step in one.begin())))
+
+    def _others(self, job: Job) -> list[Job]:
+        """Remove from the queue and return the segments that are decoded together with `job`.
+
+        All are at most `batch_s` seconds, and at most this worker's share of what waits, so that the others have work.
+        A segment therefore waits for one batch at most before its session has its turn.
+        """
+        batch_s = self._batch_s.get(job.spec.key, 0.0)
+        if not batch_s or not job.options.offline or not job.finished or job.alone:
+            return []
+        share_s = (job.audio_s + self._queue.audio_s) / max(1, self._supervisor.ready)
+        return self._queue.pop_with(job, min(batch_s, share_s))
 
     def _resolve(self, job: Job, decoded: Decoded) -> None:
         with self._lock:
@@ -223,46 +263,66 @@ class RecognizerPool:
     def on_reply(self, worker: WorkerProcess, reply: Reply) -> None:
         """See `JobDispatcher`."""
         match reply:
+            case Loaded(spec, "", batch_s, cost):
+                with self._lock:
+                    self._batch_s[spec.key], self._live_cost[spec.key] = batch_s, cost
+            case Opened(number, buffered, batch_s):
+                with self._lock:
+                    if (job := worker.jobs.get(number)) is not None:
+                        job.outstanding -= 1
+                        job.buffered = buffered
+                        self._batch_s[job.spec.key] = batch_s
             case Progress(number, samples):
                 with self._lock:
                     if (job := worker.jobs.get(number)) is not None:
                         job.outstanding -= 1
                         job.worked_on = samples
-            case Partial(number, text, samples):
+            case Partial(number, text, samples, stable, spare_cpu_s, requested):
                 with self._lock:
+                    worker.spare_cpu_s = spare_cpu_s
                     if (job := worker.jobs.get(number)) is not None:
-                        job.partial_requested = False
+                        job.partial_requested = job.partial_requested and not requested
                         job.had_words = job.had_words or bool(text)
                 if job is not None:
-                    job.on_partial(Hypothesis(text, samples))
-            case Final(number, transcript, cpu_s, context):
+                    job.on_partial(Hypothesis(text, samples, stable))
+            case Final(number, transcript, effort, context, spare_cpu_s):
                 with self._lock:
                     job = worker.jobs.pop(number, None)
                     worker.jobs_done += 1
+                    worker.spare_cpu_s = spare_cpu_s
                 try:
                     with self._lock:
                         self._supervisor.after_job(worker)
                 finally:  # the worker no longer has the job, so it must be resolved here in any case
                     if job is not None:  # None: it was cancelled or timed out
-                        self._resolve(job, job.decoded(_withdrawn_if_words(transcript, job), cpu_s, context))
+                        self._resolve(job, job.decoded(_withdrawn_if_words(transcript, job), effort, context))
             case Cancelled(number):
                 with self._lock:
                     worker.cancelled_streams.discard(number)
                     self._supervisor.after_job(worker)
 
     def on_hung(self, worker: WorkerProcess, limit_s: float) -> None:
-        """Fail the segment that the worker was decoding; its other segments are requeued when it has ended."""
+        """Fail the segment that the worker was decoding; its other segments are requeued when it has ended.
+
+        Of several that it was decoding together, none fails: each is decoded alone next.
+        """
+        inflight = worker.inflight
         with self._lock:
-            job = worker.jobs.pop(worker.inflight, None)
+            job = worker.jobs.pop(inflight[0], None) if len(inflight) == 1 else None
         if job is not None:
             self._resolve(job, job.failed(NullCause.TIMEOUT, f"no answer from the recognizer for {limit_s:g} s"))
 
-    def on_end(self, worker: WorkerProcess, inflight: int, code: int | None) -> None:
-        """Requeue a dead worker's jobs; the one it was decoding (`inflight`) at most `attempts` times."""
+    def on_end(self, worker: WorkerProcess, inflight: tuple[int, ...], code: int | None) -> None:
+        """Requeue a dead worker's jobs; the one it was decoding (`inflight`) at most `attempts` times.
+
+        If it was decoding several together, any of them may be the reason: none is blamed, each is decoded alone next.
+        """
         given_up = []
         with self._lock:
             for job in reversed(worker.jobs.values()):
-                job.strikes += job.number == inflight and worker.retiring != "stopped"
+                if job.number in inflight and worker.retiring != "stopped":
+                    job.strikes += len(inflight) == 1
+                    job.alone = True
                 if job.strikes >= self.options.attempts:
                     given_up.append(job)
                 else:
@@ -319,11 +379,13 @@ class RecognizerPool:
                 queued=len(self._queue),
                 active=sum(len(worker.jobs) for worker in supervisor.workers),
                 queued_s=self._queue.audio_s,
-                backlog_s=sum(job.backlog_s for worker in supervisor.workers for job in worker.jobs.values()),
+                backlog_s=sum(job.undecoded_s for worker in supervisor.workers for job in worker.jobs.values()),
                 cpu_s=sum(worker.cpu_s for worker in supervisor.workers),
                 restarts=dict(supervisor.restarts),
                 rss_mb=tuple(worker.rss_mb for worker in supervisor.workers),
                 failure=supervisor.failure,
+                spare_cpu_s=sum(worker.spare_cpu_s for worker in supervisor.workers),
+                live_cost=max(self._live_cost.values(), default=0.0),
             )
 
 

@@ -18,12 +18,9 @@ from speechpipe.cascade.workers.job import Job
 from speechpipe.cascade.workers.messages import Cancel, Reply, Request
 from speechpipe.foundation import system
 
-SINGLE_THREADED = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
-"""One worker uses one core: with a thread per core in each worker, the workers would compete for the cores."""
+THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables that numerical libraries read. With a thread per core in each worker, the workers would compete for the
+cores: threads that wait for each other cost up to half of the CPU time."""
 
 KILLED_S = 5.0
 """A process that was killed is gone at once; on a machine that is very busy, after this time."""
@@ -49,8 +46,12 @@ class WorkerProcess:
     The threads live as long as the process. If one of them ends, the process is ended and `on_end` is called.
     """
 
-    def __init__(self, nice: int) -> None:
+    def __init__(self, nice: int, threads: int = 1) -> None:
         """Start the process; `start` begins the exchange of messages.
+
+        Args:
+            nice: see `system.give_way`.
+            threads: of numerical libraries.
 
         Raises:
             OSError: no process, descriptor or memory is available.
@@ -69,7 +70,7 @@ class WorkerProcess:
                         pass_fds=descriptors,
                         stdin=subprocess.DEVNULL,
                         process_group=0,  # Ctrl-C in a terminal must not reach a worker that is still loading
-                        env=system.child_environment(SINGLE_THREADED),
+                        env=system.child_environment({**dict.fromkeys(THREAD_COUNTS, str(threads)), **system.ONE_HEAP}),
                     )
                 finally:
                     os.close(descriptor)
@@ -83,6 +84,7 @@ class WorkerProcess:
         # Below: guarded by the pool's lock.
         self.jobs: dict[int, Job] = {}
         self.cancelled_streams: set[int] = set()  # until the worker confirms the cancellation
+        self.spare_cpu_s = 0.0  # as in Final
         self.loads_pending = 0
         self.ready = False
         self.ended = False  # the process or its connection is gone
@@ -116,8 +118,8 @@ class WorkerProcess:
         return self.ready and not self.retiring and len(self.jobs) + len(self.cancelled_streams) < slots
 
     @property
-    def inflight(self) -> int:
-        """The number of the job that the child is decoding, or was decoding when it died; 0 for none."""
+    def inflight(self) -> tuple[int, ...]:
+        """The numbers of the jobs that the child is decoding, or was decoding when it died."""
         return self._inflight.get()
 
     @property

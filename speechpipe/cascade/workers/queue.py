@@ -38,6 +38,24 @@ class FairQueue:
             self._sessions[session] = jobs  # the session's next turn is last
         return job
 
+    def pop_with(self, first: Job, most_s: float) -> list[Job]:
+        """Remove and return further jobs to decode together with `first`, so that all are at most `most_s` seconds.
+
+        Only ended segments of the same recognizer: those of its session first, then of the others in their turn.
+        """
+        left_s = most_s - first.audio_s
+        sessions = sorted(self._sessions, key=lambda session: session != first.session)  # stable: turns are kept
+        found: list[Job] = []
+        for session in sessions:
+            for job in self._sessions[session]:
+                if not job.finished or job.alone or job.spec.key != first.spec.key or job.audio_s > left_s:
+                    break  # the order within a session is kept
+                left_s -= job.audio_s
+                found.append(job)
+        for job in found:
+            self.remove(job)
+        return found
+
     def remove(self, job: Job) -> bool:
         """Remove a job; return whether it was waiting."""
         jobs = self._sessions.get(job.session)

@@ -40,7 +40,7 @@ class JobDispatcher(Protocol):
     """What the supervisor calls when its workers change; implemented by the pool."""
 
     def on_reply(self, worker: WorkerProcess, reply: Reply) -> None:
-        """Handle a reply about a job; called on the worker's reader thread, without the lock."""
+        """Handle a reply; called on the worker's reader thread, without the lock."""
         ...
 
     def on_free(self) -> None:
@@ -51,8 +51,8 @@ class JobDispatcher(Protocol):
         """A worker has not answered for `limit_s` seconds; called on the supervisor's thread, without the lock."""
         ...
 
-    def on_end(self, worker: WorkerProcess, inflight: int, code: int | None) -> None:
-        """Requeue the jobs of a worker that has ended; called on the supervisor's thread, without the lock."""
+    def on_end(self, worker: WorkerProcess, inflight: tuple[int, ...], code: int | None) -> None:
+        """Requeue the jobs of a worker that has ended while it decoded `inflight`; called as `on_hung`."""
         ...
 
     def on_tick(self) -> None:
@@ -162,10 +162,9 @@ class Supervisor:
 
     def _take(self, worker: WorkerProcess, reply: Reply) -> None:
         worker.replied()
+        self._dispatcher.on_reply(worker, reply)
         if isinstance(reply, Loaded):
             self._on_loaded(worker, reply.error)
-        else:
-            self._dispatcher.on_reply(worker, reply)
 
     def _on_loaded(self, worker: WorkerProcess, error: str) -> None:
         with self._changed:
@@ -284,7 +283,7 @@ class Supervisor:
                     continue
                 if not worker.ready:
                     self._end_if_slow(worker, now)
-                elif worker.awaits_reply and worker.quiet_s > limit_s:
+                elif worker.awaits_reply and worker.quiet_s > limit_s * max(1, len(worker.inflight)):
                     worker.retiring = "timeout"
                     hung.append(worker)
                 if worker.quiet_s > STOPPED_S:
@@ -338,7 +337,7 @@ class Supervisor:
         Raises:
             OSError, RuntimeError: no process, descriptor, memory or thread is available.
         """
-        worker = WorkerProcess(self.options.nice)
+        worker = WorkerProcess(self.options.nice, self.options.threads)
         worker.loads_pending = len(self._preload)
         for spec in self._preload:
             worker.send(Load(spec, self.options.warm_streams, not self.options.live, self.options.gentle))

@@ -216,7 +216,8 @@ class ShadowService:
 
     def _compare(self, copy: Copy, served: Record, candidate: Bundle, pool: RecognizerPool) -> None:
         champion, audio = copy.bundle, copy.audio
-        cpu_s = served.number("vad.cpu_s") + served.number("asr.cpu_s")
+        # Without partial results and decodes in vain, which a copy does not have in the same number.
+        cpu_s = served.number("vad.cpu_s") + served.number("asr.cpu_s") - served.number("asr.spare_cpu_s")
         then = ArmOutput(copy.utterances, cpu_s, any(one.transcript.null_cause in FAILURES for one in copy.utterances))
         now = self._recognize(candidate, copy, audio, pool, served)
         same_vad = (champion.vad, dict(champion.segmenter)) == (candidate.vad, dict(candidate.segmenter))
@@ -283,7 +284,8 @@ class ShadowService:
         if served is not None and self._pair is not None:
             self._leave_records(bundle, served, utterances, summary, (outcome, time.perf_counter() - begun))
         failed = outcome != "ok" or any(one.transcript.null_cause in FAILURES for one in utterances)
-        return ArmOutput(utterances, summary.vad_cpu_s + summary.asr_cpu_s, failed)
+        cpu_s = summary.vad_cpu_s + summary.asr_cpu_s - summary.asr_spare_cpu_s
+        return ArmOutput(utterances, cpu_s, failed)
 
     def _pace(self) -> None:
         """Sleep between blocks while other sessions are served.

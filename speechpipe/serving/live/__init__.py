@@ -100,7 +100,10 @@ class SpeechEnded:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The text of an open segment so far, up to `until_s`; `lag_s` seconds of later audio have been received."""
+    """The text of an open segment so far, up to `until_s`; `lag_s` seconds of later audio have been received.
+
+    Its first `stable` characters begin every later partial result of the segment.
+    """
 
     channel: int
     index: int
@@ -108,6 +111,16 @@ class Partial:
     start_s: float
     until_s: float
     lag_s: float
+    stable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StableText:
+    """The stable text of an open segment has grown: what was added to it."""
+
+    channel: int
+    index: int
+    added: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +188,19 @@ class Ended:
     error: SpeechpipeError | None = None
 
 
-Event = SpeechStarted | SpeechEnded | Partial | Final | Settled | Cleared | ClockAdvanced | Paused | Noticed | Ended
+Event = (
+    SpeechStarted
+    | SpeechEnded
+    | Partial
+    | StableText
+    | Final
+    | Settled
+    | Cleared
+    | ClockAdvanced
+    | Paused
+    | Noticed
+    | Ended
+)
 
 
 class Dialect(Protocol):

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from speechpipe.cascade.recognition import Listener
 from speechpipe.cascade.session import Session
 from speechpipe.cascade.vad import Opened, Segmenting
-from speechpipe.serving.live import ClockAdvanced, Event, Final, Partial, Paused, Settled, SpeechEnded, SpeechStarted
+from speechpipe.cascade.workers.agreement import rest_after
+from speechpipe.serving.live import (
+    ClockAdvanced,
+    Event,
+    Final,
+    Partial,
+    Paused,
+    Settled,
+    SpeechEnded,
+    SpeechStarted,
+    StableText,
+)
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Segment, Utterance
 
 SETTLED_EVERY_S = 5.0
@@ -48,7 +59,8 @@ class ChannelEmitter:
         self._next = 0  # index of the next Final
         self._flushing = False
         self._last_text = ""
-        self._last_texts: dict[int, str] = {}  # index -> the last partial result of a segment that is closed
+        self._stable = ""  # the stable text of the open segment
+        self._last_texts: dict[int, tuple[str, str]] = {}  # of closed segments by index, see `last_partial`
         self._clock_at = 0
         self._lag_s: float | None = None  # longest of the partial results since `take_lag_s`
         self.finals = 0
@@ -60,14 +72,14 @@ class ChannelEmitter:
 
     def on_opened(self, index: int, event: Opened) -> None:
         """Emit `SpeechStarted`."""
-        self._last_text = ""
+        self._last_text = self._stable = ""
         times = (seconds(event.speech), seconds(event.start), seconds(event.at))
         self._emit(SpeechStarted(self.channel, index, *times, self.manual, event.continued))
 
     def on_closed(self, index: int, segment: Segment, at: int) -> None:
         """Emit `SpeechEnded`."""
         self._ended[index] = (at, time.monotonic(), self._flushing)
-        self._last_texts[index] = self._last_text
+        self._last_texts[index] = self._last_text, self._stable
         end_s = seconds(segment.speech_end)
         self._emit(SpeechEnded(self.channel, index, end_s, seconds(at), segment.cut, self._flushing))
 
@@ -88,11 +100,11 @@ class ChannelEmitter:
     def forget(self) -> None:
         """Drop the open segment."""
         self.session.clear()
-        self._last_text = ""
+        self._last_text = self._stable = ""
 
-    def last_partial(self, index: int) -> str:
-        """Remove and return the last partial text of a closed segment."""
-        return self._last_texts.pop(index, "")
+    def last_partial(self, index: int) -> tuple[str, str]:
+        """Remove and return the last partial text of a closed segment, and the stable part of it."""
+        return self._last_texts.pop(index, ("", ""))
 
     def final(self, utterance: Utterance) -> float:
         """Emit a `Final`; return the seconds since the segment's end was decided."""
@@ -119,17 +131,27 @@ class ChannelEmitter:
         return lag_s
 
     def partial(self) -> bool:
-        """Emit the newest partial result if its text is new; return whether it was."""
+        """Emit the newest partial result, and what it made stable, if they are new; return whether a text was emitted.
+
+        Stable text stays, even if the segment has begun again on another worker and its text is another there.
+        """
         pending = self.session.pending
         if len(pending) != 1 or not self.session.is_open or (hypothesis := pending[0].hypothesis) is None:
             return False  # a final that is due must come first
-        if not hypothesis.text or hypothesis.text == self._last_text:
+        stable = hypothesis.text[: hypothesis.stable]
+        if stable.startswith(self._stable) and stable != self._stable:
+            self._emit(StableText(self.channel, pending[0].index, stable[len(self._stable) :]))
+            self._stable = stable
+        text = self._stable + rest_after(self._stable, hypothesis.text)
+        if not text or text == self._last_text:
             return False
-        self._last_text = hypothesis.text
+        self._last_text = text
         until = pending[0].start + hypothesis.samples
         lag_s = seconds(self.session.position - until)
         start_s = seconds(pending[0].start)
-        self._emit(Partial(self.channel, pending[0].index, hypothesis.text, start_s, seconds(until), lag_s))
+        self._emit(
+            Partial(self.channel, pending[0].index, text, start_s, seconds(until), lag_s, stable=len(self._stable))
+        )
         self._lag_s = lag_s if self._lag_s is None else max(self._lag_s, lag_s)
         return True
 

@@ -10,10 +10,14 @@ from enum import IntEnum
 
 HALF_LIFE_S = 10.0
 PRIOR_COST = 0.05
-"""CPU seconds per second of audio that are assumed before the first measurement."""
+"""CPU seconds per second of audio that are assumed if the warm-up of the workers has not measured it."""
 
-MEASURED_AFTER_S = 3.0
-"""Seconds of audio after which the measured cost is used."""
+SERVER_COST = 0.01
+"""What the server itself adds to the cost that the workers have measured: VAD, websocket, messages."""
+
+MEASURED_AFTER_S = 30.0
+"""Seconds of audio, halved every `HALF_LIFE_S`, from which on the measured cost is used, even if it is lower than the
+assumed one. At the beginning of speech it is too low, because a segment is decoded at its end."""
 
 LATE_S = (0.3, 0.7, 1.5)
 """Delays of processing from which partial results are thinned, dropped, and new sessions are refused."""
@@ -53,6 +57,7 @@ class Load:
         self._last: Sample | None = None
         self._cpu_s = 0.0
         self._audio_s = 0.0
+        self._prior = PRIOR_COST
         self.rate = 0.0
         self.late_s = 0.0
         self.level = Level.NORMAL
@@ -71,10 +76,15 @@ class Load:
         self.late_s = late[int(0.9 * (len(late) - 1))] if late else 0.0
         self.level = Level(sum(self.late_s > limit for limit in LATE_S))
 
+    def expect(self, worker_cost: float) -> None:
+        """Set the cost to assume before there are measurements: of the workers, as their warm-up says; 0: unknown."""
+        self._prior = worker_cost + SERVER_COST if worker_cost else PRIOR_COST
+
     @property
     def cost(self) -> float:
         """CPU seconds per second of live audio."""
-        return self._cpu_s / self._audio_s if self._audio_s >= MEASURED_AFTER_S else PRIOR_COST
+        measured = self._cpu_s / self._audio_s if self._audio_s else 0.0
+        return measured if self._audio_s >= MEASURED_AFTER_S else max(self._prior, measured)
 
     @property
     def busy(self) -> float:

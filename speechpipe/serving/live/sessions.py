@@ -137,9 +137,10 @@ class StreamSessions:
 
     def _say(self, emitter: ChannelEmitter, utterances: list[Utterance]) -> None:
         for utterance in utterances:
-            partial = emitter.last_partial(utterance.index)
+            partial, stable = emitter.last_partial(utterance.index)
             measures: dict[str, Measure] = {"live.endpoint_to_final_s": emitter.final(utterance)}
             measures["live.churn"] = churn(partial, utterance.transcript.text)
+            measures["live.stable_churn"] = churn(stable, utterance.transcript.text)
             if (lag_s := emitter.take_lag_s()) is not None:
                 measures["live.partial_lag_s"] = lag_s
             if self._request.terms.followed:
@@ -192,8 +193,17 @@ class StreamSessions:
 
     @property
     def backlog_s(self) -> float:
-        """Seconds of speech that no recognizer has processed yet; the maximum of the channels."""
+        """Seconds of speech that no recognizer has taken yet; the maximum of the channels."""
         return max(emitter.session.backlog_s for emitter in self.emitters)
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of audio in ended segments without a final; the maximum of the channels."""
+        return max(emitter.session.waiting_s for emitter in self.emitters)
+
+    def late_s(self, now: float) -> float:
+        """Return how far the recognizers are behind, in seconds; the maximum of the channels."""
+        return max(emitter.session.late_s(now) for emitter in self.emitters)
 
     @property
     def accounting(self) -> tuple[Accounting, ...]:

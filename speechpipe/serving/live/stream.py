@@ -44,6 +44,9 @@ CLOSED = {"shutdown": 1012}  # service restart
 BURST_S = 10.0
 """Audio that is accepted at any speed at the beginning of a stream."""
 
+MOST_WAITING_S = 60.0
+"""Most audio in ended segments that wait for their finals, three segments of the greatest length by default."""
+
 MOST_BYTES = 2**20
 """Most unprocessed bytes, for any number of channels and any rate; beyond it the socket is not read."""
 
@@ -240,7 +243,7 @@ class LiveStream:
         speed = 0 if self._hurry else self._settings.live_max_speed
         if speed and self.channels.audio_s > BURST_S + speed * (time.monotonic() - self.opened_at):
             return False
-        return self.channels.backlog_s < self._settings.live_max_buffer_s
+        return self.channels.backlog_s < self._settings.live_max_buffer_s and self.channels.waiting_s < MOST_WAITING_S
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -377,4 +380,4 @@ class LiveStream:
         """Return the delay of processing in seconds; None if audio came faster than real time, so that it must wait."""
         if self.channels.audio_s + self.buffered_s > now - self.opened_at + 1.0:
             return None
-        return max(self._inbox.waiting_s(now), self._decoder.waiting_s(now)) + self.channels.backlog_s
+        return max(self._inbox.waiting_s(now), self._decoder.waiting_s(now)) + self.channels.late_s(now)

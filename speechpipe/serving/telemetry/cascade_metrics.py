@@ -108,7 +108,8 @@ def _unbalanced(record: Record) -> float | None:
 
 
 def _stretch(record: Record) -> float | None:
-    wall, cpu = _of("asr.wall_s")(record), _of("asr.cpu_s")(record)
+    # Without the time in which live audio was spoken, and with a segment's share only of what was decoded together.
+    wall, cpu = _of("asr.work_s")(record) or _of("asr.wall_s")(record), _of("asr.cpu_s")(record)
     return None if wall is None or not cpu else wall / max(cpu, LEAST_CPU_S)
 
 

@@ -98,7 +98,8 @@ class Deepgram:
 
     def _interim(self, event: Partial) -> Message:
         message = self._results(event.channel, event.until_s, event.text, [])
-        return message | {"speechpipe": {"index": event.index, "lag_s": round(event.lag_s, 3)}}
+        ours = {"index": event.index, "lag_s": round(event.lag_s, 3), "stable": event.stable}
+        return message | {"speechpipe": ours}
 
     def _final(self, event: Final) -> Message:
         utterance = event.utterance

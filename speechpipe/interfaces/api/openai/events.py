@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 from speechpipe.cascade.audio.live_formats import container
+from speechpipe.cascade.workers.agreement import rest_after
 from speechpipe.interfaces.api.deepgram.events import stages
 from speechpipe.interfaces.api.openai.session import MIN_COMMIT_S, Session
 from speechpipe.serving.live import (
@@ -23,6 +24,7 @@ from speechpipe.serving.live import (
     Settled,
     SpeechEnded,
     SpeechStarted,
+    StableText,
 )
 from speechpipe.serving.routing import Assignment
 from speechpipe.serving.transcription import documents
@@ -37,6 +39,8 @@ class _Item:
         self.id = identity
         self.manual = manual
         self.parts: list[str] = []
+        self.begun = False  # a delta was sent
+        self.sent = ""  # deltas of the part that is still open
         self.failure: tuple[NullCause, str] | None = None
         self.audio_s = 0.0
 
@@ -93,6 +97,9 @@ class Realtime:
                 messages = [error(event.error.cause, event.error.message, param=event.error.param)]
             case Partial():
                 messages = [self._partial(event)]
+            case StableText():
+                item = self._items[event.index]
+                messages = [_delta(item, event.added)]
             case ClockAdvanced():
                 # Time in a pause does not count on the audio clock: silence began no later than now.
                 self._quiet_since_s = min(self._quiet_since_s, event.now_s)
@@ -166,11 +173,12 @@ class Realtime:
         messages: list[Message] = []
         base = {"item_id": item.id, "content_index": 0}
         if transcript.text:
-            delta = f" {transcript.text}" if item.parts else transcript.text
+            if rest := rest_after(item.sent, transcript.text):
+                messages.append(_delta(item, rest))
             item.parts.append(transcript.text)
-            messages.append({"type": f"{TRANSCRIPTION}.delta"} | base | {"delta": delta})
         elif transcript.null_cause in FAILURES:
             item.failure = (transcript.null_cause, transcript.detail)
+        item.sent = ""
         if utterance.segment.cut:
             return messages
         if item.failure is not None and not item.parts:
@@ -201,9 +209,17 @@ class Realtime:
 
     def _partial(self, event: Partial) -> Message:
         item = self._items[event.index]
-        # A delta is never withdrawn and a partial result may be: it is sent as our own event, which clients ignore.
-        known = {"item_id": item.id, "transcript": event.text, "lag_s": round(event.lag_s, 3)}
+        # Deltas are made of stable text. The whole text may change: it is sent as our own event, which clients ignore.
+        known = {"item_id": item.id, "transcript": event.text, "lag_s": round(event.lag_s, 3), "stable": event.stable}
         return {"type": "speechpipe.partial"} | known
+
+
+def _delta(item: _Item, text: str) -> Message:
+    """Return the message that adds `text` to the item's open part."""
+    delta = f" {text}" if item.begun and not item.sent else text
+    item.begun = True
+    item.sent += text
+    return {"type": f"{TRANSCRIPTION}.delta", "item_id": item.id, "content_index": 0, "delta": delta}
 
 
 def error(code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> Message:
