@@ -65,19 +65,24 @@ class _Running:
 class _Spent:
     """CPU and wall time since it was made."""
 
-    def __init__(self) -> None:
-        self._cpu_s, self._at = time.process_time(), time.monotonic()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._cpu_s, self._at = time.process_time(), clock()
 
     def take(self) -> tuple[float, float]:
         """Return the CPU and wall seconds."""
-        return time.process_time() - self._cpu_s, time.monotonic() - self._at
+        return time.process_time() - self._cpu_s, self._clock() - self._at
 
 
 class Decoder:
     """Open streams by number, and the work that waits for them."""
 
     def __init__(
-        self, recognizer: Callable[[RecognizerSpec], Recognizer], inflight: InFlight, send: Callable[[Reply], None]
+        self,
+        recognizer: Callable[[RecognizerSpec], Recognizer],
+        inflight: InFlight,
+        send: Callable[[Reply], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make a decoder without streams.
 
@@ -85,10 +90,12 @@ class Decoder:
             recognizer: returns the recognizer of a spec, loaded if need be; what it raises is the segment's failure.
             inflight: says what is being decoded.
             send: takes the replies.
+            clock: wall time in seconds.
         """
         self._recognizer = recognizer
         self._inflight = inflight
         self._send = send
+        self._clock = clock
         self._streams: dict[int, _Running] = {}
         self._schedule = Schedule()
         self._idle = IdleWork()
@@ -132,7 +139,7 @@ class Decoder:
             self._decode_together([self._alone.popleft()])
         elif self._ended:
             self._decode_together(self._next_batch())
-        elif (number := self._idle.next(time.monotonic())) is not None:
+        elif (number := self._idle.next(self._clock())) is not None:
             self._decode_unfinished(number)
         else:
             return False
@@ -146,18 +153,18 @@ class Decoder:
     @property
     def wait_s(self) -> float | None:
         """Seconds after which there may be work although no request has arrived; None: never."""
-        return 0.0 if self.waits else self._idle.wait_s(time.monotonic())
+        return 0.0 if self.waits else self._idle.wait_s(self._clock())
 
     def _step(self, step: Step) -> None:
         number = step.stream
         running = self._streams.setdefault(number, _Running())
         self._inflight.set(number)
-        spent = _Spent()
+        spent = _Spent(self._clock)
         transcript = self._done(step, running)
         cpu_s, work_s = spent.take()
         running.cpu_s += cpu_s
         running.work_s += work_s
-        self._idle.duty.add(time.monotonic(), work_s)
+        self._idle.duty.add(self._clock(), work_s)
         match step:
             case Open():
                 buffered = isinstance(running.stream, BufferedStream)
@@ -193,7 +200,7 @@ class Decoder:
     def _ended_transcript(self, number: int, running: _Running, stream: RecognizerStream) -> Transcript | None:
         """Return the transcript of an ended stream, or None if it waits to be decoded with others."""
         if (guess := running.segment.take_guess()) is not None:
-            self._idle.duty.add(time.monotonic(), guess[1])
+            self._idle.duty.add(self._clock(), guess[1])
             return guess[0]
         if running.batch_s:
             self._ended.append(number)
@@ -243,7 +250,7 @@ class Decoder:
         recognizer = streams[0].recognizer
         assert isinstance(recognizer, BatchRecognizer)
         self._inflight.set(*numbers)
-        spent = _Spent()
+        spent = _Spent(self._clock)
         try:
             transcripts = recognizer.transcribe([_piece(running) for running in streams])
             if len(transcripts) != len(streams):
@@ -254,7 +261,7 @@ class Decoder:
                 streams[0].fail(error)
                 transcripts = [Transcript.null(NullCause.ERROR, streams[0].error)]
         cpu_s, work_s = spent.take()
-        self._idle.duty.add(time.monotonic(), work_s)
+        self._idle.duty.add(self._clock(), work_s)
         samples = sum(running.segment.samples for running in streams)
         for running in streams:
             share = running.segment.samples / samples if samples else 1 / len(streams)
@@ -273,7 +280,7 @@ class Decoder:
         running = self._streams[number]
         segment, stream = running.segment, running.stream
         self._inflight.set(number)
-        spent = _Spent()
+        spent = _Spent(self._clock)
         try:
             if isinstance(stream, BufferedStream):
                 result: Transcript | str = stream.decode(stream.samples())
@@ -285,7 +292,7 @@ class Decoder:
         cpu_s, work_s = spent.take()
         running.cpu_s += cpu_s
         running.work_s += work_s
-        self._waste(running, segment.decoded(result, time.monotonic(), work_s, cpu_s))
+        self._waste(running, segment.decoded(result, self._clock(), work_s, cpu_s))
         requested = self._idle.answered(number)
         self._send(Partial(number, segment.text, segment.samples, segment.stable, self._spare_cpu_s, requested))
         self._inflight.set()

@@ -230,3 +230,167 @@ def test_no_process_thread_or_descriptor_is_left_behind() -> None:
     until(lambda: threading.active_count() <= threads)
     assert psutil.Process().num_fds() <= descriptors
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def batching(**options: Scalar) -> RecognizerSpec:
+    return spec(batch_s=20.0, **options)
+
+
+def submit_together(to: RecognizerPool, of: RecognizerSpec, *pieces: Samples, session: str = "s") -> list[Job]:
+    jobs = [to.open(of, WHOLE, session) for _ in pieces]
+    for job, samples in zip(jobs, pieces, strict=True):
+        job.feed(samples)
+    jobs[0].finish(*jobs[1:])
+    return jobs
+
+
+def together(job: Job) -> float:
+    return result(job).transcript.facts["together"]
+
+
+def test_segments_of_an_upload_that_end_together_are_decoded_together_by_one_worker() -> None:
+    with pool(PoolOptions(workers=1), batching()) as one:
+        jobs = submit_together(one, batching(), *(audio(seed=seed) for seed in range(5)))
+        assert [together(job) for job in jobs] == [5] * 5
+        texts = [result(job).transcript.text for job in jobs]
+        assert texts == [result(submit(one, batching(), audio(seed=seed))).transcript.text for seed in range(5)]
+
+
+def test_what_waits_is_shared_between_the_workers_and_bounded_by_the_batch() -> None:
+    with pool(PoolOptions(workers=2), batching()) as two:
+        jobs = submit_together(two, batching(), *(audio(seed=seed) for seed in range(6)))
+        assert [together(job) for job in jobs] == [3] * 6
+    with pool(PoolOptions(workers=1), spec(batch_s=1.0)) as one:
+        jobs = submit_together(one, spec(batch_s=1.0), *(audio(seed=seed) for seed in range(5)))
+        assert [together(job) for job in jobs] == [2, 2, 2, 2, 1]
+
+
+def test_a_batch_takes_the_segments_of_a_session_first_and_sessions_take_turns() -> None:
+    slow = spec(batch_s=2.0, cost=0.3)
+    with pool(PoolOptions(workers=1), slow) as one:
+        done: list[str] = []
+        jobs = submit_together(one, slow, *(audio(seed=seed) for seed in range(16)), session="long")
+        jobs += submit_together(one, slow, audio(seed=20), session="short")
+        for job in jobs:
+            job.future.add_done_callback(lambda _, session=job.session: done.append(session))  # type: ignore[misc]
+        for job in jobs:
+            result(job)
+        assert done.index("short") <= 8, "a short upload waits for two batches at most: the one that runs and the next"
+        assert together(jobs[0]) == 4
+
+
+def test_a_segment_that_kills_the_worker_of_a_batch_fails_alone() -> None:
+    poison = batching(crash_above_level=0.5)
+    with pool(PoolOptions(workers=1, attempts=2), poison) as one:
+        pieces = [audio(seed=seed) for seed in range(4)]
+        jobs = submit_together(one, poison, *pieces[:2], audio(level=0.9), *pieces[2:])
+        bad = jobs.pop(2)
+        decoded = result(bad)
+        assert decoded.transcript.null_cause is NullCause.WORKER_CRASH
+        assert "2 workers died" in decoded.transcript.detail, "the death of the batch is not counted against it"
+        assert [together(job) for job in jobs] == [1] * 4
+        assert all(result(job).stats.attempts >= 2 for job in jobs)
+        assert one.status().restarts == {"crash": 3}
+
+
+def test_a_single_attempt_is_enough_for_the_innocent_segments_of_a_batch() -> None:
+    poison = batching(crash_above_level=0.5)
+    with pool(PoolOptions(workers=2, attempts=1), poison) as two:
+        jobs = submit_together(two, poison, *(audio(seed=seed) for seed in range(5)), audio(level=0.9))
+        assert result(jobs.pop()).transcript.null_cause is NullCause.WORKER_CRASH
+        assert all(result(job).transcript.text for job in jobs)
+
+
+def test_a_segment_that_hangs_a_batch_times_out_alone() -> None:
+    hanging = batching(hang_above_level=0.5)
+    with pool(PoolOptions(workers=1, segment_timeout_s=1.0), hanging) as one:
+        jobs = submit_together(one, hanging, audio(seed=1), audio(level=0.9), audio(seed=2))
+        assert result(jobs[1]).transcript.null_cause is NullCause.TIMEOUT
+        assert result(jobs[0]).transcript.text
+        assert result(jobs[2]).transcript.text
+        assert one.status().restarts == {"timeout": 2}
+
+
+def test_an_exception_in_a_batch_is_that_segments_result_and_costs_no_worker() -> None:
+    failing = batching(fail_above_level=0.5)
+    with pool(PoolOptions(workers=1), failing) as one:
+        jobs = submit_together(one, failing, audio(seed=1), audio(level=0.9), audio(seed=2))
+        assert [result(job).transcript.null_cause for job in jobs] == [None, NullCause.ERROR, None]
+        assert one.status().restarts == {}
+
+
+def test_a_cancelled_segment_of_a_batch_costs_the_others_nothing() -> None:
+    slow = batching(cost=0.5)
+    with pool(PoolOptions(workers=1), slow) as one:
+        running = submit_together(one, slow, *(audio(seed=seed) for seed in range(3)))
+        waiting = submit_together(one, slow, *(audio(seed=seed) for seed in range(3, 6)))
+        unfinished = one.open(slow, WHOLE, "s")
+        for job in (running[1], waiting[1], unfinished):
+            job.cancel()
+        assert all(result(job).transcript.text for job in (running[0], running[2], waiting[0], waiting[2]))
+        assert running[1].future.cancelled()
+        assert together(waiting[0]) == 2
+        until(lambda: one.idle)
+
+
+def test_a_segment_of_an_upload_occupies_no_worker_before_it_has_ended() -> None:
+    with pool(PoolOptions(workers=1), batching()) as one:
+        open_ended = one.open(batching(), WHOLE, "slow")
+        open_ended.feed(audio(seconds=3.0))
+        assert result(submit(one, batching(), audio(), "other")).transcript.text
+        assert one.status().active == 0
+        assert not one.idle, "a server that stops waits for it"
+        open_ended.finish()
+        assert result(open_ended).transcript.text
+        left = one.open(batching(), WHOLE, "slow")
+    assert result(left).transcript.null_cause is NullCause.ERROR
+
+
+def test_a_recognizer_that_is_loaded_at_its_first_segment_decodes_batches_from_the_second_on() -> None:
+    with pool(PoolOptions(workers=1), spec()) as one:
+        assert together(submit(one, batching(), audio())) == 1
+        jobs = submit_together(one, batching(), audio(seed=1), audio(seed=2))
+        assert [together(job) for job in jobs] == [2, 2]
+
+
+def test_the_cpu_time_of_a_library_with_threads_of_its_own_is_counted() -> None:
+    threaded = spec(cost=0.5, own_threads=True, streaming=False)
+    with pool(PoolOptions(workers=1, live=True), threaded) as one:
+        assert result(submit(one, threaded, audio(seconds=1.0))).stats.cpu_s >= 0.5
+        assert one.status().live_cost >= 0.5
+        job = one.open(threaded, DecodeOptions(), "s")
+        job.feed(audio(seconds=1.0))
+        until(lambda: job.had_words or (job.request_partial() and False))
+        job.finish()
+        stats = result(job).stats
+        assert stats.cpu_s >= 1.0, "the partial result and the final one"
+        assert 0.5 <= stats.spare_cpu_s < stats.cpu_s
+        assert one.status().spare_cpu_s == stats.spare_cpu_s
+        assert stats.work_s >= stats.cpu_s / 2
+
+
+def test_a_segment_in_a_pause_is_decoded_before_its_end() -> None:
+    buffered = spec(streaming=False)
+    with pool(PoolOptions(workers=1, live=True), buffered) as one:
+        job = one.open(buffered, DecodeOptions(), "s")
+        job.feed(audio(seconds=1.0))
+        job.feed(audio(seconds=0.3, seed=1), endpoint_near=True)
+        until(lambda: job.had_words)
+        job.finish()
+        stats = result(job).stats
+        assert (stats.speculations, stats.speculated) == (1, True)
+
+
+def test_a_segment_that_waits_for_its_decode_is_late() -> None:
+    buffered = spec(streaming=False, cost=1.0)
+    with pool(PoolOptions(workers=1, live=True, slots=4), buffered) as one:
+        job = one.open(buffered, DecodeOptions(), "s")
+        job.feed(audio(seconds=1.0))
+        until(lambda: job.buffered and not job.backlog_s)
+        assert job.undecoded_s == 0.0, "it is still spoken"
+        job.finish()
+        assert job.undecoded_s == 1.0
+        assert job.finished_at is not None
+        assert job.late_s(job.finished_at + 0.4) == pytest.approx(0.4)
+        result(job)
+        assert job.undecoded_s == job.late_s(job.finished_at + 9.0) == 0.0

@@ -4,7 +4,7 @@ import numpy as np
 
 from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.workers import RecognizerSpec
-from speechpipe.cascade.workers.messages import Cancel, Feed, Finish, Open, RequestPartial
+from speechpipe.cascade.workers.messages import Feed, Finish, Open
 from speechpipe.cascade.workers.schedule import Schedule
 
 SPEC = RecognizerSpec("scripted")
@@ -32,21 +32,21 @@ def test_streams_take_turns_however_far_behind_one_is() -> None:
     assert [number for _, number in drained(schedule)] == [1, 2, 2, 1, 1]
 
 
-def test_a_segment_that_ends_goes_first_and_partial_results_last() -> None:
+def test_a_segment_that_ends_goes_first() -> None:
     schedule = Schedule()
-    schedule.add(RequestPartial(1))
     schedule.add(feed(1))
     schedule.add(feed(2))
     schedule.add(feed(3))
     schedule.add(Finish(3))
-    assert drained(schedule) == [("Feed", 3), ("Finish", 3), ("Feed", 1), ("Feed", 2), ("RequestPartial", 1)]
+    assert drained(schedule) == [("Feed", 3), ("Finish", 3), ("Feed", 1), ("Feed", 2)]
 
 
-def test_what_is_cancelled_is_not_done_and_peeks_are_not_repeated() -> None:
+def test_what_is_dropped_is_not_done() -> None:
     schedule = Schedule()
-    for request in (feed(1), Finish(1), feed(2), RequestPartial(2), RequestPartial(2), Cancel(1)):
-        schedule.add(request)
-    assert drained(schedule) == [("Feed", 2), ("RequestPartial", 2)]
+    for step in (feed(1), Finish(1), feed(2)):
+        schedule.add(step)
+    schedule.drop(1)
+    assert drained(schedule) == [("Feed", 2)]
 
 
 def test_whoever_pauses_is_worked_off_before_those_who_speak_and_after_those_who_ended() -> None:
@@ -59,7 +59,8 @@ def test_whoever_pauses_is_worked_off_before_those_who_speak_and_after_those_who
 
 def test_a_pause_that_ended_leaves_nothing_behind() -> None:
     schedule = Schedule()
-    for request in (feed(1, endpoint_near=True), feed(2, endpoint_near=True), Cancel(1), Finish(2)):
+    for request in (feed(1, endpoint_near=True), feed(2, endpoint_near=True), Finish(2)):
         schedule.add(request)
+    schedule.drop(1)
     schedule.add(feed(1))
     assert drained(schedule) == [("Feed", 2), ("Finish", 2), ("Feed", 1)]

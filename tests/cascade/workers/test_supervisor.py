@@ -14,7 +14,7 @@ import pytest
 import speechpipe.cascade.workers.process as process_module
 import speechpipe.cascade.workers.supervisor as supervisor_module
 from speechpipe.cascade.workers import PoolOptions
-from speechpipe.cascade.workers.inflight import InFlight, inflight_descriptor
+from speechpipe.cascade.workers.inflight import MOST, InFlight, inflight_descriptor
 from speechpipe.cascade.workers.messages import Progress, Reply
 from speechpipe.cascade.workers.pool import RecognizerPool
 from speechpipe.cascade.workers.process import WorkerProcess, reap_late
@@ -42,11 +42,11 @@ class Starts:
         self.made: list[WorkerProcess] = []
         monkeypatch.setattr(supervisor_module, "WorkerProcess", self)
 
-    def __call__(self, nice: int) -> WorkerProcess:
+    def __call__(self, nice: int, threads: int) -> WorkerProcess:
         if self.failing:
             self.failing -= 1
             raise self.error()
-        self.made.append(WorkerProcess(nice))
+        self.made.append(WorkerProcess(nice, threads))
         return self.made[-1]
 
 
@@ -183,8 +183,8 @@ def test_a_worker_that_hangs_while_it_loads_is_replaced(starts: Starts, monkeypa
     monkeypatch.setattr(made.supervisor, "options", PoolOptions(workers=1, start_timeout_s=1))
     plain = starts.__call__
 
-    def first_hangs(nice: int) -> WorkerProcess:
-        worker = plain(nice)
+    def first_hangs(nice: int, threads: int) -> WorkerProcess:
+        worker = plain(nice, threads)
         if len(starts.made) == 1:
             os.kill(worker.pid, signal.SIGSTOP)
         return worker
@@ -214,7 +214,7 @@ def test_a_cancelled_segment_that_hangs_holds_up_nobody_else() -> None:
     hanging = spec(hang_above_level=0.9)
     with pool(PoolOptions(workers=2, segment_timeout_s=1000), hanging) as two:
         hung = submit(two, hanging, audio(0.95))
-        until(lambda: any(worker.inflight == hung.number for worker in two.supervisor.workers))
+        until(lambda: any(worker.inflight == (hung.number,) for worker in two.supervisor.workers))
         hung.cancel()
         for seed in range(4):  # before: the first of them went to the worker that hangs and stayed there
             assert result(submit(two, hanging, audio(seed=seed))).stats.attempts == 1
@@ -224,7 +224,7 @@ def test_a_worker_that_hangs_on_a_cancelled_segment_is_replaced() -> None:
     hanging = spec(hang_above_level=0.9)
     with pool(PoolOptions(workers=1, segment_timeout_s=1), hanging) as one:
         hung = submit(one, hanging, audio(0.95))
-        until(lambda: any(worker.inflight == hung.number for worker in one.supervisor.workers))
+        until(lambda: any(worker.inflight == (hung.number,) for worker in one.supervisor.workers))
         hung.cancel()
         decoded = result(submit(one, hanging, audio()))
         assert decoded.transcript.text
@@ -315,11 +315,15 @@ def test_no_worker_needs_a_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp
 def test_without_memory_files_a_full_disk_is_an_error_and_not_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
     descriptor = inflight_descriptor()
-    assert os.fstat(descriptor).st_size == 8
-    assert os.pread(descriptor, 8, 0) == bytes(8)
+    size = os.fstat(descriptor).st_size
+    assert os.pread(descriptor, size, 0) == bytes(size)
     marker = InFlight(descriptor)
+    marker.set(*range(1, MOST + 1))
+    assert marker.get() == tuple(range(1, MOST + 1))
     marker.set(7)
-    assert marker.get() == 7
+    assert marker.get() == (7,)
+    marker.set()
+    assert marker.get() == ()
     marker.close()
     os.close(descriptor)
 

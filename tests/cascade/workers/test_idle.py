@@ -1,0 +1,164 @@
+"""Which segment is decoded again while a worker is idle, and when it is not worth it. Literals, no clock."""
+
+import math
+
+import pytest
+
+from speechpipe.cascade.workers.idle import (
+    CHEAP_SHARE,
+    FIRST,
+    LOADED,
+    NEWS,
+    SPECULATE_AFTER,
+    Duty,
+    IdleWork,
+    OpenSegment,
+)
+from speechpipe.types import NullCause, Transcript
+
+TEXT = Transcript("some words")
+
+
+def speaking(samples: int = FIRST) -> OpenSegment:
+    segment = OpenSegment(buffered=True)
+    segment.feed(samples, endpoint_near=False)
+    return segment
+
+
+def pausing(silent: int = SPECULATE_AFTER) -> OpenSegment:
+    segment = speaking()
+    segment.feed(silent, endpoint_near=True)
+    return segment
+
+
+def work(*segments: OpenSegment, wanted: bool = True) -> IdleWork:
+    found = IdleWork()
+    for number, segment in enumerate(segments, 1):
+        found.open(number, segment)
+        if wanted:
+            found.want(number)
+    return found
+
+
+def test_a_pause_is_decoded_once_and_the_decode_is_the_transcript_if_nothing_follows() -> None:
+    segment = pausing(SPECULATE_AFTER - 1)
+    idle = work(segment, wanted=False)
+    assert idle.next(1.0) is None
+    segment.feed(1, endpoint_near=True)
+    assert idle.next(1.0) == 1
+    assert segment.decoded(TEXT, 1.1, 0.1, 0.08) == 0.0
+    assert idle.next(1.2) is None
+    segment.feed(1000, endpoint_near=True)
+    assert idle.next(1.2) is None
+    assert segment.take_guess() == (TEXT, 0.1)
+    assert segment.speculations == 1
+
+
+def test_a_decode_in_a_pause_is_in_vain_if_the_speech_goes_on() -> None:
+    segment = pausing()
+    segment.decoded(TEXT, 1.1, 0.1, 0.08)
+    assert segment.feed(100, endpoint_near=False) == 0.08
+    assert segment.take_guess() is None
+    segment.feed(SPECULATE_AFTER, endpoint_near=True)
+    assert segment.may_have_ended, "the next pause is decoded again"
+    segment.decoded(Transcript.null(NullCause.EMPTY), 2.0, 0.1, 0.07)
+    assert segment.take_guess() == (Transcript.null(NullCause.EMPTY), 0.1)
+    assert segment.speculations == 2
+
+
+def test_the_decode_at_the_beginning_of_a_pause_is_no_final() -> None:
+    segment = pausing(SPECULATE_AFTER // 2)
+    assert segment.decoded(TEXT, 1.0, 0.1, 0.08) == 0.08, "its CPU time is spare"
+    assert segment.take_guess() is None
+    segment.feed(SPECULATE_AFTER, endpoint_near=True)
+    assert not segment.has_news, "the partial result covers all words"
+    assert segment.may_have_ended
+
+
+def test_there_is_no_partial_result_when_nothing_new_was_said() -> None:
+    segment = speaking(FIRST - 1)
+    idle = work(segment)
+    assert idle.next(1.0) is None
+    assert idle.wait_s(1.0) is None
+    segment.feed(1, endpoint_near=False)
+    assert idle.next(1.0) == 1
+    segment.decoded(TEXT, 1.0, 0.0, 0.0)
+    assert not segment.has_news
+    segment.feed(NEWS, endpoint_near=False)
+    assert segment.has_news
+    segment.decoded(TEXT, 2.0, 0.0, 0.0)
+    segment.feed(10, endpoint_near=False)
+    assert not segment.has_news
+    segment.feed(10, endpoint_near=True)
+    assert segment.has_news, "in a pause, the last words are covered at once"
+
+
+def test_partial_results_keep_to_a_share_of_the_time() -> None:
+    segment = speaking()
+    idle = work(segment)
+    segment.decoded(TEXT, 10.0, 0.1, 0.1)
+    segment.feed(NEWS, endpoint_near=False)
+    assert idle.next(10.05) is None
+    assert idle.wait_s(10.05) == pytest.approx(0.05)
+    assert idle.next(10.11) == 1, "half of the time for one stream"
+    other = speaking()
+    other.decoded(TEXT, 9.0, 0.1, 0.1)
+    other.feed(NEWS, endpoint_near=False)
+    idle.open(2, other)
+    idle.want(2)
+    assert idle.next(10.11) == 2, "a quarter for each of two, and the one that has waited longest is first"
+    segment.feed(10, endpoint_near=True)
+    assert idle.next(10.11) == 1, "the last words before a pause need not wait"
+
+
+def test_a_busy_worker_makes_neither_partial_results_nor_speculative_decodes() -> None:
+    idle = work(pausing(), speaking())
+    idle.duty.add(10.0, 3 * LOADED)
+    assert idle.duty.share(10.0) == pytest.approx(LOADED)
+    assert idle.next(10.0) is None
+    assert 0 < (idle.wait_s(10.0) or 0) < 1, "and looks again soon"
+    assert idle.next(12.0) == 1
+
+
+def test_the_longest_pause_is_decoded_first_and_only_requested_partial_results_are_made() -> None:
+    idle = work(pausing(), pausing(SPECULATE_AFTER + 5), wanted=False)
+    assert idle.next(1.0) == 2
+    idle.close(2)
+    assert idle.next(1.0) == 1
+    idle.close(1)
+    idle.open(3, speaking())
+    assert idle.next(1.0) is None
+    idle.want(3)
+    idle.want(9)  # not open yet
+    assert idle.next(1.0) == 3
+    assert idle.answered(3)
+    assert not idle.answered(3)
+    assert idle.next(1.0) is None
+
+
+def test_a_recognizer_that_decodes_while_it_is_fed_gives_partial_results_at_its_own_price() -> None:
+    segment = OpenSegment(buffered=False)
+    segment.feed(10, endpoint_near=True)
+    assert segment.has_news
+    assert not segment.may_have_ended
+    assert segment.decoded("so far", 1.0, 0.1, 0.1) == 0.1
+    assert (segment.text, segment.stable) == ("so far", 0)
+    assert not segment.has_news
+    assert segment.due(0.0) == pytest.approx(1.0 + 0.1 / CHEAP_SHARE - 0.1)
+
+
+def test_a_failed_segment_answers_at_once_and_is_not_decoded_again() -> None:
+    segment = pausing()
+    segment.failed = True
+    assert segment.has_news
+    assert not segment.may_have_ended
+
+
+def test_duty_is_forgotten_within_seconds() -> None:
+    duty = Duty()
+    assert duty.share(0.0) == 0.0
+    for tick in range(100):
+        duty.add(tick * 0.1, 0.05)
+    assert duty.share(9.9) == pytest.approx(0.5, abs=0.05)
+    assert duty.share(19.9) < 0.05
+    assert speaking().due(0.0) == math.inf
