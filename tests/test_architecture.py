@@ -81,7 +81,7 @@ SAME_PART = {
     "sqlalchemy": {"foundation.storage", "monitor", "control.rollout", "control.review", "control.training"},
     "alembic": {"foundation.storage"},
     "orjson": {"foundation.storage", "monitor"},
-    "httpx": {"foundation.outgoing", "interfaces.cli"},  # `report --url` asks a server
+    "httpx": {"foundation.outgoing", "interfaces.cli", "bench"},  # `report --url` asks a server
     "soundfile": {"cascade.audio"},
     "torch": {"cascade.asr", "control.training"},
     "safetensors": {"cascade.asr"},

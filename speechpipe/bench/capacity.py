@@ -7,6 +7,7 @@ subtracted.
 
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from speechpipe.app import compose
@@ -36,6 +38,8 @@ from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Samples
 QUERY = "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true&model="
 LIVE_FRAMES = 3  # scored in one call when a tenth of a second arrives
 START_S = 60.0
+RECOVER_S = 60.0
+LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,26 @@ def trial(url: str, sessions: int, seconds: float, warm_s: float, pcm: Path) -> 
     done = subprocess.run(command, capture_output=True, check=True)
     stolen = (system.stolen_s() - stolen_s) / ((time.monotonic() - begun) * (os.cpu_count() or 1))
     return Tally(**json.loads(done.stdout)), stolen
+
+
+def recover(url: str) -> bool:
+    """Wait until a server has no live session and is not late; return whether that was so within `RECOVER_S`.
+
+    Otherwise a load that it could hold would begin while it works off the one before, and would be refused.
+    """
+    until = time.monotonic() + RECOVER_S
+    while time.monotonic() < until:
+        rows = httpx.get(f"{url}/metrics", timeout=RECOVER_S).text
+        if all(_value(rows, f"speechpipe_live_{name}") == 0 for name in ("sessions", "late_seconds")):
+            return True
+        time.sleep(LOOK_EVERY_S)
+    return False
+
+
+def _value(rows: str, name: str) -> float:
+    """Return the value of a metric without labels; not a number if it is missing."""
+    found = re.search(rf"^{name} (\S+)$", rows, re.MULTILINE)
+    return float(found[1]) if found else math.nan
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -205,11 +205,8 @@ class PoolManager:
     @property
     def live_cpu_s(self) -> float:
         """CPU seconds of all live workers, without their warm-up and without work on idle capacity."""
-        return sum(
-            status.cpu_s - status.spare_cpu_s - pair.warm_up_cpu_s
-            for pair in self._pairs
-            if pair.live is not None and (status := pair.live.status())
-        )
+        live = [(pair.live.status(), pair.warm_up_cpu_s) for pair in self._pairs if pair.live is not None]
+        return sum(status.cpu_s - status.spare_cpu_s - warm_up_cpu_s for status, warm_up_cpu_s in live)
 
     @property
     def live_cost(self) -> float:

@@ -1,6 +1,7 @@
 """One session of the cascade: nothing lost, nothing invented, whatever the size of the blocks."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from speechpipe.cascade.request import SessionRequest
 from speechpipe.cascade.session import Session, SessionOptions
 from speechpipe.cascade.vad import load_vad
 from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
-from speechpipe.cascade.workers import RecognizerSpec
+from speechpipe.cascade.workers import Decoded, RecognizerSpec
 from speechpipe.errors import StageFailed
 from speechpipe.serving.service import Service
 from speechpipe.types import Bundle, NullCause, Samples, Utterance
@@ -164,3 +165,80 @@ def test_a_session_waits_for_recognizers_instead_of_filling_memory(service: Serv
 
 def _spec(bundle: Bundle) -> RecognizerSpec:
     return RecognizerSpec(bundle.asr.implementation, bundle.asr.options, bundle.asr.files)
+
+
+class Script:
+    """A VAD whose scores are given: one for each frame of 512 samples."""
+
+    frame_samples = 512
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = scores
+
+    def open(self) -> "Script":
+        return self
+
+    def probabilities(self, frames: Samples) -> Samples:
+        taken, self.scores = self.scores[: len(frames)], self.scores[len(frames) :]
+        return np.array(taken, np.float32)
+
+
+class Fed:
+    """A job that keeps what it is fed: (samples, whether they are silence in a pause)."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[int, bool]] = []
+        self.ended_with: int | None = None
+        self.future: Future[Decoded] = Future()
+        self.audio_s = self.backlog_s = 0.0
+
+    def feed(self, samples: Samples, *, endpoint_near: bool) -> None:
+        self.parts.append((len(samples) // 512, endpoint_near))
+
+    def finish(self, *others: "Fed") -> None:
+        self.ended_with = len(others)
+
+    def cancel(self) -> None:
+        pass
+
+
+def heard(scores: list[float], block: int, *, offline: bool = False, step: int = 1600) -> list[Fed]:
+    """The jobs of a session whose VAD has these scores; `block`: frames at once. 10 frames of silence end a segment."""
+    jobs: list[Fed] = []
+
+    def open_job(*_: object) -> Fed:
+        jobs.append(Fed())
+        return jobs[-1]
+
+    cut = SegmenterOptions(min_silence_s=0.32, padding_s=0.16, pre_roll_s=0.0, min_speech_s=0.0)
+    options = SessionOptions(
+        "s",
+        Script(scores),
+        Segmenter(cut, 512),
+        open_job,
+        DecodeOptions(offline=offline),
+        feed_step=step,  # type: ignore[arg-type]
+    )
+    session = Session(options)
+    for start in range(0, len(scores), block):
+        session.feed(np.zeros(512 * min(block, len(scores) - start), np.float32))
+    return jobs
+
+
+def test_a_live_recognizer_is_told_at_once_when_a_pause_begins_and_which_samples_are_silence() -> None:
+    (job,) = heard([1.0] * 9 + [0.0] * 12, block=1)
+    assert job.parts == [(4, False), (4, False), (1, False), (3, True), (2, True)]
+    assert job.ended_with == 0
+
+
+def test_speech_between_two_pauses_is_no_silence_though_all_arrive_in_one_block() -> None:
+    scores = [1.0] * 8 + [0.0] * 4 + [0.0] * 2 + [1.0] * 2 + [0.0] * 4 + [0.0] * 8
+    (job,) = heard(scores, block=8)
+    assert job.parts == [(8, False), (8, False), (5, True)], "the second block ends within the second pause"
+
+
+def test_segments_of_an_upload_that_end_in_one_block_end_together() -> None:
+    scores = ([1.0] * 4 + [0.0] * 12) * 3
+    jobs = heard(scores, block=len(scores), offline=True, step=0)
+    assert [job.ended_with for job in jobs] == [2, None, None]
+    assert [sum(count for count, _ in job.parts) for job in jobs] == [9, 9, 9]

@@ -56,6 +56,8 @@ def capacity(
         where = url.replace("http", "ws") + measure.QUERY + bundle
 
         def attempt(sessions: int) -> "Point":
+            if not measure.recover(url):
+                say("the server has not recovered from the load before; the next figure may be too low")
             tally, stolen = measure.trial(where, sessions, seconds, 3.0, Path(file.name))
             found = measure.point(sessions, tally, stolen, objective_ms / 1000)
             say(_line(found))

@@ -270,7 +270,7 @@ class StreamManager:
         cpu_s = self._executor.cpu_s + self._service.engine.pools.live_cpu_s
         with self._lock:
             audio_s = self._audio_done_s + sum(stream.channels.audio_s for stream in self._streams.values())
-            self._load.expect(self._service.pools.live_cost)
+            self._load.expect(self._service.engine.pools.live_cost)
             self._load.update(Sample(now, cpu_s, audio_s, rate, late))
             self._opened_since = 0
 

@@ -118,6 +118,12 @@ def _overdue(record: Record) -> float | None:
     return None if stretch is None else float(stretch > OVERDUE)
 
 
+def _live(name: str) -> Read:
+    """Read a measure of live segments only."""
+    value_of = _of(name)
+    return lambda record: value_of(record) if "live.endpoint_to_final_s" in record.measures else None
+
+
 def _missing_units(record: Record) -> float | None:
     segments, found = _of("vad.segments")(record), _of("case.units")(record)
     return None if segments is None or found is None else float(found < segments)
@@ -176,6 +182,8 @@ ASR = (
     Metric("asr.repeated_share", "", "share of texts that repeat themselves", "a decoder in a loop", "unit", _above("asr.compression_ratio", REPEATED), SHARE, UP),
     Metric("asr.compression_ratio", "", "compression ratio of the text", "repetition", "unit", _of("asr.compression_ratio"), direction=UP, severity=SHOWN),
     Metric("asr.oov_share", "", "share of words the recognizer does not know", "another vocabulary", "unit", _of("asr.oov_share"), direction=UP, least=0.02),
+    Metric("asr.speculations", "", "speculative decodes of a live segment", "speech with many pauses", "unit", _live("asr.speculations"), severity=SHOWN),
+    Metric("asr.speculated_share", "", "share of live segments whose text was decoded before their end", "a loaded machine", "unit", _live("asr.speculated"), SHARE, severity=SHOWN),
     Metric("asr.churn", "", "share of the last partial result that the final changed", "unstable partial results", "unit", _of("live.churn"), direction=UP, least=0.05),
 )  # fmt: skip
 

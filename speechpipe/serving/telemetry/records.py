@@ -266,6 +266,30 @@ ROWS: tuple[Row, ...] = (
     CounterRow("asr_words_total", "Words recognised.", "unit", _of("asr.words")),
     CounterRow("asr_cpu_seconds_total", "CPU time of recognizers.", "unit", _of("asr.cpu_s")),
     CounterRow(
+        "asr_spare_cpu_seconds_total",
+        "Part of it: partial results, and speculative decodes in vain.",
+        "unit",
+        _of("asr.spare_cpu_s"),
+    ),
+    CounterRow(
+        "asr_speculations_total",
+        "Decodes in a pause, in case the speech has ended.",
+        "unit",
+        _of("asr.speculations"),
+    ),
+    CounterRow(
+        "asr_speculations_used_total",
+        "Speculative decodes that became the final text.",
+        "unit",
+        _of("asr.speculated"),
+    ),
+    CounterRow(
+        "asr_speculations_wasted_total",
+        "Speculative decodes in vain, because the speech went on.",
+        "unit",
+        lambda record: (_number(record, "asr.speculations") or 0.0) - (_number(record, "asr.speculated") or 0.0),
+    ),
+    CounterRow(
         "asr_refed_segments_total",
         "Segments that needed more than one worker.",
         "unit",

@@ -47,3 +47,19 @@ def test_a_worker_that_died_takes_no_cost_back() -> None:
     load = fed(Load(cores=2, limit=0.9), cost=0.1, sessions=4)
     load.update(Sample(21.0, 0.0, 84.0, 4.0, [0.0]))  # its CPU time is gone from the sum
     assert load.cost > 0.08
+
+
+def test_the_warm_up_says_what_a_session_costs_before_there_are_any() -> None:
+    load = Load(cores=2, limit=0.9)
+    before = load.room
+    load.expect(0.29)
+    assert load.cost == pytest.approx(0.3)
+    assert load.room == 6 < before
+    assert load.refusal(opened_since=5) is None
+    assert "cores" in (load.refusal(opened_since=6) or "")
+    fed(load, cost=0.02, sessions=1, seconds=4)
+    assert load.cost == pytest.approx(0.3), "speech that has not ended costs nothing yet"
+    assert "cores" in (load.refusal(opened_since=6) or "")
+    assert fed(Load(cores=2, limit=0.9), cost=0.5, sessions=1, seconds=4).cost == pytest.approx(0.5)
+    load.expect(0.0)
+    assert load.room > 6
