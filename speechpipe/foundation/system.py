@@ -61,13 +61,9 @@ def bound_heaps() -> None:
         library.mallopt(_ARENA_MAX, MOST_HEAPS)
 
 
-ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
-"""Environment of a process whose threads allocate little beside each other: they share one heap (glibc, mallopt(3))."""
-
-
 def trim_heap() -> None:
-    """Return free memory of the C library to the system (glibc; elsewhere nothing happens), see malloc_trim(3)."""
-    with contextlib.suppress(OSError, AttributeError):
+    """Give memory that is free back to the system (glibc's malloc_trim(3); elsewhere nothing happens)."""
+    with contextlib.suppress(OSError, AttributeError):  # another system, another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -95,6 +91,9 @@ def give_way(nice: int) -> None:
     if nice >= IDLE_PRIORITY and hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
+
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
+"""Environment of a process whose threads allocate little beside each other: they share one heap (glibc, mallopt(3))."""
 
 _FOR_CHILDREN = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TZ|TMPDIR|TEMP|TMP|SYSTEMROOT|VIRTUAL_ENV"

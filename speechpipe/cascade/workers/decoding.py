@@ -276,23 +276,28 @@ class Decoder:
     # ---- idle capacity ----
 
     def _decode_unfinished(self, number: int) -> None:
-        """Decode an open segment, as a partial result and perhaps as a speculative final; send the partial result."""
+        """Decode an open segment and send a partial result; a speculative decode is kept for its end."""
         running = self._streams[number]
         segment, stream = running.segment, running.stream
         self._inflight.set(number)
-        spent = _Spent(self._clock)
+        spent, text = _Spent(self._clock), ""
+        guess: Transcript | None = None
         try:
-            if isinstance(stream, BufferedStream):
-                result: Transcript | str = stream.decode(stream.samples())
-            else:
-                result = stream.partial() if stream is not None else ""
+            if segment.may_have_ended and isinstance(stream, BufferedStream):
+                guess = stream.decode(stream.samples())
+                text = guess.text
+            elif stream is not None:
+                text = stream.partial()
         except Exception as error:  # noqa: BLE001 - the worker loop: reported when the stream finishes
-            self._waste(running, running.fail(error))
-            result = ""
+            running.fail(error)
         cpu_s, work_s = spent.take()
         running.cpu_s += cpu_s
         running.work_s += work_s
-        self._waste(running, segment.decoded(result, self._clock(), work_s, cpu_s))
+        segment.decoded(text, self._clock(), work_s)
+        if guess is not None:
+            segment.guessed(guess, work_s, cpu_s)
+        else:
+            self._waste(running, cpu_s)
         requested = self._idle.answered(number)
         self._send(Partial(number, segment.text, segment.samples, segment.stable, self._spare_cpu_s, requested))
         self._inflight.set()

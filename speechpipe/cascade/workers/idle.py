@@ -107,21 +107,15 @@ class OpenSegment:
             return math.inf
         return self.decoded_at if self.silent and self.buffered else self.decoded_at + self._took_s * (1 / share - 1)
 
-    def decoded(self, result: Transcript | str, now: float, took_s: float, cpu_s: float) -> float:
-        """Take a decode of all samples so far, made until `now`; return the CPU seconds that are spare.
-
-        After `SPECULATE_AFTER` samples of silence it is kept as a speculative decode.
-        """
+    def decoded(self, text: str, now: float, took_s: float) -> None:
+        """Take the text of all samples so far, which was decoded until `now`."""
         self._covered, self.decoded_at, self._took_s = self.samples, now, took_s
-        if isinstance(result, str):
-            self.text = result
-            return cpu_s
-        self.text, self.stable = self._agreement.update(result.text)
-        if self.silent < SPECULATE_AFTER:
-            return cpu_s
-        self._guess, self._guess_cpu_s, self._guess_s = result, cpu_s, took_s
+        self.text, self.stable = self._agreement.update(text) if self.buffered else (text, 0)
+
+    def guessed(self, transcript: Transcript, took_s: float, cpu_s: float) -> None:
+        """Take a speculative decode of all samples so far."""
+        self._guess, self._guess_cpu_s, self._guess_s = transcript, cpu_s, took_s
         self.speculations += 1
-        return 0.0
 
     def take_guess(self) -> tuple[Transcript, float] | None:
         """Return the speculative decode and its wall seconds, if nothing was said since; the segment has ended."""

@@ -24,6 +24,7 @@ from speechpipe.cascade.workers.messages import (
 )
 from speechpipe.cascade.workers.process import WorkerProcess
 from speechpipe.cascade.workers.queue import FairQueue
+from speechpipe.cascade.workers.recognizers import KnownRecognizers
 from speechpipe.cascade.workers.supervisor import Supervisor
 from speechpipe.errors import NotReady
 from speechpipe.foundation.background import BackgroundTask
@@ -55,8 +56,7 @@ class RecognizerPool:
         self._numbers = itertools.count(1)
         self._queue = FairQueue()
         self._open_ended: dict[int, Job] = {}  # segments of an upload that are dispatched when they have ended
-        self._batch_s: dict[object, float] = {}  # by the key of a recognizer; 0 or missing: one segment at a time
-        self._live_cost: dict[object, float] = {}  # by the key of a recognizer
+        self._known = KnownRecognizers()
         self._closing = False
 
     # ---- life ----
@@ -138,7 +138,7 @@ class RecognizerPool:
             if job.future.done():
                 return
             if not self._closing:
-                if job.options.offline and not job.finished and self._batch_s.get(job.spec.key):
+                if self._known.waits_for_its_end(job):
                     self._open_ended[job.number] = job
                 else:
                     self._queue.push(job)
@@ -216,7 +216,9 @@ class RecognizerPool:
             worker.send(request)
 
     def _dispatch(self) -> None:
-        """Send waiting jobs to the least busy workers; call with the lock held.
+        """Send waiting jobs to the least busy workers, several at once if they are decoded together.
+
+        Call with the lock held.
 
         Workers that have not confirmed a cancelled segment come last, because they may hang on it.
         """
@@ -229,21 +231,10 @@ class RecognizerPool:
             assert job is not None
             if not worker.awaits_reply:
                 worker.replied()
-            batch = [job, *self._others(job)]
+            share_s = (job.audio_s + self._queue.audio_s) / self._supervisor.ready  # so that the others have work too
+            batch = [job, *self._queue.pop_with(job, min(share_s, self._known.together_s(job)))]
             worker.jobs |= {one.number: one for one in batch}
             worker.send(Together(tuple(step for one in batch for step in one.begin())))
-
-    def _others(self, job: Job) -> list[Job]:
-        """Remove from the queue and return the segments that are decoded together with `job`.
-
-        All are at most `batch_s` seconds, and at most this worker's share of what waits, so that the others have work.
-        A segment therefore waits for one batch at most before its session has its turn.
-        """
-        batch_s = self._batch_s.get(job.spec.key, 0.0)
-        if not batch_s or not job.options.offline or not job.finished or job.alone:
-            return []
-        share_s = (job.audio_s + self._queue.audio_s) / max(1, self._supervisor.ready)
-        return self._queue.pop_with(job, min(batch_s, share_s))
 
     def _resolve(self, job: Job, decoded: Decoded) -> None:
         with self._lock:
@@ -265,13 +256,13 @@ class RecognizerPool:
         match reply:
             case Loaded(spec, "", batch_s, cost):
                 with self._lock:
-                    self._batch_s[spec.key], self._live_cost[spec.key] = batch_s, cost
+                    self._known.loaded(spec.key, batch_s, cost)
             case Opened(number, buffered, batch_s):
                 with self._lock:
                     if (job := worker.jobs.get(number)) is not None:
                         job.outstanding -= 1
                         job.buffered = buffered
-                        self._batch_s[job.spec.key] = batch_s
+                        self._known.opened(job.spec.key, batch_s)
             case Progress(number, samples):
                 with self._lock:
                     if (job := worker.jobs.get(number)) is not None:
@@ -285,21 +276,27 @@ class RecognizerPool:
                         job.had_words = job.had_words or bool(text)
                 if job is not None:
                     job.on_partial(Hypothesis(text, samples, stable))
-            case Final(number, transcript, effort, context, spare_cpu_s):
-                with self._lock:
-                    job = worker.jobs.pop(number, None)
-                    worker.jobs_done += 1
-                    worker.spare_cpu_s = spare_cpu_s
-                try:
-                    with self._lock:
-                        self._supervisor.after_job(worker)
-                finally:  # the worker no longer has the job, so it must be resolved here in any case
-                    if job is not None:  # None: it was cancelled or timed out
-                        self._resolve(job, job.decoded(_withdrawn_if_words(transcript, job), effort, context))
+            case Final():
+                self._on_final(worker, reply)
             case Cancelled(number):
                 with self._lock:
                     worker.cancelled_streams.discard(number)
                     self._supervisor.after_job(worker)
+
+    def _on_final(self, worker: WorkerProcess, reply: Final) -> None:
+        with self._lock:
+            job = worker.jobs.pop(reply.stream, None)
+            worker.jobs_done += 1
+            worker.spare_cpu_s = reply.spare_cpu_s
+            if job is not None:
+                self._known.decoded(job, reply.effort.cpu_s)
+        try:
+            with self._lock:
+                self._supervisor.after_job(worker)
+        finally:  # the worker no longer has the job, so it must be resolved here in any case
+            if job is not None:  # None: it was cancelled or timed out
+                transcript = _withdrawn_if_words(reply.transcript, job)
+                self._resolve(job, job.decoded(transcript, reply.effort, reply.context))
 
     def on_hung(self, worker: WorkerProcess, limit_s: float) -> None:
         """Fail the segment that the worker was decoding; its other segments are requeued when it has ended.
@@ -385,7 +382,7 @@ class RecognizerPool:
                 rss_mb=tuple(worker.rss_mb for worker in supervisor.workers),
                 failure=supervisor.failure,
                 spare_cpu_s=sum(worker.spare_cpu_s for worker in supervisor.workers),
-                live_cost=max(self._live_cost.values(), default=0.0),
+                live_cost=self._known.live_cost,
             )
 
 

@@ -31,6 +31,11 @@ def pausing(silent: int = SPECULATE_AFTER) -> OpenSegment:
     return segment
 
 
+def speculate(segment: OpenSegment, transcript: Transcript, now: float, cpu_s: float) -> None:
+    segment.decoded(transcript.text, now, 0.1)
+    segment.guessed(transcript, 0.1, cpu_s)
+
+
 def work(*segments: OpenSegment, wanted: bool = True) -> IdleWork:
     found = IdleWork()
     for number, segment in enumerate(segments, 1):
@@ -46,7 +51,7 @@ def test_a_pause_is_decoded_once_and_the_decode_is_the_transcript_if_nothing_fol
     assert idle.next(1.0) is None
     segment.feed(1, endpoint_near=True)
     assert idle.next(1.0) == 1
-    assert segment.decoded(TEXT, 1.1, 0.1, 0.08) == 0.0
+    speculate(segment, TEXT, 1.1, 0.08)
     assert idle.next(1.2) is None
     segment.feed(1000, endpoint_near=True)
     assert idle.next(1.2) is None
@@ -56,19 +61,19 @@ def test_a_pause_is_decoded_once_and_the_decode_is_the_transcript_if_nothing_fol
 
 def test_a_decode_in_a_pause_is_in_vain_if_the_speech_goes_on() -> None:
     segment = pausing()
-    segment.decoded(TEXT, 1.1, 0.1, 0.08)
+    speculate(segment, TEXT, 1.1, 0.08)
     assert segment.feed(100, endpoint_near=False) == 0.08
     assert segment.take_guess() is None
     segment.feed(SPECULATE_AFTER, endpoint_near=True)
     assert segment.may_have_ended, "the next pause is decoded again"
-    segment.decoded(Transcript.null(NullCause.EMPTY), 2.0, 0.1, 0.07)
+    speculate(segment, Transcript.null(NullCause.EMPTY), 2.0, 0.07)
     assert segment.take_guess() == (Transcript.null(NullCause.EMPTY), 0.1)
     assert segment.speculations == 2
 
 
 def test_the_decode_at_the_beginning_of_a_pause_is_no_final() -> None:
     segment = pausing(SPECULATE_AFTER // 2)
-    assert segment.decoded(TEXT, 1.0, 0.1, 0.08) == 0.08, "its CPU time is spare"
+    segment.decoded("some words", 1.0, 0.1)
     assert segment.take_guess() is None
     segment.feed(SPECULATE_AFTER, endpoint_near=True)
     assert not segment.has_news, "the partial result covers all words"
@@ -82,11 +87,11 @@ def test_there_is_no_partial_result_when_nothing_new_was_said() -> None:
     assert idle.wait_s(1.0) is None
     segment.feed(1, endpoint_near=False)
     assert idle.next(1.0) == 1
-    segment.decoded(TEXT, 1.0, 0.0, 0.0)
+    segment.decoded("some", 1.0, 0.0)
     assert not segment.has_news
     segment.feed(NEWS, endpoint_near=False)
     assert segment.has_news
-    segment.decoded(TEXT, 2.0, 0.0, 0.0)
+    segment.decoded("some words", 2.0, 0.0)
     segment.feed(10, endpoint_near=False)
     assert not segment.has_news
     segment.feed(10, endpoint_near=True)
@@ -96,13 +101,13 @@ def test_there_is_no_partial_result_when_nothing_new_was_said() -> None:
 def test_partial_results_keep_to_a_share_of_the_time() -> None:
     segment = speaking()
     idle = work(segment)
-    segment.decoded(TEXT, 10.0, 0.1, 0.1)
+    segment.decoded("some", 10.0, 0.1)
     segment.feed(NEWS, endpoint_near=False)
     assert idle.next(10.05) is None
     assert idle.wait_s(10.05) == pytest.approx(0.05)
     assert idle.next(10.11) == 1, "half of the time for one stream"
     other = speaking()
-    other.decoded(TEXT, 9.0, 0.1, 0.1)
+    other.decoded("some", 9.0, 0.1)
     other.feed(NEWS, endpoint_near=False)
     idle.open(2, other)
     idle.want(2)
@@ -141,7 +146,7 @@ def test_a_recognizer_that_decodes_while_it_is_fed_gives_partial_results_at_its_
     segment.feed(10, endpoint_near=True)
     assert segment.has_news
     assert not segment.may_have_ended
-    assert segment.decoded("so far", 1.0, 0.1, 0.1) == 0.1
+    segment.decoded("so far", 1.0, 0.1)
     assert (segment.text, segment.stable) == ("so far", 0)
     assert not segment.has_news
     assert segment.due(0.0) == pytest.approx(1.0 + 0.1 / CHEAP_SHARE - 0.1)
