@@ -29,6 +29,10 @@ WARM_UP_LEVEL = 3e-3
 COST_S = 2.0
 """Seconds of audio that are decoded to measure the cost of live audio before there is any."""
 
+IDLE_S = 2.0
+"""Seconds without any work after which a worker gives the memory of its last decode back to the system: a quarter of it.
+Taking it again costs the next decode a tenth of its time."""
+
 GENTLE_SHARE = 0.25
 """Share of a core that a gentle warm-up uses, for example of a candidate beside live audio."""
 
@@ -52,7 +56,7 @@ class Worker:
 
     def _take(self) -> None:
         """Schedule the requests that have arrived; wait for one until there is work."""
-        while self._connection.poll(self._decoder.wait_s):
+        while self._arrives(self._decoder.wait_s):
             match request := self._receive():
                 case Load():
                     self._connection.send(self._load(request))
@@ -61,6 +65,14 @@ class Worker:
                     self._connection.send(Cancelled(number))
                 case _:
                     self._decoder.take(request)
+
+    def _arrives(self, wait_s: float | None) -> bool:
+        """Wait up to `wait_s` seconds for a request, None: for ever; give memory back when none comes for a while."""
+        if wait_s is not None:
+            return self._connection.poll(wait_s)
+        if not self._connection.poll(IDLE_S):
+            system.trim_heap()
+        return self._connection.poll(None)
 
     def _receive(self) -> Request:
         """Return the request that has arrived.

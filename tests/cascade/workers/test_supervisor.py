@@ -17,7 +17,7 @@ from speechpipe.cascade.workers import PoolOptions
 from speechpipe.cascade.workers.inflight import MOST, InFlight, inflight_descriptor
 from speechpipe.cascade.workers.messages import Progress, Reply
 from speechpipe.cascade.workers.pool import RecognizerPool
-from speechpipe.cascade.workers.process import WorkerProcess, reap_late
+from speechpipe.cascade.workers.process import THREAD_COUNTS, WorkerProcess, reap_late
 from speechpipe.errors import NotReady, WorkerLoadFailed
 from speechpipe.foundation import system
 from speechpipe.types import NullCause
@@ -294,8 +294,10 @@ def test_a_worker_knows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pool(PoolOptions(workers=1), spec()) as one:
+    with pool(PoolOptions(workers=1, threads=3), spec()) as one:
         environment = psutil.Process(pids(one)[0]).environ()
+    assert {environment[name] for name in THREAD_COUNTS} == {"3"}
+    assert environment["MALLOC_ARENA_MAX"] == "1"
     assert not secrets.keys() & environment.keys()
     assert "s3cret" not in str(environment)
     assert environment["HF_HUB_OFFLINE"] == "1"
