@@ -27,8 +27,8 @@ class Server:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(capacity.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(capacity.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr("speechpipe.bench.capacity.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("speechpipe.bench.capacity.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     return now
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,19 +207,13 @@ def heard(scores: list[float], block: int, *, offline: bool = False, step: int =
     """The jobs of a session whose VAD has these scores; `block`: frames at once. 10 frames of silence end a segment."""
     jobs: list[Fed] = []
 
-    def open_job(*_: object) -> Fed:
+    def open_job(*_: object) -> Any:
         jobs.append(Fed())
         return jobs[-1]
 
     cut = SegmenterOptions(min_silence_s=0.32, padding_s=0.16, pre_roll_s=0.0, min_speech_s=0.0)
-    options = SessionOptions(
-        "s",
-        Script(scores),
-        Segmenter(cut, 512),
-        open_job,
-        DecodeOptions(offline=offline),
-        feed_step=step,  # type: ignore[arg-type]
-    )
+    decode = DecodeOptions(offline=offline)
+    options = SessionOptions("s", Script(scores), Segmenter(cut, 512), open_job, decode, feed_step=step)
     session = Session(options)
     for start in range(0, len(scores), block):
         session.feed(np.zeros(512 * min(block, len(scores) - start), np.float32))

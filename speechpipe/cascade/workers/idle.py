@@ -30,7 +30,7 @@ LOADED = 0.5
 """Share of a worker's time for steps from which on there are neither partial results nor speculative decodes."""
 
 DUTY_S = 3.0
-LOOK_AGAIN_S = 0.25
+LOOK_AGAIN_S = 0.1
 
 
 class Duty:
@@ -162,8 +162,8 @@ class IdleWork:
     def wait_s(self, now: float) -> float | None:
         """Return the seconds after which `next` may return a stream although nothing has arrived; None: never."""
         waiting = list(self._waiting())
-        if not waiting:
-            return None
+        if not waiting:  # in a pause it looks again, because the worker may be less busy then
+            return LOOK_AGAIN_S if any(one.may_have_ended for one in self._segments.values()) else None
         share = self._spare(now) * PARTIAL_SHARE / len(waiting)
         return max(0.0, min(LOOK_AGAIN_S, *(one.due(share) - now for _, one in waiting)))
 

@@ -231,7 +231,7 @@ class RecognizerPool:
             assert job is not None
             if not worker.awaits_reply:
                 worker.replied()
-            share_s = (job.audio_s + self._queue.audio_s) / self._supervisor.ready  # so that the others have work too
+            share_s = (job.audio_s + self._queue.audio_s) / len(free)  # so that the other workers have work too
             batch = [job, *self._queue.pop_with(job, min(share_s, self._known.together_s(job)))]
             worker.jobs |= {one.number: one for one in batch}
             worker.send(Together(tuple(step for one in batch for step in one.begin())))

@@ -30,8 +30,8 @@ COST_S = 2.0
 """Seconds of audio that are decoded to measure the cost of live audio before there is any."""
 
 IDLE_S = 2.0
-"""Seconds without any work after which a worker gives the memory of its last decode back to the system: a quarter of it.
-Taking it again costs the next decode a tenth of its time."""
+"""Seconds without work after which a worker gives the memory of its last decode back to the system: a quarter of its
+memory with Whisper. To take it again costs the next decode a tenth of its time."""
 
 GENTLE_SHARE = 0.25
 """Share of a core that a gentle warm-up uses, for example of a candidate beside live audio."""

@@ -8,6 +8,7 @@ from speechpipe.cascade.workers.idle import (
     CHEAP_SHARE,
     FIRST,
     LOADED,
+    LOOK_AGAIN_S,
     NEWS,
     SPECULATE_AFTER,
     Duty,
@@ -17,6 +18,10 @@ from speechpipe.cascade.workers.idle import (
 from speechpipe.types import NullCause, Transcript
 
 TEXT = Transcript("some words")
+
+
+def news(segment: OpenSegment) -> bool:
+    return segment.has_news
 
 
 def speaking(samples: int = FIRST) -> OpenSegment:
@@ -76,7 +81,7 @@ def test_the_decode_at_the_beginning_of_a_pause_is_no_final() -> None:
     segment.decoded("some words", 1.0, 0.1)
     assert segment.take_guess() is None
     segment.feed(SPECULATE_AFTER, endpoint_near=True)
-    assert not segment.has_news, "the partial result covers all words"
+    assert not news(segment), "the partial result covers all words"
     assert segment.may_have_ended
 
 
@@ -88,14 +93,14 @@ def test_there_is_no_partial_result_when_nothing_new_was_said() -> None:
     segment.feed(1, endpoint_near=False)
     assert idle.next(1.0) == 1
     segment.decoded("some", 1.0, 0.0)
-    assert not segment.has_news
+    assert not news(segment)
     segment.feed(NEWS, endpoint_near=False)
-    assert segment.has_news
+    assert news(segment)
     segment.decoded("some words", 2.0, 0.0)
     segment.feed(10, endpoint_near=False)
-    assert not segment.has_news
+    assert not news(segment)
     segment.feed(10, endpoint_near=True)
-    assert segment.has_news, "in a pause, the last words are covered at once"
+    assert news(segment), "in a pause, the last words are covered at once"
 
 
 def test_partial_results_keep_to_a_share_of_the_time() -> None:
@@ -125,6 +130,17 @@ def test_a_busy_worker_makes_neither_partial_results_nor_speculative_decodes() -
     assert idle.next(12.0) == 1
 
 
+def test_a_worker_that_was_busy_when_a_pause_began_looks_again_while_it_lasts() -> None:
+    segment = pausing()
+    idle = work(segment, wanted=False)
+    idle.duty.add(10.0, 3 * LOADED)
+    assert idle.next(10.0) is None
+    assert idle.wait_s(10.0) == LOOK_AGAIN_S
+    assert idle.next(10.0 + LOOK_AGAIN_S) == 1
+    speculate(segment, TEXT, 10.2, 0.1)
+    assert idle.wait_s(10.2) is None
+
+
 def test_the_longest_pause_is_decoded_first_and_only_requested_partial_results_are_made() -> None:
     idle = work(pausing(), pausing(SPECULATE_AFTER + 5), wanted=False)
     assert idle.next(1.0) == 2
@@ -144,18 +160,18 @@ def test_the_longest_pause_is_decoded_first_and_only_requested_partial_results_a
 def test_a_recognizer_that_decodes_while_it_is_fed_gives_partial_results_at_its_own_price() -> None:
     segment = OpenSegment(buffered=False)
     segment.feed(10, endpoint_near=True)
-    assert segment.has_news
+    assert news(segment)
     assert not segment.may_have_ended
     segment.decoded("so far", 1.0, 0.1)
     assert (segment.text, segment.stable) == ("so far", 0)
-    assert not segment.has_news
+    assert not news(segment)
     assert segment.due(0.0) == pytest.approx(1.0 + 0.1 / CHEAP_SHARE - 0.1)
 
 
 def test_a_failed_segment_answers_at_once_and_is_not_decoded_again() -> None:
     segment = pausing()
     segment.failed = True
-    assert segment.has_news
+    assert news(segment)
     assert not segment.may_have_ended
 
 

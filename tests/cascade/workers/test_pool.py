@@ -157,7 +157,8 @@ def test_sessions_take_turns() -> None:
     slow = spec(cost=0.05)
     with pool(PoolOptions(workers=1), slow) as one:
         done: list[str] = []
-        jobs = [submit(one, slow, audio(), "long") for _ in range(8)] + [submit(one, slow, audio(), "short")]
+        with one._lock:  # no segment is final before all are there
+            jobs = [submit(one, slow, audio(), "long") for _ in range(8)] + [submit(one, slow, audio(), "short")]
         for job in jobs:
             job.future.add_done_callback(lambda _, session=job.session: done.append(session))  # type: ignore[misc]
         for job in jobs:
@@ -269,8 +270,9 @@ def test_a_batch_takes_the_segments_of_a_session_first_and_sessions_take_turns()
     slow = spec(batch_s=2.0, cost=0.3)
     with pool(PoolOptions(workers=1), slow) as one:
         done: list[str] = []
-        jobs = submit_together(one, slow, *(audio(seed=seed) for seed in range(16)), session="long")
-        jobs += submit_together(one, slow, audio(seed=20), session="short")
+        with one._lock:
+            jobs = submit_together(one, slow, *(audio(seed=seed) for seed in range(16)), session="long")
+            jobs += submit_together(one, slow, audio(seed=20), session="short")
         for job in jobs:
             job.future.add_done_callback(lambda _, session=job.session: done.append(session))  # type: ignore[misc]
         for job in jobs:
@@ -322,11 +324,12 @@ def test_an_exception_in_a_batch_is_that_segments_result_and_costs_no_worker() -
 def test_a_cancelled_segment_of_a_batch_costs_the_others_nothing() -> None:
     slow = batching(cost=0.5)
     with pool(PoolOptions(workers=1), slow) as one:
-        running = submit_together(one, slow, *(audio(seed=seed) for seed in range(3)))
-        waiting = submit_together(one, slow, *(audio(seed=seed) for seed in range(3, 6)))
-        unfinished = one.open(slow, WHOLE, "s")
-        for job in (running[1], waiting[1], unfinished):
-            job.cancel()
+        with one._lock:
+            running = submit_together(one, slow, *(audio(seed=seed) for seed in range(3)))
+            waiting = submit_together(one, slow, *(audio(seed=seed) for seed in range(3, 6)))
+            unfinished = one.open(slow, WHOLE, "s")
+            for job in (running[1], waiting[1], unfinished):
+                job.cancel()
         assert all(result(job).transcript.text for job in (running[0], running[2], waiting[0], waiting[2]))
         assert running[1].future.cancelled()
         assert together(waiting[0]) == 2
