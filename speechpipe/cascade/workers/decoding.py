@@ -52,8 +52,7 @@ class _Running:
     def fail(self, error: Exception) -> float:
         """Keep the failure of a decode; it is reported when the stream finishes. Return the CPU seconds in vain."""
         self.stream, self.error = None, f"{type(error).__name__}: {error}"
-        self.segment.failed = True
-        return self.segment.drop_guess()
+        return self.segment.fail()
 
     @property
     def batch_s(self) -> float:

@@ -77,6 +77,11 @@ class OpenSegment:
         self.silent = 0
         return self.drop_guess()
 
+    def fail(self) -> float:
+        """A decode has failed: there are no others; return as `drop_guess`."""
+        self.failed = True
+        return self.drop_guess()
+
     def drop_guess(self) -> float:
         """Drop the speculative decode, if there is one; return its CPU seconds."""
         wasted_s, self._guess, self._guess_cpu_s = self._guess_cpu_s, None, 0.0
