@@ -122,6 +122,7 @@ def _show(service: Service, channels: Sequence[str]) -> None:
             uploads=lambda: service.admission.uploads,
             refused=service.refusals.counts,
             lost=store.lost if store is not None else {},
+            fetches=service.fetches,
             tasks=service.tasks,
         )
     )

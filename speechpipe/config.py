@@ -115,6 +115,14 @@ class Settings(BaseSettings):
         None,
         description="Folder of your own cards and weights, beside the package's; empty = `models` in STATE_DIR.",
     )
+    weights_dir: Annotated[OptionalPath, AfterValidator(_folder)] = Field(
+        None, description="Folder for fetched weights, which several servers may share; empty = in MODELS_DIR."
+    )
+    models_mirror: Annotated[str, AfterValidator(checks.folder_or_url)] = Field(
+        "", description="Folder or URL that is asked for weights first: CARD-VERSION/FILE below it; empty = none."
+    )
+    models_pull: bool = Field(True, description="Fetch missing weights at first use; false: by `models pull` only.")
+    offline: bool = Field(False, description="Never fetch weights over the network. A mirror that is a folder is read.")
 
     workers: int = Field(0, ge=0, le=256, description="Recognizer processes; 0 = one per CPU core.")
     worker_nice: int = Field(10, ge=0, le=19, description="Nice value of upload workers: live audio goes first.")
@@ -247,6 +255,11 @@ class Settings(BaseSettings):
         return self.models_dir or self.state_dir / "models"
 
     @property
+    def weights_folder(self) -> Path:
+        """Folder of the weights of recognizers, absolute, as a value for WEIGHTS_DIR of another server."""
+        return (self.weights_dir or self.own_models_dir / "asr" / "files").absolute()
+
+    @property
     def cores(self) -> int:
         """CPU cores that this process may use, which can be fewer than the machine has (containers, taskset)."""
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -278,6 +291,21 @@ class Settings(BaseSettings):
     def preloaded_bundles(self) -> tuple[str, ...]:
         """Names of the bundles that are loaded before the server reports ready."""
         return tuple(dict.fromkeys([self.bundle, *self.preload]))
+
+
+def hub_access() -> tuple[str, str]:
+    """Return the URL of the model hub, empty for the usual one, and the token for it.
+
+    They are in `HF_ENDPOINT` and `HF_TOKEN`, which the hub's own tools read too.
+
+    Raises:
+        BadInput: `HF_ENDPOINT` is not a URL to which paths can be added.
+    """
+    endpoint, token = (os.environ.get(name, "").strip() for name in ("HF_ENDPOINT", "HF_TOKEN"))
+    try:
+        return checks.base_url(endpoint), "".join(checks.sendable([token] if token else []))
+    except ValueError as error:
+        raise BadInput(f"HF_ENDPOINT or HF_TOKEN: {error}") from error
 
 
 def check_state_dir(settings: Settings) -> None:

@@ -18,7 +18,7 @@ SpeechpipeError
 ├── Overloaded                the server has too much work
 ├── NotReady                  models are not loaded yet, or the server is shutting down
 ├── StoreUnavailable          the store cannot be read or written now
-├── FetchFailed               weights cannot be downloaded now
+├── FetchFailed               weights cannot be fetched now
 ├── DeliveryFailed            a callback or webhook did not reach its receiver
 ├── NoSpace                   the disk is full
 ├── TrainingFailed            a training could not produce a model
@@ -30,7 +30,8 @@ SpeechpipeError
 are no other such tables. A test checks that every class is in the first one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 __all__ = [
     "CLOSE_CODE",
@@ -72,9 +73,11 @@ class SpeechpipeError(Exception):
         cause: a short stable word: the `code` of the error body and the label of the error counter.
         message: one sentence for the caller.
         param: the parameter that is wrong, if it is one.
+        steps: further lines for a person at a terminal: what to do about it.
     """
 
     cause = "internal_error"
+    steps: tuple[str, ...] = ()
 
     def __init__(self, message: str, *, cause: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -82,6 +85,11 @@ class SpeechpipeError(Exception):
         self.param = param
         if cause is not None:
             self.cause = cause
+
+    def advise(self, steps: Sequence[str]) -> Self:
+        """Set `steps`; return the error."""
+        self.steps = tuple(steps)
+        return self
 
 
 class BadInput(SpeechpipeError):
@@ -194,7 +202,7 @@ class StoreUnavailable(SpeechpipeError):
 
 
 class FetchFailed(SpeechpipeError):
-    """Weights cannot be downloaded now. The part that arrived is kept, and the next attempt resumes there."""
+    """Weights cannot be fetched now. The part that arrived is kept, and the next attempt resumes there."""
 
     cause = "fetch_failed"
 

@@ -7,11 +7,14 @@ import re
 import signal
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import hypothesis
@@ -19,7 +22,10 @@ import psutil
 import pytest
 
 from speechpipe.app import compose
+from speechpipe.cascade.catalog import factories
+from speechpipe.cascade.catalog.first_use import Lines, ensure
 from speechpipe.config import Settings
+from speechpipe.errors import SpeechpipeError
 from speechpipe.serving.service import Service
 from tests import preloaded
 from tests.databases import POSTGRES, place_tables
@@ -41,6 +47,19 @@ for _name, _value in {
     "LIVE_WORKER_NICE": "0",
 }.items():
     os.environ.setdefault(f"SPEECHPIPE_{_name}", _value)
+
+WEIGHTS = Path(__file__).parents[1] / ".cache" / "models"
+"""Where the weights that tests use are kept: fetched once, for all runs and processes."""
+
+USED = ("tiny",)
+"""Bundles that tests use and that need weights. Servers and commands of tests use the network for none."""
+
+OFFLINE = os.environ.get("SPEECHPIPE_OFFLINE", "0")
+os.environ["SPEECHPIPE_OFFLINE"] = "1"
+os.environ.setdefault("SPEECHPIPE_WEIGHTS_DIR", str(WEIGHTS))
+
+OWN_WEIGHTS = {"SPEECHPIPE_WEIGHTS_DIR": "", "SPEECHPIPE_OFFLINE": "0"}
+"""Variables for tests that fetch weights, from servers of their own."""
 
 # httpx waits five seconds unless it is told otherwise. All of its functions have this object as their default.
 _waits = inspect.signature(httpx.get).parameters["timeout"].default
@@ -71,6 +90,22 @@ LONG_FILES = (
 
 
 assert all((Path(__file__).parent / name).exists() for name in LONG_FILES)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fetch the weights that tests use, before the first test. Without them the run ends: too many tests need them.
+
+    Set SPEECHPIPE_TEST_NO_WEIGHTS to run the others all the same.
+    """
+    if hasattr(config, "workerinput") or config.option.collectonly or os.environ.get("SPEECHPIPE_TEST_NO_WEIGHTS"):
+        return
+    settings = Settings(offline=OFFLINE)
+    catalogue = factories.catalogue(settings)
+    cards = [card for name in USED for card in catalogue.parts(catalogue.bundle(name))]
+    try:
+        ensure(cards, settings, Lines(partial(print, file=sys.stderr)))
+    except SpeechpipeError as error:
+        pytest.exit("\n".join(["the tests need weights:", error.message, *error.steps]), returncode=1)
 
 
 def _place(item: pytest.Item) -> int:
@@ -191,22 +226,23 @@ class Servers:
     def __len__(self) -> int:
         return len(self._started)
 
-    def start(self, wait: bool = True, **environment: str) -> Server:
+    def start(self, wait: bool = True, variables: Mapping[str, str] = MappingProxyType({}), **settings: str) -> Server:
         """Start one with these settings; return once it is ready, or with `wait=False` once it listens.
 
-        It has one process for uploads and one for live audio, unless a setting says otherwise.
+        It has one process for uploads and one for live audio, unless a setting says otherwise. `variables` are further
+        ones of its environment.
         """
         state = Path(tempfile.mkdtemp(prefix="speechpipe-test-"))
-        if "store_url" not in environment:
+        if "store_url" not in settings:
             place_tables(state / "speechpipe.db")
-        chosen = {"workers": "1", "live_workers": "1", **environment}
-        variables = {f"SPEECHPIPE_{name.upper()}": value for name, value in chosen.items()}
+        chosen = {"workers": "1", "live_workers": "1", **settings}
+        given = {f"SPEECHPIPE_{name.upper()}": value for name, value in chosen.items()} | dict(variables)
         process = preloaded.start(
             *("serve", "--port", "0"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "SPEECHPIPE_STATE_DIR": str(state), **variables},
+            env={**os.environ, "SPEECHPIPE_STATE_DIR": str(state), **given},
         )
         assert process.stdout is not None
         log: list[str] = []
@@ -247,7 +283,7 @@ class Servers:
             code = server.process.wait(PATIENCE_S)
             assert server.process.stdout is not None
             server.process.stdout.close()
-            assert code in (0, 1, -signal.SIGTERM, -signal.SIGKILL), "".join(server.log)
+            assert code in (0, 1, 2, -signal.SIGTERM, -signal.SIGKILL), "".join(server.log)
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,8 @@ def served(command: Sequence[str], **environment: str) -> Iterator[tuple[str, su
     """
     with tempfile.TemporaryDirectory() as state, (Path(state) / "log").open("w+b") as log:
         variables = {"SPEECHPIPE_STATE_DIR": state, "SPEECHPIPE_LOG_LEVEL": "info"} | environment
+        # Its state is empty, but it need not fetch the weights again.
+        variables.setdefault("SPEECHPIPE_WEIGHTS_DIR", str(Settings().weights_folder))
         process = subprocess.Popen(command, stdout=log, stderr=log, env=hand_on(variables))
         try:
             until = time.monotonic() + START_S

@@ -127,6 +127,13 @@ def base_url(url: str) -> str:
     return url
 
 
+def folder_or_url(text: str) -> str:
+    """Refuse what is neither a path nor a URL to which paths can be added."""
+    if "\0" in text or (text and not text.strip()):
+        raise ValueError("neither a folder nor a URL")
+    return base_url(text) if "://" in text else text
+
+
 def url_prefixes(found: list[str]) -> list[str]:
     """Refuse entries that are not the beginning of a URL."""
     from speechpipe.foundation.outgoing import AllowedUrls

@@ -114,6 +114,19 @@ def child_environment(more: Mapping[str, str]) -> dict[str, str]:
     return {**known, **more}
 
 
+def tool_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a tool that the user has set up, such as pip: all of it, and `more`.
+
+    This program's own settings and the hub's token are left out.
+    """
+    known = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("SPEECHPIPE_") and name != "HF_TOKEN"
+    }
+    return {**known, **more}
+
+
 def stopped(pid: int) -> bool:
     """Whether a process is stopped by a signal (SIGSTOP) and has not been continued."""
     try:

@@ -17,6 +17,7 @@ def gauges(
     uploads: Callable[[], int],
     refused: Mapping[str, int],
     lost: Mapping[str, int],
+    fetches: Mapping[tuple[str, str], int],
     tasks: BackgroundTasks,
 ) -> tuple[GaugeRow, ...]:
     """Return the rows; the arguments are read at each scrape."""
@@ -39,6 +40,9 @@ def gauges(
 
         return GaugeRow(name, help_, rows, ("task",), counter=counter)
 
+    def fetched() -> list[tuple[tuple[str, ...], float]]:
+        return [(key, float(count)) for key, count in sorted(fetches.items())]
+
     return (
         one("ready", "1 when sessions are accepted.", ready),
         one("uploads_in_progress", "Uploads in progress.", uploads),
@@ -54,4 +58,5 @@ def gauges(
         by_task("background_task_failures_total", "Runs that raised.", lambda status: status.failures, counter=True),
         by_cause("requests_refused_total", "Requests without a result.", refused),
         by_cause("records_lost_total", "Records that were not stored.", lost, LOSS_CAUSES),
+        GaugeRow("weights_fetches_total", "Files of weights asked for.", fetched, ("source", "outcome"), counter=True),
     )

@@ -1,10 +1,13 @@
 """The service: the parts of a server or of a command that transcribes, and their life. `speechpipe.app` makes it."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from speechpipe.cascade.catalog.download import Listener
+from speechpipe.cascade.catalog.first_use import ensure
 from speechpipe.cascade.request import Mirror
 from speechpipe.config import Settings
 from speechpipe.errors import SpeechpipeError
@@ -43,6 +46,7 @@ class Service:
         mirror: receives copies of sessions for a candidate in shadow, if there is one.
         reviews: the review service, if there is one.
         watcher: the monitoring service, if there is one.
+        fetches: counts files of weights asked for, by kind of source and outcome.
     """
 
     settings: Settings
@@ -60,6 +64,16 @@ class Service:
     mirror: Mirror | None = None
     reviews: Reviews | None = None
     watcher: Watcher | None = None
+    fetches: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def fetch_weights(self, listener: Listener) -> None:
+        """Fetch the weights that the preloaded bundles lack. Called before `open`; blocks, possibly for minutes.
+
+        Raises:
+            BadInput, FetchFailed: they cannot be had, or the settings do not allow fetching.
+        """
+        cards = [card for bundle in self.preloaded for card in self.engine.catalogue.parts(bundle)]
+        ensure(cards, self.settings, listener, self.fetches)
 
     def open(self, before_ready: Callable[[], None] = lambda: None) -> None:
         """Start workers, store and services, load the preloaded bundles' VADs, and wait until all are ready.

@@ -11,9 +11,9 @@ import pytest
 
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import CardFile, shipped_models
-from speechpipe.cascade.catalog.download import fetch
 from speechpipe.cascade.catalog.local import derived, install
 from speechpipe.errors import BadInput, Conflict, FetchFailed, InvalidParameter
+from tests.cascade.catalog.weight_sources import Heard, fetch_one
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -74,11 +74,11 @@ def test_weights_are_fetched_once(weights: tuple[type[Weights], str], tmp_path: 
     handler, url = weights
     file = card_file(tmp_path, url)
     assert "models pull" in file.problem()
-    seen: list[tuple[int, int | None]] = []
-    assert fetch(file, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (len(DATA), len(DATA))
+    heard = Heard()
+    assert fetch_one(file, heard)
+    assert heard.seen[-1] == (len(DATA), len(DATA))
     assert file.problem() == ""
-    assert not fetch(file), "it is there"
+    assert not fetch_one(file), "it is there"
     assert len(handler.asked) == 1
 
 
@@ -86,11 +86,11 @@ def test_what_was_cut_off_is_gone_on_with(weights: tuple[type[Weights], str], tm
     handler, url = weights
     handler.breaks_after = 100_000
     with pytest.raises(FetchFailed, match="the part that arrived is kept"):
-        fetch(card_file(tmp_path, url))
+        fetch_one(card_file(tmp_path, url))
     part = tmp_path / "model.bin.part"
     assert part.stat().st_size == 500_000, "five connections, each went on"
     handler.breaks_after = 0
-    assert fetch(card_file(tmp_path, url))
+    assert fetch_one(card_file(tmp_path, url))
     assert handler.asked[-1] == "bytes=500000-"
     assert (tmp_path / "model.bin").read_bytes() == DATA
     assert not part.exists()
@@ -100,30 +100,30 @@ def test_a_server_without_ranges_is_asked_for_all_again(weights: tuple[type[Weig
     handler, url = weights
     handler.knows_ranges = False
     (tmp_path / "model.bin.part").write_bytes(b"x" * 1000)
-    assert fetch(card_file(tmp_path, url))
+    assert fetch_one(card_file(tmp_path, url))
 
 
 def test_a_part_that_is_too_long_is_begun_anew(weights: tuple[type[Weights], str], tmp_path: Path) -> None:
     _, url = weights
     (tmp_path / "model.bin.part").write_bytes(b"x" * (len(DATA) + 5))
-    assert fetch(card_file(tmp_path, url))
+    assert fetch_one(card_file(tmp_path, url))
 
 
 def test_other_bytes_than_the_card_says_are_refused(weights: tuple[type[Weights], str], tmp_path: Path) -> None:
     _, url = weights
     with pytest.raises(BadInput, match="the download was deleted"):
-        fetch(card_file(tmp_path, url, "0" * 64))
+        fetch_one(card_file(tmp_path, url, "0" * 64))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_has_it_not_or_is_not_there_is_said(weights: tuple[type[Weights], str], tmp_path: Path) -> None:
     _, url = weights
     with pytest.raises(FetchFailed, match="404"):
-        fetch(CardFile("m", SHA, url=f"{url}/gone", folder=tmp_path))
+        fetch_one(CardFile("m", SHA, url=f"{url}/gone", folder=tmp_path))
     with pytest.raises(FetchFailed, match="cannot be reached"):
-        fetch(card_file(tmp_path, "http://127.0.0.1:9"))
+        fetch_one(card_file(tmp_path, "http://127.0.0.1:9"))
     with pytest.raises(BadInput, match="needs an http or https URL"):
-        fetch(CardFile("m", SHA, url="file:///etc/passwd", folder=tmp_path))
+        fetch_one(CardFile("m", SHA, url="file:///etc/passwd", folder=tmp_path))
 
 
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd"])

@@ -29,13 +29,14 @@ log = logging.getLogger(__name__)
 class Catalogue:
     """All cards of some directories; a card in a later directory replaces one of the same name. Thread-safe."""
 
-    def __init__(self, directories: Sequence[Path]) -> None:
-        """Read and check all cards.
+    def __init__(self, directories: Sequence[Path], weights: Path | None = None) -> None:
+        """Read and check all cards. `weights`: folder for what is fetched; None: the last directory.
 
         Raises:
             BadInput: a card is invalid, or names another that does not exist.
         """
         self._directories = tuple(directories)
+        self._weights = weights
         self.cards: dict[tuple[str, str], Card] = {}  # by kind and name, and by kind and name@version
         self._bundles: dict[str, Bundle] = {}
         self._by_id: dict[str, tuple[Bundle, Card]] = {}
@@ -87,10 +88,10 @@ class Catalogue:
 
     def _read(self) -> None:
         cards: dict[tuple[str, str], Card] = {}
-        own = self._directories[-1] if self._directories else None  # weights are downloaded into this one
+        own = self._directories[-1] if self._directories else None  # weights are fetched into this one
         for directory in self._directories:
             for path in self._paths(directory):
-                card = read_card(path, own if directory != own else None)
+                card = read_card(path, own if directory != own else None, self._weights)
                 cards[card.kind, card.id] = card
                 # A retrained version must be tried first: it does not replace the version of the bare name.
                 if not card.parent or (card.kind, card.name) not in cards:
@@ -204,13 +205,12 @@ class Catalogue:
 
     def digest(self, bundle: Bundle) -> str:
         """Return a SHA-256 over the components, parameters and file hashes of a bundle."""
-        parts = (self.part("vad", bundle), self.part("asr", bundle))
         content = {
             "id": bundle.id,
             "vad": [bundle.vad.name, bundle.vad.version, bundle.vad.implementation, dict(bundle.vad.options)],
             "asr": [bundle.asr.name, bundle.asr.version, bundle.asr.implementation, dict(bundle.asr.options)],
             "segmenter": dict(bundle.segmenter),
-            "files": sorted(file.hash for card in parts for file in card.files),
+            "files": sorted(file.hash for card in self.parts(bundle) for file in card.files),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -235,19 +235,21 @@ class Catalogue:
         component: Component = getattr(bundle, stage)
         return self.cards[stage, f"{component.name}@{component.version}"]
 
+    def parts(self, bundle: Bundle) -> tuple[Card, Card]:
+        """Return the cards of a bundle's VAD and recognizer."""
+        return self.part("vad", bundle), self.part("asr", bundle)
+
     def card_of(self, bundle: Bundle) -> Card:
         """Return the card of a bundle."""
         return self._by_id[bundle.id][1]
 
     def absent(self, bundle: Bundle) -> list[str]:
-        """Return the files of a bundle that can be downloaded and are not on this machine."""
-        cards = (self.part("vad", bundle), self.part("asr", bundle))
-        return [file.path for card in cards for file in card.files if file.url and file.locate() is None]
+        """Return the files of a bundle that can be fetched and are not on this machine."""
+        return [file.path for card in self.parts(bundle) for file in card.absent]
 
     def missing(self, bundle: Bundle) -> list[str]:
         """Return all files of a bundle that are not on this machine."""
-        cards = (self.part("vad", bundle), self.part("asr", bundle))
-        return [file.path for card in cards for file in card.files if file.locate() is None]
+        return [file.path for card in self.parts(bundle) for file in card.files if file.locate() is None]
 
     def require(self, bundle: Bundle) -> None:
         """Check that all files of a bundle are on this machine.
@@ -264,8 +266,7 @@ class Catalogue:
 
     def problems(self, bundle: Bundle) -> list[str]:
         """Return the problems of a bundle's files; empty if all are present with the right hashes."""
-        cards = (self.part("vad", bundle), self.part("asr", bundle))
-        return [problem for card in cards for file in card.files if (problem := file.problem())]
+        return [problem for card in self.parts(bundle) for file in card.files if (problem := file.problem())]
 
 
 def _on_event_loop() -> bool:

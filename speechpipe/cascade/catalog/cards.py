@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from speechpipe.cascade.catalog.sources import Source, UrlSource, check_path, check_url, read_sources
 from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.foundation.text_files import parse_toml, read_text
 from speechpipe.types import ModelFile, Scalar
@@ -19,7 +19,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 """Names and versions of cards; they are used in file names, URLs, metrics and on the command line."""
 
 PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # no sub-packages: finding one would import its parent
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def check_name(value: object, what: str) -> str:
@@ -67,9 +66,10 @@ class OptionSpec:
 
 @dataclass(frozen=True, slots=True)
 class CardFile:
-    """A file of a component, with its hash: in an installed package, beside its card, or downloaded (`models pull`).
+    """A file of a component, with its hash: in an installed package, beside its card, or fetched (`models pull`).
 
-    A file with a `role` is passed to the implementation; the others are only checked.
+    A file with a `role` is passed to the implementation; the others are only checked. What can be fetched has `sources`
+    and a hash, or one `url` and possibly no hash.
     """
 
     path: str
@@ -77,38 +77,41 @@ class CardFile:
     package: str = ""
     url: str = ""
     role: str = ""
+    size: int = 0  # bytes; 0: the card does not say
+    sources: tuple[Source, ...] = ()
     folder: Path | None = None  # folder beside the card, for files that are not in a package
-    kept: Path | None = None  # folder for downloads, if not `folder`: the package's own folder is not written to
+    kept: Path | None = None  # folder for what is fetched, if not `folder`: the package's own folder is not written to
 
     def __post_init__(self) -> None:
-        if self.package and self.url:
-            raise BadInput(f"the file {self.path!r} cannot have both a package and a url")
+        what = f"the file {self.path!r}"
+        if bool(self.package) + bool(self.url) + bool(self.sources) > 1:
+            raise BadInput(f"{what} can have only one of package, url and sources")
         if not SHA256.fullmatch(self.sha256) and (self.sha256 or not self.url):
-            raise BadInput(f"the file {self.path!r} needs the sha256 of its bytes, 64 hexadecimal digits")
-        parts = Path(self.path).parts
-        if not parts or parts[0] == "/" or ".." in parts or not self.path.isprintable() or "\\" in self.path:
-            raise BadInput(f"the file {self.path!r} must lie inside its folder")
+            raise BadInput(f"{what} needs the sha256 of its bytes, 64 hexadecimal digits")
+        check_path(self.path, what)
         if self.package and not PACKAGE.fullmatch(self.package):
-            raise BadInput(f"the file {self.path!r} has an invalid package name: {self.package!r}")
+            raise BadInput(f"{what} has an invalid package name: {self.package!r}")
+        if self.size < 0:
+            raise BadInput(f"{what} has an invalid size: {self.size}")
         if self.url:
-            self._check_url()
+            check_url(self.url, what, hashed=bool(self.sha256))
 
-    def _check_url(self) -> None:
-        """Check the URL. Without a hash it must be https, or the file could be replaced on its way."""
-        try:
-            url = urlsplit(self.url)
-        except ValueError as error:
-            raise BadInput(f"the file {self.path!r} has an invalid URL: {self.url!r}") from error
-        if url.scheme not in ("http", "https") or not url.hostname or not self.url.isprintable():
-            raise BadInput(f"the file {self.path!r} needs an http or https URL, not {self.url!r}")
-        if not self.sha256 and url.scheme == "http" and url.hostname not in LOOPBACK:
-            raise BadInput(f"the file {self.path!r} needs a sha256, or a URL that begins with https")
+    @property
+    def remote(self) -> tuple[Source, ...]:
+        """The sources that it can be fetched from, in order; empty for a file that comes with a package or its card."""
+        return (UrlSource(self.url),) if self.url else self.sources
+
+    @property
+    def root(self) -> Path | None:
+        """Folder of the card's files, in which this one is fetched or expected; None for a file in a package."""
+        if self.package:
+            return None
+        return self.kept if self.kept is not None and self.remote else self.folder
 
     @property
     def target(self) -> Path | None:
-        """Path to which the file is downloaded or expected; None for a file in a package."""
-        folder = self.kept if self.kept is not None and self.url else self.folder
-        return folder / self.path if folder is not None and not self.package else None
+        """Path to which the file is fetched, or at which it is expected; None for a file in a package."""
+        return self.root / self.path if self.root is not None else None
 
     @property
     def hash(self) -> str:
@@ -140,13 +143,13 @@ class CardFile:
         """Return what is wrong with the file; empty if its hash is right."""
         path = self.locate()
         if path is None:
-            if self.url:
-                return f"{self.path} (from {self.url}) is missing; `speechpipe models pull` downloads it"
+            if self.remote:
+                return f"{self.path} (from {self.remote[0]}) is missing; `speechpipe models pull` fetches it"
             return f"{self.package}:{self.path} is missing" if self.package else f"{self.target} is missing"
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if not self.hash:
-            return f"the hash of {path} is not known; `speechpipe models pull` downloads and checks it"
+            return f"the hash of {path} is not known; `speechpipe models pull` fetches and checks it"
         source = "the card says" if self.sha256 else "its first download had"
         return "" if found == self.hash else f"{path} has sha256 {found}, {source} {self.hash}"
 
@@ -179,6 +182,11 @@ class Card:
         """`name@version`."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def absent(self) -> tuple[CardFile, ...]:
+        """The files that can be fetched and are not on this machine."""
+        return tuple(file for file in self.files if file.remote and file.locate() is None)
+
     def resolve(self, changes: Mapping[str, Scalar], prefix: str) -> dict[str, Scalar]:
         """Return all options with `changes` applied.
 
@@ -197,8 +205,10 @@ class Card:
         }
 
 
-def read_card(path: Path, own: Path | None = None) -> Card:
-    """Read one card. `own` is the models folder for its downloads; None: they are stored beside the card.
+def read_card(path: Path, own: Path | None = None, weights: Path | None = None) -> Card:
+    """Read one card. `own` is the models folder for what is fetched; None: it is stored beside the card.
+
+    `weights`, if it is given, is the folder for that instead, with one folder for each card in it (`NAME-VERSION`).
 
     Raises:
         BadInput: it is not TOML, or a key is missing or wrong; the message names the file.
@@ -214,8 +224,9 @@ def read_card(path: Path, own: Path | None = None) -> Card:
         parent = str(data.get("parent", ""))
         for part in parent.split("@", 1) if parent else ():
             check_name(part, "parent")
-        own_files = f"files/{name}-{version}"
-        kept = own / kind / own_files if own is not None else None
+        own_files = f"{name}-{version}"
+        kept = own / kind / "files" / own_files if own is not None else None
+        kept = weights / own_files if weights is not None else kept
         return Card(
             kind=kind,
             name=name,
@@ -231,9 +242,7 @@ def read_card(path: Path, own: Path | None = None) -> Card:
                 name: OptionSpec(spec["default"], spec.get("min"), spec.get("max"))
                 for name, spec in data.get("options", {}).items()
             },
-            files=tuple(
-                CardFile(**_texts(entry), folder=path.parent / own_files, kept=kept) for entry in data.get("files", ())
-            ),
+            files=tuple(_file(entry, path.parent / "files" / own_files, kept) for entry in data.get("files", ())),
             body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
         )
     except BadInput as error:
@@ -244,11 +253,19 @@ def read_card(path: Path, own: Path | None = None) -> Card:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _texts(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return a file's entry of a card; BadInput if a key is not allowed or a value is not text."""
-    if wrong := [name for name, value in entry.items() if name in ("folder", "kept") or not isinstance(value, str)]:
+FILE_KEYS = ("path", "sha256", "package", "url", "role")
+
+
+def _file(entry: Mapping[str, Any], folder: Path, kept: Path | None) -> CardFile:
+    """Return a file's entry of a card; BadInput if a key is not allowed or a value has another type."""
+    values = dict(entry)
+    sources, size = values.pop("sources", None), values.pop("size", 0)
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise BadInput(f"the size of a file must be a whole number of bytes, not {size!r}")
+    if wrong := [name for name, value in values.items() if name not in FILE_KEYS or not isinstance(value, str)]:
         raise BadInput(f"wrong key {wrong[0]!r} of a file")
-    return dict(entry)
+    found = read_sources(sources, str(values["path"])) if sources is not None else ()
+    return CardFile(**values, size=size, sources=found, folder=folder, kept=kept)
 
 
 def shipped_models() -> Path:

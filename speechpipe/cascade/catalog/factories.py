@@ -1,15 +1,16 @@
-"""Factories: the options of segmenters, pools and recognizers from settings and bundles."""
+"""Factories: catalogue, sources of weights, and options of segmenters, pools and recognizers, from the settings."""
 
 from dataclasses import replace
 
 from speechpipe.cascade.audio.retention import AudioRetention
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
+from speechpipe.cascade.catalog.sources import HUB, Network
 from speechpipe.cascade.vad import Segmenting
 from speechpipe.cascade.vad.fixed import FixedSegments, ManualSegments
 from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
 from speechpipe.cascade.workers import PoolOptions, RecognizerSpec
-from speechpipe.config import Settings
+from speechpipe.config import Settings, hub_access
 from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component
 
 
@@ -32,6 +33,16 @@ def segmenter(
     if manual:
         return ManualSegments(frame_samples, options.max_segment_s, start)
     return Segmenter(options, frame_samples, start)
+
+
+def network(settings: Settings) -> Network:
+    """Return where weights may be fetched from.
+
+    Raises:
+        BadInput: `HF_ENDPOINT` or `HF_TOKEN` is invalid.
+    """
+    endpoint, token = hub_access()
+    return Network(endpoint or HUB, token, settings.models_mirror, settings.offline)
 
 
 def file_pool(settings: Settings) -> PoolOptions:
@@ -74,7 +85,7 @@ def catalogue(settings: Settings) -> Catalogue:
     Raises:
         BadInput: a card is invalid.
     """
-    return Catalogue([shipped_models(), settings.own_models_dir])
+    return Catalogue([shipped_models(), settings.own_models_dir], settings.weights_dir)
 
 
 def recognizer(component: Component) -> RecognizerSpec:

@@ -11,8 +11,10 @@ from fastapi import FastAPI
 
 from speechpipe import __version__
 from speechpipe.app import training_operations
+from speechpipe.cascade.catalog.first_use import Lines
 from speechpipe.control.rollout.service import RolloutService
 from speechpipe.control.training.service import TrainingService
+from speechpipe.errors import FetchFailed
 from speechpipe.interfaces.api import docs, errors, pages
 from speechpipe.interfaces.api.access import operations_of
 from speechpipe.interfaces.api.admin import automation, health, ops, retrain, rollout, runbook
@@ -99,6 +101,17 @@ def unready(arrivals: BodyPlaces, stopping: Stopping) -> list[str]:
     return [*reasons, "the limit of arriving uploads is reached"] if arrivals.full else reasons
 
 
+class _Fetching(Lines):
+    """Logs what is fetched at the start, and ends it when the server shuts down."""
+
+    def __init__(self, stopping: Stopping) -> None:
+        super().__init__(log.info)
+        self._stopping = stopping
+
+    def stopped(self) -> bool:
+        return bool(self._stopping)
+
+
 def _lifespan(
     service: Service,
     streams: StreamManager,
@@ -115,10 +128,12 @@ def _lifespan(
 
     async def start() -> None:
         try:
+            await asyncio.to_thread(service.fetch_weights, _Fetching(stopping))
             await asyncio.to_thread(service.open, rollouts.restore)
             streams.start()
         except Exception as error:  # noqa: BLE001 - any failure of the start must end the process with its message
-            on_failure(error)
+            if not (stopping and isinstance(error, FetchFailed)):  # not a failure: it was told to stop
+                on_failure(error)
         else:
             probing.start()
             rollouts.start()

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from speechpipe.app import build
 from speechpipe.config import Settings, check_state_dir
-from speechpipe.errors import BadInput, InvalidParameter, UnknownName
+from speechpipe.errors import BadInput, FetchFailed, InvalidParameter, UnknownName
 from speechpipe.foundation.system import bound_heaps
 from speechpipe.interfaces.api.app import create_app
 from speechpipe.interfaces.api.bodies import Stopping
@@ -130,7 +130,7 @@ def _greet(settings: Settings, url: str) -> None:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM, SIGHUP or SIGINT; running uploads are finished first.
 
-    Exits with 1 if the models cannot be loaded.
+    Exits with 1 if the models cannot be loaded, with 2 if weights are missing and cannot be fetched.
 
     Raises:
         BadInput: the address needs API keys or is not available, the state directory is not writable, or a bundle
@@ -165,7 +165,7 @@ def run(settings: Settings) -> None:
     server.run(sockets)
     if failures:
         log.error("could not start: %s", failures[0])
-        sys.exit(1)
+        sys.exit(2 if isinstance(failures[0], FetchFailed | BadInput) else 1)
 
 
 def _drain_on_hangup() -> None:

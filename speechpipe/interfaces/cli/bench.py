@@ -32,12 +32,12 @@ def capacity(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Find how many live sessions this machine can hold within a latency, beside its physical limit."""
+    from speechpipe.app import compose
     from speechpipe.bench import capacity as measure
     from speechpipe.bench.recordings import joined
-    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
-    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.interfaces.cli.options import choose, settings
 
-    catalogue_of(settings(bundle=bundle)).bundle(bundle)  # reports an unknown one before anything is measured
+    choose(compose(settings(bundle=bundle)), bundle, None, None, {})  # reports an unknown one before it begins
     samples = joined(audio)
     limit = measure.limit_of_all_cores(bundle, samples)
     say = (lambda text: sys.stderr.write(text + "\n")) if as_json else print

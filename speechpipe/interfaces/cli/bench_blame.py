@@ -37,12 +37,12 @@ def blame(
     from speechpipe.bench import blame_report, laboratory
     from speechpipe.bench.faults.table import FAULTS
     from speechpipe.cascade.evaluation.manifest import read_manifest
-    from speechpipe.interfaces.cli.options import settings
+    from speechpipe.interfaces.cli.options import choose, settings
 
     def say(text: str) -> None:
         sys.stderr.write(text + "\n")
 
-    found_bundle = compose(settings(bundle=bundle)).engine.bundle(bundle, None)
+    found_bundle = choose(compose(settings(bundle=bundle)), bundle, None, None, {})
     clips = laboratory.chosen(read_manifest(audio), audio_seconds or (QUICK_S if quick else FULL_S))
     total_s = sum(clip.duration_s for clip in clips)
     say(f"{len(clips)} recordings, {total_s:.0f} s, through the cascade under {len(FAULTS)} faults")

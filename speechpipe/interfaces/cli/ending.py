@@ -106,6 +106,8 @@ def _code_of(command: Callable[[], object]) -> int:
         code = _code(ended)
     except SpeechpipeError as error:
         say(error.message)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.writelines(f"{line}\n" for line in error.steps)
         code = USAGE if isinstance(error, BadInput) else FAILED
     except KeyboardInterrupt:
         code = INTERRUPTED

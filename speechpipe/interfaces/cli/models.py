@@ -1,10 +1,14 @@
-"""`speechpipe models`: list VADs and recognizers, and download their weights."""
+"""`speechpipe models`: list VADs and recognizers, and fetch their weights."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speechpipe.interfaces.cli import app
+
+if TYPE_CHECKING:
+    from speechpipe.cascade.catalog.bundles import Catalogue
+    from speechpipe.cascade.catalog.cards import Card
 
 group = typer.Typer(help="Models: the VADs and recognizers of bundles.", no_args_is_help=True)
 app.add_typer(group, name="models")
@@ -12,61 +16,100 @@ app.add_typer(group, name="models")
 
 @group.command("list")
 def list_() -> None:
-    """List models and the state of their files."""
+    """List models: the size and state of their files, and where they come from."""
     from rich.console import Console
     from rich.table import Table
 
+    from speechpipe.cascade.catalog.download import megabytes
     from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.interfaces.cli.options import settings
 
     catalogue = catalogue_of(settings())
     table = Table(box=None)
-    for title in ("kind", "model", "version", "licence", "files", "what"):
+    for title in ("kind", "model", "version", "licence", "size", "files", "from", "what"):
         table.add_column(title, overflow="fold")
     for kind in ("vad", "asr"):
         for card in catalogue.versions(kind):
-            absent = any(file.url and file.locate() is None for file in card.files)
-            problems = [] if absent else [problem for file in card.files if (problem := file.problem())]
+            problems = [] if card.absent else [problem for file in card.files if (problem := file.problem())]
             verified = f"{len(card.files)} verified" if card.files else "none"
-            state = "not fetched" if absent else problems[0] if problems else verified
-            table.add_row(kind, card.name, card.version, card.licence, state, card.description)
+            state = "not fetched" if card.absent else problems[0] if problems else verified
+            size = megabytes(_size(card))
+            table.add_row(
+                kind, card.name, card.version, card.licence, size, state, ", ".join(_from(card)), card.description
+            )
     Console().print(table)
+
+
+def _size(card: "Card") -> int:
+    """Return the bytes of a card's files: those on this machine, or what the card says; 0 if a size is not known."""
+    found = [path.stat().st_size if (path := file.locate()) is not None else file.size for file in card.files]
+    return sum(found) if all(found) else 0
+
+
+def _from(card: "Card") -> list[str]:
+    """Return where a card's files come from, in order."""
+    found = []
+    for file in card.files:
+        found += [f"package {file.package}"] if file.package else [source.kind for source in file.remote] or ["card"]
+    return list(dict.fromkeys(found))
 
 
 @group.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A VAD or recognizer. Default: those of the served bundles.")] = "",
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Bundles, VADs or recognizers. Default: the served bundles.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All with missing files: gigabytes.")] = False,
+    beside: Annotated[
+        bool,
+        typer.Option("--beside-cards", help="Into the installed package instead, which every state folder then uses."),
+    ] = False,
+    steps: Annotated[
+        bool, typer.Option("--steps/--no-steps", help="If it fails: say what to do without a network.")
+    ] = True,
 ) -> None:
-    """Download weights into your models folder (SPEECHPIPE_MODELS_DIR, or below the state directory).
+    """Fetch weights into WEIGHTS_DIR, or into your models folder (MODELS_DIR, by default below the state folder).
 
-    Resumes interrupted downloads; refuses files with a wrong hash. Example: speechpipe models pull wav2vec2-base-960h
+    Each file comes from the first of its card's sources that has it, after MODELS_MIRROR if that is set, and must have
+    the card's hash. Interrupted downloads are resumed. Example: speechpipe models pull multilingual
     """
-    import sys
-
-    from speechpipe.cascade.catalog.download import fetch
-    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
-    from speechpipe.errors import UnknownName
+    from speechpipe.cascade.catalog import factories
+    from speechpipe.cascade.catalog.cards import shipped_models
+    from speechpipe.cascade.catalog.download import Fetcher
+    from speechpipe.errors import SpeechpipeError
     from speechpipe.interfaces.cli.options import settings
+    from speechpipe.interfaces.cli.weights import shown
 
-    found = settings()
-    catalogue = catalogue_of(found)
-    bundles = [catalogue.bundle(bundle) for bundle in found.preloaded_bundles]
-    served = {catalogue.part(kind, bundle).id for kind in ("vad", "asr") for bundle in bundles}
-    known = [card for kind in ("vad", "asr") for card in catalogue.versions(kind)]
-    cards = [card for card in known if everything or (card.name == name if name else card.id in served)]
-    if not cards:
-        raise UnknownName(f"there is no model {name!r}; `speechpipe models list` shows them", cause="not_found")
-
-    def show(done: int, total: int | None) -> None:
-        if sys.stderr.isatty():
-            of = f" of {total / 2**20:.1f}" if total else ""
-            sys.stderr.write(f"\r{done / 2**20:.1f}{of} MiB")
-
+    config = settings(models_dir=shipped_models(), weights_dir=None) if beside else settings()
+    catalogue = factories.catalogue(config)
+    wanted = names or ([] if everything else list(config.preloaded_bundles))
+    cards = [card for name in wanted for card in _named(catalogue, name)]
+    if everything:
+        cards = [card for kind in ("vad", "asr") for card in catalogue.versions(kind)]
     fetched = 0
-    for card in cards:
-        for file in card.files:
-            if file.url and fetch(file, show):
-                fetched += 1
-                typer.echo(f"{card.name} {card.version}: {file.path}")
+    with shown() as listener:
+        fetcher = Fetcher(factories.network(config), listener)
+        for card in {card.id: card for card in cards}.values():
+            try:
+                fetched += fetcher.fetch(card)
+            except SpeechpipeError as error:
+                error.advise(error.steps if steps else ())
+                raise
     typer.echo(f"{fetched} files fetched" if fetched else "nothing to fetch: all files are present and verified")
+
+
+def _named(catalogue: "Catalogue", name: str) -> "list[Card]":
+    """Return the VADs and recognizers of this name, in all versions, and those of the bundle of this name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    from speechpipe.errors import UnknownName
+
+    found = [card for kind in ("vad", "asr") for card in catalogue.versions(kind) if name in (card.name, card.id)]
+    if catalogue.knows(name):
+        found += catalogue.parts(catalogue.bundle(name))
+    if not found:
+        message = f"there is no model or bundle {name!r}; `speechpipe models list` and `bundles list` show them"
+        raise UnknownName(message, cause="not_found")
+    return found

@@ -6,6 +6,7 @@ from typing import Any
 from speechpipe.config import Settings, load
 from speechpipe.errors import BadInput, InvalidParameter
 from speechpipe.foundation.text_files import parse_json
+from speechpipe.interfaces.cli.weights import fetch_missing
 from speechpipe.serving.service import Service
 from speechpipe.types import Bundle, Scalar
 
@@ -39,9 +40,17 @@ def parse_set(items: list[str] | None) -> dict[str, Scalar]:
 
 
 def choose(service: Service, name: str, vad: str | None, asr: str | None, changes: dict[str, Scalar]) -> Bundle:
-    """Return the bundle that the flags describe."""
-    bundle = service.engine.catalogue.with_parts(service.engine.bundle(name), vad, asr)
-    return service.engine.catalogue.changed(bundle, changes) if changes else bundle
+    """Return the bundle that the flags describe. Its weights are fetched if they are missing.
+
+    Raises:
+        BadInput: a name, parameter or value is wrong, or weights are missing and must not be fetched.
+        FetchFailed: the weights cannot be had.
+    """
+    catalogue = service.engine.catalogue
+    bundle = catalogue.with_parts(catalogue.bundle(name), vad, asr)
+    fetch_missing(service.settings, catalogue, [bundle])
+    catalogue.require(bundle)
+    return catalogue.changed(bundle, changes) if changes else bundle
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:

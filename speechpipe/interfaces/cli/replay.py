@@ -46,11 +46,15 @@ def replay(
     `--set` changes parameters of the bundle that runs now, for instance `--set vad.threshold=0.9`.
     """
     from speechpipe.app import compose
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.errors import InvalidParameter
     from speechpipe.interfaces.cli.options import parse_set, settings
+    from speechpipe.interfaces.cli.weights import fetch_missing
     from speechpipe.serving.health.replay import swapped
 
     config = settings(bundle=bundle, workers=workers, worker_nice=LOWEST, segment_timeout_s=PATIENCE_S)
+    catalogue = catalogue_of(config)
+    fetch_missing(config, catalogue, [catalogue.bundle(name) for name in (bundle, now or bundle)])
     with compose(config) as service:
         if against_record:
             _against_record(service, store, most, as_json=as_json)

@@ -23,16 +23,20 @@ def stream(
     Example: speechpipe stream talk.mp3 --fast
     """
     from speechpipe.cascade.audio.wire_format import WireFormat
+    from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.errors import InvalidParameter
     from speechpipe.interfaces.cli.live_terminal import Terminal, run
     from speechpipe.interfaces.cli.microphone import microphone
     from speechpipe.interfaces.cli.options import parse_set, settings
+    from speechpipe.interfaces.cli.weights import fetch_missing
     from speechpipe.serving.live.sources import Pace, file_blocks
 
     if mic == (file is not None):
         raise InvalidParameter("give either a file (- for standard input) or --mic")
     config = settings(bundle=bundle, live_max_speed=0, live_idle_timeout_s=86_400)
     changes = parse_set(set_)
+    catalogue = catalogue_of(config)
+    fetch_missing(config, catalogue, [catalogue.bundle(bundle)])
     with Terminal(partials=partials) as terminal:
         if mic:
             wire = WireFormat("linear16", 16_000)

@@ -10,9 +10,10 @@ import pytest
 
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import read_card, shipped_models
-from speechpipe.cascade.catalog.download import fetch
 from speechpipe.cascade.catalog.local import install
+from speechpipe.cascade.catalog.sources import HubSource, UrlSource, WheelSource
 from speechpipe.errors import BadInput, FetchFailed
+from tests.cascade.catalog.weight_sources import fetch_one
 
 SHA = "0" * 64
 
@@ -48,6 +49,78 @@ def refused(folder: Path, text: str) -> str:
         install(text, folder, Catalogue([shipped_models()]))
     assert sorted(folder.parent.rglob("*")) == before
     return caught.value.message
+
+
+SOURCES = [
+    "[]",
+    "'x'",
+    "['https://example.com/x']",
+    "[{}]",
+    "[{ url = 3 }]",
+    "[{ url = 'file:///etc/passwd' }]",
+    "[{ url = 'https://example.com/x', path = 'x' }]",
+    "[{ hub = 'owner/name' }]",
+    "[{ hub = 'name', revision = 'SHA1' }]",
+    "[{ hub = '../name', revision = 'SHA1' }]",
+    "[{ hub = 'owner/name/more', revision = 'SHA1' }]",
+    "[{ hub = 'owner/name', revision = 'main' }]",
+    "[{ hub = 'owner/name', revision = 'SHA1', path = '../x' }]",
+    "[{ wheel = 'name', path = 'x' }]",
+    "[{ wheel = 'name>=1', path = 'x' }]",
+    "[{ wheel = '--editable==1', path = 'x' }]",
+    "[{ wheel = 'name==1 --index-url=x', path = 'x' }]",
+    "[{ wheel = 'https://example.com/x.whl', path = 'x' }]",
+    "[{ wheel = 'name==1' }]",
+    "[{ wheel = 'name==1', path = '../x' }]",
+    "[{ wheel = ['a==1', 'b==1'], path = 'x' }]",
+    "[{ wheel = [], path = [] }]",
+    "[{ wheel = ['a==1', 3], path = ['x', 'y'] }]",
+]
+
+
+@pytest.mark.parametrize("sources", SOURCES)
+def test_sources_are_what_they_say(tmp_path: Path, sources: str) -> None:
+    text = card() + file(path="x", sha256=SHA) + f"sources = {sources}\n"
+    refused(tmp_path / "models", text.replace("SHA1", "0" * 40))
+
+
+@pytest.mark.parametrize("more", ["url = 'https://example.com/x'", "package = 'x'", "size = -1", "size = 'x'"])
+def test_a_file_has_one_origin_and_a_size_in_bytes(tmp_path: Path, more: str) -> None:
+    refused(
+        tmp_path / "models",
+        card() + file(path="x", sha256=SHA) + f"sources = [{{ url = 'https://example.com/y' }}]\n{more}\n",
+    )
+
+
+def test_files_with_sources_need_a_hash(tmp_path: Path) -> None:
+    text = card() + file(path="x") + "sources = [{ url = 'https://example.com/x' }]\n"
+    assert "needs the sha256" in refused(tmp_path / "models", text)
+
+
+def test_all_kinds_of_sources_are_read_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "card.toml"
+    path.write_text(
+        card()
+        + file(path="a/x.bin", sha256=SHA)
+        + "size = 5\nsources = [\n"
+        + f"  {{ hub = 'owner/name', revision = '{'0' * 40}' }},\n"
+        + f"  {{ hub = 'owner/name', revision = '{'0' * 40}', path = 'y z' }},\n"
+        + "  { url = 'http://example.com/x' },\n"
+        + "  { wheel = 'one==1.0', path = 'one/x' },\n"
+        + "  { wheel = ['one==1.0', 'two==2.0'], path = [\n    'one/x',\n    'two/x',\n  ] },\n]\n"
+    )
+    (found,) = read_card(path).files
+    assert found.size == 5
+    assert found.sources == (
+        HubSource("owner/name", "0" * 40, "a/x.bin"),
+        HubSource("owner/name", "0" * 40, "y z"),
+        UrlSource("http://example.com/x"),
+        WheelSource((("one==1.0", "one/x"),)),
+        WheelSource((("one==1.0", "one/x"), ("two==2.0", "two/x"))),
+    )
+    assert found.sources[1].address("https://hub.example/") == (
+        f"https://hub.example/owner/name/resolve/{'0' * 40}/y%20z"
+    )
 
 
 OUT = ["../x", "..", ".", "", "/etc/x", "a/b", "a\\b", ".hidden", "-flag", "a@b", "a b", "a\u00fc", "x" * 101, "a\tb"]
@@ -125,7 +198,7 @@ def test_nothing_is_fetched_through_a_link(tmp_path: Path, published: str, link:
     path.write_text(card() + file(path=inside, url=published))
     (folder / ("sub" if link == "folder" else link)).symlink_to(away if link == "folder" else away / "precious")
     with pytest.raises(BadInput):
-        fetch(read_card(path).files[0])
+        fetch_one(read_card(path).files[0])
     assert [one.name for one in away.iterdir()] == ["precious"]
     assert (away / "precious").read_text() == "precious"
 
@@ -136,27 +209,40 @@ def test_what_is_fetched_goes_into_the_own_models_and_not_into_the_package(tmp_p
     (package / "asr" / "card.toml").write_text(card() + file(url=published))
     before = sorted(package.rglob("*"))
     (wanted,) = Catalogue([package, own]).cards["asr", "mine"].files
-    assert fetch(wanted)
+    assert fetch_one(wanted)
     assert sorted(package.rglob("*")) == before
     assert (own / "asr" / "files" / "mine-1.0.0" / "weights.bin").read_bytes() == b"weights"
     (again,) = Catalogue([package, own]).cards["asr", "mine"].files
     assert again.problem() == ""
-    assert not fetch(again)
+    assert not fetch_one(again)
 
 
 def test_what_lies_beside_its_card_already_is_used(tmp_path: Path, published: str) -> None:
     package = tmp_path / "package"
     (package / "asr").mkdir(parents=True)
     (package / "asr" / "card.toml").write_text(card() + file(url=published))
-    assert fetch(read_card(package / "asr" / "card.toml").files[0])
+    assert fetch_one(read_card(package / "asr" / "card.toml").files[0])
     (wanted,) = Catalogue([package, tmp_path / "own"]).cards["asr", "mine"].files
-    assert (wanted.problem(), fetch(wanted)) == ("", False)
+    assert (wanted.problem(), fetch_one(wanted)) == ("", False)
 
 
 def test_without_a_network_it_is_said_where_the_file_belongs_and_nothing_is_left(tmp_path: Path) -> None:
     path = tmp_path / "models" / "asr" / "card.toml"
     path.parent.mkdir(parents=True)
     path.write_text(card() + file(url="http://127.0.0.1:1/weights.bin"))
-    with pytest.raises(FetchFailed, match=r"put the file there yourself: .*mine-1\.0\.0/weights\.bin"):
-        fetch(read_card(path).files[0])
+    with pytest.raises(FetchFailed, match=r"cannot be reached") as refused:
+        fetch_one(read_card(path).files[0])
+    assert str(path.parent / "files" / "mine-1.0.0") in refused.value.steps[0]
+    assert "weights.bin" in refused.value.steps[1]
     assert [one.name for one in path.parent.iterdir()] == ["card.toml"]
+
+
+def test_weights_can_be_kept_in_a_folder_that_servers_share(tmp_path: Path, published: str) -> None:
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    own.mkdir()
+    (own / "card.toml").write_text(card() + file(url=published))
+    (wanted,) = Catalogue([own], shared).cards["asr", "mine"].files
+    assert fetch_one(wanted)
+    assert (shared / "mine-1.0.0" / "weights.bin").read_bytes() == b"weights"
+    (other,) = Catalogue([own, tmp_path / "another"], shared).cards["asr", "mine"].files
+    assert (other.problem(), fetch_one(other)) == ("", False)
