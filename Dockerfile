@@ -15,6 +15,11 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY models models
 COPY speechpipe speechpipe
 RUN pip install --constraint constraints.txt .
+# Weights in the image, so that it needs no network to start: WEIGHTS=default (or names with spaces between). Without it
+# the server fetches those of its bundles at its first start, into the volume.
+ARG WEIGHTS=""
+# hadolint ignore=SC2086
+RUN if [ -n "$WEIGHTS" ]; then speechpipe models pull --beside-cards $WEIGHTS; fi
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/speechpipe --create-home speechpipe

@@ -29,7 +29,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage did
-	$(BIN)/speechpipe transcribe audio_samples/*.flac --stages
+	@bundle=default; $(BIN)/speechpipe models pull $$bundle --no-steps || { bundle=embedded; \
+		echo "No source has the weights of the bundle \`default\`: this is \`embedded\`, which needs none and recognizes far less."; }; \
+		$(BIN)/speechpipe transcribe audio_samples/*.flac --bundle $$bundle --stages
 	@echo; echo "The command is $(BIN)/speechpipe; after 'source $(BIN)/activate' it is speechpipe. Next: make serve"
 
 test: $(VENV)/.installed-dev ## Run the tests, JOBS files at a time (most tests wait, few compute)

@@ -18,7 +18,10 @@ PACKAGES = (
 
 @app.command()
 def doctor(self_test: Annotated[bool, typer.Option(help="Transcribe two seconds of noise.")] = True) -> None:
-    """Print what works on this machine and what does not; exit code 1 if the default bundle does not."""
+    """Print what works on this machine and what does not; exit code 1 if the default bundle does not.
+
+    The self-test fetches the weights of the default bundle if they are missing.
+    """
     from speechpipe import __version__
     from speechpipe.app import compose
     from speechpipe.cascade.asr import RECOGNIZERS
@@ -43,18 +46,35 @@ def doctor(self_test: Annotated[bool, typer.Option(help="Transcribe two seconds 
             typer.echo(f"  {registry.kind:11} {name:14} {_loads(registry, name)}")
     typer.echo("\nbundles")
     service = compose(config.model_copy(update={"workers": 1}))  # one is enough to show that it works
-    healthy = True
-    for name in service.engine.catalogue.names:
-        bundle = service.engine.catalogue.bundle(name)
-        if service.engine.catalogue.absent(bundle) and name != config.bundle:
+    catalogue = service.engine.catalogue
+    healthy = not self_test or _fetched(service)
+    for name in catalogue.names:
+        bundle = catalogue.bundle(name)
+        if catalogue.absent(bundle):
+            healthy &= name != config.bundle
             typer.echo(f"  {name:14} weights not fetched: speechpipe models pull {bundle.asr.name}")
             continue
-        problems = service.engine.catalogue.problems(bundle)
+        problems = catalogue.problems(bundle)
         healthy &= not problems or name != config.bundle
         typer.echo(f"  {name:14} {'; '.join(problems) or 'files verified'}")
-    if self_test:
-        healthy &= _self_test(service)
+    if self_test and healthy:
+        healthy = _self_test(service)
     raise typer.Exit(0 if healthy else 1)
+
+
+def _fetched(service: "object") -> bool:
+    """Fetch the champion's weights if they are missing; return whether they are there."""
+    from speechpipe.errors import SpeechpipeError
+    from speechpipe.interfaces.cli.weights import fetch_missing
+    from speechpipe.serving.service import Service
+
+    assert isinstance(service, Service)
+    try:
+        fetch_missing(service.settings, service.engine.catalogue, [service.engine.champion])
+    except SpeechpipeError as error:
+        typer.echo("\n".join(["  FAILED: " + error.message, *(f"  {line}" for line in error.steps)]))
+        return False
+    return True
 
 
 def _loads(registry: "object", name: str) -> str:
