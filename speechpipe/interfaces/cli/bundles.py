@@ -107,7 +107,7 @@ def add(
 ) -> None:
     """Add a card to your models folder; existing versions never change. Running servers find it on first use.
 
-    Example: speechpipe bundles add --from default --name tuned --version 1.1.0 --set asr.maxwpf=8
+    Example: speechpipe bundles add --from default --name tuned --version 1.1.0 --set vad.threshold=0.6
     """
     from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.cascade.catalog.local import derived, install

@@ -24,11 +24,13 @@ def test_every_shipped_card_is_whole_and_every_file_has_its_hash(catalogue: Cata
     known = [
         "default",
         "digits",
+        "embedded",
         "emformer",
         "fast",
         "hubert",
         "moonshine",
         "scripted",
+        "tiny",
         "wav2vec2",
         "webrtc",
         "whisper",
@@ -44,8 +46,8 @@ def test_every_shipped_card_is_whole_and_every_file_has_its_hash(catalogue: Cata
 
 
 def test_a_bundle_carries_every_parameter(catalogue: Catalogue) -> None:
-    bundle = catalogue.bundle("default")
-    assert bundle.id == "default@1.0.0"
+    bundle = catalogue.bundle("embedded")
+    assert bundle.id == "embedded@1.0.0"
     assert set(bundle.asr.options) == set(catalogue.cards["asr", "pocketsphinx-en-us"].options)
     assert bundle.segmenter["max_segment_s"] == 20.0
 
@@ -133,7 +135,7 @@ def test_a_file_with_another_hash_is_told(tmp_path: Path) -> None:
     digest = card.split('sha256 = "')[1][:64]
     (tmp_path / "silero.toml").write_text(card.replace(digest, "0" * 64))
     catalogue = Catalogue([shipped_models(), tmp_path])
-    (problem,) = catalogue.problems(catalogue.bundle("default"))
+    (problem,) = catalogue.problems(catalogue.bundle("embedded"))
     assert digest in problem
     assert "0" * 64 in problem
 

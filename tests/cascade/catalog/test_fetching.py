@@ -214,6 +214,20 @@ def test_the_token_goes_to_the_hub_alone(tmp_path: Path, hub: Site) -> None:
         assert elsewhere.headers("Authorization") == [None, None]
 
 
+def test_a_url_of_the_hub_is_asked_of_the_server_that_stands_for_it(tmp_path: Path, hub: Site) -> None:
+    hub.files[HUB_PATH] = DATA
+    source = UrlSource(f"https://huggingface.co{HUB_PATH}")
+    assert fetch(tmp_path, source, network=Network(f"{hub.url}/", token="secret")) == {("url", "fetched"): 1}
+    assert hub.headers("Authorization") == ["Bearer secret"]
+
+
+def test_weights_without_a_hash_do_not_come_over_http(tmp_path: Path) -> None:
+    one = CardFile("model.bin", url=f"https://huggingface.co{HUB_PATH}", folder=tmp_path)
+    with pytest.raises(FetchFailed) as refused:
+        Fetcher(Network("http://hub.example", mirror="http://mirror.example")).fetch(card_of(one))
+    assert refused.value.message.count("does not begin with https") == 2
+
+
 def test_https_does_not_lead_to_http() -> None:
     request = urllib.request.Request("https://hub.example/model.bin")
     with pytest.raises(urllib.error.URLError, match="redirects from https to http"):

@@ -112,7 +112,7 @@ class Talkers:
 def talkers(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talkers]:
     folder = tmp_path_factory.mktemp("models")
     catalogue = Catalogue([shipped_models(), folder])
-    champion = catalogue.bundle("default")
+    champion = catalogue.bundle("embedded")
     variants = {
         "strict": {"vad.threshold": 0.9, "vad.min_speech_s": 1.5},  # loses what is short
         "hasty": {"asr.maxhmmpf": 200, "asr.topn": 1, "asr.ds": 4},  # hears something else
@@ -120,7 +120,9 @@ def talkers(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory)
     }
     for name, changes in variants.items():
         install(derived(catalogue, champion, name, "1.0.0", changes), folder, catalogue)  # type: ignore[arg-type]
-    server = start_server(workers="1", live_workers="1", models_dir=str(folder), live_load_limit="50", shadow_speed="0")
+    server = start_server(
+        bundle="embedded", workers="1", live_workers="1", models_dir=str(folder), live_load_limit="50", shadow_speed="0"
+    )
     found = Talkers(server)
     with found.http:
         yield found
@@ -135,7 +137,7 @@ def real_plan(candidate: str, *steps: str) -> str:
 def test_shadow_names_the_half_that_is_worse(talkers: Talkers, candidate: str, half: str) -> None:
     long_shadow = SHADOW.replace("least_sessions = 10", "least_sessions = 24").replace("harm = 0.2", "harm = 0.1")
     talkers.start(real_plan(candidate, long_shadow, canary(0.2)), f"{candidate}@1.0.0")
-    assert set(talkers.traffic(24)) == {"default@1.0.0"}
+    assert set(talkers.traffic(24)) == {"embedded@1.0.0"}
     status = talkers.until(lambda found: found["rollout"]["evidence"]["half"] == half, sessions=8)
     change = {row["measure"]: row["mean"] for row in status["rollout"]["shadow"]}
     assert change["shadow.difference"] > 0.1
@@ -150,14 +152,14 @@ def test_a_canary_that_is_worse_is_rolled_back_by_itself(talkers: Talkers) -> No
     talkers.start(real_plan("strict", canary(0.2)), "strict@1.0.0")
     status = talkers.until(lambda found: found["rollout"]["status"] == "rolled_back", sessions=12)
     assert status["rollout"]["reason"].startswith("no_trigger: ")
-    assert status["champion"] == "default@1.0.0"
-    assert set(talkers.traffic(4)) == {"default@1.0.0"}
+    assert status["champion"] == "embedded@1.0.0"
+    assert set(talkers.traffic(4)) == {"embedded@1.0.0"}
 
 
 def test_a_good_candidate_is_promoted_through_the_ramp(talkers: Talkers) -> None:
     talkers.start(real_plan("tuned", SHADOW, canary(0.3), canary(0.6)), "tuned@1.0.0")
     status = talkers.until(lambda found: found["rollout"]["status"] == "promoted", sessions=16)
-    assert (status["champion"], status["previous"]) == ("tuned@1.0.0", "default@1.0.0")
+    assert (status["champion"], status["previous"]) == ("tuned@1.0.0", "embedded@1.0.0")
     history = talkers.http.get("/v1/rollout/history").json()["history"]
     assert [entry["action"] for entry in history[:4]] == ["promote", "advance", "advance", "start"]
     assert set(talkers.traffic(4)) == {"tuned@1.0.0"}

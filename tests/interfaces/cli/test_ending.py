@@ -186,7 +186,7 @@ def test_a_name_that_leads_elsewhere_is_refused(arguments: list[str], tmp_path: 
 
 
 def test_a_version_that_is_known_names_the_flag(tmp_path: Path) -> None:
-    add = ["bundles", "add", "--from", "default", "--name", "mine", "--set"]
+    add = ["bundles", "add", "--from", "embedded", "--name", "mine", "--set"]
     assert run(*add, "asr.maxwpf=8", SPEECHPIPE_STATE_DIR=str(tmp_path)).returncode == 0
     done = run(*add, "asr.maxwpf=9", SPEECHPIPE_STATE_DIR=str(tmp_path))
     assert done.returncode == 1

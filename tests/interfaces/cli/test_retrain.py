@@ -177,7 +177,7 @@ def test_retraining_survives_kills_and_what_is_no_better_stays_at_shadow(place: 
 @pytest.mark.long
 def test_what_cannot_be_retrained_is_said_and_nothing_is_written(place: Place) -> None:
     for arguments, said in (
-        (["ctc", "-b", "default"], "pocketsphinx"),
+        (["ctc", "-b", "embedded"], "pocketsphinx"),
         (["lm"], "expected pocketsphinx"),
         (["ctc", "--from", "/nowhere.jsonl"], "no such file"),
         (["ctc", "-b", "nothing"], "does not exist"),
@@ -192,23 +192,23 @@ def test_what_cannot_be_retrained_is_said_and_nothing_is_written(place: Place) -
 @pytest.mark.long
 def test_a_language_model_is_adapted_to_texts_and_used(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    place.variables["SPEECHPIPE_BUNDLE"] = "default"
+    place.variables["SPEECHPIPE_BUNDLE"] = "embedded"
     rows = [json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text().splitlines()]
     clean = [row | {"audio": str(SAMPLES / row["audio"])} for row in rows if len(row["text"]) < 90][:3] * 4
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clean))
     done = place.run("retrain", "lm", "--from", str(tmp_path / "m.jsonl"))
     assert done.returncode == 0, done.stderr
     (job,) = place.jobs()
-    assert job["candidate"] == "default@1.0.0-r1"
+    assert job["candidate"] == "embedded@1.0.0-r1"
     assert job["figures"]["wer"] <= job["figures"]["wer_before"]
     assert job["figures"]["perplexity_after"] < job["figures"]["perplexity_before"]
-    said = place.run("transcribe", str(SAMPLES / "digits.flac"), "--bundle", "default@1.0.0-r1", "--workers", "1")
+    said = place.run("transcribe", str(SAMPLES / "digits.flac"), "--bundle", "embedded@1.0.0-r1", "--workers", "1")
     assert said.stdout.decode().strip() == "one two three four five six seven eight nine zero", said.stderr
 
 
 def test_a_vad_is_fitted_to_spans(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    place.variables["SPEECHPIPE_BUNDLE"] = "default"
+    place.variables["SPEECHPIPE_BUNDLE"] = "embedded"
     rows = [
         {"audio": str(SAMPLES / "digits.flac"), "speech": [[0.0, 4.0]]},
         {"audio": str(SAMPLES / "sentence_slt.flac"), "speech": [[0.2, 3.4]]},
@@ -220,7 +220,7 @@ def test_a_vad_is_fitted_to_spans(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (job,) = place.jobs()
     catalogue = Catalogue([shipped_models(), place.models])
-    fitted, before = catalogue.bundle(job["candidate"]), catalogue.bundle("default")
+    fitted, before = catalogue.bundle(job["candidate"]), catalogue.bundle("embedded")
     assert fitted.asr == before.asr
     assert 0.1 <= fitted.segmenter["padding_s"] <= 0.5
     assert {name for name, *_ in catalogue.differences(before, fitted)} <= {

@@ -34,16 +34,16 @@ def served(folder: Path, bundle: str) -> None:
 def test_a_rollout_from_a_variant_to_its_end(folder: Path) -> None:
     missing = speechpipe(folder, "rollout", "status")
     assert (missing.returncode, "there is no store" in missing.stderr) == (2, True)
-    added = speechpipe(folder, "bundles", "add", "--from", "default", "--name", "tuned", "--set", "asr.maxwpf=8")
+    added = speechpipe(folder, "bundles", "add", "--from", "embedded", "--name", "tuned", "--set", "asr.maxwpf=8")
     assert added.returncode == 0, added.stderr
-    different = speechpipe(folder, "bundles", "diff", "default", "tuned")
+    different = speechpipe(folder, "bundles", "diff", "embedded", "tuned")
     assert (different.returncode, different.stdout) == (1, "asr.maxwpf: 10 -> 8\n")
     assert speechpipe(folder, "bundles", "diff", "tuned", "tuned@1.0.0").returncode == 0
     assert "tuned@1.0.0" in speechpipe(folder, "bundles", "verify", "tuned").stdout
     plan = speechpipe(folder, "rollout", "plan", "tuned", "--case", "new").stdout
     early = speechpipe(folder, "rollout", "start", "-", given=plan)
     assert (early.returncode, "no server has served on this store yet" in early.stderr) == (1, True)
-    served(folder, "default")
+    served(folder, "embedded")
     started = speechpipe(folder, "rollout", "start", "-", "--by", "ann", given=plan)
     assert started.returncode == 0, started.stderr
     assert "rollout 1 of tuned@1.0.0: running; [canary 1 %] -> canary 5 %" in started.stdout
@@ -55,7 +55,7 @@ def test_a_rollout_from_a_variant_to_its_end(folder: Path) -> None:
     assert speechpipe(folder, "rollout", "pause", "-r", "lunch", "--by", "bob").returncode == 0
     found = json.loads(speechpipe(folder, "rollout", "status", "--json").stdout)
     assert found["rollout"]["status"] == "paused"
-    assert found["aliases"] == {"champion": "default@1.0.0", "challenger": "tuned@1.0.0"}
+    assert found["aliases"] == {"champion": "embedded@1.0.0", "challenger": "tuned@1.0.0"}
     back = speechpipe(folder, "rollout", "rollback", "-r", "it sounds odd", "--by", "bob")
     assert "rolled_back" in back.stdout
     twice = speechpipe(folder, "rollout", "rollback", "-r", "it sounds odd", "--by", "bob")
