@@ -18,6 +18,8 @@ from tests.sounds import SAMPLES
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[1]
+WEIGHTS = os.environ["SPEECHPIPE_WEIGHTS_DIR"]
+FETCHED = {"SPEECHPIPE_WEIGHTS_DIR": WEIGHTS, "SPEECHPIPE_OFFLINE": "1"}
 NOWHERE = Path("/proc")
 """A working directory in which nothing can be written, even by root."""
 
@@ -34,7 +36,12 @@ class Installed:
         return subprocess.run(
             [self.folder / "bin" / "speechpipe", *arguments],
             cwd=NOWHERE if NOWHERE.is_dir() else "/",
-            env={"PATH": os.environ["PATH"], **environment},
+            env={
+                "PATH": os.environ["PATH"],
+                "SPEECHPIPE_WEIGHTS_DIR": WEIGHTS,
+                "SPEECHPIPE_OFFLINE": "1",
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,

@@ -21,6 +21,9 @@ from speechpipe.cascade.catalog.transfer import SourceFailed, copy, download, fr
 from speechpipe.cascade.catalog.wheels import Wheels
 from speechpipe.errors import BadInput, FetchFailed, SpeechpipeError, reason_of
 
+READABLE, ENTERABLE = 0o644, 0o755
+"""Modes of files and of a card's folder: weights are no secret, and servers of other users may share them."""
+
 LOOK_S = 0.2
 """Interval at which a process that waits for another one looks again."""
 
@@ -89,7 +92,9 @@ class Fetcher:
         what = f"{card.name} {card.version}"
         made: list[Path] = []
         try:
-            made = _make(root.parent)
+            made = _make(root)
+            if root in made:
+                root.chmod(ENTERABLE)
             with self._lock(root, what), _wheels(root) as wheels:
                 wanted = _wanted(card)  # another process may have fetched some meanwhile
                 sizes = [file.size for file in wanted]
@@ -270,6 +275,7 @@ def _keep(part: Path, target: Path) -> None:
     """Move a complete file into its place, where it is complete after a power failure too."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
+    part.chmod(READABLE)
     part.replace(target)
 
 

@@ -95,6 +95,7 @@ def download(url: str, part: Path, progress: Progress, *, token: str = "", most:
     fruitless, last = 0, "the server closed it"
     for _ in range(ATTEMPTS):
         before = _size(part)
+        progress(before, most or None)  # between two connections, too, the caller may want to stop
         try:
             if _resume(request, part, progress, most):
                 return kept
