@@ -148,10 +148,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Where SPEECHPIPE_TEST_NO_SKIP is set (CI), a skip for lack of anything but recordings is a failure."""
+    """Where SPEECHPIPE_TEST_NO_SKIP is set (CI), a skip for lack of anything but recordings or weights is a failure."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    if report.skipped and os.environ.get("SPEECHPIPE_TEST_NO_SKIP") and "shared_data" not in item.keywords:
+    known = {"shared_data", "weights"} & set(item.keywords)
+    if report.skipped and os.environ.get("SPEECHPIPE_TEST_NO_SKIP") and not known:
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be skipped: {report.longrepr}"
 

@@ -30,7 +30,6 @@ ALLOWED = {
     ("cascade/catalog/sources.py", "hub"): "a model hub",
     ("config.py", "hub"): "a model hub",
     ("foundation/system.py", "hub"): "a model hub",
-    ("cascade/asr/faster_whisper.py", "hub"): "a model hub",
     ("cascade/asr/moonshine.py", "hub"): "a model hub",
     ("control/review/job_repository.py", "nobody"): "the public cause `nobody_could`",
     ("errors.py", "nobody"): "the public cause `nobody_could`",

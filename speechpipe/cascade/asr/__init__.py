@@ -4,6 +4,7 @@ Implementations are imported in worker processes only, never in the server's pro
 one row of `RECOGNIZERS`.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
@@ -12,6 +13,8 @@ import numpy as np
 
 from speechpipe.foundation.registry import Registry
 from speechpipe.types import ModelFile, NullCause, Samples, Scalar, Transcript, Word
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "EXTRAS",
@@ -174,17 +177,21 @@ RECOGNIZERS = Registry(
     {
         "ctc": "speechpipe.cascade.asr.ctc:CtcRecognizer",
         "emformer": "speechpipe.cascade.asr.emformer:EmformerRecognizer",
-        "faster_whisper": "speechpipe.cascade.asr.faster_whisper:FasterWhisperRecognizer",
         "moonshine": "speechpipe.cascade.asr.moonshine:MoonshineRecognizer",
         "pocketsphinx": "speechpipe.cascade.asr.pocketsphinx:PocketSphinxRecognizer",
         "scripted": "speechpipe.cascade.asr.scripted:ScriptedRecognizer",
         "wav2vec2": "speechpipe.cascade.asr.wav2vec2:Wav2Vec2Recognizer",
+        "whisper": "speechpipe.cascade.asr.whisper.recognizer:WhisperRecognizer",
     },
 )
 
 
-EXTRAS = {"emformer": "emformer", "faster_whisper": "whisper", "moonshine": "moonshine"}
+EXTRAS = {"emformer": "emformer", "moonshine": "moonshine"}
 """Recognizers whose library is installed by an extra of the package, and the extra's name."""
+
+
+_RENAMED = {"faster_whisper": "whisper"}
+"""Old names of implementations that cards may still have, and the new ones. They go in 0.4."""
 
 
 def load_recognizer(name: str, files: Sequence[ModelFile] = (), **options: Scalar) -> Recognizer:
@@ -196,6 +203,9 @@ def load_recognizer(name: str, files: Sequence[ModelFile] = (), **options: Scala
         UnknownName: no recognizer has this name.
         ImportError: its library is not installed; the message names the extra.
     """
+    if name in _RENAMED:
+        _log.warning("the recognizer `%s` is now called `%s`; the old name goes in 0.4", name, _RENAMED[name])
+        name = _RENAMED[name]
     try:
         made = RECOGNIZERS.load(name)
     except ImportError as error:

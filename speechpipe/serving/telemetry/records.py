@@ -78,6 +78,7 @@ def utterance_record(
         "asr.speculated": int(utterance.stats.speculated),
         "asr.attempts": utterance.stats.attempts,
         "asr.recovered": int(transcript.recovered),
+        **{f"asr.{name}": value for name, value in transcript.facts.items()},
         **_features(utterance.features),
         **more,
     }
@@ -300,6 +301,18 @@ ROWS: tuple[Row, ...] = (
         "Segments whose last recognizer pass failed; the text is from the previous pass.",
         "unit",
         _of("asr.recovered"),
+    ),
+    CounterRow(
+        "asr_decodes_again_total",
+        "Decodes of segments whose first text was doubtful: it repeated itself, or words may have been a neighbour's.",
+        "unit",
+        _of("asr.again"),
+    ),
+    CounterRow(
+        "asr_shortened_segments_total",
+        "Segments whose text had no end and was cut where it began to repeat itself.",
+        "unit",
+        _of("asr.shortened"),
     ),
     HistogramRow("asr_confidence", "Confidence of a transcript.", "unit", _of("asr.confidence"), SHARES),
     HistogramRow("asr_queue_seconds", "Wait for a recognizer.", "unit", _of("asr.queue_s"), SECONDS),

@@ -17,9 +17,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here asks a hub for anyt
 
 MADE: Mapping[str, Callable[[Path], dict[str, Path]]] = {
     "emformer": tiny_models.emformer,
-    "faster_whisper": tiny_models.whisper,
     "moonshine": tiny_models.moonshine,
     "wav2vec2": tiny_models.wav2vec2,
+    "whisper": tiny_models.whisper,
 }
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "pocketsphinx": {"fwdflat": False, "maxhmmpf": 1500, "topn": 2},

@@ -8,7 +8,7 @@ from speechpipe.types import NullCause, Samples, Transcript
 from tests.cascade.asr.conftest import Load
 from tests.sounds import sample
 
-UNTRAINED = frozenset({"emformer", "faster_whisper", "moonshine", "wav2vec2"})
+UNTRAINED = frozenset({"emformer", "moonshine", "wav2vec2", "whisper"})
 """Tiny models of real libraries: whether they find words is chance, that what they say fits together is not."""
 
 

@@ -1,0 +1,47 @@
+"""What is not believed: text that repeats itself, is longer than the audio can hold, or was written over noise.
+
+Whisper can repeat a phrase until its length is used up, and can write text where nobody spoke (Radford et al., 2022,
+section 4.5). `cascade/asr/acoustic/guards.py` has what holds for other recognizers too.
+"""
+
+from collections.abc import Sequence
+
+from speechpipe.cascade.asr.whisper.decoding import MOST_TOKENS, Guess
+from speechpipe.cascade.asr.whisper.features import FRAMES_S
+
+TOKENS = 12
+TOKENS_S = 6.5
+"""A text has at most so many tokens, and so many more for each second of audio. A fast speaker reaches 5 a second."""
+
+LONGEST_PHRASE = 8
+
+
+def most_tokens(frames: int) -> int:
+    """Return how many tokens the text of so many frames of audio may have."""
+    return min(int(TOKENS + TOKENS_S * frames / FRAMES_S), MOST_TOKENS // 2)
+
+
+def endless(guess: Guess, frames: int) -> bool:
+    """Whether the decoder found no end of its text."""
+    return len(guess.tokens) >= most_tokens(frames)
+
+
+def repetition(words: Sequence[str]) -> tuple[int, int] | None:
+    """Return the first and the last word, exclusive, of a phrase that is said several times in a row; None without one.
+
+    A phrase of one or two words counts when it is said three times running, a longer one when it is said twice. The
+    words are those of its first time.
+    """
+    plain = ["".join(filter(str.isalnum, word.lower())) for word in words]
+    for start in range(len(plain)):
+        for length in range(1, min(LONGEST_PHRASE, (len(plain) - start) // 2) + 1):
+            times = 3 if length < 3 else 2
+            phrase = plain[start : start + length]
+            if plain[start : start + times * length] == phrase * times:
+                return start, start + length
+    return None
+
+
+def no_speech(guess: Guess, least: float, log_prob: float) -> bool:
+    """Whether the model itself believes that there is no speech, and is unsure of the text that it wrote."""
+    return guess.no_speech > least and guess.log_prob < log_prob

@@ -1,0 +1,122 @@
+"""The recognizer `whisper`: what a card may set, and what a client may ask for."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from speechpipe.cascade.asr import BufferedStream, DecodeOptions, Piece
+from speechpipe.cascade.asr.whisper.batch import Batch, Limits
+from speechpipe.cascade.asr.whisper.decoding import Model
+from speechpipe.cascade.asr.whisper.features import LogMel
+from speechpipe.cascade.asr.whisper.tasks import Asked
+from speechpipe.cascade.asr.whisper.vocabulary import Vocabulary
+from speechpipe.foundation import system
+from speechpipe.types import Samples, Transcript
+
+BATCH_S = 60.0
+"""Four windows of several pieces: more at once save little."""
+
+PROMPT_TOKENS = 64
+"""Tokens of a prompt that are kept, its last ones, and of the hotwords, their first ones.
+
+Each costs as much as a token of text, and a long list draws the text towards itself.
+"""
+
+DETECT = "auto"
+
+
+class WhisperRecognizer:
+    """Files: `model` (CTranslate2's `model.bin`), with its configuration and vocabulary in the same folder."""
+
+    batch_s = BATCH_S
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the options of its card
+        self,
+        files: Mapping[str, Path],
+        language: str = DETECT,
+        beam: int = 1,
+        no_speech: float = 0.6,
+        log_prob: float = -1.0,
+        compute_type: str = "int8",
+        device: str = "auto",
+        threads: int = 1,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            files: see the class.
+            language: used if the request names none that the model knows; `auto`: the model finds out.
+            beam: beam width.
+            no_speech: a text is dropped if the model gives a higher probability to no speech, and the text's mean
+                log-probability is below `log_prob`.
+            log_prob: see `no_speech`; natural logarithm.
+            compute_type: of CTranslate2.
+            device: of CTranslate2.
+            threads: CPU threads.
+
+        Raises:
+            BadInput: the vocabulary is not that of a Whisper.
+            ValueError, RuntimeError: the file is not a model, or does not support the compute type.
+            OSError: a file is missing.
+        """
+        folder = files["model"].parent
+        files["model"].stat()
+        self._model = Model(
+            folder, device=str(device), compute_type=str(compute_type), threads=int(threads), beam=int(beam)
+        )
+        self._vocabulary = Vocabulary(folder)
+        self._mel = LogMel(self._model.bands)
+        self._limits = Limits(float(no_speech), float(log_prob))
+        self.language = str(language)
+        system.trim_heap()  # the float weights, of which int8 ones were made
+
+    def open(self, options: DecodeOptions) -> "WhisperStream":
+        """Begin a segment."""
+        return WhisperStream(self, options)
+
+    def transcribe(self, pieces: Sequence[Piece]) -> list[Transcript]:
+        """Return a transcript for each piece; see `BatchRecognizer`."""
+        batch = Batch(self._model, self._vocabulary, self._mel, self._limits)
+        return batch.run(pieces, [self._asked(piece.options, words=piece.options.word_times) for piece in pieces])
+
+    def partial(self, samples: Samples, options: DecodeOptions) -> str:
+        """Return the text of (n,) samples, without words: cheaper than `transcribe`."""
+        batch = Batch(self._model, self._vocabulary, self._mel, self._limits)
+        return batch.run([Piece(samples, options)], [self._asked(options, words=False)])[0].text
+
+    def _asked(self, options: DecodeOptions, *, words: bool) -> Asked:
+        return Asked(self._language(options.language), options.translate, self._prompt(options), words)
+
+    def _language(self, wanted: str | None) -> str | None:
+        """Return the language to decode in, of a tag like `pt-BR`; None: it must be detected."""
+        if not self._model.multilingual:
+            return "en"
+        for name in (wanted or "", self.language):
+            if (code := name.lower().replace("_", "-").split("-")[0]) in self._vocabulary.languages:
+                return code
+        return None
+
+    def _prompt(self, options: DecodeOptions) -> tuple[int, ...]:
+        """Return the tokens that stand for what was said before: the prompt's end, and the hotwords behind it."""
+        found: list[int] = []
+        if options.prompt and options.prompt.strip():
+            found += self._vocabulary.encode(f" {options.prompt.strip()}")[-PROMPT_TOKENS:]
+        if words := ", ".join(word.strip() for word in options.hotwords if word.strip()):
+            found += self._vocabulary.encode(f" {words}.")[:PROMPT_TOKENS]
+        return (self._vocabulary.before, *found) if found else ()
+
+
+class WhisperStream(BufferedStream):
+    """One segment."""
+
+    def __init__(self, recognizer: WhisperRecognizer, options: DecodeOptions) -> None:
+        super().__init__()
+        self._recognizer = recognizer
+        self._options = options
+
+    def partial(self) -> str:
+        """Return the text of the audio fed so far."""
+        return self._recognizer.partial(self.samples(), self._options)
+
+    def decode(self, samples: Samples) -> Transcript:
+        """Return the transcript of (n,) samples."""
+        return self._recognizer.transcribe([Piece(samples, self._options)])[0]

@@ -1,0 +1,129 @@
+"""The recognizer with the real library, and weights that mean nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from speechpipe.cascade.asr import BatchRecognizer, DecodeOptions, Piece, load_recognizer
+from speechpipe.cascade.asr.whisper.recognizer import PROMPT_TOKENS, WhisperRecognizer
+from speechpipe.types import ModelFile
+from tests.cascade.asr import tiny_models
+from tests.sounds import sample
+
+
+@pytest.fixture
+def prompts(tiny: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
+    """Collect what the decoder is given before each text."""
+    found: list[list[int]] = []
+    generate = tiny._model.generate
+
+    def spy(windows: Any, prompt: Any, most: int) -> Any:
+        found.append(list(prompt))
+        return generate(windows, prompt, most)
+
+    monkeypatch.setattr(tiny._model, "generate", spy)
+    return found
+
+
+def test_it_is_a_batch_recognizer(tiny: WhisperRecognizer) -> None:
+    assert isinstance(tiny, BatchRecognizer)
+    assert tiny.batch_s > 0
+
+
+def test_pieces_that_are_decoded_at_once_but_alone_are_as_if_decoded_one_by_one(tiny: WhisperRecognizer) -> None:
+    names = ("digits", "sentence_slt", "noise_5db", "silence")
+    pieces = [Piece(sample(name)) for name in names]
+    together = tiny.transcribe(pieces)
+    alone = [tiny.transcribe([piece])[0] for piece in pieces]
+    assert [one.text for one in together] == [one.text for one in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert [(word.start_s, word.end_s) for word in one.words] == [
+            (word.start_s, word.end_s) for word in other.words
+        ]
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
+
+
+def test_nothing_to_decode(tiny: WhisperRecognizer) -> None:
+    assert tiny.transcribe([]) == []
+    assert tiny.transcribe([Piece(np.zeros(0, np.float32))])[0].text == ""
+    assert tiny.transcribe([Piece(np.full(80, 0.5, np.float32))])[0].text == ""  # not even a frame
+
+
+def test_a_partial_text_needs_no_alignment(tiny: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = tiny.open(DecodeOptions())
+    stream.feed(sample("digits"))
+    expected = stream.finish().text
+    monkeypatch.delattr(type(tiny._model), "align")
+    again = tiny.open(DecodeOptions())
+    again.feed(sample("digits"))
+    assert again.partial() == expected
+
+
+def test_prompt_and_hotwords_reach_the_decoder_and_are_bounded(
+    tiny: WhisperRecognizer, prompts: list[list[int]]
+) -> None:
+    tokens = tiny._vocabulary
+    options = DecodeOptions(prompt="one two", hotwords=("three", " ", "four five"))
+    tiny.transcribe([Piece(sample("digits"), options)])
+    before, *given = prompts[0]
+    assert before == tokens.before
+    assert tokens.text(given[: given.index(tokens.start)]) == " one two three, four five."
+    prompts.clear()
+    long = DecodeOptions(prompt="one two " * 500 + "last", hotwords=("first", *["three"] * 500))
+    tiny.transcribe([Piece(sample("digits"), long)])
+    given = prompts[0][1 : prompts[0].index(tokens.start)]
+    assert len(given) == 2 * PROMPT_TOKENS
+    assert tokens.text(given[:PROMPT_TOKENS]).endswith("last")
+    assert tokens.text(given[PROMPT_TOKENS:]).startswith(" first")
+
+
+def test_no_prompt_loads_no_tokenizer(tmp_path: Path) -> None:
+    """It takes 20 MB in each worker."""
+    recognizer = WhisperRecognizer(tiny_models.whisper(tmp_path))
+    recognizer.transcribe([Piece(sample("digits"), DecodeOptions(prompt=" ", hotwords=("",)))])
+    assert "_tokenizer" not in vars(recognizer._vocabulary)
+
+
+def test_the_old_name_works_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [ModelFile("model", tiny_models.whisper(tmp_path)["model"], "")]
+    assert isinstance(load_recognizer("faster_whisper", files, beam=5, threads=1), WhisperRecognizer)
+    assert "`faster_whisper` is now called `whisper`" in caplog.text
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"no model")
+    with pytest.raises((RuntimeError, ValueError)):
+        WhisperRecognizer({"model": tmp_path / "model.bin"})
+    with pytest.raises(FileNotFoundError):
+        WhisperRecognizer({"model": tmp_path / "none" / "model.bin"})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "default", "language"),
+    [
+        (None, "auto", None),
+        ("de", "auto", "de"),
+        ("DE_at", "auto", "de"),
+        ("xx", "auto", None),
+        ("xx", "zh", "zh"),
+        (None, "en", "en"),
+    ],
+)
+def test_the_language_of_a_request(
+    tiny: WhisperRecognizer,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str | None,
+    default: str,
+    language: str | None,
+) -> None:
+    monkeypatch.setattr(tiny._model, "multilingual", True)
+    monkeypatch.setattr(tiny._vocabulary, "languages", {"de": 1, "zh": 2, "en": 3})
+    monkeypatch.setattr(tiny, "language", default)
+    assert tiny._language(wanted) == language
+
+
+def test_a_model_of_english_alone_has_no_other_language(tiny: WhisperRecognizer) -> None:
+    assert tiny._language("de") == "en"

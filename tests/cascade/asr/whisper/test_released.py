@@ -1,0 +1,131 @@
+"""tiny.en with its released weights: what the tests with made models cannot show."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechpipe.cascade.asr import DecodeOptions, Piece
+from speechpipe.cascade.asr.whisper import windows
+from speechpipe.cascade.asr.whisper.recognizer import WhisperRecognizer
+from speechpipe.types import Samples, Transcript
+from tests.sounds import EXPECTED, SHARED, sample, tone
+
+pytestmark = pytest.mark.weights
+
+NAMES = ("sentence_slt", "noise_20db", "telephone", "sentence_awb")
+TOGETHER = DecodeOptions(offline=True, group="session")
+
+
+def plain(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+@pytest.fixture(scope="module")
+def pieces() -> list[Samples]:
+    return [sample(name) for name in NAMES]
+
+
+@pytest.fixture
+def shared_windows(released: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Collect how many windows are encoded."""
+    found: list[int] = []
+    encode = released._model.encode
+    monkeypatch.setattr(released._model, "encode", lambda window: (found.append(window.shape[1]), encode(window))[1])
+    return found
+
+
+def test_known_sentences_in_one_window_are_cut_apart_exactly(
+    released: WhisperRecognizer, pieces: list[Samples], shared_windows: list[int]
+) -> None:
+    found = released.transcribe([Piece(one, TOGETHER) for one in pieces])
+    assert len(shared_windows) < len(pieces)
+    for name, one in zip(NAMES, found, strict=True):
+        said, heard = EXPECTED[name]["text"].split(), plain(one.text)
+        assert (heard[0], heard[-1]) == (said[0], said[-1]), "a word of a neighbour, or one of its own is missing"
+        assert len(set(said) & set(heard)) >= 0.75 * len(set(said))
+
+
+@pytest.mark.shared_data
+def test_read_sentences_that_share_windows_are_as_good_as_alone(released: WhisperRecognizer) -> None:
+    rows = [json.loads(line) for line in (SHARED / "read" / "manifest.jsonl").read_text().splitlines()]
+    audio = [soundfile.read(SHARED / "read" / row["audio"], dtype="float32")[0] for row in rows]
+    silence = np.random.default_rng(0).normal(0, 1e-4, 4800).astype(np.float32)
+    audio = [np.concatenate([silence, one, silence]) for one in audio]
+    together = released.transcribe([Piece(one, TOGETHER) for one in audio])
+    alone = released.transcribe([Piece(one) for one in audio])
+
+    def wrong(found: list[Transcript]) -> int:
+        """Return how many words are missing or were not said, piece by piece."""
+        return sum(len(set(plain(one.text)) ^ set(plain(row["text"]))) for one, row in zip(found, rows, strict=True))
+
+    words = sum(len(plain(row["text"])) for row in rows)
+    assert wrong(together) <= wrong(alone) + 0.03 * words
+    for one, row in zip(together, rows, strict=True):
+        heard, said = plain(one.text), plain(row["text"])
+        assert abs(len(heard) - len(said)) <= max(3, 0.4 * len(said)), "a neighbour's words"
+
+
+def test_word_times_are_those_of_a_30_s_window(
+    released: WhisperRecognizer, pieces: list[Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = released.transcribe([Piece(one, TOGETHER) for one in pieces])
+    monkeypatch.setattr(windows, "LENGTHS", (3000,))
+    long = released.transcribe([Piece(one) for one in pieces])
+    differences = [
+        abs(mine.start_s - theirs.start_s)
+        for one, other in zip(short, long, strict=True)
+        for mine, theirs in zip(one.words, other.words, strict=False)
+        if plain(mine.text) == plain(theirs.text)
+    ]
+    assert len(differences) > 30
+    assert np.median(differences) <= 0.04
+
+
+def test_words_lie_where_they_are_said(released: WhisperRecognizer) -> None:
+    """The silence before the first word and after the last belongs to none of them."""
+    for name in NAMES:
+        (found,) = released.transcribe([Piece(sample(name))])
+        first, last = EXPECTED[name]["speech"][0]
+        assert found.words[0].start_s == pytest.approx(first, abs=0.2)
+        assert found.words[-1].end_s == pytest.approx(last, abs=0.3)
+
+
+@pytest.mark.parametrize("kind", ["white", "pink", "hum", "tone", "clicks", "near silence"])
+@pytest.mark.parametrize("seconds", [0.7, 3.0, 12.0])
+def test_nothing_is_written_where_nobody_speaks(released: WhisperRecognizer, kind: str, seconds: float) -> None:
+    draw = np.random.default_rng(3)
+    count = round(seconds * 16_000)
+    noise = draw.normal(0, 1, count)
+    spectrum = np.fft.rfft(noise)
+    sounds = {
+        "white": 0.05 * noise,
+        "pink": 2 * np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), count),
+        "hum": sum(tone(seconds, 50 * number, 0.1 / number) for number in (1, 2, 3, 5)),
+        "tone": tone(seconds, 440) * (np.arange(count) % 32_000 < 16_000),
+        "clicks": 0.3 * (draw.random(count) < 3e-4),
+        "near silence": 2e-3 * noise,
+    }
+    for group in ("", "session"):
+        piece = Piece(np.asarray(sounds[kind], np.float32), DecodeOptions(group=group))
+        assert [one.text for one in released.transcribe([piece, piece])] == ["", ""]
+
+
+def test_noise_between_sentences_is_empty_and_they_are_not(released: WhisperRecognizer, pieces: list[Samples]) -> None:
+    noise = np.random.default_rng(5).normal(0, 0.05, 32_000).astype(np.float32)
+    mixed = [pieces[0], noise, pieces[2], noise]
+    found = [one.text for one in released.transcribe([Piece(one, TOGETHER) for one in mixed])]
+    assert [bool(text) for text in found] == [True, False, True, False]
+
+
+def test_hotwords_change_what_is_heard(released: WhisperRecognizer) -> None:
+    """They can only help where the sound allows it; here they bring a spelling."""
+    audio = sample("sentence_awb")
+    (plain_text,) = released.transcribe([Piece(audio)])
+    (biased,) = released.transcribe([Piece(audio, DecodeOptions(hotwords=("Bred", "Milque")))])
+    assert "milk" in plain_text.text.lower()
+    assert plain(biased.text)[:2] == plain(plain_text.text)[:2]
+    assert biased.text != plain_text.text
