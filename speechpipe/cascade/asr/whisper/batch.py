@@ -58,7 +58,7 @@ class Batch:
     def _plan(self, pieces: Sequence[Piece], asked: Sequence[Asked]) -> Iterable[Task]:
         groups: dict[tuple[str | int, Asked], list[Part]] = defaultdict(list)
         for number, (piece, wish) in enumerate(zip(pieces, asked, strict=True)):
-            if acoustic.silent(piece.samples):
+            if len(piece.samples) < FRAME_SAMPLES or acoustic.silent(piece.samples):
                 continue
             self._found[number] = Found()
             parts = cut(number, self._mel(piece.samples))
