@@ -140,6 +140,7 @@ def whisper(folder: Path) -> dict[str, Path]:
             pad_token_id=number("<|endoftext|>"),
             begin_suppress_tokens=[],
             suppress_tokens=[],
+            init_std=0.3,  # with less, all tokens are as probable, and rounding decides
         )
     )
     generation: Any = model.generation_config

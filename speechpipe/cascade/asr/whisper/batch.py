@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from speechpipe.cascade.asr import Piece
 from speechpipe.cascade.asr.acoustic import guards as acoustic
 from speechpipe.cascade.asr.whisper import guards
-from speechpipe.cascade.asr.whisper.decoding import Encoded, Guess, Model
+from speechpipe.cascade.asr.whisper.decoding import Encoded, Model
 from speechpipe.cascade.asr.whisper.features import FRAME_SAMPLES, FRAMES_S, LogMel, window
 from speechpipe.cascade.asr.whisper.results import Found, Heard, joined, mean_log, transcript
 from speechpipe.cascade.asr.whisper.tasks import Asked, Task, Text
@@ -112,7 +112,7 @@ class Batch:
         guesses = self._model.generate(encoded, [*asked.prompt, *start], most)
         spaced = asked.translate or language not in UNSPACED
         texts = [
-            Text(task, guess, list(map(self._vocabulary.spelled, guess.tokens)), one, language, spaced)
+            Text(task, guess, self._vocabulary, one, language, spaced)
             for task, guess, one in zip(tasks, guesses, encoded, strict=True)
         ]
         again: list[Task] = []
@@ -130,7 +130,7 @@ class Batch:
     def _doubted(self, text: Text) -> list[Task]:
         """Return the tasks that replace one whose whole text is doubtful; none if it is believed, or the last try."""
         task = text.task
-        if self._unheard(text.guess):
+        if self._unheard(text):
             return [] if task.window.alone else self._alone(task, task.window.parts)
         if not text.ran_on:
             return []
@@ -142,8 +142,8 @@ class Batch:
         self._found[part.piece].again += 1
         return [replace(task, window=lone(part, task.window.length), longer=True)]
 
-    def _unheard(self, guess: Guess) -> bool:
-        return guards.no_speech(guess, self._limits.no_speech, self._limits.log_prob)
+    def _unheard(self, text: Text) -> bool:
+        return guards.no_speech(text.guess, self._limits.no_speech, self._limits.log_prob, ran_on=text.ran_on)
 
     def _alone(self, task: Task, parts: Sequence[Part]) -> list[Task]:
         """Return tasks that decode each of some parts of a window alone."""
@@ -210,9 +210,9 @@ class Batch:
         part, guess = text.task.window.parts[0], text.guess
         found = self._found[part.piece]
         units, dropped = text.units, ""
-        if self._unheard(guess):
+        if self._unheard(text):
             units, dropped = [], f"no speech (probability {guess.no_speech:.2f})"
-        elif guards.endless(guess, part.frames) and (phrase := text.repetition):
+        elif text.endless and (phrase := text.repetition):
             units = units[: phrase[1]]
             found.shortened += 1
         words = text.words[: len(units)]
@@ -222,8 +222,8 @@ class Batch:
                 part.offset / FRAMES_S,
                 written,
                 tuple(words),
-                guess.log_prob,
-                len(guess.tokens),
+                mean_log(words) if words else guess.log_prob,
+                sum(unit.last - unit.first + 1 for unit in units),
                 text.language,
                 text.spaced,
                 dropped,

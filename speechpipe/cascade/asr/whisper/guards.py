@@ -15,15 +15,13 @@ TOKENS_S = 6.5
 
 LONGEST_PHRASE = 8
 
+HOPELESS_LOG_PROB = -3.2
+"""Mean log-probability of tokens below which a text is dropped. A single word in noise, if it is right, reaches -3.0."""
+
 
 def most_tokens(frames: int) -> int:
     """Return how many tokens the text of so many frames of audio may have."""
     return min(int(TOKENS + TOKENS_S * frames / FRAMES_S), MOST_TOKENS // 2)
-
-
-def endless(guess: Guess, frames: int) -> bool:
-    """Whether the decoder found no end of its text."""
-    return len(guess.tokens) >= most_tokens(frames)
 
 
 def repetition(words: Sequence[str]) -> tuple[int, int] | None:
@@ -42,6 +40,10 @@ def repetition(words: Sequence[str]) -> tuple[int, int] | None:
     return None
 
 
-def no_speech(guess: Guess, least: float, log_prob: float) -> bool:
-    """Whether the model itself believes that there is no speech, and is unsure of the text that it wrote."""
-    return guess.no_speech > least and guess.log_prob < log_prob
+def no_speech(guess: Guess, least: float, log_prob: float, *, ran_on: bool) -> bool:
+    """Whether the model itself believes that there is no speech, and the text is improbable or runs on.
+
+    Over noise it also writes words of which it believes nothing, and says that there is speech.
+    """
+    doubted = guess.no_speech > least and (guess.log_prob < log_prob or ran_on)
+    return doubted or guess.log_prob < HOPELESS_LOG_PROB

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from speechpipe.cascade.asr.whisper import guards
 from speechpipe.cascade.asr.whisper.decoding import Encoded, Guess
+from speechpipe.cascade.asr.whisper.vocabulary import Vocabulary
 from speechpipe.cascade.asr.whisper.windows import Window
 from speechpipe.cascade.asr.whisper.words import Said, Sound, sound_of, units
 
@@ -32,7 +33,9 @@ class Text:
     """What the decoder wrote for a window.
 
     Attributes:
-        spelled: the bytes of its `tokens`.
+        tokens: without special ones, and no more than its own audio can hold, whatever it was decoded together with.
+        spelled: their bytes.
+        endless: the decoder found no end.
         spaced: there are spaces between its words.
         units: its words, as stretches of tokens.
         words: the same with times and confidences, once they are aligned; none if they are not wanted.
@@ -41,12 +44,15 @@ class Text:
     """
 
     def __init__(
-        self, task: Task, guess: Guess, spelled: list[bytes], encoded: Encoded, language: str, spaced: bool
+        self, task: Task, guess: Guess, vocabulary: Vocabulary, encoded: Encoded, language: str, spaced: bool
     ) -> None:
-        self.task, self.guess, self.spelled, self.encoded = task, guess, spelled, encoded
+        self.task, self.guess, self.encoded = task, guess, encoded
         self.language, self.spaced = language, spaced
-        self.tokens = guess.tokens
-        self.units = units(spelled, spaced=spaced)
+        most = guards.most_tokens(task.window.frames)
+        self.endless = len(guess.tokens) >= most
+        self.tokens = [token for token in guess.tokens[:most] if token < vocabulary.end]
+        self.spelled = list(map(vocabulary.spelled, self.tokens))
+        self.units = units(self.spelled, spaced=spaced)
         self.words: list[Said] = []
         self.repetition = guards.repetition([unit.text for unit in self.units])
         self.cut = False
@@ -59,7 +65,7 @@ class Text:
     @property
     def ran_on(self) -> bool:
         """Whether it repeats itself or has no end: it may be wrong."""
-        return self.repetition is not None or guards.endless(self.guess, self.task.window.frames)
+        return self.endless or self.repetition is not None
 
     def cut_before_repetition(self) -> bool:
         """Drop what follows from the first repeated phrase on; False if that is everything, or nothing is repeated."""
