@@ -1,15 +1,17 @@
 """Sounds in which nobody speaks, recorded and made: noise, hum, music, a telephone's keys, breaths, near silence."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 from measure import RATE, SHARED
 
 from speechpipe.types import Samples
 
 
-def shaped(draw: np.random.Generator, samples: int, weight: Callable[[Samples], Samples]) -> Samples:
+def shaped(draw: np.random.Generator, samples: int, weight: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Samples:
     """Return noise whose spectrum is weighted by a function of the frequency in Hz."""
     spectrum = np.fft.rfft(draw.normal(0, 1, samples))
     hertz = np.fft.rfftfreq(samples, 1 / RATE).astype(np.float32)
@@ -44,6 +46,21 @@ def tones(draw: np.random.Generator, samples: int) -> Samples:
     return made
 
 
+def band(low: float, high: float) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+    """Return the weights of frequencies of which only those between two are heard."""
+    return lambda hertz: ((hertz > low) & (hertz < high)) * 1.0
+
+
+def excerpts(recorded: Samples) -> Callable[[np.random.Generator, int], Samples]:
+    """Return a function that takes stretches from a recording, which is repeated if it is shorter."""
+
+    def excerpt(draw: np.random.Generator, samples: int) -> Samples:
+        repeated = np.resize(recorded, max(samples, len(recorded)))
+        return np.roll(repeated, -int(draw.integers(len(recorded))))[:samples]
+
+    return excerpt
+
+
 def breaths(draw: np.random.Generator, samples: int) -> Samples:
     """Return noise of the mouth that swells and fades."""
     made = 0.01 * draw.normal(0, 1, samples).astype(np.float32)
@@ -51,8 +68,7 @@ def breaths(draw: np.random.Generator, samples: int) -> Samples:
     while at < samples - RATE // 4:
         length = min(samples - at, int(draw.uniform(0.4, 1.4) * RATE))
         low = draw.uniform(200, 800)
-        high = low + draw.uniform(800, 3500)
-        noise = shaped(draw, length, lambda hertz, low=low, high=high: ((hertz > low) & (hertz < high)) * 1.0)
+        noise = shaped(draw, length, band(low, low + draw.uniform(800, 3500)))
         made[at : at + length] += noise * np.sin(np.pi * np.arange(length) / length)
         at += length + int(draw.uniform(0.3, 2) * RATE)
     return made
@@ -70,10 +86,7 @@ def non_speech(minutes: float) -> list[tuple[str, Samples]]:
         "silence": lambda draw, samples: shaped(draw, samples, np.ones_like),
     }
     for path in sorted((SHARED / "noise").glob("noise*.flac")):
-        recorded: Samples = soundfile.read(path, dtype="float32")[0]
-        kinds[path.stem] = lambda draw, samples, recorded=recorded: np.roll(
-            np.resize(recorded, max(samples, len(recorded))), -int(draw.integers(len(recorded)))
-        )[:samples]
+        kinds[path.stem] = excerpts(soundfile.read(path, dtype="float32")[0])
     draw = np.random.default_rng(1)
     found: list[tuple[str, Samples]] = []
     while sum(len(samples) for _, samples in found) < minutes * 60 * RATE:

@@ -281,8 +281,8 @@ def compare_times(recognizer: WhisperRecognizer, folder: Path, clips: Sequence[R
 
 def differences(first: Sequence[tuple[str, float]], second: Sequence[tuple[str, float]]) -> list[float]:
     """Return by how many seconds the starts of the words differ that both have."""
-    plain = [["".join(filter(str.isalnum, text.lower())) for text, _ in words] for words in (first, second)]
-    blocks = difflib.SequenceMatcher(None, *plain, autojunk=False).get_matching_blocks()
+    mine, theirs = (["".join(filter(str.isalnum, text.lower())) for text, _ in words] for words in (first, second))
+    blocks = difflib.SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks()
     return [
         abs(first[block.a + number][1] - second[block.b + number][1])
         for block in blocks

@@ -81,7 +81,7 @@ class SegmentDecoder:
     ) -> None:
         self._session_id = session_id
         self._open_job = open_job
-        self._decode = replace(decode, group=session_id)
+        self._decode = decode
         self._on_utterance = on_utterance
         self._listener = listener
         self.open: PendingSegment | None = None

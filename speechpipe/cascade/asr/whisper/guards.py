@@ -16,7 +16,7 @@ TOKENS_S = 6.5
 LONGEST_PHRASE = 8
 
 HOPELESS_LOG_PROB = -3.2
-"""Mean log-probability of tokens below which a text is dropped. A single word in noise, if it is right, reaches -3.0."""
+"""Mean log-probability of tokens below which a text is dropped. A single right word in noise reaches -3.0."""
 
 
 def most_tokens(frames: int) -> int:

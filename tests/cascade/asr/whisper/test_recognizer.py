@@ -1,6 +1,5 @@
 """The recognizer with the real library, and weights that mean nothing."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from tests.sounds import sample
 
 
 @pytest.fixture
-def prompts(tiny: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
+def prompts(tiny: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Collect what the decoder is given before each text."""
     found: list[list[int]] = []
     generate = tiny._model.generate

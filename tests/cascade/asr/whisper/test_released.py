@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +9,8 @@ import soundfile
 
 from speechpipe.cascade.asr import DecodeOptions, Piece
 from speechpipe.cascade.asr.whisper import windows
+from speechpipe.cascade.asr.whisper.decoding import Encoded
+from speechpipe.cascade.asr.whisper.features import Frames
 from speechpipe.cascade.asr.whisper.recognizer import WhisperRecognizer
 from speechpipe.types import Samples, Transcript
 from tests.sounds import EXPECTED, SHARED, sample, tone
@@ -17,11 +18,12 @@ from tests.sounds import EXPECTED, SHARED, sample, tone
 pytestmark = pytest.mark.weights
 
 NAMES = ("sentence_slt", "noise_20db", "sentence_awb", "digits")
+DIGITS = dict(zip("0123456789", "zero one two three four five six seven eight nine".split(), strict=True))
 TOGETHER = DecodeOptions(offline=True, group="session")
 
 
 def plain(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9']+", text.lower())
+    return [DIGITS.get(word, word) for word in re.findall(r"[a-z0-9']+", text.lower())]
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +32,16 @@ def pieces() -> list[Samples]:
 
 
 @pytest.fixture
-def shared_windows(released: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Collect how many windows are encoded."""
+def shared_windows(released: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collect the lengths of the windows that are encoded."""
     found: list[int] = []
     encode = released._model.encode
-    monkeypatch.setattr(released._model, "encode", lambda window: (found.append(window.shape[1]), encode(window))[1])
+
+    def spy(window: Frames) -> Encoded:
+        found.append(window.shape[1])
+        return encode(window)
+
+    monkeypatch.setattr(released._model, "encode", spy)
     return found
 
 
