@@ -1,6 +1,6 @@
 """What is not believed: text that repeats itself, is longer than the audio can hold, or was written over noise.
 
-Whisper can repeat a phrase until its length is used up, and can write text where nobody spoke (Radford et al., 2022,
+Whisper can repeat a phrase until its length is used up, and can write text where there is no speech (Radford et al., 2022,
 section 4.5). `cascade/asr/acoustic/guards.py` has what holds for other recognizers too.
 """
 

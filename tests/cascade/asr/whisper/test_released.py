@@ -18,7 +18,9 @@ from tests.sounds import EXPECTED, SHARED, sample, tone
 pytestmark = pytest.mark.weights
 
 NAMES = ("sentence_slt", "noise_20db", "sentence_awb", "digits")
-DIGITS = dict(zip("0123456789", "zero one two three four five six seven eight nine".split(), strict=True))
+DIGITS = dict(
+    zip("0123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], strict=True)
+)
 TOGETHER = DecodeOptions(offline=True, group="session")
 
 
