@@ -1,7 +1,7 @@
 """What is not believed: text that repeats itself, is longer than the audio can hold, or was written over noise.
 
-Whisper can repeat a phrase until its length is used up, and can write text where there is no speech (Radford et al., 2022,
-section 4.5). `cascade/asr/acoustic/guards.py` has what holds for other recognizers too.
+Whisper can repeat a phrase until its length is used up, and can write text where there is no speech (Radford et al.,
+2022, section 4.5). `cascade/asr/acoustic/guards.py` has what holds for other recognizers too.
 """
 
 from collections.abc import Sequence
