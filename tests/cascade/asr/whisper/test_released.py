@@ -19,8 +19,6 @@ pytestmark = pytest.mark.weights
 
 NAMES = ("sentence_slt", "noise_20db", "sentence_awb", "digits")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    zip("0123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], strict=True)
-)
 TOGETHER = DecodeOptions(offline=True, group="session")
 
 
