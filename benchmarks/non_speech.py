@@ -1,4 +1,4 @@
-"""Sounds in which nobody speaks, recorded and made: noise, hum, music, a telephone's keys, breaths, near silence."""
+"""Sounds without speech, recorded and made: noise, hum, music, a telephone's keys, breaths, near silence."""
 
 from collections.abc import Callable
 from typing import Any
@@ -75,7 +75,7 @@ def breaths(draw: np.random.Generator, samples: int) -> Samples:
 
 
 def non_speech(minutes: float) -> list[tuple[str, Samples]]:
-    """Return stretches of 0.7 to 12 s in which nobody speaks."""
+    """Return stretches of 0.7 to 12 s without speech."""
     kinds: dict[str, Callable[[np.random.Generator, int], Samples]] = {
         "white noise": lambda draw, samples: shaped(draw, samples, np.ones_like),
         "pink noise": lambda draw, samples: shaped(draw, samples, lambda hertz: 1 / np.sqrt(np.maximum(hertz, 20))),

@@ -1,37 +1,40 @@
 """Whisper in short and shared windows against 30 s windows and against faster-whisper, on the same weights.
 
-`python benchmarks/whisper_windows.py [MANIFEST ...]` compares on the read clips and on further manifests' clips: single
-clips and the same clips joined with faint noise between them (words wrong, CPU seconds for each second of audio), word
-times, and what is written over 20 minutes in which nobody speaks. Texts are compared by Whisper's own normaliser.
+`python benchmarks/whisper_windows.py [MANIFEST ...]` compares on the read clips and the clips of manifests: the VAD
+with the recognizer against the recognizer alone, single clips and the same clips joined with faint noise between them
+(words wrong, CPU seconds for each second of audio), the read clips in non-speech, word times, and what is written over
+20 minutes without speech. Texts are compared by Whisper's own normaliser.
 """
 
 import argparse
-import contextlib
-import difflib
-import json
 import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
-import jiwer
 import numpy as np
-import soundfile
-from measure import RATE, Board, Recording, add_record, read_speech
+from cascade_quality import SLACK_S, LongFile, set_into_non_speech, with_noise
+from measure import RATE, Board, Recording, add_record, noises, read_speech
 from non_speech import non_speech
+from whisper_clips import (
+    Score,
+    differences,
+    joined,
+    longest_windows,
+    more,
+    of_clips,
+    score,
+    segments,
+    timed,
+    transcribe,
+)
 
 from speechpipe.cascade.asr import DecodeOptions, Piece
-from speechpipe.cascade.asr.whisper import windows
 from speechpipe.cascade.asr.whisper.recognizer import WhisperRecognizer
-from speechpipe.cascade.vad import Closed, load_vad
-from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
 from speechpipe.config import Settings
 from speechpipe.types import Samples, Transcript
 
+PARTS = ("cascade", "noise", "single", "joined", "times", "non-speech")
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -42,143 +45,59 @@ ENVIRONMENT = {
 """Of a worker. Both sides run in it; faster-whisper in its own would pay for pages that are mapped and unmapped."""
 
 
-# ---- scores ----
+def cascade(recognizer: WhisperRecognizer, samples: Samples) -> tuple[list[tuple[int, int]], list[Transcript]]:
+    """Return the segments of the VAD, in samples, and the transcript of each, decoded as those of an upload."""
+    spans = segments(samples)
+    return spans, transcribe(recognizer, [samples[start:end] for start, end in spans], "session")
 
 
-@dataclass
-class Score:
-    """Word errors of texts, and the CPU that they took for so much audio."""
-
-    errors: int = 0
-    words: int = 0
-    cpu_s: float = 0.0
-    audio_s: float = 0.0
-    normal: Any = field(repr=False, default=None)
-
-    def add(self, reference: str, text: str) -> None:
-        """Count the errors of one text."""
-        said, heard = self.normal(reference), self.normal(text)
-        if said and heard:
-            found = jiwer.process_words(said, heard)
-            self.errors += found.insertions + found.deletions + found.substitutions
-        else:
-            self.errors += len(said.split()) + len(heard.split())
-        self.words += len(said.split())
-
-    @property
-    def wer(self) -> float:
-        """Share of words wrong."""
-        return self.errors / max(self.words, 1)
-
-    @property
-    def cost(self) -> float:
-        """CPU seconds for each second of audio."""
-        return self.cpu_s / max(self.audio_s, 1e-9)
-
-    def __str__(self) -> str:
-        return f"{self.wer:.4f} ({self.errors} of {self.words}); {self.cost:.4f}"
+def text_of(transcripts: Sequence[Transcript]) -> str:
+    """Return all text."""
+    return " ".join(one.text for one in transcripts)
 
 
-def score() -> Score:
-    """Return an empty score."""
-    from whisper_normalizer.english import EnglishTextNormalizer
-
-    return Score(normal=EnglishTextNormalizer())
-
-
-@contextlib.contextmanager
-def timed(into: Score) -> Iterator[None]:
-    """Add the CPU seconds of the block."""
-    begun = time.process_time()
-    yield
-    into.cpu_s += time.process_time() - begun
+def compare_cascade(recognizer: WhisperRecognizer, clips: Sequence[Recording], board: Board) -> None:
+    """VAD and recognizer on each clip against the recognizer alone with 30 s windows on the whole clip."""
+    ours, bare = score(), score()
+    for clip in clips:
+        ours.add(clip.text, text_of(cascade(recognizer, clip.samples)[1]))
+        with longest_windows():
+            bare.add(clip.text, text_of(transcribe(recognizer, [clip.samples], "")))
+    limit = min(bare.wer + 0.005, 0.1)
+    board.add(f"{len(clips)} read clips, 30 s windows without VAD: words wrong", "", bare.quality)
+    board.add("  with VAD, shortest windows", f"<= {limit:.4f}", ours.quality, ours.wer <= limit)
 
 
-@contextlib.contextmanager
-def longest_windows() -> Iterator[None]:
-    """Make the recognizer use 30 s windows for everything."""
-    with mock.patch.object(windows, "LENGTHS", (3000,)):
-        yield
+def compare_in_noise(recognizer: WhisperRecognizer, clips: Sequence[Recording], board: Board) -> None:
+    """The read clips in files of which 60 % are not speech, silent or with noise running through."""
+    silent = set_into_non_speech(list(clips), seed=1)
+    files = {"digital silence": silent}
+    files |= {name: [with_noise(file, noise) for file in silent] for name, noise in noises().items()}
+    for name, some in files.items():
+        ours, true = score(), score()
+        stray: list[str] = []
+        for file in some:
+            spans, found = cascade(recognizer, file.samples)
+            ours.add(file.text, text_of(found))
+            stray += stray_words(file, spans, found)
+            with longest_windows():
+                true.add(file.text, text_of(transcribe(recognizer, [file.samples[a:b] for a, b in file.spans], "")))
+        limit = true.wer + 0.02
+        asked = f"<= {limit:.4f}; 0"
+        measured = f"{ours.quality}; {len(stray)} {' '.join(stray[:5])}"
+        board.add(f"60 % {name}: words wrong on the true spans, 30 s windows", "", true.quality)
+        board.add("  with VAD; words out of non-speech", asked, measured, ours.wer <= limit and not stray)
 
 
-# ---- audio ----
-
-
-def more(manifests: Sequence[Path]) -> list[Recording]:
-    """Return the clips of manifests that have a text."""
-    found = []
-    for manifest in manifests:
-        for row in map(json.loads, manifest.read_text().splitlines()):
-            if row.get("text"):
-                audio = soundfile.read(manifest.parent / row["audio"], dtype="float32")[0]
-                found.append(Recording(row["audio"], audio, row["text"]))
-    return found
-
-
-@dataclass
-class Joined:
-    """Clips after each other with faint noise between them, and where each lies."""
-
-    samples: Samples
-    spans: list[tuple[int, int]]
-    clips: list[Recording]
-
-
-def joined(clips: Sequence[Recording]) -> Joined:
-    """Shuffle clips and put 0.6 to 1.4 s of faint noise before each."""
-    draw = np.random.default_rng(0)
-    shuffled = [clips[number] for number in draw.permutation(len(clips))]
-    parts: list[Samples] = []
-    spans, at = [], 0
-    for clip in shuffled:
-        pause = draw.normal(0, 2e-4, int(draw.uniform(0.6, 1.4) * RATE)).astype(np.float32)
-        parts += [pause, clip.samples]
-        at += len(pause)
-        spans.append((at, at + len(clip.samples)))
-        at += len(clip.samples)
-    return Joined(np.concatenate(parts), spans, shuffled)
-
-
-def segments(samples: Samples) -> list[tuple[int, int]]:
-    """Return the segments of the default VAD with the default parameters."""
-    vad = load_vad("silero")
-    frame = vad.frame_samples
-    frames = np.pad(samples, (0, -len(samples) % frame)).reshape(-1, frame)
-    stream = vad.open()
-    scores = np.concatenate([stream.probabilities(frames[at : at + 512]) for at in range(0, len(frames), 512)])
-    levels = (10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-12)).astype(np.float32)
-    segmenter = Segmenter(SegmenterOptions(), frame)
-    events = [*segmenter.push(scores, levels), *segmenter.finish(len(samples))]
-    return [(event.segment.start, event.segment.end) for event in events if isinstance(event, Closed)]
-
-
-# ---- what is compared ----
-
-
-def transcribe(recognizer: WhisperRecognizer, pieces: Sequence[Samples], group: str) -> list[Transcript]:
-    """Return the transcripts of pieces, decoded as many at once as a worker does."""
-    found: list[Transcript] = []
-    waiting: list[Piece] = []
-    for samples in pieces:
-        waiting.append(Piece(samples, DecodeOptions(offline=True, group=group)))
-        if sum(len(piece.samples) for piece in waiting) >= recognizer.batch_s * RATE:
-            found += recognizer.transcribe(waiting)
-            waiting = []
-    return [*found, *recognizer.transcribe(waiting)]
-
-
-def of_clips(pieces: Sequence[tuple[int, int]], texts: Sequence[str], audio: Joined, into: Score) -> None:
-    """Score the text of each clip: that of the segments that lie in it. Text beside all clips is wrong."""
-    given: list[list[str]] = [[] for _ in audio.clips]
-    for (start, end), text in zip(pieces, texts, strict=True):
-        overlaps = [min(end, last) - max(start, first) for first, last in audio.spans]
-        best = int(np.argmax(overlaps))
-        if overlaps[best] > 0:
-            given[best].append(text)
-        else:
-            into.add("", text)
-    for clip, found in zip(audio.clips, given, strict=True):
-        into.add(clip.text, " ".join(found))
+def stray_words(file: LongFile, spans: Sequence[tuple[int, int]], found: Sequence[Transcript]) -> list[str]:
+    """Return the words that lie outside of all true spans."""
+    bounds = [(first / RATE - SLACK_S, last / RATE + SLACK_S) for first, last in file.spans]
+    return [
+        word.text
+        for (start, _), one in zip(spans, found, strict=True)
+        for word in one.words
+        if not any(first <= start / RATE + (word.start_s + word.end_s) / 2 <= last for first, last in bounds)
+    ]
 
 
 def compare_single(recognizer: WhisperRecognizer, clips: Sequence[Recording], board: Board, name: str) -> None:
@@ -202,55 +121,75 @@ def compare_single(recognizer: WhisperRecognizer, clips: Sequence[Recording], bo
     board.add("  CPU over 30 s windows", "<= 0.5", f"{ratio:.2f}", ratio <= 0.5)
 
 
+class Peer:
+    """faster-whisper with the same weights: its own pipeline with VAD filter, or the batched one."""
+
+    def __init__(self, folder: Path, *, batch: int = 0, words: bool = False) -> None:
+        from faster_whisper import BatchedInferencePipeline, WhisperModel
+
+        model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+        self._options = {"language": "en", "beam_size": 1, "vad_filter": True, "word_timestamps": words}
+        self._options |= {"batch_size": batch} if batch else {}
+        self._transcribe = BatchedInferencePipeline(model).transcribe if batch else model.transcribe
+
+    def text(self, samples: Samples) -> str:
+        """Return the text of a recording."""
+        heard, _ = self._transcribe(samples, **self._options)
+        return " ".join(segment.text for segment in heard)
+
+
 def compare_joined(
     recognizer: WhisperRecognizer, folder: Path, clips: Sequence[Recording], board: Board, rounds: int
 ) -> None:
-    """The clips joined: packed, each segment alone, 30 s windows, and faster-whisper with its own VAD filter."""
-    from faster_whisper import WhisperModel
-
+    """The clips joined: packed, each segment alone, 30 s windows, and faster-whisper's two pipelines."""
     audio = joined(clips)
-    peer = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-    packed, alone, long, theirs, timed_theirs = (score() for _ in range(5))
-    for one in (packed, alone, long, theirs, timed_theirs):
-        one.audio_s = rounds * len(audio.samples) / RATE
-    again = 0.0
-    for number in range(rounds):
-        with timed(packed):
-            spans = segments(audio.samples)
-            pieces = [audio.samples[start:end] for start, end in spans]
-            found = transcribe(recognizer, pieces, "session")
-        with timed(theirs):
-            heard, _ = peer.transcribe(audio.samples, language="en", beam_size=1, vad_filter=True)
-            text = " ".join(segment.text for segment in heard)
-        with timed(timed_theirs):
-            heard, _ = peer.transcribe(audio.samples, language="en", beam_size=1, vad_filter=True, word_timestamps=True)
-            list(heard)
-        with timed(alone):
-            single = transcribe(recognizer, pieces, "")
-        if number:
-            continue
-        with longest_windows(), timed(long):
-            longest = transcribe(recognizer, pieces, "")
-        long.audio_s /= rounds
-        for transcripts, into in ((found, packed), (single, alone), (longest, long)):
-            of_clips(spans, [one.text for one in transcripts], audio, into)
-        theirs.add(" ".join(clip.text for clip in audio.clips), text)
-        whole = score()
-        whole.add(" ".join(clip.text for clip in audio.clips), " ".join(one.text for one in found))
-        again = sum(one.facts.get("again", 0) > 0 for one in found) / max(len(found), 1)
+    pieces = [audio.samples[start:end] for start, end in segments(audio.samples)]
+    peers = {
+        "its pipeline with VAD filter": Peer(folder),
+        "the same with word times": Peer(folder, words=True),
+        "its batched pipeline, 8": Peer(folder, batch=8),
+        "its batched pipeline, 16": Peer(folder, batch=16),
+    }
+    scores = {name: score() for name in ("packed", "alone", "30 s", *peers)}
+    texts: dict[str, str] = {}
+    for _ in range(rounds):
+        with timed(scores["packed"]):
+            spans, packed = cascade(recognizer, audio.samples)
+        for name, peer in peers.items():
+            with timed(scores[name]):
+                texts[name] = peer.text(audio.samples)
+        with timed(scores["alone"]):
+            alone = transcribe(recognizer, pieces, "")
+    with longest_windows(), timed(scores["30 s"]):
+        longest = transcribe(recognizer, pieces, "")
+    for name, one in scores.items():
+        one.audio_s = len(audio.samples) / RATE * (1 if name == "30 s" else rounds)
+    for transcripts, name in ((packed, "packed"), (alone, "alone"), (longest, "30 s")):
+        of_clips(spans, [one.text for one in transcripts], audio, scores[name])
+    reference, whole = " ".join(clip.text for clip in audio.clips), score()
+    whole.add(reference, text_of(packed))
+    for name in peers:
+        scores[name].add(reference, texts[name])
     seconds = len(audio.samples) / RATE
-    board.add(f"{len(audio.clips)} clips joined ({seconds:.0f} s), segments in 30 s windows", "", str(long))
-    limit = long.wer + 0.003
-    board.add("  each segment alone, shortest windows", f"<= {limit:.4f}", str(alone), alone.wer <= limit)
-    board.add("  several in a window (with VAD)", f"<= {limit:.4f}", str(packed), packed.wer <= limit)
+    board.add(f"{len(clips)} clips joined ({seconds:.0f} s), segments in 30 s windows", "", str(scores["30 s"]))
+    limit = scores["30 s"].wer + 0.003
+    for name, what in (("alone", "each segment alone, shortest windows"), ("packed", "several in a window (with VAD)")):
+        board.add(f"  {what}", f"<= {limit:.4f}", str(scores[name]), scores[name].wer <= limit)
+    again = sum(one.facts.get("again", 0) > 0 for one in packed) / max(len(packed), 1)
     board.add("  segments that were decoded again", "", f"{again:.1%}")
-    board.add("  faster-whisper, vad_filter, beam 1: of the whole text", "", str(theirs))
-    board.add("  ours, of the whole text", f"<= {theirs.wer:.4f}", f"{whole.wer:.4f}", whole.wer <= theirs.wer)
-    ratio = packed.cpu_s / theirs.cpu_s
-    with_words = packed.cpu_s / timed_theirs.cpu_s
-    board.add(
-        "  CPU over faster-whisper's; over it with word times", "<= 0.9", f"{ratio:.2f}; {with_words:.2f}", ratio <= 0.9
-    )
+    report_peers(board, scores, whole, list(peers))
+
+
+def report_peers(board: Board, scores: dict[str, Score], whole: Score, peers: Sequence[str]) -> None:
+    """Compare with faster-whisper: the errors of the whole text, and the CPU."""
+    for name in peers:
+        board.add(f"  faster-whisper, {name}", "", str(scores[name]))
+    plain = scores[peers[0]]
+    board.add("  ours, of the whole text", f"<= {plain.wer:.4f}", whole.quality, whole.wer <= plain.wer)
+    best = min((name for name in peers if "batched" in name), key=lambda name: scores[name].cpu_s)
+    for name, most in ((peers[0], 0.9), (best, 1.5)):
+        ratio = scores["packed"].cpu_s / scores[name].cpu_s
+        board.add(f"  CPU over {name}", f"<= {most}", f"{ratio:.2f}", ratio <= most)
 
 
 def compare_times(recognizer: WhisperRecognizer, folder: Path, clips: Sequence[Recording], board: Board) -> None:
@@ -279,19 +218,8 @@ def compare_times(recognizer: WhisperRecognizer, folder: Path, clips: Sequence[R
         )
 
 
-def differences(first: Sequence[tuple[str, float]], second: Sequence[tuple[str, float]]) -> list[float]:
-    """Return by how many seconds the starts of the words differ that both have."""
-    mine, theirs = (["".join(filter(str.isalnum, text.lower())) for text, _ in words] for words in (first, second))
-    blocks = difflib.SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks()
-    return [
-        abs(first[block.a + number][1] - second[block.b + number][1])
-        for block in blocks
-        for number in range(block.size)
-    ]
-
-
 def over_non_speech(recognizer: WhisperRecognizer, minutes: float, board: Board) -> None:
-    """What is written where nobody speaks: by the recognizer alone, and behind the VAD."""
+    """What is written where there is no speech: by the recognizer alone, and behind the VAD."""
     stretches = non_speech(minutes)
     found = transcribe(recognizer, [samples for _, samples in stretches], "")
     words = [one for one in found if one.text]
@@ -315,7 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifests", nargs="*", type=Path, help="further clips with texts")
     parser.add_argument("--weights", type=Path, default=Settings().own_models_dir / "asr/files/whisper-tiny-en-1.0.0")
-    parser.add_argument("--only", choices=("single", "joined", "times", "non-speech"), action="append")
+    parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--limit", type=int, help="clips at most, of each kind")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=20.0)
@@ -323,7 +251,7 @@ def main() -> None:
     given = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
-    wanted = given.only or ["single", "joined", "times", "non-speech"]
+    wanted = given.only or PARTS
     recognizer = WhisperRecognizer({"model": given.weights / "model.bin"}, language="en")
     recognizer.transcribe([Piece(np.random.default_rng(0).normal(0, 0.01, RATE).astype(np.float32))])
     sets = {"read clips": read_speech(), "further clips": more(given.manifests)}
@@ -332,6 +260,10 @@ def main() -> None:
     for name, clips in sets.items():
         if "single" in wanted and clips:
             compare_single(recognizer, clips[: given.limit], board, f"{len(clips[: given.limit])} {name}")
+    if "cascade" in wanted:
+        compare_cascade(recognizer, sets["read clips"], board)
+    if "noise" in wanted:
+        compare_in_noise(recognizer, sets["read clips"], board)
     if "joined" in wanted:
         compare_joined(recognizer, given.weights, every[: given.limit], board, given.rounds)
     if "times" in wanted:
