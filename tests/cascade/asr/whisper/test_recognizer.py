@@ -126,3 +126,13 @@ def test_the_language_of_a_request(
 
 def test_a_model_of_english_alone_has_no_other_language(tiny: WhisperRecognizer) -> None:
     assert tiny._language("de") == "en"
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The library warns of its own choices on stderr, and stdout belongs to the command's output."""
+    files = tiny_models.whisper(tmp_path)
+    capfd.readouterr()
+    recognizer = WhisperRecognizer(files)
+    piece = Piece(sample("digits"), DecodeOptions(group="session"))
+    recognizer.transcribe([piece, piece])
+    assert capfd.readouterr() == ("", "")
