@@ -58,7 +58,9 @@ def transcript(found: Found, samples: int) -> Transcript:
     text = (" " if all(part.spaced for part in heard) else "").join(part.text for part in heard if part.text)
     facts = {name: float(value) for name, value in (("again", found.again), ("shortened", found.shortened)) if value}
     detail = next((part.dropped for part in heard if part.dropped), "")
-    if text and (why := acoustic.objection(text, samples)):
+    if not any(map(str.isalnum, text)):  # "." over music
+        text = ""
+    elif why := acoustic.objection(text, samples):
         text, detail = "", f"rejected as hallucination {text[:40]!r}: {why}"
     if not text:
         return replace(Transcript.null(NullCause.EMPTY, detail), facts=facts)

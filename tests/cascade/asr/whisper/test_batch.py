@@ -141,6 +141,11 @@ def test_no_speech_drops_a_text_that_the_model_is_unsure_of(tmp_path: Path) -> N
     assert run(model, [piece(1)], tmp_path)[0].text == "one."
 
 
+def test_a_text_of_punctuation_alone_is_none(tmp_path: Path) -> None:
+    (found,) = run(FakeModel(lambda _, pieces: [(pieces[0], ".")]), [piece(1)], tmp_path)
+    assert found.null_cause is NullCause.EMPTY
+
+
 def test_words_are_left_out_where_they_are_not_wanted_and_not_needed(tmp_path: Path) -> None:
     model = FakeModel(honest)
     bare = Asked("en", False, (), False)
