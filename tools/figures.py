@@ -17,7 +17,7 @@ BEGIN = "<!-- begin: made by tools/figures.py from benchmarks/results/ -->\n"
 END = "<!-- end -->\n"
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Recognition", ("cascade_quality", "vad_speed", "pocketsphinx_cli", "decoder_settings")),
+    ("Recognition", ("cascade_quality", "whisper_windows", "vad_speed", "pocketsphinx_cli", "decoder_settings")),
     ("Overhead, memory, start", ("overhead", "server")),
     (
         "Live audio",
