@@ -26,6 +26,7 @@ MAY_START_THREADS = {
     "foundation/background.py": "the one place",
     "cascade/workers/process.py": "the two ends of one worker's pipe; they end with the process",
     "interfaces/api/server.py": "the watchdog that ends a process whose shutdown hangs",
+    "cascade/asr/scripted.py": "stands for the threads of native libraries; ends within one decode",
     "cascade/audio/ffmpeg_stream.py": "one live stream's decoder; ends with the stream",
 }
 KNOWN = {

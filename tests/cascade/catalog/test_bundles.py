@@ -84,7 +84,7 @@ def test_anything_else_is_refused_by_name(catalogue: Catalogue, changes: dict[st
 
 
 def test_an_unknown_bundle_lists_the_known_ones(catalogue: Catalogue) -> None:
-    with pytest.raises(UnknownName, match="default, digits, emformer, "):
+    with pytest.raises(UnknownName, match="default, digits, embedded, emformer, "):
         catalogue.bundle("whisper-large")
     with pytest.raises(UnknownName, match="energy, silero, webrtc"):
         catalogue.with_parts(catalogue.bundle("default"), vad="cobra")

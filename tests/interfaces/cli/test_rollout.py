@@ -3,7 +3,9 @@
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -11,6 +13,7 @@ from speechpipe.control.rollout.operations import RolloutOperations, Verified
 from speechpipe.control.rollout.speech_guards import GUARDS
 from speechpipe.foundation.storage.store import Store
 from tests import preloaded
+from tests.conftest import OWN_WEIGHTS
 from tests.databases import place_tables
 
 
@@ -19,8 +22,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def speechpipe(folder: Path, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SPEECHPIPE_STATE_DIR": str(folder)}
+def speechpipe(
+    folder: Path, *words: str, given: str = "", variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "SPEECHPIPE_STATE_DIR": str(folder), **variables}
     return preloaded.run(*words, env=environment, input=given, text=True)
 
 
@@ -88,7 +93,7 @@ def test_a_bundle_whose_weights_are_not_there_is_not_rolled_out(folder: Path) ->
     assert refused.returncode == 2
     assert "big@1 is not verified" in refused.stderr
     assert "models pull" in refused.stderr
-    pulled = speechpipe(folder, "models", "pull", "big")
+    pulled = speechpipe(folder, "models", "pull", "big", variables=OWN_WEIGHTS)
     assert (pulled.returncode, "cannot be reached" in pulled.stderr) == (1, True)
     assert speechpipe(folder, "bundles", "verify", "big").returncode == 1
-    assert "not fetched" in speechpipe(folder, "models", "list").stdout.replace("\n", " ")
+    assert "not fetched" in speechpipe(folder, "models", "list", variables={"COLUMNS": "300"}).stdout
