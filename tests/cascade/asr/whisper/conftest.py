@@ -17,8 +17,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> WhisperRecognizer:
 
 @pytest.fixture(scope="session")
 def released() -> WhisperRecognizer:
-    """Return tiny.en with its released weights; skips the test where `speechpipe models pull` has not fetched them."""
-    folder: Path = Settings().own_models_dir / "asr" / "files" / "whisper-tiny-en-1.0.0"
-    if not (folder / "model.bin").exists():
-        pytest.skip(f"no weights in {folder}: speechpipe models pull whisper-tiny-en")
+    """Return tiny.en with its released weights, which the run has fetched (`tests.conftest`)."""
+    folder: Path = Settings().weights_folder / "whisper-tiny-en-1.0.0"
     return WhisperRecognizer({"model": folder / "model.bin"}, language="en")

@@ -15,8 +15,6 @@ from speechpipe.cascade.asr.whisper.recognizer import WhisperRecognizer
 from speechpipe.types import Samples, Transcript
 from tests.sounds import EXPECTED, SHARED, sample, tone
 
-pytestmark = pytest.mark.weights
-
 NAMES = ("sentence_slt", "noise_20db", "sentence_awb", "digits")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TOGETHER = DecodeOptions(offline=True, group="session")
