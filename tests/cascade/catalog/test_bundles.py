@@ -176,7 +176,8 @@ def test_those_who_ask_for_unknown_names_at_once_share_a_look_that_reads_only_wh
         looks[0] += 1
         looking.set()
         assert go_on.wait(PATIENCE_S)
-        return listed(folder, pattern)
+        found: Iterator[Path] = listed(folder, pattern)
+        return found
 
     monkeypatch.setattr(Watched, "rglob", counted)
     monkeypatch.setattr("speechpipe.cascade.catalog.bundles.read_card", lambda *of: reads.append(of))
