@@ -10,7 +10,7 @@ from measure import SHARED, Board
 
 from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
-from speechpipe.cascade.vad import load_vad
+from speechpipe.cascade.vad import load_component
 from speechpipe.cascade.vad.segmenter import SegmenterOptions
 from speechpipe.control.training.vad_fit import Frames, Marked, fit, measure
 
@@ -33,7 +33,7 @@ def main() -> None:
         for row in rows
     ]
     bundle = Catalogue([shipped_models()]).bundle("default")
-    vad, start = load_vad(bundle.vad.implementation, **bundle.vad.options), SegmenterOptions().changed(bundle.segmenter)
+    vad, start = load_component(bundle.vad), SegmenterOptions().changed(bundle.segmenter)
     board = Board(f"{len(clips)} meetings of 30 s, three fitted to, the other two tested: default -> fitted")
     before: list[Frames] = []
     after: list[Frames] = []

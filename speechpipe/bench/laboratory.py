@@ -21,7 +21,7 @@ from speechpipe.cascade.catalog.factories import segmenter
 from speechpipe.cascade.evaluation.manifest import Clip
 from speechpipe.cascade.evaluation.scores import edit_share
 from speechpipe.cascade.session import Session, SessionOptions
-from speechpipe.cascade.vad import Vad, load_vad
+from speechpipe.cascade.vad import Vad, load_component
 from speechpipe.cascade.workers import Decoded
 from speechpipe.cascade.workers.job import Job
 from speechpipe.foundation.storage.record import Record
@@ -109,7 +109,7 @@ _bench: _Bench | None = None
 
 def _begin(clips: Sequence[Clip], bundle: Bundle, faults: Sequence[Fault]) -> None:
     global _bench  # noqa: PLW0603 - loaded once in each process
-    vad = load_vad(bundle.vad.implementation, **bundle.vad.options)
+    vad = load_component(bundle.vad)
     _bench = _Bench(clips, bundle, faults, vad, {})
     os.nice(5)
 

@@ -7,7 +7,7 @@ VAD is one file and one row of `VADS`.
 from typing import NamedTuple, Protocol, cast
 
 from speechpipe.foundation.registry import Registry
-from speechpipe.types import Samples, Scalar, Segment
+from speechpipe.types import Component, Samples, Scalar, Segment
 
 __all__ = [
     "VADS",
@@ -16,6 +16,7 @@ __all__ = [
     "Segmenting",
     "Vad",
     "VadStream",
+    "load_component",
     "load_vad",
 ]
 
@@ -134,3 +135,14 @@ def load_vad(name: str, **options: Scalar) -> Vad:
         ImportError: its library is not installed.
     """
     return cast("Vad", VADS.load(name)(**options))
+
+
+def load_component(vad: Component) -> Vad:
+    """Load a bundle's VAD: with its options and, as `files` (role to path), the files of its card that have a role.
+
+    Raises:
+        UnknownName: no VAD has this name.
+        ImportError: its library is not installed.
+    """
+    files = {"files": {file.role: file.path for file in vad.files}} if vad.files else {}
+    return cast("Vad", VADS.load(vad.implementation)(**files, **vad.options))

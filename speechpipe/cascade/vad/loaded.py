@@ -2,7 +2,7 @@
 
 import threading
 
-from speechpipe.cascade.vad import Vad, load_vad
+from speechpipe.cascade.vad import Vad, load_component
 from speechpipe.types import Component
 
 
@@ -14,13 +14,13 @@ class LoadedVads:
         self._lock = threading.Lock()
 
     def get(self, component: Component) -> Vad:
-        """Return the VAD of a component; loaded once for equal options.
+        """Return the VAD of a component; loaded once for equal options and files.
 
         Raises:
             StageFailed, ImportError: it cannot be loaded.
         """
-        key = (component.implementation, tuple(sorted(component.options.items())))
+        key = (component.implementation, tuple(sorted(component.options.items())), component.files)
         with self._lock:
             if key not in self._vads:
-                self._vads[key] = load_vad(component.implementation, **component.options)
+                self._vads[key] = load_component(component)
             return self._vads[key]

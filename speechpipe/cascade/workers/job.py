@@ -70,7 +70,7 @@ class Job:
         self.alone = False  # a worker died while it decoded this segment with others: the next decodes it alone
         self.answered = False  # its future is resolved, or about to be
         self.attempts = 0
-        self.strikes = 0  # workers that died while decoding this segment
+        self.deaths = 0  # of workers that died while decoding this segment
         self.outstanding = 0  # steps sent to the worker and not yet answered
         self.opened_at = time.monotonic()
         self.dispatched_at: float | None = None

@@ -318,9 +318,9 @@ class RecognizerPool:
         with self._lock:
             for job in reversed(worker.jobs.values()):
                 if job.number in inflight and worker.retiring != "stopped":
-                    job.strikes += len(inflight) == 1
+                    job.deaths += len(inflight) == 1
                     job.alone = True
-                if job.strikes >= self.options.attempts:
+                if job.deaths >= self.options.attempts:
                     given_up.append(job)
                 else:
                     job.dispatched_at = None
@@ -328,7 +328,7 @@ class RecognizerPool:
             worker.jobs.clear()
             self._dispatch()
         for job in given_up:
-            detail = f"{job.strikes} workers died on this segment (last exit code {code})"
+            detail = f"{job.deaths} workers died on this segment (last exit code {code})"
             self._resolve(job, job.failed(NullCause.WORKER_CRASH, detail))
 
     def on_tick(self) -> None:

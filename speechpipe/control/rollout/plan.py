@@ -24,7 +24,7 @@ class Step:
     weight: float = 0.0  # share of the sessions that the candidate answers
     margin: float = 2.0  # to be refuted: this many times the champion's rate of a guard's events
     harm: float = 0.05  # in shadow, to be refuted: net harm on this share of the sessions
-    least_sessions: int = 50  # of the candidate
+    least_sessions: int = 50  # of the candidate; of a canary, units that were drawn for it: sessions, or users
 
     @property
     def label(self) -> str:

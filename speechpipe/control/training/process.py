@@ -192,13 +192,13 @@ def _judged(
 
 
 def _vad(order: Order, context: TrainingContext) -> Result:
-    from speechpipe.cascade.vad import load_vad
+    from speechpipe.cascade.vad import load_component
     from speechpipe.cascade.vad.segmenter import SegmenterOptions
     from speechpipe.control.training.spans import read_marked
     from speechpipe.control.training.vad_fit import fit
 
     recordings = read_marked([context.folder / path for path in order.manifests])
-    vad = load_vad(order.vad.implementation, **order.vad.options)
+    vad = load_component(order.vad)
     start = SegmenterOptions().changed(order.segmenter)
     steps = iter(range(1, 20))
 

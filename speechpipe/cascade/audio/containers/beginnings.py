@@ -6,7 +6,7 @@ from speechpipe.cascade.audio.containers.signatures import kind_at
 
 PACKET = 188
 SYNC = 0x47
-SURE = 4
+SURE_PACKETS = 4
 """Packets in a row that count as a transport stream."""
 
 AC3 = b"\x0b\x77"
@@ -42,6 +42,6 @@ def _ac3(head: bytes) -> bool:
 
 
 def in_step(file: ByteRange, at: int) -> bool:
-    """Whether `SURE` packets of a transport stream begin at `at`, or all that are left."""
-    data = file.at(at, SURE * PACKET)
+    """Whether `SURE_PACKETS` packets of a transport stream begin at `at`, or all that are left."""
+    data = file.at(at, SURE_PACKETS * PACKET)
     return len(data) > PACKET and all(data[place] == SYNC for place in range(0, len(data), PACKET))
