@@ -143,3 +143,10 @@ def test_words_lose_the_pauses_at_their_ends() -> None:
 
 def test_a_word_in_silence_keeps_its_time() -> None:
     assert sounding([word("a", 1.4, 2.0)], sound_of(shared())) == [word("a", 1.4, 2.0)]
+
+
+def test_a_word_that_begins_in_the_piece_before_begins_with_its_own_sound() -> None:
+    """It took the end of the other piece's sound. Both pieces sound from 0.3 s after their start."""
+    window = shared()
+    first, second = apart(window, [word("a", 0.3, 1.2), word("b", 1.2, 3.0)], sound_of(window))
+    assert [one.start_s for one in (*first.words, *second.words)] == [0.3, pytest.approx(2.17)]
