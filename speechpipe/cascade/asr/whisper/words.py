@@ -160,13 +160,19 @@ def apart(window: Window, words: Sequence[Said], sound: Sound) -> list[Share]:
             for part in touched:
                 doubtful[part] = True
         chosen = earliest = max(earliest, chosen)
-        shares[chosen].append(_within(word, window.starts[chosen], window.parts[chosen].frames, sound))
+        start, frames = window.starts[chosen], window.parts[chosen].frames
+        shares[chosen].append(_within(word, start, frames, sound, first=not shares[chosen]))
     return [Share(*share) for share in zip(shares, doubtful, strict=True)]
 
 
-def _within(word: Said, start: int, frames: int, sound: Sound) -> Said:
-    """Return a word without what lies outside of its part, and without the pause that is then at its end."""
-    start_s, end_s = max(word.start_s, start / FRAMES_S), min(word.end_s, (start + frames) / FRAMES_S)
+def _within(word: Said, start: int, frames: int, sound: Sound, *, first: bool) -> Said:
+    """Return a word without what lies outside of its part, and without the pauses that are then at its ends.
+
+    `first`: it is the first of its part, and begins with it, as if the part were alone. The alignment often gives its
+    beginning to the word before, in another part.
+    """
+    start_s = start / FRAMES_S if first else max(word.start_s, start / FRAMES_S)
+    end_s = min(word.end_s, (start + frames) / FRAMES_S)
     if (start_s, end_s) == (word.start_s, word.end_s) or start_s >= end_s:
         return word
     return sounding([word._replace(start_s=start_s, end_s=end_s)], sound)[0]
