@@ -49,7 +49,7 @@ class _Interrupted(Exception):
     """A connection ended before the file did."""
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class Redirects(urllib.request.HTTPRedirectHandler):
     """Keeps a token on its own host, and what was asked for by https on https."""
 
     def redirect_request(
@@ -61,6 +61,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
+        """Return the request that follows; raise `URLError` if it would leave https."""
         before, after = urlsplit(req.full_url), urlsplit(newurl)
         if before.scheme == "https" and after.scheme != "https":
             raise urllib.error.URLError(f"it redirects from https to {after.scheme}")
@@ -115,7 +116,7 @@ def _resume(request: urllib.request.Request, part: Path, progress: Progress, mos
     else:
         request.remove_header("Range")
     try:
-        answer = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_S)
+        answer = urllib.request.build_opener(Redirects).open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == RANGE_NOT_SATISFIABLE and have:

@@ -231,7 +231,7 @@ def test_weights_without_a_hash_do_not_come_over_http(tmp_path: Path) -> None:
 def test_https_does_not_lead_to_http() -> None:
     request = urllib.request.Request("https://hub.example/model.bin")
     with pytest.raises(urllib.error.URLError, match="redirects from https to http"):
-        transfer._Redirects().redirect_request(request, None, 302, "", Message(), "http://hub.example/x")  # type: ignore[arg-type]
+        transfer.Redirects().redirect_request(request, None, 302, "", Message(), "http://hub.example/x")  # type: ignore[arg-type]
 
 
 # ---- what breaks on the way ----

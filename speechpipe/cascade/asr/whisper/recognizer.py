@@ -25,7 +25,13 @@ DETECT = "auto"
 
 
 class WhisperRecognizer:
-    """Files: `model` (CTranslate2's `model.bin`), with its configuration and vocabulary in the same folder."""
+    """Files: `model` (CTranslate2's `model.bin`), with its configuration and vocabulary in the same folder.
+
+    Attributes:
+        model: the networks, used by one thread at a time.
+        vocabulary: its tokens and languages.
+        language: used if the request names none that the model knows.
+    """
 
     batch_s = BATCH_S
 
@@ -60,11 +66,11 @@ class WhisperRecognizer:
         """
         folder = files["model"].parent
         files["model"].stat()
-        self._model = Model(
+        self.model = Model(
             folder, device=str(device), compute_type=str(compute_type), threads=int(threads), beam=int(beam)
         )
-        self._vocabulary = Vocabulary(folder)
-        self._mel = LogMel(self._model.bands)
+        self.vocabulary = Vocabulary(folder)
+        self._mel = LogMel(self.model.bands)
         self._limits = Limits(float(no_speech), float(log_prob))
         self.language = str(language)
         system.trim_heap()  # the float weights, of which int8 ones were made
@@ -75,23 +81,23 @@ class WhisperRecognizer:
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[Transcript]:
         """Return a transcript for each piece; see `BatchRecognizer`."""
-        batch = Batch(self._model, self._vocabulary, self._mel, self._limits)
+        batch = Batch(self.model, self.vocabulary, self._mel, self._limits)
         return batch.run(pieces, [self._asked(piece.options, words=piece.options.word_times) for piece in pieces])
 
     def partial(self, samples: Samples, options: DecodeOptions) -> str:
         """Return the text of (n,) samples, without words: cheaper than `transcribe`."""
-        batch = Batch(self._model, self._vocabulary, self._mel, self._limits)
+        batch = Batch(self.model, self.vocabulary, self._mel, self._limits)
         return batch.run([Piece(samples, options)], [self._asked(options, words=False)])[0].text
 
     def _asked(self, options: DecodeOptions, *, words: bool) -> Asked:
-        return Asked(self._language(options.language), options.translate, self._prompt(options), words)
+        return Asked(self.language_of(options.language), options.translate, self._prompt(options), words)
 
-    def _language(self, wanted: str | None) -> str | None:
+    def language_of(self, wanted: str | None) -> str | None:
         """Return the language to decode in, of a tag like `pt-BR`; None: it must be detected."""
-        if not self._model.multilingual:
+        if not self.model.multilingual:
             return "en"
         for name in (wanted or "", self.language):
-            if (code := name.lower().replace("_", "-").split("-")[0]) in self._vocabulary.languages:
+            if (code := name.lower().replace("_", "-").split("-")[0]) in self.vocabulary.languages:
                 return code
         return None
 
@@ -99,10 +105,10 @@ class WhisperRecognizer:
         """Return the tokens that stand for what was said before: the prompt's end, and the hotwords behind it."""
         found: list[int] = []
         if options.prompt and options.prompt.strip():
-            found += self._vocabulary.encode(f" {options.prompt.strip()}")[-PROMPT_TOKENS:]
+            found += self.vocabulary.encode(f" {options.prompt.strip()}")[-PROMPT_TOKENS:]
         if words := ", ".join(word.strip() for word in options.hotwords if word.strip()):
-            found += self._vocabulary.encode(f" {words}.")[:PROMPT_TOKENS]
-        return (self._vocabulary.before, *found) if found else ()
+            found += self.vocabulary.encode(f" {words}.")[:PROMPT_TOKENS]
+        return (self.vocabulary.before, *found) if found else ()
 
 
 class WhisperStream(BufferedStream):

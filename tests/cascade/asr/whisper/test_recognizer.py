@@ -17,13 +17,13 @@ from tests.sounds import sample
 def prompts(tiny: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Collect what the decoder is given before each text."""
     found: list[list[int]] = []
-    generate = tiny._model.generate
+    generate = tiny.model.generate
 
     def spy(windows: Any, prompt: Any, most: int) -> Any:
         found.append(list(prompt))
         return generate(windows, prompt, most)
 
-    monkeypatch.setattr(tiny._model, "generate", spy)
+    monkeypatch.setattr(tiny.model, "generate", spy)
     return found
 
 
@@ -55,7 +55,7 @@ def test_a_partial_text_needs_no_alignment(tiny: WhisperRecognizer, monkeypatch:
     stream = tiny.open(DecodeOptions())
     stream.feed(sample("digits"))
     expected = stream.finish().text
-    monkeypatch.delattr(type(tiny._model), "align")
+    monkeypatch.delattr(type(tiny.model), "align")
     again = tiny.open(DecodeOptions())
     again.feed(sample("digits"))
     assert again.partial() == expected
@@ -64,7 +64,7 @@ def test_a_partial_text_needs_no_alignment(tiny: WhisperRecognizer, monkeypatch:
 def test_prompt_and_hotwords_reach_the_decoder_and_are_bounded(
     tiny: WhisperRecognizer, prompts: list[list[int]]
 ) -> None:
-    tokens = tiny._vocabulary
+    tokens = tiny.vocabulary
     options = DecodeOptions(prompt="one two", hotwords=("three", " ", "four five"))
     tiny.transcribe([Piece(sample("digits"), options)])
     before, *given = prompts[0]
@@ -83,7 +83,7 @@ def test_no_prompt_loads_no_tokenizer(tmp_path: Path) -> None:
     """It takes 20 MB in each worker."""
     recognizer = WhisperRecognizer(tiny_models.whisper(tmp_path))
     recognizer.transcribe([Piece(sample("digits"), DecodeOptions(prompt=" ", hotwords=("",)))])
-    assert "_tokenizer" not in vars(recognizer._vocabulary)
+    assert "_tokenizer" not in vars(recognizer.vocabulary)
 
 
 def test_the_old_name_works_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -118,14 +118,14 @@ def test_the_language_of_a_request(
     default: str,
     language: str | None,
 ) -> None:
-    monkeypatch.setattr(tiny._model, "multilingual", True)
-    monkeypatch.setattr(tiny._vocabulary, "languages", {"de": 1, "zh": 2, "en": 3})
+    monkeypatch.setattr(tiny.model, "multilingual", True)
+    monkeypatch.setattr(tiny.vocabulary, "languages", {"de": 1, "zh": 2, "en": 3})
     monkeypatch.setattr(tiny, "language", default)
-    assert tiny._language(wanted) == language
+    assert tiny.language_of(wanted) == language
 
 
 def test_a_model_of_english_alone_has_no_other_language(tiny: WhisperRecognizer) -> None:
-    assert tiny._language("de") == "en"
+    assert tiny.language_of("de") == "en"
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

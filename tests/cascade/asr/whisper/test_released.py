@@ -33,13 +33,13 @@ def pieces() -> list[Samples]:
 def shared_windows(released: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Collect the lengths of the windows that are encoded."""
     found: list[int] = []
-    encode = released._model.encode
+    encode = released.model.encode
 
     def spy(window: Frames) -> Encoded:
         found.append(window.shape[1])
         return encode(window)
 
-    monkeypatch.setattr(released._model, "encode", spy)
+    monkeypatch.setattr(released.model, "encode", spy)
     return found
 
 
