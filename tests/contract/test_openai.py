@@ -11,6 +11,7 @@ import pytest
 from openai.types.audio import TranscriptionTextDoneEvent
 
 from tests.conftest import Server, StartServer
+from tests.scripted_bundles import scripted_bundle
 from tests.sounds import EXPECTED, SAMPLES, sample
 
 CLIP = SAMPLES / "long_pauses.flac"
@@ -221,23 +222,11 @@ def test_keys(start_server: StartServer) -> None:
     assert httpx.get(f"{guarded.url}/livez").status_code == 200, "probes need no key"
 
 
-SLOW = """
-kind = "bundle"
-name = "slow"
-version = "1"
-description = "The scripted recognizer at a sixth of real time."
-languages = ["*"]
-[vad]
-card = "silero"
-[asr]
-card = "scripted"
-options = { cost = 0.16 }
-"""
+SLOW = "cost = 0.16"  # a sixth of real time
 
 
 def test_a_full_server_says_when_to_come_back(start_server: StartServer, tmp_path: Path) -> None:
-    (tmp_path / "slow.toml").write_text(SLOW)
-    full = start_server(bundle="slow", models_dir=str(tmp_path), workers="1", max_uploads="1")
+    full = start_server(**scripted_bundle(tmp_path, "slow", SLOW), workers="1", max_uploads="1")
     with openai.OpenAI(base_url=f"{full.url}/v1", api_key="none", max_retries=0) as made:
         with made.audio.transcriptions.create(file=CLIP, model="default", stream=True) as events:
             assert next(iter(events)).type == "transcript.text.delta"  # two more are seconds away
@@ -254,10 +243,8 @@ def test_a_full_server_says_when_to_come_back(start_server: StartServer, tmp_pat
 
 @pytest.mark.long
 def test_one_key_cannot_take_the_whole_server(start_server: StartServer, tmp_path: Path) -> None:
-    (tmp_path / "slow.toml").write_text(SLOW)
-    shared = start_server(
-        bundle="slow", models_dir=str(tmp_path), workers="1", max_uploads_per_key="1", api_keys='["a", "b"]'
-    )
+    slow = scripted_bundle(tmp_path, "slow", SLOW)
+    shared = start_server(**slow, workers="1", max_uploads_per_key="1", api_keys='["a", "b"]')
     first = openai.OpenAI(base_url=f"{shared.url}/v1", api_key="a", max_retries=0)
     second = openai.OpenAI(base_url=f"{shared.url}/v1", api_key="b", max_retries=0)
     with first, second, first.audio.transcriptions.create(file=CLIP, model="default", stream=True) as events:
@@ -269,10 +256,7 @@ def test_one_key_cannot_take_the_whole_server(start_server: StartServer, tmp_pat
 
 
 def test_a_recognizer_that_fails_never_reads_as_silence(start_server: StartServer, tmp_path: Path) -> None:
-    (tmp_path / "failing.toml").write_text(
-        SLOW.replace("slow", "failing").replace("cost = 0.16", "fail_above_level = 0.02")
-    )
-    failing = start_server(bundle="failing", models_dir=str(tmp_path), workers="1")
+    failing = start_server(**scripted_bundle(tmp_path, "failing", "fail_above_level = 0.02"), workers="1")
     with openai.OpenAI(base_url=f"{failing.url}/v1", api_key="none", max_retries=0) as made:
         with pytest.raises(openai.InternalServerError) as caught:
             made.audio.transcriptions.create(file=CLIP, model="default")

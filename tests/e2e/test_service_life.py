@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Server, StartServer
 from tests.patience import PATIENCE_S
+from tests.scripted_bundles import scripted_bundle
 from tests.sounds import SAMPLES
 
 URL = "/v1/audio/transcriptions"
@@ -42,23 +43,8 @@ def test_alive_at_once_ready_when_warm(start_server: StartServer) -> None:
     assert post(server, "digits").json()["text"] == "one two three four five six seven eight nine zero"
 
 
-SLOW = """
-kind = "bundle"
-name = "slow"
-version = "1"
-description = "The scripted recognizer at a fifth of real time."
-languages = ["*"]
-[vad]
-card = "silero"
-[asr]
-card = "scripted"
-options = { cost = 0.2 }
-"""
-
-
 def test_sigterm_lets_running_uploads_finish(start_server: StartServer, tmp_path: Path) -> None:
-    (tmp_path / "slow.toml").write_text(SLOW)
-    server = start_server(bundle="slow", models_dir=str(tmp_path), drain_timeout_s="900")
+    server = start_server(**scripted_bundle(tmp_path, "slow", "cost = 0.2"), drain_timeout_s="900")
     answers: list[httpx.Response] = []
     thread = threading.Thread(target=lambda: answers.append(post(server, "two_speakers")))
     thread.start()
