@@ -4,7 +4,7 @@ Bootstrap: Bisani & Ney, "Bootstrap estimates for confidence intervals in ASR pe
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -17,6 +17,9 @@ RESAMPLES = 1000
 ABBREVIATIONS = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint"}
 
 Spans = Sequence[tuple[float, float]]
+
+Normalizer = Callable[[str], str]
+"""Returns a text as it is compared: two texts that it makes the same have no errors against each other."""
 
 
 def normalise(text: str) -> str:
@@ -45,9 +48,9 @@ class Rate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def word_errors(reference: str, hypothesis: str) -> Errors:
+def word_errors(reference: str, hypothesis: str, by: Normalizer = normalise) -> Errors:
     """Return substitutions + deletions + insertions over words, both sides normalised."""
-    expected, got = normalise(reference), normalise(hypothesis)
+    expected, got = by(reference).strip(), by(hypothesis).strip()
     if not expected:
         return Errors(len(got.split()), 0)
     output = jiwer.process_words(expected, got)

@@ -14,6 +14,14 @@ SetOption = Annotated[
 WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=0, max=256, help="Processes; 0 = one a core.")]
 
 
+class NormalizerName(StrEnum):
+    """The normalizers of `cascade/evaluation/normalizers.py`."""
+
+    ENGLISH = "english"
+    BASIC = "basic"
+    NONE = "none"
+
+
 class Format(StrEnum):
     """Output formats of a transcript."""
 

@@ -212,6 +212,19 @@ def _labels(name: str) -> dict[str, Any]:
     return {"text": EXPECTED[name]["text"], "speech": EXPECTED[name]["speech"]}
 
 
+def test_evaluate_prints_the_wer_before_and_after_the_normalizer(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text(json.dumps({"audio": str(SAMPLES / "digits.flac"), "text": "twenty-one"}) + "\n")
+    for options, name in (((), "basic"), (("--normalizer", "english"), "english"), (("--normalizer", "none"), "none")):
+        report = json.loads(run("evaluate", str(manifest), "-b", "scripted", "--json", *options).stdout)
+        assert report["normalizer"] == name
+        assert report["wer"]["value"] > 0
+        assert (report["wer_normalized"] is None) == (name == "none")
+    text = run("evaluate", str(manifest), "-b", "scripted").stdout
+    assert b"WER, real VAD, basic" in text
+    assert run("evaluate", str(manifest), "-b", "scripted", "--normalizer", "french").returncode == 2
+
+
 def test_evaluate_counts_a_file_that_fails(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text(json.dumps({"audio": "missing.flac", "text": "x"}) + "\n")
