@@ -233,13 +233,17 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A VAD or a recognizer of a bundle: its implementation, version, parameters and files."""
+    """A VAD or a recognizer of a bundle: its implementation, version, parameters and files.
+
+    `punctuated`: a recognizer that writes punctuation and capitals.
+    """
 
     name: str
     version: str
     implementation: str
     options: Mapping[str, Scalar] = field(default_factory=dict)
     files: tuple[ModelFile, ...] = ()
+    punctuated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,7 +279,9 @@ def _on_event_loop() -> bool:
 
 def _component(card: Card, options: Mapping[str, Scalar], prefix: str) -> Component:
     files = tuple(file.given() for file in card.files if file.role)
-    return Component(card.name, card.version, card.implementation, card.resolve(options, prefix), files)
+    return Component(
+        card.name, card.version, card.implementation, card.resolve(options, prefix), files, card.punctuated
+    )
 
 
 def _segmenter(values: Mapping[str, Scalar]) -> dict[str, float]:

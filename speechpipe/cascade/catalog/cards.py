@@ -172,6 +172,7 @@ class Card:
     implementation: str = ""
     source: str = ""
     licence: str = ""
+    punctuated: bool = False  # of a recognizer: it writes punctuation and capitals
     parent: str = ""  # name@version that it was retrained from; such a card is used only by its version
     options: Mapping[str, OptionSpec] = field(default_factory=dict)
     files: tuple[CardFile, ...] = ()
@@ -237,6 +238,7 @@ def read_card(path: Path, own: Path | None = None, weights: Path | None = None) 
             implementation="" if kind == "bundle" else check_name(data["implementation"], "implementation"),
             source=str(data.get("source", "")),
             licence=str(data.get("licence", "")),
+            punctuated=data.get("punctuated", False) is True,
             parent=parent,
             options={
                 name: OptionSpec(spec["default"], spec.get("min"), spec.get("max"))
