@@ -23,6 +23,7 @@ from speechpipe.serving.refusals import Refusals
 from speechpipe.serving.routing import Router
 from speechpipe.serving.service import Service
 from speechpipe.serving.telemetry.records import ROWS
+from speechpipe.serving.text.profanity import read_lists
 from speechpipe.types import Bundle
 
 if TYPE_CHECKING:  # imported at first use, for a fast start of the command line
@@ -70,7 +71,7 @@ def compose(
         monitored: with the monitoring service; needs a store.
 
     Raises:
-        BadInput: a card is invalid.
+        BadInput: a card, or the file of words to mask, is invalid.
         UnknownName: the champion, or a bundle to preload, has no card.
         InvalidParameter: a setting cannot be followed.
     """
@@ -101,6 +102,7 @@ def compose(
         store=store,
         mirror=mirror,
         reviews=reviews,
+        profanity=read_lists(settings.profanity_words),
         watcher=parts.watcher(reviews, lambda: _facts(pools, refusals)) if monitored else None,
     )
     _show(service, CHANNELS + LIVE_CHANNELS * live)

@@ -165,6 +165,10 @@ class Settings(BaseSettings):
     max_uploads: int = Field(16, ge=1, description="Uploads in progress at once; more get 503.")
     max_uploads_per_key: int = Field(0, ge=0, description="Uploads in progress of one key; more get 429. 0 = no limit.")
 
+    profanity_words: Annotated[OptionalPath, AfterValidator(_file)] = Field(
+        None, description="TOML file with words that `profanity_filter` masks or leaves, by tenant; empty = none."
+    )
+
     api_keys: Keys = Field(default_factory=list, description="Keys of clients; empty = no authentication.")
     operator_keys: Keys = Field(
         default_factory=list, description="Keys that may change rollouts; empty = every API key may."

@@ -14,12 +14,16 @@ from speechpipe.errors import SpeechpipeError
 from speechpipe.foundation.background import BackgroundTask, BackgroundTasks
 from speechpipe.monitor.exposition import Exposition
 from speechpipe.serving.admission import Admission
+from speechpipe.serving.assignment import ClientRequest
 from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
 from speechpipe.serving.engine import Engine
 from speechpipe.serving.hooks import Reviews, Watcher
 from speechpipe.serving.readiness import Readiness
 from speechpipe.serving.record_sink import RecordSink
 from speechpipe.serving.refusals import Refusals
+from speechpipe.serving.text import TextOptions
+from speechpipe.serving.text.formatter import TextFormatter
+from speechpipe.serving.text.profanity import ProfanityLists
 from speechpipe.types import Bundle
 
 if TYPE_CHECKING:  # importing SQLAlchemy would slow the start of the command line
@@ -47,6 +51,7 @@ class Service:
         reviews: the review service, if there is one.
         watcher: the monitoring service, if there is one.
         fetches: counts files of weights asked for, by kind of source and outcome.
+        profanity: the words that each tenant wants masked.
     """
 
     settings: Settings
@@ -65,6 +70,7 @@ class Service:
     reviews: Reviews | None = None
     watcher: Watcher | None = None
     fetches: Counter[tuple[str, str]] = field(default_factory=Counter)
+    profanity: ProfanityLists = field(default_factory=ProfanityLists)
 
     def fetch_weights(self, listener: Listener) -> None:
         """Fetch the weights that the preloaded bundles lack. Called before `open`; blocks, possibly for minutes.
@@ -124,6 +130,12 @@ class Service:
     def terms(self, tenant: str, bundle: Bundle) -> EffectivePolicy:
         """Return the automation policy for a new session."""
         return self.reviews.terms(tenant, bundle.id) if self.reviews is not None else NOT_FOLLOWED
+
+    def formatter(self, options: TextOptions, request: ClientRequest) -> TextFormatter:
+        """Return what writes the texts of a request as its client asked."""
+        bundle = request.bundle
+        unpunctuated = "" if bundle.asr.punctuated else bundle.asr.name
+        return TextFormatter(options, bundle.languages, request.language, self.profanity, request.tenant, unpunctuated)
 
     def unready_reasons(self) -> list[str]:
         """Return why this server should get no sessions now; empty when ready."""

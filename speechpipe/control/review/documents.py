@@ -1,6 +1,6 @@
 """Reviews, policies and answered jobs as plain data for JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from speechpipe.cascade.evaluation.captions import Cue, srt, vtt
@@ -16,10 +16,13 @@ from speechpipe.serving.automation import Author
 TEXTS = ("text", "srt", "vtt")
 
 
-def answer(job: Job, tasks: Sequence[Task]) -> dict[str, Any]:
-    """Return an answered job: its segments in order of time, each with its author."""
+def answer(job: Job, tasks: Sequence[Task], write: Callable[[str], str] = str) -> dict[str, Any]:
+    """Return an answered job: its segments in order of time, each with its author.
+
+    `write` returns a text as the client asked for it.
+    """
     found = [
-        segment | {"channel": channel, "id": f"{task.id}-{number}"}
+        segment | {"text": write(segment["text"]), "channel": channel, "id": f"{task.id}-{number}"}
         for channel, task in enumerate(tasks)
         for number, segment in enumerate(segments(task))
     ]

@@ -19,6 +19,7 @@ from speechpipe.foundation.text_files import standard_input
 from speechpipe.interfaces.cli.flags import Format
 from speechpipe.interfaces.cli.progress import Progress
 from speechpipe.serving.service import Service
+from speechpipe.serving.text import TextOptions
 from speechpipe.serving.transcription import documents
 from speechpipe.serving.transcription.transcriber import Result, Transcription, TranscriptionRequest
 
@@ -28,10 +29,17 @@ SUFFIXES = {Format.TEXT: ".txt", Format.SRT: ".srt", Format.VTT: ".vtt"}
 class Batch:
     """Transcribes as many files at once as there are workers, and reports them in the given order."""
 
-    def __init__(self, format_: Format, output: Path | None, request: Callable[[], TranscriptionRequest]) -> None:
+    def __init__(
+        self,
+        format_: Format,
+        output: Path | None,
+        request: Callable[[], TranscriptionRequest],
+        text: TextOptions = TextOptions(),
+    ) -> None:
         self._format = format_
         self._output = output
         self._request = request
+        self._text = text
         self._stop = threading.Event()
         self.results: list[tuple[str, Result]] = []
 
@@ -79,11 +87,12 @@ class Batch:
 
     def _transcribe(self, service: Service, file: str, progress: Progress) -> Result:
         with _opened(file) as stream:
-            transcription = Transcription(service, stream, self._request(), self._stop.is_set)
+            request = self._request()
+            transcription = Transcription(service, stream, request, self._stop.is_set)
             with progress.file(file, transcription.source.info.claimed_s) as advance:
                 for _, utterance in transcription.run():
                     advance(utterance.end_s)
-            return transcription.result
+            return transcription.result.written(service.formatter(self._text, request))
 
     def _show(self, file: str, text: str | None, result: Result, progress: Progress, *, alone: bool) -> None:
         if text is not None and self._format is Format.TEXT and not alone:

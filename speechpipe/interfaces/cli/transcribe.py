@@ -25,6 +25,14 @@ def transcribe(
         int | None, typer.Option("--track", min=0, help="Audio track (0-based). Default: the default track.")
     ] = None,
     language: Annotated[str | None, typer.Option("--language", help="The spoken language, e.g. en.")] = None,
+    punctuate: Annotated[
+        bool | None, typer.Option("--punctuate/--no-punctuate", help="Punctuation and capitals, or lower case alone.")
+    ] = None,
+    numerals: Annotated[bool, typer.Option("--numerals", help="English numbers in digits.")] = False,
+    smart_format: Annotated[
+        bool, typer.Option("--smart-format", help="English numbers, money, times, phone numbers as usually written.")
+    ] = False,
+    profanity_filter: Annotated[bool, typer.Option("--profanity-filter", help="Mask offensive words.")] = False,
     stages: Annotated[bool, typer.Option("--stages", help="Print a table of what each stage did.")] = False,
 ) -> None:
     """Transcribe audio files. A file that fails does not stop the others; the exit code is then 1.
@@ -35,12 +43,14 @@ def transcribe(
     from speechpipe.cascade.audio.source import ChannelChoice
     from speechpipe.interfaces.cli.batch import Batch
     from speechpipe.interfaces.cli.options import choose, parse_set, settings
+    from speechpipe.serving.text import TextOptions
     from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
     choice = ChannelChoice(channel, multichannel, track)
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
     chosen = choose(compose(config), bundle, vad, asr, parse_set(set_))
-    batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, choice=choice, language=language))
+    text = TextOptions(punctuate, numerals, smart_format, profanity_filter)
+    batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, choice=choice, language=language), text)
     failed = batch.run(compose(config, only=chosen), files)
     if stages:
         from speechpipe.interfaces.cli.stage_table import print_table

@@ -1,7 +1,7 @@
 """How a client wants its text written: punctuation and case, numbers, masked words.
 
-Pure functions of what a recognizer said, called where an answer is written. Records, reviews, scores and what candidates
-are compared by get the recognizer's own text.
+Pure functions of what a recognizer said, called where an answer is written. Records, reviews, scores and comparisons of
+candidates get the recognizer's own text.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ from speechpipe.serving.text.numerals import numerals, settled
 from speechpipe.serving.text.plain import plain
 from speechpipe.serving.text.profanity import ProfanityLists, Words
 from speechpipe.serving.text.tokens import Token, aligned, joined, of_text, of_words
-from speechpipe.types import Bundle, Notice, NullCause, Transcript, Utterance
+from speechpipe.types import Notice, NullCause, Transcript, Utterance
 
 
 def is_english(language: str) -> bool:
@@ -30,21 +30,28 @@ class TextFormatter:
     """Formats texts of one session. Called by one thread at a time."""
 
     def __init__(
-        self, options: TextOptions, bundle: Bundle, language: str | None, lists: ProfanityLists, tenant: str = ""
+        self,
+        options: TextOptions,
+        languages: Sequence[str],
+        language: str | None,
+        lists: ProfanityLists,
+        tenant: str,
+        unpunctuated: str = "",
     ) -> None:
-        """Format texts of a bundle.
+        """Format texts.
 
         Args:
             options: what the client asked.
-            bundle: what recognises.
+            languages: those that the bundle knows; "*" = many.
             language: the language that the client named.
             lists: the words that tenants want masked.
             tenant: whose session it is.
+            unpunctuated: the name of the recognizer, if it writes no punctuation.
         """
         self.options = options
-        self._bundle = bundle
+        self._unpunctuated = unpunctuated
         self._words = {english: lists.of(tenant, english=english) for english in (True, False)}
-        known = [item.lower().split("-")[0] for item in bundle.languages]
+        known = [item.lower().split("-")[0] for item in languages]
         named = (language or "").lower().split("-")[0]
         supported = named if named in known or "*" in known else ""
         self._language = supported or (known[0] if len(known) == 1 and known[0] != "*" else "")
@@ -112,8 +119,8 @@ class TextFormatter:
             found.append(_ignored(f"{name} was not honoured: it knows English alone, and this was {what}"))
         if options.profanity_filter and {other for other in others if other}:
             found.append(_ignored(f"profanity_filter masked only words added by the operator: this was {what}"))
-        if (options.punctuate or options.smart_format) and not self._bundle.asr.punctuated:
-            found.append(_ignored(f"no punctuation was added: {self._bundle.asr.name} writes none"))
+        if (options.punctuate or options.smart_format) and self._unpunctuated:
+            found.append(_ignored(f"no punctuation was added: {self._unpunctuated} writes none"))
         return found
 
 

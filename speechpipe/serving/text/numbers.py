@@ -11,17 +11,34 @@ from text_to_num import find_numbers
 
 from speechpipe.serving.text.tokens import Token
 
-DIGITS = {name: str(digit) for digit, name in enumerate("zero one two three four five six seven eight nine".split())}
+
+def names(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(text.split())
+
+
+DIGITS = {
+    "zero": "0",
+    "one": "1",
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+}
 OH = frozenset(("oh", "o"))
 TIMES = {"double": 2, "triple": 3}
-TEENS = frozenset("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split())
-TENS = frozenset("twenty thirty forty fifty sixty seventy eighty ninety".split())
-MAGNITUDES = frozenset("hundred thousand million billion".split())
+TEENS = names("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+TENS = names("twenty thirty forty fifty sixty seventy eighty ninety")
+MAGNITUDES = names("hundred thousand million billion")
 CARDINALS = DIGITS.keys() | TEENS | TENS | MAGNITUDES
-SMALL_ORDINALS = frozenset("first second third fourth fifth sixth seventh eighth ninth".split())
-ORDINALS = SMALL_ORDINALS | frozenset(
+SMALL_ORDINALS = names("first second third fourth fifth sixth seventh eighth ninth")
+ORDINALS = SMALL_ORDINALS | names(
     "tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth "
-    "thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth hundredth thousandth millionth".split()
+    "thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth hundredth thousandth millionth"
 )
 
 LEAST_RUN = 3

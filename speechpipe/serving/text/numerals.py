@@ -19,17 +19,19 @@ from speechpipe.serving.text.numbers import (
     WRITTEN,
     Number,
     Phrase,
+    names,
 )
 from speechpipe.serving.text.tokens import Token, merged
 
-MONTHS = frozenset("january february march april may june july august september october november december".split())
+MONTHS = names("january february march april may june july august september october november december")
 CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
 CENTS = frozenset(("cent", "cents"))
-FRACTIONS = frozenset(
-    "half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths "
-    "ninth ninths tenth tenths".split()
+FRACTIONS = names(
+    "half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth "
+    "eighths ninth ninths tenth tenths"
 )
 MERIDIEMS = frozenset(("am", "pm", "a.m", "p.m"))
+UNITS = CURRENCIES.keys() | CENTS | {"percent", "o'clock"}
 LINKS = frozenset(("or", "to"))
 OTHERS = frozenset(("a", "an", "and", "point", "of", "percent", "per", "m", "p", "o'clock", "half", "quarter"))
 VOCABULARY = (
@@ -224,7 +226,7 @@ class _Rules:
         return Written(number.first, number.last, number.digits)
 
     def _is_day(self, number: Number, *, small: bool) -> bool:
-        """Whether an ordinal stands beside a month. "It may first rain": in lower case, May before it does not count."""
+        """Whether an ordinal stands beside a month. "It may first rain": "may" in lower case is none."""
         if not 1 <= number.value <= 31:
             return False
         if self._after(number) == "of" and self._after(number, 1) in MONTHS:
@@ -256,7 +258,7 @@ class _Rules:
         number, previous = self._numbers[at], self._previous(at)
         if any(other is not None and not other.ordinal for other in (previous, following)):
             return True
-        if self._after(number) == "o'clock" or self._is_meridiem(number):
+        if self._after(number) in UNITS or self._is_meridiem(number):
             return True
         onward = self._next(at, skip=1) if self._after(number) in LINKS else None
         backward = self._previous(at, skip=1) if self._before(number) in LINKS else None

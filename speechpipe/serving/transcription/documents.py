@@ -8,6 +8,7 @@ from typing import Any
 
 from speechpipe.serving.automation import Author
 from speechpipe.serving.telemetry.records import compression_ratio
+from speechpipe.serving.text import TextOptions
 from speechpipe.serving.transcription.transcriber import Result
 from speechpipe.types import SAMPLE_RATE_HZ, Accounting, Bundle, Notice, Transcript, Utterance
 
@@ -20,6 +21,12 @@ AUTHOR = Author.MACHINE
 def notice(item: Notice) -> dict[str, str]:
     """Return a warning as plain data."""
     return {"code": item.code, "message": item.message}
+
+
+def written_as(options: TextOptions) -> dict[str, Any]:
+    """Return `formatting`: how the client asked texts to be written; nothing if it did not ask."""
+    asked = options.document()
+    return {"formatting": asked} if asked else {}
 
 
 def accounting(item: Accounting) -> dict[str, int]:
@@ -104,7 +111,7 @@ def details(result: Result) -> dict[str, Any]:
         },
         "stages": stages(result),
         "warnings": [notice(item) for item in result.notices],
-    }
+    } | written_as(result.text_options)
 
 
 def stages(result: Result) -> dict[str, float | int]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from speechpipe.cascade.asr import DecodeOptions
@@ -18,6 +18,8 @@ from speechpipe.serving.hooks import CompletedSession
 from speechpipe.serving.recorder import SessionRecorder
 from speechpipe.serving.service import Service
 from speechpipe.serving.telemetry.records import InputFacts
+from speechpipe.serving.text import TextOptions
+from speechpipe.serving.text.formatter import TextFormatter
 from speechpipe.types import FAILURES, SAMPLE_RATE_HZ, Bundle, Notice, NullCause, SessionSummary, Utterance
 
 CANCEL_CHECK_S = 0.5
@@ -65,6 +67,16 @@ class Result:
     channels: tuple[Channel, ...]
     notices: tuple[Notice, ...]
     terms: EffectivePolicy = NOT_FOLLOWED
+    text_options: TextOptions = TextOptions()  # how its texts are written; by default as the recognizer wrote them
+
+    def written(self, formatter: TextFormatter) -> "Result":
+        """Return the result as its client asked for it. Records and reviews get the original."""
+        channels = tuple(
+            replace(channel, utterances=tuple(map(formatter.utterance, channel.utterances)))
+            for channel in self.channels
+        )
+        notices = (*self.notices, *formatter.notices)
+        return replace(self, channels=channels, notices=notices, text_options=formatter.options)
 
     @property
     def utterances(self) -> list[tuple[int, Utterance]]:

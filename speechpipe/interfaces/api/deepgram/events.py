@@ -5,7 +5,6 @@
 
 import datetime
 import uuid
-from typing import Any
 
 from speechpipe.errors import SpeechpipeError
 from speechpipe.interfaces.api.deepgram.query import ListenQuery, extras
@@ -24,8 +23,10 @@ from speechpipe.serving.live import (
     SpeechEnded,
     SpeechStarted,
 )
+from speechpipe.serving.text.formatter import TextFormatter
+from speechpipe.serving.text.plain import plain_word
 from speechpipe.serving.transcription import documents
-from speechpipe.types import Utterance
+from speechpipe.types import Utterance, Word
 
 NAMESPACE = uuid.UUID("6e2f1b52-7c1d-4a4e-9a0b-0d1c5a3b9f10")
 
@@ -33,9 +34,10 @@ NAMESPACE = uuid.UUID("6e2f1b52-7c1d-4a4e-9a0b-0d1c5a3b9f10")
 class Deepgram:
     """A `Dialect` with the state of one stream."""
 
-    def __init__(self, query: ListenQuery, request: LiveRequest) -> None:
+    def __init__(self, query: ListenQuery, request: LiveRequest, formatter: TextFormatter) -> None:
         self._query = query
         self._request = request
+        self._formatter = formatter
         self._channels = request.wire.sessions
         self._committed = [0.0] * self._channels
         self._last_word = [None] * self._channels if query.utterance_end_ms else []  # type: list[float | None]
@@ -97,16 +99,16 @@ class Deepgram:
         return message
 
     def _interim(self, event: Partial) -> Message:
-        message = self._results(event.channel, event.until_s, event.text, [])
-        ours = {"index": event.index, "lag_s": round(event.lag_s, 3), "stable": event.stable}
+        text, stable = self._formatter.partial(event.text, event.stable)
+        message = self._results(event.channel, event.until_s, text, [])
+        ours = {"index": event.index, "lag_s": round(event.lag_s, 3), "stable": stable}
         return message | {"speechpipe": ours}
 
     def _final(self, event: Final) -> Message:
-        utterance = event.utterance
+        utterance = self._formatter.utterance(event.utterance)
         transcript = utterance.transcript
-        message = self._results(
-            event.channel, event.until_s, transcript.text, [_word(word) for word in transcript.words]
-        )
+        words = [self._word(word) for word in transcript.words]
+        message = self._results(event.channel, event.until_s, transcript.text, words)
         self._committed[event.channel] = event.until_s
         if transcript.confidence is not None:
             message["channel"]["alternatives"][0]["confidence"] = round(transcript.confidence, 4)
@@ -115,6 +117,13 @@ class Deepgram:
         endpoint = self._query.endpointing is not False and not utterance.segment.cut
         message |= {"is_final": True, "speech_final": endpoint, "from_finalize": event.flushed}
         return message | {"speechpipe": stages(utterance, event, self._request.terms)}
+
+    def _word(self, word: Word) -> Message:
+        message = {"word": plain_word(word.text) or word.text}
+        message |= {"start": round(word.start_s, 3), "end": round(word.end_s, 3)}
+        if word.confidence is not None:
+            message["confidence"] = round(word.confidence, 4)
+        return message if self._query.punctuate is False else message | {"punctuated_word": word.text}
 
     def _settled(self, event: Settled) -> Message:
         message = self._results(event.channel, event.until_s, "", [])
@@ -150,17 +159,11 @@ class Deepgram:
                     "outcome": event.outcome,
                     "bundle": documents.bundle(self._request.bundle),
                     "accounting": [documents.accounting(item) for item in event.accounting],
-                    "warnings": [documents.notice(item) for item in event.notices],
-                },
+                    "warnings": [documents.notice(item) for item in (*event.notices, *self._formatter.notices)],
+                }
+                | documents.written_as(self._query.text),
             },
         ]
-
-
-def _word(word: Any) -> Message:
-    message = {"word": word.text, "start": round(word.start_s, 3), "end": round(word.end_s, 3)}
-    if word.confidence is not None:
-        message["confidence"] = round(word.confidence, 4)
-    return message | {"punctuated_word": word.text}
 
 
 def stages(utterance: Utterance, event: Final, terms: EffectivePolicy) -> Message:

@@ -65,7 +65,9 @@ class ListenClient:
             route=choice.route,
             terms=self._service.terms(tenant, choice.bundle),
         )
-        self.stream = self._streams.open(request, Deepgram(query, request))
+        self.stream = self._streams.open(
+            request, Deepgram(query, request, self._service.formatter(query.text, request))
+        )
 
     def headers(self) -> Mapping[str, str]:
         """Return the headers of the answer to the upgrade."""

@@ -8,6 +8,7 @@ from starlette.datastructures import QueryParams
 from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter
 from speechpipe.interfaces.api.openai.form import as_parameter
+from speechpipe.serving.text import TextOptions
 from speechpipe.types import Notice, Scalar
 
 LEAST_ENDPOINTING_MS = 100
@@ -28,12 +29,8 @@ IGNORED = frozenset(
         "mip_opt_out",
         "multichannel_model",
         "no_delay",
-        "numerals",
-        "profanity_filter",
-        "punctuate",
         "replace",
         "search",
-        "smart_format",
         "version",
     ]
 )
@@ -72,6 +69,10 @@ class ListenQuery(BaseModel):
     )
     utterance_end_ms: int | None = Field(None, ge=1000, le=60_000)
     vad_events: bool = False
+    punctuate: bool | None = None
+    numerals: bool = False
+    smart_format: bool = False
+    profanity_filter: bool = False
     tag: list[str] = []
     extra: list[str] = []
     resume: str | None = None
@@ -87,6 +88,11 @@ class ListenQuery(BaseModel):
         """
         encoding = ALIASES.get(self.encoding or "", self.encoding)
         return WireFormat(encoding, self.sample_rate, self.channels, self.multichannel)
+
+    @property
+    def text(self) -> TextOptions:
+        """How the client wants its text written."""
+        return TextOptions(self.punctuate, self.numerals, self.smart_format, self.profanity_filter)
 
     @property
     def endpoint_ms(self) -> int | None:

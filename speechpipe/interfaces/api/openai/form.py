@@ -13,6 +13,7 @@ from speechpipe.errors import BadInput, ClientGone, InvalidParameter, TooLarge
 from speechpipe.foundation.text_files import parse_json
 from speechpipe.interfaces.api.bodies import Pace, Stopping, check_text
 from speechpipe.interfaces.api.openai.multipart import parse
+from speechpipe.serving.text import TextOptions
 from speechpipe.types import Scalar
 
 MULTIPART_SLACK = 256 * 1024  # bytes for boundaries and the other fields
@@ -67,6 +68,10 @@ class UploadFields(BaseModel):
     multichannel: bool = False
     track: int | None = Field(None, ge=0, description="Which audio track, 0-based; by default, the default track.")
     vad: Annotated[dict[str, float], BeforeValidator(_parsed)] = {}
+    punctuate: bool | None = Field(None, description="false: lower case without punctuation.")
+    numerals: bool = Field(False, description="English numbers in digits.")
+    smart_format: bool = Field(False, description="English numbers, money, times, phone numbers as usually written.")
+    profanity_filter: bool = Field(False, description="Mask offensive words.")
     callback: str = Field("", description="A URL to call when a reviewer has answered, if one must.")
 
     def check_together(self) -> None:
@@ -87,6 +92,11 @@ class UploadFields(BaseModel):
         if self.stream and self.response_format not in ("json", "text"):
             message = f"stream cannot be combined with response_format {self.response_format}"
             raise InvalidParameter(message, param="stream")
+
+    @property
+    def text(self) -> TextOptions:
+        """How the client wants its text written."""
+        return TextOptions(self.punctuate, self.numerals, self.smart_format, self.profanity_filter)
 
     @property
     def changes(self) -> dict[str, Scalar]:

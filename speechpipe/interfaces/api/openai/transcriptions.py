@@ -44,7 +44,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {"description": "A reviewer must answer first; `status_url` is where the answer will be."},
 }
 
-SHOWN = ("id", "bundle", "degree", "author", "accounting", "warnings")
+SHOWN = ("id", "bundle", "degree", "author", "accounting", "formatting", "warnings")
 
 
 class EventStream(StreamingResponse):
@@ -86,6 +86,7 @@ class Upload:
             route=choice.route,
             terms=service.terms(tenant, choice.bundle),
         )
+        self._formatter = service.formatter(fields.text, self.asked)
         callback = reviewing_of(service).callbacks.checked(fields.callback) if fields.callback else ""
         self.job = review_jobs.job(self.asked, fields, service.clock(), callback, request.scope.get("root_path", ""))
 
@@ -112,7 +113,7 @@ class Upload:
         for _ in transcription.run():
             pass
         result = transcription.result
-        return None if self._review(transcription, result) else result
+        return None if self._review(transcription, result) else result.written(self._formatter)
 
     def _review(self, transcription: Transcription, result: Result) -> bool:
         """Give the result to the review service; return whether the client must wait for a reviewer.
@@ -169,6 +170,7 @@ class Upload:
             done["logprobs"] = documents.logprobs(result)
         warnings = [documents.notice(item) for item in result.notices]
         said = {"warnings": warnings, "degree": result.terms.degree, "author": documents.AUTHOR}
+        said |= documents.written_as(result.text_options)
         return done | {"speechpipe": said}
 
     def _json(self, result: Result) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class Upload:
         if self._fields.include:
             document["logprobs"] = documents.logprobs(result)
         details = documents.details(result)
-        return document | {"speechpipe": {key: details[key] for key in SHOWN}}
+        return document | {"speechpipe": {key: details[key] for key in SHOWN if key in details}}
 
     async def events(self, transcription: Transcription, limiter: CapacityLimiter) -> AsyncIterator[str]:
         """Yield server-sent events: a delta for each utterance, then the whole text."""
@@ -184,13 +186,13 @@ class Upload:
         spoken = False
         try:
             while (item := await to_thread.run_sync(next, utterances, None, limiter=limiter)) is not None:
-                text = item[1].transcript.text
+                text = self._formatter.utterance(item[1]).transcript.text
                 if text:
                     yield _event({"type": "transcript.text.delta", "delta": f" {text}" if spoken else text})
                     spoken = True
             result = transcription.result
             await to_thread.run_sync(self._review, transcription, result, limiter=limiter)
-            yield _event(self._done(result))
+            yield _event(self._done(result.written(self._formatter)))
         except SpeechpipeError as error:
             self._service.refuse(error)
             yield _event(error_body(error))

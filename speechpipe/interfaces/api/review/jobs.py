@@ -1,5 +1,6 @@
 """Uploads that wait for a reviewer: a 202 with the status URL, then the answer."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
@@ -12,6 +13,8 @@ from speechpipe.errors import NotAnswered
 from speechpipe.interfaces.api.access import Role, access, also, name
 from speechpipe.interfaces.api.openai.form import UploadFields
 from speechpipe.serving.service import Service
+from speechpipe.serving.text import TextOptions
+from speechpipe.serving.text.formatter import TextFormatter
 from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
 PREFIX = "/v1/audio/transcriptions"
@@ -31,6 +34,8 @@ def job(asked: TranscriptionRequest, fields: UploadFields, now: float, callback:
         "degree": asked.terms.degree,
         "bundle": asked.bundle.id,
         "language": asked.bundle.languages[0],
+        "spoken": asked.language or "",
+        "text": fields.text.document(),
     }
     return Job(asked.id, asked.tenant, now, document, callback)
 
@@ -41,6 +46,14 @@ def response(found: Job, headers: dict[str, str], done: int = 0, of: int = 0) ->
     body["speechpipe"] = {"degree": found.document["degree"], "author": None, "answered": done, "parts": of or None}
     more = {"Location": found.document["status_url"], "Retry-After": str(RETRY_AFTER_S)}
     return JSONResponse(body, 202, headers | more)
+
+
+def _writer(service: Service, found: Job) -> Callable[[str], str]:
+    """Return what writes the reviewer's texts as the client of the upload asked."""
+    document = found.document
+    languages = (str(document["language"]),)
+    options = TextOptions.of(document.get("text", {}))
+    return TextFormatter(options, languages, document.get("spoken"), service.profanity, found.tenant).text
 
 
 def router(service: Service) -> APIRouter:
@@ -59,7 +72,7 @@ def router(service: Service) -> APIRouter:
         headers = {"x-request-id": id_, "x-speechpipe-bundle": found.document["bundle"]}
         if found.state != DONE:
             return response(found, headers, sum(task.state.over for task in tasks), len(tasks))
-        answer = review_documents.answer(found, tasks)
+        answer = review_documents.answer(found, tasks, _writer(service, found))
         headers |= {"x-speechpipe-degree": answer["degree"], "x-speechpipe-author": answer["author"]}
         if (text := review_documents.captioned(found, answer)) is not None:
             kind = "text/vtt" if found.document["format"] == "vtt" else "text/plain"
