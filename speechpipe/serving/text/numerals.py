@@ -50,12 +50,12 @@ VOCABULARY = (
 
 
 class Written(NamedTuple):
-    """The tokens `first` to `last` (exclusive) are written as `text`; `count` numbers are used up."""
+    """The tokens `first` to `last` (exclusive) are written as `text`; `used` numbers are used up."""
 
     first: int
     last: int
     text: str
-    count: int = 1
+    used: int = 1
 
 
 def numerals(tokens: Sequence[Token], *, smart: bool) -> list[Token]:
@@ -102,7 +102,7 @@ class _Rules:
             written = next((one for rule in rules if (one := rule(at)) is not None), None)
             if written is not None:
                 found.append(written)
-            at += written.count if written is not None else 1
+            at += written.used if written is not None else 1
         return found
 
     # ---- what is beside a number ----
@@ -155,7 +155,7 @@ class _Rules:
         and_ = self._after(number, 1) == "and"
         cents = self._next(at, skip=2 if and_ else 1)
         if not decimals and cents is not None and cents.whole and cents.value < 100 and self._after(cents) in CENTS:
-            return Written(first, cents.last + 1, f"{sign}{whole}.{int(cents.value):02d}", count=2)
+            return Written(first, cents.last + 1, f"{sign}{whole}.{int(cents.value):02d}", used=2)
         return Written(first, number.last + 1, f"{sign}{digits}")
 
     def _percent(self, at: int) -> Written | None:
@@ -178,7 +178,7 @@ class _Rules:
             return None
         if not (1 <= minute.value <= 9 if oh else 10 <= minute.value <= 59):
             return None
-        return Written(hour.first, minute.last, f"{int(hour.value)}:{int(minute.value):02d}", count=2)
+        return Written(hour.first, minute.last, f"{int(hour.value)}:{int(minute.value):02d}", used=2)
 
     def _is_meridiem(self, number: Number) -> bool:
         """Whether the words behind a number are a.m. or p.m."""
@@ -213,7 +213,7 @@ class _Rules:
         after = self._after(rest)
         if (century.value < 16 and rest.value < 60) or after in CURRENCIES or after in CENTS | {"percent", "per"} | OH:
             return None
-        return Written(century.first, rest.last, f"{int(century.value)}{int(rest.value):02d}", count=2)
+        return Written(century.first, rest.last, f"{int(century.value)}{int(rest.value):02d}", used=2)
 
     def _ordinal(self, at: int) -> Written | None:
         number = self._numbers[at]

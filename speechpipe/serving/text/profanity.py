@@ -7,7 +7,7 @@ for one.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Words:
 
     entries: frozenset[str]
 
-    @property
+    @cached_property
     def _beginnings(self) -> tuple[str, ...]:
         return tuple(entry[:-1] for entry in self.entries if entry.endswith("*"))
 

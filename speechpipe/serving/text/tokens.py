@@ -37,6 +37,8 @@ class Token:
 
     def written(self, text: str) -> "Token":
         """Return the same word written as `text`."""
+        if text == self.text:
+            return self
         return replace(self, text=text, word=replace(self.word, text=text) if self.word is not None else None)
 
 

@@ -119,7 +119,7 @@ class Deepgram:
         return message | {"speechpipe": stages(utterance, event, self._request.terms)}
 
     def _word(self, word: Word) -> Message:
-        message = {"word": plain_word(word.text) or word.text}
+        message: Message = {"word": plain_word(word.text) or word.text}
         message |= {"start": round(word.start_s, 3), "end": round(word.end_s, 3)}
         if word.confidence is not None:
             message["confidence"] = round(word.confidence, 4)
