@@ -1,6 +1,7 @@
 """Texts as clients ask for them, on a real server: uploads, streams, live, and answers of reviewers."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_a_wrong_file_of_words_is_refused_at_the_start(tmp_path: Path) -> None:
     file.write_text("[default]\nplus = []\n")
     done = preloaded.run(
         *("serve", "--port", "0"),
-        env={"SPEECHPIPE_PROFANITY_WORDS": str(file), "SPEECHPIPE_STATE_DIR": str(tmp_path), "PATH": ""},
+        env={**os.environ, "SPEECHPIPE_PROFANITY_WORDS": str(file), "SPEECHPIPE_STATE_DIR": str(tmp_path)},
     )
     assert done.returncode == 2
     assert str(file).encode() in done.stderr
