@@ -35,9 +35,9 @@ TEENS = names("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eig
 TENS = names("twenty thirty forty fifty sixty seventy eighty ninety")
 MAGNITUDES = names("hundred thousand million billion")
 CARDINALS = DIGITS.keys() | TEENS | TENS | MAGNITUDES
-SMALL_ORDINALS = names("first second third fourth fifth sixth seventh eighth ninth")
+SMALL_ORDINALS = names("first second third fourth fifth sixth seventh eighth ninth tenth")
 ORDINALS = SMALL_ORDINALS | names(
-    "tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth "
+    "eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth "
     "thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth hundredth thousandth millionth"
 )
 

@@ -42,6 +42,7 @@ IN_WORDS = (
     "hundreds of thousands",
     "three quarters and two thirds and one third",
     "oh dear",
+    "one tenth of the tenth floor",
     "twenty-five-year-old",
     "5 million people in 1995 at 10:30",
 )
