@@ -180,13 +180,22 @@ RECOGNIZERS = Registry(
         "moonshine": "speechpipe.cascade.asr.moonshine:MoonshineRecognizer",
         "pocketsphinx": "speechpipe.cascade.asr.pocketsphinx:PocketSphinxRecognizer",
         "scripted": "speechpipe.cascade.asr.scripted:ScriptedRecognizer",
+        "sherpa_sense_voice": "speechpipe.cascade.asr.sherpa.offline:SenseVoiceRecognizer",
+        "sherpa_streaming": "speechpipe.cascade.asr.sherpa.streaming:StreamingRecognizer",
+        "sherpa_transducer": "speechpipe.cascade.asr.sherpa.offline:TransducerRecognizer",
         "wav2vec2": "speechpipe.cascade.asr.wav2vec2:Wav2Vec2Recognizer",
         "whisper": "speechpipe.cascade.asr.whisper.recognizer:WhisperRecognizer",
     },
 )
 
 
-EXTRAS = {"emformer": "emformer", "moonshine": "moonshine"}
+EXTRAS = {
+    "emformer": "emformer",
+    "moonshine": "moonshine",
+    "sherpa_sense_voice": "sherpa",
+    "sherpa_streaming": "sherpa",
+    "sherpa_transducer": "sherpa",
+}
 """Recognizers whose library is installed by an extra of the package, and the extra's name."""
 
 

@@ -12,12 +12,16 @@ from speechpipe.cascade.catalog.bundles import Catalogue
 from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.types import ModelFile
 from tests.cascade.asr import tiny_models
+from tests.cascade.asr.sherpa import tiny_transducers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here asks a hub for anything
 
 MADE: Mapping[str, Callable[[Path], dict[str, Path]]] = {
     "emformer": tiny_models.emformer,
     "moonshine": tiny_models.moonshine,
+    "sherpa_sense_voice": tiny_transducers.sense_voice,
+    "sherpa_streaming": tiny_transducers.streaming,
+    "sherpa_transducer": tiny_transducers.parakeet,
     "wav2vec2": tiny_models.wav2vec2,
     "whisper": tiny_models.whisper,
 }
