@@ -22,6 +22,7 @@ __all__ = [
     "BatchRecognizer",
     "BufferedStream",
     "DecodeOptions",
+    "GrowingStream",
     "Piece",
     "Recognizer",
     "RecognizerStream",
@@ -81,6 +82,17 @@ class RecognizerStream(Protocol):
     def cancel(self) -> None:
         """Drop the segment and release its resources; the stream is not used again."""
         ...
+
+
+@runtime_checkable
+class GrowingStream(RecognizerStream, Protocol):
+    """A stream whose text mostly grows while it is fed.
+
+    Attributes:
+        stable: so many characters of what `partial` returned last begin every later result; whole words.
+    """
+
+    stable: int
 
 
 class Recognizer(Protocol):

@@ -9,7 +9,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from speechpipe.cascade.asr import BatchRecognizer, BufferedStream, DecodeOptions, Piece, Recognizer, RecognizerStream
+from speechpipe.cascade.asr import (
+    BatchRecognizer,
+    BufferedStream,
+    DecodeOptions,
+    GrowingStream,
+    Piece,
+    Recognizer,
+    RecognizerStream,
+)
 from speechpipe.cascade.workers import RecognizerSpec
 from speechpipe.cascade.workers.idle import IdleWork, OpenSegment
 from speechpipe.cascade.workers.inflight import MOST, InFlight
@@ -292,7 +300,8 @@ class Decoder:
         cpu_s, work_s = spent.take()
         running.cpu_s += cpu_s
         running.work_s += work_s
-        segment.decoded(text, self._clock(), work_s)
+        stable = stream.stable if text and isinstance(stream, GrowingStream) else 0
+        segment.decoded(text, self._clock(), work_s, stable)
         if guess is not None:
             segment.guessed(guess, work_s, cpu_s)
         else:

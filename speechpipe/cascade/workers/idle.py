@@ -112,10 +112,13 @@ class OpenSegment:
             return math.inf
         return self.decoded_at if self.silent and self.buffered else self.decoded_at + self._took_s * (1 / share - 1)
 
-    def decoded(self, text: str, now: float, took_s: float) -> None:
-        """Take the text of all samples so far, which was decoded until `now`."""
+    def decoded(self, text: str, now: float, took_s: float, stable: int = 0) -> None:
+        """Take the text of all samples so far, which was decoded until `now`.
+
+        `stable`: the characters that its stream says are stable; those of buffered streams are found by comparison.
+        """
         self._covered, self.decoded_at, self._took_s = self.samples, now, took_s
-        self.text, self.stable = self._agreement.update(text) if self.buffered else (text, 0)
+        self.text, self.stable = self._agreement.update(text) if self.buffered else (text, stable)
 
     def guessed(self, transcript: Transcript, took_s: float, cpu_s: float) -> None:
         """Take a speculative decode of all samples so far."""

@@ -8,7 +8,15 @@ from speechpipe.types import NullCause, Samples, Transcript
 from tests.cascade.asr.conftest import Load
 from tests.sounds import sample
 
-UNTRAINED = frozenset({"emformer", "moonshine", "wav2vec2", "whisper"})
+UNTRAINED = frozenset({
+    "emformer",
+    "moonshine",
+    "sherpa_sense_voice",
+    "sherpa_streaming",
+    "sherpa_transducer",
+    "wav2vec2",
+    "whisper",
+})  # fmt: skip
 """Tiny models of real libraries: whether they find words is chance, that what they say fits together is not."""
 
 

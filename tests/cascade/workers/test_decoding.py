@@ -212,6 +212,41 @@ def test_two_decodes_in_a_row_make_text_stable() -> None:
     assert last.text[: last.stable].startswith(first.text.split()[0])
 
 
+class Growing:
+    """A stream whose text only grows, and which says how much of it is whole words."""
+
+    stable = 0
+
+    def __init__(self) -> None:
+        self._seconds = 0
+
+    def open(self, options: DecodeOptions) -> "Growing":
+        del options
+        return Growing()
+
+    def feed(self, samples: Samples) -> None:
+        self._seconds += len(samples) // 16_000
+
+    def partial(self) -> str:
+        self.stable = 6 * self._seconds - 1
+        return "again " * self._seconds + "ag"
+
+    def finish(self) -> Transcript:
+        return Transcript("again " * self._seconds + "again")
+
+    def context(self) -> str:
+        return ""
+
+    def cancel(self) -> None:
+        pass
+
+
+def test_a_stream_whose_text_grows_says_what_is_stable_at_once() -> None:
+    bench = Bench(Growing()).run(RequestPartial(1), Open(1, SPEC, DecodeOptions()), Feed(1, audio()))
+    (only,) = bench.partials
+    assert only.text[: only.stable] == "again"
+
+
 def test_a_failure_on_idle_capacity_is_the_segments_result() -> None:
     bench = Bench(ScriptedRecognizer(streaming=False, fail_above_level=0.5))
     bench.run(Open(1, SPEC, DecodeOptions()), Feed(1, audio(level=0.9)), pause(1))

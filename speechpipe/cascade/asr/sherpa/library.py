@@ -35,9 +35,7 @@ def transducer(files: dict[str, Path], kind: str, vocabulary: Vocabulary, **opti
     `kind`: `nemo_transducer` or `transducer`. `options`: see `_search`, and `threads`.
     """
     with _search(vocabulary, **options) as search:
-        return _made(
-            sherpa_onnx.OfflineRecognizer.from_transducer, **_paths(files), model_type=kind, **search
-        )
+        return _made(sherpa_onnx.OfflineRecognizer.from_transducer, **_paths(files), model_type=kind, **search)
 
 
 def sense_voice(files: dict[str, Path], language: str, *, numbers: bool, threads: int) -> Any:

@@ -14,6 +14,9 @@ TOKEN_S = 0.2
 
 LEAST_WORD_S = 0.01
 
+ROUNDING = 1e-3
+"""By so much the logarithm of a probability may be above 0."""
+
 _WORD = re.compile(rf"[{CJK}][^\w\s]*|[^\s{CJK}]+")
 """A word with its punctuation; a character where words are written without spaces between them."""
 
@@ -74,12 +77,21 @@ def _words(text: str, decoded: Decoded, length_s: float, *, capital: bool) -> li
     words: list[Word] = []
     for match in _WORD.finditer(joined):
         own = tokens[owners[match.start()] : owners[match.end() - 1] + 1]
-        known = [token.log_prob for token in own if token.log_prob is not None]
-        confidence = min(1.0, math.exp(sum(known) / len(known))) if known else None
         start_s = min(max(0.0, own[0].start_s), max(0.0, length_s - LEAST_WORD_S))
         end_s = max(start_s + LEAST_WORD_S, min(own[-1].end_s, length_s))
-        words.append(Word(match[0], start_s, end_s, confidence))
+        words.append(Word(match[0], start_s, end_s, _confidence(own)))
     return words
+
+
+def _confidence(tokens: Sequence[_Token]) -> float | None:
+    """Return the geometric mean of the tokens' probabilities; None if they have none.
+
+    The library adds the boost of hotwords to those of NeMo's transducers; what is above 1 is no probability.
+    """
+    known = [token.log_prob for token in tokens if token.log_prob is not None]
+    if not known or max(known) > ROUNDING:
+        return None
+    return min(1.0, math.exp(sum(known) / len(known)))
 
 
 def _tokens(decoded: Decoded) -> list[_Token]:
@@ -102,18 +114,17 @@ def _tokens(decoded: Decoded) -> list[_Token]:
 def _without_bytes(tokens: list[_Token]) -> list[_Token]:
     """Join tokens that are single bytes of a character."""
     found: list[_Token] = []
-    held = b""
+    held = b""  # the bytes of the last token, if it is not complete
     for token in tokens:
         match = _BYTE.fullmatch(token.text)
         if match is None:
-            held = b""
             found.append(token)
+            held = b""
             continue
+        first = found.pop() if held else token
         held += bytes.fromhex(match[1])
         text = held.decode("utf-8", "ignore")
-        if len(held) > 1:
-            token = replace(found.pop(), end_s=token.end_s)
-        found.append(replace(token, text=text))
+        found.append(replace(first, text=text, end_s=token.end_s))
         held = b"" if text else held
     return found
 

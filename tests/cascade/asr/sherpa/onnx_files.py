@@ -96,8 +96,6 @@ class Graph:
         graph += b"".join(_bytes(11, value.encoded()) for value in inputs)
         graph += b"".join(_bytes(12, value.encoded()) for value in outputs)
         model = _int(1, 8) + _bytes(7, graph) + _bytes(8, _int(2, OPSET))
-        model += b"".join(
-            _bytes(14, _bytes(1, key) + _bytes(2, str(value))) for key, value in metadata.items()
-        )
+        model += b"".join(_bytes(14, _bytes(1, key) + _bytes(2, str(value))) for key, value in metadata.items())
         path.write_bytes(model)
         return path

@@ -1,8 +1,8 @@
 """Tiny models in the formats of sherpa-onnx whose text is known: they say when a sound begins and when it ends.
 
-Of each frame they know whether it is loud. At the beginning of a sound they say the piece that begins a word, at its end
-the piece that ends it. So a recording with three tones is three words, whose first and last tokens lie at the
-beginnings and ends of the tones.
+Of each frame they know whether it is loud. At the beginning of a sound they say the piece that begins a word, at its
+end the piece that ends it. So a recording of three sounds is three words, whose first and last tokens lie at the
+beginnings and ends of the sounds.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ LETTERS = ("\u2581", "B", "E", "P")
 LOUD, STEEPNESS = -9.0, 10.0
 """Mean logarithmic mel energy that counts as loud, and how sharply."""
 
-BLANK, SURE, LITTLE = 0.0, 3.0, 0.5
+BLANK, SURE, LITTLE = 0.0, 6.0, 0.5
 
 
 def _tokens(path: Path, pieces: list[str]) -> Path:
@@ -59,9 +59,7 @@ def streaming(folder: Path, **changed: str) -> dict[str, Path]:
         Value("embed_states", "float", ("N", 128, 3, 19)),
         Value("processed_lens", "int64", ("N",)),
     ]
-    frames = graph.node(
-        "Slice", "x", *(graph.const([number], "int64") for number in (6, 38, 1, 4))
-    )
+    frames = graph.node("Slice", "x", *(graph.const([number], "int64") for number in (6, 38, 1, 4)))
     graph.node("Identity", _loudness(graph, frames, 2), to="encoder_out")
     for state in states:
         graph.node("Identity", state.name, to=f"new_{state.name}")
