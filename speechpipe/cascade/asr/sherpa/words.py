@@ -46,9 +46,9 @@ def transcript(decoded: Decoded, length_s: float, *, capital: bool = False, lang
     """
     text = " ".join(_TAG.sub("", decoded.text).split())
     text = text.lower() if capital else text
-    words = _words(text, decoded, length_s, capital=capital)
-    if not words:
+    if not any(character.isalnum() for character in text):  # punctuation alone is no text
         return Transcript.null(NullCause.EMPTY)
+    words = _words(text, decoded, length_s, capital=capital)
     return replace(transcript_of(words), text=text, language=language)
 
 

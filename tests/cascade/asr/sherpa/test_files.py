@@ -82,7 +82,9 @@ def test_missing_files_and_wrong_tokens_are_refused(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_a_model_whose_weights_are_garbage_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_model_whose_weights_are_garbage_is_refused(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     files = MAKE[name](tmp_path)
     model = files.get("encoder", files.get("model", tmp_path))
     data = model.read_bytes()
@@ -90,6 +92,7 @@ def test_a_model_whose_weights_are_garbage_is_refused(tmp_path: Path, name: str)
     with pytest.raises(BadInput, match="sherpa-onnx does not take the files: ") as refused:
         load(name, files)
     assert refused.value.cause == "weights_broken"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_language_that_it_does_not_know_is_refused(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_tags_are_no_text() -> None:
     assert found.language == "en"
     only = transcript(Decoded("<|nospeech|><|EMO_UNKNOWN|>", ("<|nospeech|>", "<|EMO_UNKNOWN|>"), (0, 0)), 1.0)
     assert only.null_cause is NullCause.EMPTY
+    assert transcript(Decoded("\u3002", ("\u3002",), (0.1,)), 1.0).null_cause is NullCause.EMPTY
 
 
 def test_bytes_of_a_character_are_joined() -> None:
