@@ -51,7 +51,7 @@ for _name, _value in {
 WEIGHTS = Path(__file__).parents[1] / "var" / "test-weights"
 """Where the weights that tests use are kept: fetched once, for all runs and processes."""
 
-USED = ("tiny",)
+USED = ("default",)
 """Bundles that tests use and that need weights. Servers and commands of tests use the network for none."""
 
 OFFLINE = os.environ.get("SPEECHPIPE_OFFLINE", "0")
