@@ -15,9 +15,9 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY models models
 COPY speechpipe speechpipe
 RUN pip install --constraint constraints.txt .
-# Weights in the image, so that it needs no network to start: WEIGHTS=default (or names with spaces between). Without it
-# the server fetches those of its bundles at its first start, into the volume.
-ARG WEIGHTS=""
+# Weights in the image, so that it needs no network to start: names of bundles with spaces between. With WEIGHTS= the server
+# fetches those of its bundles at its first start, into the volume.
+ARG WEIGHTS="default"
 # hadolint ignore=SC2086
 RUN if [ -n "$WEIGHTS" ]; then speechpipe models pull --beside-cards $WEIGHTS; fi
 
