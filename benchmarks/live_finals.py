@@ -111,6 +111,7 @@ class Client:
 
     def __init__(self, url: str, audio: Samples) -> None:
         self._url = url
+        self.audio = audio
         self._pcm = (np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes()
         self.sent_at: list[float] = []
         self.heard: list[Heard] = []

@@ -82,7 +82,7 @@ class Transcript:
     """A recognizer's result for one segment. `null_cause` is set if and only if `text` is empty.
 
     `facts`: numbers that the recognizer reports about its work on this segment, by name, for example how many times it
-    decoded again because the text repeated itself.
+    decoded again because the text repeated itself or was hopeless.
     """
 
     text: str

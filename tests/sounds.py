@@ -1,6 +1,7 @@
 """Sounds for tests, made from the committed samples or from nothing."""
 
 import io
+import re
 import tomllib
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,15 @@ from speechpipe.types import SAMPLE_RATE_HZ, Samples
 SAMPLES = Path(__file__).parents[1] / "audio_samples"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 EXPECTED: dict[str, dict[str, Any]] = tomllib.loads((SAMPLES / "expected.toml").read_text())
+
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def plain(text: str) -> str:
+    """Return the words of a text in lower case, small numbers as words, without punctuation."""
+    words = re.findall(r"[a-z0-9']+", text.lower())
+    return " ".join(NUMBERS[int(word)] if word.isdecimal() and int(word) < len(NUMBERS) else word for word in words)
 
 
 def sample(name: str) -> Samples:

@@ -19,7 +19,7 @@ CUTS_S = ((4.05, 7.38), (4.05, 7.42), (4.05, 7.46), (4.09, 7.40), (4.81, 6.82), 
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer) -> Server:
-    return start_server(bundle="default", workers="1", live_workers="1", live_load_limit="100", live_max_speed="30")
+    return start_server(bundle="embedded", workers="1", live_workers="1", live_load_limit="100", live_max_speed="30")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def cuts() -> list[Samples]:
 
 def upload(server: Server, audio: Samples) -> dict[str, Any]:
     files = {"file": ("a.wav", encoded(audio))}
-    data = {"model": "default", "response_format": "verbose_json"}
+    data = {"model": "embedded", "response_format": "verbose_json"}
     answer = httpx.post(f"{server.url}/v1/audio/transcriptions", data=data, files=files, timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -58,7 +58,7 @@ def test_uploads_that_end_in_mid_word_keep_their_words(server: Server, cuts: lis
 @pytest.mark.long
 def test_live_sessions_that_end_in_mid_word_keep_their_words(server: Server, cuts: list[Samples]) -> None:
     async def speak() -> list[Client]:
-        return [await whole(server, pcm(audio), model="default", interim_results=True) for audio in cuts]
+        return [await whole(server, pcm(audio), model="embedded", interim_results=True) for audio in cuts]
 
     seen = 0
     for client in asyncio.run(speak()):

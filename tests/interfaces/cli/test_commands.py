@@ -23,7 +23,7 @@ from speechpipe.interfaces.cli import app
 from tests import preloaded
 from tests.containers import Track, written
 from tests.patience import PATIENCE_S
-from tests.sounds import EXPECTED, SAMPLES, SHARED, sample
+from tests.sounds import EXPECTED, SAMPLES, SHARED, plain, sample
 
 
 def run(
@@ -35,16 +35,19 @@ def run(
 @pytest.mark.parametrize(
     "names", [["digits", "silence", "noise"], pytest.param(list(EXPECTED), marks=pytest.mark.long)], ids=["few", "all"]
 )
-def test_samples_are_transcribed_by_the_embedded_default(names: list[str]) -> None:
+@pytest.mark.parametrize("bundle", ["default", "embedded"])
+def test_samples_are_transcribed_out_of_the_box(bundle: str, names: list[str]) -> None:
     """Each clip: its text within its tolerance, no text from silence and noise, the books balanced."""
     files = [str(SAMPLES / EXPECTED[name]["file"]) for name in names]
-    done = run("transcribe", *files, "--format", "json", "--workers", "1" if len(names) < 5 else "2")
+    chosen = () if bundle == "default" else ("--bundle", bundle)
+    done = run("transcribe", *files, *chosen, "--format", "json", "--workers", "1" if len(names) < 5 else "2")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["file"] for line in lines] == files, "in the order they were given"
     for line, name in zip(lines, names, strict=True):
         expected = EXPECTED[name]
-        error = rate([word_errors(expected["text"], line["text"])])
+        error = rate([word_errors(expected["text"], line["text"], by=plain)])
+        assert line["bundle"]["name"] == bundle
         assert (line["text"] == "") if error is None else (error.value <= expected["max_wer"]), (
             f"{name}: {line['text']}"
         )

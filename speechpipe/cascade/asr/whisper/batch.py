@@ -109,7 +109,8 @@ class Batch:
             language if self._model.multilingual else None, translate=asked.translate
         )
         most = max(guards.most_tokens(task.window.frames) for task in tasks)
-        guesses = self._model.generate(encoded, [*asked.prompt, *start], most)
+        beam = guards.WIDER_BEAM if tasks[0].wider else 1
+        guesses = self._model.generate(encoded, [*asked.prompt, *start], most, beam)
         spaced = asked.translate or language not in UNSPACED
         texts = [
             Text(task, guess, self._vocabulary, one, language, spaced)
@@ -131,8 +132,8 @@ class Batch:
         """Return the tasks that replace one whose whole text is doubtful; none if it is believed, or the last try."""
         task = text.task
         if self._unheard(text):
-            return [] if task.window.alone else self._alone(task, task.window.parts)
-        if not text.ran_on:
+            return self._wider(text) if task.window.alone else self._alone(task, task.window.parts)
+        if not text.ran_on or task.wider:
             return []
         if not task.window.alone:
             return [] if text.cut_before_repetition() else self._alone(task, task.window.parts)
@@ -143,7 +144,16 @@ class Batch:
         return [replace(task, window=lone(part, task.window.length), longer=True)]
 
     def _unheard(self, text: Text) -> bool:
+        if text.task.wider and (text.ran_on or text.guess.log_prob < self._limits.log_prob):
+            return True  # over noise, too, a second try may sound better than the first
         return guards.no_speech(text.guess, self._limits.no_speech, self._limits.log_prob, ran_on=text.ran_on)
+
+    def _wider(self, text: Text) -> list[Task]:
+        """Return the task that tries a part once more with more beams, if that may help."""
+        if text.task.wider or not guards.hopeless(text.guess, self._limits.no_speech):
+            return []
+        self._found[text.task.window.parts[0].piece].again += 1
+        return [replace(text.task, wider=True)]
 
     def _alone(self, task: Task, parts: Sequence[Part]) -> list[Task]:
         """Return tasks that decode each of some parts of a window alone."""
@@ -246,7 +256,7 @@ def _batches(tasks: Sequence[Task]) -> Iterator[list[Task]]:
     """Group tasks whose windows have the same length and that are decoded in the same way, `TOGETHER` at most."""
     alike: dict[Hashable, list[Task]] = defaultdict(list)
     for task in tasks:
-        alike[task.window.length, task.asked].append(task)
+        alike[task.window.length, task.asked, task.wider].append(task)
     for some in alike.values():
         for start in range(0, len(some), TOGETHER):
             yield some[start : start + TOGETHER]

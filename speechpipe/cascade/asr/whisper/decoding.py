@@ -65,12 +65,15 @@ class Model:
         found: Encoded = np.array(self._model.encode(given, to_cpu=True), np.float32)[0]
         return found
 
-    def generate(self, windows: Sequence[Encoded], prompt: Sequence[int], most: int) -> list[Guess]:
-        """Return the text of each window, of at most `most` tokens. The windows have the same length."""
+    def generate(self, windows: Sequence[Encoded], prompt: Sequence[int], most: int, beam: int = 1) -> list[Guess]:
+        """Return the text of each window, of at most `most` tokens. The windows have the same length.
+
+        `beam`: the beams that are used if the model was loaded with fewer.
+        """
         found = self._model.generate(
             _batch(windows),
             [list(prompt)] * len(windows),
-            beam_size=self._beam,
+            beam_size=max(self._beam, beam),
             # CTranslate2 lets a text have half of this length, and all that the prompt leaves of it.
             max_length=min(max(2 * most, len(prompt) + most), MOST_TOKENS),
             return_scores=True,

@@ -19,6 +19,13 @@ HOPELESS_LOG_PROB = -3.2
 """Mean log-probability of tokens below which a text is dropped. A single right word in noise reaches -3.0."""
 
 
+WIDER_BEAM = 2
+"""Beams of the second try where the text was hopeless although the model heard speech.
+
+Of speech that was cut off at both ends, the single most probable first word may lead to the end of the text at once.
+"""
+
+
 def most_tokens(frames: int) -> int:
     """Return how many tokens the text of so many frames of audio may have."""
     return min(int(TOKENS + TOKENS_S * frames / FRAMES_S), MOST_TOKENS // 2)
@@ -47,3 +54,8 @@ def no_speech(guess: Guess, least: float, log_prob: float, *, ran_on: bool) -> b
     """
     doubted = guess.no_speech > least and (guess.log_prob < log_prob or ran_on)
     return doubted or guess.log_prob < HOPELESS_LOG_PROB
+
+
+def hopeless(guess: Guess, least: float) -> bool:
+    """Whether the model believes that there is speech, but not the text."""
+    return guess.no_speech <= least and guess.log_prob < HOPELESS_LOG_PROB

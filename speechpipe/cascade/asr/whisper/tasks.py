@@ -22,11 +22,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """A window to decode. `longer`: it is the second try, in a longer window than the first."""
+    """A window to decode.
+
+    `longer`: it is the second try, in a longer window than the first. `wider`: it is the second try, with more beams.
+    """
 
     window: Window
     asked: Asked
     longer: bool = False
+    wider: bool = False
 
 
 class Text:

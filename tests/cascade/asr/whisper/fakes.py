@@ -65,8 +65,10 @@ class FakeModel:
         self.windows: list[tuple[int, list[int]]] = []  # all that were encoded
         self.batches: list[int] = []  # how many windows were decoded at once
         self.prompts: list[list[int]] = []
+        self.beams: list[int] = []
         self.no_speech: dict[int, float] = {}  # of a piece, if it is alone
         self.log_prob = -0.2
+        self.log_prob_of_more_beams: float | None = None
         self.probability = 0.9
         self.languages: dict[tuple[int, ...], tuple[str, float]] = {}  # of the pieces in a window
         self._write = write
@@ -84,17 +86,19 @@ class FakeModel:
         self.windows.append((window.shape[1], list(self._spans[-1])))
         return np.full((window.shape[1] // 2, 4), len(self._spans) - 1, np.float32)
 
-    def generate(self, windows: Sequence[Encoded], prompt: Sequence[int], most: int) -> list[Guess]:
+    def generate(self, windows: Sequence[Encoded], prompt: Sequence[int], most: int, beam: int = 1) -> list[Guess]:
         """Return what is written for each window, cut at `most` tokens."""
         assert len({len(window) for window in windows}) == 1, "windows of different lengths in one batch"
         self.batches.append(len(windows))
         self.prompts.append(list(prompt))
+        self.beams.append(beam)
         found = []
         for window in windows:
             length, pieces = self.windows[int(window[0, 0])]
             text = [token for _, words in self._write(length, pieces) for token in tokens(words)][:most]
             no_speech = self.no_speech.get(pieces[0], 0.01) if len(pieces) == 1 else 0.01
-            found.append(Guess(text, self.log_prob, no_speech))
+            more = self.log_prob_of_more_beams if beam > 1 else None
+            found.append(Guess(text, self.log_prob if more is None else more, no_speech))
         return found
 
     def align(

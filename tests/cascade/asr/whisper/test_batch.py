@@ -141,6 +141,23 @@ def test_no_speech_drops_a_text_that_the_model_is_unsure_of(tmp_path: Path) -> N
     assert run(model, [piece(1)], tmp_path)[0].text == "one."
 
 
+@pytest.mark.parametrize(("second", "text"), [(-0.7, "one."), (-1.5, "")])
+def test_a_hopeless_text_over_speech_is_tried_once_more_with_more_beams(
+    tmp_path: Path, second: float, text: str
+) -> None:
+    model = FakeModel(honest)
+    model.log_prob, model.log_prob_of_more_beams = -4.0, second
+    (found,) = run(model, [piece(1)], tmp_path)
+    assert (found.text, found.facts, model.beams) == (text, {"again": 1}, [1, 2])
+
+
+def test_a_hopeless_text_over_what_is_no_speech_is_not_tried_again(tmp_path: Path) -> None:
+    model = FakeModel(honest)
+    model.no_speech, model.log_prob = {1: 0.9}, -4.0
+    assert run(model, [piece(1)], tmp_path)[0].text == ""
+    assert model.beams == [1]
+
+
 def test_a_text_of_punctuation_alone_is_none(tmp_path: Path) -> None:
     (found,) = run(FakeModel(lambda _, pieces: [(pieces[0], ".")]), [piece(1)], tmp_path)
     assert found.null_cause is NullCause.EMPTY

@@ -19,9 +19,9 @@ def prompts(tiny: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> list[li
     found: list[list[int]] = []
     generate = tiny.model.generate
 
-    def spy(windows: Any, prompt: Any, most: int) -> Any:
+    def spy(windows: Any, prompt: Any, *how: int) -> Any:
         found.append(list(prompt))
-        return generate(windows, prompt, most)
+        return generate(windows, prompt, *how)
 
     monkeypatch.setattr(tiny.model, "generate", spy)
     return found
