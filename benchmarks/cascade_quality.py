@@ -137,7 +137,7 @@ def main() -> None:
     board = Board(f"Cascade quality: {len(clips)} read clips (few: differences count, not levels)")
     default, raw, same = (BareDecoder(**options) for options in ({"loglevel": "FATAL"}, TUNED, BUNDLE))
     rates = [wer([(clip.text, decoder.text(clip.samples)) for clip in clips]) for decoder in (default, raw, same)]
-    with compose(Settings(workers=1)) as service:
+    with compose(Settings(bundle="embedded", workers=1)) as service:
         whole = wer([(clip.text, cascade(service, clip.samples).text) for clip in clips])
         names = ("its defaults", "tuned by hand", "the bundle's settings")
         for name, value in zip(names, rates, strict=True):

@@ -26,7 +26,19 @@ def command(path: Path, workers: int, core: int | None = None) -> list[str]:
     """`speechpipe transcribe`, pinned with its workers to one core if asked."""
     pin = f"import os; os.sched_setaffinity(0, {{{core}}}); " if core is not None else ""
     program = f"{pin}from speechpipe.interfaces.cli import main; main()"
-    return [sys.executable, "-c", program, "transcribe", str(path), "--format", "json", "--workers", str(workers)]
+    return [
+        sys.executable,
+        "-c",
+        program,
+        "transcribe",
+        str(path),
+        "--format",
+        "json",
+        "--bundle",
+        "embedded",
+        "--workers",
+        str(workers),
+    ]
 
 
 def wall_s(path: Path, workers: int) -> float:

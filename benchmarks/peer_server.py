@@ -104,18 +104,23 @@ def main() -> None:
         uvicorn.run(application(), port=port, ws="websockets-sansio", ws_per_message_deflate=False)
         return
     samples = joined([Path(name) for name in sys.argv[1:]])
-    limit = capacity.limit_of_all_cores("default", samples)
+    limit = capacity.limit_of_all_cores("embedded", samples)
     print(f"physical limit: {limit.sessions:.1f} sessions")
     ours = [sys.executable, "-m", "speechpipe", "serve"]
     peer = [sys.executable, str(Path(__file__).resolve()), "--serve"]
-    variables = {"SPEECHPIPE_PORT": "0", "SPEECHPIPE_WORKERS": "1", "SPEECHPIPE_LIVE_LOAD_LIMIT": "100"}
+    variables = {
+        "SPEECHPIPE_PORT": "0",
+        "SPEECHPIPE_BUNDLE": "embedded",
+        "SPEECHPIPE_WORKERS": "1",
+        "SPEECHPIPE_LIVE_LOAD_LIMIT": "100",
+    }
     variables["SPEECHPIPE_LIVE_WARM_STREAMS"] = str(round(limit.sessions / 2) + 2)
     variables["PYTHONPATH"] = str(Path(__file__).resolve().parents[1]) + os.pathsep + os.environ.get("PYTHONPATH", "")
     with tempfile.NamedTemporaryFile(suffix=".pcm") as file:
         Path(file.name).write_bytes((samples * 32767).astype("<i2").tobytes())
         for name, command, first in (("peer", peer, 3), ("ours", ours, int(0.7 * limit.sessions))):
             with capacity.served(command, **variables) as (url, _):
-                where = url.replace("http", "ws") + capacity.QUERY + "default"
+                where = url.replace("http", "ws") + capacity.QUERY + "embedded"
 
                 def attempt(sessions: int, where: str = where, name: str = name) -> capacity.Point:
                     tally, stolen = capacity.trial(where, sessions, 20.0, 5.0, Path(file.name))

@@ -113,7 +113,7 @@ def main() -> None:
                 "pocketsphinx live": theirs("live", files, []),
                 "pocketsphinx single": theirs("single", files, []),
                 "pocketsphinx live, tuned": theirs("live", files, TUNING),
-                "speechpipe transcribe": ours(files, "default"),
+                "speechpipe transcribe -b embedded": ours(files, "embedded"),
                 "speechpipe transcribe -b fast": ours(files, "fast"),
             }
         for what, run in runs.items():
