@@ -1,12 +1,12 @@
 """Damaged media files: real ones of every container, changed in a way that follows from a number."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
 from tests.containers import Track, written
-from tests.sounds import encoded, sample
+from tests.sounds import Made, encoded, sample
 
 SHORT_S = 1.0
 FORMS = [
@@ -48,23 +48,25 @@ BLOCK_SIGNS = [
 
 
 @cache
-def seeds() -> dict[str, bytes]:
+def seeds() -> Made[bytes]:
     """Return a sound file of each container by name, about one second long."""
     audio = sample("digits")[6000 : 6000 + round(SHORT_S * 16_000)]
     surround = np.stack([audio, -audio, audio, audio, audio, audio], axis=1)
-    found = {f"sndfile-{form}-{subtype}": encoded(audio, form=form, subtype=subtype) for form, subtype in SNDFILE}
+    found: dict[str, Callable[[], bytes]] = {}
+    for form, subtype in SNDFILE:
+        found[f"sndfile-{form}-{subtype}"] = partial(encoded, audio, form=form, subtype=subtype)
     rates = {"flv": 44_100, "swf": 44_100}
     for form, codec in FORMS:
-        found[f"{form}-{codec}"] = written(form, codec, Track(audio), rate=rates.get(form, 48_000))
+        found[f"{form}-{codec}"] = partial(written, form, codec, Track(audio), rate=rates.get(form, 48_000))
     for form, codec in FILMS:
-        found[f"film-{form}-{codec}"] = written(form, codec, Track(audio, starts_s=0.5), video_s=2.0)
-    found["surround"] = encoded(surround, 48_000, "WAVEX")
-    found["fragments"] = written(
-        "mp4", "aac", Track(audio), options={"movflags": "frag_keyframe+empty_moov", "frag_duration": "200000"}
+        found[f"film-{form}-{codec}"] = partial(written, form, codec, Track(audio, starts_s=0.5), video_s=2.0)
+    found["surround"] = partial(encoded, surround, 48_000, "WAVEX")
+    found["fragments"] = partial(
+        written, "mp4", "aac", Track(audio), options={"movflags": "frag_keyframe+empty_moov", "frag_duration": "200000"}
     )
-    found["tracks"] = written("matroska", "libopus", Track(audio, default=False), Track(audio))
-    found["hole"] = written("webm", "libopus", Track(audio, hole_at_s=0.5, hole_s=20.0))
-    return found
+    found["tracks"] = partial(written, "matroska", "libopus", Track(audio, default=False), Track(audio))
+    found["hole"] = partial(written, "webm", "libopus", Track(audio, hole_at_s=0.5, hole_s=20.0))
+    return Made(found)
 
 
 Change = Callable[[bytearray, np.random.Generator], None]

@@ -3,9 +3,11 @@
 import io
 import re
 import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -16,6 +18,30 @@ from speechpipe.types import SAMPLE_RATE_HZ, Samples
 SAMPLES = Path(__file__).parents[1] / "audio_samples"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 EXPECTED: dict[str, dict[str, Any]] = tomllib.loads((SAMPLES / "expected.toml").read_text())
+
+Value = TypeVar("Value")
+
+
+class Made(Mapping[str, Value]):
+    """Values by name, each made when it is first read, so that the names cost nothing.
+
+    Tests that have the names of files as parameters keep the files so: collecting them encodes no sound.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Value]]) -> None:
+        self._makers = {name: cache(make) for name, make in makers.items()}
+
+    def __getitem__(self, name: str) -> Value:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __or__(self, others: "Made[Value]") -> "Made[Value]":
+        return Made(self._makers | others._makers)
 
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Server
 from tests.containers import Track, written
 from tests.patience import PATIENCE_S
-from tests.sounds import SAMPLES, encoded, encoded_by_ffmpeg, sample, tone
+from tests.sounds import SAMPLES, Made, encoded, encoded_by_ffmpeg, sample, tone
 
 URL = "/v1/audio/transcriptions"
 SPEECH = sample("sentence_slt")
@@ -63,19 +63,21 @@ def test_what_is_no_audio(server: Server, data: bytes, name: str, status: int, c
     refused(server, post(server, data, name), status, code, before)
 
 
-FORMATS = {
-    "wav": encoded(SPEECH),
-    "flac": encoded(SPEECH, form="FLAC"),
-    "ogg": encoded(SPEECH, form="OGG"),
-    "mp3": encoded(SPEECH, form="MP3"),
-    "aiff": encoded(SPEECH, form="AIFF"),
-    "m4a": encoded_by_ffmpeg(SPEECH, "ipod", "aac"),
-    "mp4": encoded_by_ffmpeg(SPEECH, "mp4", "aac"),
-    "webm": encoded_by_ffmpeg(SPEECH, "webm", "libopus"),
-    "aac": encoded_by_ffmpeg(SPEECH, "adts", "aac"),
-    "wma": encoded_by_ffmpeg(SPEECH, "asf", "wmav2"),
-    "opus": encoded_by_ffmpeg(SPEECH, "ogg", "libopus"),
-}
+FORMATS = Made(
+    {
+        "wav": lambda: encoded(SPEECH),
+        "flac": lambda: encoded(SPEECH, form="FLAC"),
+        "ogg": lambda: encoded(SPEECH, form="OGG"),
+        "mp3": lambda: encoded(SPEECH, form="MP3"),
+        "aiff": lambda: encoded(SPEECH, form="AIFF"),
+        "m4a": lambda: encoded_by_ffmpeg(SPEECH, "ipod", "aac"),
+        "mp4": lambda: encoded_by_ffmpeg(SPEECH, "mp4", "aac"),
+        "webm": lambda: encoded_by_ffmpeg(SPEECH, "webm", "libopus"),
+        "aac": lambda: encoded_by_ffmpeg(SPEECH, "adts", "aac"),
+        "wma": lambda: encoded_by_ffmpeg(SPEECH, "asf", "wmav2"),
+        "opus": lambda: encoded_by_ffmpeg(SPEECH, "ogg", "libopus"),
+    }
+)
 
 
 @pytest.mark.parametrize("form", sorted(FORMATS))

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -9,17 +10,19 @@ from tests.cascade.audio.reading import read_whole
 from tests.cascade.audio.test_bytes_between import STREAMS
 from tests.containers import Track, written
 from tests.mutants import mutant
-from tests.sounds import sample
+from tests.sounds import Made, sample
 
 SENTENCE = sample("digits")
 SECONDS = len(SENTENCE) / 16_000
 SECOND_S = len(sample("sentence_awb")) / 16_000
 RANDOM = random.Random(5).randbytes
 FLAGS = {"relative": "frag_keyframe+empty_moov+default_base_moof", "absolute": "frag_keyframe+empty_moov"}
-FRAGMENTED = {
-    name: written("mp4", "aac", Track(SENTENCE), options={"movflags": flags, "frag_duration": "300000"})
-    for name, flags in FLAGS.items()
-}
+FRAGMENTED = Made(
+    {
+        name: partial(written, "mp4", "aac", Track(SENTENCE), options={"movflags": flags, "frag_duration": "300000"})
+        for name, flags in FLAGS.items()
+    }
+)
 HTML = b"<html><body>502 Bad Gateway</body></html>\n" * 20
 Damage = Callable[[bytes, int], bytes]
 DAMAGE: dict[str, tuple[Damage, str]] = {
@@ -65,10 +68,14 @@ def test_a_fragmented_file_that_is_cut_is_told_with_the_bytes(base: str) -> None
     assert f"{missing} bytes" in read.warnings["audio_truncated"]
 
 
-SECONDS_BEHIND = STREAMS | {
-    "fragmented": written("mp4", "aac", Track(sample("sentence_awb")), options={"movflags": FLAGS["relative"]}),
-    "m4a": written("ipod", "aac", Track(sample("sentence_awb"))),
-}
+SECONDS_BEHIND = STREAMS | Made(
+    {
+        "fragmented": lambda: written(
+            "mp4", "aac", Track(sample("sentence_awb")), options={"movflags": FLAGS["relative"]}
+        ),
+        "m4a": lambda: written("ipod", "aac", Track(sample("sentence_awb"))),
+    }
+)
 
 
 @pytest.mark.parametrize("second", SECONDS_BEHIND)

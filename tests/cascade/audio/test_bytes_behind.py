@@ -6,20 +6,22 @@ import pytest
 
 from tests.cascade.audio.reading import read_whole
 from tests.containers import Track, written
-from tests.sounds import encoded, sample
+from tests.sounds import Made, encoded, sample
 
 SENTENCE = sample("sentence_slt")
 SECONDS = len(SENTENCE) / 16_000
-FORMS = {
-    "flac": encoded(SENTENCE, form="FLAC"),
-    "flac of ffmpeg": written("flac", "flac", Track(SENTENCE), rate=16_000),
-    "wma": written("asf", "wmav2", Track(SENTENCE)),
-    "wavpack": written("wv", "wavpack", Track(SENTENCE)),
-    "tta": written("tta", "tta", Track(SENTENCE)),
-    "avi": written("avi", "pcm_s16le", Track(SENTENCE)),
-    "m4a": written("ipod", "aac", Track(SENTENCE)),
-    "webm": written("webm", "libopus", Track(SENTENCE)),
-}
+FORMS = Made(
+    {
+        "flac": lambda: encoded(SENTENCE, form="FLAC"),
+        "flac of ffmpeg": lambda: written("flac", "flac", Track(SENTENCE), rate=16_000),
+        "wma": lambda: written("asf", "wmav2", Track(SENTENCE)),
+        "wavpack": lambda: written("wv", "wavpack", Track(SENTENCE)),
+        "tta": lambda: written("tta", "tta", Track(SENTENCE)),
+        "avi": lambda: written("avi", "pcm_s16le", Track(SENTENCE)),
+        "m4a": lambda: written("ipod", "aac", Track(SENTENCE)),
+        "webm": lambda: written("webm", "libopus", Track(SENTENCE)),
+    }
+)
 
 
 @pytest.mark.parametrize("size", [5000, 300_000])

@@ -1,6 +1,7 @@
 """Two recordings with other bytes between them, or the first one cut short: both are heard, whatever their kinds."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,19 +9,21 @@ import pytest
 from tests.cascade.audio.reading import Read, read_whole
 from tests.cascade.audio.test_damaged_places import MPEG
 from tests.containers import Track, written
-from tests.sounds import encoded, sample
+from tests.sounds import Made, encoded, sample
 
 FIRST, SECOND = sample("sentence_slt"), sample("sentence_awb")
 BOTH_S = (len(FIRST) + len(SECOND)) / 16_000
 RANDOM = random.Random(7).randbytes
-OTHER_MPEG = {name: written(form, codec, Track(SECOND), rate=32_000) for name, (form, codec) in MPEG.items()}
-STREAMS = OTHER_MPEG | {
-    "mpegts": written("mpegts", "aac", Track(SECOND)),
-    "ac3": written("ac3", "ac3", Track(SECOND)),
-    "loas": written("latm", "aac", Track(SECOND)),
-    "flac": encoded(SECOND, form="FLAC"),
-    "wav": encoded(SECOND),
-}
+OTHER_MPEG = Made({name: partial(written, *kind, Track(SECOND), rate=32_000) for name, kind in MPEG.items()})
+STREAMS = OTHER_MPEG | Made(
+    {
+        "mpegts": lambda: written("mpegts", "aac", Track(SECOND)),
+        "ac3": lambda: written("ac3", "ac3", Track(SECOND)),
+        "loas": lambda: written("latm", "aac", Track(SECOND)),
+        "flac": lambda: encoded(SECOND, form="FLAC"),
+        "wav": lambda: encoded(SECOND),
+    }
+)
 BETWEEN = {
     "nul": b"\0",
     "line end": b"\n",
@@ -29,15 +32,18 @@ BETWEEN = {
     "zeros": bytes(300),
     "text": b"--boundary\r\nContent-Type: audio/mpeg\r\n\r\n" * 20,
 }
-FIRSTS = {name: written(form, codec, Track(FIRST), rate=48_000) for name, (form, codec) in MPEG.items()} | {
-    "flac": encoded(FIRST, form="FLAC"),
-    "ogg": written("ogg", "libopus", Track(FIRST)),
-    "webm": written("webm", "libopus", Track(FIRST)),
-    "m4a": written("ipod", "aac", Track(FIRST)),
-    "wav": encoded(FIRST),
-    "wma": written("asf", "wmav2", Track(FIRST)),
-    "mpegts": written("mpegts", "aac", Track(FIRST)),
-}
+FIRST_MPEG = Made({name: partial(written, *kind, Track(FIRST), rate=48_000) for name, kind in MPEG.items()})
+FIRSTS = FIRST_MPEG | Made(
+    {
+        "flac": lambda: encoded(FIRST, form="FLAC"),
+        "ogg": lambda: written("ogg", "libopus", Track(FIRST)),
+        "webm": lambda: written("webm", "libopus", Track(FIRST)),
+        "m4a": lambda: written("ipod", "aac", Track(FIRST)),
+        "wav": lambda: encoded(FIRST),
+        "wma": lambda: written("asf", "wmav2", Track(FIRST)),
+        "mpegts": lambda: written("mpegts", "aac", Track(FIRST)),
+    }
+)
 
 
 def both_are_heard(data: bytes, least_s: float = BOTH_S - 0.4) -> Read:

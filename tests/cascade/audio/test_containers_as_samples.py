@@ -12,18 +12,20 @@ from speechpipe.cascade.audio.wire_format import RAW, WireFormat
 from speechpipe.errors import UndecodableAudio
 from tests.cascade.audio.test_ffmpeg_stream import decoded
 from tests.containers import Track, written
-from tests.sounds import encoded, encoded_by_ffmpeg, sample, tone
+from tests.sounds import Made, encoded, encoded_by_ffmpeg, sample, tone
 
 SENTENCE = sample("sentence_slt")
 PCM = (SENTENCE * 32767).astype("<i2").tobytes()
-LATER = {
-    "wav": encoded(SENTENCE),
-    "FLAC": encoded(SENTENCE, form="FLAC"),
-    "Ogg": encoded_by_ffmpeg(SENTENCE, "ogg", "libopus"),
-    "Matroska": encoded_by_ffmpeg(SENTENCE, "webm", "libopus"),
-    "mp4": encoded_by_ffmpeg(SENTENCE, "ipod", "aac"),
-    "mp3": encoded_by_ffmpeg(SENTENCE, "mp3", "libmp3lame"),
-}
+LATER = Made(
+    {
+        "wav": lambda: encoded(SENTENCE),
+        "FLAC": lambda: encoded(SENTENCE, form="FLAC"),
+        "Ogg": lambda: encoded_by_ffmpeg(SENTENCE, "ogg", "libopus"),
+        "Matroska": lambda: encoded_by_ffmpeg(SENTENCE, "webm", "libopus"),
+        "mp4": lambda: encoded_by_ffmpeg(SENTENCE, "ipod", "aac"),
+        "mp3": lambda: encoded_by_ffmpeg(SENTENCE, "mp3", "libmp3lame"),
+    }
+)
 
 
 @pytest.mark.parametrize("encoding", RAW)

@@ -8,20 +8,24 @@ from speechpipe.cascade.audio.containers.flac import checksum
 from tests.cascade.audio.reading import read_whole
 from tests.cascade.audio.test_live_damage import told
 from tests.containers import Track, written
-from tests.sounds import encoded, sample
+from tests.sounds import Made, encoded, sample
 
 SENTENCE = sample("digits")
 SECONDS = len(SENTENCE) / 16_000
 RANDOM = random.Random(11).randbytes
-FILES = {
-    "webm": written("webm", "libopus", Track(SENTENCE)),
-    "mka": written("matroska", "aac", Track(SENTENCE)),
-    "mka of one cluster a second": written("matroska", "aac", Track(SENTENCE), options={"cluster_time_limit": "1000"}),
-    "live webm": written("webm", "libopus", Track(SENTENCE), options={"live": "1"}),
-    "opus": written("ogg", "libopus", Track(SENTENCE)),
-    "vorbis": encoded(SENTENCE, form="OGG", subtype="VORBIS"),
-    "ogg flac": written("ogg", "flac", Track(SENTENCE), rate=16_000),
-}
+FILES = Made(
+    {
+        "webm": lambda: written("webm", "libopus", Track(SENTENCE)),
+        "mka": lambda: written("matroska", "aac", Track(SENTENCE)),
+        "mka of one cluster a second": lambda: written(
+            "matroska", "aac", Track(SENTENCE), options={"cluster_time_limit": "1000"}
+        ),
+        "live webm": lambda: written("webm", "libopus", Track(SENTENCE), options={"live": "1"}),
+        "opus": lambda: written("ogg", "libopus", Track(SENTENCE)),
+        "vorbis": lambda: encoded(SENTENCE, form="OGG", subtype="VORBIS"),
+        "ogg flac": lambda: written("ogg", "flac", Track(SENTENCE), rate=16_000),
+    }
+)
 DAMAGE = {
     "random": lambda data, at: data[:at] + RANDOM(2000) + data[at + 2000 :],
     "zeros": lambda data, at: data[:at] + bytes(2000) + data[at + 2000 :],

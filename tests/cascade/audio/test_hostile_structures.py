@@ -10,26 +10,29 @@ from speechpipe.cascade.audio.containers.byte_range import ByteRange
 from speechpipe.cascade.audio.containers.reasons import why_not
 from speechpipe.cascade.audio.containers.walk import recording_at
 from speechpipe.cascade.audio.parts import MAX_PARTS
+from tests.sounds import Made
 
 SIZE = 2**22
 WAV = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\0\0\0\0"
 AU = b".snd\0\0\0\x18\xff\xff\xff\xff\0\0\0\3\0\0\x3e\x80\0\0\0\1abcd"
 FLAC = b"fLaC\0\0\0\x22" + bytes(34)
 MP3 = b"\xff\xfb\x90\x00" + bytes(413)
-HOSTILE = {
-    "sync bytes of transport streams": (b"\x47" + bytes(187)) * 4 + b"\x47" * SIZE,
-    "false starts of headers": FLAC + b"FORM" * (SIZE // 4),
-    "false pages": b"OggS\0\2" + bytes(21) + b"OggS" * (SIZE // 4),
-    "empty pages": b"OggS\0\2" + bytes(21) + (b"OggS\0\0" + bytes(21)) * (SIZE // 27),
-    "false frames": MP3 * 2 + b"\xff\xfb\x90\x00\x01" * (SIZE // 5),
-    "shortest frames": b"\xff\xf1\x50\x40\x01\x00\xfc\x00" * (SIZE // 8),
-    "empty boxes": b"\0\0\0\x08free" * (SIZE // 8),
-    "headers of mp4": b"\0\0\0\x10ftypisom\0\0\0\0" * (SIZE // 16),
-    "wav headers": WAV * (SIZE // len(WAV)),
-    "au headers": AU * (SIZE // len(AU)),
-    "noise": FLAC + np.random.default_rng(0).bytes(SIZE),
-    "zeros": bytes(SIZE),
-}
+HOSTILE = Made(
+    {
+        "sync bytes of transport streams": lambda: (b"\x47" + bytes(187)) * 4 + b"\x47" * SIZE,
+        "false starts of headers": lambda: FLAC + b"FORM" * (SIZE // 4),
+        "false pages": lambda: b"OggS\0\2" + bytes(21) + b"OggS" * (SIZE // 4),
+        "empty pages": lambda: b"OggS\0\2" + bytes(21) + (b"OggS\0\0" + bytes(21)) * (SIZE // 27),
+        "false frames": lambda: MP3 * 2 + b"\xff\xfb\x90\x00\x01" * (SIZE // 5),
+        "shortest frames": lambda: b"\xff\xf1\x50\x40\x01\x00\xfc\x00" * (SIZE // 8),
+        "empty boxes": lambda: b"\0\0\0\x08free" * (SIZE // 8),
+        "headers of mp4": lambda: b"\0\0\0\x10ftypisom\0\0\0\0" * (SIZE // 16),
+        "wav headers": lambda: WAV * (SIZE // len(WAV)),
+        "au headers": lambda: AU * (SIZE // len(AU)),
+        "noise": lambda: FLAC + np.random.default_rng(0).bytes(SIZE),
+        "zeros": lambda: bytes(SIZE),
+    }
+)
 
 
 class Counting(ByteRange):

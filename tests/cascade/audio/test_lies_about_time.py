@@ -11,19 +11,21 @@ from speechpipe.cascade.audio.containers.ogg import checksum
 from speechpipe.cascade.audio.containers.stamps import MOST_PIECES, speed
 from tests.cascade.audio.reading import read_whole
 from tests.containers import Track, written
-from tests.sounds import encoded_by_ffmpeg, sample
+from tests.sounds import Made, encoded_by_ffmpeg, sample
 
 SENTENCE = sample("sentence_slt")
 SECONDS = len(SENTENCE) / 16_000
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-MP4 = {
-    "aac": written("ipod", "aac", Track(SENTENCE)),
-    "alac": written("ipod", "alac", Track(SENTENCE)),
-    "opus": written("mp4", "libopus", Track(SENTENCE)),
-    "pcm": written("mov", "pcm_s16le", Track(SENTENCE)),
-    "fragments": written("mp4", "aac", Track(SENTENCE), options=FRAGMENTED),
-    "no edit list": written("mp4", "aac", Track(SENTENCE), options={"use_editlist": "0"}),
-}
+MP4 = Made(
+    {
+        "aac": lambda: written("ipod", "aac", Track(SENTENCE)),
+        "alac": lambda: written("ipod", "alac", Track(SENTENCE)),
+        "opus": lambda: written("mp4", "libopus", Track(SENTENCE)),
+        "pcm": lambda: written("mov", "pcm_s16le", Track(SENTENCE)),
+        "fragments": lambda: written("mp4", "aac", Track(SENTENCE), options=FRAGMENTED),
+        "no edit list": lambda: written("mp4", "aac", Track(SENTENCE), options={"use_editlist": "0"}),
+    }
+)
 TIME_BASES = (0, 1, 4_800, 24_000, 480_000, 2**32 - 1)
 
 

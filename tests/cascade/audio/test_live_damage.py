@@ -7,19 +7,21 @@ import pytest
 from speechpipe.cascade.audio.frame_ends import OggPages
 from tests.cascade.audio.test_ffmpeg_stream import decoded
 from tests.containers import Track, written
-from tests.sounds import encoded, encoded_by_ffmpeg, sample
+from tests.sounds import Made, encoded, encoded_by_ffmpeg, sample
 
 SENTENCE = sample("digits")
 RANDOM = random.Random(5).randbytes
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "500000"}
-FORMS: dict[str, tuple[str, bytes]] = {
-    "opus": ("ogg", encoded_by_ffmpeg(SENTENCE, "ogg", "libopus")),
-    "vorbis": ("ogg", encoded(SENTENCE, form="OGG", subtype="VORBIS")),
-    "flac": ("flac", encoded(SENTENCE, form="FLAC")),
-    "mp3": ("mp3", written("mp3", "libmp3lame", Track(SENTENCE))),
-    "webm": ("matroska", written("webm", "libopus", Track(SENTENCE))),
-    "mp4": ("mp4", written("mp4", "aac", Track(SENTENCE), options=FRAGMENTED)),
-}
+FORMS: Made[tuple[str, bytes]] = Made(
+    {
+        "opus": lambda: ("ogg", encoded_by_ffmpeg(SENTENCE, "ogg", "libopus")),
+        "vorbis": lambda: ("ogg", encoded(SENTENCE, form="OGG", subtype="VORBIS")),
+        "flac": lambda: ("flac", encoded(SENTENCE, form="FLAC")),
+        "mp3": lambda: ("mp3", written("mp3", "libmp3lame", Track(SENTENCE))),
+        "webm": lambda: ("matroska", written("webm", "libopus", Track(SENTENCE))),
+        "mp4": lambda: ("mp4", written("mp4", "aac", Track(SENTENCE), options=FRAGMENTED)),
+    }
+)
 
 
 def told(name: str, data: bytes) -> dict[str, str]:

@@ -10,16 +10,18 @@ from speechpipe.cascade.audio.containers.byte_range import ByteRange
 from speechpipe.cascade.audio.parts import open_bytes
 from tests.cascade.audio.reading import read_whole
 from tests.containers import Track, written
-from tests.sounds import encoded, encoded_by_ffmpeg, sample
+from tests.sounds import Made, encoded, encoded_by_ffmpeg, sample
 
 SENTENCE = sample("sentence_slt")
 SECONDS = len(SENTENCE) / 16_000
 RANDOM = random.Random(5).randbytes
-OGG = {
-    "opus": encoded_by_ffmpeg(SENTENCE, "ogg", "libopus"),
-    "vorbis": encoded(SENTENCE, form="OGG", subtype="VORBIS"),
-    "flac": written("ogg", "flac", Track(SENTENCE), rate=16_000),
-}
+OGG = Made(
+    {
+        "opus": lambda: encoded_by_ffmpeg(SENTENCE, "ogg", "libopus"),
+        "vorbis": lambda: encoded(SENTENCE, form="OGG", subtype="VORBIS"),
+        "flac": lambda: written("ogg", "flac", Track(SENTENCE), rate=16_000),
+    }
+)
 BEHIND = {
     "zeros": bytes(100_000),
     "random bytes": RANDOM(300_000),

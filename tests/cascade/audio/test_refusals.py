@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Callable
 
 import av
 import numpy as np
@@ -11,15 +12,20 @@ from speechpipe.cascade.audio.containers.names import CONTAINERS
 from speechpipe.errors import UndecodableAudio
 from tests.cascade.audio.reading import read_whole
 from tests.containers import Track, written
-from tests.sounds import encoded, sample
+from tests.sounds import Made, encoded, sample
 
 SPEECH = sample("sentence_slt")
-M4A = written("ipod", "aac", Track(SPEECH))
-WEBM = written("webm", "libopus", Track(SPEECH))
-FRAGMENTS = written(
-    "mp4", "aac", Track(SPEECH), options={"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
+FILES = Made(
+    {
+        "m4a": lambda: written("ipod", "aac", Track(SPEECH)),
+        "webm": lambda: written("webm", "libopus", Track(SPEECH)),
+        "fragments": lambda: written(
+            "mp4", "aac", Track(SPEECH), options={"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
+        ),
+        "ogg": lambda: written("ogg", "libopus", Track(SPEECH)),
+    }
 )
-OGG = written("ogg", "libopus", Track(SPEECH))
+CLUSTER = b"\x1f\x43\xb6\x75"
 
 
 def zipped() -> bytes:
@@ -30,31 +36,31 @@ def zipped() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("made", "words"),
     [
-        (M4A[: M4A.index(b"moov") - 4], r"is incomplete.*moov"),
-        (FRAGMENTS[FRAGMENTS.index(b"moof") - 4 :], "first chunk"),
-        (WEBM[WEBM.index(b"\x1f\x43\xb6\x75") :], "first chunk"),
-        (WEBM[WEBM.index(b"\x1f\x43\xb6\x75") + 500 :], "first chunk"),
-        (OGG[OGG.index(b"OggS", 500) :], "first chunk"),
-        (OGG[700:], "first chunk"),
-        (encoded(SPEECH)[:30], "ends before its samples|fmt"),
-        (np.random.default_rng(5).bytes(100_000), "no known file format"),
-        (bytes(5000), "nothing but zeros"),
-        (zipped(), "ZIP"),
-        (b"<!DOCTYPE html><html><body>404</body></html>" * 10, "HTML"),
-        (b'{"error": "not found"}' * 20, "JSON"),
-        (b"this is a text about audio, renamed\n" * 50, "text"),
-        (b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nfile:///etc/passwd\n", "playlist"),
-        (b"ffconcat version 1.0\nfile /etc/hostname\n", "playlist"),
-        (b"MThd\0\0\0\x06\0\0\0\1\0\x60MTrk" + bytes(100), "MIDI"),
-        (b"RIFF", "4 bytes"),
+        (lambda: FILES["m4a"][: FILES["m4a"].index(b"moov") - 4], r"is incomplete.*moov"),
+        (lambda: FILES["fragments"][FILES["fragments"].index(b"moof") - 4 :], "first chunk"),
+        (lambda: FILES["webm"][FILES["webm"].index(CLUSTER) :], "first chunk"),
+        (lambda: FILES["webm"][FILES["webm"].index(CLUSTER) + 500 :], "first chunk"),
+        (lambda: FILES["ogg"][FILES["ogg"].index(b"OggS", 500) :], "first chunk"),
+        (lambda: FILES["ogg"][700:], "first chunk"),
+        (lambda: encoded(SPEECH)[:30], "ends before its samples|fmt"),
+        (lambda: np.random.default_rng(5).bytes(100_000), "no known file format"),
+        (lambda: bytes(5000), "nothing but zeros"),
+        (zipped, "ZIP"),
+        (lambda: b"<!DOCTYPE html><html><body>404</body></html>" * 10, "HTML"),
+        (lambda: b'{"error": "not found"}' * 20, "JSON"),
+        (lambda: b"this is a text about audio, renamed\n" * 50, "text"),
+        (lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nfile:///etc/passwd\n", "playlist"),
+        (lambda: b"ffconcat version 1.0\nfile /etc/hostname\n", "playlist"),
+        (lambda: b"MThd\0\0\0\x06\0\0\0\1\0\x60MTrk" + bytes(100), "MIDI"),
+        (lambda: b"RIFF", "4 bytes"),
     ],
     ids=range(17),
 )
-def test_the_reason_is_told(data: bytes, words: str) -> None:
+def test_the_reason_is_told(made: Callable[[], bytes], words: str) -> None:
     with pytest.raises(UndecodableAudio, match=words) as refused:
-        read_whole(data)
+        read_whole(made())
     for misleading in ("regular file", "pipe", "Invalid data", "Invalid argument", "No such file"):
         assert misleading not in refused.value.message
 

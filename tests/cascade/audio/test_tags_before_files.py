@@ -11,7 +11,7 @@ from speechpipe.types import Samples
 from tests.cascade.audio.reading import read_whole
 from tests.containers import Track, written
 from tests.patience import PATIENCE_S
-from tests.sounds import encoded, encoded_by_ffmpeg, sample
+from tests.sounds import Made, encoded, encoded_by_ffmpeg, sample
 
 SENTENCE = sample("sentence_slt")
 SECONDS = len(SENTENCE) / 16_000
@@ -19,23 +19,27 @@ SMALL = b"ID3\x04\0\0" + bytes([0, 0, 0, 22]) + bytes(22)
 LARGE = b"ID3\x03\0\0" + bytes([0, 8, 0, 0]) + b"\xff\xfb\x90picture" * 13_108  # 128 KiB with false frame headers
 LARGE = LARGE[: 10 + 8 * 2**14]
 TAGS = {"small": SMALL, "large": LARGE, "two": SMALL + LARGE}
-LIVE = {
-    "wav": encoded(SENTENCE),
-    "flac": encoded(SENTENCE, form="FLAC"),
-    "ogg": encoded_by_ffmpeg(SENTENCE, "ogg", "libopus"),
-    "webm": written("webm", "libopus", Track(SENTENCE)),
-    "mp3": written("mp3", "libmp3lame", Track(SENTENCE), options={"id3v2_version": "0"}),
-    "aac": written("adts", "aac", Track(SENTENCE)),
-}
-FILES = LIVE | {
-    "aiff": encoded(SENTENCE, form="AIFF"),
-    "caf": encoded(SENTENCE, form="CAF"),
-    "m4a": written("ipod", "aac", Track(SENTENCE)),
-    "ac3": written("ac3", "ac3", Track(SENTENCE)),
-    "tta": written("tta", "tta", Track(SENTENCE)),
-    "wavpack": written("wv", "wavpack", Track(SENTENCE)),
-    "mpegts": written("mpegts", "aac", Track(SENTENCE)),
-}
+LIVE = Made(
+    {
+        "wav": lambda: encoded(SENTENCE),
+        "flac": lambda: encoded(SENTENCE, form="FLAC"),
+        "ogg": lambda: encoded_by_ffmpeg(SENTENCE, "ogg", "libopus"),
+        "webm": lambda: written("webm", "libopus", Track(SENTENCE)),
+        "mp3": lambda: written("mp3", "libmp3lame", Track(SENTENCE), options={"id3v2_version": "0"}),
+        "aac": lambda: written("adts", "aac", Track(SENTENCE)),
+    }
+)
+FILES = LIVE | Made(
+    {
+        "aiff": lambda: encoded(SENTENCE, form="AIFF"),
+        "caf": lambda: encoded(SENTENCE, form="CAF"),
+        "m4a": lambda: written("ipod", "aac", Track(SENTENCE)),
+        "ac3": lambda: written("ac3", "ac3", Track(SENTENCE)),
+        "tta": lambda: written("tta", "tta", Track(SENTENCE)),
+        "wavpack": lambda: written("wv", "wavpack", Track(SENTENCE)),
+        "mpegts": lambda: written("mpegts", "aac", Track(SENTENCE)),
+    }
+)
 
 
 @pytest.mark.grid

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from tests.cascade.audio.reading import read_whole
-from tests.sounds import encoded, sample
+from tests.sounds import Made, encoded, sample
 
 SENTENCE = sample("sentence_slt")
 SECONDS = len(SENTENCE) / 16_000
@@ -31,13 +31,15 @@ def piped_flac() -> bytes:
     return put(data, 18, bits.to_bytes(8, "big"))
 
 
-PIPED = {
-    "w64": piped_w64(),
-    "rf64 with zeros": piped_rf64(0),
-    "rf64 with ones": piped_rf64(2**64 - 1),
-    "rf64 beyond reason": piped_rf64(2**62),
-    "flac": piped_flac(),
-}
+PIPED = Made(
+    {
+        "w64": piped_w64,
+        "rf64 with zeros": lambda: piped_rf64(0),
+        "rf64 with ones": lambda: piped_rf64(2**64 - 1),
+        "rf64 beyond reason": lambda: piped_rf64(2**62),
+        "flac": piped_flac,
+    }
+)
 
 
 @pytest.mark.parametrize("form", PIPED)
