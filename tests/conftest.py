@@ -108,8 +108,9 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("\n".join(["the tests need weights:", error.message, *error.steps]), returncode=1)
 
 
-def _place(item: pytest.Item) -> int:
-    name = item.path.relative_to(Path(__file__).parent).as_posix()
+@functools.cache
+def _place(path: Path) -> int:
+    name = path.relative_to(Path(__file__).parent).as_posix()
     return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
 
 
@@ -137,7 +138,7 @@ def _thin_grids(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)  # before those that are not wanted are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first. Skip what needs recordings that are not part of the project, and only that."""
-    items.sort(key=_place)
+    items.sort(key=lambda item: _place(item.path))
     _thin_grids(items)
     if SHARED.exists():
         return

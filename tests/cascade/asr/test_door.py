@@ -38,6 +38,12 @@ def transcribe(recognizer: Recognizer, audio: Samples, block: int, whole: bool) 
     return stream.finish()
 
 
+@pytest.fixture(scope="module")
+def digits(recognizer: Recognizer) -> Transcript:
+    """What is recognized in `digits` when nothing else is fed, in blocks of a quarter of a second."""
+    return transcribe(recognizer, sample("digits"), 4000, False)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_text_words_and_confidence_agree(name: str, recognizer: Recognizer, whole: bool) -> None:
     audio = sample("digits")
@@ -64,9 +70,9 @@ def test_nothing_of_one_segment_reaches_the_next(recognizer: Recognizer, whole: 
     assert forward == backward == again
 
 
-def test_streams_that_are_open_at_once_do_not_mix(recognizer: Recognizer) -> None:
+def test_streams_that_are_open_at_once_do_not_mix(recognizer: Recognizer, digits: Transcript) -> None:
     first, second = sample("digits"), sample("sentence_slt")
-    alone = [transcribe(recognizer, audio, 4000, False) for audio in (first, second)]
+    alone = [digits, transcribe(recognizer, second, 4000, False)]
     streams = [recognizer.open(DecodeOptions()) for _ in alone]
     for start in range(0, max(len(first), len(second)), 4000):
         for stream, audio in zip(streams, (first, second), strict=True):
@@ -80,22 +86,20 @@ def test_nothing_fed_gives_a_null_with_a_cause(recognizer: Recognizer) -> None:
     assert recognizer.open(DecodeOptions()).finish().null_cause is NullCause.EMPTY
 
 
-def test_a_cancelled_stream_leaves_no_trace(recognizer: Recognizer) -> None:
-    audio = sample("digits")
-    before = transcribe(recognizer, audio, 4000, False)
+def test_a_cancelled_stream_leaves_no_trace(recognizer: Recognizer, digits: Transcript) -> None:
     stream = recognizer.open(DecodeOptions())
     stream.feed(sample("noise_5db"))
     stream.cancel()
-    assert transcribe(recognizer, audio, 4000, False) == before
+    assert transcribe(recognizer, sample("digits"), 4000, False) == digits
 
 
-def test_a_partial_is_a_string_and_costs_no_result(recognizer: Recognizer) -> None:
+def test_a_partial_is_a_string_and_costs_no_result(recognizer: Recognizer, digits: Transcript) -> None:
     audio = sample("digits")
     stream = recognizer.open(DecodeOptions())
     for start in range(0, len(audio), 4000):
         stream.feed(audio[start : start + 4000])
         assert isinstance(stream.partial(), str)
-    assert stream.finish() == transcribe(recognizer, audio, 4000, False)
+    assert stream.finish() == digits
 
 
 def test_wild_samples_do_not_break_it(recognizer: Recognizer) -> None:

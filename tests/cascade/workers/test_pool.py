@@ -84,7 +84,7 @@ def test_a_job_may_be_fed_while_it_is_already_running() -> None:
 def test_a_segment_whose_worker_is_killed_is_fed_to_another() -> None:
     slow = spec(cost=2.0)
     with pool(PoolOptions(workers=1), slow) as one:
-        expected = result(submit(one, slow, audio())).transcript
+        expected = result(submit(one, spec(), audio())).transcript
         job = submit(one, slow, audio())
         until(lambda: one.status().active == 1)
         os.kill(worker_pids()[-1], signal.SIGKILL)
@@ -267,7 +267,7 @@ def test_what_waits_is_shared_between_the_workers_and_bounded_by_the_batch() -> 
 
 
 def test_a_batch_takes_the_segments_of_a_session_first_and_sessions_take_turns() -> None:
-    slow = spec(batch_s=2.0, cost=0.3)
+    slow = spec(batch_s=2.0, cost=0.1)
     with pool(PoolOptions(workers=1), slow) as one:
         done: list[str] = []
         with one._lock:
@@ -322,7 +322,7 @@ def test_an_exception_in_a_batch_is_that_segments_result_and_costs_no_worker() -
 
 
 def test_a_cancelled_segment_of_a_batch_costs_the_others_nothing() -> None:
-    slow = batching(cost=0.5)
+    slow = batching(cost=0.1)
     with pool(PoolOptions(workers=1), slow) as one:
         with one._lock:
             running = submit_together(one, slow, *(audio(seed=seed) for seed in range(3)))

@@ -96,6 +96,7 @@ def test_words_lie_where_they_are_said(released: WhisperRecognizer) -> None:
         assert found.words[-1].end_s == pytest.approx(last, abs=0.3)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", ["white", "pink", "hum", "tone", "clicks", "near silence"])
 @pytest.mark.parametrize("seconds", [0.7, 3.0, 12.0])
 def test_nothing_is_written_where_nobody_speaks(released: WhisperRecognizer, kind: str, seconds: float) -> None:
