@@ -136,3 +136,9 @@ class Postgres(Database):
 
 POSTGRES = Postgres()
 DATABASES = [Sqlite(), POSTGRES]
+
+
+def mostly_sqlite(fixture: str) -> pytest.MarkDecorator:
+    """Mark a test of what is concluded from rows, with statements that other tests run on both: PostgreSQL is long."""
+    databases = [DATABASES[0], pytest.param(POSTGRES, marks=pytest.mark.long)]
+    return pytest.mark.parametrize(fixture, databases, indirect=True, ids=str)

@@ -48,7 +48,7 @@ def until(check: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
 
 @pytest.fixture(scope="module")
 def watched(start_server: StartServer) -> Server:
-    server = start_server(bundle="scripted", workers="1", live_workers="1")
+    server = start_server(bundle="scripted", workers="1", live_workers="1", keep_audio_hours="1")
     for name in SPOKEN:
         upload(server, name)
     until(lambda: report(server)["traffic"]["sessions"] == len(SPOKEN))
@@ -233,11 +233,9 @@ def test_links_of_alarms_lead_to_the_runbook(server: Server) -> None:
         assert f'id="{metric.replace(".", "")}"' in page.text
 
 
-def test_what_the_server_keeps_is_for_its_user_only(start_server: StartServer) -> None:
-    server = start_server(bundle="scripted", workers="1", live_workers="1", keep_audio_hours="1")
-    upload(server, SPOKEN[0])
-    until(lambda: list(server.state.rglob("*.flac")) != [] and list(server.state.glob("*.db")) != [])
-    kept = [path for path in server.state.rglob("*") if path.stat().st_mode & 0o077]
+def test_what_the_server_keeps_is_for_its_user_only(watched: Server) -> None:
+    until(lambda: list(watched.state.rglob("*.flac")) != [] and list(watched.state.glob("*.db")) != [])
+    kept = [path for path in watched.state.rglob("*") if path.stat().st_mode & 0o077]
     assert kept == []
 
 

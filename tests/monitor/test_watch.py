@@ -14,7 +14,7 @@ from speechpipe.monitor.reference import pinned
 from speechpipe.monitor.report import Facts, Filters, health_report
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.monitor.windows import Grouping, merge_all
-from tests.databases import DATABASES, Database
+from tests.databases import DATABASES, Database, mostly_sqlite
 from tests.records import SPEC, traffic, unit
 
 OPTIONS = WatchOptions(Budget(page=10.0, investigate=10.0))
@@ -132,6 +132,7 @@ def test_two_processes_on_one_store_count_everything_once(store: Store) -> None:
     assert merge_all(one.archive.windows(0, 1000)).records == 600
 
 
+@mostly_sqlite("store")
 def test_a_fixed_limit_needs_no_reference(store: Store) -> None:
     sink = Sink()
     watcher = Watcher(SPEC, store, [sink], OPTIONS)
@@ -142,6 +143,7 @@ def test_a_fixed_limit_needs_no_reference(store: Store) -> None:
     assert [alarm.condition.rule for alarm in sink.alarms] == ["limit"]
 
 
+@mostly_sqlite("store")
 def test_an_announced_change_alarms_nobody(store: Store) -> None:
     sink = Sink()
     watcher = watched(store, sink)
@@ -180,6 +182,7 @@ def test_windows_are_put_together_and_say_the_same(store: Store) -> None:
     assert watcher.archive.expire(10_000) == len(after)
 
 
+@mostly_sqlite("store")
 def test_the_report_of_a_degraded_hour_and_of_a_silent_one(store: Store) -> None:
     watcher = watched(store, Sink())
     put(store, traffic(1000, start=3600, first=1000, null_share=0.2, length_s=3.0, seed=4))
@@ -235,6 +238,7 @@ def test_old_records_and_windows_are_deleted_in_time(store: Store) -> None:
     assert merge_all(watcher.archive.windows(0, 10_000)).records == 100
 
 
+@mostly_sqlite("store")
 def test_what_comes_after_an_announced_change_is_the_new_normal(store: Store) -> None:
     sink = Sink()
     watcher = watched(store, sink)
@@ -256,6 +260,7 @@ def test_what_comes_after_an_announced_change_is_the_new_normal(store: Store) ->
     assert sink.alarms[0].condition.metric == "model.null_share", "a change that nobody announced is told"
 
 
+@mostly_sqlite("store")
 def test_an_announced_change_without_traffic_is_not_waited_for_for_ever(store: Store) -> None:
     sink = Sink()
     watcher = watched(store, sink)
@@ -278,6 +283,7 @@ def test_a_limit_that_was_crossed_before_a_restart_is_still_crossed(store: Store
     assert [alarm.state for alarm in sink.alarms] == ["firing"]
 
 
+@mostly_sqlite("store")
 def test_filters_leave_out_alarms_of_other_groups(store: Store) -> None:
     watcher = watched(store, Sink())
     put(store, traffic(600, start=1000, first=1000, null_share=0.3, seed=2))

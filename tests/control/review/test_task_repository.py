@@ -257,7 +257,7 @@ def test_a_call_that_fails_is_tried_again_later_and_given_up_after_a_day(bench: 
     jobs = bench.operations.jobs
     begun = bench.now
     while (found := bench.operations.waiting("j", None)[0]).callback_state == "due":
-        bench.now += 60
+        bench.now += 600
         for job in jobs.due():
             claimed = jobs.claim(job)
             assert claimed is not None

@@ -20,7 +20,7 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.schema import rollout_history, routes
 from speechpipe.foundation.storage.store import Store
 from speechpipe.serving.assignment import ROLLOUT, STEP, UNIT
-from tests.databases import DATABASES
+from tests.databases import DATABASES, mostly_sqlite
 
 PLAN = """
 candidate = "new"
@@ -132,6 +132,7 @@ def test_a_good_candidate_climbs_on_evidence_and_a_person_promotes_it(at: Bench)
     assert (state.champion, state.previous) == ("old@1", "")
 
 
+@mostly_sqlite("at")
 def test_nobody_is_asked_where_the_plan_says_so(at: Bench) -> None:
     at.operations.start(plan("none"), "ann")
     for sessions in (400, 200):
@@ -140,6 +141,7 @@ def test_nobody_is_asked_where_the_plan_says_so(at: Bench) -> None:
     assert at.operations.state().champion == "new@1"
 
 
+@mostly_sqlite("at")
 def test_a_worse_candidate_is_rolled_back_by_itself(at: Bench) -> None:
     at.operations.start(plan(), "ann")
     at.traffic(300, empty={"champion": 0.05, "canary": 0.5})
@@ -151,6 +153,7 @@ def test_a_worse_candidate_is_rolled_back_by_itself(at: Bench) -> None:
     assert state.rollout.arm("anybody") == "champion"
 
 
+@mostly_sqlite("at")
 def test_one_user_with_many_sessions_counts_once(at: Bench) -> None:
     state = at.operations.start(plan(), "ann")
     assert state.rollout is not None
@@ -164,6 +167,7 @@ def test_one_user_with_many_sessions_counts_once(at: Bench) -> None:
     assert evidence.judgement is Judgement.HOLD
 
 
+@mostly_sqlite("at")
 def test_a_router_that_splits_otherwise_voids_the_evidence(at: Bench) -> None:
     state = at.operations.start(plan("none"), "ann")
     for number in range(400):
@@ -175,6 +179,7 @@ def test_a_router_that_splits_otherwise_voids_the_evidence(at: Bench) -> None:
     assert at.operations.reconcile().revision == state.revision
 
 
+@mostly_sqlite("at")
 def test_a_paused_rollout_goes_nowhere_but_back(at: Bench) -> None:
     operations = at.operations
     operations.start(plan("none"), "ann")
@@ -200,6 +205,7 @@ def test_two_operators_at_once_one_wins_and_the_other_is_told(at: Bench) -> None
     assert [entry.actor for entry in first.history()] == ["ann", "ann", "speechpipe"]
 
 
+@mostly_sqlite("at")
 def test_what_cannot_be_done_says_why(at: Bench) -> None:
     operations = at.operations
     for call in (operations.approve, operations.promote, operations.pause, operations.resume):
@@ -218,6 +224,7 @@ def test_what_cannot_be_done_says_why(at: Bench) -> None:
         operations.resume("ann")
 
 
+@mostly_sqlite("at")
 def test_a_bundle_that_was_altered_meanwhile_goes_no_step_further(at: Bench) -> None:
     at.operations.start(plan("none"), "ann")
     at.traffic(400)
@@ -261,6 +268,7 @@ def test_a_rollback_goes_to_what_served_before_whatever_the_command_line_was_set
     assert served.roll_back("ann", "sounds odd").champion == "old@1"
 
 
+@mostly_sqlite("at")
 def test_a_second_rollback_brings_back_nothing(at: Bench) -> None:
     promoted(at)
     left = at.operations.roll_back("ann", "sounds odd")
@@ -300,6 +308,7 @@ def test_of_many_who_roll_back_at_once_one_does(at: Bench) -> None:
     assert at.operations.state().champion == "old@1"
 
 
+@mostly_sqlite("at")
 @pytest.mark.parametrize("by_evidence", [True, False])
 def test_who_rolls_a_candidate_back_twice_leaves_the_champion_where_it_is(at: Bench, by_evidence: bool) -> None:
     at.operations.serve("third", "third@1")
@@ -319,6 +328,7 @@ def test_who_rolls_a_candidate_back_twice_leaves_the_champion_where_it_is(at: Be
         at.operations.roll_back("bob", "the champion too", "old@1")
 
 
+@mostly_sqlite("at")
 def test_a_restart_after_a_rollback_makes_room_for_no_second_one(at: Bench) -> None:
     promoted(at)
     at.operations.roll_back("ann", "odd")
@@ -349,11 +359,13 @@ def test_a_restart_moves_nobody_and_another_setting_moves_the_champion(at: Bench
     assert at.operations.roll_back("ann", "worse").champion == "new@1"
 
 
+@mostly_sqlite("at")
 def test_a_newer_version_of_what_the_setting_names_is_served_at_the_next_start(at: Bench) -> None:
     state = at.operations.serve("old", "old@2")
     assert (state.champion, state.previous) == ("old@2", "old@1")
 
 
+@mostly_sqlite("at")
 def test_a_rollout_is_not_voided_by_a_server_that_starts_with_another_setting(at: Bench) -> None:
     at.operations.start(plan(), "ann")
     assert at.operations.serve("third", "third@1") == at.operations.state()
@@ -389,6 +401,7 @@ def test_a_store_that_was_emptied_is_told_who_serves(at: Bench) -> None:
     assert (state.champion, state.previous) == ("new@1", "old@1")
 
 
+@mostly_sqlite("at")
 def test_a_held_rollout_makes_room_for_the_next(at: Bench) -> None:
     at.bundles["better"] = "h2"
     at.operations.start(plan(), "speechpipe retrain")
