@@ -21,7 +21,7 @@ from speechpipe.monitor.sinks import WebhookSink
 from speechpipe.monitor.telling import CLAIM_S, MOST_AGE_S, Teller
 from speechpipe.monitor.watch import BLAME_WAIT_S, Watcher
 from speechpipe.serving.health.service import MonitoringService
-from tests.databases import DATABASES, Database, place_tables
+from tests.databases import DATABASES, Database, mostly_sqlite, place_tables
 from tests.foundation.storage.test_store import eventually
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
 from tests.records import SPEC, traffic
@@ -92,6 +92,7 @@ def test_whatever_fails_once_in_a_tick_no_alarm_is_lost(
     assert said(sink) == [("model.null_share", "firing"), ("model.null_share", "resolved")]
 
 
+@mostly_sqlite("url")
 def test_an_alarm_is_told_although_blame_never_works_and_with_the_verdict_when_it_does(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +220,7 @@ def test_what_was_told_but_could_not_be_marked_is_not_told_again(store: Store, m
     assert len(sink.alarms) == 1
 
 
+@mostly_sqlite("url")
 def test_a_sink_that_fails_on_one_alarm_is_told_of_the_others_and_the_loss_is_counted(store: Store) -> None:
     class Picky(Sink):
         def send(self, alarms: Sequence[Alarm]) -> None:
@@ -241,6 +243,7 @@ def test_a_sink_that_fails_on_one_alarm_is_told_of_the_others_and_the_loss_is_co
     assert teller.counts["failed"] > 3
 
 
+@mostly_sqlite("url")
 def test_a_resolution_is_told_after_its_beginning_and_both_once(store: Store) -> None:
     sink = Sink()
     watcher = Watcher(SPEC, store, [sink], OPTIONS)

@@ -139,7 +139,7 @@ def test_an_exception_is_that_segments_result_and_costs_no_worker() -> None:
 def test_workers_are_replaced_by_age_without_losing_a_job() -> None:
     with pool(PoolOptions(workers=2, max_jobs=3), spec()) as two:
         jobs: list[Job] = []
-        while two.status().restarts.get("recycled_jobs", 0) < 4:
+        while two.status().restarts.get("recycled_jobs", 0) < 2:
             jobs.append(submit(two, spec(), audio(seed=len(jobs))))
             assert result(jobs[-1]).transcript.text
             assert result(jobs[-1]).stats.queue_s < 1.0, "nobody waits for a recycled worker"
@@ -357,17 +357,17 @@ def test_a_recognizer_that_is_loaded_at_its_first_segment_decodes_batches_from_t
 
 
 def test_the_cpu_time_of_a_library_with_threads_of_its_own_is_counted() -> None:
-    threaded = spec(cost=0.5, own_threads=True, streaming=False)
+    threaded = spec(cost=0.2, own_threads=True, streaming=False)
     with pool(PoolOptions(workers=1, live=True), threaded) as one:
-        assert result(submit(one, threaded, audio(seconds=1.0))).stats.cpu_s >= 0.5
-        assert one.status().live_cost >= 0.5
+        assert result(submit(one, threaded, audio(seconds=1.0))).stats.cpu_s >= 0.2
+        assert one.status().live_cost >= 0.2
         job = one.open(threaded, DecodeOptions(), "s")
         job.feed(audio(seconds=1.0))
         until(lambda: job.had_words or (job.request_partial() and False))
         job.finish()
         stats = result(job).stats
-        assert stats.cpu_s >= 1.0, "the partial result and the final one"
-        assert 0.5 <= stats.spare_cpu_s < stats.cpu_s
+        assert stats.cpu_s >= 0.4, "the partial result and the final one"
+        assert 0.2 <= stats.spare_cpu_s < stats.cpu_s
         assert one.status().spare_cpu_s == stats.spare_cpu_s
         assert stats.work_s >= stats.cpu_s / 2
 
@@ -385,7 +385,7 @@ def test_a_segment_in_a_pause_is_decoded_before_its_end() -> None:
 
 
 def test_a_segment_that_waits_for_its_decode_is_late() -> None:
-    buffered = spec(streaming=False, cost=1.0)
+    buffered = spec(streaming=False, cost=0.5)
     with pool(PoolOptions(workers=1, live=True, slots=4), buffered) as one:
         job = one.open(buffered, DecodeOptions(), "s")
         job.feed(audio(seconds=1.0))

@@ -24,7 +24,7 @@ from speechpipe.monitor.attribution import source
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import Policy
 from speechpipe.serving.telemetry.cascade_metrics import CASCADE
-from tests.databases import DATABASES, place_tables
+from tests.databases import DATABASES, mostly_sqlite, place_tables
 
 NUMBERS = itertools.count()
 
@@ -119,6 +119,7 @@ def test_an_alarm_takes_the_machine_down_by_one_degree_and_no_further_at_once(
     assert automation.policies()["default"].policy.degree is Degree.ASSIST, "there a person sees every word"
 
 
+@mostly_sqlite("store")
 def test_an_enterprises_alarm_is_its_own(automation: Automation) -> None:
     for scope in ("default", "acme"):
         automation.set(scope, {"degree": "full"}, "ann", "")
@@ -127,6 +128,7 @@ def test_an_enterprises_alarm_is_its_own(automation: Automation) -> None:
     assert degrees == {"default": Degree.FULL, "acme": Degree.PARTIAL}
 
 
+@mostly_sqlite("store")
 @pytest.mark.parametrize(
     "alarm",
     [
@@ -142,6 +144,7 @@ def test_what_makes_no_text_worse_demotes_nobody(automation: Automation, alarm: 
     assert automation.policies()["default"].policy.degree is Degree.FULL
 
 
+@mostly_sqlite("store")
 @pytest.mark.parametrize("metric", ["input.undecodable_share", "input.level_dbfs", "input.zero_run_s"])
 def test_what_clients_send_demotes_nobody(automation: Automation, metric: str) -> None:
     automation.set("default", {"degree": "full"}, "ann", "")
@@ -149,6 +152,7 @@ def test_what_clients_send_demotes_nobody(automation: Automation, metric: str) -
     assert automation.policies()["default"].policy.degree is Degree.FULL
 
 
+@mostly_sqlite("store")
 def test_what_one_tenant_alone_is_the_cause_of_demotes_that_tenant(automation: Automation) -> None:
     automation.set("default", {"degree": "full"}, "ann", "")
     automation.set("zeta", {"degree": "full"}, "ann", "")
