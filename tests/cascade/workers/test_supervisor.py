@@ -23,7 +23,7 @@ from speechpipe.foundation import system
 from speechpipe.types import NullCause
 from tests.cascade.workers.test_pool import WHOLE, audio, pool, result, spec, submit, until
 
-ERRORS = {
+ERRORS: dict[str, Callable[[], BaseException]] = {
     "no process": lambda: BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
     "no descriptor": lambda: OSError(errno.EMFILE, "Too many open files"),
     "no space": lambda: OSError(errno.ENOSPC, "No space left on device"),
