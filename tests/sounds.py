@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +41,7 @@ class Made(Mapping[str, Value]):
         return len(self._makers)
 
     def __or__(self, others: "Made[Value]") -> "Made[Value]":
-        return Made(self._makers | others._makers)
+        return Made({name: partial(part.__getitem__, name) for part in (self, others) for name in part})
 
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
