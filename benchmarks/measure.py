@@ -5,7 +5,6 @@ file in `benchmarks/results/` that `--record` writes.
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from rich.table import Table
 
 import speechpipe
 from speechpipe.cascade.evaluation.scores import Errors, rate, word_errors
+from speechpipe.foundation.system import machine
 from speechpipe.types import Samples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -208,18 +208,6 @@ def _last_file(before: str, now: str) -> str:
     """Return `before` if it is a file beside `now` with the same ending, else nothing."""
     one, other = Path(before), Path(now)
     return before if (one.parent, one.suffix) == (other.parent, other.suffix) else ""
-
-
-def machine() -> str:
-    """Return what the figures depend on: cores, processor, operating system, Python."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    try:
-        system = platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        system = platform.system()
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores ({processor or platform.machine()}), {system}, Python {platform.python_version()}"
 
 
 def long_audio(minutes: float, pause_s: float = 1.0) -> Samples:

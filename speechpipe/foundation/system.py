@@ -3,9 +3,11 @@
 import contextlib
 import ctypes
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -19,6 +21,28 @@ def rss_mb(pid: int) -> float:
         return float(psutil.Process(pid).memory_info().rss) / 2**20
     except UNKNOWN:
         return 0.0
+
+
+def peak_rss_mb(pid: int) -> float:
+    """Return the most resident memory that a process has had, in MiB (Linux; elsewhere what it has now)."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE):
+            return int(found[1]) / 1024
+    return rss_mb(pid)
+
+
+def machine() -> str:
+    """Return what figures depend on: cores that may be used, processor, operating system, Python."""
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    try:
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        name = platform.system()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{cores} cores ({processor or platform.machine()}), {name}, Python {platform.python_version()}"
 
 
 def cpu_s(pid: int) -> float:

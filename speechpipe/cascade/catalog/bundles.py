@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from speechpipe.cascade.catalog import figures
 from speechpipe.cascade.catalog.cards import Card, read_card
 from speechpipe.cascade.vad.segmenter import SegmenterOptions
 from speechpipe.errors import BadInput, InvalidParameter, UnknownName
@@ -40,6 +41,7 @@ class Catalogue:
         self.cards: dict[tuple[str, str], Card] = {}  # by kind and name, and by kind and name@version
         self._bundles: dict[str, Bundle] = {}
         self._by_id: dict[str, tuple[Bundle, Card]] = {}
+        self._figures: dict[str, figures.Figures] = {}
         self._lock = threading.RLock()
         self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._looked_at = 0.0
@@ -78,9 +80,11 @@ class Catalogue:
         return sorted(directory.rglob("*.toml")) if directory.is_dir() else []
 
     def _files(self) -> frozenset[tuple[str, int, int]]:
-        """Return path, modification time and size of every card, to detect changes."""
+        """Return path, modification time and size of every card and file of figures, to detect changes."""
         found = set()
-        for path in (path for directory in self._directories for path in self._paths(directory)):
+        for path in (
+            path for directory in self._directories for path in (*self._paths(directory), *figures.paths(directory))
+        ):
             with contextlib.suppress(OSError):  # deleted since it was listed
                 stat = path.stat()
                 found.add((str(path), stat.st_mtime_ns, stat.st_size))
@@ -104,6 +108,9 @@ class Catalogue:
             self.cards = before or cards
             raise
         self._by_id = by_id
+        self._figures = {
+            id_: found for directory in self._directories for id_, found in figures.read(directory).items()
+        }
         self._bundles = {card.name: by_id[card.id][0] for card in self.of_kind("bundle")}
 
     def of_kind(self, kind: str) -> list[Card]:
@@ -242,6 +249,11 @@ class Catalogue:
     def card_of(self, bundle: Bundle) -> Card:
         """Return the card of a bundle."""
         return self._by_id[bundle.id][1]
+
+    def figures(self, bundle: Bundle) -> "figures.Figures | None":
+        """Return what was measured of a bundle as it is now; None if nothing was, or if it has changed since."""
+        found = self._figures.get(bundle.id)
+        return found if found is not None and found.hash == self.digest(bundle) else None
 
     def absent(self, bundle: Bundle) -> list[str]:
         """Return the files of a bundle that can be fetched and are not on this machine."""

@@ -128,6 +128,11 @@ class WorkerProcess:
         return system.rss_mb(self.pid)
 
     @property
+    def peak_rss_mb(self) -> float:
+        """The most resident memory that the child has had, in MiB; 0 once it has ended."""
+        return system.peak_rss_mb(self.pid)
+
+    @property
     def cpu_s(self) -> float:
         """CPU seconds that the child has used; 0 once it has ended."""
         return system.cpu_s(self.pid)

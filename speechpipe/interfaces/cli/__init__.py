@@ -37,6 +37,7 @@ FAMILIES = (
     "retrain",
     "bench",
     "bench_blame",
+    "bench_recognizer",
     "bench_rollout",
     "doctor",
 )
