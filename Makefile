@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 4
 SPEECH ?= $(or $(wildcard ../shared/data/read/*.flac),$(wildcard audio_samples/*.flac))
+RECORDINGS ?= $(MANIFEST) $(wildcard var/prompts/held_out.jsonl)
+RECOGNIZERS ?= default accurate multilingual fast embedded
 MANIFEST ?= $(or $(wildcard ../shared/data/read/manifest.jsonl),audio_samples/manifest.jsonl)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -11,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where this is set (many container images set it), all of the package is compiled anew by each process that starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all coverage serve bench lint docs format samples clean
+.PHONY: help demo test test-all coverage serve recognizers bench lint docs format samples clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,9 +49,15 @@ coverage: $(VENV)/.installed-dev ## Run the tests of `make test` and hold the co
 serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000
 	$(BIN)/speechpipe serve
 
+recognizers: $(VENV)/.installed-dev ## Measure the shipped bundles on RECORDINGS, into models/figures/
+	SPEECHPIPE_MODELS_DIR=models SPEECHPIPE_WEIGHTS_DIR=$(or $(SPEECHPIPE_WEIGHTS_DIR),var/weights) \
+		$(BIN)/speechpipe bench recognizer $(RECORDINGS) $(RECOGNIZERS:%=-b %) --write
+	$(BIN)/python -m tools.figures
+
 bench: $(VENV)/.installed-dev ## Measure everything in benchmarks/ (about three hours)
 	@status=0; for file in vad_speed overhead server cascade_quality pocketsphinx_cli decoder_settings fuzz_files; do \
 		$(BIN)/python benchmarks/$$file.py || status=1; done; \
+	$(MAKE) recognizers || status=1; \
 	$(BIN)/speechpipe bench capacity $(SPEECH) || status=1; \
 	$(BIN)/speechpipe bench detectors || status=1; \
 	$(BIN)/speechpipe bench rollout || status=1; \

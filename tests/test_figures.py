@@ -25,7 +25,7 @@ NO_FLAG = {"peer_server", "live_faults", "replay", "rollout_load", "evidently_dr
 measure: Any = import_module("benchmarks.measure")
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/figures.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/figures.md", "docs/how-to/which-recognizer.md"])
 def test_the_pages_are_what_the_script_makes_of_the_results(name: str) -> None:
     assert (ROOT / name).read_text() == figures.pages()[name], "run python tools/figures.py"
 

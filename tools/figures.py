@@ -1,9 +1,11 @@
-"""Put the figures of `benchmarks/results/*.json` into docs/figures.md and README.md. A test holds that they are there.
+"""Put the figures of `benchmarks/results/*.json` into docs/figures.md and README.md, and those of the shipped bundles
+(`models/figures/*.json`) into docs/how-to/which-recognizer.md. A test holds that they are there.
 
     python tools/figures.py
 
 A benchmark writes its file with `--record` (`record` in `benchmarks/measure.py`): date, machine, version, and rows of
-what, asked, measured, good, command. The tables stand between two comments; the prose around them is written by hand.
+what, asked, measured, good, command. `make recognizers` writes those of bundles. The tables stand between two comments;
+the prose around them is written by hand.
 """
 
 import json
@@ -11,9 +13,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.figures import Figures
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+MODELS = ROOT / "models"
 BEGIN = "<!-- begin: made by tools/figures.py from benchmarks/results/ -->\n"
+BEGIN_BUNDLES = "<!-- begin: made by tools/figures.py from models/figures/ -->\n"
 END = "<!-- end -->\n"
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -85,14 +92,56 @@ def pages() -> dict[str, str]:
     return {
         "docs/figures.md": between((ROOT / "docs" / "figures.md").read_text(), all_figures(found)),
         "README.md": between((ROOT / "README.md").read_text(), table(first_figures(found))),
+        BUNDLES_PAGE: between((ROOT / BUNDLES_PAGE).read_text(), bundle_figures(), BEGIN_BUNDLES),
     }
 
 
-def between(page: str, inside: str) -> str:
+def between(page: str, inside: str, begin: str = BEGIN) -> str:
     """Return the page with `inside` between its two comments."""
-    before, _, rest = page.partition(BEGIN)
+    before, _, rest = page.partition(begin)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{inside}{END}{after}"
+    return f"{before}{begin}{inside}{END}{after}"
+
+
+BUNDLES_PAGE = "docs/how-to/which-recognizer.md"
+
+
+def bundle_figures() -> str:
+    """Return the table of the shipped bundles that were measured, how, and the names of the others."""
+    catalogue = Catalogue([MODELS])
+    measured = [found for name in catalogue.names if (found := catalogue.figures(catalogue.bundle(name)))]
+    lines = [
+        "| bundle | words wrong | without VAD | CPU | final p50, p95 | worker | date |",
+        "|---|---|---|---|---|---|---|",
+        *(_bundle_row(found) for found in sorted(measured, key=lambda found: found.wer)),
+        "",
+    ]
+    for manifests, words, machine, version in dict.fromkeys(
+        (found.manifests, found.words, found.machine, found.version) for found in measured
+    ):
+        lines.append(f"`make recognizers`: {', '.join(manifests)}, {words} words; {machine}; speechpipe {version}.")
+    known = {found.bundle for found in measured}
+    rest = [bundle for name in catalogue.names if (bundle := catalogue.bundle(name)).id not in known]
+    fetched = [
+        bundle.name for bundle in rest if any(file.remote for card in catalogue.parts(bundle) for file in card.files)
+    ]
+    lines += ["", f"Not run with their released weights: {', '.join(f'`{name}`' for name in fetched)}."]
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
+def _bundle_row(found: Figures) -> str:
+    latency = f"{found.final_p50_ms:.0f}, {found.final_p95_ms:.0f} ms" if found.finals else "-"
+    wrong = f"{found.wer:.1%} [{found.wer_low:.1%}, {found.wer_high:.1%}]"
+    cells = (
+        f"`{found.bundle.partition('@')[0]}`",
+        wrong.replace("%", " %"),
+        f"{found.wer_alone:.1%}".replace("%", " %"),
+        f"{found.cpu:.3f}",
+        latency,
+        f"{found.worker_rss_mb:.0f} MB",
+        found.date,
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def all_figures(found: dict[str, Result]) -> str:
@@ -152,7 +201,7 @@ def _cells(row: Row) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     for name, text in pages().items():
         (ROOT / name).write_text(text)
 

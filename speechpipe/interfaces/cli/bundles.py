@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speechpipe.interfaces.cli import app
+
+if TYPE_CHECKING:
+    from speechpipe.cascade.catalog.figures import Figures
 
 group = typer.Typer(help="Bundles: a VAD, a recognizer and all parameters, under one version.", no_args_is_help=True)
 app.add_typer(group, name="bundles")
@@ -14,7 +17,11 @@ app.add_typer(group, name="bundles")
 
 @group.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> None:
-    """List the bundles and their parts."""
+    """List the bundles, their parts, and what `speechpipe bench recognizer` measured of them.
+
+    That is words wrong, CPU seconds for a second of audio, the end of a live segment to its text (p95), a worker's
+    memory; `bundles show` says on which recordings and which machine.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -23,24 +30,33 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
     from speechpipe.serving.transcription import documents
 
     service = compose(settings())
-    bundles = [service.engine.catalogue.bundle(name) for name in service.engine.catalogue.names]
+    catalogue = service.engine.catalogue
+    found = [(bundle, catalogue.figures(bundle)) for bundle in map(catalogue.bundle, catalogue.names)]
     if as_json:
-        typer.echo(json.dumps([documents.bundle(bundle) for bundle in bundles]))
+        typer.echo(json.dumps([documents.bundle(one) | {"figures": documents.figures(its)} for one, its in found]))
         return
     table = Table(box=None)
-    for title in ("bundle", "version", "VAD", "recognizer", "languages", "what"):
+    for title in ("bundle", "version", "VAD", "recognizer", "languages", "measured", "what"):
         table.add_column(title, overflow="fold")
-    for bundle in bundles:
+    for bundle, measured in found:
         name = bundle.name + (" *" if bundle.name == service.engine.champion.name else "")
         vad, asr = f"{bundle.vad.name} {bundle.vad.version}", f"{bundle.asr.name} {bundle.asr.version}"
-        table.add_row(name, bundle.version, vad, asr, " ".join(bundle.languages), bundle.description)
+        languages = " ".join(bundle.languages)
+        table.add_row(name, bundle.version, vad, asr, languages, _measured(measured), bundle.description)
     Console().print(table)
     typer.echo("* the champion: what `default` and `whisper-1` mean in requests")
 
 
+def _measured(figures: "Figures | None") -> str:
+    if figures is None:
+        return "-"
+    latency = f", {figures.final_p95_ms:.0f} ms" if figures.finals else ""
+    return f"{figures.wer:.1%} wrong, CPU {figures.cpu:.3f}{latency}, {figures.worker_rss_mb:.0f} MB"
+
+
 @group.command("show")
 def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
-    """Show a bundle with all parameters, and verify its files; exit code 1 if one is wrong."""
+    """Show a bundle with all parameters and figures, and verify its files; exit code 1 if one is wrong."""
     from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.interfaces.cli.options import settings
     from speechpipe.serving.transcription import documents
@@ -48,6 +64,7 @@ def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
     catalogue = catalogue_of(settings())
     bundle = catalogue.bundle(name)
     problems = catalogue.problems(bundle)
+    figures = catalogue.figures(bundle)
     document = {
         **documents.bundle(bundle),
         "description": bundle.description,
@@ -56,6 +73,7 @@ def show(name: Annotated[str, typer.Argument(help="A bundle.")]) -> None:
             str(card.path)
             for card in (catalogue.card_of(bundle), catalogue.part("vad", bundle), catalogue.part("asr", bundle))
         ],
+        "figures": figures.document() if figures is not None else None,
         "files": problems or "verified",
     }
     typer.echo(json.dumps(document, indent=2))

@@ -6,6 +6,7 @@ Reference: https://platform.openai.com/docs/api-reference/audio (transcription o
 import math
 from typing import Any
 
+from speechpipe.cascade.catalog.figures import Figures
 from speechpipe.serving.automation import Author
 from speechpipe.serving.telemetry.records import compression_ratio
 from speechpipe.serving.text import TextOptions
@@ -47,6 +48,12 @@ def bundle(item: Bundle) -> dict[str, Any]:
         },
         "asr": {"name": item.asr.name, "version": item.asr.version, "parameters": dict(item.asr.options)},
     }
+
+
+def figures(item: Figures | None) -> dict[str, Any] | None:
+    """Return what was measured of a bundle, for clients: without the machine and the recordings; None if nothing was."""
+    names = ("wer", "wer_low", "wer_high", "words", "cpu", "final_p50_ms", "final_p95_ms", "worker_rss_mb", "date")
+    return {name: getattr(item, name) for name in names} if item is not None else None
 
 
 def total_accounting(result: Result) -> dict[str, int]:

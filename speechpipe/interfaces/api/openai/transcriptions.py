@@ -274,4 +274,6 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     bundle = service.engine.bundle(name)
     created = int(service.engine.catalogue.card_of(bundle).path.stat().st_mtime)
     owned = {"id": name, "object": "model", "created": created, "owned_by": "speechpipe"}
-    return owned | {"speechpipe": documents.bundle(bundle) | {"description": bundle.description}}
+    measured = documents.figures(service.engine.catalogue.figures(bundle))
+    ours = documents.bundle(bundle) | {"description": bundle.description, "figures": measured}
+    return owned | {"speechpipe": ours}
