@@ -12,9 +12,10 @@ from tests import preloaded
 from tests.patience import PATIENCE_S
 from tests.sounds import SAMPLES
 
+KEEPER = "The lighthouse keeper wrote a letter to his brother, every morning."
 CLIPS = [
-    {"audio": str(SAMPLES / "digits.flac"), "text": "one two three four five six seven eight nine zero"},
-    {"audio": str(SAMPLES / "sentence_slt.flac"), "text": "the lighthouse keeper wrote a letter"},
+    {"audio": str(SAMPLES / "sentence_slt.flac"), "text": KEEPER},
+    {"audio": str(SAMPLES / "sentence_awb.flac"), "text": "she bought fresh bread and a bottle of milk at the market"},
 ]
 
 
@@ -49,7 +50,7 @@ def test_it_measures_each_bundle(measured: list[dict[str, Any]]) -> None:
     assert embedded["wer"] < 0.5 < scripted["wer"]
     for one in measured:
         assert one["wer_low"] <= one["wer"] <= one["wer_high"]
-        assert one["words"] == 16
+        assert one["words"] == 23
         assert one["finals"] >= 1
         assert 0 < one["final_p50_ms"] <= one["final_p95_ms"]
         assert 0 < one["cpu"] < 10
@@ -91,7 +92,7 @@ def test_people_get_a_table(tmp_path: Path) -> None:
     lines = done.stdout.decode().splitlines()
     assert "words wrong" in lines[0]
     assert lines[1].split()[0] == "scripted@1.0.0"
-    assert f"{tmp_path.name}/manifest.jsonl: 16 words" in " ".join(lines[2:])
+    assert f"{tmp_path.name}/manifest.jsonl: 23 words" in " ".join(lines[2:])
     assert not list(tmp_path.rglob("figures")), "nothing is kept without --write"
 
 

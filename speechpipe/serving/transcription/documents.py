@@ -51,7 +51,7 @@ def bundle(item: Bundle) -> dict[str, Any]:
 
 
 def figures(item: Figures | None) -> dict[str, Any] | None:
-    """Return what was measured of a bundle, for clients: without the machine and the recordings; None if nothing was."""
+    """Return what was measured of a bundle, without the machine and the recordings; None if nothing was."""
     names = ("wer", "wer_low", "wer_high", "words", "cpu", "final_p50_ms", "final_p95_ms", "worker_rss_mb", "date")
     return {name: getattr(item, name) for name in names} if item is not None else None
 
