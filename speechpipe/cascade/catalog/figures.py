@@ -90,7 +90,7 @@ def parsed(document: object) -> Figures:
     """
     if not isinstance(document, Mapping):
         raise ValueError("not a JSON object")
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(Figures):
         value = document.get(field.name)
         if not _fits(field.type, value):
