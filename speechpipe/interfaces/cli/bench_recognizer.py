@@ -85,7 +85,8 @@ def _show(found: "list[Figures]") -> None:
         )
     console.print(table)
     first = found[0]
+    live = f", {first.finals} live segments" if first.finals else ""
     typer.echo(
-        f"{', '.join(first.manifests)}: {first.words} words, {first.audio_s:.0f} s, {first.finals} live segments; "
+        f"{', '.join(first.manifests)}: {first.words} words, {first.audio_s:.0f} s{live}; "
         f"{first.machine}; speechpipe {first.version}, {first.date}"
     )
