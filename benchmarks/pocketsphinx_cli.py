@@ -114,7 +114,6 @@ def main() -> None:
                 "pocketsphinx single": theirs("single", files, []),
                 "pocketsphinx live, tuned": theirs("live", files, TUNING),
                 "speechpipe transcribe -b embedded": ours(files, "embedded"),
-                "speechpipe transcribe -b fast": ours(files, "fast"),
             }
         for what, run in runs.items():
             error = wer([(" ".join(texts), run.text)])
