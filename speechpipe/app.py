@@ -27,6 +27,7 @@ from speechpipe.serving.text.profanity import read_lists
 from speechpipe.types import Bundle
 
 if TYPE_CHECKING:  # imported at first use, for a fast start of the command line
+    from speechpipe.cascade.catalog.bundles import Catalogue
     from speechpipe.control.review.service import ReviewService
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.training.operations import TrainingOperations
@@ -80,7 +81,7 @@ def compose(
     preloaded = tuple(cards.bundle(name) for name in settings.preloaded_bundles) if only is None else (only,)
     specs = {spec.key: spec for spec in (recognizer(bundle.asr) for bundle in preloaded)}
     pools, vads = PoolManager(settings, list(specs.values()), live=live), LoadedVads()
-    reviews = parts.reviews() if people else None
+    reviews = parts.reviews(cards) if people else None
     mirror = parts.mirror(pools, vads, reviews) if store is not None else None
     router = Router(cards, cards.bundle(settings.bundle), lambda bundle: pools.ready(recognizer(bundle.asr)))
     kept = kept_audio(settings)
@@ -148,10 +149,10 @@ class _Parts:
         assert self._store is not None, "reviews, monitoring and rollouts need a store"
         return self._store
 
-    def reviews(self) -> "ReviewService":
+    def reviews(self, cards: "Catalogue") -> "ReviewService":
         from speechpipe.control.review.service import ReviewService
 
-        reviews = ReviewService(self._settings, self._kept, self.records.emit, self._clock)
+        reviews = ReviewService(self._settings, self._kept, self.records.emit, self._clock, cards.prior)
         self.tasks.add(*reviews.tasks)
         self.exposition.add_gauges(reviews.gauges())
         return reviews

@@ -3,7 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from speechpipe.cascade.catalog.download import Listener
@@ -129,7 +129,8 @@ class Service:
 
     def terms(self, tenant: str, bundle: Bundle) -> EffectivePolicy:
         """Return the automation policy for a new session."""
-        return self.reviews.terms(tenant, bundle.id) if self.reviews is not None else NOT_FOLLOWED
+        found = self.reviews.terms(tenant, bundle.id) if self.reviews is not None else NOT_FOLLOWED
+        return replace(found, table=self.engine.catalogue.confidence(bundle))
 
     def formatter(self, options: TextOptions, request: ClientRequest) -> TextFormatter:
         """Return what writes the texts of a request as its client asked."""

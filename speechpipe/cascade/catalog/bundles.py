@@ -15,6 +15,7 @@ from speechpipe.cascade.catalog import figures
 from speechpipe.cascade.catalog.cards import Card, read_card
 from speechpipe.cascade.vad.segmenter import SegmenterOptions
 from speechpipe.errors import BadInput, InvalidParameter, UnknownName
+from speechpipe.foundation.stats.calibration import ConfidenceTable, Prior
 from speechpipe.types import Bundle, Component, Scalar
 
 SEGMENTER_NAMES = frozenset(field.name for field in fields(SegmenterOptions))
@@ -254,6 +255,15 @@ class Catalogue:
         """Return what was measured of a bundle as it is now; None if nothing was, or if it has changed since."""
         found = self._figures.get(bundle.id)
         return found if found is not None and found.hash == self.digest(bundle) else None
+
+    def confidence(self, bundle: Bundle) -> ConfidenceTable:
+        """Return what the confidences of a bundle's recognizer mean; empty if its card has no table."""
+        return self.part("asr", bundle).confidence
+
+    def prior(self, bundle_id: str) -> Prior:
+        """Return the calibration of segments that comes with a bundle; an empty one if there is no such bundle."""
+        found = self._by_id.get(bundle_id)
+        return self.confidence(found[0]).utterances if found is not None else Prior()
 
     def absent(self, bundle: Bundle) -> list[str]:
         """Return the files of a bundle that can be fetched and are not on this machine."""

@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from speechpipe.cascade.catalog.confidence import read_table
 from speechpipe.cascade.catalog.sources import Source, UrlSource, check_path, check_url, read_sources
 from speechpipe.errors import BadInput, InvalidParameter
+from speechpipe.foundation.stats.calibration import NO_TABLE, ConfidenceTable
 from speechpipe.foundation.text_files import parse_toml, read_text
 from speechpipe.types import ModelFile, Scalar
 
@@ -176,6 +178,7 @@ class Card:
     parent: str = ""  # name@version that it was retrained from; such a card is used only by its version
     options: Mapping[str, OptionSpec] = field(default_factory=dict)
     files: tuple[CardFile, ...] = ()
+    confidence: ConfidenceTable = NO_TABLE  # of a recognizer: how often it is right at which confidence
     body: Mapping[str, Any] = field(default_factory=dict)  # the [vad] and [asr] tables of a bundle
 
     @property
@@ -245,6 +248,7 @@ def read_card(path: Path, own: Path | None = None, weights: Path | None = None) 
                 for name, spec in data.get("options", {}).items()
             },
             files=tuple(_file(entry, path.parent / "files" / own_files, kept) for entry in data.get("files", ())),
+            confidence=read_table(path, data["confidence"], f"{name}@{version}") if "confidence" in data else NO_TABLE,
             body={stage: data[stage] for stage in ("vad", "asr")} if kind == "bundle" else {},
         )
     except BadInput as error:

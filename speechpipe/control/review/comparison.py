@@ -81,7 +81,7 @@ def standing(bundle: str, found: Sequence[Task], bound: float, delta: float) -> 
             pairs[said, heard] += count
     for task, unit in units:
         days[(task.finished_at or 0.0) // DAY_S * DAY_S].append(_reviewed(task, unit))
-    sure = [unit for task, unit in units if unit["confidence"] is not None and evenly(unit, task.draft.base)]
+    sure = [unit for task in found for unit in equally_drawn(task)]
     before, after = _calibration_errors(sure)
     kinds = ("substitutions", "deletions", "insertions")
     return Standing(
@@ -99,6 +99,22 @@ def standing(bundle: str, found: Sequence[Task], bound: float, delta: float) -> 
         error_after=after,
         promise=promise([unit["confidence"] for unit in sure], [wrong(unit) for unit in sure], bound, delta),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An answered segment: whose, of which bundle, the recognizer's confidence, and the share of its words wrong."""
+
+    tenant: str
+    bundle: str
+    confidence: float
+    wrong: float
+
+
+def equally_drawn(task: Task) -> list[Mapping[str, Any]]:
+    """Return the units of an answered task that have a confidence and belong to the sample with equal chances."""
+    units = task.compared.get("units", ()) if task.bundle else ()
+    return [unit for unit in units if unit["confidence"] is not None and evenly(unit, task.draft.base)]
 
 
 def wrong(unit: Mapping[str, Any]) -> float:

@@ -2,14 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from speechpipe.cascade.evaluation.scores import align
 from speechpipe.control.review import TaskState
 from speechpipe.control.review.agreement import compare, evenly
-from speechpipe.control.review.comparison import People, people
+from speechpipe.control.review.comparison import Judged, People, equally_drawn, people, wrong
 from speechpipe.control.review.job_repository import Job, Jobs
 from speechpipe.control.review.policy_repository import Automation
 from speechpipe.control.review.task_repository import Reviewer, ReviewQueue
@@ -185,6 +185,13 @@ class ReviewOperations:
             return self.jobs.job(id_, tenant), self.queue.of_job(id_)
 
     # ---- statistics ----
+
+    def judged(self, since: float) -> Iterator[Judged]:
+        """Yield the answered segments since a time that had equal chances of review, in order of their answers."""
+        with translating_store_errors():
+            for task in self.task_stats.finished(since):
+                for unit in equally_drawn(task):
+                    yield Judged(task.tenant, task.bundle, unit["confidence"], wrong(unit))
 
     def people(
         self,

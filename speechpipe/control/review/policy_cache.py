@@ -2,16 +2,24 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechpipe.control.review.comparison import Judged
 from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.policy_repository import Scoped, keep, kept, resolve
 from speechpipe.errors import BadInput
-from speechpipe.foundation.stats.calibration import Calibration
+from speechpipe.foundation.stats.calibration import LEAST, Calibration, Prior, promise
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import EVERYBODY, NOT_FOLLOWED, EffectivePolicy, Policy
+
+
+def no_prior(_bundle: str) -> Prior:
+    """Return the calibration of a bundle that comes with none."""
+    return Prior()
+
 
 STANDING_S = 90 * 86_400.0
 """Calibrations are fitted on the reviews of this long."""
@@ -27,6 +35,8 @@ log = logging.getLogger(__name__)
 class _Standing:
     calibration: Calibration
     threshold: float | None
+    bound: float  # that the threshold was fitted for
+    delta: float
 
 
 class PolicyCache:
@@ -36,13 +46,24 @@ class PolicyCache:
     neither can be read, the policies are unknown: `assist` applies to all tenants, or the default degree if lower.
     """
 
-    def __init__(self, operations: ReviewOperations, copy: Path, clock: Callable[[], float]) -> None:
-        """Read the copy. The policy of a tenant for whom none was set is `operations.automation.base`."""
+    def __init__(
+        self,
+        operations: ReviewOperations,
+        copy: Path,
+        clock: Callable[[], float],
+        prior: Callable[[str], Prior] = no_prior,
+    ) -> None:
+        """Read the copy. The policy of a tenant for whom none was set is `operations.automation.base`.
+
+        `prior` returns the calibration that comes with a bundle (its id); called on the thread of `judge`.
+        """
         self._operations = operations
         self._copy = copy
         self._clock = clock
         self._base = operations.automation.base
-        self._standings: dict[tuple[str, float, float], _Standing] = {}
+        self._prior = prior
+        self._standings: dict[tuple[str, str], _Standing] = {}  # by scope and bundle
+        self._judged: Mapping[str, Policy] = {}  # the policies that they were fitted for
         self._newest = -1.0
         self._lock = threading.Lock()
         self._read = False  # whether the store has been read once
@@ -94,31 +115,53 @@ class PolicyCache:
         return {scope: item for scope, item in self._known.items() if item.revision > found.get(scope, none).revision}
 
     def judge(self) -> None:
-        """Fit the calibration of each bundle's confidence if there are new answers or other bounds."""
+        """Fit calibrations and thresholds if there are new answers or other policies.
+
+        A scope's promise is about its own traffic, so each is fitted on reviews of that alone: a tenant's own policy on
+        the tenant's, the default policy on those of all tenants without their own. A calibration promises nothing: it
+        starts from the bundle's table, and a scope with few reviews takes that of all tenants.
+        """
         newest = self._operations.task_stats.newest()
-        wanted = {(item.policy.bound, item.policy.delta) for item in self._policies.values()}
-        known = {(bound, delta) for _, bound, delta in self._standings}
-        if newest == self._newest and wanted <= known:
+        policies = {scope: item.policy for scope, item in self._policies.items()}
+        if newest == self._newest and policies == self._judged:
             return
-        found: dict[tuple[str, float, float], _Standing] = {}
-        for bound, delta in wanted:
-            for one in self._operations.people(self._clock() - STANDING_S, bound=bound, delta=delta).standings:
-                found[one.bundle, bound, delta] = _Standing(one.calibration, one.promise.threshold)
-        self._standings, self._newest = found, newest
+        own: dict[tuple[str, str], list[Judged]] = defaultdict(list)
+        everybody: dict[str, list[Judged]] = defaultdict(list)
+        for one in self._operations.judged(self._clock() - STANDING_S):
+            own[one.tenant if one.tenant in policies else EVERYBODY, one.bundle].append(one)
+            everybody[one.bundle].append(one)
+        found: dict[tuple[str, str], _Standing] = {}
+        for bundle, reviews in everybody.items():
+            prior = self._prior(bundle)
+            pooled = _calibration(prior, reviews)
+            for scope, policy in policies.items():
+                mine = own[scope, bundle]
+                promised = promise(
+                    [one.confidence for one in mine], [one.wrong for one in mine], policy.bound, policy.delta
+                )
+                calibration = _calibration(prior, mine) if len(mine) >= LEAST else pooled
+                found[scope, bundle] = _Standing(calibration, promised.threshold, policy.bound, policy.delta)
+        self._standings, self._newest, self._judged = found, newest, policies
 
     def terms(self, tenant: str, bundle: str = "") -> EffectivePolicy:
         """Return the policy that applies to a new session of a tenant on a bundle (its id)."""
-        policy = resolve(self._policies, tenant)
+        policies = self._policies
+        policy = resolve(policies, tenant)
         if policy is None:
             return NOT_FOLLOWED if self._base.degree is Degree.FULL else EffectivePolicy(self._base, followed=True)
-        known = self._standings.get((bundle, policy.bound, policy.delta))
+        known = self._standings.get((tenant if tenant in policies else EVERYBODY, bundle))
         if known is None:
             return EffectivePolicy(policy, followed=True)
-        return EffectivePolicy(policy, known.calibration, known.threshold, followed=True)
+        fitted = (known.bound, known.delta) == (policy.bound, policy.delta)
+        return EffectivePolicy(policy, known.calibration, known.threshold if fitted else None, followed=True)
 
     def policy(self, tenant: str) -> Policy:
         """Return the policy of a tenant."""
         return resolve(self._policies, tenant) or self._base
+
+
+def _calibration(prior: Prior, reviews: Sequence[Judged]) -> Calibration:
+    return prior.refined([one.confidence for one in reviews], [1 - one.wrong for one in reviews])
 
 
 def _has_run(state: Path) -> bool:

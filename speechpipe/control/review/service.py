@@ -20,7 +20,7 @@ from speechpipe.control.review.changes import ChangeChecks, PolicyChange
 from speechpipe.control.review.drafts import draft
 from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.operations import ReviewOperations
-from speechpipe.control.review.policy_cache import PolicyCache
+from speechpipe.control.review.policy_cache import PolicyCache, no_prior
 from speechpipe.control.review.policy_repository import Scoped
 from speechpipe.control.review.sampling import Drawn, disagreeing, drawn
 from speechpipe.control.review.scopes import Scopes
@@ -29,6 +29,7 @@ from speechpipe.control.review.tasks import Draft, Task
 from speechpipe.errors import NotReady, SpeechpipeError, StoreUnavailable, UnknownName
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.outgoing import Sender
+from speechpipe.foundation.stats.calibration import Prior
 from speechpipe.foundation.storage.database import STORE_ERRORS, translating_store_errors
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
@@ -59,8 +60,15 @@ log = logging.getLogger(__name__)
 class ReviewService:
     """Thread-safe. Shares the lifetime of the server."""
 
-    def __init__(self, settings: Settings, store: Store, emit: Callable[[Record], None], clock: Callable[[], float]):
-        """Load the copy of the policies; the store is read by `start`."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        emit: Callable[[Record], None],
+        clock: Callable[[], float],
+        prior: Callable[[str], Prior] = no_prior,
+    ) -> None:
+        """Load the copy of the policies; the store is read by `start`. `prior`: see `PolicyCache`."""
         base = Policy(Degree(settings.default_degree))
         self.operations = ReviewOperations(store, clock, base=base, on_done=self._done)
         self.audio = AudioRetention(settings.state_dir / "reviews", settings.keep_review_audio_days * 24.0, clock=clock)
@@ -69,7 +77,7 @@ class ReviewService:
         self._store = store
         self._emit = emit
         self._clock = clock
-        self.policy_cache = PolicyCache(self.operations, settings.state_dir / "automation.json", clock)
+        self.policy_cache = PolicyCache(self.operations, settings.state_dir / "automation.json", clock, prior)
         keys = {*settings.api_keys, *settings.operator_keys, *settings.reviewer_keys}
         scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
         self._checks = ChangeChecks(self.operations.automation, scopes, clock)

@@ -25,6 +25,12 @@ FIRST = 3
 LEAST = 20
 """With fewer reviewed utterances no threshold is returned."""
 
+GROUPS = 20
+"""A shipped calibration is fitted on at most this many groups of like confidence, equally large."""
+
+PRIOR = 50.0
+"""A shipped calibration counts as much as this many reviewed utterances, spread over its steps as it was measured."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -65,6 +71,69 @@ def isotonic(
             last = blocks.pop()
             blocks[-1] = _pooled(blocks[-1], last)
     return Calibration(tuple(block[0] for block in blocks), tuple(block[1] for block in blocks))
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A calibration measured before there were reviews. `shares[i]` of what it was measured on lay at step i."""
+
+    calibration: Calibration = Calibration((), ())
+    shares: tuple[float, ...] = ()
+
+    def refined(self, confidence: Sequence[float], right: Sequence[float]) -> Calibration:
+        """Return the calibration of reviewed utterances that starts from this one; without one, that of the reviews.
+
+        Each level is the mean of the reviewed utterances at its step and of the prior's, which count as `PRIOR` in all.
+        So a few reviews move it little, and hundreds replace it.
+
+        Args:
+            confidence: (n,) of the recognizer, of utterances that had equal chances of review.
+            right: (n,) share of the words that were right.
+        """
+        if not self.calibration.edges or not len(confidence):
+            return isotonic(confidence, right) if not self.calibration.edges else self.calibration
+        edges = self.calibration.edges
+        steps = np.clip(np.searchsorted(edges, np.asarray(confidence, float), side="right") - 1, 0, None)
+        before = PRIOR * np.array(self.shares)
+        totals = before + np.bincount(steps, minlength=len(edges))
+        sums = before * np.array(self.calibration.levels) + np.bincount(steps, right, minlength=len(edges))
+        return isotonic(edges, (sums / totals).tolist(), totals.tolist())
+
+
+@dataclass(frozen=True)
+class ConfidenceTable:
+    """What a recognizer's confidences mean, measured on recordings with known texts.
+
+    `utterances`: expected share of the words that are right. `words`: probability that a word is right. Without a
+    table both are empty.
+    """
+
+    utterances: Prior = Prior()
+    words: Prior = Prior()
+
+
+NO_TABLE = ConfidenceTable()
+
+
+def grouped(confidence: Sequence[float], right: Sequence[float], groups: int = GROUPS) -> Prior:
+    """Return the calibration of measured confidences, fitted on groups of equal size so that no step is a few values.
+
+    Half a right and half a wrong observation are added to each group: no level is 0 or 1.
+
+    Args:
+        confidence: (n,) of the recognizer, at least one.
+        right: (n,) 0..1.
+        groups: most groups; fewer where many confidences are equal.
+    """
+    values, targets = np.asarray(confidence, float), np.asarray(right, float)
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, groups + 1)[:-1], method="lower"))
+    index = np.searchsorted(edges, values, side="right") - 1
+    counts = np.bincount(index, minlength=len(edges))
+    means = (np.bincount(index, targets, minlength=len(edges)) + 0.5) / (counts + 1)
+    found = isotonic(edges.tolist(), means.tolist(), counts.tolist())
+    steps = np.searchsorted(found.edges, values, side="right") - 1
+    shares = np.bincount(steps, minlength=len(found.edges)) / len(values)
+    return Prior(found, tuple(shares.tolist()))
 
 
 def _pooled(first: list[float], second: list[float]) -> list[float]:

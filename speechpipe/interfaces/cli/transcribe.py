@@ -50,8 +50,12 @@ def transcribe(
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
     chosen = choose(compose(config), bundle, vad, asr, parse_set(set_))
     text = TextOptions(punctuate, numerals, smart_format, profanity_filter)
-    batch = Batch(format_, output, lambda: TranscriptionRequest(chosen, choice=choice, language=language), text)
-    failed = batch.run(compose(config, only=chosen), files)
+    service = compose(config, only=chosen)
+    terms = service.terms("", chosen)
+    batch = Batch(
+        format_, output, lambda: TranscriptionRequest(chosen, choice=choice, language=language, terms=terms), text
+    )
+    failed = batch.run(service, files)
     if stages:
         from speechpipe.interfaces.cli.stage_table import print_table
 

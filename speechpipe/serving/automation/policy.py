@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from speechpipe.errors import InvalidParameter
-from speechpipe.foundation.stats.calibration import Calibration
+from speechpipe.foundation.stats.calibration import NO_TABLE, Calibration, ConfidenceTable
 from speechpipe.serving.automation import Author, Degree
 
 EVERYBODY = "default"
@@ -68,10 +68,15 @@ UNKNOWN = Calibration((), ())
 
 @dataclass(frozen=True)
 class EffectivePolicy:
-    """The policy for one session, with the calibration of its bundle's confidence."""
+    """The policy for one session, with what its bundle's confidences mean.
+
+    Only reviews give a `threshold`. The table of the recognizer's card was measured on other recordings: it says what a
+    confidence means where reviews do not say it, and delivers nothing.
+    """
 
     policy: Policy = NOTHING_SAID
-    calibration: Calibration = UNKNOWN
+    calibration: Calibration = UNKNOWN  # of reviews
+    table: ConfidenceTable = NO_TABLE  # of the recognizer's card
     threshold: float | None = None  # confidence from which `partial` delivers without review; None: nothing
     followed: bool = False  # whether a policy was set; without one, sessions are not reviewed
 
@@ -89,10 +94,15 @@ class EffectivePolicy:
         return confidence >= self.threshold
 
     def calibrated(self, confidence: float | None) -> float | None:
-        """Return the expected share of right words at this confidence; None before anything was reviewed."""
-        if confidence is None or not self.calibration.edges:
-            return None
-        return float(self.calibration(confidence))
+        """Return the expected share of right words at this confidence of a segment.
+
+        It is known from reviews, or from the table of the recognizer's card. None: there is neither.
+        """
+        return _at(self.calibration if self.calibration.edges else self.table.utterances.calibration, confidence)
+
+    def calibrated_word(self, confidence: float | None) -> float | None:
+        """Return the probability that a word of this confidence is right; None: the card has no table."""
+        return _at(self.table.words.calibration, confidence)
 
     def label(self, confidence: float | None) -> dict[str, Any]:
         """Return the automation fields of a machine result's document."""
@@ -102,6 +112,10 @@ class EffectivePolicy:
             "accepted": self.accepts(confidence),
             "calibrated_confidence": self.calibrated(confidence),
         }
+
+
+def _at(calibration: Calibration, confidence: float | None) -> float | None:
+    return None if confidence is None or not calibration.edges else round(float(calibration(confidence)), 4)
 
 
 NOT_FOLLOWED = EffectivePolicy()

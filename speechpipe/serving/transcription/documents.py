@@ -8,6 +8,7 @@ from typing import Any
 
 from speechpipe.cascade.catalog.figures import Figures
 from speechpipe.serving.automation import Author
+from speechpipe.serving.automation.policy import EffectivePolicy
 from speechpipe.serving.telemetry.records import compression_ratio
 from speechpipe.serving.text import TextOptions
 from speechpipe.serving.transcription.transcriber import Result
@@ -62,15 +63,21 @@ def total_accounting(result: Result) -> dict[str, int]:
     return {name: sum(part[name] for part in parts) for name in parts[0]}
 
 
-def words(transcript: Transcript) -> list[dict[str, Any]]:
-    """Return words with times in seconds and confidence (None if the recognizer has none)."""
+def words(transcript: Transcript, terms: EffectivePolicy) -> list[dict[str, Any]]:
+    """Return words with times in seconds and confidences (None if the recognizer has none, or its card no table)."""
     return [
-        {"word": word.text, "start": word.start_s, "end": word.end_s, "confidence": _round(word.confidence)}
+        {
+            "word": word.text,
+            "start": word.start_s,
+            "end": word.end_s,
+            "confidence": _round(word.confidence),
+            "calibrated_confidence": terms.calibrated_word(word.confidence),
+        }
         for word in transcript.words
     ]
 
 
-def segment(channel: int, utterance: Utterance) -> dict[str, Any]:
+def segment(channel: int, utterance: Utterance, terms: EffectivePolicy) -> dict[str, Any]:
     """Return an utterance with its text or null cause."""
     transcript = utterance.transcript
     return {
@@ -81,8 +88,9 @@ def segment(channel: int, utterance: Utterance) -> dict[str, Any]:
         # The audio given to the recognizer, with pre-roll and padding.
         "heard": [round(at / SAMPLE_RATE_HZ, 5) for at in (utterance.segment.start, utterance.segment.end)],
         "text": transcript.text,
-        "words": words(transcript),
+        "words": words(transcript, terms),
         "confidence": _round(transcript.confidence),
+        "calibrated_confidence": terms.calibrated(transcript.confidence),
         "null_cause": transcript.null_cause,
         "detail": transcript.detail,
         "recovered": transcript.recovered,
@@ -100,7 +108,7 @@ def details(result: Result) -> dict[str, Any]:
         "author": AUTHOR,
         "accounting": total_accounting(result),
         "segments": [
-            segment(channel, utterance) | label(utterance.transcript.confidence)
+            segment(channel, utterance, result.terms) | label(utterance.transcript.confidence)
             for channel, utterance in result.utterances
         ],
         "input": {
@@ -143,7 +151,7 @@ def file_document(file: str, result: Result) -> dict[str, Any]:
         "file": file,
         "text": result.text,
         "duration": round(result.duration_s, 4),
-        "segments": [segment(channel, utterance) for channel, utterance in result.utterances],
+        "segments": [segment(channel, utterance, result.terms) for channel, utterance in result.utterances],
         "bundle": bundle(result.bundle),
         "accounting": total_accounting(result),
         "stages": stages(result),

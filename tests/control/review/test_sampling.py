@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from speechpipe.control.review import ReviewReason
 from speechpipe.control.review.sampling import audit_chance, disagreeing, drawn, shown
 from speechpipe.errors import InvalidParameter
-from speechpipe.foundation.stats.calibration import Calibration
+from speechpipe.foundation.stats.calibration import Calibration, ConfidenceTable, Prior
 from speechpipe.serving.automation import Degree
 from speechpipe.serving.automation.policy import EffectivePolicy, Policy
 from tests.control.review.tasks import piece
@@ -107,6 +108,17 @@ def test_what_a_result_says_of_itself() -> None:
     label = terms(Degree.PARTIAL, 0.8).label(0.9)
     assert label == {"degree": "partial", "author": "machine", "accepted": True, "calibrated_confidence": 0.95}
     assert EffectivePolicy().label(0.9)["calibrated_confidence"] is None
+
+
+def test_a_table_says_what_confidences_mean_until_reviews_do_and_delivers_nothing() -> None:
+    steps = Calibration((0.0, 0.5), (0.3, 0.8))
+    table = ConfidenceTable(Prior(steps, (0.5, 0.5)), Prior(Calibration((0.0,), (0.6,)), (1.0,)))
+    shipped = EffectivePolicy(Policy(Degree.PARTIAL), table=table, followed=True)
+    assert shipped.label(0.99)["calibrated_confidence"] == 0.8
+    assert not shipped.accepts(0.99)
+    assert replace(shipped, calibration=Calibration((0.0,), (0.7,))).calibrated(0.99) == 0.7
+    assert (shipped.calibrated_word(0.1), shipped.calibrated_word(None)) == (0.6, None)
+    assert EffectivePolicy().calibrated_word(0.1) is None
 
 
 @pytest.mark.parametrize(

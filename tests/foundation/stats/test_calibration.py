@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechpipe.foundation.stats.calibration import calibration_error, isotonic, promise
+from speechpipe.foundation.stats.calibration import Calibration, Prior, calibration_error, grouped, isotonic, promise
 
 
 def utterances(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,3 +62,40 @@ def test_what_cannot_be_promised_is_not() -> None:
     sure = promise(np.linspace(0, 1, 500).tolist(), [0.0] * 500, 0.05)
     assert sure.threshold == 0.0
     assert sure.share == 1.0
+
+
+# ---- a calibration that comes with a recognizer ----
+
+SHIPPED = Prior(Calibration((0.2, 0.5, 0.8), (0.4, 0.7, 0.9)), (0.2, 0.3, 0.5))
+
+
+def test_a_shipped_calibration_holds_until_there_are_reviews() -> None:
+    assert SHIPPED.refined([], []) == SHIPPED.calibration
+    assert Prior().refined([0.3, 0.6], [0.0, 1.0]) == isotonic([0.3, 0.6], [0.0, 1.0])
+
+
+def test_few_reviews_move_a_shipped_calibration_little_and_many_replace_it() -> None:
+    few = SHIPPED.refined([0.9] * 5, [0.0] * 5)
+    assert 0.7 < float(few(0.9)) < 0.9
+    assert few([0.3, 0.6]).tolist() == pytest.approx([0.4, 0.7])
+    many = SHIPPED.refined([0.3, 0.6, 0.9] * 2000, [0.0, 0.2, 0.5] * 2000)
+    assert many([0.3, 0.6, 0.9]).tolist() == pytest.approx([0.0, 0.2, 0.5], abs=0.02)
+
+
+def test_a_refined_calibration_does_not_fall() -> None:
+    found = SHIPPED.refined([0.3] * 500 + [0.9] * 500, [1.0] * 500 + [0.5] * 500)
+    assert list(found.levels) == sorted(found.levels)
+    assert float(found(0.3)) == float(found(0.9))
+
+
+def test_a_shipped_calibration_has_broad_steps_and_is_never_certain() -> None:
+    confidence, wrong = utterances(1000)
+    found = grouped(confidence.tolist(), (1 - wrong).tolist())
+    assert len(found.calibration.edges) <= 20
+    assert sum(found.shares) == pytest.approx(1.0)
+    assert min(found.shares) >= 0.04
+    others, missed = utterances(1000, 5)
+    after = calibration_error(found.calibration(others).tolist(), (1 - missed).tolist())
+    assert after < calibration_error(others.tolist(), (1 - missed).tolist()) / 2
+    sure = grouped([0.9] * 30, [1.0] * 30)
+    assert 0.95 < float(sure.calibration(0.9)) < 1.0

@@ -123,6 +123,8 @@ class Deepgram:
         message |= {"start": round(word.start_s, 3), "end": round(word.end_s, 3)}
         if word.confidence is not None:
             message["confidence"] = round(word.confidence, 4)
+        if (calibrated := self._request.terms.calibrated_word(word.confidence)) is not None:
+            message["calibrated_confidence"] = calibrated
         return message if self._query.punctuate is False else message | {"punctuated_word": word.text}
 
     def _settled(self, event: Settled) -> Message:
