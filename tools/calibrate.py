@@ -26,16 +26,14 @@ import numpy as np
 import numpy.typing as npt
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from speechpipe.app import compose
-from speechpipe.cascade.asr import DecodeOptions
+from speechpipe.bench.cascade_alone import CascadeAlone
 from speechpipe.cascade.catalog.confidence import FORMAT
+from speechpipe.cascade.catalog.factories import catalogue
 from speechpipe.cascade.evaluation.manifest import Clip, read_manifest
 from speechpipe.cascade.evaluation.scores import normalise, word_errors
-from speechpipe.cascade.request import SessionRequest
 from speechpipe.config import Settings
 from speechpipe.foundation.stats.calibration import Prior, calibration_error, grouped
-from speechpipe.serving.service import Service
-from speechpipe.types import SAMPLE_RATE_HZ, Samples, Utterance, Word
+from speechpipe.types import SAMPLE_RATE_HZ, Samples, Transcript, Word
 
 RATIOS_DB = (20.0, 10.0, 5.0, 0.0)
 FOLDS = 5
@@ -120,9 +118,9 @@ class Heard:
     right_words: list[float] = field(default_factory=list)
     word_clips: list[int] = field(default_factory=list)
 
-    def add(self, clip: int, text: str, utterances: Sequence[Utterance]) -> None:
+    def add(self, clip: int, text: str, transcripts: Sequence[Transcript]) -> None:
         """Compare what was heard in a recording with its text. A number in figures is as right as one in words."""
-        known = [one.transcript for one in utterances if one.transcript.confidence is not None]
+        known = [one for one in transcripts if one.confidence is not None]
         words = [word for transcript in known for word in transcript.words if word.confidence is not None]
         total = sum(len(transcript.words) for transcript in known)
         if not total:
@@ -150,16 +148,13 @@ def which_right(text: str, words: Sequence[Word]) -> list[float]:
     return [float(good[end - len(some) : end].all()) for some, end in zip(parts, ends.tolist(), strict=True)]
 
 
-def hear(service: Service, clips: Sequence[Clip], times: int) -> Heard:
-    """Send all recordings through the bundle."""
+def hear(cascade: CascadeAlone, clips: Sequence[Clip], times: int) -> Heard:
+    """Recognize all recordings."""
     found, silence = Heard(), np.zeros(round(BETWEEN_S * SAMPLE_RATE_HZ), np.float32)
     numbers = {clip.name: number for number, clip in enumerate(clips)}
     for clip, samples in recordings(clips, times):
-        session = service.engine.session(service.engine.champion, SessionRequest(DecodeOptions(offline=True)))
-        utterances = [*session.feed(np.concatenate([silence, samples, silence])), *session.finish()]
-        while not session.done:
-            utterances += session.wait()
-        found.add(numbers[clip.name], clip.text or "", utterances)
+        heard = cascade.transcripts(np.concatenate([silence, samples, silence]))
+        found.add(numbers[clip.name], clip.text or "", heard)
     return found
 
 
@@ -208,9 +203,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     sets = {manifest: [clip for clip in read_manifest(manifest) if clip.text] for manifest in given.manifests}
-    with compose(Settings(bundle=given.bundle)) as service:
-        card = service.engine.catalogue.part("asr", service.engine.champion)
-        found = hear(service, [clip for clips in sets.values() for clip in clips], given.noisy)
+    cards = catalogue(Settings())
+    bundle = cards.bundle(given.bundle)
+    cards.require(bundle)
+    card = cards.part("asr", bundle)
+    found = hear(CascadeAlone(bundle), [clip for clips in sets.values() for clip in clips], given.noisy)
     document = {
         "format": FORMAT,
         "recognizer": card.id,

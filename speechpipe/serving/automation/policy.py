@@ -76,9 +76,9 @@ class EffectivePolicy:
 
     policy: Policy = NOTHING_SAID
     calibration: Calibration = UNKNOWN  # of reviews
-    table: ConfidenceTable = NO_TABLE  # of the recognizer's card
     threshold: float | None = None  # confidence from which `partial` delivers without review; None: nothing
     followed: bool = False  # whether a policy was set; without one, sessions are not reviewed
+    table: ConfidenceTable = NO_TABLE  # of the recognizer's card
 
     @property
     def degree(self) -> Degree:
