@@ -65,8 +65,8 @@ def heard(manifests: list[Path], name: str) -> Answers:
         errors = word_errors(clip.text or "", " ".join(piece.text for piece in pieces))
         rows.append((confidence, errors.edits, errors.length, clip.duration_s, review_chance(pieces, POLICY)))
     table = cards.confidence(bundle).utterances.calibration
-    found = np.array(rows).T
-    return Answers(*found, table(found[0]))
+    confidences, edits, words, seconds, chances = np.array(rows).T
+    return Answers(confidences, edits, words, seconds, chances, table(confidences))
 
 
 def main() -> None:

@@ -22,6 +22,9 @@ STEPS = 50
 FIRST = 3
 """The first threshold tried accepts at least this many times the utterances that a test without errors needs."""
 
+BETS = (0.3, 0.9)
+"""Bets of that test. Against a small bound nearly all is won by a high bet, unless errors are whole utterances."""
+
 LEAST = 20
 """With fewer reviewed utterances no threshold is returned."""
 
@@ -214,7 +217,7 @@ def _most(errors: Values, delta: float) -> float:
 
 def _least(bound: float, delta: float) -> int:
     """Return how many utterances without an error the test needs to show that the mean is below `bound`."""
-    test, count = Betting(bound, 0.0, 1.0), 0
+    test, count = Betting(bound, 0.0, 1.0, bets=BETS), 0
     while test.log_e < math.log(1 / delta):
         test.update(0.0)
         count += 1
@@ -223,7 +226,7 @@ def _least(bound: float, delta: float) -> int:
 
 def _below(errors: Values, bound: float, delta: float) -> bool:
     """Whether the hypothesis "the mean error is `bound` or more" is rejected at level `delta`."""
-    test = Betting(bound, 0.0, 1.0)
+    test = Betting(bound, 0.0, 1.0, bets=BETS)
     for error in errors.tolist():
         test.update(error)
     return test.log_e >= math.log(1 / delta)
