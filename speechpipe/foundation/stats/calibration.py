@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from speechpipe.foundation.stats.eprocess import Betting
-
 Values = npt.NDArray[np.float64]
 
 BINS = 10
@@ -23,7 +21,8 @@ FIRST = 3
 """The first threshold tried accepts at least this many times the utterances that a test without errors needs."""
 
 BETS = (0.3, 0.9)
-"""Bets of that test. Against a small bound nearly all is won by a high bet, unless errors are whole utterances."""
+"""Bets of a test, as shares of the largest that keeps the wealth positive. The high one wins most against a small
+bound, unless most errors are whole utterances."""
 
 LEAST = 20
 """With fewer reviewed utterances no threshold is returned."""
@@ -217,16 +216,18 @@ def _most(errors: Values, delta: float) -> float:
 
 def _least(bound: float, delta: float) -> int:
     """Return how many utterances without an error the test needs to show that the mean is below `bound`."""
-    test, count = Betting(bound, 0.0, 1.0, bets=BETS), 0
-    while test.log_e < math.log(1 / delta):
-        test.update(0.0)
+    gains = np.log1p(np.array(BETS) * bound / (1.0 - bound))
+    count = math.ceil(math.log(1 / delta) / gains.max())  # fewer cannot suffice even at the best bet
+    while np.logaddexp.reduce(count * gains) - math.log(len(BETS)) < math.log(1 / delta):
         count += 1
     return count
 
 
 def _below(errors: Values, bound: float, delta: float) -> bool:
-    """Whether the hypothesis "the mean error is `bound` or more" is rejected at level `delta`."""
-    test = Betting(bound, 0.0, 1.0, bets=BETS)
-    for error in errors.tolist():
-        test.update(error)
-    return test.log_e >= math.log(1 / delta)
+    """Whether the hypothesis "the mean error is `bound` or more" is rejected at level `delta`.
+
+    The evidence is the mean wealth of the `BETS` (Waudby-Smith & Ramdas, 2023), whatever the order of the errors.
+    """
+    gains = (bound - errors) / (1.0 - bound)
+    wealth = [np.log1p(bet * gains).sum() for bet in BETS]
+    return float(np.logaddexp.reduce(wealth)) - math.log(len(BETS)) >= math.log(1 / delta)

@@ -91,13 +91,9 @@ class Betting:
     low: float
     high: float
     above: bool = False
-    bets: tuple[float, ...] = BETS
     count: int = 0
     total: float = 0.0
-    _wealth: Values = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._wealth = np.zeros(len(self.bets))
+    _wealth: Values = field(default_factory=lambda: np.zeros(len(BETS)))
 
     def update(self, value: float) -> None:
         """Add one value; given the hypothesis, it must be independent of the earlier ones."""
@@ -106,7 +102,7 @@ class Betting:
         value = min(self.high, max(self.low, value))
         gain = value - self.limit if self.above else self.limit - value
         most_lost = self.limit - self.low if self.above else self.high - self.limit
-        self._wealth = self._wealth + np.log1p(np.array(self.bets) * gain / most_lost)
+        self._wealth = self._wealth + np.log1p(np.array(BETS) * gain / most_lost)
 
     @property
     def mean(self) -> float | None:
@@ -116,7 +112,7 @@ class Betting:
     @property
     def log_e(self) -> float:
         """Logarithm of the evidence; reject at level alpha when it exceeds log(1 / alpha)."""
-        return float(np.logaddexp.reduce(self._wealth) - math.log(len(self.bets)))
+        return float(np.logaddexp.reduce(self._wealth) - math.log(len(BETS)))
 
 
 @dataclass

@@ -54,6 +54,25 @@ def test_a_promise_is_broken_in_at_most_one_of_twenty(bound: float) -> None:
     assert bound < 0.1 or promised > times / 2, "or it promises nothing"
 
 
+@pytest.mark.parametrize("words", [1, 10])
+@pytest.mark.parametrize("bound", [0.05, 0.1])
+def test_at_an_error_just_above_the_bound_chance_promises_in_one_of_twenty_at_most(bound: float, words: int) -> None:
+    random = np.random.default_rng(2)
+    times = 400
+    promised = sum(
+        promise(random.random(600).tolist(), (random.binomial(words, 1.001 * bound, 600) / words).tolist(), bound).share
+        > 0
+        for _ in range(times)
+    )
+    assert promised <= 0.05 * times
+
+
+def test_three_hundred_reviews_with_few_errors_are_enough_for_a_promise_of_a_twentieth() -> None:
+    random = np.random.default_rng(4)
+    errors = random.binomial(10, 0.02, (50, 300)) / 10
+    assert sum(promise([0.9] * 300, one.tolist(), 0.05).share for one in errors) >= 45
+
+
 def test_what_cannot_be_promised_is_not() -> None:
     assert promise([0.9] * 10, [0.0] * 10, 0.05).threshold is None, "too few"
     assert promise([0.9] * 500, [0.5] * 500, 0.05).threshold is None, "too many errors"
