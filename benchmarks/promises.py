@@ -97,7 +97,7 @@ def main() -> None:
         low, high = np.quantile(shares, [0.1, 0.9])
         told = f"{kept / asked.runs:.1%}; {np.median(shares):.1%}"
         what = f"*partial* keeps its bound of {bound:.0%} in {asked.runs} runs; share automated"
-        rows.append(Figure(what, ">= 95 %", told, kept >= 0.95 * asked.runs))
+        rows.append(Figure(what, ">= 95 %", told, bool(kept >= 0.95 * asked.runs)))
         print(
             f"error <= {bound:.0%}: kept in {kept / asked.runs:.1%} of the runs; automated"
             f" {np.median(shares):.1%} of the utterances (80 % of the runs {low:.1%} to {high:.1%})"
@@ -127,7 +127,7 @@ def main() -> None:
     if asked.record:
         what = f"the interval of the word error rate covers the true one, reviewing {np.mean(shares):.1%} of the audio"
         share = covered / asked.runs
-        record([*rows, Figure(what, ">= 93 %", f"{share:.1%}", share >= 0.93)])
+        record([*rows, Figure(what, ">= 93 %", f"{share:.1%}", bool(share >= 0.93))])
     sys.exit(not good)
 
 
