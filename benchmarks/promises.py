@@ -28,7 +28,7 @@ from speechpipe.serving.automation.policy import Policy
 REVIEWS = 600
 BOUNDS = (0.05, 0.1, 0.5, 0.7)
 """The last two show that something is delivered where the recordings allow it."""
-POLICY = Policy(audit_share=0.08, doubt=0.1, doubtful_share=0.1)
+POLICY = Policy(audit_share=0.06, doubt=0.1, doubtful_share=0.1)
 """At degree *full*, so that less than a fifth of the audio is reviewed."""
 
 
