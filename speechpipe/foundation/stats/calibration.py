@@ -217,7 +217,7 @@ def _most(errors: Values, delta: float) -> float:
 def _least(bound: float, delta: float) -> int:
     """Return how many utterances without an error the test needs to show that the mean is below `bound`."""
     gains = np.log1p(np.array(BETS) * bound / (1.0 - bound))
-    count = math.ceil(math.log(1 / delta) / gains.max())  # fewer cannot suffice even at the best bet
+    count = math.ceil(math.log(1 / delta) / float(gains.max()))  # fewer cannot suffice even at the best bet
     while np.logaddexp.reduce(count * gains) - math.log(len(BETS)) < math.log(1 / delta):
         count += 1
     return count
