@@ -89,7 +89,8 @@ def noisy(clip: Clip, kind: str, ratio_db: float, draw: np.random.Generator, cli
         "knocks": lambda: knocks(draw, count),
     }[kind]()
     gain = np.sqrt(np.mean(clip.samples**2) / max(float(np.mean(noise**2)), 1e-12) / 10 ** (ratio_db / 10))
-    return (clip.samples + gain * noise).astype(np.float32)
+    made: Samples = (clip.samples + gain * noise).astype(np.float32)
+    return made
 
 
 KINDS = ("white", "pink", "brown", "hum", "babble", "knocks")
