@@ -219,6 +219,7 @@ class SessionSummary:
     asr_cpu_s: float
     flips: int = 0  # changes from silence to speech
     recovered: int = 0  # segments whose last recognizer pass failed; their text is from the previous pass
+    hotwords_left: int = 0  # hotwords that the recognizer had no room for
     asr_spare_cpu_s: float = 0.0  # part of `asr_cpu_s`, see `DecodeStats`
 
 
@@ -235,7 +236,8 @@ class ModelFile:
 class Component:
     """A VAD or a recognizer of a bundle: its implementation, version, parameters and files.
 
-    `punctuated`: a recognizer that writes punctuation and capitals.
+    `punctuated`: a recognizer that writes punctuation and capitals. `takes`: what a recognizer makes use of beside the
+    audio and its language, see `speechpipe.cascade.asr.taken`.
     """
 
     name: str
@@ -244,6 +246,7 @@ class Component:
     options: Mapping[str, Scalar] = field(default_factory=dict)
     files: tuple[ModelFile, ...] = ()
     punctuated: bool = False
+    takes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from speechpipe.cascade.asr import HOTWORDS, PROMPT, DecodeOptions
 from speechpipe.cascade.request import new_session_id
 from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
+from speechpipe.serving.biasing import MOST_TERMS, merged, plain
 from speechpipe.types import Bundle, Notice
 
 CHAMPION_NAMES = ("default", "whisper-1")
@@ -48,6 +50,9 @@ class ClientRequest:
     channel: str = field(kw_only=True)  # the interface: upload | listen | realtime | cli
     language: str | None = field(default=None, kw_only=True)
     prompt: str | None = field(default=None, kw_only=True)
+    hotwords: tuple[str, ...] = field(default=(), kw_only=True)  # the client's, checked
+    listed: tuple[str, ...] = field(default=(), kw_only=True)  # those of the tenant's list
+    translate: bool = field(default=False, kw_only=True)
     tenant: str = field(default="", kw_only=True)
     id: str = field(default_factory=new_session_id, kw_only=True)
     arm: str = field(default=CHAMPION, kw_only=True)
@@ -58,6 +63,24 @@ class ClientRequest:
         """Return the ids of the request's sessions; `sessions` is their number."""
         return [self.id] if sessions == 1 else [f"{self.id}-c{number}" for number in range(sessions)]
 
+    def decode(self, *, offline: bool) -> DecodeOptions:
+        """Return the options for the recognizer, with what it takes of the prompt and the hotwords."""
+        takes = self.bundle.asr.takes
+        return DecodeOptions(
+            offline=offline,
+            language=self.language,
+            prompt=plain(self.prompt) if self.prompt and PROMPT in takes else None,
+            translate=self.translate,
+            hotwords=merged(self.hotwords, self.listed) if HOTWORDS in takes else (),
+        )
+
+    @property
+    def biasing(self) -> Mapping[str, Measure]:
+        """Measures for the record: how many hotwords the recognizer got, and whether a prompt; never the words."""
+        decode = self.decode(offline=True)
+        prompted, translated = int(decode.prompt is not None), int(decode.translate)
+        return {"asr.hotwords": len(decode.hotwords), "asr.prompted": prompted, "asr.translated": translated}
+
     @property
     def not_honoured(self) -> list[Notice]:
         """Notices about parameters that this bundle does not support."""
@@ -66,8 +89,14 @@ class ClientRequest:
         if self.language and "*" not in known and self.language.lower().split("-")[0] not in known:
             message = f"{self.bundle.name} supports {', '.join(known)}; language {self.language!r} was ignored"
             notices.append(Notice("language_not_supported", message))
-        if self.prompt:
-            notices.append(Notice("prompt_ignored", f"{self.bundle.name} does not support prompts"))
+        takes = self.bundle.asr.takes
+        if self.prompt and PROMPT not in takes:
+            notices.append(Notice("prompt_ignored", f"{self.bundle.asr.name} takes no prompts"))
+        if self.hotwords and HOTWORDS not in takes:
+            notices.append(Notice("parameter_ignored", f"{self.bundle.asr.name} takes no hotwords"))
+        elif len(merged(self.hotwords, self.listed)) < len({*self.hotwords, *self.listed}):
+            message = f"of the hotwords of the request and of the tenant only the first {MOST_TERMS} were used"
+            notices.append(Notice("parameter_ignored", message))
         return notices
 
 

@@ -39,6 +39,10 @@ class Reviews(Protocol):
         """Return the automation policy for a new session, from memory."""
         ...
 
+    def hotwords(self, tenant: str) -> tuple[str, ...]:
+        """Return the hotwords of a tenant's list, from memory."""
+        ...
+
     def hold(self, session_id: str) -> Tap | None:
         """Return a tap that keeps a session's audio until it is decided whether it is reviewed; None on failure."""
         ...

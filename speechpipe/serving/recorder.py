@@ -54,7 +54,8 @@ class SessionRecorder:
             timing: Unix time of the end, and the duration in wall seconds.
             more: further measures.
         """
-        record = session_record(self._context, summary, facts, outcome, timing, more)
+        measures = {**self._request.biasing, **more}
+        record = session_record(self._context, summary, facts, outcome, timing, measures)
         self._service.engine.ended(record)
         self._service.records.emit(record)
 

@@ -132,11 +132,18 @@ class Service:
         found = self.reviews.terms(tenant, bundle.id) if self.reviews is not None else NOT_FOLLOWED
         return replace(found, table=self.engine.catalogue.confidence(bundle))
 
+    def hotwords(self, tenant: str) -> tuple[str, ...]:
+        """Return the hotwords of a tenant's list, for a new session."""
+        return self.reviews.hotwords(tenant) if self.reviews is not None else ()
+
     def formatter(self, options: TextOptions, request: ClientRequest) -> TextFormatter:
         """Return what writes the texts of a request as its client asked."""
         bundle = request.bundle
         unpunctuated = "" if bundle.asr.punctuated else bundle.asr.name
-        return TextFormatter(options, bundle.languages, request.language, self.profanity, request.tenant, unpunctuated)
+        written = "en" if request.translate else ""
+        return TextFormatter(
+            options, bundle.languages, request.language, self.profanity, request.tenant, unpunctuated, written
+        )
 
     def unready_reasons(self) -> list[str]:
         """Return why this server should get no sessions now; empty when ready."""

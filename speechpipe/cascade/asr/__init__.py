@@ -5,7 +5,7 @@ one row of `RECOGNIZERS`.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -18,7 +18,12 @@ _log = logging.getLogger(__name__)
 
 __all__ = [
     "EXTRAS",
+    "HOTWORDS",
+    "HOTWORDS_LEFT",
+    "PROMPT",
     "RECOGNIZERS",
+    "TAKES",
+    "TRANSLATION",
     "BatchRecognizer",
     "BufferedStream",
     "DecodeOptions",
@@ -27,6 +32,7 @@ __all__ = [
     "Recognizer",
     "RecognizerStream",
     "load_recognizer",
+    "taken",
     "transcript_of",
 ]
 
@@ -211,8 +217,44 @@ EXTRAS = {
 """Recognizers whose library is installed by an extra of the package, and the extra's name."""
 
 
+PROMPT, HOTWORDS, TRANSLATION = "prompt", "hotwords", "translation"
+
+TAKES: Mapping[str, frozenset[str]] = {
+    "sherpa_streaming": frozenset({HOTWORDS}),
+    "sherpa_transducer": frozenset({HOTWORDS}),
+    "whisper": frozenset({PROMPT, HOTWORDS, TRANSLATION}),
+}
+"""What recognizers make use of in `DecodeOptions`, beside the language; those that are missing here: nothing.
+
+A card may name less, or more for an implementation of one's own (`takes`). What a client asks of a recognizer that does
+not take it is answered with a warning, or an error for a translation.
+"""
+
+HOTWORDS_LEFT = "hotwords_left"
+"""The fact of a transcript that says for how many hotwords a recognizer had no room."""
+
+_BEAM_NEEDED = frozenset({"sherpa_streaming", "sherpa_transducer"})
+"""Recognizers whose greedy search (`beam` 1) has no place for hotwords."""
+
 _RENAMED = {"faster_whisper": "whisper"}
 """Old names of implementations that cards may still have, and the new ones. They go in 0.4."""
+
+
+def taken(
+    name: str, options: Mapping[str, Scalar], languages: Sequence[str], said: Sequence[str] | None = None
+) -> frozenset[str]:
+    """Return what the recognizer `name` takes with these options: some of `PROMPT`, `HOTWORDS` and `TRANSLATION`.
+
+    Args:
+        name: the implementation.
+        options: its options.
+        languages: those of its card. One that knows English alone translates nothing.
+        said: what its card says of it; None: nothing, so `TAKES` counts.
+    """
+    found = TAKES.get(_RENAMED.get(name, name), frozenset()) if said is None else frozenset(said)
+    if list(languages) == ["en"]:
+        found -= {TRANSLATION}
+    return found - {HOTWORDS} if name in _BEAM_NEEDED and options.get("beam") == 1 else found
 
 
 def load_recognizer(name: str, files: Sequence[ModelFile] = (), **options: Scalar) -> Recognizer:

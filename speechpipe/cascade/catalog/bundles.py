@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from speechpipe.cascade.asr import taken
 from speechpipe.cascade.catalog import figures
 from speechpipe.cascade.catalog.cards import Card, read_card
 from speechpipe.cascade.vad.segmenter import SegmenterOptions
@@ -301,9 +302,9 @@ def _on_event_loop() -> bool:
 
 def _component(card: Card, options: Mapping[str, Scalar], prefix: str) -> Component:
     files = tuple(file.given() for file in card.files if file.role)
-    return Component(
-        card.name, card.version, card.implementation, card.resolve(options, prefix), files, card.punctuated
-    )
+    values = card.resolve(options, prefix)
+    takes = taken(card.implementation, values, card.languages, card.takes) if card.kind == "asr" else frozenset()
+    return Component(card.name, card.version, card.implementation, values, files, card.punctuated, takes)
 
 
 def _segmenter(values: Mapping[str, Scalar]) -> dict[str, float]:

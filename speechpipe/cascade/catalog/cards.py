@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from speechpipe.cascade.asr import HOTWORDS, PROMPT, TRANSLATION
 from speechpipe.cascade.catalog.confidence import read_table
 from speechpipe.cascade.catalog.sources import Source, UrlSource, check_path, check_url, read_sources
 from speechpipe.errors import BadInput, InvalidParameter
@@ -175,6 +176,7 @@ class Card:
     source: str = ""
     licence: str = ""
     punctuated: bool = False  # of a recognizer: it writes punctuation and capitals
+    takes: tuple[str, ...] | None = None  # of a recognizer, see `asr.taken`; None: what its implementation takes
     parent: str = ""  # name@version that it was retrained from; such a card is used only by its version
     options: Mapping[str, OptionSpec] = field(default_factory=dict)
     files: tuple[CardFile, ...] = ()
@@ -242,6 +244,7 @@ def read_card(path: Path, own: Path | None = None, weights: Path | None = None) 
             source=str(data.get("source", "")),
             licence=str(data.get("licence", "")),
             punctuated=data.get("punctuated", False) is True,
+            takes=_takes(data.get("takes")),
             parent=parent,
             options={
                 name: OptionSpec(spec["default"], spec.get("min"), spec.get("max"))
@@ -257,6 +260,13 @@ def read_card(path: Path, own: Path | None = None, weights: Path | None = None) 
         raise BadInput(f"{path}: missing or wrong key {error}") from error
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from error
+
+
+def _takes(value: Any) -> tuple[str, ...] | None:
+    known = (PROMPT, HOTWORDS, TRANSLATION)
+    if value is not None and (not isinstance(value, list) or not all(item in known for item in value)):
+        raise BadInput(f"takes must be a list of some of {', '.join(known)}")
+    return None if value is None else tuple(value)
 
 
 FILE_KEYS = ("path", "sha256", "package", "url", "role")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from sqlalchemy import Engine, func, select
 
 from speechpipe.errors import InvalidParameter, UnknownName
-from speechpipe.foundation.storage.schema import automation, records, review_tasks
+from speechpipe.foundation.storage.schema import automation, hotword_lists, records, review_tasks
 from speechpipe.foundation.tenants import ANONYMOUS, tenant_of
 from speechpipe.monitor.windows import UNSERVED
 from speechpipe.serving.automation.policy import EVERYBODY
@@ -70,6 +70,6 @@ class Scopes:
     def _known(self, name: str) -> bool:
         if name in self._tenants:
             return True
-        columns = (automation.c.scope, records.c.tenant, review_tasks.c.tenant)
+        columns = (automation.c.scope, hotword_lists.c.scope, records.c.tenant, review_tasks.c.tenant)
         with self._engine().connect() as connection:
             return any(connection.execute(select(column).where(column == name).limit(1)).first() for column in columns)

@@ -18,6 +18,7 @@ from speechpipe.control.review import ReviewReason, TaskState
 from speechpipe.control.review.callbacks import Callbacks
 from speechpipe.control.review.changes import ChangeChecks, PolicyChange
 from speechpipe.control.review.drafts import draft
+from speechpipe.control.review.hotwords import HotwordLists, HotwordService
 from speechpipe.control.review.job_repository import Job
 from speechpipe.control.review.operations import ReviewOperations
 from speechpipe.control.review.policy_cache import PolicyCache, no_prior
@@ -81,6 +82,7 @@ class ReviewService:
         keys = {*settings.api_keys, *settings.operator_keys, *settings.reviewer_keys}
         scopes = Scopes(lambda: store.engine, keys, settings.enterprise_tenants)
         self._checks = ChangeChecks(self.operations.automation, scopes, clock)
+        self.hotword_lists = HotwordService(HotwordLists(lambda: store.engine, clock), scopes)
         self._pending: OrderedDict[str, tuple[CompletedSession, EffectivePolicy]] = OrderedDict()  # may still disagree
         self._spoken: queue.Queue[tuple[Sequence[CompletedSession], EffectivePolicy, bool]] = queue.Queue(MOST_SPOKEN)
         self._lock = threading.Lock()
@@ -100,6 +102,7 @@ class ReviewService:
         """Read the policies and start the background tasks."""
         try:
             self.policy_cache.refresh()
+            self.hotword_lists.refresh()
         except (SpeechpipeError, *STORE_ERRORS) as error:
             log.warning("the automation policies cannot be read, the last known apply: %s", error)
         for task in self.tasks:
@@ -118,6 +121,7 @@ class ReviewService:
     def _follow(self) -> None:
         self._take_spoken()
         self.policy_cache.refresh()
+        self.hotword_lists.refresh()
 
     @property
     def failure(self) -> str:
@@ -151,6 +155,10 @@ class ReviewService:
     def terms(self, tenant: str, bundle_id: str) -> EffectivePolicy:
         """Return the policy for a new session, from memory."""
         return self.policy_cache.terms(tenant, bundle_id)
+
+    def hotwords(self, tenant: str) -> tuple[str, ...]:
+        """Return the hotwords of a tenant's list, from memory."""
+        return self.hotword_lists.of(tenant)
 
     def hold(self, session_id: str) -> AudioRecorder | None:
         """Return the recorder of a session's audio, which is kept until the sampling decision; None if it cannot be."""

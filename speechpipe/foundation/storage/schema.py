@@ -228,6 +228,16 @@ automation_history = Table(  # append-only
     Column("document", JSON, nullable=False),
 )
 
+hotword_lists = Table(  # words that recognizers are drawn to, by tenant; written by compare-and-swap on `revision`
+    "hotword_lists",
+    metadata,
+    Column("scope", String(128), primary_key=True),  # a tenant; `default`: all others
+    Column("revision", Integer, nullable=False),
+    Column("terms", JSON, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("actor", String(128), nullable=False),  # who changed it last
+)
+
 review_jobs = Table(  # uploads whose clients wait for a reviewed answer
     "review_jobs",
     metadata,

@@ -17,7 +17,7 @@ from speechpipe.control.training.service import TrainingService
 from speechpipe.errors import FetchFailed
 from speechpipe.interfaces.api import docs, errors, pages
 from speechpipe.interfaces.api.access import operations_of
-from speechpipe.interfaces.api.admin import automation, health, ops, retrain, rollout, runbook
+from speechpipe.interfaces.api.admin import automation, health, hotwords, ops, retrain, rollout, runbook
 from speechpipe.interfaces.api.bodies import BodyPlaces, Stopping
 from speechpipe.interfaces.api.deepgram import listen
 from speechpipe.interfaces.api.edge import Edge
@@ -76,7 +76,7 @@ def create_app(
         ops.router(service, lambda: unready(arrivals, stopping)),
         health.router(service),
         transcriptions.router(service, arrivals, stopping),
-        *(module.router(service) for module in (review_jobs, automation, review_lists, review_tasks)),
+        *(module.router(service) for module in (review_jobs, automation, hotwords, review_lists, review_tasks)),
         rollout.router(service, rollouts),
         retrain.router(service, retraining),
         pages.router(),

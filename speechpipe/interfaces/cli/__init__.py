@@ -32,6 +32,7 @@ FAMILIES = (
     "metrics",
     "rollout",
     "automation",
+    "hotwords",
     "review",
     "train",
     "retrain",

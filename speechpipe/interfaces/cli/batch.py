@@ -118,7 +118,8 @@ class Batch:
         if self._format is Format.JSON:
             return json.dumps(documents.file_document(file, result), ensure_ascii=False)
         if self._format is Format.VERBOSE_JSON:
-            document = documents.verbose(result, result.bundle.languages[0], frozenset({"segment", "word"}))
+            language = "en" if result.translated else result.bundle.languages[0]
+            document = documents.verbose(result, language, frozenset({"segment", "word"}))
             return json.dumps({"file": file} | document, ensure_ascii=False)
         lines = captions.cues(utterance for _, utterance in result.utterances)
         return captions.srt(lines) if self._format is Format.SRT else captions.vtt(lines)

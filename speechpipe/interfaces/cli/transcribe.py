@@ -1,5 +1,6 @@
 """`speechpipe transcribe`: transcribes audio files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,11 @@ def transcribe(
         int | None, typer.Option("--track", min=0, help="Audio track (0-based). Default: the default track.")
     ] = None,
     language: Annotated[str | None, typer.Option("--language", help="The spoken language, e.g. en.")] = None,
+    translate: Annotated[bool, typer.Option("--translate", help="Into English, with a bundle that can.")] = False,
+    hotword: Annotated[
+        list[str] | None, typer.Option("--hotword", help="A word or phrase that is likely to be spoken; repeatable.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Text that may have come before.")] = None,
     punctuate: Annotated[
         bool | None, typer.Option("--punctuate/--no-punctuate", help="Punctuation and capitals, or lower case alone.")
     ] = None,
@@ -40,21 +46,34 @@ def transcribe(
     Example: speechpipe transcribe talk.mp4 --format srt --output subtitles/
     """
     from speechpipe.app import compose
+    from speechpipe.cascade.asr import TRANSLATION
     from speechpipe.cascade.audio.source import ChannelChoice
+    from speechpipe.cascade.request import new_session_id
+    from speechpipe.errors import InvalidParameter
     from speechpipe.interfaces.cli.batch import Batch
     from speechpipe.interfaces.cli.options import choose, parse_set, settings
+    from speechpipe.serving.biasing import checked
     from speechpipe.serving.text import TextOptions
     from speechpipe.serving.transcription.transcriber import TranscriptionRequest
 
     choice = ChannelChoice(channel, multichannel, track)
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
     chosen = choose(compose(config), bundle, vad, asr, parse_set(set_))
+    if translate and TRANSLATION not in chosen.asr.takes:
+        message = f"the bundle {chosen.name!r} cannot translate; multilingual can"
+        raise InvalidParameter(message, param="bundle", cause="translation_not_supported")
+    asked = TranscriptionRequest(
+        chosen,
+        choice=choice,
+        language=language,
+        prompt=prompt,
+        hotwords=checked(hotword or (), "hotword"),
+        translate=translate,
+    )
     text = TextOptions(punctuate, numerals, smart_format, profanity_filter)
     service = compose(config, only=chosen)
     terms = service.terms("", chosen)
-    batch = Batch(
-        format_, output, lambda: TranscriptionRequest(chosen, choice=choice, language=language, terms=terms), text
-    )
+    batch = Batch(format_, output, lambda: replace(asked, id=new_session_id(), terms=terms), text)
     failed = batch.run(service, files)
     if stages:
         from speechpipe.interfaces.cli.stage_table import print_table

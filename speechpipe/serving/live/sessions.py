@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.catalog.factories import segmenter
 from speechpipe.cascade.recognition import Listener, text_notices
 from speechpipe.cascade.request import SessionRequest
@@ -48,7 +47,7 @@ class StreamSessions:
         self.emitters: list[ChannelEmitter] = []
         self._recorders: list[SessionRecorder] = []
         self._kept: list[list[Utterance]] = [[] for _ in range(request.wire.sessions)]  # for reviews
-        decode = DecodeOptions(language=request.language, prompt=request.prompt)
+        decode = request.decode(offline=False)
         for channel, session_id in enumerate(request.session_ids(request.wire.sessions)):
             asked = SessionRequest(
                 decode,

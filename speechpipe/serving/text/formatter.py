@@ -37,6 +37,7 @@ class TextFormatter:
         lists: ProfanityLists,
         tenant: str,
         unpunctuated: str = "",
+        written: str = "",
     ) -> None:
         """Format texts.
 
@@ -47,6 +48,7 @@ class TextFormatter:
             lists: the words that tenants want masked.
             tenant: whose session it is.
             unpunctuated: the name of the recognizer, if it writes no punctuation.
+            written: the language of the texts, if it is known and not the one that is spoken.
         """
         self.options = options
         self._unpunctuated = unpunctuated
@@ -54,14 +56,15 @@ class TextFormatter:
         known = [item.lower().split("-")[0] for item in languages]
         named = (language or "").lower().split("-")[0]
         supported = named if named in known or "*" in known else ""
-        self._language = supported or (known[0] if len(known) == 1 and known[0] != "*" else "")
+        self._written = written
+        self._language = written or supported or (known[0] if len(known) == 1 and known[0] != "*" else "")
         self._others: set[str] = set()  # languages, other than English, that were spoken
 
     def transcript(self, transcript: Transcript) -> Transcript:
         """Return a transcript written as asked; one whose text was nothing but punctuation may have none."""
         if not self.options.changes or not transcript.text:
             return transcript
-        language = transcript.language or self._language
+        language = self._written or transcript.language or self._language
         self._heard(language)
         tokens = aligned(transcript.text, transcript.words)
         if tokens is None:

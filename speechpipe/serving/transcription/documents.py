@@ -162,7 +162,7 @@ def file_document(file: str, result: Result) -> dict[str, Any]:
 def verbose(result: Result, language: str, granularities: frozenset[str]) -> dict[str, Any]:
     """Return OpenAI's `TranscriptionVerbose`, with our additions under `speechpipe`."""
     document: dict[str, Any] = {
-        "task": "transcribe",
+        "task": "translate" if result.translated else "transcribe",
         "language": language,
         "duration": round(result.duration_s, 4),
         "text": result.text,

@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from speechpipe.cascade.asr import DecodeOptions
 from speechpipe.cascade.audio import AudioInfo
 from speechpipe.cascade.audio.source import AudioSource, ChannelChoice
 from speechpipe.cascade.recognition import text_notices
@@ -67,6 +66,7 @@ class Result:
     channels: tuple[Channel, ...]
     notices: tuple[Notice, ...]
     terms: EffectivePolicy = NOT_FOLLOWED
+    translated: bool = False  # into English
     text_options: TextOptions = TextOptions()  # how its texts are written; by default as the recognizer wrote them
 
     def written(self, formatter: TextFormatter) -> "Result":
@@ -123,7 +123,7 @@ class Transcription:
 
     def _open_sessions(self) -> None:
         request = self._request
-        decode = DecodeOptions(offline=True, language=request.language, prompt=request.prompt)
+        decode = request.decode(offline=True)
         for recorder in self._recorders:
             session = SessionRequest(
                 decode,
@@ -253,4 +253,5 @@ class Transcription:
                 *text_notices(one.summary for one in channels),
             ),
             terms=self._request.terms,
+            translated=self._request.translate,
         )

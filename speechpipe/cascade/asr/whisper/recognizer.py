@@ -1,9 +1,10 @@
 """The recognizer `whisper`: what a card may set, and what a client may ask for."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from speechpipe.cascade.asr import BufferedStream, DecodeOptions, Piece
+from speechpipe.cascade.asr import HOTWORDS_LEFT, BufferedStream, DecodeOptions, Piece
 from speechpipe.cascade.asr.whisper.batch import Batch, Limits
 from speechpipe.cascade.asr.whisper.decoding import Model
 from speechpipe.cascade.asr.whisper.features import LogMel
@@ -16,10 +17,13 @@ BATCH_S = 60.0
 """Four windows of several pieces: more at once save little."""
 
 PROMPT_TOKENS = 64
-"""Tokens of a prompt that are kept, its last ones, and of the hotwords, their first ones.
+"""Tokens of a prompt that are kept, its last ones, and of the hotwords, the first that fit.
 
 Each costs as much as a token of text, and a long list draws the text towards itself.
 """
+
+PROMPT_CHARACTERS = 2000
+"""Characters of a prompt that are looked at, its last ones: more than `PROMPT_TOKENS` stand for."""
 
 DETECT = "auto"
 
@@ -73,6 +77,7 @@ class WhisperRecognizer:
         self._mel = LogMel(self.model.bands)
         self._limits = Limits(float(no_speech), float(log_prob))
         self.language = str(language)
+        self._hotwords: tuple[tuple[str, ...], tuple[tuple[str, ...], tuple[int, ...]]] = (), ((), ())
         system.trim_heap()  # the float weights, of which int8 ones were made
 
     def open(self, options: DecodeOptions) -> "WhisperStream":
@@ -82,7 +87,13 @@ class WhisperRecognizer:
     def transcribe(self, pieces: Sequence[Piece]) -> list[Transcript]:
         """Return a transcript for each piece; see `BatchRecognizer`."""
         batch = Batch(self.model, self.vocabulary, self._mel, self._limits)
-        return batch.run(pieces, [self._asked(piece.options, words=piece.options.word_times) for piece in pieces])
+        found = batch.run(pieces, [self._asked(piece.options, words=piece.options.word_times) for piece in pieces])
+        return [self._telling(one, piece.options) for one, piece in zip(found, pieces, strict=True)]
+
+    def _telling(self, transcript: Transcript, options: DecodeOptions) -> Transcript:
+        """Return a transcript that says how many hotwords were left out, if any were."""
+        left = len(options.hotwords) - len(self._fitting(options.hotwords)[0])
+        return replace(transcript, facts={**transcript.facts, HOTWORDS_LEFT: float(left)}) if left else transcript
 
     def partial(self, samples: Samples, options: DecodeOptions) -> str:
         """Return the text of (n,) samples, without words: cheaper than `transcribe`."""
@@ -104,11 +115,23 @@ class WhisperRecognizer:
     def _prompt(self, options: DecodeOptions) -> tuple[int, ...]:
         """Return the tokens that stand for what was said before: the prompt's end, and the hotwords behind it."""
         found: list[int] = []
-        if options.prompt and options.prompt.strip():
-            found += self.vocabulary.encode(f" {options.prompt.strip()}")[-PROMPT_TOKENS:]
-        if words := ", ".join(word.strip() for word in options.hotwords if word.strip()):
-            found += self.vocabulary.encode(f" {words}.")[:PROMPT_TOKENS]
+        if options.prompt and (prompt := options.prompt[-PROMPT_CHARACTERS:].strip()):
+            found += self.vocabulary.encode(f" {prompt}")[-PROMPT_TOKENS:]
+        found += self._fitting(options.hotwords)[1]
         return (self.vocabulary.before, *found) if found else ()
+
+    def _fitting(self, hotwords: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Return the hotwords that there is room for, and the tokens of their list."""
+        if hotwords != self._hotwords[0]:  # most often they are those of the call before
+            room, kept = PROMPT_TOKENS, []
+            for word in hotwords:
+                count = len(self.vocabulary.encode(f" {word.strip()},"))
+                if word.strip() and count <= room:
+                    room -= count
+                    kept.append(word.strip())
+            tokens = self.vocabulary.encode(f" {', '.join(kept)}.")[:PROMPT_TOKENS] if kept else []
+            self._hotwords = hotwords, (tuple(kept), tuple(tokens))
+        return self._hotwords[1]
 
 
 class WhisperStream(BufferedStream):

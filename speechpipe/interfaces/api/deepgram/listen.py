@@ -58,6 +58,8 @@ class ListenClient:
             channel=CHANNEL,
             interim=query.interim_results,
             language=query.language,
+            hotwords=query.hotwords,
+            listed=self._service.hotwords(tenant),
             tenant=tenant,
             notices=tuple(notices),
             id=session_id,

@@ -1,5 +1,6 @@
 """The query parameters of `WS /v1/listen`: Deepgram's names, validated and converted to a live request."""
 
+import math
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
@@ -8,6 +9,7 @@ from starlette.datastructures import QueryParams
 from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter
 from speechpipe.interfaces.api.openai.form import as_parameter
+from speechpipe.serving.biasing import checked
 from speechpipe.serving.text import TextOptions
 from speechpipe.types import Notice, Scalar
 
@@ -23,8 +25,6 @@ IGNORED = frozenset(
         "dictation",
         "diarize_version",
         "filler_words",
-        "keyterm",
-        "keywords",
         "language_hint",
         "mip_opt_out",
         "multichannel_model",
@@ -41,7 +41,7 @@ REFUSED = {
     "redact": "redaction is not supported, and text that should have been redacted must not appear",
 }
 ALIASES = {"ogg-opus": "opus"}
-LISTS = ("tag", "extra")
+LISTS = ("tag", "extra", "keyterm", "keywords")
 
 
 def _number_or_off(value: Any) -> Any:
@@ -75,6 +75,8 @@ class ListenQuery(BaseModel):
     profanity_filter: bool = False
     tag: list[str] = []
     extra: list[str] = []
+    keyterm: list[str] = []
+    keywords: list[str] = []
     resume: str | None = None
     last_seq: int | None = Field(None, ge=0)
     user: str | None = Field(None, max_length=256)
@@ -93,6 +95,29 @@ class ListenQuery(BaseModel):
     def text(self) -> TextOptions:
         """How the client wants its text written."""
         return TextOptions(self.punctuate, self.numerals, self.smart_format, self.profanity_filter)
+
+    @property
+    def hotwords(self) -> tuple[str, ...]:
+        """What `keyterm` and `keywords` say is likely to be spoken. A keyword may have an intensifier: `word:2`.
+
+        Raises:
+            InvalidParameter: they are too many or too long, or an intensifier is no number.
+        """
+        pairs = [_intensified(word) for word in self.keywords]
+        checked([word for word, _ in pairs], "keywords")
+        words = [word for word, intensifier in pairs if intensifier > 0]
+        return checked([*self.keyterm, *words], "keyterm" if self.keyterm else "keywords")
+
+    @property
+    def not_honoured(self) -> list[Notice]:
+        """Notices about intensifiers of keywords: recognizers know no degrees, and cannot avoid a word."""
+        intensifiers = {_intensified(word)[1] for word in self.keywords}
+        found = []
+        if any(value > 0 and value != 1 for value in intensifiers):
+            found.append(Notice("parameter_ignored", "intensifiers of keywords were not honoured: all count alike"))
+        if any(value <= 0 for value in intensifiers):
+            found.append(Notice("parameter_ignored", "keywords whose intensifier is not above 0 were left out"))
+        return found
 
     @property
     def endpoint_ms(self) -> int | None:
@@ -127,6 +152,7 @@ def parse(query: QueryParams) -> tuple[ListenQuery, dict[str, Scalar], tuple[Not
         parsed = ListenQuery.model_validate(values)
     except ValidationError as error:
         raise as_parameter(error) from error
+    notices += parsed.not_honoured
     if parsed.utterance_end_ms is not None and not parsed.interim_results:
         raise InvalidParameter("utterance_end_ms needs interim_results=true", param="utterance_end_ms")
     if (ms := parsed.endpoint_ms) is not None:
@@ -134,6 +160,20 @@ def parse(query: QueryParams) -> tuple[ListenQuery, dict[str, Scalar], tuple[Not
         if ms != parsed.endpointing:
             notices.append(Notice("endpointing_raised", f"endpointing {parsed.endpointing} ms was raised to {ms} ms"))
     return parsed, changes, tuple(notices)
+
+
+def _intensified(keyword: str) -> tuple[str, float]:
+    """Return a keyword and its intensifier; 1 if it has none."""
+    word, colon, number = keyword.rpartition(":")
+    if not colon:
+        return keyword, 1.0
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InvalidParameter("keywords: an intensifier must be a number, as in word:2", param="keywords")
+    return word, value
 
 
 def _number(name: str, value: str) -> float:

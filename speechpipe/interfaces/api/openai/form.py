@@ -13,11 +13,12 @@ from speechpipe.errors import BadInput, ClientGone, InvalidParameter, TooLarge
 from speechpipe.foundation.text_files import parse_json
 from speechpipe.interfaces.api.bodies import Pace, Stopping, check_text
 from speechpipe.interfaces.api.openai.multipart import parse
+from speechpipe.serving.biasing import checked, separated
 from speechpipe.serving.text import TextOptions
 from speechpipe.types import Scalar
 
 MULTIPART_SLACK = 256 * 1024  # bytes for boundaries and the other fields
-LISTS = ("timestamp_granularities", "include")
+LISTS = ("timestamp_granularities", "include", "hotwords")
 OBJECTS = ("chunking_strategy", "vad")
 
 
@@ -58,6 +59,7 @@ class UploadFields(BaseModel):
     model: str = Field(min_length=1, max_length=128)
     language: str | None = Field(None, max_length=35)
     prompt: str | None = None
+    hotwords: list[str] = Field([], description="Words and phrases that are likely to be spoken, also with commas.")
     temperature: float | None = Field(None, ge=0.0, le=1.0, allow_inf_nan=False)
     response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
     timestamp_granularities: list[Literal["word", "segment"]] = []
@@ -74,12 +76,22 @@ class UploadFields(BaseModel):
     profanity_filter: bool = Field(False, description="Mask offensive words.")
     callback: str = Field("", description="A URL to call when a reviewer has answered, if one must.")
 
-    def check_together(self) -> None:
-        """Check combinations of fields.
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The hotwords.
 
         Raises:
-            InvalidParameter: a combination is invalid.
+            InvalidParameter: they are too many or too long.
         """
+        return checked(separated(self.hotwords), "hotwords")
+
+    def check_together(self) -> None:
+        """Check combinations of fields, and hotwords.
+
+        Raises:
+            InvalidParameter: a combination is invalid, or hotwords are too many or too long.
+        """
+        _ = self.terms
         if self.timestamp_granularities and self.response_format != "verbose_json":
             message = "timestamp_granularities need response_format verbose_json"
             raise InvalidParameter(message, param="timestamp_granularities")

@@ -100,6 +100,8 @@ class RealtimeClient:
             manual=self._session.manual,
             language=transcription.language,
             prompt=transcription.prompt,
+            hotwords=transcription.terms,
+            listed=self._service.hotwords(self._tenant),
             tenant=self._tenant,
             notices=tuple(self._session.notices),
             id=self._id,

@@ -9,12 +9,17 @@ from speechpipe.cascade.audio.wire_format import WireFormat
 from speechpipe.errors import InvalidParameter
 from speechpipe.interfaces.api.openai.form import ServerVad, as_parameter
 from speechpipe.serving.assignment import Choice
+from speechpipe.serving.biasing import checked
 from speechpipe.serving.routing import Assignment
 from speechpipe.types import Notice
 
 PCM_RATE_HZ = 24_000
 MIN_COMMIT_S = 0.1
 """A commit of less audio is an error, as in OpenAI's API."""
+
+
+MOST_PROMPT = 64 * 1024
+"""Characters of a prompt, as in an upload."""
 
 
 class _Part(BaseModel):
@@ -35,11 +40,21 @@ class Telephone(_Part):
 
 
 class Transcription(_Part):
-    """The bundle (`model`, as in uploads), language and prompt."""
+    """The bundle (`model`, as in uploads), language, prompt, and (ours) hotwords."""
 
     model: str | None = None
     language: str | None = None
-    prompt: str | None = None
+    prompt: str | None = Field(None, max_length=MOST_PROMPT)
+    hotwords: list[str] | None = None
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The hotwords.
+
+        Raises:
+            InvalidParameter: they are too many or too long.
+        """
+        return checked(self.hotwords or (), "hotwords")
 
 
 class TurnDetection(ServerVad):
@@ -117,11 +132,16 @@ class Session(_Part):
         if not isinstance(changes, dict):
             raise InvalidParameter("session must be an object", param="session")
         try:
-            return Session.model_validate(_merged(json.loads(self.model_dump_json()), changes))
+            found = Session.model_validate(_merged(json.loads(self.model_dump_json()), changes))
+            _ = found.transcription.terms
+        except InvalidParameter as wrong:
+            path = f"session.audio.input.transcription.{wrong.param}"
+            raise InvalidParameter(wrong.message, param=path, cause=wrong.cause) from wrong
         except ValidationError as error:
             wrong = as_parameter(error)
             path = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise InvalidParameter(wrong.message, param=f"session.{path}", cause=wrong.cause) from error
+        return found
 
 
 def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

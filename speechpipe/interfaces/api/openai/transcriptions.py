@@ -1,10 +1,12 @@
-"""`POST /v1/audio/transcriptions` and `GET /v1/models` for clients of OpenAI's API."""
+"""`POST /v1/audio/transcriptions`, `/v1/audio/translations` and `GET /v1/models` for clients of OpenAI's API."""
 
 import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, BinaryIO
 
 from anyio import CapacityLimiter, to_thread
@@ -12,24 +14,28 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from speechpipe.cascade.asr import TRANSLATION
 from speechpipe.cascade.audio.source import ChannelChoice
 from speechpipe.cascade.evaluation import captions
 from speechpipe.cascade.request import new_session_id
 from speechpipe.control.review.human_only import hand_over
 from speechpipe.control.review.service import reviewing_of
-from speechpipe.errors import NotReady, SpeechpipeError
+from speechpipe.errors import Conflict, InvalidParameter, NotReady, SpeechpipeError
 from speechpipe.interfaces.api.access import Body, Role, access, name
 from speechpipe.interfaces.api.bodies import BodyPlaces, Stopping
 from speechpipe.interfaces.api.errors import error_body
 from speechpipe.interfaces.api.openai.form import UploadFields, read_form
 from speechpipe.interfaces.api.review import jobs as review_jobs
 from speechpipe.interfaces.api.sockets import MOST_USER, USER_HEADER
-from speechpipe.serving.assignment import CHAMPION_NAMES, MIRRORED
+from speechpipe.serving.assignment import CANARY, CHAMPION_NAMES, MIRRORED, Choice
 from speechpipe.serving.automation import Degree
+from speechpipe.serving.automation.policy import NOT_FOLLOWED, EffectivePolicy
+from speechpipe.serving.engine import Engine
+from speechpipe.serving.routing import Assignment
 from speechpipe.serving.service import Service
 from speechpipe.serving.transcription import documents
 from speechpipe.serving.transcription.transcriber import Result, Transcription, TranscriptionRequest
-from speechpipe.types import Bundle
+from speechpipe.types import Scalar
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -65,26 +71,35 @@ class EventStream(StreamingResponse):
 class Upload:
     """An upload in progress. `work`, `open` and event iteration run on a thread, everything else on the event loop."""
 
-    def __init__(self, service: Service, request: Request, fields: UploadFields, tenant: str) -> None:
+    def __init__(
+        self, service: Service, request: Request, fields: UploadFields, tenant: str, *, translate: bool
+    ) -> None:
         self._service = service
         self._request = request
         self._fields = fields
         self._gone = threading.Event()
         session_id = new_session_id()
         user = request.headers.get(USER_HEADER, "")[:MOST_USER]
-        choice = service.engine.pin(tenant, user, session_id).choose(fields.model, fields.changes)
+        pin = service.engine.pin(tenant, user, session_id)
+        choice = pin.choose(fields.model, fields.changes)
+        if translate:
+            choice = translating(service.engine, pin, choice, fields.changes)
+        terms = service.terms(tenant, choice.bundle)
         self.asked = TranscriptionRequest(
             bundle=choice.bundle,
             choice=ChannelChoice(fields.channel, fields.multichannel, fields.track),
             language=fields.language,
             prompt=fields.prompt,
+            hotwords=fields.terms,
+            listed=service.hotwords(tenant),
+            translate=translate,
             temperature=fields.temperature,
             tenant=tenant,
             max_s=service.settings.max_audio_s,
             id=session_id,
             arm=choice.arm,
             route=choice.route,
-            terms=service.terms(tenant, choice.bundle),
+            terms=untouched(terms) if translate else terms,
         )
         self._formatter = service.formatter(fields.text, self.asked)
         callback = reviewing_of(service).callbacks.checked(fields.callback) if fields.callback else ""
@@ -160,7 +175,7 @@ class Upload:
             return PlainTextResponse(text, headers=headers, media_type=kind)
         if fields.response_format == "verbose_json":
             granularities = frozenset(fields.timestamp_granularities or ["segment"])
-            return JSONResponse(documents.verbose(result, _language(result.bundle), granularities), headers=headers)
+            return JSONResponse(documents.verbose(result, _language(result), granularities), headers=headers)
         return JSONResponse(self._json(result), headers=headers)
 
     def _done(self, result: Result) -> dict[str, Any]:
@@ -212,8 +227,43 @@ def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data)}\n\n"
 
 
-def _language(bundle: Bundle) -> str:
-    return {"en": "english"}.get(bundle.languages[0], bundle.languages[0])
+def _language(result: Result) -> str:
+    """Return the language of the text; of a bundle that knows several, the one that most utterances are in."""
+    heard = Counter(one.transcript.language for _, one in result.utterances if one.transcript.language)
+    known = result.bundle.languages[0]
+    code = "en" if result.translated else heard.most_common(1)[0][0] if heard and known == "*" else known
+    return {"en": "english"}.get(code, code)
+
+
+def translating(engine: Engine, pin: Assignment, choice: Choice, changes: Mapping[str, Scalar]) -> Choice:
+    """Return the choice for a translation: `choice`, or the champion where only a candidate cannot translate.
+
+    Shadow gets no copy: its bundle may not translate, and texts in two languages cannot be compared.
+
+    Raises:
+        InvalidParameter: the bundle cannot translate; the message names some that can.
+    """
+    if TRANSLATION not in choice.bundle.asr.takes and choice.arm == CANARY:
+        choice = pin.choose(engine.champion.id, changes)
+    if TRANSLATION in choice.bundle.asr.takes:
+        return replace(choice, route={name: value for name, value in choice.route.items() if name != MIRRORED})
+    bundles = [engine.catalogue.bundle(name) for name in engine.catalogue.names]
+    able = [one.name for one in bundles if TRANSLATION in one.asr.takes and not engine.catalogue.missing(one)]
+    others = f"; {', '.join(able)} can" if able else "; speechpipe models pull multilingual fetches one that can"
+    message = f"the model {choice.bundle.name!r} cannot translate{others}"
+    raise InvalidParameter(message, param="model", cause="translation_not_supported")
+
+
+def untouched(terms: EffectivePolicy) -> EffectivePolicy:
+    """Return the terms of a translation: no person reviews it, because reviewers write what was said.
+
+    Raises:
+        Conflict: this tenant's texts must be reviewed.
+    """
+    if terms.degree is not Degree.FULL:
+        message = f"translations are not reviewed, but this tenant is at {terms.degree}: ask for a transcription"
+        raise Conflict(message, cause="person_required")
+    return NOT_FOLLOWED
 
 
 def router(service: Service, arrivals: BodyPlaces, stopping: Stopping) -> APIRouter:
@@ -227,10 +277,7 @@ def router(service: Service, arrivals: BodyPlaces, stopping: Stopping) -> APIRou
             limiter_of.append(CapacityLimiter(service.settings.max_uploads))
         return limiter_of[0]
 
-    @routes.post("/audio/transcriptions", response_model=None, responses=ANSWERS)
-    @access(Role.CALLER, body=Body.UPLOAD)
-    async def transcriptions(request: Request, tenant: Annotated[str, Depends(name)]) -> Response:
-        """Transcribe an uploaded file."""
+    async def answer(request: Request, tenant: str, *, translate: bool = False) -> Response:
         if stopping:
             raise NotReady("the server is shutting down")
         service.admission.check(tenant)
@@ -240,7 +287,7 @@ def router(service: Service, arrivals: BodyPlaces, stopping: Stopping) -> APIRou
             held.push_async_callback(file.close)
             if fields.model not in CHAMPION_NAMES and not service.engine.catalogue.knows(fields.model):
                 await to_thread.run_sync(service.engine.catalogue.look_again)  # its card may have been added since
-            upload = Upload(service, request, fields, tenant)
+            upload = Upload(service, request, fields, tenant, translate=translate)
             held.enter_context(service.admission.admitted(tenant))
             if fields.stream and upload.asked.terms.degree is Degree.FULL:
                 transcription = await to_thread.run_sync(upload.open, file.file, limiter=limiter())
@@ -251,6 +298,18 @@ def router(service: Service, arrivals: BodyPlaces, stopping: Stopping) -> APIRou
                     result = await to_thread.run_sync(upload.work, file.file, limiter=limiter())
                 response = upload.response(result) if result is None or not fields.stream else upload.replayed(result)
         return response
+
+    @routes.post("/audio/transcriptions", response_model=None, responses=ANSWERS)
+    @access(Role.CALLER, body=Body.UPLOAD)
+    async def transcriptions(request: Request, tenant: Annotated[str, Depends(name)]) -> Response:
+        """Transcribe an uploaded file."""
+        return await answer(request, tenant)
+
+    @routes.post("/audio/translations", response_model=None, responses={200: ANSWERS[200]})
+    @access(Role.CALLER, 409, body=Body.UPLOAD)
+    async def translations(request: Request, tenant: Annotated[str, Depends(name)]) -> Response:
+        """Translate an uploaded file into English text. The fields are those of a transcription."""
+        return await answer(request, tenant, translate=True)
 
     @routes.get("/models")
     @access(Role.CALLER)
