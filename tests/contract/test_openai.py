@@ -137,9 +137,11 @@ def test_what_the_bundle_cannot_honour_is_said(server: Server) -> None:
             prompt="Ziffern",
             temperature=0.5,
             response_format="text",
+            extra_body={"hotwords": "Ziffern, Zahlen"},
         )
     warnings = json.loads(raw.headers["x-speechpipe-warnings"])
-    assert {item["code"] for item in warnings} == {"language_not_supported", "prompt_ignored", "temperature_ignored"}
+    codes = {item["code"] for item in warnings}
+    assert codes == {"language_not_supported", "prompt_ignored", "temperature_ignored", "parameter_ignored"}
     assert raw.headers["x-speechpipe-bundle"] == "webrtc@1.0.0"
     assert raw.text.strip() == EXPECTED["digits"]["text"], "a bundle that was not preloaded works as well"
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, insert, text
 
+from speechpipe.control.review.hotwords import HotwordLists
+from speechpipe.control.review.policy_repository import Automation
 from speechpipe.foundation.storage.database import StoreTooNew, connect
 from speechpipe.foundation.storage.migrations.versions import v0001_records
-from speechpipe.foundation.storage.schema import metadata
+from speechpipe.foundation.storage.schema import automation, metadata
 from speechpipe.foundation.storage.store import Store
 from tests.databases import DATABASES, Database
 from tests.records import unit
@@ -51,6 +53,23 @@ def test_a_store_of_the_first_release_keeps_its_records(database: Database, tmp_
         again = Store(url)
         assert [number for number, _ in again.after(0, 10)] == [1, 2, 3, 4]
         again.close()
+
+
+@pytest.mark.parametrize("database", DATABASES, ids=str)
+def test_a_store_without_lists_of_hotwords_gets_them_and_keeps_its_policies(database: Database, tmp_path: Path) -> None:
+    with database.empty(tmp_path) as url:
+        engine = connect(url)
+        with engine.begin() as connection:
+            connection.execute(text("DROP TABLE hotword_lists"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '0008'"))
+            row = {"scope": "acme", "revision": 3, "document": {"degree": "assist"}, "changed_at": 1.0}
+            connection.execute(insert(automation), row)
+        engine.dispose()
+        again = connect(url)
+        lists = HotwordLists(lambda: again)
+        assert lists.set("acme", ["Okonkwo"], "ann").revision == 1
+        assert Automation(lambda: again).policies()["acme"].revision == 3
+        again.dispose()
 
 
 @pytest.mark.parametrize("database", DATABASES, ids=str)

@@ -92,7 +92,8 @@ class WhisperRecognizer:
 
     def _telling(self, transcript: Transcript, options: DecodeOptions) -> Transcript:
         """Return a transcript that says how many hotwords were left out, if any were."""
-        left = len(options.hotwords) - len(self._fitting(options.hotwords)[0])
+        hotwords = _said(options.hotwords)
+        left = len(hotwords) - len(self._fitting(hotwords)[0])
         return replace(transcript, facts={**transcript.facts, HOTWORDS_LEFT: float(left)}) if left else transcript
 
     def partial(self, samples: Samples, options: DecodeOptions) -> str:
@@ -117,7 +118,7 @@ class WhisperRecognizer:
         found: list[int] = []
         if options.prompt and (prompt := options.prompt[-PROMPT_CHARACTERS:].strip()):
             found += self.vocabulary.encode(f" {prompt}")[-PROMPT_TOKENS:]
-        found += self._fitting(options.hotwords)[1]
+        found += self._fitting(_said(options.hotwords))[1]
         return (self.vocabulary.before, *found) if found else ()
 
     def _fitting(self, hotwords: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -125,13 +126,18 @@ class WhisperRecognizer:
         if hotwords != self._hotwords[0]:  # most often they are those of the call before
             room, kept = PROMPT_TOKENS, []
             for word in hotwords:
-                count = len(self.vocabulary.encode(f" {word.strip()},"))
-                if word.strip() and count <= room:
+                count = len(self.vocabulary.encode(f" {word},"))
+                if count <= room:
                     room -= count
-                    kept.append(word.strip())
+                    kept.append(word)
             tokens = self.vocabulary.encode(f" {', '.join(kept)}.")[:PROMPT_TOKENS] if kept else []
             self._hotwords = hotwords, (tuple(kept), tuple(tokens))
         return self._hotwords[1]
+
+
+def _said(hotwords: Sequence[str]) -> tuple[str, ...]:
+    """Return the hotwords that are not blank, trimmed."""
+    return tuple(word.strip() for word in hotwords if word.strip())
 
 
 class WhisperStream(BufferedStream):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from speechpipe.cascade.asr import BatchRecognizer, DecodeOptions, Piece, load_recognizer
+from speechpipe.cascade.asr import HOTWORDS_LEFT, BatchRecognizer, DecodeOptions, Piece, load_recognizer
 from speechpipe.cascade.asr.whisper.recognizer import PROMPT_TOKENS, WhisperRecognizer
 from speechpipe.types import ModelFile
 from tests.cascade.asr import tiny_models
@@ -72,9 +72,11 @@ def test_prompt_and_hotwords_reach_the_decoder_and_are_bounded(
     assert tokens.text(given[: given.index(tokens.start)]) == " one two three, four five."
     prompts.clear()
     long = DecodeOptions(prompt="one two " * 500 + "last", hotwords=("first", *["three"] * 500))
-    tiny.transcribe([Piece(sample("digits"), long)])
+    (found,) = tiny.transcribe([Piece(sample("digits"), long)])
     given = prompts[0][1 : prompts[0].index(tokens.start)]
-    assert len(given) == 2 * PROMPT_TOKENS
+    assert PROMPT_TOKENS < len(given) <= 2 * PROMPT_TOKENS
+    kept = tokens.text(given[PROMPT_TOKENS:]).count("three")
+    assert found.facts[HOTWORDS_LEFT] == 500 - kept
     assert tokens.text(given[:PROMPT_TOKENS]).endswith("last")
     assert tokens.text(given[PROMPT_TOKENS:]).startswith(" first")
 
