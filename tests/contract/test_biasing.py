@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import soxr
@@ -22,15 +23,17 @@ from speechpipe.foundation.storage.urls import sqlite_url
 from speechpipe.foundation.tenants import tenant_of
 from tests.conftest import Server, StartServer
 from tests.contract.test_deepgram import client as deepgram
-from tests.live_client import listening, of_type, pcm, spoken, whole
+from tests.live_client import listening, of_type, pcm, whole
 from tests.patience import PATIENCE_S
-from tests.sounds import SAMPLES
+from tests.sounds import SAMPLES, sample
 
-CLIP = SAMPLES / "sentence_slt.flac"
-SAID = "lighthouse keeper"
-"""What is said in the clip; without help, tiny.en writes "light housekeeper"."""
+CLIP = SAMPLES / "stereo.flac"
+SAID = "half past three"
+"""What is said at the end of the clip; without help, tiny.en writes "F past 3"."""
 
-AUDIO = pcm(spoken("sentence_slt"))
+PROMPT = f"It was {SAID}. The trains leave at {SAID}."
+MIXED = np.concatenate([sample("stereo").mean(axis=1), np.zeros(12_800)]).astype(np.float32)
+AUDIO = pcm(MIXED)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_an_upload_is_drawn_to_its_hotwords_and_its_prompt(client: openai.OpenAI
     assert SAID not in heard(client)
     assert SAID in heard(client, extra_body={"hotwords": f"Okonkwo, {SAID}"})
     assert SAID in heard(client, extra_body={"hotwords": ["Okonkwo", SAID]})
-    assert SAID in heard(client, prompt=f"The {SAID} was old. A story about a {SAID}.")
+    assert SAID in heard(client, prompt=PROMPT)
     counts = [(one.measures["asr.hotwords"], one.measures["asr.prompted"]) for one in sessions(running, 4)]
     assert {(0, 0), (2, 0), (0, 1)} <= set(counts)
     assert SAID not in json.dumps([dict(one.measures) for one in sessions(running)])
@@ -75,14 +78,14 @@ def test_an_upload_is_drawn_to_its_hotwords_and_its_prompt(client: openai.OpenAI
 def test_special_tokens_and_control_characters_are_plain_text(client: openai.OpenAI) -> None:
     special = "<|endoftext|> <|nospeech|> <|startoftranscript|><|translate|> \x07\x1b[2J"
     text = heard(client, prompt=special, extra_body={"hotwords": ["<|endoftext|>", "<|notimestamps|>\x08", SAID]})
-    assert "keeper" in text
+    assert "next train" in text
     assert "<|" not in text
 
 
 def test_too_many_and_too_long_hotwords_are_refused(client: openai.OpenAI, running: Server) -> None:
     for terms in (["word"] * 101, ["x" * 65]):
         with pytest.raises(openai.BadRequestError) as caught:
-            client.audio.transcriptions.create(file=CLIP, model="default", extra_body={"hotwords": terms})
+            client.audio.transcriptions.create(file=CLIP, model="default", extra_body={"hotwords": ",".join(terms)})
         assert (caught.value.code, caught.value.param) == ("invalid_parameter", "hotwords")
         assert "xxx" not in str(caught.value)
         for name in ("keyterm", "keywords"):
@@ -116,7 +119,7 @@ def test_keyterms_and_keywords_of_deepgrams_client(running: Server, options: dic
 
 @pytest.mark.anyio
 async def test_what_intensifiers_cannot_do_is_said(running: Server) -> None:
-    client = await whole(running, AUDIO, keywords=[f"{SAID}:5", "housekeeper:-1", "Okonkwo"])
+    client = await whole(running, AUDIO, keywords=[f"{SAID}:5", "quarter past:-1", "Okonkwo"])
     assert SAID in " ".join(client.texts).lower()
     (last,) = [message for message in client.messages if message["type"] == "Metadata"]
     assert [warning["code"] for warning in last["speechpipe"]["warnings"]] == ["parameter_ignored"] * 2
@@ -139,10 +142,10 @@ async def test_a_resumed_session_keeps_its_hotwords(running: Server) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("biasing", [{"hotwords": [SAID]}, {"prompt": f"The {SAID} was old. About a {SAID}."}])
+@pytest.mark.parametrize("biasing", [{"hotwords": [SAID]}, {"prompt": PROMPT}])
 async def test_prompt_and_hotwords_of_a_realtime_session(running: Server, biasing: dict[str, Any]) -> None:
     made = openai.AsyncOpenAI(api_key="none", base_url=f"{running.url}/v1")
-    data = pcm(soxr.resample(spoken("sentence_slt"), 16_000, 24_000))
+    data = pcm(soxr.resample(MIXED, 16_000, 24_000))
     async with made.realtime.connect(extra_query={"intent": "transcription"}) as connection:
         with_many: Any = {"transcription": {"model": "default", "hotwords": ["word"] * 101}}
         await connection.session.update(session={"type": "transcription", "audio": {"input": with_many}})
@@ -151,7 +154,7 @@ async def test_prompt_and_hotwords_of_a_realtime_session(running: Server, biasin
         await connection.input_audio_buffer.append(audio=base64.b64encode(data).decode())
         events: list[Any] = []
         async with asyncio.timeout(PATIENCE_S):
-            while not events or not events[-1].type.endswith("transcription.completed"):
+            while sum(event.type.endswith("transcription.completed") for event in events) < 2:
                 events.append(await connection.recv())
     await made.close()
     (error,) = [event.error for event in events if event.type == "error"]
@@ -159,6 +162,7 @@ async def test_prompt_and_hotwords_of_a_realtime_session(running: Server, biasin
     assert SAID in events[-1].transcript.lower()
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the client's, by its overloads
 def test_a_bundle_that_cannot_translate_says_so(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.audio.translations.create(file=CLIP, model="whisper-1")
@@ -213,6 +217,7 @@ takes = ["prompt", "hotwords", "translation"]
 """
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_translations(start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "able.toml").write_text(ABLE)
     bundle = 'kind = "bundle"\nname = "able"\nversion = "1"\ndescription = "x"\nlanguages = ["*"]\n'

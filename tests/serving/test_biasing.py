@@ -55,7 +55,7 @@ def test_what_a_recognizer_takes_stands_in_its_bundle() -> None:
     turbo = CATALOGUE.with_parts(CATALOGUE.bundle("default"), asr="whisper-large-v3-turbo")
     assert turbo.asr.takes == {PROMPT, HOTWORDS}
     assert taken("faster_whisper", {}, ["*"]) == TAKES["whisper"]
-    assert set(TAKES) <= set(RECOGNIZERS.names)
+    assert set(TAKES) <= set(RECOGNIZERS)
 
 
 def test_what_is_not_taken_is_said_and_not_given() -> None:
