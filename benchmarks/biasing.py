@@ -85,7 +85,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifests", nargs="*", type=Path, help="further clips with texts")
-    parser.add_argument("--weights", type=Path, default=Settings().weights_dir or Settings().own_models_dir)
+    parser.add_argument("--weights", type=Path, default=Settings().weights_folder)
     parser.add_argument("--limit", type=int, help="further clips at most")
     parser.add_argument("--minutes", type=float, default=10.0)
     add_record(parser)

@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from speechpipe.errors import BadInput, InvalidParameter
 
 FILE = "file"
-MAX_FIELDS = 64
+MAX_FIELDS = 192
 MAX_FIELD_BYTES = 64 * 1024
 
 

@@ -134,9 +134,9 @@ class Session(_Part):
         try:
             found = Session.model_validate(_merged(json.loads(self.model_dump_json()), changes))
             _ = found.transcription.terms
-        except InvalidParameter as wrong:
-            path = f"session.audio.input.transcription.{wrong.param}"
-            raise InvalidParameter(wrong.message, param=path, cause=wrong.cause) from wrong
+        except InvalidParameter as error:
+            path = f"session.audio.input.transcription.{error.param}"
+            raise InvalidParameter(error.message, param=path, cause=error.cause) from error
         except ValidationError as error:
             wrong = as_parameter(error)
             path = ".".join(str(part) for part in error.errors()[0]["loc"])
