@@ -52,7 +52,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("request",),
     ),
     "serving": (
-        ("automation", "gauges", "pools", "refusals", "signing", "telemetry", "text"),
+        ("automation", "biasing", "gauges", "pools", "refusals", "signing", "telemetry", "text"),
         ("assignment", "hooks"),
         ("record_sink", "routing"),
         ("engine", "readiness"),

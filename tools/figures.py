@@ -24,7 +24,10 @@ BEGIN_BUNDLES = "<!-- begin: made by tools/figures.py from models/figures/ -->\n
 END = "<!-- end -->\n"
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Recognition", ("cascade_quality", "whisper_windows", "biasing", "vad_speed", "pocketsphinx_cli", "decoder_settings")),
+    (
+        "Recognition",
+        ("cascade_quality", "whisper_windows", "biasing", "vad_speed", "pocketsphinx_cli", "decoder_settings"),
+    ),
     ("Overhead, memory, start", ("overhead", "server")),
     (
         "Live audio",

@@ -217,7 +217,9 @@ EXTRAS = {
 """Recognizers whose library is installed by an extra of the package, and the extra's name."""
 
 
-PROMPT, HOTWORDS, TRANSLATION = "prompt", "hotwords", "translation"
+PROMPT = "prompt"
+HOTWORDS = "hotwords"
+TRANSLATION = "translation"
 
 TAKES: Mapping[str, frozenset[str]] = {
     "sherpa_streaming": frozenset({HOTWORDS}),

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speechpipe.interfaces.cli import app
 from speechpipe.interfaces.cli.flags import AsrOption, BundleOption, Format, SetOption, VadOption, WorkersOption
+
+if TYPE_CHECKING:
+    from speechpipe.types import Bundle
 
 
 @app.command()
@@ -46,10 +49,8 @@ def transcribe(
     Example: speechpipe transcribe talk.mp4 --format srt --output subtitles/
     """
     from speechpipe.app import compose
-    from speechpipe.cascade.asr import TRANSLATION
     from speechpipe.cascade.audio.source import ChannelChoice
     from speechpipe.cascade.request import new_session_id
-    from speechpipe.errors import InvalidParameter
     from speechpipe.interfaces.cli.batch import Batch
     from speechpipe.interfaces.cli.options import choose, parse_set, settings
     from speechpipe.serving.biasing import checked
@@ -59,16 +60,11 @@ def transcribe(
     choice = ChannelChoice(channel, multichannel, track)
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
     chosen = choose(compose(config), bundle, vad, asr, parse_set(set_))
-    if translate and TRANSLATION not in chosen.asr.takes:
-        message = f"the bundle {chosen.name!r} cannot translate; multilingual can"
-        raise InvalidParameter(message, param="bundle", cause="translation_not_supported")
+    if translate:
+        _check_translates(chosen)
+    words = checked(hotword or (), "hotword")
     asked = TranscriptionRequest(
-        chosen,
-        choice=choice,
-        language=language,
-        prompt=prompt,
-        hotwords=checked(hotword or (), "hotword"),
-        translate=translate,
+        chosen, choice=choice, language=language, prompt=prompt, hotwords=words, translate=translate
     )
     text = TextOptions(punctuate, numerals, smart_format, profanity_filter)
     service = compose(config, only=chosen)
@@ -80,3 +76,12 @@ def transcribe(
 
         print_table(batch.results)
     raise typer.Exit(1 if failed else 0)
+
+
+def _check_translates(bundle: "Bundle") -> None:
+    from speechpipe.cascade.asr import TRANSLATION
+    from speechpipe.errors import InvalidParameter
+
+    if TRANSLATION not in bundle.asr.takes:
+        message = f"the bundle {bundle.name!r} cannot translate; multilingual can"
+        raise InvalidParameter(message, param="bundle", cause="translation_not_supported")

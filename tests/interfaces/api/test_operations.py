@@ -72,7 +72,7 @@ def test_only_pages_and_probes_are_open(client: TestClient) -> None:
 
 
 def test_what_changes_something_is_an_operators_or_about_ones_own(client: TestClient) -> None:
-    about_ones_own = {"/v1/audio/transcriptions", "/v1/feedback"}
+    about_ones_own = {"/v1/audio/transcriptions", "/v1/audio/translations", "/v1/feedback"}
     for operation in operations(client):
         if operation.methods & {"POST", "PUT", "DELETE", "PATCH"}:
             reviews = operation.template.startswith("/v1/reviews")

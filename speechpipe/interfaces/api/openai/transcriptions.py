@@ -266,50 +266,63 @@ def untouched(terms: EffectivePolicy) -> EffectivePolicy:
     return NOT_FOLLOWED
 
 
-def router(service: Service, arrivals: BodyPlaces, stopping: Stopping) -> APIRouter:
-    """Return the routes. `arrivals`: places for arriving bodies; `stopping`: whether the server is stopping."""
-    routes = APIRouter(prefix="/v1")
-    limiter_of: list[CapacityLimiter] = []
+class Uploads:
+    """Answers uploads. `arrivals`: places for arriving bodies; `stopping`: whether the server is stopping."""
 
-    def limiter() -> CapacityLimiter:
+    def __init__(self, service: Service, arrivals: BodyPlaces, stopping: Stopping) -> None:
+        self._service = service
+        self._arrivals = arrivals
+        self._stopping = stopping
+        self._limiter: CapacityLimiter | None = None
+
+    @property
+    def _threads(self) -> CapacityLimiter:
         # Created on first use, because a limiter belongs to a running event loop. One thread for each admitted upload.
-        if not limiter_of:
-            limiter_of.append(CapacityLimiter(service.settings.max_uploads))
-        return limiter_of[0]
+        if self._limiter is None:
+            self._limiter = CapacityLimiter(self._service.settings.max_uploads)
+        return self._limiter
 
-    async def answer(request: Request, tenant: str, *, translate: bool = False) -> Response:
-        if stopping:
+    async def answer(self, request: Request, tenant: str, *, translate: bool = False) -> Response:
+        """Read an upload, transcribe or translate it, and return the answer."""
+        if self._stopping:
             raise NotReady("the server is shutting down")
+        service, limiter = self._service, self._threads
         service.admission.check(tenant)
         async with contextlib.AsyncExitStack() as held:
-            with arrivals.place(tenant):
-                file, fields = await read_form(request, service.settings, stopping)
+            with self._arrivals.place(tenant):
+                file, fields = await read_form(request, service.settings, self._stopping)
             held.push_async_callback(file.close)
             if fields.model not in CHAMPION_NAMES and not service.engine.catalogue.knows(fields.model):
                 await to_thread.run_sync(service.engine.catalogue.look_again)  # its card may have been added since
             upload = Upload(service, request, fields, tenant, translate=translate)
             held.enter_context(service.admission.admitted(tenant))
             if fields.stream and upload.asked.terms.degree is Degree.FULL:
-                transcription = await to_thread.run_sync(upload.open, file.file, limiter=limiter())
+                transcription = await to_thread.run_sync(upload.open, file.file, limiter=limiter)
                 held.callback(transcription.close)
-                response: Response = EventStream(upload, upload.events(transcription, limiter()), held.pop_all())
+                response: Response = EventStream(upload, upload.events(transcription, limiter), held.pop_all())
             else:
                 async with upload.noticing_hangup():
-                    result = await to_thread.run_sync(upload.work, file.file, limiter=limiter())
+                    result = await to_thread.run_sync(upload.work, file.file, limiter=limiter)
                 response = upload.response(result) if result is None or not fields.stream else upload.replayed(result)
         return response
+
+
+def router(service: Service, arrivals: BodyPlaces, stopping: Stopping) -> APIRouter:
+    """Return the routes. The arguments are those of `Uploads`."""
+    routes = APIRouter(prefix="/v1")
+    uploads = Uploads(service, arrivals, stopping)
 
     @routes.post("/audio/transcriptions", response_model=None, responses=ANSWERS)
     @access(Role.CALLER, body=Body.UPLOAD)
     async def transcriptions(request: Request, tenant: Annotated[str, Depends(name)]) -> Response:
         """Transcribe an uploaded file."""
-        return await answer(request, tenant)
+        return await uploads.answer(request, tenant)
 
     @routes.post("/audio/translations", response_model=None, responses={200: ANSWERS[200]})
     @access(Role.CALLER, 409, body=Body.UPLOAD)
     async def translations(request: Request, tenant: Annotated[str, Depends(name)]) -> Response:
         """Translate an uploaded file into English text. The fields are those of a transcription."""
-        return await answer(request, tenant, translate=True)
+        return await uploads.answer(request, tenant, translate=True)
 
     @routes.get("/models")
     @access(Role.CALLER)
