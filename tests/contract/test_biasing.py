@@ -60,9 +60,9 @@ def sessions(server: Server, count: int = 1) -> list[Record]:
 
 
 def heard(client: openai.OpenAI, **fields: Any) -> str:
-    answer = client.audio.transcriptions.create(file=CLIP, model="default", **fields)
-    assert not answer.model_extra["speechpipe"]["warnings"]  # type: ignore[index]
-    return answer.text.lower()
+    answer: Any = client.audio.transcriptions.create(file=CLIP, model="default", **fields)
+    assert not answer.model_extra["speechpipe"]["warnings"]
+    return str(answer.text).lower()
 
 
 def test_an_upload_is_drawn_to_its_hotwords_and_its_prompt(client: openai.OpenAI, running: Server) -> None:
