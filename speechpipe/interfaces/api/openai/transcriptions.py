@@ -347,5 +347,5 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     created = int(service.engine.catalogue.card_of(bundle).path.stat().st_mtime)
     owned = {"id": name, "object": "model", "created": created, "owned_by": "speechpipe"}
     measured = documents.figures(service.engine.catalogue.figures(bundle))
-    ours = documents.bundle(bundle) | {"description": bundle.description, "figures": measured}
-    return owned | {"speechpipe": ours}
+    more = {"description": bundle.description, "takes": sorted(bundle.asr.takes), "figures": measured}
+    return owned | {"speechpipe": documents.bundle(bundle) | more}
