@@ -4,15 +4,18 @@ What is doubtful about several pieces together is decoded again alone, and what 
 window. What that says stays, shortened where it repeats itself.
 """
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from speechpipe.cascade.asr import Piece
 from speechpipe.cascade.asr.acoustic import guards as acoustic
 from speechpipe.cascade.asr.whisper import guards
 from speechpipe.cascade.asr.whisper.decoding import Encoded, Model
-from speechpipe.cascade.asr.whisper.features import FRAME_SAMPLES, FRAMES_S, LogMel, window
+from speechpipe.cascade.asr.whisper.features import FRAME_SAMPLES, FRAMES_S, Frames, LogMel, window
 from speechpipe.cascade.asr.whisper.results import Found, Heard, joined, mean_log, transcript
 from speechpipe.cascade.asr.whisper.tasks import Asked, Task, Text
 from speechpipe.cascade.asr.whisper.vocabulary import UNSPACED, Vocabulary
@@ -41,11 +44,20 @@ class Limits:
 class Batch:
     """Decodes pieces once; see `run`."""
 
-    def __init__(self, model: Model, vocabulary: Vocabulary, mel: LogMel, limits: Limits) -> None:
+    def __init__(
+        self,
+        model: Model,
+        vocabulary: Vocabulary,
+        mel: LogMel,
+        limits: Limits,
+        known: MutableMapping[bytes, Encoded] | None = None,
+    ) -> None:
+        """Take the parts of a recognizer. `known`: windows that were encoded for another run of the same pieces."""
         self._model = model
         self._vocabulary = vocabulary
         self._mel = mel
         self._limits = limits
+        self._known = known
         self._found: dict[int, Found] = {}
 
     def run(self, pieces: Sequence[Piece], asked: Sequence[Asked]) -> list[Transcript]:
@@ -74,7 +86,7 @@ class Batch:
     def _decode(self, tasks: Sequence[Task]) -> list[Task]:
         """Decode windows of one length, keep what is believed, and return what must be decoded again."""
         encoded = [
-            self._model.encode(
+            self._encode(
                 window(
                     [(start, part.mel) for start, part in zip(task.window.starts, task.window.parts, strict=True)],
                     self._mel.bands,
@@ -93,6 +105,14 @@ class Batch:
         for language, numbers in by_language.items():
             again += self._in_language([tasks[one] for one in numbers], [encoded[one] for one in numbers], language)
         return again
+
+    def _encode(self, frames: Frames) -> Encoded:
+        if self._known is None:
+            return self._model.encode(frames)
+        key = hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16).digest()
+        if key not in self._known:
+            self._known[key] = self._model.encode(frames)
+        return self._known[key]
 
     def _language(self, task: Task, encoded: Encoded) -> str | None:
         """Return the language of a window; None if it is not clear that its parts have the same."""

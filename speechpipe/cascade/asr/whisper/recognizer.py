@@ -1,12 +1,13 @@
 """The recognizer `whisper`: what a card may set, and what a client may ask for."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from speechpipe.cascade.asr import HOTWORDS_LEFT, BufferedStream, DecodeOptions, Piece
 from speechpipe.cascade.asr.whisper.batch import Batch, Limits
-from speechpipe.cascade.asr.whisper.decoding import Model
+from speechpipe.cascade.asr.whisper.decoding import Encoded, Model
 from speechpipe.cascade.asr.whisper.features import LogMel
 from speechpipe.cascade.asr.whisper.tasks import Asked
 from speechpipe.cascade.asr.whisper.vocabulary import Vocabulary
@@ -26,6 +27,7 @@ PROMPT_CHARACTERS = 2000
 """Characters of a prompt that are looked at, its last ones: more than `PROMPT_TOKENS` stand for."""
 
 DETECT = "auto"
+WORD = re.compile(r"\w+")
 
 
 class WhisperRecognizer:
@@ -86,9 +88,29 @@ class WhisperRecognizer:
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[Transcript]:
         """Return a transcript for each piece; see `BatchRecognizer`."""
-        batch = Batch(self.model, self.vocabulary, self._mel, self._limits)
-        found = batch.run(pieces, [self._asked(piece.options, words=piece.options.word_times) for piece in pieces])
+        found = self._decoded(pieces, words=True)
         return [self._telling(one, piece.options) for one, piece in zip(found, pieces, strict=True)]
+
+    def _decoded(self, pieces: Sequence[Piece], *, words: bool) -> list[Transcript]:
+        """Decode pieces; those with hotwords twice, with and without, on the same output of the encoder.
+
+        A list of hotwords also changes other words, mostly for the worse, and brings words where nothing was said. So
+        the text with hotwords counts only if it has one that the text without has not.
+        """
+        biased = [number for number, piece in enumerate(pieces) if _said(piece.options.hotwords)]
+        known: dict[bytes, Encoded] | None = {} if biased else None
+        plain = [Piece(piece.samples, replace(piece.options, hotwords=())) for piece in pieces]
+        found = self._run(plain, known, words=words)
+        if biased:
+            again = self._run([pieces[number] for number in biased], known, words=words)
+            for number, other in zip(biased, again, strict=True):
+                if _gains(other.text, found[number].text, pieces[number].options.hotwords):
+                    found[number] = other
+        return found
+
+    def _run(self, pieces: Sequence[Piece], known: dict[bytes, Encoded] | None, *, words: bool) -> list[Transcript]:
+        batch = Batch(self.model, self.vocabulary, self._mel, self._limits, known)
+        return batch.run(pieces, [self._asked(one.options, words=words and one.options.word_times) for one in pieces])
 
     def _telling(self, transcript: Transcript, options: DecodeOptions) -> Transcript:
         """Return a transcript that says how many hotwords were left out, if any were."""
@@ -98,8 +120,7 @@ class WhisperRecognizer:
 
     def partial(self, samples: Samples, options: DecodeOptions) -> str:
         """Return the text of (n,) samples, without words: cheaper than `transcribe`."""
-        batch = Batch(self.model, self.vocabulary, self._mel, self._limits)
-        return batch.run([Piece(samples, options)], [self._asked(options, words=False)])[0].text
+        return self._decoded([Piece(samples, options)], words=False)[0].text
 
     def _asked(self, options: DecodeOptions, *, words: bool) -> Asked:
         return Asked(self.language_of(options.language), options.translate, self._prompt(options), words)
@@ -138,6 +159,19 @@ class WhisperRecognizer:
 def _said(hotwords: Sequence[str]) -> tuple[str, ...]:
     """Return the hotwords that are not blank, trimmed."""
     return tuple(word.strip() for word in hotwords if word.strip())
+
+
+def _gains(text: str, plain: str, hotwords: Sequence[str]) -> bool:
+    """Whether a text has a hotword that the other one has not: as it is written, or its words in other letters."""
+    if any(word in text and word not in plain for word in _said(hotwords)):
+        return True
+    mine, other = _words(text), _words(plain)
+    return any(word in mine and word not in other for word in map(_words, _said(hotwords)) if word.strip())
+
+
+def _words(text: str) -> str:
+    """Return the words of a text in lower case, with a space on each side."""
+    return f" {' '.join(WORD.findall(text.casefold()))} "
 
 
 class WhisperStream(BufferedStream):

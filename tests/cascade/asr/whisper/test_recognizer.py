@@ -67,13 +67,14 @@ def test_prompt_and_hotwords_reach_the_decoder_and_are_bounded(
     tokens = tiny.vocabulary
     options = DecodeOptions(prompt="one two", hotwords=("three", " ", "four five"))
     tiny.transcribe([Piece(sample("digits"), options)])
-    before, *given = prompts[0]
+    without, (before, *given) = prompts
+    assert tokens.text(without[1 : without.index(tokens.start)]) == " one two"
     assert before == tokens.before
     assert tokens.text(given[: given.index(tokens.start)]) == " one two three, four five."
     prompts.clear()
     long = DecodeOptions(prompt="one two " * 500 + "last", hotwords=("first", *["three"] * 500))
     (found,) = tiny.transcribe([Piece(sample("digits"), long)])
-    given = prompts[0][1 : prompts[0].index(tokens.start)]
+    given = prompts[-1][1 : prompts[-1].index(tokens.start)]
     assert PROMPT_TOKENS < len(given) <= 2 * PROMPT_TOKENS
     kept = tokens.text(given[PROMPT_TOKENS:]).count("three")
     assert found.facts[HOTWORDS_LEFT] == 500 - kept

@@ -141,3 +141,12 @@ def test_speech_that_is_cut_off_at_both_ends_keeps_its_text(released: WhisperRec
     assert "milk at the market" in found.text
     assert found.facts["again"] == 1
     assert all(0 <= word.start_s < word.end_s <= len(piece) / SAMPLE_RATE_HZ + 0.05 for word in found.words)
+
+
+def test_hotwords_that_are_not_heard_change_nothing(released: WhisperRecognizer, pieces: list[Samples]) -> None:
+    strange = DecodeOptions(offline=True, group="session", hotwords=("Okonkwo", "Kubernetes", "Ljubljana", "escrow"))
+    noise = np.random.default_rng(5).normal(0, 0.05, 32_000).astype(np.float32)
+    audio = [*pieces, noise]
+    plain = released.transcribe([Piece(one, TOGETHER) for one in audio])
+    biased = released.transcribe([Piece(one, strange) for one in audio])
+    assert [one.text for one in biased] == [one.text for one in plain]
