@@ -67,7 +67,7 @@ def test_prompt_and_hotwords_reach_the_decoder_and_are_bounded(
     tokens = tiny.vocabulary
     options = DecodeOptions(prompt="one two", hotwords=("three", " ", "four five"))
     tiny.transcribe([Piece(sample("digits"), options)])
-    without, (before, *given) = prompts
+    without, (before, *given) = prompts[0], prompts[-1]
     assert tokens.text(without[1 : without.index(tokens.start)]) == " one two"
     assert before == tokens.before
     assert tokens.text(given[: given.index(tokens.start)]) == " one two three, four five."
