@@ -36,7 +36,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def measured(state: Path) -> list[dict[str, Any]]:
-    bundles = ("-b", "scripted", "-b", "embedded")
+    bundles = ("-b", "scripted", "-b", "default")
     options = (*bundles, "--live-seconds", "4.5", "--json", "--write")
     done = run("bench", "recognizer", written(state, *CLIPS), *options, SPEECHPIPE_STATE_DIR=str(state))
     assert done.returncode == 0, done.stderr
@@ -44,10 +44,10 @@ def measured(state: Path) -> list[dict[str, Any]]:
 
 
 def test_it_measures_each_bundle(measured: list[dict[str, Any]]) -> None:
-    scripted, embedded = measured
+    scripted, default = measured
     assert scripted["bundle"].startswith("scripted@")
     assert scripted["wer"] > 0.9, "it only pretends"
-    assert embedded["wer"] < 0.5 < scripted["wer"]
+    assert default["wer"] < 0.5 < scripted["wer"]
     for one in measured:
         assert one["wer_low"] <= one["wer"] <= one["wer_high"]
         assert one["words"] == 23
@@ -59,28 +59,28 @@ def test_it_measures_each_bundle(measured: list[dict[str, Any]]) -> None:
         assert len(one["hash"]) == 64
         assert one["manifests"][0].endswith("/manifest.jsonl")
         assert "cores" in one["machine"]
-    assert embedded["cpu"] > scripted["cpu"]
-    assert embedded["worker_rss_mb"] > scripted["worker_rss_mb"]
+    assert default["cpu"] > scripted["cpu"]
+    assert default["worker_rss_mb"] > scripted["worker_rss_mb"]
 
 
 def test_the_figures_are_shown_with_the_bundle(state: Path, measured: list[dict[str, Any]]) -> None:
     mine = {"SPEECHPIPE_STATE_DIR": str(state)}
-    shown = json.loads(run("bundles", "show", "embedded", **mine).stdout)
+    shown = json.loads(run("bundles", "show", "default", **mine).stdout)
     assert shown["figures"] == measured[1]
     listed = json.loads(run("bundles", "list", "--json", **mine).stdout)
     of = {one["name"]: one["figures"] for one in listed}
-    assert of["embedded"]["wer"] == measured[1]["wer"]
-    assert "machine" not in of["embedded"], "clients get the same, and need not know the machine"
+    assert of["default"]["wer"] == measured[1]["wer"]
+    assert "machine" not in of["default"], "clients get the same, and need not know the machine"
     text = run("bundles", "list", COLUMNS="300", **mine).stdout.decode()
     assert f"{measured[1]['wer']:.1%} wrong" in text
 
 
 def test_the_bundle_stays_what_it_was(state: Path, measured: list[dict[str, Any]], tmp_path: Path) -> None:
     assert measured
-    here = run("bundles", "verify", "embedded", SPEECHPIPE_STATE_DIR=str(state)).stdout
-    elsewhere = run("bundles", "verify", "embedded", SPEECHPIPE_STATE_DIR=str(tmp_path)).stdout
+    here = run("bundles", "verify", "default", SPEECHPIPE_STATE_DIR=str(state)).stdout
+    elsewhere = run("bundles", "verify", "default", SPEECHPIPE_STATE_DIR=str(tmp_path)).stdout
     assert here == elsewhere
-    added = run("bundles", "add", "--from", "embedded", "--name", "mine", SPEECHPIPE_STATE_DIR=str(state))
+    added = run("bundles", "add", "--from", "default", "--name", "mine", SPEECHPIPE_STATE_DIR=str(state))
     assert added.returncode == 0, added.stderr
     assert json.loads(run("bundles", "show", "mine", SPEECHPIPE_STATE_DIR=str(state)).stdout)["figures"] is None
 

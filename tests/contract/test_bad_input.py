@@ -312,6 +312,7 @@ def test_a_client_that_vanishes_in_mid_upload_is_counted(server: Server) -> None
     _until(lambda: server.metric("speechpipe_requests_refused_total", cause="client_gone_in_upload") > before)
 
 
+@pytest.mark.long
 def test_a_client_that_vanishes_while_it_waits_stops_the_work(server: Server) -> None:
     before = server.metric("speechpipe_sessions_total", outcome="client_gone")
     long = encoded(np.tile(sample("long_pauses"), 20))

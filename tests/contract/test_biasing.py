@@ -75,6 +75,7 @@ def test_an_upload_is_drawn_to_its_hotwords_and_its_prompt(client: openai.OpenAI
     assert SAID not in json.dumps([dict(one.measures) for one in sessions(running)])
 
 
+@pytest.mark.long
 def test_special_tokens_and_control_characters_are_plain_text(client: openai.OpenAI) -> None:
     special = "<|endoftext|> <|nospeech|> <|startoftranscript|><|translate|> \x07\x1b[2J"
     text = heard(client, prompt=special, extra_body={"hotwords": ["<|endoftext|>", "<|notimestamps|>\x08", SAID]})
@@ -101,7 +102,10 @@ def test_too_many_and_too_long_hotwords_are_refused(client: openai.OpenAI, runni
             assert name.encode() in refused.value.response.body
 
 
-@pytest.mark.parametrize("options", [{"keyterm": ["Okonkwo", SAID]}, {"keywords": [f"{SAID}:2", "Okonkwo"]}])
+@pytest.mark.parametrize(
+    "options",
+    [{"keyterm": ["Okonkwo", SAID]}, pytest.param({"keywords": [f"{SAID}:2", "Okonkwo"]}, marks=pytest.mark.long)],
+)
 def test_keyterms_and_keywords_of_deepgrams_client(running: Server, options: dict[str, Any]) -> None:
     with deepgram(running).listen.v1.connect(
         model="default", encoding="linear16", sample_rate=16_000, **options
@@ -117,6 +121,7 @@ def test_keyterms_and_keywords_of_deepgrams_client(running: Server, options: dic
     assert SAID in " ".join(one.channel.alternatives[0].transcript for one in results).lower()
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_what_intensifiers_cannot_do_is_said(running: Server) -> None:
     client = await whole(running, AUDIO, keywords=[f"{SAID}:5", "quarter past:-1", "Okonkwo"])
@@ -142,7 +147,7 @@ async def test_a_resumed_session_keeps_its_hotwords(running: Server) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("biasing", [{"hotwords": [SAID]}, {"prompt": PROMPT}])
+@pytest.mark.parametrize("biasing", [pytest.param({"hotwords": [SAID]}, marks=pytest.mark.long), {"prompt": PROMPT}])
 async def test_prompt_and_hotwords_of_a_realtime_session(running: Server, biasing: dict[str, Any]) -> None:
     made = openai.AsyncOpenAI(api_key="none", base_url=f"{running.url}/v1")
     data = pcm(soxr.resample(MIXED, 16_000, 24_000))

@@ -41,6 +41,7 @@ def recovered(server: Server, channel: str) -> float:
     return server.metric("speechpipe_asr_recovered_segments_total", channel=channel)
 
 
+@pytest.mark.long
 def test_uploads_that_end_in_mid_word_keep_their_words(server: Server, cuts: list[Samples]) -> None:
     seen = 0
     for audio in cuts[len(cuts) // 2 :]:

@@ -60,16 +60,13 @@ def transcribe(
     choice = ChannelChoice(channel, multichannel, track)
     config = settings(bundle=bundle, workers=workers) if workers else settings(bundle=bundle)
     chosen = choose(compose(config), bundle, vad, asr, parse_set(set_))
-    if translate:
-        _check_translates(chosen)
+    _check_translates(chosen, wanted=translate)
     words = checked(hotword or (), "hotword")
-    asked = TranscriptionRequest(
-        chosen, choice=choice, language=language, prompt=prompt, hotwords=words, translate=translate
-    )
+    asked = TranscriptionRequest(chosen, language=language, prompt=prompt, hotwords=words, translate=translate)
     text = TextOptions(punctuate, numerals, smart_format, profanity_filter)
     service = compose(config, only=chosen)
-    terms = service.terms("", chosen)
-    batch = Batch(format_, output, lambda: replace(asked, id=new_session_id(), terms=terms), text)
+    asked = replace(asked, choice=choice, terms=service.terms("", chosen))
+    batch = Batch(format_, output, lambda: replace(asked, id=new_session_id()), text)
     failed = batch.run(service, files)
     if stages:
         from speechpipe.interfaces.cli.stage_table import print_table
@@ -78,10 +75,10 @@ def transcribe(
     raise typer.Exit(1 if failed else 0)
 
 
-def _check_translates(bundle: "Bundle") -> None:
+def _check_translates(bundle: "Bundle", *, wanted: bool) -> None:
     from speechpipe.cascade.asr import TRANSLATION
     from speechpipe.errors import InvalidParameter
 
-    if TRANSLATION not in bundle.asr.takes:
+    if wanted and TRANSLATION not in bundle.asr.takes:
         message = f"the bundle {bundle.name!r} cannot translate; multilingual can"
         raise InvalidParameter(message, param="bundle", cause="translation_not_supported")
