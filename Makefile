@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 5
+JOBS ?= 4
 SPEECH ?= $(or $(wildcard ../shared/data/read/*.flac),$(wildcard audio_samples/*.flac))
 RECORDINGS ?= $(MANIFEST) $(wildcard var/prompts/held_out.jsonl)
 RECOGNIZERS ?= default accurate multilingual fast embedded
