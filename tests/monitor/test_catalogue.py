@@ -50,7 +50,7 @@ def test_every_failure_mode_is_linked_from_end_to_end() -> None:
 
 def test_audio_that_cannot_be_used_counts_whatever_the_cause() -> None:
     text = "".join(path.read_text() for path in (ROOT / "speechpipe/cascade/audio").rglob("*.py"))
-    raised = re.findall(r"(?:UndecodableAudio|EmptyAudio)\((?:(?!Error\().)*?cause=\"(\w+)\"", text)
+    raised = re.findall(r"(?:UndecodableAudio|EmptyAudio|TooLarge)\((?:(?!Error\().)*?cause=\"(\w+)\"", text)
     assert len(raised) >= 5
     assert {UndecodableAudio.cause, *raised} <= set(UNDECODABLE)
 

@@ -1,4 +1,4 @@
-"""Containers for which only the length is read: avi, asf, voc, flv, wv, tta, and kinds without a length."""
+"""Containers for which only the length is read: avi, asf, voc, flv, wv, tta, sox, and kinds without a length."""
 
 import re
 import struct
