@@ -56,6 +56,7 @@ def test_every_page_is_in_the_navigation() -> None:
     assert listed == written | {f"reference/{name}" for name in PAGES}
 
 
+@pytest.mark.long  # `make lint` builds it too
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     shutil.copy(ROOT / "zensical.toml", tmp_path)
     assert site.build(tmp_path) == []

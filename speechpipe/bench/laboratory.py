@@ -17,6 +17,8 @@ import numpy as np
 
 from speechpipe.bench.faults import SEVERITIES, Fault, Level, audio, detection, recognition
 from speechpipe.cascade.asr import DecodeOptions, Recognizer, load_recognizer
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.cascade.catalog.factories import segmenter
 from speechpipe.cascade.evaluation.manifest import Clip
 from speechpipe.cascade.evaluation.scores import edit_share
@@ -27,7 +29,7 @@ from speechpipe.cascade.workers.job import Job
 from speechpipe.foundation.storage.record import Record
 from speechpipe.serving.health.probes import AnswerSeen, SegmentSeen, answer_seen, segment_seen
 from speechpipe.serving.telemetry.records import Context, InputFacts, session_record, utterance_record
-from speechpipe.types import SAMPLE_RATE_HZ, Bundle, DecodeStats, Samples, Scalar, Utterance
+from speechpipe.types import SAMPLE_RATE_HZ, Bundle, Component, DecodeStats, Samples, Utterance
 
 ROOM_S = (0.4, 1.0)
 GAIN_DB = 4.0
@@ -95,12 +97,13 @@ class _Bench:
     bundle: Bundle
     faults: Sequence[Fault]
     vad: Vad
+    small: Component
     recognizers: dict[str, Recognizer]
 
-    def recognizer(self, options: Mapping[str, Scalar]) -> tuple[str, Recognizer]:
-        key = json.dumps(options, sort_keys=True)
+    def recognizer(self, model: Component) -> tuple[str, Recognizer]:
+        key = json.dumps([model.implementation, model.options], sort_keys=True)
         if key not in self.recognizers:
-            self.recognizers[key] = load_recognizer(self.bundle.asr.implementation, self.bundle.asr.files, **options)
+            self.recognizers[key] = load_recognizer(model.implementation, model.files, **model.options)
         return key, self.recognizers[key]
 
 
@@ -110,7 +113,8 @@ _bench: _Bench | None = None
 def _begin(clips: Sequence[Clip], bundle: Bundle, faults: Sequence[Fault]) -> None:
     global _bench  # noqa: PLW0603 - loaded once in each process
     vad = load_component(bundle.vad)
-    _bench = _Bench(clips, bundle, faults, vad, {})
+    small = Catalogue([shipped_models()]).bundle("embedded").asr
+    _bench = _Bench(clips, bundle, faults, vad, small, {})
     os.nice(5)
 
 
@@ -137,8 +141,9 @@ class _InlineJob:
         self.options = decode
         self.audio_s = self.backlog_s = 0.0
         self._name, self._value = ("", 0.0) if fault is None or fault.level is not Level.ASR else (fault.name, value)
-        options = {**bench.bundle.asr.options, **recognition.parameters(self._name, value)}
-        self._key, self._recognizer = bench.recognizer(options)
+        self._key, self._recognizer = bench.recognizer(
+            recognition.model(self._name, value, bench.bundle.asr, bench.small)
+        )
         self._known = known
         self._parts: list[Samples] = []
 

@@ -15,7 +15,7 @@ from tests.mutants import mutant, name_of, seeds
 from tests.patience import PATIENCE_S
 from tests.sounds import encoded, sample
 
-MUTANTS = int(os.environ.get("SPEECHPIPE_FUZZ", "200"))
+MUTANTS = int(os.environ.get("SPEECHPIPE_FUZZ", "100"))
 AT_ONCE = 8
 AUDIO = sample("digits")[6000:22_000]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from speechpipe.types import NullCause, Samples, Scalar, Transcript, Word
+from speechpipe.types import Component, NullCause, Samples, Scalar, Transcript, Word
 
 SMALLER: tuple[Mapping[str, Scalar], ...] = (
     {"topn": 1, "maxhmmpf": 500, "maxwpf": 3},
@@ -24,9 +24,15 @@ OTHER_WORDS = ("about", "people", "water", "little", "under", "because", "mounta
 REPEATS = 6
 
 
-def parameters(name: str, value: float) -> Mapping[str, Scalar]:
-    """Return the recognizer options that a fault changes; empty if the fault is elsewhere."""
-    return SMALLER[round(value) - 1] if name == "asr_wrong_model" else {}
+def model(name: str, value: float, usual: Component, small: Component) -> Component:
+    """Return the recognizer that runs under a fault: the usual one unless the fault is a wrong model.
+
+    `small` is a recognizer of the implementation `pocketsphinx`; it takes the place of one of another implementation.
+    """
+    if name != "asr_wrong_model":
+        return usual
+    wrong = usual if usual.implementation == small.implementation else small
+    return replace(wrong, options={**wrong.options, **SMALLER[round(value) - 1]})
 
 
 def features(name: str, value: float, samples: Samples) -> Samples:
@@ -57,10 +63,15 @@ def _words(name: str, value: float, words: tuple[Word, ...], random: np.random.G
     if name == "asr_vocabulary":
         return tuple(_mistaken(word, value) for word in words)
     if name == "asr_digits_dropped":
-        return tuple(word for word in words if word.text not in NUMBERS or random.random() >= value)
+        return tuple(word for word in words if not _is_number(word.text) or random.random() >= value)
     if name == "confidence_offset":
         return tuple(_surer(word, value) for word in words)
     return words
+
+
+def _is_number(text: str) -> bool:
+    plain = "".join(filter(str.isalnum, text.lower()))
+    return plain in NUMBERS or plain.isdecimal()
 
 
 def _mistaken(word: Word, share: float) -> Word:

@@ -7,6 +7,8 @@ import pytest
 
 from speechpipe.bench.faults import SEVERITIES, Fault, Level, audio, behaviour, detection, operation, recognition
 from speechpipe.bench.faults.table import BY_NAME, FAULTS
+from speechpipe.cascade.catalog.bundles import Catalogue
+from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.cascade.vad import load_vad
 from speechpipe.foundation.storage.record import Record
 from speechpipe.serving.telemetry.failure_modes import FAULTS_BY_METRIC as EXERCISED
@@ -120,11 +122,15 @@ def test_texts_are_spoiled_on_their_way_out(name: str, value: float, check: Any)
     assert check(found), found
 
 
-def test_wrong_features_are_other_samples_and_a_wrong_model_other_options() -> None:
+def test_wrong_features_are_other_samples_and_a_wrong_model_is_another() -> None:
     assert not np.allclose(recognition.features("asr_feature_scaling", 2, SPEECH), SPEECH)
     assert recognition.features("asr_truncated", 0.5, SPEECH) is SPEECH
-    assert recognition.parameters("asr_wrong_model", 3)["ds"] == 4
-    assert recognition.parameters("asr_truncated", 0.5) == {}
+    catalogue = Catalogue([shipped_models()])
+    usual, small = catalogue.bundle("default").asr, catalogue.bundle("embedded").asr
+    wrong = recognition.model("asr_wrong_model", 3, usual, small)
+    assert (wrong.implementation, wrong.options["ds"]) == ("pocketsphinx", 4)
+    assert recognition.model("asr_wrong_model", 3, small, small) == wrong
+    assert recognition.model("asr_truncated", 0.5, usual, small) is usual
 
 
 def records(count: int = 3) -> tuple[Record, list[Record]]:
