@@ -37,13 +37,13 @@ demo: $(VENV)/.installed ## Transcribe audio_samples/ and show what each stage d
 	@echo; echo "The command is $(BIN)/speechpipe; after 'source $(BIN)/activate' it is speechpipe. Next: make serve"
 
 test: $(VENV)/.installed-dev ## Run the tests, JOBS files at a time (most tests wait, few compute)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder -m "not long"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-all: test ## Run the long ones too: real rollouts, trainings, the fault benchmark
 	SPEECHPIPE_TEST_PRELOADED=0 $(BIN)/python -m pytest -n 2 --dist loadscope -m long
 
 coverage: $(VENV)/.installed-dev ## Run the tests of `make test` and hold the coverage that was reached
-	SPEECHPIPE_TEST_PRELOADED=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder -m "not long" --cov --cov-report= --cov-fail-under=0
+	SPEECHPIPE_TEST_PRELOADED=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long" --cov --cov-report= --cov-fail-under=0
 	$(BIN)/python -m tools.coverage_ratchet
 
 serve: $(VENV)/.installed ## Serve uploads and live audio on http://127.0.0.1:8000

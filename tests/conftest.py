@@ -1,7 +1,6 @@
 """Fixtures: where the recordings are, a running service, a running server."""
 
 import functools
-import gc
 import inspect
 import os
 import re
@@ -84,16 +83,13 @@ LONG_FILES = (
     "contract/test_connections.py",
     "contract/test_openai.py",
     "cascade/workers/test_supervisor.py",
+    "cascade/asr/test_door.py",
     "contract/test_health.py",
 )
 """Files that take longest, by what `--durations=0` says; tests that run beside each other begin with them."""
 
 
-TOGETHER = ("cascade/asr", "interfaces/web")
-"""Folders whose files one process tests: what they need takes long to begin, as a browser and large libraries do."""
-
-
-assert all((Path(__file__).parent / name).exists() for name in (*LONG_FILES, *TOGETHER))
+assert all((Path(__file__).parent / name).exists() for name in LONG_FILES)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -113,15 +109,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @functools.cache
-def _group(path: Path) -> str:
-    """Return what is tested by one process, in order: a folder of `TOGETHER`, or a file."""
-    name = path.relative_to(Path(__file__).parent).as_posix()
-    return next((folder for folder in TOGETHER if name.startswith(f"{folder}/")), name)
-
-
-@functools.cache
 def _place(path: Path) -> int:
-    return [*TOGETHER, *LONG_FILES, _group(path)].index(_group(path))
+    name = path.relative_to(Path(__file__).parent).as_posix()
+    return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
 
 
 def _values(item: pytest.Function) -> set[tuple[str, int]]:
@@ -149,20 +139,12 @@ def _thin_grids(items: list[pytest.Item]) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first. Skip what needs recordings that are not part of the project, and only that."""
     items.sort(key=lambda item: _place(item.path))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
     _thin_grids(items)
     if SHARED.exists():
         return
     for item in items:
         if "shared_data" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="no recordings beside the checkout (../shared/data)"))
-
-
-def pytest_collection_finish() -> None:
-    """Leave out of garbage collections what was imported and collected: a million objects that stay."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)
