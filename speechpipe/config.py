@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     max_uploads_arriving: int = Field(
         0, ge=0, description="Uploads whose bodies are still arriving; one key may hold half. 0 = 4 x MAX_UPLOADS."
     )
-    max_uploads: int = Field(16, ge=1, description="Uploads in progress at once; more get 503.")
+    max_uploads: int = Field(32, ge=1, description="Uploads in progress at once; more get 503.")
     max_uploads_per_key: int = Field(0, ge=0, description="Uploads in progress of one key; more get 429. 0 = no limit.")
 
     profanity_words: Annotated[OptionalPath, AfterValidator(_file)] = Field(

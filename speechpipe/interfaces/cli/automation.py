@@ -21,6 +21,12 @@ group = typer.Typer(help="Degrees of automation: who writes the text, by tenant.
 app.add_typer(group, name="automation")
 
 StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
+ScopeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A tenant, or `default` for all others. Never type a key here: see `speechpipe automation tenant`."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
@@ -59,12 +65,7 @@ def show(
 
 @group.command("set")
 def set_(
-    scope: Annotated[
-        str,
-        typer.Argument(
-            help="A tenant, or `default` for all others. Never type a key here: see `speechpipe automation tenant`."
-        ),
-    ],
+    scope: ScopeArgument,
     degree: Annotated[str, typer.Argument(help="human_only, shadow, assist, partial or full; empty: unchanged.")] = "",
     bound: Annotated[float | None, typer.Option(help="Largest mean error of text that *partial* delivers.")] = None,
     delta: Annotated[float | None, typer.Option(help="Probability that the bound is exceeded.")] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechpipe.interfaces.cli import app
-from speechpipe.interfaces.cli.automation import JsonOption, StoreOption
+from speechpipe.interfaces.cli.automation import JsonOption, ScopeArgument, StoreOption
 
 if TYPE_CHECKING:
     from speechpipe.control.review.hotwords import HotwordService
@@ -31,12 +31,7 @@ def show(store: StoreOption = "", as_json: JsonOption = False) -> None:
 
 @group.command("set")
 def set_(
-    scope: Annotated[
-        str,
-        typer.Argument(
-            help="A tenant, or `default` for all others. Never type a key here: see `speechpipe automation tenant`."
-        ),
-    ],
+    scope: ScopeArgument,
     terms: Annotated[list[str] | None, typer.Argument(help="The whole list; without any term it is empty.")] = None,
     add: Annotated[bool, typer.Option("--add", help="Add the terms to the list instead.")] = False,
     by: Annotated[str, typer.Option(help="Name of the operator. Default: the user of this machine.")] = "",
