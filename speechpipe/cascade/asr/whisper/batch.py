@@ -172,8 +172,9 @@ class Batch:
         """Return the task that tries a part once more with more beams, if that may help."""
         if text.task.wider or not guards.hopeless(text.guess, self._limits.no_speech):
             return []
-        self._found[text.task.window.parts[0].piece].again += 1
-        return [replace(text.task, wider=True)]
+        part = text.task.window.parts[0]
+        self._found[part.piece].again += 1
+        return [replace(text.task, window=lone(part, start=guards.LEAD_FRAMES), wider=True)]
 
     def _alone(self, task: Task, parts: Sequence[Part]) -> list[Task]:
         """Return tasks that decode each of some parts of a window alone."""
@@ -249,7 +250,7 @@ class Batch:
         written = joined(units, spaced=text.spaced)
         found.parts.append(
             Heard(
-                part.offset / FRAMES_S,
+                (part.offset - text.task.window.starts[0]) / FRAMES_S,
                 written,
                 tuple(words),
                 mean_log(words) if words else guess.log_prob,

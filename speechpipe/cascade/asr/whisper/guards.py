@@ -19,11 +19,14 @@ HOPELESS_LOG_PROB = -3.2
 """Mean log-probability of tokens below which a text is dropped. A single right word in noise reaches -3.0."""
 
 
-WIDER_BEAM = 2
+WIDER_BEAM = 5
 """Beams of the second try where the text was hopeless although the model heard speech.
 
 Of speech that was cut off at both ends, the single most probable first word may lead to the end of the text at once.
 """
+
+LEAD_FRAMES = 20
+"""Frames of silence before the speech in that second try: it fails most where the speech begins within a word."""
 
 
 def most_tokens(frames: int) -> int:

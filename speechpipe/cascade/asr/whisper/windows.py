@@ -74,10 +74,13 @@ def fitting(frames: int) -> int:
     return min((length for length in LENGTHS if frames + SPARE <= length), default=LENGTHS[-1])
 
 
-def lone(part: Part, longer_than: int = 0) -> Window:
-    """Return a window of one part, longer than `longer_than` frames if there is such a length."""
-    length = max(fitting(part.frames), next((one for one in LENGTHS if one > longer_than), LENGTHS[-1]))
-    return Window((part,), (0,), length)
+def lone(part: Part, longer_than: int = 0, start: int = 0) -> Window:
+    """Return a window of one part, longer than `longer_than` frames if there is such a length.
+
+    The part begins at frame `start`, which is at most `SPARE`.
+    """
+    length = max(fitting(part.frames + start), next((one for one in LENGTHS if one > longer_than), LENGTHS[-1]))
+    return Window((part,), (start,), length)
 
 
 def packed(parts: Sequence[Part], most: int = PACKED, gap: int = GAP) -> list[Window]:

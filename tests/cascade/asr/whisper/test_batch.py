@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from speechpipe.cascade.asr import Piece
+from speechpipe.cascade.asr.whisper import guards
 from speechpipe.cascade.asr.whisper.batch import TOGETHER, Batch, Limits
 from speechpipe.cascade.asr.whisper.tasks import Asked
 from speechpipe.types import NullCause, Transcript
@@ -148,7 +149,7 @@ def test_a_hopeless_text_over_speech_is_tried_once_more_with_more_beams(
     model = FakeModel(honest)
     model.log_prob, model.log_prob_of_more_beams = -4.0, second
     (found,) = run(model, [piece(1)], tmp_path)
-    assert (found.text, found.facts, model.beams) == (text, {"again": 1}, [1, 2])
+    assert (found.text, found.facts, model.beams) == (text, {"again": 1}, [1, guards.WIDER_BEAM])
 
 
 def test_a_hopeless_text_over_what_is_no_speech_is_not_tried_again(tmp_path: Path) -> None:

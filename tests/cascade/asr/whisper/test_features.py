@@ -27,7 +27,7 @@ def test_they_do_not_depend_on_the_blocks_in_which_they_are_computed(monkeypatch
     audio = sample("digits")[:40_000]
     at_once = LogMel()(audio)
     monkeypatch.setattr(features, "BLOCK_FRAMES", 7)
-    np.testing.assert_array_equal(LogMel()(audio), at_once)
+    np.testing.assert_allclose(LogMel()(audio), at_once, rtol=0, atol=1e-5)  # the algebra's last bit depends on the shape
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159])

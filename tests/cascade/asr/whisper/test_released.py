@@ -134,13 +134,21 @@ def test_hotwords_bring_what_is_heard_to_what_was_said(released: WhisperRecogniz
 
 
 def test_speech_that_is_cut_off_at_both_ends_keeps_its_text(released: WhisperRecognizer) -> None:
-    """In a window that it begins, this piece gets one word that the model itself does not believe."""
+    """In a window that they begin, most of these get one word that the model itself does not believe."""
     speech = joined_speech()
-    piece = speech[round(4.81 * SAMPLE_RATE_HZ) : round(6.82 * SAMPLE_RATE_HZ)]
-    found = released.transcribe([Piece(piece)])[0]
-    assert "milk at the market" in found.text
-    assert found.facts["again"] == 1
-    assert all(0 <= word.start_s < word.end_s <= len(piece) / SAMPLE_RATE_HZ + 0.05 for word in found.words)
+    again, lost = 0, []
+    for start_s in (4.77, 4.78, 4.79, 4.80, 4.81, 4.82):
+        piece = speech[round(start_s * SAMPLE_RATE_HZ) : round(6.82 * SAMPLE_RATE_HZ)]
+        found = released.transcribe([Piece(piece)])[0]
+        again += "again" in found.facts
+        if "milk at the market" not in found.text:
+            lost.append((start_s, found.text, found.detail))
+            continue
+        (milk,) = (word for word in found.words if word.text == "milk")
+        assert milk.start_s + start_s == pytest.approx(5.2, abs=0.15)
+        assert all(0 <= word.start_s < word.end_s <= len(piece) / SAMPLE_RATE_HZ + 0.05 for word in found.words)
+    assert again >= 2, "none of these cuts needed what is tested here"
+    assert len(lost) <= 1, lost  # which one is, if any, depends on the processor
 
 
 def test_hotwords_that_are_not_heard_change_nothing(released: WhisperRecognizer, pieces: list[Samples]) -> None:
