@@ -174,6 +174,7 @@ def test_a_bundle_that_cannot_translate_says_so(client: openai.OpenAI) -> None:
     assert (caught.value.code, caught.value.param) == ("translation_not_supported", "model")
 
 
+@pytest.mark.long
 def test_the_list_of_a_tenant(start_server: StartServer) -> None:
     running = start_server(bundle="default", api_keys='["acme-key", "zeta-key"]', operator_keys='["operator-key"]')
 

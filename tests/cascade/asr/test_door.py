@@ -20,7 +20,12 @@ UNTRAINED = frozenset({
 """Tiny models of real libraries: whether they find words is chance, that what they say fits together is not."""
 
 
-@pytest.fixture(params=sorted(RECOGNIZERS), scope="module")
+SLOW_TO_IMPORT = frozenset({"moonshine"})
+
+PARAMS = [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW_TO_IMPORT)) for name in sorted(RECOGNIZERS)]
+
+
+@pytest.fixture(params=PARAMS, scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found

@@ -108,6 +108,7 @@ def on_the_hub(place: Place) -> None:
     }
 
 
+@pytest.mark.long
 def test_weights_without_a_hash_are_pulled_pinned_and_used(place: Place) -> None:
     place.hub.files = {f"/{path.name}": path.read_bytes() for path in place.files.values()}
     place.add_cards(f'url = "{place.hub.url}/{{name}}"\n')

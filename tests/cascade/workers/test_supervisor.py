@@ -197,7 +197,7 @@ def test_a_worker_that_hangs_while_it_loads_is_replaced(starts: Starts, monkeypa
     made.close()
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@pytest.mark.parametrize("busy", [False, pytest.param(True, marks=pytest.mark.long)], ids=["idle", "busy"])
 def test_a_stopped_worker_is_replaced_and_its_segment_is_not_blamed(busy: bool) -> None:
     slow = spec(cost=2.0 if busy else 0.0)
     with pool(PoolOptions(workers=1, attempts=1, segment_timeout_s=1000), slow) as one:

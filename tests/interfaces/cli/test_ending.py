@@ -451,6 +451,7 @@ def test_a_server_whose_terminal_is_closed_drains(tmp_path: Path) -> None:
     assert "worker" not in said.split(" ready: ")[1].split("\n", 1)[1], said
 
 
+@pytest.mark.long
 def test_a_server_under_nohup_stays(tmp_path: Path) -> None:
     code, said = hung_up(tmp_path, "SIG_IGN")
     assert code == -signal.SIGTERM
