@@ -11,6 +11,19 @@ AsrOption = Annotated[str | None, typer.Option("--asr", help="Use this recognize
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Set a parameter, e.g. vad.threshold=0.4; may be repeated.")
 ]
+LanguageOption = Annotated[str | None, typer.Option("--language", help="The spoken language, e.g. en.")]
+HotwordOption = Annotated[
+    list[str] | None, typer.Option("--hotword", help="A word or phrase that is likely to be spoken; repeatable.")
+]
+PromptOption = Annotated[str | None, typer.Option("--prompt", help="Text that may have come before.")]
+PunctuateOption = Annotated[
+    bool | None, typer.Option("--punctuate/--no-punctuate", help="Punctuation and capitals, or lower case alone.")
+]
+NumeralsOption = Annotated[bool, typer.Option("--numerals", help="English numbers in digits.")]
+SmartFormatOption = Annotated[
+    bool, typer.Option("--smart-format", help="English numbers, money, times, phone numbers as usually written.")
+]
+ProfanityFilterOption = Annotated[bool, typer.Option("--profanity-filter", help="Mask offensive words.")]
 WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=0, max=256, help="Processes; 0 = one a core.")]
 
 

@@ -4,6 +4,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from speechpipe.app import compose
@@ -12,13 +13,35 @@ from speechpipe.config import Settings
 from speechpipe.errors import SpeechpipeError
 from speechpipe.serving.live import Ended, Event, Final, Finish, LiveRequest, Message, Partial
 from speechpipe.serving.live.manager import StreamManager
+from speechpipe.serving.text import TextOptions
+from speechpipe.serving.text.formatter import TextFormatter
 from speechpipe.types import Scalar
 
 CLEAR_LINE = "\r\x1b[K"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the options of the command say about the transcript. `changes`: parameters of the bundle."""
+
+    bundle: str
+    changes: Mapping[str, Scalar]
+    language: str | None
+    prompt: str | None
+    hotwords: tuple[str, ...]
+    text: TextOptions
+
+
 class Terminal:
-    """A `Dialect` that prints events on the terminal and sends no messages."""
+    """A `Dialect` that prints events on the terminal and sends no messages.
+
+    Attributes:
+        formatter: writes the texts as the options say; set before the first event.
+        ended: set after the last event.
+        error: why the session failed, if it did.
+    """
+
+    formatter: TextFormatter
 
     def __init__(self, *, partials: bool) -> None:
         self._partials = partials and sys.stdout.isatty()
@@ -38,9 +61,10 @@ class Terminal:
         match event:
             case Partial() if self._partials:
                 width = shutil.get_terminal_size().columns - 1
-                self._write(CLEAR_LINE + event.text[-width:])
+                text, _ = self.formatter.partial(event.text, event.stable)
+                self._write(CLEAR_LINE + text[-width:])
             case Final():
-                transcript = event.utterance.transcript
+                transcript = self.formatter.utterance(event.utterance).transcript
                 begin = CLEAR_LINE if self._partials else ""
                 if transcript.text:
                     self._write(f"{begin}{transcript.text}\n")
@@ -49,7 +73,7 @@ class Terminal:
                     sys.stderr.write(f"speechpipe: a segment has no text: {transcript.null_cause}\n")
             case Ended():
                 self.error = event.error
-                for notice in event.notices:
+                for notice in (*event.notices, *self.formatter.notices):
                     sys.stderr.write(f"speechpipe: {notice.message}\n")
                 self.ended.set()
         return []
@@ -64,17 +88,25 @@ def run(
     wire: WireFormat,
     blocks: Iterator[bytes],
     terminal: Terminal,
-    bundle: str,
-    changes: Mapping[str, Scalar],
+    asked: Asked,
 ) -> bool:
     """Run one live session in this process; return whether it failed."""
     service = compose(config.model_copy(update=PLAIN), live=True)
-    chosen = service.engine.bundle(bundle, changes)
+    chosen = service.engine.bundle(asked.bundle, asked.changes)
     streams = StreamManager(service)
     with service:
         streams.start()
         try:
-            request = LiveRequest(bundle=chosen, wire=wire, channel="cli")
+            request = LiveRequest(
+                bundle=chosen,
+                wire=wire,
+                channel="cli",
+                language=asked.language,
+                prompt=asked.prompt,
+                hotwords=asked.hotwords,
+                terms=service.terms("", chosen),
+            )
+            terminal.formatter = service.formatter(asked.text, request)
             stream = streams.open(request, terminal)
             streams.attach(stream, lambda: None)
             room = threading.Event()

@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechpipe.interfaces.cli import app
-from speechpipe.interfaces.cli.flags import AsrOption, BundleOption, Format, SetOption, VadOption, WorkersOption
+from speechpipe.interfaces.cli.flags import (
+    AsrOption,
+    BundleOption,
+    Format,
+    HotwordOption,
+    LanguageOption,
+    NumeralsOption,
+    ProfanityFilterOption,
+    PromptOption,
+    PunctuateOption,
+    SetOption,
+    SmartFormatOption,
+    VadOption,
+    WorkersOption,
+)
 
 if TYPE_CHECKING:
     from speechpipe.types import Bundle
@@ -28,20 +42,14 @@ def transcribe(
     track: Annotated[
         int | None, typer.Option("--track", min=0, help="Audio track (0-based). Default: the default track.")
     ] = None,
-    language: Annotated[str | None, typer.Option("--language", help="The spoken language, e.g. en.")] = None,
+    language: LanguageOption = None,
     translate: Annotated[bool, typer.Option("--translate", help="Into English, with a bundle that can.")] = False,
-    hotword: Annotated[
-        list[str] | None, typer.Option("--hotword", help="A word or phrase that is likely to be spoken; repeatable.")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="Text that may have come before.")] = None,
-    punctuate: Annotated[
-        bool | None, typer.Option("--punctuate/--no-punctuate", help="Punctuation and capitals, or lower case alone.")
-    ] = None,
-    numerals: Annotated[bool, typer.Option("--numerals", help="English numbers in digits.")] = False,
-    smart_format: Annotated[
-        bool, typer.Option("--smart-format", help="English numbers, money, times, phone numbers as usually written.")
-    ] = False,
-    profanity_filter: Annotated[bool, typer.Option("--profanity-filter", help="Mask offensive words.")] = False,
+    hotword: HotwordOption = None,
+    prompt: PromptOption = None,
+    punctuate: PunctuateOption = None,
+    numerals: NumeralsOption = False,
+    smart_format: SmartFormatOption = False,
+    profanity_filter: ProfanityFilterOption = False,
     stages: Annotated[bool, typer.Option("--stages", help="Print a table of what each stage did.")] = False,
 ) -> None:
     """Transcribe audio files. A file that fails does not stop the others; the exit code is then 1.

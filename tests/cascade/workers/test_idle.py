@@ -6,6 +6,7 @@ import pytest
 
 from speechpipe.cascade.workers.idle import (
     CHEAP_SHARE,
+    EARLY,
     FIRST,
     LOADED,
     LOOK_AGAIN_S,
@@ -76,12 +77,14 @@ def test_a_decode_in_a_pause_is_in_vain_if_the_speech_goes_on() -> None:
     assert segment.speculations == 2
 
 
-def test_the_decode_at_the_beginning_of_a_pause_is_no_final() -> None:
-    segment = pausing(SPECULATE_AFTER // 2)
-    segment.decoded("some words", 1.0, 0.1)
-    assert segment.take_guess() is None
-    segment.feed(SPECULATE_AFTER, endpoint_near=True)
-    assert not news(segment), "the partial result covers all words"
+def test_the_first_decode_in_a_pause_is_the_speculative_one() -> None:
+    """A partial result at its beginning would be under way when the speculative decode is due."""
+    segment = pausing(SPECULATE_AFTER - 1)
+    idle = work(segment)
+    assert not news(segment)
+    assert idle.next(1.0) is None
+    segment.feed(1, endpoint_near=True)
+    assert idle.next(1.0) == 1
     assert segment.may_have_ended
 
 
@@ -99,26 +102,38 @@ def test_there_is_no_partial_result_when_nothing_new_was_said() -> None:
     segment.decoded("some words", 2.0, 0.0)
     segment.feed(10, endpoint_near=False)
     assert not news(segment)
-    segment.feed(10, endpoint_near=True)
-    assert news(segment), "in a pause, the last words are covered at once"
 
 
-def test_partial_results_keep_to_a_share_of_the_time() -> None:
+def with_stable_text(at: float) -> OpenSegment:
+    segment = speaking()
+    for text in ("some", "some words"):
+        segment.decoded(text, at, 0.1)
+    segment.feed(NEWS, endpoint_near=False)
+    assert segment.stable
+    return segment
+
+
+def test_until_some_text_is_stable_partial_results_follow_each_other() -> None:
     segment = speaking()
     idle = work(segment)
     segment.decoded("some", 10.0, 0.1)
     segment.feed(NEWS, endpoint_near=False)
+    assert idle.next(10.0) == 1
+    segment.feed(EARLY, endpoint_near=False)
+    assert idle.next(10.05) is None, "nothing that is long without stable text may take all of the time"
+    assert idle.next(10.11) == 1
+
+
+def test_partial_results_keep_to_a_share_of_the_time() -> None:
+    segment = with_stable_text(10.0)
+    idle = work(segment)
     assert idle.next(10.05) is None
     assert idle.wait_s(10.05) == pytest.approx(0.05)
     assert idle.next(10.11) == 1, "half of the time for one stream"
-    other = speaking()
-    other.decoded("some", 9.0, 0.1)
-    other.feed(NEWS, endpoint_near=False)
+    other = with_stable_text(9.0)
     idle.open(2, other)
     idle.want(2)
     assert idle.next(10.11) == 2, "a quarter for each of two, and the one that has waited longest is first"
-    segment.feed(10, endpoint_near=True)
-    assert idle.next(10.11) == 1, "the last words before a pause need not wait"
 
 
 def test_a_busy_worker_makes_neither_partial_results_nor_speculative_decodes() -> None:

@@ -37,3 +37,15 @@ def test_a_file_with_hotwords(tmp_path: Path) -> None:
     refused = speechpipe(tmp_path, "transcribe", clip, "--translate")
     assert refused.returncode == 2
     assert "cannot translate; multilingual can" in refused.stderr
+
+
+def test_live_audio_with_hotwords_and_text_options(tmp_path: Path) -> None:
+    clip = str(SAMPLES / "stereo.flac")
+    done = speechpipe(tmp_path, "stream", clip, "--fast", "--hotword", "half past three", "--no-punctuate")
+    assert done.returncode == 0, done.stderr
+    assert "half past three" in done.stdout
+    assert done.stdout == done.stdout.lower()
+    assert not set(".,?") & set(done.stdout)
+    refused = speechpipe(tmp_path, "stream", clip, "--hotword", "x" * 65)
+    assert refused.returncode == 2
+    assert "hotword" in refused.stderr
