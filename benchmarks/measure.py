@@ -189,12 +189,18 @@ def record(rows: Sequence[Figure], folder: Path = RESULTS, variant: str = "") ->
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Return the command that was given, paths as seen from the repository, several files of a folder as `*`."""
+    """Return the command that was given, several files of a folder as `*`.
+
+    Paths are as seen from the repository. Those that are neither in it nor beside it say nothing to others: the folder
+    is shown as FOLDER.
+    """
     found: list[str] = []
     for argument in arguments[1:]:
         if argument == RECORD:
             continue
         shown = os.path.relpath(argument, ROOT) if Path(argument).exists() else argument
+        if shown.startswith("../../"):
+            shown = str(Path("FOLDER", Path(argument).name))
         if Path(argument).is_file() and Path(argument).suffix:
             pattern = f"{Path(shown).parent}/*{Path(shown).suffix}"
             if found and found[-1] in (pattern, _last_file(found[-1], shown)):
