@@ -109,9 +109,9 @@ class Joined:
     clips: list[Recording]
 
 
-def joined(clips: Sequence[Recording]) -> Joined:
+def joined(clips: Sequence[Recording], seed: int = 0) -> Joined:
     """Shuffle clips and put 0.6 to 1.4 s of faint noise before each."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(seed)
     shuffled = [clips[number] for number in draw.permutation(len(clips))]
     parts: list[Samples] = []
     spans, at = [], 0

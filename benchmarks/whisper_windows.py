@@ -141,9 +141,10 @@ class Peer:
 def compare_joined(
     recognizer: WhisperRecognizer, folder: Path, clips: Sequence[Recording], board: Board, rounds: int
 ) -> None:
-    """The clips joined: packed, each segment alone, 30 s windows, and faster-whisper's two pipelines."""
-    audio = joined(clips)
-    pieces = [audio.samples[start:end] for start, end in segments(audio.samples)]
+    """The clips joined: packed, each segment alone, 30 s windows, and faster-whisper's two pipelines.
+
+    Each round joins them in another order: which words a recognizer misses depends on where its windows begin.
+    """
     peers = {
         "its pipeline with VAD filter": Peer(folder),
         "the same with word times": Peer(folder, words=True),
@@ -151,32 +152,38 @@ def compare_joined(
         "its batched pipeline, 16": Peer(folder, batch=16),
     }
     scores = {name: score() for name in ("packed", "alone", "30 s", *peers)}
-    texts: dict[str, str] = {}
-    for _ in range(rounds):
+    whole, again, count = score(), 0, 0
+    for number in range(rounds):
+        audio = joined(clips, number)
+        reference = " ".join(clip.text for clip in audio.clips)
+        pieces = [audio.samples[start:end] for start, end in segments(audio.samples)]
         with timed(scores["packed"]):
             spans, packed = cascade(recognizer, audio.samples)
         for name, peer in peers.items():
             with timed(scores[name]):
-                texts[name] = peer.text(audio.samples)
+                text = peer.text(audio.samples)
+            scores[name].add(reference, text)
         with timed(scores["alone"]):
             alone = transcribe(recognizer, pieces, "")
-    with longest_windows(), timed(scores["30 s"]):
-        longest = transcribe(recognizer, pieces, "")
-    for name, one in scores.items():
-        one.audio_s = len(audio.samples) / RATE * (1 if name == "30 s" else rounds)
-    for transcripts, name in ((packed, "packed"), (alone, "alone"), (longest, "30 s")):
-        of_clips(spans, [one.text for one in transcripts], audio, scores[name])
-    reference, whole = " ".join(clip.text for clip in audio.clips), score()
-    whole.add(reference, text_of(packed))
-    for name in peers:
-        scores[name].add(reference, texts[name])
-    seconds = len(audio.samples) / RATE
-    board.add(f"{len(clips)} clips joined ({seconds:.0f} s), segments in 30 s windows", "", str(scores["30 s"]))
+        with longest_windows(), timed(scores["30 s"]):
+            longest = transcribe(recognizer, pieces, "")
+        for transcripts, name in ((packed, "packed"), (alone, "alone"), (longest, "30 s")):
+            of_clips(spans, [one.text for one in transcripts], audio, scores[name])
+        whole.add(reference, text_of(packed))
+        again += sum(one.facts.get("again", 0) > 0 for one in packed)
+        count += len(packed)
+        for one in scores.values():
+            one.audio_s += len(audio.samples) / RATE
+    seconds = scores["packed"].audio_s
+    board.add(
+        f"{len(clips)} clips joined in {rounds} orders ({seconds:.0f} s), segments in 30 s windows",
+        "",
+        str(scores["30 s"]),
+    )
     limit = scores["30 s"].wer + 0.003
     for name, what in (("alone", "each segment alone, shortest windows"), ("packed", "several in a window (with VAD)")):
         board.add(f"  {what}", f"<= {limit:.4f}", str(scores[name]), scores[name].wer <= limit)
-    again = sum(one.facts.get("again", 0) > 0 for one in packed) / max(len(packed), 1)
-    board.add("  segments that were decoded again", "", f"{again:.1%}")
+    board.add("  segments that were decoded again", "", f"{again / max(count, 1):.1%}")
     report_peers(board, scores, whole, list(peers))
 
 
