@@ -95,7 +95,7 @@ def uploads(url: str, files: Sequence[bytes], at_once: int) -> tuple[float, list
     def one(number: int) -> int:
         if number < at_once:
             barrier.wait()
-        with httpx.Client(timeout=600) as client:
+        with httpx.Client(timeout=600, verify=False) as client:  # no TLS: certificates are not read for each
             form = {"file": ("clip.wav", files[number])}
             answer = client.post(f"{url}/v1/audio/transcriptions", files=form, data={"model": "default"})
         return answer.status_code if answer.status_code != 200 or answer.json()["text"] else 0
