@@ -10,8 +10,9 @@ import pytest
 
 from tests import preloaded
 from tests.conftest import Server, StartServer
+from tests.contract.test_realtime import COMPLETED, append, connected, pcm24, until
 from tests.control.review.service import ReviewClient
-from tests.live_client import TWO, transcript, whole
+from tests.live_client import CLIPS, TWO, spoken, transcript, whole
 from tests.sounds import SAMPLES
 
 MASKED = re.compile(r"[bdklm]\*+")
@@ -104,3 +105,12 @@ def test_a_wrong_file_of_words_is_refused_at_the_start(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert str(file).encode() in done.stderr
+
+
+@pytest.mark.anyio
+async def test_a_realtime_session_is_written_as_asked(masking: Server) -> None:
+    async with connected(masking, transcription={"model": "default", "profanity_filter": True}) as connection:
+        await append(connection, pcm24(spoken(CLIPS[0])))
+        events = await until(connection, COMPLETED)
+    assert masked(events[-1].transcript)
+    assert masked("".join(event.delta for event in events if event.type.endswith(".delta")))

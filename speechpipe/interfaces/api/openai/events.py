@@ -27,8 +27,9 @@ from speechpipe.serving.live import (
     StableText,
 )
 from speechpipe.serving.routing import Assignment
+from speechpipe.serving.text.formatter import TextFormatter
 from speechpipe.serving.transcription import documents
-from speechpipe.types import FAILURES, Bundle, NullCause
+from speechpipe.types import FAILURES, Bundle, Notice, NullCause
 
 INPUT = "input_audio_buffer"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
@@ -40,7 +41,8 @@ class _Item:
         self.manual = manual
         self.parts: list[str] = []
         self.begun = False  # a delta was sent
-        self.sent = ""  # deltas of the part that is still open
+        self.stable = ""  # stable text of the part that is still open, as the recognizer wrote it
+        self.sent = ""  # deltas of that part
         self.failure: tuple[NullCause, str] | None = None
         self.audio_s = 0.0
 
@@ -48,8 +50,10 @@ class _Item:
 class Realtime:
     """A `Dialect` with the state of one stream."""
 
-    def __init__(self, request: LiveRequest, session: Session, pin: Assignment) -> None:
+    def __init__(self, request: LiveRequest, session: Session, pin: Assignment, formatter: TextFormatter) -> None:
         self._request = request
+        self.formatter = formatter  # replaced if the client changes its options before it sends audio
+        self._said: set[Notice] = set()  # what the formatter could not do, as far as the client knows it
         self.session = session  # the client's present settings
         self.pin = pin  # kept when the client resumes on another connection, as all of this state
         self.bundle = request.bundle
@@ -98,8 +102,7 @@ class Realtime:
             case Partial():
                 messages = [self._partial(event)]
             case StableText():
-                item = self._items[event.index]
-                messages = [_delta(item, event.added)]
+                messages = self._stable(event)
             case ClockAdvanced():
                 # Time in a pause does not count on the audio clock: silence began no later than now.
                 self._quiet_since_s = min(self._quiet_since_s, event.now_s)
@@ -107,7 +110,7 @@ class Realtime:
             case Paused():
                 messages = self._timeout(event.now_s + event.silent_s, event.now_s)
             case Noticed():
-                messages = [{"type": "speechpipe.warning"} | {"warning": documents.notice(event.notice)}]
+                messages = [_warning(event.notice)]
         return [self.stamped(message) for message in messages]
 
     def stamped(self, message: Message) -> Message:
@@ -164,13 +167,13 @@ class Realtime:
         return [*self._committed(identity), {"type": f"{TRANSCRIPTION}.completed"} | done]
 
     def _final(self, event: Final) -> list[Message]:
-        utterance = event.utterance
+        utterance = self.formatter.utterance(event.utterance)
         item = self._items.pop(utterance.index)
         self._quiet_since_s = event.until_s
         self._committed_s = max(self._committed_s, event.until_s)
         transcript = utterance.transcript
         item.audio_s += utterance.segment.duration_s
-        messages: list[Message] = []
+        messages = self._warnings()
         base = {"item_id": item.id, "content_index": 0}
         if transcript.text:
             if rest := rest_after(item.sent, transcript.text):
@@ -178,7 +181,7 @@ class Realtime:
             item.parts.append(transcript.text)
         elif transcript.null_cause in FAILURES:
             item.failure = (transcript.null_cause, transcript.detail)
-        item.sent = ""
+        item.stable = item.sent = ""
         if utterance.segment.cut:
             return messages
         if item.failure is not None and not item.parts:
@@ -207,11 +210,29 @@ class Realtime:
         identity = f"item_{self._request.id[:16]}_t{round(now_s * 1000)}"
         return [{"type": f"{INPUT}.timeout_triggered", "item_id": identity} | times]
 
+    def _warnings(self) -> list[Message]:
+        """Return warnings about what the formatter could not do, each once."""
+        fresh = [notice for notice in self.formatter.notices if notice not in self._said]
+        self._said.update(fresh)
+        return [_warning(notice) for notice in fresh]
+
+    def _stable(self, event: StableText) -> list[Message]:
+        item = self._items[event.index]
+        item.stable += event.added
+        text, settled = self.formatter.partial(item.stable, len(item.stable))
+        added = text[len(item.sent) : settled] if text.startswith(item.sent) else ""
+        return [_delta(item, added)] if added else []
+
     def _partial(self, event: Partial) -> Message:
         item = self._items[event.index]
+        text, stable = self.formatter.partial(event.text, event.stable)
         # Deltas are made of stable text. The whole text may change: it is sent as our own event, which clients ignore.
-        known = {"item_id": item.id, "transcript": event.text, "lag_s": round(event.lag_s, 3), "stable": event.stable}
+        known = {"item_id": item.id, "transcript": text, "lag_s": round(event.lag_s, 3), "stable": stable}
         return {"type": "speechpipe.partial"} | known
+
+
+def _warning(notice: Notice) -> Message:
+    return {"type": "speechpipe.warning", "warning": documents.notice(notice)}
 
 
 def _delta(item: _Item, text: str) -> Message:

@@ -23,6 +23,7 @@ from speechpipe.serving.live import Change, Clear, Fail, Flush, LiveRequest, Mes
 from speechpipe.serving.live.manager import StreamManager
 from speechpipe.serving.live.stream import LiveStream
 from speechpipe.serving.service import Service
+from speechpipe.serving.text.formatter import TextFormatter
 
 CHANNEL = "realtime"
 MAX_APPEND_BYTES = 15 * 2**20
@@ -88,7 +89,7 @@ class RealtimeClient:
         if model := self._query.get("model"):
             self._session = self._session.updated({"audio": {"input": {"transcription": {"model": model}}}})
         request = self._request()
-        self._dialect = Realtime(request, self._session, self._pin)
+        self._dialect = Realtime(request, self._session, self._pin, self._formatter(request))
         self.stream = self._streams.open(request, self._dialect)
 
     def _request(self) -> LiveRequest:
@@ -109,6 +110,9 @@ class RealtimeClient:
             route=choice.route,
             terms=self._service.terms(self._tenant, choice.bundle),
         )
+
+    def _formatter(self, request: LiveRequest) -> TextFormatter:
+        return self._service.formatter(self._session.transcription.text, request)
 
     def headers(self) -> Mapping[str, str]:
         """Return the headers of the answer to the upgrade."""
@@ -210,7 +214,9 @@ class RealtimeClient:
                 text = "format and transcription cannot change after audio was sent; turn_detection can"
                 raise InvalidParameter(text, param="session.audio.input", cause="session_in_use")
             self._session = new
-            self.stream.command(Restart(replace(self._request(), id=self.stream.id)))
+            request = replace(self._request(), id=self.stream.id)
+            self._dialect.formatter = self._formatter(request)
+            self.stream.command(Restart(request))
         self._session = new
         self._dialect.changed(new, bundle)
         self.stream.command(Change(bundle, new.manual))

@@ -11,6 +11,7 @@ from speechpipe.interfaces.api.openai.form import ServerVad, as_parameter
 from speechpipe.serving.assignment import Choice
 from speechpipe.serving.biasing import checked
 from speechpipe.serving.routing import Assignment
+from speechpipe.serving.text import TextOptions
 from speechpipe.types import Notice
 
 PCM_RATE_HZ = 24_000
@@ -40,12 +41,21 @@ class Telephone(_Part):
 
 
 class Transcription(_Part):
-    """The bundle (`model`, as in uploads), language, prompt, and (ours) hotwords."""
+    """The bundle (`model`, as in uploads), language, prompt, and (ours) hotwords and how the text is written."""
 
     model: str | None = None
     language: str | None = None
     prompt: str | None = Field(None, max_length=MOST_PROMPT)
     hotwords: list[str] | None = None
+    punctuate: bool | None = None
+    numerals: bool = False
+    smart_format: bool = False
+    profanity_filter: bool = False
+
+    @property
+    def text(self) -> TextOptions:
+        """How the text is written."""
+        return TextOptions(self.punctuate, self.numerals, self.smart_format, self.profanity_filter)
 
     @property
     def terms(self) -> tuple[str, ...]:

@@ -10,15 +10,22 @@ from speechpipe.cascade.catalog.cards import shipped_models
 from speechpipe.interfaces.api.openai.events import Realtime
 from speechpipe.interfaces.api.openai.session import Session
 from speechpipe.serving.live import Event, Final, LiveRequest, Partial, SpeechEnded, SpeechStarted, StableText
+from speechpipe.serving.text import TextOptions
+from speechpipe.serving.text.formatter import TextFormatter
+from speechpipe.serving.text.profanity import ProfanityLists
 from speechpipe.types import AudioFeatures, DecodeStats, NullCause, Segment, Transcript, Utterance
+
+
+def dialect_of(options: TextOptions, language: str | None = "en") -> Realtime:
+    bundle = Catalogue([shipped_models()]).bundle("scripted")
+    request = LiveRequest(bundle, wire=WireFormat("linear16", 16_000), channel="realtime", tenant="t")
+    unused: Any = None
+    return Realtime(request, Session(), unused, TextFormatter(options, ("*",), language, ProfanityLists(), "t"))
 
 
 @pytest.fixture
 def dialect() -> Realtime:
-    bundle = Catalogue([shipped_models()]).bundle("scripted")
-    request = LiveRequest(bundle, wire=WireFormat("linear16", 16_000), channel="realtime", tenant="t")
-    unused: Any = None
-    return Realtime(request, Session(), unused)
+    return dialect_of(TextOptions())
 
 
 def final(index: int, text: str, *, cut: bool = False) -> Final:
@@ -105,3 +112,30 @@ def test_the_whole_text_is_an_event_of_its_own(dialect: Realtime) -> None:
     (message,) = dialect.render(Partial(0, 0, "I want for", 0.0, 1.0, 0.1, stable=6))
     assert message["type"] == "speechpipe.partial"
     assert (message["transcript"], message["stable"]) == ("I want for", 6)
+
+
+def test_a_number_is_sent_once_no_later_word_can_change_it() -> None:
+    dialect = dialect_of(TextOptions(numerals=True))
+    growing = (StableText(0, 0, "I want twenty"), StableText(0, 0, " five"), StableText(0, 0, " apples"))
+    deltas, transcripts = said(dialect, started(0), *growing, ended(0), final(0, "I want twenty five apples."))
+    assert transcripts == ["I want 25 apples."]
+    assert "".join(deltas) == transcripts[0]
+    assert not any("twenty" in delta or "20" in delta for delta in deltas)
+    assert len(deltas) > 1, "what is settled does not wait for the final"
+
+
+def test_without_punctuation_deltas_and_transcript_have_none() -> None:
+    dialect = dialect_of(TextOptions(punctuate=False))
+    growing = (StableText(0, 0, "Yes,"), StableText(0, 0, " four"))
+    deltas, transcripts = said(dialect, started(0), *growing, ended(0), final(0, "Yes, four apples."))
+    assert ("".join(deltas), transcripts) == ("yes four apples", ["yes four apples"])
+
+
+def test_what_cannot_be_written_as_asked_is_said_once() -> None:
+    dialect = dialect_of(TextOptions(numerals=True), "fr")
+    warnings = [
+        [message["type"] for message in dialect.render(final(index, "vingt"))].count("speechpipe.warning")
+        for index in (0, 1)
+        if dialect.render(started(index)) and dialect.render(ended(index))
+    ]
+    assert warnings == [1, 0]
