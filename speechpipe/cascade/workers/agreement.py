@@ -68,11 +68,16 @@ def _begins_with(text: str, stable: str) -> bool:
 
 
 def _agreed(before: str, now: str) -> str:
-    """Return the words at the beginning of `now` that `before` begins with too."""
+    """Return the words at the beginning of `now` that `before` begins with too.
+
+    Of a word with other punctuation behind it, the word itself counts: what was the end of the text is its middle now.
+    """
     tokens = list(_TOKEN.finditer(now))
     end = 0
     for one, other in zip(tokens, _TOKEN.finditer(before), strict=False):
         if one[0] != other[0]:
+            word = one[0].rstrip(_ENDS)
+            end = one.start() + len(word) if word and word == other[0].rstrip(_ENDS) else end
             break
         end = one.end()
     agreed = now[:end]

@@ -36,6 +36,16 @@ def test_punctuation_at_the_end_is_not_stable_yet() -> None:
     assert [stable for _, stable in shown("Yes. I do", "Yes. I do")] == ["", "Yes. I do"]
 
 
+def test_a_word_is_agreed_on_though_the_punctuation_behind_it_is_another() -> None:
+    assert [stable for _, stable in shown("Bring.", "Bring another chair.", "Bring another, please")] == [
+        "",
+        "Bring",
+        "Bring another",
+    ]
+    assert shown("Yes", "Yes, please")[1] == ("Yes, please", "Yes")
+    assert shown("...", "-- and so")[1] == ("-- and so", "")
+
+
 def test_what_is_stable_stays_though_a_later_decode_says_something_else() -> None:
     said = shown("the four", "the four men", "the five men ran", "the five men ran off")
     assert said[2] == ("the four men ran", "the four")

@@ -19,7 +19,7 @@ from speechpipe.cascade.asr.whisper.features import FRAME_SAMPLES, FRAMES_S, Fra
 from speechpipe.cascade.asr.whisper.results import Found, Heard, joined, mean_log, transcript
 from speechpipe.cascade.asr.whisper.tasks import Asked, Task, Text
 from speechpipe.cascade.asr.whisper.vocabulary import UNSPACED, Vocabulary
-from speechpipe.cascade.asr.whisper.windows import LENGTHS, Part, cut, lone, packed
+from speechpipe.cascade.asr.whisper.windows import LENGTHS, Part, brief, cut, lone, packed
 from speechpipe.cascade.asr.whisper.words import Share, apart, said, sounding
 from speechpipe.types import NullCause, Transcript
 
@@ -78,7 +78,7 @@ class Batch:
             together = piece.options.group if piece.options.group and not wish.translate else number
             groups[together, wish] += parts
         for (_, wish), parts in groups.items():
-            for one in packed(parts):
+            for one in map(brief, parts) if wish.unfinished else packed(parts):
                 yield Task(one, wish if one.alone else replace(wish, words=True))
 
     # ---- one round ----
@@ -170,7 +170,8 @@ class Batch:
 
     def _wider(self, text: Text) -> list[Task]:
         """Return the task that tries a part once more with more beams, if that may help."""
-        if text.task.wider or not guards.hopeless(text.guess, self._limits.no_speech):
+        unfinished = text.task.asked.unfinished  # the next text of it will be better by itself
+        if unfinished or text.task.wider or not guards.hopeless(text.guess, self._limits.no_speech):
             return []
         part = text.task.window.parts[0]
         self._found[part.piece].again += 1

@@ -88,10 +88,10 @@ class WhisperRecognizer:
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[Transcript]:
         """Return a transcript for each piece; see `BatchRecognizer`."""
-        found = self._decoded(pieces, words=True)
+        found = self._decoded(pieces, unfinished=False)
         return [self._telling(one, piece.options) for one, piece in zip(found, pieces, strict=True)]
 
-    def _decoded(self, pieces: Sequence[Piece], *, words: bool) -> list[Transcript]:
+    def _decoded(self, pieces: Sequence[Piece], *, unfinished: bool) -> list[Transcript]:
         """Decode pieces; those with hotwords twice, with and without, on the same output of the encoder.
 
         A list of hotwords also changes other words, mostly for the worse, and brings words where nothing was said. So
@@ -100,17 +100,17 @@ class WhisperRecognizer:
         biased = [number for number, piece in enumerate(pieces) if _said(piece.options.hotwords)]
         known: dict[bytes, Encoded] | None = {} if biased else None
         plain = [Piece(piece.samples, replace(piece.options, hotwords=())) for piece in pieces]
-        found = self._run(plain, known, words=words)
+        found = self._run(plain, known, unfinished)
         if biased:
-            again = self._run([pieces[number] for number in biased], known, words=words)
+            again = self._run([pieces[number] for number in biased], known, unfinished)
             for number, other in zip(biased, again, strict=True):
                 if _gains(other.text, found[number].text, pieces[number].options.hotwords):
                     found[number] = other
         return found
 
-    def _run(self, pieces: Sequence[Piece], known: dict[bytes, Encoded] | None, *, words: bool) -> list[Transcript]:
+    def _run(self, pieces: Sequence[Piece], known: dict[bytes, Encoded] | None, unfinished: bool) -> list[Transcript]:
         batch = Batch(self.model, self.vocabulary, self._mel, self._limits, known)
-        return batch.run(pieces, [self._asked(one.options, words=words and one.options.word_times) for one in pieces])
+        return batch.run(pieces, [self._asked(one.options, unfinished) for one in pieces])
 
     def _telling(self, transcript: Transcript, options: DecodeOptions) -> Transcript:
         """Return a transcript that says how many hotwords were left out, if any were."""
@@ -119,11 +119,12 @@ class WhisperRecognizer:
         return replace(transcript, facts={**transcript.facts, HOTWORDS_LEFT: float(left)}) if left else transcript
 
     def partial(self, samples: Samples, options: DecodeOptions) -> str:
-        """Return the text of (n,) samples, without words: cheaper than `transcribe`."""
-        return self._decoded([Piece(samples, options)], words=False)[0].text
+        """Return the text of (n,) samples of speech that goes on, without words: cheaper than `transcribe`."""
+        return self._decoded([Piece(samples, options)], unfinished=True)[0].text
 
-    def _asked(self, options: DecodeOptions, *, words: bool) -> Asked:
-        return Asked(self.language_of(options.language), options.translate, self._prompt(options), words)
+    def _asked(self, options: DecodeOptions, unfinished: bool) -> Asked:
+        words = options.word_times and not unfinished
+        return Asked(self.language_of(options.language), options.translate, self._prompt(options), words, unfinished)
 
     def language_of(self, wanted: str | None) -> str | None:
         """Return the language to decode in, of a tag like `pt-BR`; None: it must be detected."""

@@ -12,12 +12,16 @@ from speechpipe.cascade.asr.whisper.words import Said, Sound, sound_of, units
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How a window is decoded. `language` None: the model finds out. `words`: their times are wanted."""
+    """How a window is decoded.
+
+    `language` None: the model finds out. `words`: their times are wanted. `unfinished`: the speech goes on.
+    """
 
     language: str | None
     translate: bool
     prompt: tuple[int, ...]
     words: bool
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

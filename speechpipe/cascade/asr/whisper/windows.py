@@ -16,6 +16,9 @@ LENGTHS = (1500, 2000, 3000)
 """Lengths of windows in frames of 10 ms. In less than 15 s the model repeats itself on short pieces; 30 s is its limit.
 """
 
+BRIEF = 1000
+"""Length of windows for unfinished text, which may be wrong: what repeats itself is decoded again in a longer one."""
+
 SPARE = 50
 """Frames of a window that stay free: without a little silence at the end its last word suffers."""
 
@@ -72,6 +75,12 @@ class Window:
 def fitting(frames: int) -> int:
     """Return the length of the shortest window for so many frames."""
     return min((length for length in LENGTHS if frames + SPARE <= length), default=LENGTHS[-1])
+
+
+def brief(part: Part) -> Window:
+    """Return a window of one part for unfinished text."""
+    length = BRIEF if part.frames + SPARE <= BRIEF else fitting(part.frames)
+    return Window((part,), (0,), length)
 
 
 def lone(part: Part, longer_than: int = 0, start: int = 0) -> Window:

@@ -99,6 +99,24 @@ def test_a_text_that_repeats_itself_is_decoded_again_in_a_longer_window(tmp_path
     assert [length for length, _ in model.windows] == [1500, 2000]
 
 
+UNFINISHED = Asked("en", False, (), False, unfinished=True)
+
+
+def test_unfinished_text_gets_a_shorter_window_and_a_longer_one_if_it_repeats_itself(tmp_path: Path) -> None:
+    model = FakeModel(lambda length, pieces: [(pieces[0], "one" if length > 1000 or pieces == [1] else "one " * 3)])
+    assert run(model, [piece(1)], tmp_path, UNFINISHED)[0].text == "one"
+    assert run(model, [piece(2)], tmp_path, UNFINISHED)[0].text == "one"
+    assert run(model, [piece(1, 12.0)], tmp_path, UNFINISHED)[0].text == "one"
+    assert [length for length, _ in model.windows] == [1000, 1000, 1500, 1500]
+
+
+def test_hopeless_unfinished_text_is_not_tried_with_more_beams(tmp_path: Path) -> None:
+    model = FakeModel(honest)
+    model.log_prob = -4.0
+    assert run(model, [piece(1)], tmp_path, UNFINISHED)[0].text == ""
+    assert model.beams == [1]
+
+
 def test_a_repetition_in_which_two_windows_agree_was_said(tmp_path: Path) -> None:
     model = FakeModel(lambda _, pieces: [(pieces[0], "no no no")])
     (found,) = run(model, [piece(1)], tmp_path)
