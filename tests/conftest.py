@@ -201,6 +201,16 @@ class Server:
         """Its recognizer processes."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def rest(self) -> None:
+        """Stop all of its processes, so that they take no time from others."""
+        for process in [psutil.Process(self.process.pid), *self.workers()]:
+            process.suspend()
+
+    def go_on(self) -> None:
+        """Let its processes go on."""
+        for process in [*self.workers(), psutil.Process(self.process.pid)]:
+            process.resume()
+
     def descriptors(self) -> int:
         """Its open files and sockets."""
         return psutil.Process(self.process.pid).num_fds()
@@ -315,7 +325,7 @@ def _end_servers(request: pytest.FixtureRequest) -> Iterator[None]:
 def server() -> Iterator[Server]:
     """One server for all tests that leave it as they found it: scripted champion, small limits."""
     servers = Servers()
-    yield servers.start(
+    started = servers.start(
         bundle="scripted",
         workers="2",
         live_workers="2",
@@ -324,4 +334,28 @@ def server() -> Iterator[Server]:
         max_upload_bytes=str(26 * 2**20),
         max_audio_s="600",
     )
+    _SHARED.append(started)
+    yield started
+    _SHARED.clear()
+    started.go_on()
     servers.end()
+
+
+_SHARED: list[Server] = []
+"""The server of all tests of this process, once there is one."""
+
+
+@functools.cache
+def _modules_that_use_it(session: pytest.Session) -> set[object]:
+    functions = [item for item in session.items if isinstance(item, pytest.Function)]
+    return {item.module for item in functions if "server" in item.fixturenames}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shared_server_rests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Stop that server while modules run that do not use it: it looks for work a hundred times a second."""
+    for one in _SHARED if request.module in _modules_that_use_it(request.session) else ():
+        one.go_on()
+    yield
+    for one in _SHARED:
+        one.rest()
