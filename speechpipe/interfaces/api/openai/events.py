@@ -52,7 +52,7 @@ class Realtime:
 
     def __init__(self, request: LiveRequest, session: Session, pin: Assignment, formatter: TextFormatter) -> None:
         self._request = request
-        self.formatter = formatter  # replaced if the client changes its options before it sends audio
+        self._formatter = formatter
         self._said: set[Notice] = set()  # what the formatter could not do, as far as the client knows it
         self.session = session  # the client's present settings
         self.pin = pin  # kept when the client resumes on another connection, as all of this state
@@ -80,6 +80,10 @@ class Realtime:
     def changed(self, session: Session, bundle: Bundle) -> None:
         """Note what the client has set the session to, and the bundle that answers it."""
         self.session, self.bundle = session, bundle
+
+    def rewrites(self, formatter: TextFormatter) -> None:
+        """Write texts by `formatter` from now on: the client has set its options, before it sent audio."""
+        self._formatter = formatter
 
     def render(self, event: Event) -> list[Message]:
         """Return the messages for an event."""
@@ -167,7 +171,7 @@ class Realtime:
         return [*self._committed(identity), {"type": f"{TRANSCRIPTION}.completed"} | done]
 
     def _final(self, event: Final) -> list[Message]:
-        utterance = self.formatter.utterance(event.utterance)
+        utterance = self._formatter.utterance(event.utterance)
         item = self._items.pop(utterance.index)
         self._quiet_since_s = event.until_s
         self._committed_s = max(self._committed_s, event.until_s)
@@ -212,20 +216,20 @@ class Realtime:
 
     def _warnings(self) -> list[Message]:
         """Return warnings about what the formatter could not do, each once."""
-        fresh = [notice for notice in self.formatter.notices if notice not in self._said]
+        fresh = [notice for notice in self._formatter.notices if notice not in self._said]
         self._said.update(fresh)
         return [_warning(notice) for notice in fresh]
 
     def _stable(self, event: StableText) -> list[Message]:
         item = self._items[event.index]
         item.stable += event.added
-        text, settled = self.formatter.partial(item.stable, len(item.stable))
+        text, settled = self._formatter.partial(item.stable, len(item.stable))
         added = text[len(item.sent) : settled] if text.startswith(item.sent) else ""
         return [_delta(item, added)] if added else []
 
     def _partial(self, event: Partial) -> Message:
         item = self._items[event.index]
-        text, stable = self.formatter.partial(event.text, event.stable)
+        text, stable = self._formatter.partial(event.text, event.stable)
         # Deltas are made of stable text. The whole text may change: it is sent as our own event, which clients ignore.
         known = {"item_id": item.id, "transcript": text, "lag_s": round(event.lag_s, 3), "stable": stable}
         return {"type": "speechpipe.partial"} | known

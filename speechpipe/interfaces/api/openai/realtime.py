@@ -215,7 +215,7 @@ class RealtimeClient:
                 raise InvalidParameter(text, param="session.audio.input", cause="session_in_use")
             self._session = new
             request = replace(self._request(), id=self.stream.id)
-            self._dialect.formatter = self._formatter(request)
+            self._dialect.rewrites(self._formatter(request))
             self.stream.command(Restart(request))
         self._session = new
         self._dialect.changed(new, bundle)
