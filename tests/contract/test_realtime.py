@@ -254,3 +254,13 @@ async def test_a_query_that_means_nothing_is_refused(server: Server, query: str)
             pass
     assert caught.value.response.status_code in (400, 404)
     assert json.loads(caught.value.response.body or b"{}")["error"]["message"]
+
+
+async def test_what_a_bundle_does_not_take_is_said_once(server: Server) -> None:
+    wishes = {"model": "scripted", "language": "xx", "hotwords": ["Okonkwo"]}
+    async with connected(server, transcription=wishes) as connection:
+        await append(connection, pcm24(spoken(CLIPS[0])))
+        events = await until(connection, COMPLETED)
+    codes = [event.warning["code"] for event in events if event.type == "speechpipe.warning"]
+    assert "parameter_ignored" in codes
+    assert len(codes) == len(set(codes))

@@ -81,7 +81,7 @@ def _agreed(before: str, now: str) -> str:
             break
         end = one.end()
     agreed = now[:end]
-    return agreed.rstrip(_ENDS) if tokens and end == tokens[-1].end() else agreed
+    return agreed.rstrip(f"{_ENDS} ") if tokens and end == tokens[-1].end() else agreed
 
 
 def _distances(stable: str, text: str) -> list[int]:

@@ -22,11 +22,9 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
     That is words wrong, CPU seconds for a second of audio, the end of a live segment to its text (p95), a worker's
     memory; `bundles show` says on which recordings and which machine.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from speechpipe.app import compose
     from speechpipe.interfaces.cli.options import settings
+    from speechpipe.interfaces.cli.tables import listing, show
     from speechpipe.serving.transcription import documents
 
     service = compose(settings())
@@ -35,15 +33,14 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
     if as_json:
         typer.echo(json.dumps([documents.bundle(one) | {"figures": documents.figures(its)} for one, its in found]))
         return
-    table = Table(box=None)
-    for title in ("bundle", "version", "VAD", "recognizer", "languages", "measured", "what"):
-        table.add_column(title, overflow="fold")
+    columns = ("bundle", "version", "VAD", "recognizer", "languages", "measured", "what")
+    table = listing(*columns, names=("bundle", "version"))
     for bundle, measured in found:
         name = bundle.name + (" *" if bundle.name == service.engine.champion.name else "")
         vad, asr = f"{bundle.vad.name} {bundle.vad.version}", f"{bundle.asr.name} {bundle.asr.version}"
         languages = " ".join(bundle.languages)
         table.add_row(name, bundle.version, vad, asr, languages, _measured(measured), bundle.description)
-    Console().print(table)
+    show(table)
     typer.echo("* the champion: what `default` and `whisper-1` mean in requests")
 
 

@@ -14,9 +14,7 @@ app.add_typer(group, name="metrics")
 @group.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> None:
     """List all metrics with their meaning and the failure that each detects."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from speechpipe.interfaces.cli.tables import listing, show
     from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
     if as_json:
@@ -27,12 +25,10 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
         ]
         typer.echo(json.dumps(rows))
         return
-    table = Table(box=None)
-    for title in ("metric", "unit", "what", "catches", "severity"):
-        table.add_column(title, overflow="fold")
+    table = listing("metric", "unit", "what", "catches", "severity", names=("metric",))
     for metric in CASCADE.metrics:
         table.add_row(metric.name, metric.unit, metric.help, metric.catches, metric.severity.value)
-    Console().print(table)
+    show(table)
 
 
 @group.command()
@@ -45,9 +41,9 @@ def value(
     An alarm counts as true if an operator acknowledged it, or if blame named a stage. "decides" counts verdicts that
     would be different without the metric.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from speechpipe.interfaces.cli.tables import show
     from speechpipe.interfaces.cli.watching import duration_s, operations
 
     rows = operations(store).value(duration_s(last))
@@ -57,4 +53,4 @@ def value(
     for row in rows:
         counts = (row.values, row.alarms, row.acknowledged, row.blamed, row.decisive)
         table.add_row(row.metric, *(str(count) for count in counts), f"{row.firing_s / 3600:.1f}")
-    Console().print(table)
+    show(table)

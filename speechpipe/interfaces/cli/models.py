@@ -17,17 +17,14 @@ app.add_typer(group, name="models")
 @group.command("list")
 def list_() -> None:
     """List models: the size and state of their files, and where they come from."""
-    from rich.console import Console
-    from rich.table import Table
-
     from speechpipe.cascade.catalog.download import megabytes
     from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.interfaces.cli.options import settings
+    from speechpipe.interfaces.cli.tables import listing, show
 
     catalogue = catalogue_of(settings())
-    table = Table(box=None)
-    for title in ("kind", "model", "version", "licence", "size", "files", "from", "what"):
-        table.add_column(title, overflow="fold")
+    columns = ("kind", "model", "version", "licence", "size", "files", "from", "what")
+    table = listing(*columns, names=("kind", "model", "version"))
     for kind in ("vad", "asr"):
         for card in catalogue.versions(kind):
             problems = [] if card.absent else [problem for file in card.files if (problem := file.problem())]
@@ -37,7 +34,7 @@ def list_() -> None:
             table.add_row(
                 kind, card.name, card.version, card.licence, size, state, ", ".join(_from(card)), card.description
             )
-    Console().print(table)
+    show(table)
 
 
 def _size(card: "Card") -> int:

@@ -89,15 +89,11 @@ def announce(
 
 
 def _print(found: "list[Reference]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from speechpipe.interfaces.cli.tables import listing, show
     from speechpipe.interfaces.web.charts import clock
 
-    table = Table(box=None)
-    for title in ("id", "status", "group", "from (UTC)", "to", "utterances", "approved by"):
-        table.add_column(title, overflow="fold")
+    table = listing("id", "status", "group", "from (UTC)", "to", "utterances", "approved by", names=("id",))
     for item in found:
         times = clock(item.since, days=True), clock(item.until, days=True)
         table.add_row(str(item.id), item.status, item.group.label, *times, str(item.units), item.approved_by or "")
-    Console().print(table)
+    show(table)

@@ -131,22 +131,18 @@ def history(
     store: StoreOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False
 ) -> None:
     """List changes of the route, newest first."""
-    from rich.console import Console
-    from rich.table import Table
-
     from speechpipe.control.rollout import documents
+    from speechpipe.interfaces.cli.tables import listing, show
 
     found = rollout_operations(store).history()
     if as_json:
         typer.echo(json.dumps([documents.entry(entry) for entry in found]))
         return
-    table = Table(box=None)
-    for title in ("when", "who", "what", "rollout", "bundle", "why"):
-        table.add_column(title, overflow="fold")
+    table = listing("when", "who", "what", "rollout", "bundle", "why", names=("bundle",))
     for entry in found:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry.at))
         table.add_row(when, entry.actor, entry.action, str(entry.rollout), entry.bundle, entry.reason)
-    Console().print(table)
+    show(table)
 
 
 def _say(operations: "RolloutOperations", state: "RouteState", *, as_json: bool = False) -> None:

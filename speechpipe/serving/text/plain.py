@@ -15,7 +15,8 @@ IN_NUMBERS = ".,:/"
 SIGNS = "%‰&@#*"
 """Belong to words, although Unicode calls them punctuation."""
 
-ACRONYM = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]?\.?")
+ACRONYM = re.compile(r"[^\w%‰&@#*]*(?P<letters>(?:[^\W\d_]\.)+[^\W\d_]?)\.?(?P<possessive>['’]s)?[^\w%‰&@#*]*")
+"""Letters with periods between them, whatever punctuation stands around them."""
 
 
 def plain(tokens: Sequence[Token]) -> list[Token]:
@@ -40,8 +41,8 @@ def plain_word(text: str) -> str:
     Words with a mark between them that is no hyphen ("wait—what") have a space there.
     """
     text = text.lower()
-    if ACRONYM.fullmatch(text):
-        return text.replace(".", "")
+    if found := ACRONYM.fullmatch(text):
+        return found["letters"].replace(".", "") + (found["possessive"] or "")
     kept = [character if _stays(text, place) else " " for place, character in enumerate(text)]
     return " ".join("".join(kept).split())
 

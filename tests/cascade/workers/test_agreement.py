@@ -43,6 +43,10 @@ def test_a_word_is_agreed_on_though_the_punctuation_behind_it_is_another() -> No
         "Bring another",
     ]
     assert shown("Yes", "Yes, please")[1] == ("Yes, please", "Yes")
+    assert shown("I think ...", "I think ...", "I think so too.")[1:] == [
+        ("I think ...", "I think"),
+        ("I think so too.", "I think"),
+    ]
     assert shown("...", "-- and so")[1] == ("-- and so", "")
 
 

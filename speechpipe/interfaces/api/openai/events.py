@@ -4,6 +4,7 @@ A segment that was cut because it became too long is still one item: its parts a
 """
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from speechpipe.cascade.audio.live_formats import container
@@ -53,7 +54,7 @@ class Realtime:
     def __init__(self, request: LiveRequest, session: Session, pin: Assignment, formatter: TextFormatter) -> None:
         self._request = request
         self._formatter = formatter
-        self._said: set[Notice] = set()  # what the formatter could not do, as far as the client knows it
+        self._said: set[Notice] = set()  # what could not be done, as far as the client knows it
         self.session = session  # the client's present settings
         self.pin = pin  # kept when the client resumes on another connection, as all of this state
         self.bundle = request.bundle
@@ -101,8 +102,8 @@ class Realtime:
                 self._current = None
                 self._committed_s = event.now_s
                 messages = [{"type": f"{INPUT}.cleared"}]
-            case Ended() if event.error is not None:
-                messages = [error(event.error.cause, event.error.message, param=event.error.param)]
+            case Ended():
+                messages = self._over(event)
             case Partial():
                 messages = [self._partial(event)]
             case StableText():
@@ -114,7 +115,7 @@ class Realtime:
             case Paused():
                 messages = self._timeout(event.now_s + event.silent_s, event.now_s)
             case Noticed():
-                messages = [_warning(event.notice)]
+                messages = self.warnings([event.notice])
         return [self.stamped(message) for message in messages]
 
     def stamped(self, message: Message) -> Message:
@@ -177,7 +178,7 @@ class Realtime:
         self._committed_s = max(self._committed_s, event.until_s)
         transcript = utterance.transcript
         item.audio_s += utterance.segment.duration_s
-        messages = self._warnings()
+        messages = self.warnings(self._formatter.notices)
         base = {"item_id": item.id, "content_index": 0}
         if transcript.text:
             if rest := rest_after(item.sent, transcript.text):
@@ -214,11 +215,17 @@ class Realtime:
         identity = f"item_{self._request.id[:16]}_t{round(now_s * 1000)}"
         return [{"type": f"{INPUT}.timeout_triggered", "item_id": identity} | times]
 
-    def _warnings(self) -> list[Message]:
-        """Return warnings about what the formatter could not do, each once."""
-        fresh = [notice for notice in self._formatter.notices if notice not in self._said]
+    def warnings(self, notices: Iterable[Notice]) -> list[Message]:
+        """Return warnings of what the client has not been told yet."""
+        fresh = [notice for notice in dict.fromkeys(notices) if notice not in self._said]
         self._said.update(fresh)
         return [_warning(notice) for notice in fresh]
+
+    def _over(self, event: Ended) -> list[Message]:
+        messages = self.warnings(event.notices)
+        if event.error is not None:
+            messages.append(error(event.error.cause, event.error.message, param=event.error.param))
+        return messages
 
     def _stable(self, event: StableText) -> list[Message]:
         item = self._items[event.index]

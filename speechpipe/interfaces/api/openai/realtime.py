@@ -221,6 +221,9 @@ class RealtimeClient:
         self._dialect.changed(new, bundle)
         self.stream.command(Change(bundle, new.manual))
         self._put(self.greeting("session.updated"))
+        request = self._request()
+        for warning in self._dialect.warnings([*request.notices, *request.not_honoured]):
+            self._put(warning)
 
     def _put(self, message: Message) -> None:
         self.stream.outbox.put(self._dialect.stamped(message))

@@ -48,14 +48,14 @@ class Transcription(_Part):
     prompt: str | None = Field(None, max_length=MOST_PROMPT)
     hotwords: list[str] | None = None
     punctuate: bool | None = None
-    numerals: bool = False
-    smart_format: bool = False
-    profanity_filter: bool = False
+    numerals: bool | None = None
+    smart_format: bool | None = None
+    profanity_filter: bool | None = None
 
     @property
     def text(self) -> TextOptions:
         """How the text is written."""
-        return TextOptions(self.punctuate, self.numerals, self.smart_format, self.profanity_filter)
+        return TextOptions(self.punctuate, bool(self.numerals), bool(self.smart_format), bool(self.profanity_filter))
 
     @property
     def terms(self) -> tuple[str, ...]:
