@@ -47,6 +47,9 @@ LEAST_RUN = 3
 LEAST_RUN_FROM_OH = 6
 """The same if the first is an "oh", which may be an exclamation."""
 
+FIGURE = re.compile("[0-9]")
+"""A digit as recognizers write it that write figures."""
+
 WRITTEN = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 
 
@@ -110,7 +113,7 @@ class Phrase:
         found += [
             Number(place, place + 1, core, spelled=False)
             for place, core in enumerate(self.cores)
-            if WRITTEN.fullmatch(core)
+            if place not in taken and WRITTEN.fullmatch(core)
         ]
         return sorted(found, key=lambda number: number.first)
 
@@ -137,6 +140,8 @@ class Phrase:
         core = self.cores[place] if place < len(self.cores) else ""
         if core in DIGITS or core in OH:
             return 1, DIGITS.get(core, "0")
+        if FIGURE.fullmatch(core):
+            return 1, core
         following = self.core(place + 1, place)
         if core in TIMES and (following in DIGITS or following in OH):
             return 2, TIMES[core] * DIGITS.get(following, "0")

@@ -64,6 +64,8 @@ SMART = (
     ("five pm", "5 pm"),
     ("ten thirty", "10 30"),
     ("call five five five eight six seven five three oh nine now", "call 555-867-5309 now"),
+    ("call 5 5 5 8 6 7 five three oh nine now", "call 555-867-5309 now"),
+    ("I have 2 dogs and 3 cats", "I have 2 dogs and 3 cats"),
     ("eight six seven five three oh nine", "867-5309"),
     ("one eight double oh five five five two three six eight", "1-800-555-2368"),
     (
