@@ -13,8 +13,8 @@ TOKENS = 12
 TOKENS_S = 6.5
 """A text has at most so many tokens, and so many more for each second of audio. A fast speaker reaches 5 a second."""
 
-LONGEST_PHRASE = 24
-"""Words of the longest phrase whose repetition is noticed: whole sentences are written twice, too."""
+LONGEST_PHRASE = 8
+"""Words of the longest phrase whose repetition is noticed."""
 
 HOPELESS_LOG_PROB = -3.2
 """Mean log-probability of tokens below which a text is dropped. A single right word in noise reaches -3.0."""
