@@ -1,5 +1,6 @@
 """A live stream on a terminal: partial text is rewritten in place, finals are lines. In a pipe: finals only."""
 
+import contextlib
 import shutil
 import sys
 import threading
@@ -13,6 +14,7 @@ from speechpipe.config import Settings
 from speechpipe.errors import SpeechpipeError
 from speechpipe.serving.live import Ended, Event, Final, Finish, LiveRequest, Message, Partial
 from speechpipe.serving.live.manager import StreamManager
+from speechpipe.serving.live.stream import LiveStream
 from speechpipe.serving.text import TextOptions
 from speechpipe.serving.text.formatter import TextFormatter
 from speechpipe.types import Scalar
@@ -22,7 +24,10 @@ CLEAR_LINE = "\r\x1b[K"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the options of the command say about the transcript. `changes`: parameters of the bundle."""
+    """What the options of the command say about the transcript.
+
+    `changes`: parameters of the bundle. `partials`: text is shown before it is final.
+    """
 
     bundle: str
     changes: Mapping[str, Scalar]
@@ -30,20 +35,20 @@ class Asked:
     prompt: str | None
     hotwords: tuple[str, ...]
     text: TextOptions
+    partials: bool
 
 
 class Terminal:
     """A `Dialect` that prints events on the terminal and sends no messages.
 
     Attributes:
-        formatter: writes the texts as the options say; set before the first event.
         ended: set after the last event.
         error: why the session failed, if it did.
     """
 
-    formatter: TextFormatter
-
-    def __init__(self, *, partials: bool) -> None:
+    def __init__(self, formatter: TextFormatter, *, partials: bool) -> None:
+        """Write texts by `formatter`. `partials`: show text before it is final, if this is a terminal."""
+        self._formatter = formatter
         self._partials = partials and sys.stdout.isatty()
         self.ended = threading.Event()
         self.error: SpeechpipeError | None = None
@@ -61,10 +66,10 @@ class Terminal:
         match event:
             case Partial() if self._partials:
                 width = shutil.get_terminal_size().columns - 1
-                text, _ = self.formatter.partial(event.text, event.stable)
+                text, _ = self._formatter.partial(event.text, event.stable)
                 self._write(CLEAR_LINE + text[-width:])
             case Final():
-                transcript = self.formatter.utterance(event.utterance).transcript
+                transcript = self._formatter.utterance(event.utterance).transcript
                 begin = CLEAR_LINE if self._partials else ""
                 if transcript.text:
                     self._write(f"{begin}{transcript.text}\n")
@@ -73,7 +78,7 @@ class Terminal:
                     sys.stderr.write(f"speechpipe: a segment has no text: {transcript.null_cause}\n")
             case Ended():
                 self.error = event.error
-                for notice in (*event.notices, *self.formatter.notices):
+                for notice in (*event.notices, *self._formatter.notices):
                     sys.stderr.write(f"speechpipe: {notice.message}\n")
                 self.ended.set()
         return []
@@ -83,44 +88,27 @@ class Terminal:
         sys.stdout.flush()
 
 
-def run(
-    config: Settings,
-    wire: WireFormat,
-    blocks: Iterator[bytes],
-    terminal: Terminal,
-    asked: Asked,
-) -> bool:
+def run(config: Settings, wire: WireFormat, blocks: Iterator[bytes], asked: Asked) -> bool:
     """Run one live session in this process; return whether it failed."""
     service = compose(config.model_copy(update=PLAIN), live=True)
     chosen = service.engine.bundle(asked.bundle, asked.changes)
+    request = LiveRequest(
+        bundle=chosen,
+        wire=wire,
+        channel="cli",
+        language=asked.language,
+        prompt=asked.prompt,
+        hotwords=asked.hotwords,
+        terms=service.terms("", chosen),
+    )
     streams = StreamManager(service)
-    with service:
+    with Terminal(service.formatter(asked.text, request), partials=asked.partials) as terminal, service:
         streams.start()
         try:
-            request = LiveRequest(
-                bundle=chosen,
-                wire=wire,
-                channel="cli",
-                language=asked.language,
-                prompt=asked.prompt,
-                hotwords=asked.hotwords,
-                terms=service.terms("", chosen),
-            )
-            terminal.formatter = service.formatter(asked.text, request)
             stream = streams.open(request, terminal)
             streams.attach(stream, lambda: None)
-            room = threading.Event()
-            try:
-                for block in blocks:
-                    stream.offer(block)
-                    while not stream.has_room and not terminal.ended.is_set():
-                        room.clear()
-                        stream.when_room(room.set)
-                        room.wait(1.0)
-                    if terminal.ended.is_set():
-                        break
-            except KeyboardInterrupt:  # Ctrl-C ends the recording, not the transcript
-                pass
+            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the recording, not the transcript
+                _send(stream, blocks, terminal.ended)
             stream.command(Finish())
             terminal.ended.wait()
         finally:
@@ -128,6 +116,18 @@ def run(
     if terminal.error is not None:
         sys.stderr.write(f"speechpipe: {terminal.error.message}\n")
     return terminal.error is not None
+
+
+def _send(stream: LiveStream, blocks: Iterator[bytes], ended: threading.Event) -> None:
+    """Give the blocks to a stream as it has room for them, until they or the stream end."""
+    for block in blocks:
+        stream.offer(block)
+        while not stream.has_room and not ended.is_set():
+            room = threading.Event()
+            stream.when_room(room.set)
+            room.wait(1.0)
+        if ended.is_set():
+            break
 
 
 PLAIN: dict[str, Any] = {"workers": 1, "live_workers": 1}

@@ -42,7 +42,7 @@ def stream(
     from speechpipe.cascade.audio.wire_format import WireFormat
     from speechpipe.cascade.catalog.factories import catalogue as catalogue_of
     from speechpipe.errors import InvalidParameter
-    from speechpipe.interfaces.cli.live_terminal import Asked, Terminal, run
+    from speechpipe.interfaces.cli.live_terminal import Asked, run
     from speechpipe.interfaces.cli.microphone import microphone
     from speechpipe.interfaces.cli.options import parse_set, settings
     from speechpipe.interfaces.cli.weights import fetch_missing
@@ -54,15 +54,12 @@ def stream(
         raise InvalidParameter("give either a file (- for standard input) or --mic")
     config = settings(bundle=bundle, live_max_speed=0, live_idle_timeout_s=86_400)
     text = TextOptions(punctuate, numerals, smart_format, profanity_filter)
-    asked = Asked(bundle, parse_set(set_), language, prompt, checked(hotword or (), "hotword"), text)
+    asked = Asked(bundle, parse_set(set_), language, prompt, checked(hotword or (), "hotword"), text, partials)
     catalogue = catalogue_of(config)
     fetch_missing(config, catalogue, [catalogue.bundle(bundle)])
-    with Terminal(partials=partials) as terminal:
-        if mic:
-            wire = WireFormat("linear16", 16_000)
-            failed = run(config, wire, microphone(16_000), terminal, asked)
-        else:
-            raw = WireFormat("linear16", rate) if rate is not None else None
-            wire, blocks = file_blocks(file or "-", raw, Pace(paced))
-            failed = run(config, wire, blocks, terminal, asked)
-    raise typer.Exit(1 if failed else 0)
+    if mic:
+        wire, blocks = WireFormat("linear16", 16_000), microphone(16_000)
+    else:
+        raw = WireFormat("linear16", rate) if rate is not None else None
+        wire, blocks = file_blocks(file or "-", raw, Pace(paced))
+    raise typer.Exit(1 if run(config, wire, blocks, asked) else 0)

@@ -29,6 +29,7 @@ DIGITS = {
     "eight": "8",
     "nine": "9",
 }
+FIGURES = frozenset(DIGITS.values())
 OH = frozenset(("oh", "o"))
 TIMES = {"double": 2, "triple": 3}
 TEENS = names("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
@@ -46,9 +47,6 @@ LEAST_RUN = 3
 
 LEAST_RUN_FROM_OH = 6
 """The same if the first is an "oh", which may be an exclamation."""
-
-FIGURE = re.compile("[0-9]")
-"""A digit as recognizers write it that write figures."""
 
 WRITTEN = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 
@@ -140,7 +138,7 @@ class Phrase:
         core = self.cores[place] if place < len(self.cores) else ""
         if core in DIGITS or core in OH:
             return 1, DIGITS.get(core, "0")
-        if FIGURE.fullmatch(core):
+        if core in FIGURES:
             return 1, core
         following = self.core(place + 1, place)
         if core in TIMES and (following in DIGITS or following in OH):

@@ -15,7 +15,9 @@ IN_NUMBERS = ".,:/"
 SIGNS = "%‰&@#*"
 """Belong to words, although Unicode calls them punctuation."""
 
-ACRONYM = re.compile(r"[^\w%‰&@#*]*(?P<letters>(?:[^\W\d_]\.)+[^\W\d_]?)\.?(?P<possessive>['’]s)?[^\w%‰&@#*]*")
+_AROUND = rf"[^\w{SIGNS}]*"
+
+ACRONYM = re.compile(rf"{_AROUND}(?P<letters>(?:[^\W\d_]\.)+[^\W\d_]?)\.?(?P<possessive>['’]s)?{_AROUND}")
 """Letters with periods between them, whatever punctuation stands around them."""
 
 

@@ -209,19 +209,18 @@ class RealtimeClient:
             self._session.input.transcription,
         )
         bundle = new.choice(self._pin).bundle
-        if (new.wire, bundle.name, new.input.transcription) != old_parts:
-            if self.stream.received_bytes:
-                text = "format and transcription cannot change after audio was sent; turn_detection can"
-                raise InvalidParameter(text, param="session.audio.input", cause="session_in_use")
-            self._session = new
-            request = replace(self._request(), id=self.stream.id)
+        restarts = (new.wire, bundle.name, new.input.transcription) != old_parts
+        if restarts and self.stream.received_bytes:
+            text = "format and transcription cannot change after audio was sent; turn_detection can"
+            raise InvalidParameter(text, param="session.audio.input", cause="session_in_use")
+        self._session = new
+        request = replace(self._request(), id=self.stream.id)
+        if restarts:
             self._dialect.rewrites(self._formatter(request))
             self.stream.command(Restart(request))
-        self._session = new
         self._dialect.changed(new, bundle)
         self.stream.command(Change(bundle, new.manual))
         self._put(self.greeting("session.updated"))
-        request = self._request()
         for warning in self._dialect.warnings([*request.notices, *request.not_honoured]):
             self._put(warning)
 
