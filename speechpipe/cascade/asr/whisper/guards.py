@@ -14,7 +14,9 @@ TOKENS_S = 6.5
 """A text has at most so many tokens, and so many more for each second of audio. A fast speaker reaches 5 a second."""
 
 LONGEST_PHRASE = 8
-"""Words of the longest phrase whose repetition is noticed."""
+LONGEST_ALONE = 24
+"""Words of the longest phrase whose repetition is noticed: among several pieces in a window, which may be the same
+sentence, and in one piece, of which whole sentences are written twice, too."""
 
 HOPELESS_LOG_PROB = -3.2
 """Mean log-probability of tokens below which a text is dropped. A single right word in noise reaches -3.0."""
@@ -35,15 +37,15 @@ def most_tokens(frames: int) -> int:
     return min(int(TOKENS + TOKENS_S * frames / FRAMES_S), MOST_TOKENS // 2)
 
 
-def repetition(words: Sequence[str]) -> tuple[int, int] | None:
+def repetition(words: Sequence[str], longest: int = LONGEST_PHRASE) -> tuple[int, int] | None:
     """Return the first and the last word, exclusive, of a phrase that is said several times in a row; None without one.
 
     A phrase of one or two words counts when it is said three times running, a longer one when it is said twice. The
-    words are those of its first time.
+    words are those of its first time. `longest`: words of the longest phrase that is looked for.
     """
     plain = ["".join(filter(str.isalnum, word.lower())) for word in words]
     for start in range(len(plain)):
-        for length in range(1, min(LONGEST_PHRASE, (len(plain) - start) // 2) + 1):
+        for length in range(1, min(longest, (len(plain) - start) // 2) + 1):
             times = 3 if length < 3 else 2
             phrase = plain[start : start + length]
             if plain[start : start + times * length] == phrase * times:

@@ -62,7 +62,8 @@ class Text:
         self.spelled = list(map(vocabulary.spelled, self.tokens))
         self.units = units(self.spelled, spaced=spaced)
         self.words: list[Said] = []
-        self.repetition = guards.repetition([unit.text for unit in self.units])
+        longest = guards.LONGEST_ALONE if task.window.alone else guards.LONGEST_PHRASE
+        self.repetition = guards.repetition([unit.text for unit in self.units], longest)
         self.cut = False
 
     @cached_property

@@ -99,6 +99,14 @@ def test_a_text_that_repeats_itself_is_decoded_again_in_a_longer_window(tmp_path
     assert [length for length, _ in model.windows] == [1500, 2000]
 
 
+def test_a_whole_sentence_that_is_written_twice_is_decoded_again(tmp_path: Path) -> None:
+    sentence = "one two three no yes one no two three yes no"
+    model = FakeModel(lambda length, pieces: [(pieces[0], sentence if length > 1500 else f"{sentence} {sentence}")])
+    (found,) = run(model, [piece(1, 6.0)], tmp_path)
+    assert found.text == sentence
+    assert found.facts == {"again": 1}
+
+
 UNFINISHED = Asked("en", False, (), False, unfinished=True)
 
 
