@@ -219,6 +219,7 @@ class SessionSummary:
     asr_cpu_s: float
     flips: int = 0  # changes from silence to speech
     recovered: int = 0  # segments whose last recognizer pass failed; their text is from the previous pass
+    shortened: int = 0  # segments whose text repeated itself and was cut
     hotwords_left: int = 0  # hotwords that the recognizer had no room for
     asr_spare_cpu_s: float = 0.0  # part of `asr_cpu_s`, see `DecodeStats`
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from speechpipe.cascade.asr import HOTWORDS_LEFT, DecodeOptions
+from speechpipe.cascade.asr import HOTWORDS_LEFT, SHORTENED, DecodeOptions
 from speechpipe.cascade.audio.features import FeatureAccumulator
 from speechpipe.cascade.vad import Opened
 from speechpipe.cascade.workers import Decoded, Hypothesis
@@ -92,7 +92,7 @@ class SegmentDecoder:
         self.returned = 0
         self.in_utterances = 0  # samples
         self.nulls: Counter[NullCause] = Counter()
-        self.recovered = 0
+        self.recovered = self.shortened = 0
         self.hotwords_left = 0  # see `SessionSummary`
         self.cpu_s = self.spare_cpu_s = 0.0
 
@@ -179,6 +179,7 @@ class SegmentDecoder:
         if transcript.null_cause is not None:
             self.nulls[transcript.null_cause] += 1
         self.recovered += transcript.recovered
+        self.shortened += bool(transcript.facts.get(SHORTENED))
         self.hotwords_left = max(self.hotwords_left, int(transcript.facts.get(HOTWORDS_LEFT, 0)))
         self._on_utterance(utterance)
         return utterance
@@ -226,13 +227,14 @@ def on_session_clock(transcript: Transcript, segment: Segment) -> Transcript:
 
 
 def text_notices(summaries: Iterable[SessionSummary]) -> list[Notice]:
-    """Return notices about missing and recovered texts of these sessions."""
+    """Return notices about missing, recovered and shortened texts of these sessions."""
     nulls: Counter[NullCause] = Counter()
-    recovered = left = 0
+    recovered = shortened = left = 0
     for summary in summaries:
         left = max(left, summary.hotwords_left)
         nulls.update(summary.nulls)
         recovered += summary.recovered
+        shortened += summary.shortened
     notices = [
         Notice(f"segments_lost_{cause.value}", f"{nulls[cause]} segments have no text: {cause.value}")
         for cause in sorted(FAILURES)
@@ -244,6 +246,9 @@ def text_notices(summaries: Iterable[SessionSummary]) -> list[Notice]:
     if recovered:
         message = f"{recovered} segments: the recognizer's last pass failed, the text is from the previous pass"
         notices.append(Notice("text_recovered", message))
+    if shortened:
+        message = f"{shortened} segments: the text repeated itself without end, and only its beginning was kept"
+        notices.append(Notice("text_shortened", message))
     if left:
         notices.append(Notice("parameter_ignored", f"the recognizer has no room for {left} of the hotwords"))
     return notices

@@ -323,5 +323,6 @@ class Session:
             asr_spare_cpu_s=self._decoder.spare_cpu_s,
             flips=self._flips_before + self._segmenter.flips,
             recovered=self._decoder.recovered,
+            shortened=self._decoder.shortened,
             hotwords_left=self._decoder.hotwords_left,
         )

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechpipe.cascade.asr import DecodeOptions
+from speechpipe.cascade.asr import SHORTENED, DecodeOptions
+from speechpipe.cascade.recognition import text_notices
 from speechpipe.cascade.request import SessionRequest
 from speechpipe.cascade.session import Session, SessionOptions
 from speechpipe.cascade.vad import load_vad
@@ -17,7 +18,7 @@ from speechpipe.cascade.vad.segmenter import Segmenter, SegmenterOptions
 from speechpipe.cascade.workers import Decoded, RecognizerSpec
 from speechpipe.errors import StageFailed
 from speechpipe.serving.service import Service
-from speechpipe.types import Bundle, NullCause, Samples, Utterance
+from speechpipe.types import Bundle, DecodeStats, NullCause, Samples, Transcript, Utterance
 from tests.sounds import EXPECTED, bursts, sample
 
 PATTERNS = st.lists(
@@ -237,3 +238,19 @@ def test_segments_of_an_upload_that_end_in_one_block_end_together() -> None:
     jobs = heard(scores, block=len(scores), offline=True, step=0)
     assert [job.ended_with for job in jobs] == [2, None, None]
     assert [sum(count for count, _ in job.parts) for job in jobs] == [9, 9, 9]
+
+
+def test_a_text_of_which_the_end_was_dropped_is_said() -> None:
+    def open_job(*_: object) -> Any:
+        job = Fed()
+        transcript = Transcript("five", facts={SHORTENED: 1.0})
+        job.future.set_result(Decoded(transcript, DecodeStats(0.0, 0.1, 0.1, 1)))
+        return job
+
+    cut = SegmenterOptions(min_silence_s=0.32, padding_s=0.16, pre_roll_s=0.0, min_speech_s=0.0)
+    scores = ([1.0] * 4 + [0.0] * 12) * 2
+    session = Session(SessionOptions("s", Script(scores), Segmenter(cut, 512), open_job, DecodeOptions(offline=True)))
+    assert len(drive(session, np.zeros(512 * len(scores), np.float32), [4096])) == 2
+    (notice,) = text_notices([session.summary()])
+    assert notice.code == "text_shortened"
+    assert notice.message.startswith("2 segments")

@@ -22,6 +22,7 @@ __all__ = [
     "HOTWORDS_LEFT",
     "PROMPT",
     "RECOGNIZERS",
+    "SHORTENED",
     "TAKES",
     "TRANSLATION",
     "BatchRecognizer",
@@ -234,6 +235,9 @@ not take it is answered with a warning, or an error for a translation.
 
 HOTWORDS_LEFT = "hotwords_left"
 """The fact of a transcript that says for how many hotwords a recognizer had no room."""
+
+SHORTENED = "shortened"
+"""The fact of a transcript that says of how many texts a recognizer dropped the end, which repeated itself."""
 
 _BEAM_NEEDED = frozenset({"sherpa_streaming", "sherpa_transducer"})
 """Recognizers whose greedy search (`beam` 1) has no place for hotwords."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from speechpipe.cascade.asr import SHORTENED
 from speechpipe.cascade.asr.acoustic import guards as acoustic
 from speechpipe.cascade.asr.whisper.words import LEAST_PROBABILITY, Said, Unit
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Transcript, Word
@@ -56,7 +57,7 @@ def transcript(found: Found, samples: int) -> Transcript:
     heard = sorted(found.parts, key=lambda part: part.at_s)
     language = next((part.language for part in heard if part.text), "")
     text = (" " if all(part.spaced for part in heard) else "").join(part.text for part in heard if part.text)
-    facts = {name: float(value) for name, value in (("again", found.again), ("shortened", found.shortened)) if value}
+    facts = {name: float(value) for name, value in (("again", found.again), (SHORTENED, found.shortened)) if value}
     detail = next((part.dropped for part in heard if part.dropped), "")
     if not any(map(str.isalnum, text)):  # "." over music
         text = ""
