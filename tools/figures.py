@@ -119,10 +119,12 @@ def bundle_figures() -> str:
         *(_bundle_row(found) for found in sorted(measured, key=lambda found: found.wer)),
         "",
     ]
-    for manifests, words, machine, version in dict.fromkeys(
-        (found.manifests, found.words, found.machine, found.version) for found in measured
-    ):
-        lines.append(f"`make recognizers`: {', '.join(manifests)}, {words} words; {machine}; speechpipe {version}.")
+    words: dict[tuple[tuple[str, ...], str, str], set[int]] = {}
+    for found in measured:
+        words.setdefault((tuple(found.manifests), found.machine, found.version), set()).add(found.words)
+    for (manifests, machine, version), counts in words.items():  # they differ where errors change how numbers are split
+        count = " or ".join(map(str, sorted(counts)))
+        lines.append(f"`make recognizers`: {', '.join(manifests)}, {count} words; {machine}; speechpipe {version}.")
     known = {found.bundle for found in measured}
     rest = [bundle for name in catalogue.names if (bundle := catalogue.bundle(name)).id not in known]
     fetched = [
