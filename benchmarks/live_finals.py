@@ -76,6 +76,8 @@ class Times:
     stable: list[float] = field(default_factory=list)  # first sound -> stable text
     texts: list[tuple[str, str]] = field(default_factory=list)
     silent: int = 0  # clips without a final
+    stable_words: int = 0  # of the last stable text of each segment
+    changed_words: int = 0  # those of them that the final has not at their place
 
 
 def words(text: str) -> list[str]:
@@ -178,6 +180,14 @@ def judge(client: Client, spoken: list[Spoken], times: Times) -> None:
         of_last = [one for one in of_clip if finals[:-1] == [] or one.at > finals[-2].at]
         covering = [one.at for one in of_last if covers(one.text, last.text)]
         times.covered.append(min(covering) - ends)
+        for before, final in zip([None, *finals], finals, strict=False):
+            settled = [
+                one for one in of_clip if one.stable and one.at <= final.at and (not before or one.at > before.at)
+            ]
+            shown = words(settled[-1].text[: settled[-1].stable]) if settled else []
+            kept = sum(one == other for one, other in zip(shown, words(final.text), strict=False))
+            times.stable_words += len(shown)
+            times.changed_words += len(shown) - kept
         times.first.append(min(one.at for one in of_clip) - begins)
         times.stable.append(min(one.at for one in of_clip if one.stable or one.final) - begins)
 
@@ -264,6 +274,12 @@ def main() -> None:
             rss = sum(one.memory_info().rss for one in processes(process.pid)) / 2**20
             board.add(f"{streams} streams: CPU seconds per second of audio", "reported", f"{cost:.3f}")
             board.add(f"{streams} streams: memory of server and workers", "reported", f"{rss:.0f} MiB")
+            share = times.changed_words / max(times.stable_words, 1)
+            board.add(
+                f"{streams} streams: stable words that the final has not at their place",
+                "reported",
+                f"{share:.1%} ({times.changed_words} of {times.stable_words})",
+            )
             board.add(
                 f"{streams} streams: word error rate; clips without text",
                 "reported",
