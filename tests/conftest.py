@@ -4,6 +4,7 @@ import functools
 import inspect
 import os
 import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -295,6 +296,7 @@ class Servers:
             assert server.process.stdout is not None
             server.process.stdout.close()
             assert code in (0, 1, 2, -signal.SIGTERM, -signal.SIGKILL), "".join(server.log)
+            shutil.rmtree(server.state, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
