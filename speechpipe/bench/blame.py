@@ -161,7 +161,7 @@ def _alarms(drawn: Episode) -> tuple[int | None, int]:
     for index, records in enumerate(drawn.records):
         for record in records:
             watch.update(group, record)
-        now = {condition.metric: condition for condition in watch.conditions(_never)}
+        now = {condition.metric: condition for condition in watch.conditions(records[-1].at, _never)}
         new = now.keys() - firing
         if index >= drawn.onset and (new or _probes_alarm(drawn, index)):
             return index - drawn.onset, pages

@@ -16,7 +16,7 @@ from speechpipe.bench.faults.table import BY_NAME
 from speechpipe.bench.laboratory import HEALTHY, ClipResult, Condition
 from speechpipe.cascade.evaluation.manifest import Clip
 from speechpipe.foundation.storage.record import Measure, Record
-from speechpipe.monitor.blame.evidence import ProbeResult
+from speechpipe.monitor.blame.probes import ProbeResult
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.serving.health.probes import answers_differ, segments_differ

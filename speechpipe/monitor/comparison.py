@@ -29,8 +29,9 @@ class Grade(IntEnum):
 
     NO_DATA = 0
     OK = 1
-    DEGRADED = 2
-    FAILING = 3
+    NOT_WATCHED = 2  # there is traffic, and no reference to compare it with
+    DEGRADED = 3
+    FAILING = 4
 
     @property
     def label(self) -> str:
@@ -66,13 +67,14 @@ def sigma(reference: Distribution) -> float:
 
 
 def compare(metric: Metric, current: Distribution, reference: Distribution | None) -> Comparison:
-    """Compare a period with its reference; without one, only the metric's fixed limit counts."""
+    """Compare a period with its reference; without one (None), only the metric's fixed limit is watched."""
     if not current.count or current.mean is None:
         return Comparison(Grade.NO_DATA)
     if metric.limit is not None and (crossed := _limit(metric, current)) is not None:
         return crossed
     if reference is None or reference.mean is None or metric.value_kind is MetricKind.SUM:
-        return Comparison(Grade.OK)
+        compared = reference is not None or metric.value_kind is MetricKind.SUM
+        return Comparison(Grade.OK if compared else Grade.NOT_WATCHED)
     change = current.mean - reference.mean
     if current.count < LEAST_COUNT or reference.count < LEAST_COUNT or not _worse(metric, change):
         return Comparison(Grade.OK, change)

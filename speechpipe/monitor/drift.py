@@ -1,26 +1,32 @@
 """Drift watching: one detector for each watched metric of each group with a reference."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from statistics import fmean, median
 from typing import Any
 
 from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.alarms import Condition
 from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES, Detector, Verdict, make
 from speechpipe.monitor.profiles import Budget, down_share, is_watched, profile_of
-from speechpipe.monitor.reference import Reference, reference_for
-from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
+from speechpipe.monitor.reference import Reference, reference_before, reference_for
+from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Severity
 from speechpipe.monitor.windows import Group, metrics_by_kind, reading
 
 RELEASE = 0.5
 """An alarm ends when the evidence falls below this share of its threshold, so that a flickering metric is one alarm."""
 
-RECENT = 200
-"""The recent mean in an alarm's text is an exponential mean over about this many values."""
+ENDED_S = 3_600.0
+"""An alarm ends when its metric has had no value for this long: its traffic has ended."""
+
+MOST_VALUES = 256
+"""Values that are kept of each metric, for the figure in an alarm's text."""
 
 
 class Watched:
-    """A watched metric of a group: its detector and recent mean."""
+    """A watched metric of a group: its detector and the last values, with their times in unix seconds."""
 
     def __init__(self, metric: Metric, reference: Reference, detector: Detector) -> None:
         self.metric = metric
@@ -28,20 +34,66 @@ class Watched:
         self.detector = detector
         self.verdict = Verdict(0.0)
         self.alarmed = False
-        self.recent = reference.window.get(metric.name).mean or 0.0
+        self.at = 0.0  # of the last value, unix seconds
+        self._values: deque[tuple[float, float]] = deque(maxlen=MOST_VALUES)
         self._late = 0.0
 
     def late(self, value: float) -> None:
         """Add a value that belongs to an earlier unit."""
         self._late += value
 
-    def update(self, value: float) -> None:
-        """Take the next value."""
+    def update(self, value: float, at: float) -> None:
+        """Take the next value, of a time in unix seconds."""
         if self._late > 0:
             value, self._late = max(value, min(1.0, self._late)), max(0.0, self._late - 1.0)
-        self.recent += (value - self.recent) / RECENT
+        self.at = at
+        self._values.append((at, value))
         self.verdict = self.detector.update(value)
         self.alarmed = self.verdict.evidence >= (RELEASE if self.alarmed else 1.0)
+
+    def condition(self, group: Group) -> Condition:
+        """Return the condition that the metric has drifted: from what to what, on how many values, since when."""
+        metric, known = self.metric, self.reference.window.get(self.metric.name)
+        since = list(self._values)[-max(1, self.verdict.since) :]
+        values = [value for _, value in since]
+        if metric.value_kind is MetricKind.SHARE:
+            expected, value = known.mean, fmean(values) if values else None
+        else:
+            expected, value = known.quantile(0.5), median(values) if values else None
+        way = "rose" if self.verdict.direction >= 0 else "fell"
+        reason = f"{metric.help} {way} from {_figure(expected, metric)}"
+        if value is not None:
+            reason += f" to {_figure(value, metric)}{_extent(metric, values)} since {_clock(since[0][0])} UTC"
+        return Condition(
+            "drift",
+            metric.name,
+            metric.stage,
+            metric.severity.value,
+            group.label,
+            reason,
+            value=value,
+            expected=expected,
+        )
+
+
+def _figure(value: float | None, metric: Metric) -> str:
+    if value is None:
+        return "an unknown value"
+    if metric.value_kind is MetricKind.SHARE:
+        return f"{100 * value:.3g} %"
+    return f"{value:.4g} {metric.unit}".rstrip()
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
+
+
+def _extent(metric: Metric, values: Sequence[float]) -> str:
+    """Return on how much a figure rests. What is called a case by blame may have several utterances."""
+    of = {"unit": "utterances", "session": "sessions"}.get(metric.kind, "values")
+    if metric.value_kind is MetricKind.SHARE:
+        return f" ({sum(value > 0 for value in values)} of {len(values)} {of})"
+    return f" (median of {len(values)} {of})"
 
 
 class DriftWatch:
@@ -57,11 +109,11 @@ class DriftWatch:
 
     def compare_with(self, references: Mapping[Group, Reference]) -> None:
         """Use these pinned references; detectors of new references start again."""
+        self._references = references
         for key, watched in list(self._watched.items()):
-            reference = reference_for(key[0], references)
+            reference = self._reference(key[0], self._spec.by_name[key[1]])
             if watched is None or reference is None or reference.id != watched.reference.id:
                 del self._watched[key]
-        self._references = references
         self._kept = self._of_pinned(self._kept)
 
     def _of_pinned(self, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +134,7 @@ class DriftWatch:
             if record.kind == metric.late:
                 watched.late(value)
             else:
-                watched.update(value)
+                watched.update(value, record.at)
 
     def _find(self, group: Group, metric: Metric) -> Watched | None:
         key = (group, metric.name)
@@ -90,8 +142,14 @@ class DriftWatch:
             self._watched[key] = self._make(group, metric)
         return self._watched[key]
 
+    def _reference(self, group: Group, metric: Metric) -> Reference | None:
+        """Return the reference of a group; for what people notice, that of the bundle before it until it has one."""
+        own = reference_for(group, self._references)
+        noticed = metric.severity is Severity.PAGE and metric.value_kind is MetricKind.SHARE
+        return reference_before(group, self._references) if own is None and noticed else own
+
     def _make(self, group: Group, metric: Metric) -> Watched | None:
-        reference = reference_for(group, self._references)
+        reference = self._reference(group, metric)
         if reference is None:
             return None
         known = reference.window.get(metric.name)
@@ -110,33 +168,20 @@ class DriftWatch:
         kept = self._kept.pop(_key(group, metric.name, reference.id), None)
         if kept is not None:
             watched.detector.restore(kept["detector"])
-            watched.alarmed, watched.recent = kept["alarmed"], kept["recent"]
+            watched.alarmed, watched.at = kept["alarmed"], kept.get("at", 0.0)
             watched.verdict = Verdict(0.0, kept.get("direction", 0))
         return watched
 
-    def conditions(self, suppressed: Callable[[Group], bool]) -> list[Condition]:
-        """Return a condition for each metric that has drifted, except for groups whose drift is suppressed."""
+    def conditions(self, now: float, suppressed: Callable[[Group], bool]) -> list[Condition]:
+        """Return a condition for each metric that has drifted, except for groups whose drift is suppressed.
+
+        Where no values come any more (`now` is in unix seconds), there is nothing left that could drift or recover.
+        """
         found = []
         for (group, _), watched in self._watched.items():
-            if watched is None or not watched.alarmed or suppressed(group):
+            if watched is None or not watched.alarmed or now - watched.at > ENDED_S or suppressed(group):
                 continue
-            metric = watched.metric
-            expected = watched.reference.window.get(metric.name).mean
-            way = "rose" if watched.verdict.direction >= 0 else "fell"
-            recent = f"{watched.recent:.4g} {metric.unit}".rstrip()
-            reason = f"{metric.help} {way}: about {recent}, was {expected or 0:.4g}"
-            found.append(
-                Condition(
-                    "drift",
-                    metric.name,
-                    metric.stage,
-                    metric.severity.value,
-                    group.label,
-                    reason,
-                    value=watched.recent,
-                    expected=expected,
-                )
-            )
+            found.append(watched.condition(group))
         return found
 
     def forget(self, condition: Condition) -> None:
@@ -151,7 +196,7 @@ class DriftWatch:
             _key(group, name, watched.reference.id): {
                 "detector": watched.detector.state(),
                 "alarmed": watched.alarmed,
-                "recent": watched.recent,
+                "at": watched.at,
                 "direction": watched.verdict.direction,
             }
             for (group, name), watched in self._watched.items()

@@ -22,6 +22,11 @@ class LimitWatch:
         self._metrics = [metric for metric in spec.metrics if metric.limit is not None]
         self._windows = list(windows)
 
+    @property
+    def windows(self) -> Sequence[Window]:
+        """The windows of the last `MOST_S` seconds, at the last call of `conditions`."""
+        return self._windows
+
     def take(self, windows: Sequence[Window]) -> None:
         """Add newly aggregated windows."""
         self._windows += windows

@@ -69,6 +69,20 @@ def reference_for(group: Group, references: Mapping[Group, Reference]) -> Refere
     return references.get(group) or references.get(group._replace(arm="champion"))
 
 
+def reference_before(group: Group, references: Mapping[Group, Reference]) -> Reference | None:
+    """Return the reference that was approved last for the same traffic on another bundle.
+
+    Until a bundle has its own, this is what people had before it.
+    """
+    champion = group._replace(arm="champion")
+    found = [
+        reference
+        for other, reference in references.items()
+        if any(group) and other.bundle != group.bundle and other._replace(bundle=group.bundle) in (group, champion)
+    ]
+    return max(found, key=lambda reference: reference.approved_at or 0.0, default=None)
+
+
 def approve(reference: Reference, by: str, now: float) -> Reference:
     """Return the reference as pinned by `by` at `now` (unix seconds)."""
     return replace(reference, status="pinned", approved_at=now, approved_by=by)

@@ -11,7 +11,7 @@ from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.arms import ArmRow, arms, value_of
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
-from speechpipe.monitor.reference import Progress, Reference, reference_for
+from speechpipe.monitor.reference import Progress, Reference, reference_before, reference_for
 from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Stage
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Window, merge_all, merged
 
@@ -19,6 +19,9 @@ POINTS = 60
 """The approximate number of points of a time series."""
 
 BINS = 30
+
+ALARMING = {"limit": Grade.FAILING, "reference": Grade.NOT_WATCHED}
+"""The least grade of a stage with an alarm of this rule; of any other rule it is degraded."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def health_report(spec: CascadeSpec, facts: Facts) -> Report:
     served = [group for group in by_group if any(group)]
     serving = [row.grade for row in stages if row.stage.served]
     grade = max(row.grade for row in stages)
-    if all(one is Grade.NO_DATA for one in serving) and grade <= Grade.OK:
+    if all(one is Grade.NO_DATA for one in serving) and grade <= Grade.NOT_WATCHED:
         grade = Grade.NO_DATA  # without traffic, a server that works does not show that the cascade does
     return Report(
         cascade=spec.name,
@@ -189,8 +192,7 @@ def _stage(
     reasons = [reason for row in sorted(rows, key=lambda row: -row.grade) for reason in row.reasons]
     for alarm in alarms:
         if alarm.condition.stage == stage.name:
-            worst = Grade.FAILING if alarm.condition.rule == "limit" else Grade.DEGRADED
-            grade = max(grade, worst)
+            grade = max(grade, ALARMING.get(alarm.condition.rule, Grade.DEGRADED))
             text = f"alarm: {alarm.condition.reason} [{alarm.condition.group}]"
             reasons.append(text)
     return StageRow(stage, grade, tuple(dict.fromkeys(reasons)), rows)
@@ -205,9 +207,13 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
         if not mine.count and not mine.total:
             continue
         current.merge(mine)
-        reference = reference_for(group, facts.references)
+        own = reference_for(group, facts.references)
+        reference = own or reference_before(group, facts.references)
         known = reference.window.get(metric.name) if reference is not None else None
-        found.append((group, compare(metric, mine, known)))
+        compared = compare(metric, mine, known)
+        if own is None and compared.grade is Grade.OK and metric.value_kind is not MetricKind.SUM:
+            compared = replace(compared, grade=Grade.NOT_WATCHED)
+        found.append((group, compared))
         if known is not None and known.mean is not None:
             expected_total += known.mean * mine.count
             expected_count += mine.count

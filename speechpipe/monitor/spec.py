@@ -78,6 +78,8 @@ class Metric:
     least: float = 0.0  # smaller changes do not matter, however significant they are
     blames: str = ""  # the stage to blame when it changes on its own, if not its own stage
     mix: bool = False  # describes the traffic, not the service: it explains other metrics and is never blamed
+    pressure: bool = False  # of the machine: it may make people wait, but makes no text wrong
+    felt: bool = False  # what people wait for: `pressure` counts only if one of these rose, too
 
     @property
     def stage(self) -> str:

@@ -19,11 +19,19 @@ from speechpipe.monitor.calendar import successors, suppressed
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
-from speechpipe.monitor.reference import PROPOSED_ARMS, Reference, pinned, proposed, reference_for
+from speechpipe.monitor.reference import (
+    PROPOSED_ARMS,
+    Reference,
+    pinned,
+    proposed,
+    reference_before,
+    reference_for,
+)
 from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.sinks import Sink
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
+from speechpipe.monitor.unwatched import unwatched
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, aggregate
 
 __all__ = [
@@ -118,7 +126,11 @@ class Watcher:
 
     def _decide(self, now: float) -> list[Alarm]:
         """Open and close alarms, in one transaction with the notices to the sinks."""
-        conditions = [*self._limits.conditions(now), *self._drift.conditions(self._suppressed(now))]
+        conditions = [
+            *self._limits.conditions(now),
+            *self._drift.conditions(now, self._suppressed(now)),
+            *unwatched(self._limits.windows, self._pinned, now),
+        ]
         changes = step(self.archive.alarms(), now, conditions)
         if not changes:
             return []
@@ -149,7 +161,7 @@ class Watcher:
             due = {group for group in self._active if group.label in begun}
         for group in sorted(due):
             self._active.discard(group)  # first, so that a group whose verdict fails does not block the others
-            reference = reference_for(group, self._pinned)
+            reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
             if reference is not None and any(group):
                 stored = self.blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
                 said = f"{stored.label}: {stored.document['reason']}"

@@ -1,6 +1,7 @@
 """Blame on a cascade with known dependencies: who is named when what changes, and when nobody is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +18,10 @@ from speechpipe.interfaces.web.blame import picture
 from speechpipe.interfaces.web.health import whole
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.blame.documents import document
-from speechpipe.monitor.blame.evidence import ProbeResult, probe_results
 from speechpipe.monitor.blame.normal import ReferenceTooSmall, fit
-from speechpipe.monitor.blame.onset import onset
+from speechpipe.monitor.blame.onset import changes
 from speechpipe.monitor.blame.operations import BlameOperations, ReferenceMismatch
+from speechpipe.monitor.blame.probes import ProbeAnswer, ProbeHistory, ProbeResult, probe_history
 from speechpipe.monitor.blame.verdict import Verdict, blame
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.profiles import Budget
@@ -227,10 +228,133 @@ def test_an_onset_that_is_known_roughly_is_good_enough(off: int) -> None:
     assert blame(NORMAL, cases, since=5000.0 + off).label == "gate"
 
 
-def test_the_onset_is_where_it_changed_and_none_where_nothing_did() -> None:
+def test_a_change_is_found_where_it_was_and_none_where_nothing_changed() -> None:
     cases = joined(SPEC, [*traffic(400, start=1000, seed=1), *traffic(200, start=5000, seed=2, model=-1.0)])
-    assert onset(NORMAL, cases) == pytest.approx(400, abs=10)
-    assert onset(NORMAL, joined(SPEC, traffic(600, start=1000, seed=1))) is None
+    assert changes(NORMAL, cases) == [pytest.approx(400, abs=10)]
+    assert changes(NORMAL, joined(SPEC, traffic(600, start=1000, seed=1))) == []
+
+
+def sequence(*parts: dict[str, Any], count: int = 120) -> Cases:
+    """Traffic whose parts follow each other, each with its own change."""
+    records = [
+        record
+        for number, change in enumerate(parts)
+        for record in traffic(count, start=1000.0 + number * count, seed=20 + number, **change)
+    ]
+    return joined(SPEC, records)
+
+
+@pytest.mark.parametrize(
+    ("parts", "label"),
+    [
+        (({}, {"gate": -1.5}, {}, {"model": -1.5}), "model"),
+        (({}, {"gate": -1.5}, {"model": -1.5}), "model"),
+        (({}, {"model": -1.5}, {}, {"model": -1.5}, {}, {"level": -6.0}), "source"),
+        (({}, {"level": -6.0}, {}, {"gate": -1.5}), "gate"),
+    ],
+    ids=str,
+)
+def test_of_faults_that_follow_each_other_the_last_is_named(parts: tuple[dict[str, Any], ...], label: str) -> None:
+    found = blame(NORMAL, sequence(*parts))
+    assert found.label == label
+    assert found.since == pytest.approx(1000 + 120 * (len(parts) - 1), abs=15)
+    assert found.cases == pytest.approx(120, abs=15)
+
+
+def test_a_fault_that_has_ended_is_blamed_no_more() -> None:
+    assert blame(NORMAL, sequence({}, {"gate": -1.5}, {})).label == "none"
+
+
+def test_a_fault_that_grows_is_one_fault_since_it_began() -> None:
+    found = blame(NORMAL, sequence({}, {"gate": -1.5}, {"gate": -2.5}, {"gate": -3.5}))
+    assert found.label == "gate"
+    assert found.since == pytest.approx(1120, abs=15)
+
+
+def answered(at: float, gate: int = 0, model: int = 0) -> list[ProbeAnswer]:
+    """A round of ten probes, of which so many are answered differently by a stage."""
+    return [
+        ProbeAnswer(at, f"p{number}", stage, number < failed)
+        for stage, failed in (("gate", gate), ("model", model))
+        for number in range(10)
+    ]
+
+
+def test_probes_from_before_the_change_neither_acquit_nor_convict() -> None:
+    long_before = [answer for round_ in range(20) for answer in answered(1000.0 + round_)]
+    broken = ProbeHistory((*long_before, *answered(1300.0, model=3), *answered(1310.0, model=3)))
+    assert blame(NORMAL, sequence({}, {}, {"model": -1.5}), broken).label == "model", "3 of 10, though 6 of 220 in all"
+    gate_before = [answer for round_ in range(20) for answer in answered(1000.0 + round_, gate=10)]
+    repaired = ProbeHistory((*gate_before, *answered(1300.0, model=3), *answered(1310.0, model=3)))
+    found = blame(NORMAL, sequence({"gate": -1.5}, {}, {"model": -1.5}), repaired)
+    assert (found.label, found.also) == ("model", ())
+    whole = ProbeHistory((*gate_before, *answered(1200.0), *answered(1300.0)))
+    assert blame(NORMAL, sequence({}, {}), whole).label == "none", "the last two rounds are as ever"
+
+
+PRESSED = CascadeSpec(
+    "pressed",
+    SPEC.stages,
+    (
+        *SPEC.metrics,
+        Metric(
+            "machine.memory",
+            "MB",
+            "memory",
+            "",
+            "session",
+            of("machine.memory"),
+            direction=Direction.UP,
+            pressure=True,
+        ),
+        Metric(
+            "machine.wait",
+            "s",
+            "wait",
+            "",
+            "session",
+            of("machine.wait"),
+            direction=Direction.UP,
+            least=0.3,
+            pressure=True,
+            felt=True,
+        ),
+    ),
+)
+
+
+def pressed(start: float, seed: int, memory: float = 600.0, wait: float = 0.2, **change: Any) -> list[Record]:
+    """Traffic with the machine's figures in the sessions."""
+    random = np.random.default_rng(seed)
+    found = []
+    for record in traffic(200, start=start, seed=seed, **change):
+        if record.kind == "session":
+            machine = {"machine.memory": random.normal(memory, 5), "machine.wait": random.normal(wait, 0.05)}
+            record = replace(record, measures={**record.measures, **machine})  # noqa: PLW2901
+        found.append(record)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "label", "also"),
+    [
+        ({"memory": 900.0}, "none", ()),
+        ({"wait": 0.1}, "none", ()),
+        ({"wait": 0.35}, "none", ()),
+        ({"wait": 2.0}, "infra", ()),
+        ({"wait": 2.0, "memory": 900.0}, "infra", ()),
+        ({"memory": 900.0, "gate": -1.5}, "gate", ()),
+        ({"wait": 2.0, "gate": -1.5}, "gate", ("infra",)),
+        ({"wait": 2.0, "level": -6.0}, "source", ("infra",)),
+    ],
+    ids=str,
+)
+def test_the_machine_is_blamed_if_people_wait_and_never_for_a_text(
+    change: dict[str, Any], label: str, also: tuple[str, ...]
+) -> None:
+    normal = fit(PRESSED, joined(PRESSED, [*pressed(0.0, 1), *pressed(200.0, 2)]))
+    found = blame(normal, joined(PRESSED, [*pressed(1000.0, 3), *pressed(1200.0, 4, **change)]))
+    assert (found.label, found.also) == (label, also)
 
 
 def test_cases_come_back_as_they_were_kept() -> None:
@@ -270,9 +394,18 @@ def test_the_cases_of_a_reference_outlive_its_records(operations: BlameOperation
     assert "approve another one" in lost.reason
 
 
-def test_a_reference_of_another_bundle_is_refused(operations: BlameOperations) -> None:
-    with pytest.raises(ReferenceMismatch, match="b@2"):
-        operations.verdict(Group("consumer", "", "c", "b@1", "champion"), reference(1, "b@2"), 4000.0, 6000.0)
+def test_a_reference_of_other_traffic_is_refused(operations: BlameOperations) -> None:
+    with pytest.raises(ReferenceMismatch, match="consumer d b@1"):
+        operations.verdict(Group("consumer", "", "d", "b@1", "champion"), reference(1), 4000.0, 6000.0)
+
+
+def test_a_bundle_is_compared_with_the_one_before_and_the_verdict_says_so(operations: BlameOperations) -> None:
+    for record in traffic(200, start=9000, seed=3, gate=-1.5, bundle="new"):
+        operations.store.append(record)
+    operations.store.flush()
+    found = operations.verdict(Group("consumer", "", "c", "new@1", "champion"), reference(), 8000.0, 9500.0)
+    assert found.label == "gate"
+    assert found.reason.startswith("compared with b@1: Gate: ")
 
 
 def test_probe_records_are_counted_by_stage() -> None:
@@ -288,7 +421,10 @@ def test_probe_records_are_counted_by_stage() -> None:
         for i in range(10)
     ]
     records.append(Record("probe", "p99", at=0.0, outcome="timeout", measures={"gate.probe_differs": 0.0}, **probe))
-    assert probe_results(SPEC, records) == [ProbeResult("gate", 3, 11), ProbeResult("model", 0, 10)]
+    history = probe_history(SPEC, records)
+    assert history.since(0.0) == (ProbeResult("gate", 3, 11), ProbeResult("model", 0, 10))
+    assert history.since(2.0) == (ProbeResult("gate", 1, 8), ProbeResult("model", 0, 8))
+    assert history.since(None) == (ProbeResult("gate", 0, 2), ProbeResult("model", 0, 2)), "the last two rounds"
 
 
 # ---- Shapley ----
@@ -348,10 +484,15 @@ def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
     put(traffic(300, start=1200, seed=3, bundle="other"), 1500.0)
     groups = dict(operations.verdicts(0.0, 1500.0))
     (other,) = [verdict for group, verdict in groups.items() if group.bundle == "other@1"]
-    assert not other.decided
-    assert "no pinned reference" in other.reason
+    assert other.reason == "compared with b@1: nothing relevant has changed"
+    asked = operations.verdicts(0.0, 1500.0, number=proposal.id)
+    assert len(asked) == 2, "also of another bundle, where somebody asks for it"
+    put([replace(record, channel="d") for record in traffic(300, start=1500, seed=4)], 1800.0)
+    (unheard,) = [verdict for group, verdict in operations.verdicts(1500.0, 1800.0) if group.channel == "d"]
+    assert not unheard.decided
+    assert unheard.reason.startswith("not watched: ")
     with pytest.raises(InvalidParameter, match="the traffic is of"):
-        operations.verdicts(0.0, 1500.0, number=proposal.id)
+        operations.verdicts(1500.0, 1800.0, number=proposal.id)
     with pytest.raises(UnknownName, match="no reference 99"):
         operations.verdicts(0.0, 1500.0, number=99)
 

@@ -1,6 +1,8 @@
 """The watcher over a real store: references, drift, limits, restarts, two processes, housekeeping."""
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,10 @@ def test_healthy_traffic_raises_nothing_and_a_worsening_is_found_and_resolved(st
     watcher.tick(2600)
     (alarm,) = sink.alarms
     assert (alarm.condition.metric, alarm.condition.severity, alarm.state) == ("model.null_share", "page", "firing")
-    assert "rose" in alarm.condition.reason
+    found = re.search(r"rose from (.+) % to (.+) % \((\d+) of (\d+) utterances\) since", alarm.condition.reason)
+    assert found is not None, alarm.condition.reason
+    assert float(found[1]) < 5
+    assert float(found[2]) == pytest.approx(100 * int(found[3]) / int(found[4]), rel=0.01)
     put(store, traffic(3000, start=2600, first=2600, seed=3))
     for now in (5600, 5800):
         watcher.tick(now)
@@ -92,11 +97,23 @@ def test_an_alarm_goes_on_over_a_restart_though_nobody_speaks(store: Store) -> N
     put(store, traffic(600, start=1000, first=1000, null_share=0.15, seed=2))
     watcher.tick(1600)
     again = Watcher(SPEC, store, [sink], OPTIONS)
-    for now in (1602, 1700, 9000):
+    for now in (1602, 1700, 4000):
         again.tick(now)
     assert [alarm.state for alarm in sink.alarms] == ["firing"]
     (alarm,) = again.archive.alarms()
     assert alarm.state == "firing"
+
+
+def test_an_alarm_ends_an_hour_after_its_traffic(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    put(store, traffic(600, start=1000, first=1000, null_share=0.15, seed=2))
+    for now in (1600, 5100, 5300, 5500):
+        watcher.tick(now)
+    assert [alarm.state for alarm in sink.alarms] == ["firing", "resolved"]
+    put(store, traffic(600, start=6000, first=6000, null_share=0.15, seed=4))
+    watcher.tick(6600)
+    assert [alarm.state for alarm in sink.alarms] == ["firing", "resolved", "firing"], "it has come back"
 
 
 def test_a_store_that_fails_in_mid_batch_is_followed_again_from_where_it_was(
@@ -268,6 +285,7 @@ def test_an_announced_change_without_traffic_is_not_waited_for_for_ever(store: S
     put(store, traffic(400, start=1500, first=1500, null_share=0.3, seed=2))
     watcher.tick(1900)
     assert sink.alarms == []
+    put(store, traffic(1, start=1400 + 8 * 86_400, first=2000))
     watcher.tick(1500 + 8 * 86_400)
     assert [alarm.condition.metric for alarm in sink.alarms] == ["model.null_share"]
 
@@ -288,8 +306,42 @@ def test_filters_leave_out_alarms_of_other_groups(store: Store) -> None:
     watcher = watched(store, Sink())
     put(store, traffic(600, start=1000, first=1000, null_share=0.3, seed=2))
     watcher.tick(1600)
-    windows, alarms = watcher.archive.windows(0, 2000), watcher.archive.alarms(0)
+    windows = watcher.archive.windows(0, 2000)
+    alarms = [alarm for alarm in watcher.archive.alarms(0) if alarm.state == "firing"]
     assert len(alarms) == 1
     for channel, shown in (("upload", 1), ("listen", 0)):
         facts = Facts(0, 2000, windows, alarms=alarms, filters=Filters(channel=channel))
         assert len(health_report(SPEC, facts).facts.alarms) == shown
+
+
+def test_a_bundle_without_a_reference_rings_and_what_people_notice_is_compared_with_the_one_before(
+    store: Store,
+) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    new = [replace(record, bundle="new") for record in traffic(900, start=2000, first=2000, null_share=0.3, seed=5)]
+    put(store, new[:300])
+    watcher.tick(2300)
+    rang = {alarm.condition.metric: alarm.condition for alarm in sink.alarms}
+    assert set(rang) == {"model.null_share"}, "of the rest nothing is known: the bundle is another one"
+    references = pinned(watcher.archive.references())
+    report = health_report(SPEC, Facts(2000, 2400, watcher.archive.windows(2000, 2400), references))
+    assert report.stages[1].grade.label == "degraded"
+    put(store, new[300:])
+    watcher.tick(2900)
+    (said,) = [alarm.condition for alarm in sink.alarms if alarm.condition.rule == "reference"]
+    assert "new@1 serves without a reference (860 utterances in the last quarter of an hour)" in said.reason
+    assert "only what people notice is compared" in said.reason
+    put(store, [replace(record, bundle="b") for record in traffic(700, start=2900, first=4000, seed=6)])
+    for now in (3400, 3600):
+        watcher.tick(now)
+    assert "resolved" in [alarm.state for alarm in sink.alarms if alarm.condition.rule == "reference"]
+
+
+def test_traffic_that_nothing_is_compared_with_is_not_called_well(store: Store) -> None:
+    put(store, traffic(300, start=0))
+    watcher = Watcher(SPEC, store, [], OPTIONS)
+    watcher.tick(300)
+    report = health_report(SPEC, Facts(0, 300, watcher.archive.windows(0, 300)))
+    assert {row.grade.label for row in report.stages if row.grade.label != "no data"} == {"not watched"}
+    assert report.grade.label == "not watched"

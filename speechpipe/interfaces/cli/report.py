@@ -13,8 +13,8 @@ from speechpipe.interfaces.cli import app
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red bold", "no data": "dim"}
-EXIT = {"ok": 0, "no data": 0, "degraded": 3, "failing": 4}
+COLOURS = {"ok": "green", "not watched": "yellow", "degraded": "yellow", "failing": "red bold", "no data": "dim"}
+EXIT = {"ok": 0, "no data": 0, "not watched": 0, "degraded": 3, "failing": 4}
 
 
 class Format(StrEnum):
@@ -199,7 +199,7 @@ def _print(console: "Console", data: dict[str, Any]) -> None:
         table.add_column(title, justify="right" if title in ("now", "reference", "p50", "p95", "n") else "left")
     for stage in data["stages"]:
         for row in stage["metrics"]:
-            if not row["count"] or not (row["key"] or row["verdict"] not in ("ok", "no data")):
+            if not row["count"] or not (row["key"] or row["verdict"] not in ("ok", "no data", "not watched")):
                 continue
             name = f"{row['help']} ({row['unit']})" if row["unit"] else row["help"]
             figures = [number(row[name]) for name in ("value", "reference", "p50", "p95")]

@@ -6,14 +6,13 @@ reference. A harmless change of the traffic mix only reweights known values, whe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.blame.normal import WINSOR, Normal, NormalMetric
 from speechpipe.monitor.cases import Cases, Column
-from speechpipe.monitor.spec import CascadeSpec, Direction, MetricKind
+from speechpipe.monitor.spec import Direction, MetricKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,9 @@ class Thresholds:
 
 DEFAULTS = Thresholds()
 
+TOO_LITTLE = 0.9
+"""The largest strength of a change that is certain, but too small to matter."""
+
 TINY = 1e-6
 """The smallest spread: a metric that was constant in the reference has no spread of its own."""
 
@@ -44,36 +46,28 @@ class Finding:
 
     metric: str
     stage: str
-    kind: str  # residual | share | unseen | presence | symptom
+    kind: str  # residual | share | unseen | presence | rise | symptom
     expected: float
     value: float
     effect: float
     z: float
     strength: float
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """How many of `of` probes a stage answered differently from when they were pinned."""
-
-    stage: str
-    failed: int
-    of: int
-
-    def strength(self, thresholds: Thresholds) -> float:
-        """Return the strength; 1 is enough to blame the stage. A single differing probe does not count."""
-        if self.failed < 2:
-            return 0.0
-        return self.failed / self.of / thresholds.probes
+    pressure: bool = False  # as of the metric
 
 
 def findings(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
-    """Return the changes of all metrics in `cases`, strongest first."""
+    """Return the changes of all metrics in `cases`, strongest first.
+
+    Metrics of pressure are not enough by themselves: a busy or aged machine is no fault until people wait.
+    """
     found = []
     served = {stage.name for stage in normal.spec.stages if stage.served}
     for known in normal.metrics:
         if not known.metric.mix:
             found += _findings(normal, known, cases, thresholds, served=known.metric.owner in served)
+    felt = {known.metric.name for known in normal.metrics if known.metric.felt}
+    if felt and not any(one.metric in felt and one.strength >= 1.0 for one in found):
+        found = [replace(one, strength=min(one.strength, TOO_LITTLE)) if one.pressure else one for one in found]
     return sorted(found, key=lambda finding: -finding.strength)
 
 
@@ -90,34 +84,75 @@ def _findings(
         found.append(_finding(known, "presence", known.known, float(present.mean()), change, z, strength))
     if present.sum() < thresholds.least_cases // 2 or not np.isfinite(known.mean):
         return found
-    value = float(values[present].mean())
-    if known.metric.value_kind is MetricKind.SHARE:
-        residuals = normal.residuals(cases, known)[present]
-        before = known.residuals[np.isfinite(known.residuals)]
-        change = float(residuals.mean() - before.mean())
-        expected = min(1.0, max(0.0, value - change))
-        z = _share_z(expected, len(before), value, len(residuals))
-        strength = min(abs(change) / thresholds.share, z / thresholds.z)
-        found.append(_finding(known, "share", expected, value, change, z, strength))
-    elif known.is_root:
-        below, above = values[present] < known.low, values[present] > known.high
-        if not served:  # infrastructure is not blamed for an improvement
-            below &= known.metric.direction is not Direction.UP
-            above &= known.metric.direction is not Direction.DOWN
-        unseen = float((below | above).mean())
-        z = _share_z(0.01, len(normal.cases), unseen, int(present.sum()))
-        strength = min(unseen / thresholds.unseen, z / thresholds.z)
-        found.append(_finding(known, "unseen", known.mean, value, unseen, z, strength))
+    if known.metric.felt:
+        found.append(_rise(known, values[present], thresholds))
+    elif known.is_root and known.metric.value_kind is not MetricKind.SHARE:
+        found.append(_unseen(known, values[present], thresholds, served=served))
     else:
-        residuals = normal.residuals(cases, known)[present]
-        change, z = _shift(known, residuals)
-        shift = float(np.median(residuals)) if known.spread > TINY else float(residuals.mean())
-        strength = min(abs(change) / thresholds.real, z / thresholds.z)
-        if max(abs(shift), abs(change) * known.spread) < known.metric.least:
-            strength = min(strength, 0.9)  # significant, but too small to matter
-        expected = value - float(residuals.mean())
-        found.append(_finding(known, "residual", expected, value, change, z, strength))
+        residuals = normal.residuals(cases, known)
+        judged = np.isfinite(residuals)
+        if judged.sum() >= thresholds.least_cases // 2:
+            judge = _share if known.metric.value_kind is MetricKind.SHARE else _residual
+            found.append(judge(known, values[judged], residuals[judged], thresholds, served=served))
     return found
+
+
+def _share(known: NormalMetric, values: Column, residuals: Column, thresholds: Thresholds, *, served: bool) -> Finding:
+    """Return the change of a share that the metrics of the stages above do not explain."""
+    value = float(values.mean())
+    before = known.residuals[np.isfinite(known.residuals)]
+    change = float(residuals.mean() - before.mean())
+    expected = min(1.0, max(0.0, value - change))
+    z = _share_z(expected, len(before), value, len(residuals))
+    strength = min(abs(change) / thresholds.share, z / thresholds.z)
+    if not served and _improved(known, change):
+        strength = 0.0
+    return _finding(known, "share", expected, value, change, z, strength)
+
+
+def _unseen(known: NormalMetric, values: Column, thresholds: Thresholds, *, served: bool) -> Finding:
+    """Return how many values of a root are outside the range of the reference."""
+    below, above = values < known.low, values > known.high
+    if not served:
+        below &= not _improved(known, -1.0)
+        above &= not _improved(known, 1.0)
+    unseen = float((below | above).mean())
+    z = _share_z(0.01, len(known.residuals), unseen, len(values))
+    strength = min(unseen / thresholds.unseen, z / thresholds.z)
+    return _finding(known, "unseen", known.mean, float(values.mean()), unseen, z, strength)
+
+
+def _rise(known: NormalMetric, values: Column, thresholds: Thresholds) -> Finding:
+    """Return how much longer people wait: on many cases, or on few of them so long that the mean doubles."""
+    above = values > known.high
+    late = float(above.mean())
+    z = _share_z(0.01, len(known.residuals), late, len(values))
+    change = float(values.mean()) - known.mean
+    relative = change / max(2 * known.metric.least, known.mean)
+    strength = min(max(late / thresholds.unseen, relative), z / thresholds.z)
+    if change < known.metric.least:
+        strength = min(strength, TOO_LITTLE)
+    return _finding(known, "rise", known.mean, float(values.mean()), change, z, max(strength, 0.0))
+
+
+def _residual(
+    known: NormalMetric, values: Column, residuals: Column, thresholds: Thresholds, *, served: bool
+) -> Finding:
+    """Return the shift of a metric that the metrics of the stages above do not explain."""
+    del served  # only roots are not served
+    change, z = _shift(known, residuals)
+    shift = float(np.median(residuals)) if known.spread > TINY else float(residuals.mean())
+    strength = min(abs(change) / thresholds.real, z / thresholds.z)
+    if max(abs(shift), abs(change) * known.spread) < known.metric.least:
+        strength = min(strength, TOO_LITTLE)
+    value = float(values.mean())
+    return _finding(known, "residual", value - float(residuals.mean()), value, change, z, strength)
+
+
+def _improved(known: NormalMetric, change: float) -> bool:
+    """Whether a change is for the better. Infrastructure is not blamed for one."""
+    way = known.metric.direction
+    return (way is Direction.UP and change < 0) or (way is Direction.DOWN and change > 0)
 
 
 def _shift(known: NormalMetric, residuals: Column) -> tuple[float, float]:
@@ -145,7 +180,8 @@ def _likelihood(share: float, seen: float, count: int) -> float:
 def _finding(
     known: NormalMetric, kind: str, expected: float, value: float, effect: float, z: float, strength: float
 ) -> Finding:
-    return Finding(known.metric.name, known.metric.owner, kind, expected, value, effect, z, strength)
+    name, owner, pressure = known.metric.name, known.metric.owner, known.metric.pressure
+    return Finding(name, owner, kind, expected, value, effect, z, strength, pressure)
 
 
 def symptoms(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
@@ -167,27 +203,11 @@ def symptoms(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) ->
     return sorted(found, key=lambda finding: -finding.strength)
 
 
-def by_stage(found: Sequence[Finding]) -> Mapping[str, float]:
-    """Return the strength of each stage, which is that of its strongest metric."""
+def by_stage(found: Sequence[Finding], *, pressure: bool = False) -> Mapping[str, float]:
+    """Return the strength of each stage, which is that of its strongest metric; with or of the metrics of pressure."""
     strengths: dict[str, float] = {}
     for finding in found:
+        if finding.pressure is not pressure:
+            continue
         strengths[finding.stage] = max(strengths.get(finding.stage, 0.0), finding.strength)
     return strengths
-
-
-def probe_results(spec: CascadeSpec, records: Sequence[Record]) -> list[ProbeResult]:
-    """Return the probe results of each stage that the probe records cover.
-
-    A probe record has a measure `STAGE.probe_differs` (0 or 1) for each stage that was given its pinned input.
-    """
-    counts: dict[str, list[int]] = {}
-    for record in records:
-        if record.kind != "probe":
-            continue
-        for stage in spec.stages:
-            differs = record.measures.get(f"{stage.name}.probe_differs")
-            if isinstance(differs, int | float):
-                mine = counts.setdefault(stage.name, [0, 0])
-                mine[0] += differs > 0
-                mine[1] += 1
-    return [ProbeResult(stage, failed, of) for stage, (failed, of) in counts.items()]

@@ -28,6 +28,9 @@ KNOWN_SHARE = 0.5
 WINSOR = 2.0
 """Residuals are clipped at this many standard deviations, so that a few outliers or new speakers are not a shift."""
 
+BEYOND = 0.1
+"""A case may be outside the range of the reference by this share of it before its residuals are unknown."""
+
 SUPPORT = (0.005, 0.995)
 """Quantiles that bound the range of a metric in the reference."""
 
@@ -72,12 +75,23 @@ class Normal:
         return next((known for known in self.metrics if known.metric.name == name), None)
 
     def residuals(self, cases: Cases, known: NormalMetric) -> Column:
-        """Return (cases,) values minus predictions, in the metric's unit; NaN where unknown."""
+        """Return (cases,) values minus predictions, in the metric's unit; NaN where unknown.
+
+        Nothing is known of cases of a kind that the reference has none of, such as sessions that are three times as
+        long: what the metrics of the mix predict for them is a guess.
+        """
         values = cases.column(known.metric.name)
         if known.weights is None:
             return values - known.mean
         design = _design(_standardised(cases.values, self.centre, self.scale, self.limits), known.inputs)
-        return np.asarray(values - design @ known.weights)
+        residuals = np.asarray(values - design @ known.weights)
+        mix = [index for index in known.inputs if self.metrics[index].metric.mix]
+        if mix:
+            given = (cases.values[:, mix] - self.centre[mix]) / self.scale[mix]
+            low, high = self.limits[:, mix]
+            margin = BEYOND * (high - low)
+            residuals[((given < low - margin) | (given > high + margin)).any(axis=1)] = np.nan
+        return residuals
 
 
 def fit(spec: CascadeSpec, cases: Cases) -> Normal:

@@ -1,7 +1,9 @@
-"""The onset of a change: the split of the cases that the likelihood ratio favours, not the time of the alarm.
+"""The changes in a run of cases: where the likelihood ratio favours a split, not when an alarm fired.
 
 The likelihood ratio of one shift of the mean at an unknown point (Hinkley, "Inference about the change-point in a
-sequence of random variables", Biometrika 57, 1970) is computed for each metric. The largest gain decides.
+sequence of random variables", Biometrika 57, 1970) is computed for each metric; the largest gain decides. What lies on
+either side of a split is split again (binary segmentation; Scott and Knott, Biometrics 30, 1974), so that faults which
+follow each other, overlap or come back are told apart.
 """
 
 import numpy as np
@@ -12,10 +14,12 @@ from speechpipe.monitor.spec import MetricKind
 
 MOST_SHARE = 8.0
 LEAST_AFTER = 20
-"""The fewest cases after an onset."""
+"""The fewest cases after a change, and between two."""
 
 LEAST_GAIN = 10.0
 """Log-likelihood that a split must gain; smaller gains are noise over the points and metrics that are tried."""
+
+MOST_CHANGES = 32
 
 
 def scores(normal: Normal, cases: Cases) -> Matrix:
@@ -36,16 +40,40 @@ def scores(normal: Normal, cases: Cases) -> Matrix:
     return np.stack(columns, axis=1)
 
 
-def onset(normal: Normal, cases: Cases) -> int | None:
-    """Return the index of the first case after the change; None if there is no change, 0 if it precedes all cases."""
+def changes(normal: Normal, cases: Cases) -> list[int]:
+    """Return the indices of the first cases after each change, ascending; 0 is a change before all cases."""
     count, before = len(cases), len(normal.cases)
     if count < LEAST_AFTER:
+        return []
+    rows = scores(normal, cases)
+    sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
+    squares = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows**2, axis=0)])
+    found: list[int] = []
+    waiting = [(0, before + count)]
+    while waiting and len(found) < MOST_CHANGES:
+        first, last = waiting.pop()
+        split = _split(sums, squares, first, last, before)
+        if split is not None:
+            found.append(split - before)
+            waiting += [(first, split), (split, last)]
+    return sorted(found)
+
+
+def _split(sums: Matrix, squares: Matrix, first: int, last: int, before: int) -> int | None:
+    """Return where the rows from `first` to `last` are best split, not within the reference; None if nowhere.
+
+    The scores of the whole have the reference's variance, 1 or less. Cases of a fault may vary more, so what a split
+    of a part gains is measured in the variance that remains.
+    """
+    low = before if first < before else first + LEAST_AFTER
+    splits = np.arange(low, last - LEAST_AFTER + 1)
+    if not len(splits):
         return None
-    sums = np.cumsum(scores(normal, cases), axis=0)
-    splits = np.arange(before, before + count - LEAST_AFTER + 1)
-    then = sums[splits - 1] / splits[:, None]
-    lengths = (before + count - splits)[:, None]
-    now = (sums[-1] - sums[splits - 1]) / lengths
-    gains = (splits[:, None] * lengths / (before + count)) * (now - then) ** 2 / 2.0
+    left, right = (splits - first)[:, None], (last - splits)[:, None]
+    then, now = sums[splits] - sums[first], sums[last] - sums[splits]
+    gains = (left * right / (last - first)) * (now / right - then / left) ** 2 / 2.0
+    if first:
+        within = (squares[last] - squares[first]) - then**2 / left - now**2 / right
+        gains /= np.maximum(within / (last - first), 1.0)
     best = int(np.argmax(gains.max(axis=1)))
-    return best if gains[best].max() >= LEAST_GAIN else None
+    return int(splits[best]) if gains[best].max() >= LEAST_GAIN else None

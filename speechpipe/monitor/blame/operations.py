@@ -1,15 +1,15 @@
 """Blame on a store: pins the cases of references and computes verdicts on groups."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.documents import document
-from speechpipe.monitor.blame.evidence import ProbeResult, probe_results
 from speechpipe.monitor.blame.normal import Normal, ReferenceTooSmall, fit
+from speechpipe.monitor.blame.probes import ProbeHistory, probe_history
 from speechpipe.monitor.blame.repository import BlameArchive, StoredVerdict
 from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict, blame
 from speechpipe.monitor.cases import Cases, joined
@@ -19,9 +19,6 @@ from speechpipe.monitor.windows import OTHER_TENANTS, Group
 
 MOST_CASES = 2_000
 MOST_RECORDS = 12_000
-PROBES_S = 3_600.0
-"""Without a known onset, probes of the last hour are used."""
-
 LOOKBACK_S = 6 * 3_600.0
 """How far a periodic verdict looks back; it finds the onset itself."""
 
@@ -30,7 +27,7 @@ LATE_S = 600.0
 
 
 class ReferenceMismatch(ValueError):
-    """The reference is of another group, such as another bundle, and cannot be compared with this traffic."""
+    """The reference is of other traffic, such as another channel, and cannot be compared with this."""
 
 
 @dataclass
@@ -78,10 +75,12 @@ class BlameOperations:
     ) -> Verdict:
         """Return the verdict on a group's traffic between `since` and `until`.
 
+        The reference may be of another bundle, such as the one before; the verdict says so.
+
         Raises:
-            ReferenceMismatch: the reference is of another group.
+            ReferenceMismatch: the reference is of other traffic.
         """
-        if group._replace(arm="") != reference.group._replace(arm=""):
+        if group._replace(arm="", bundle="") != reference.group._replace(arm="", bundle=""):
             raise ReferenceMismatch(
                 f"reference {reference.id} is of {reference.group.label!r}, the traffic is of {group.label!r}"
             )
@@ -89,8 +88,11 @@ class BlameOperations:
         if normal is None:
             reason = f"reference {reference.id} has too few cases, or its records were deleted: approve another one"
             return Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason)
-        recent, probes = self._recent(group, since, until, onset)
-        return blame(normal, recent, probes, since=onset)
+        recent, probes = self._recent(group, since, until)
+        found = blame(normal, recent, probes, since=onset)
+        if group.bundle != reference.group.bundle:
+            found = replace(found, reason=f"compared with {reference.group.bundle}: {found.reason}")
+        return found
 
     def decisive(self, group: Group, reference: Reference, since: float, until: float) -> list[str]:
         """Return the metrics without which the verdict on a group would be another one.
@@ -102,7 +104,7 @@ class BlameOperations:
         pinned = self.pin(reference)
         if pinned is None or not whole.decided or whole.blamed == NO_STAGE:
             return []
-        recent, probes = self._recent(group, since, until, None)
+        recent, probes = self._recent(group, since, until)
         found = []
         for name in dict.fromkeys(finding.metric for finding in whole.findings):
             try:
@@ -113,13 +115,9 @@ class BlameOperations:
                 found.append(name)
         return found
 
-    def _recent(self, group: Group, since: float, until: float, onset: float | None) -> tuple[Cases, list[ProbeResult]]:
+    def _recent(self, group: Group, since: float, until: float) -> tuple[Cases, ProbeHistory]:
         records = self._records(group, since, until)
-        probes = [record for record in records if record.kind == "probe"]
-        if probes:
-            first = onset if onset is not None else max(since, until - PROBES_S)
-            probes = [record for record in probes if record.at >= first]
-        return joined(self.spec, records).between(since, until), probe_results(self.spec, probes)
+        return joined(self.spec, records).between(since, until), probe_history(self.spec, records)
 
     def stored(self, group: Group, reference: Reference, since: float, now: float) -> StoredVerdict:
         """Compute a verdict, store it and return it."""

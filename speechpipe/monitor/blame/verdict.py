@@ -1,17 +1,24 @@
 """The verdict: which stage degraded, its evidence, and what would refute it; or that the data do not decide.
 
-Direct evidence counts first: the server's own metrics, and probes, which give a stage the same input every time. If
+Direct evidence counts first: the server's own bookkeeping, and probes, which give a stage the same input every time. If
 probes are answered as before and the live traffic is not, the input has changed. Without probes, the first stage in
-the graph whose residual has shifted is blamed, not the first whose metrics have moved.
+the graph whose residual has shifted is blamed, not the first whose metrics have moved. Last comes the machine, which
+makes people wait but makes no text wrong.
+
+A verdict is about the traffic since its own onset: cases and probes from before it, of healthy traffic or of another
+fault, do not count.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from speechpipe.monitor.blame.contributions import Contribution, contributions
-from speechpipe.monitor.blame.evidence import DEFAULTS, Finding, ProbeResult, Thresholds, by_stage, findings, symptoms
+from speechpipe.monitor.blame.evidence import DEFAULTS, Finding, Thresholds, by_stage, findings, symptoms
 from speechpipe.monitor.blame.normal import Normal
-from speechpipe.monitor.blame.onset import onset
+from speechpipe.monitor.blame.onset import changes
+from speechpipe.monitor.blame.probes import ProbeHistory, ProbeResult
 from speechpipe.monitor.cases import Cases
 from speechpipe.monitor.spec import CascadeSpec, Stage
 
@@ -52,52 +59,86 @@ def label_of(stage: Stage) -> str:
 def blame(
     normal: Normal,
     recent: Cases,
-    probes: Sequence[ProbeResult] = (),
+    probes: Sequence[ProbeResult] | ProbeHistory = (),
     thresholds: Thresholds = DEFAULTS,
     since: float | None = None,
 ) -> Verdict:
-    """Return the verdict on `recent` cases. The onset is searched for, unless `since` gives it (unix seconds)."""
+    """Return the verdict on the traffic since the last change in `recent`, unless `since` gives it (unix seconds).
+
+    `probes`: results that count, or the history of all answers, of which those since the change count.
+    """
+    if since is not None:
+        recent = recent.between(since, float("inf"))
     if len(recent) < thresholds.least_cases:
-        more = thresholds.least_cases - len(recent)
-        return Verdict(
-            NO_STAGE,
-            NO_STAGE,
-            decided=False,
-            reason=f"too little data: {len(recent)} cases, {more} more are needed",
-            cases=len(recent),
-        )
-    if since is None:
-        first = onset(normal, recent)
-        window = recent if first is None else recent.between(float(recent.at[first]), float("inf"))
-        if len(window) < thresholds.least_cases:
-            window = recent.between(float(recent.at[-thresholds.least_cases]), float("inf"))
-        since = None if first is None else float(window.at[0])
-    else:
-        window = recent.between(since, float("inf"))
-        if len(window) < thresholds.least_cases:
-            return blame(normal, window, probes, thresholds)
-    found = findings(normal, window, thresholds)
-    return _verdict(normal, window, found, probes, thresholds, since)
+        return _too_few(len(recent), thresholds)
+    if since is not None:
+        return _verdict(normal, recent, _counted(probes, since), thresholds, since)
+    starts = changes(normal, recent)
+    if not starts:
+        return _verdict(normal, recent, _counted(probes, None), thresholds, None)
+    ends = [*starts[1:], len(recent)]
+    found = _of_rows(normal, recent, (starts[-1], ends[-1]), probes, thresholds)
+    first = len(starts) - 1
+    while found.blamed != NO_STAGE and first:
+        rows = starts[first - 1], ends[first - 1]
+        if rows[1] - rows[0] < thresholds.least_cases:
+            break
+        before = _of_rows(normal, recent, rows, (), thresholds)
+        if before.label != found.label:
+            break
+        first -= 1  # the same fault, which changed its extent
+    if first < len(starts) - 1:
+        found = _of_rows(normal, recent, (starts[first], ends[-1]), probes, thresholds)
+    return found
+
+
+def _too_few(count: int, thresholds: Thresholds) -> Verdict:
+    more = thresholds.least_cases - count
+    reason = f"too little data: {count} cases, {more} more are needed"
+    return Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason, cases=count)
+
+
+def _of_rows(
+    normal: Normal,
+    recent: Cases,
+    rows: tuple[int, int],
+    probes: Sequence[ProbeResult] | ProbeHistory,
+    thresholds: Thresholds,
+) -> Verdict:
+    """Return the verdict on the cases from one change to the next; on those before, too, if they are too few."""
+    since = float(recent.at[rows[0]])
+    first = max(0, min(rows[0], rows[1] - thresholds.least_cases))
+    window = recent.take(np.arange(first, rows[1]))
+    return _verdict(normal, window, _counted(probes, since), thresholds, since)
+
+
+def _counted(probes: Sequence[ProbeResult] | ProbeHistory, since: float | None) -> Sequence[ProbeResult]:
+    return probes.since(since) if isinstance(probes, ProbeHistory) else probes
 
 
 def _verdict(
     normal: Normal,
     window: Cases,
-    found: Sequence[Finding],
     probes: Sequence[ProbeResult],
     thresholds: Thresholds,
     since: float | None,
 ) -> Verdict:
     spec = normal.spec
+    found = findings(normal, window, thresholds)
     passive = by_stage(found)
-    probed = {one.stage: one.strength(thresholds) for one in probes if one.of >= thresholds.least_probes}
-    strengths = _with_probes(spec, passive, probed) if probed else _passive(spec, passive)
+    probed = {one.stage: one.strength(thresholds.probes) for one in probes if one.of >= thresholds.least_probes}
+    strengths = _with_probes(spec, passive, probed) if probed else dict(passive)
     strengths = _corroborated(spec, strengths, thresholds)
     suspects = [stage.name for stage in _in_order(spec) if strengths.get(stage.name, 0.0) >= 1.0]
+    direct = {name for name in suspects if name in probed or _is_direct(spec, name, passive)}
+    for name, strength in by_stage(found, pressure=True).items():
+        if strength >= 1.0 and name not in suspects:
+            suspects.append(name)
+            direct.add(name)
+        strengths[name] = max(strengths.get(name, 0.0), strength)
     blamed = suspects[0] if suspects else NO_STAGE
     stage = next((stage for stage in spec.stages if stage.name == blamed), None)
     label = NO_STAGE if stage is None else label_of(stage)
-    direct = {name for name in suspects[1:] if name in probed or _is_bookkeeping(spec, name)}
     labels = {one.name: label_of(one) for one in spec.stages}
     by_label: dict[str, float] = {}
     for name, strength in strengths.items():
@@ -126,13 +167,10 @@ def _in_order(spec: CascadeSpec) -> list[Stage]:
     return sorted(spec.stages, key=lambda stage: (stage.served, 0))
 
 
-def _is_bookkeeping(spec: CascadeSpec, name: str) -> bool:
-    return any(stage.name == name and not stage.served for stage in spec.stages)
-
-
-def _passive(spec: CascadeSpec, passive: Mapping[str, float]) -> dict[str, float]:
-    del spec
-    return dict(passive)
+def _is_direct(spec: CascadeSpec, name: str, passive: Mapping[str, float]) -> bool:
+    """Whether a stage's own metrics are evidence by themselves: bookkeeping, or a root, which no stage explains."""
+    stage = next(stage for stage in spec.stages if stage.name == name)
+    return not stage.served or (not stage.parents and passive.get(name, 0.0) >= 1.0)
 
 
 def _with_probes(spec: CascadeSpec, passive: Mapping[str, float], probed: Mapping[str, float]) -> dict[str, float]:

@@ -12,7 +12,15 @@ from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict
 from speechpipe.monitor.profiles import profile_of
-from speechpipe.monitor.reference import PROPOSED_ARMS, Progress, Reference, pinned, proposed, reference_for
+from speechpipe.monitor.reference import (
+    PROPOSED_ARMS,
+    Progress,
+    Reference,
+    pinned,
+    proposed,
+    reference_before,
+    reference_for,
+)
 from speechpipe.monitor.report import Facts, Filters, Report, health_report
 from speechpipe.monitor.repository import COARSE_S, Archive
 from speechpipe.monitor.spec import CascadeSpec
@@ -150,7 +158,7 @@ class HealthOperations:
 
         Raises:
             UnknownName: there is no such reference.
-            InvalidParameter: the reference belongs to another group, for example to another bundle.
+            InvalidParameter: the reference belongs to other traffic than all of this.
         """
         with translating_store_errors():
             references = self._archive.references()
@@ -160,17 +168,23 @@ class HealthOperations:
                 raise UnknownName(f"there is no reference {number}", cause="not_found")
             windows = self._summed(since, until)
             groups = sorted({w.group for w in windows if any(w.group) and filters.takes(w.group)})
-            found = []
+            found: list[tuple[Group, Verdict]] = []
+            mismatch: ReferenceMismatch | None = None
             for group in groups:
-                reference = chosen or reference_for(group, known)
+                reference = chosen or reference_for(group, known) or reference_before(group, known)
                 if reference is None:
-                    reason = "there is no pinned reference: see `speechpipe reference show`"
+                    reason = (
+                        f"not watched: {group.bundle} has no reference, and no bundle before it had one; "
+                        "see `speechpipe reference show`, or name one by `--reference`"
+                    )
                     found.append((group, Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason)))
                     continue
                 try:
                     found.append((group, self._blame.verdict(group, reference, since, until, onset)))
                 except ReferenceMismatch as error:
-                    raise InvalidParameter(str(error), param="reference") from error
+                    mismatch = error
+            if mismatch is not None and not found:
+                raise InvalidParameter(str(mismatch), param="reference") from mismatch
             return found
 
     # ---- references ----
