@@ -92,6 +92,8 @@ def _worse(metric: Metric, change: float) -> bool:
 
 def _limit(metric: Metric, current: Distribution) -> Comparison | None:
     assert metric.limit is not None
+    if metric.value_kind is MetricKind.SUM and metric.limit:
+        return None  # a count of the last minutes, not of a period of any length: the alarm says it
     value = current.total if metric.value_kind is MetricKind.SUM else current.total / current.count
     beyond = value < metric.limit if metric.direction is Direction.DOWN else value > metric.limit
     if not beyond or (metric.limit != 0 and current.count < LEAST_COUNT):

@@ -36,6 +36,9 @@ UNDECODABLE = (
 HEADER_TOLERANCE_S = 0.5
 LEAST_CPU_S = 0.01
 OVERDUE = 10.0
+LATE_S = 2.0
+"""Seconds after which a person who waits for a text thinks that something is wrong (Miller, AFIPS 1968)."""
+
 EXPECTED_FIELDS = ("input.snr_db", "input.rate_hz", "input.channels")
 
 
@@ -113,6 +116,11 @@ def _waited(record: Record) -> float | None:
     if final is not None or wall is None:
         return final
     return wall + (queue or 0.0)
+
+
+def _late(record: Record) -> float | None:
+    waited = _waited(record)
+    return None if waited is None else float(waited > LATE_S)
 
 
 def _stretch(record: Record) -> float | None:
@@ -209,20 +217,22 @@ PEOPLE = (
 SOFTWARE = (
     Metric("software.decode_s", "s", "time to read a session", "slow decoding, slow clients", "session", _of("input.decode_wall_s"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.vad_s", "s", "time of VAD for a session", "a starved CPU", "session", _of("vad.wall_s"), direction=UP, severity=SHOWN, mix=True),
-    Metric("software.asr_s", "s", "time of a segment on a recognizer", "slow or starved workers", "unit", _of("asr.wall_s"), direction=UP, key=True, least=0.1, mix=True),
-    Metric("software.queue_s", "s", "wait for a recognizer", "too few workers", "unit", _of("asr.queue_s"), direction=UP, key=True, least=0.1, pressure=True),
+    Metric("software.asr_s", "s", "time of a segment on a recognizer", "slow or starved workers", "unit", _of("asr.wall_s"), direction=UP, key=True, least=0.3, mix=True),
+    Metric("software.queue_s", "s", "wait for a recognizer", "too few workers", "unit", _of("asr.queue_s"), direction=UP, key=True, least=0.3, pressure=True),
+    Metric("software.wait_s", "s", "wait from the end of speech to its text", "a machine or workers that are too slow", "unit", _waited, direction=UP, key=True, least=0.3, pressure=True, felt=True),
+    Metric("software.late_share", "", "share of texts that came more than 2 s after the speech", "workers that hang, die or starve: a tail that means do not show", "unit", _late, SHARE, UP, PAGE, pressure=True),
     Metric("software.endpoint_to_final_s", "s", "end of speech to final text", "a pipeline that is late", "unit", _of("live.endpoint_to_final_s"), direction=UP, severity=PAGE, key=True, least=0.1, pressure=True, felt=True),
     Metric("software.partial_lag_s", "s", "age of partial results", "a pipeline that is late", "unit", _of("live.partial_lag_s"), direction=UP, least=0.1, pressure=True),
     Metric("software.real_time_factor", "", "real-time factor", "a pipeline that does not keep up", "session", _of("software.real_time_factor"), direction=UP, least=0.1, mix=True),
     Metric("software.audio_s", "s/s", "audio received", "traffic that stops or surges", "session", _of("input.duration_s"), SUM, severity=SHOWN, key=True),
     Metric("software.refed_share", "", "share of segments whose worker died", "crashing workers", "unit", _above("asr.attempts", 1), SHARE, UP),
     Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), direction=UP, severity=SHOWN, mix=True),
-    Metric("software.restarts", "", "worker restarts", "crashing workers", "system", _of("software.restarts"), SUM, UP, SHOWN),
+    Metric("software.restarts", "", "worker restarts", "crashing workers", "system", _of("software.restarts"), SUM, UP, SHOWN, limit=2.0),
     Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work on the event loop", "system", _of("software.loop_lag_s"), direction=UP, limit=0.5, pressure=True),
     Metric("software.cpu_share", "", "CPU in use by the service", "a machine at its limit", "system", _of("software.cpu_share"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.rss_mb", "MB", "memory of server and workers", "a leak", "system", _of("software.rss_mb"), direction=UP, least=200.0, pressure=True),
     Metric("software.open_streams", "", "live sessions", "traffic", "system", _of("software.open_streams"), severity=SHOWN, mix=True),
-    Metric("software.refused", "", "requests refused", "overload, bad clients", "system", _of("software.refused"), SUM, UP, SHOWN),
+    Metric("software.refused", "", "requests refused", "overload, bad clients", "system", _of("software.refused"), SUM, UP, SHOWN, limit=50.0),
     Metric("software.load_share", "", "share of the CPU that sessions need", "a machine at its limit", "system", _of("software.load_share"), direction=UP, severity=SHOWN, key=True, limit=0.98, mix=True),
 )  # fmt: skip
 
@@ -238,7 +248,6 @@ SYSTEM = (
 )  # fmt: skip
 
 JOINED = (
-    Metric("software.wait_s", "s", "time from the end of a segment to its text", "a machine or workers that are too slow", "unit", _waited, direction=UP, least=0.3, pressure=True, felt=True),
     Metric("software.stretch", "", "time on a recognizer over its CPU time", "starved or slow workers", "unit", _stretch, direction=UP, least=0.5, pressure=True),
     Metric("software.overdue_share", "", "share of segments that took ten times their CPU time", "starved or slow workers", "unit", _overdue, SHARE, UP, pressure=True),
     Metric("system.missing_records_share", "", "share of sessions with fewer records than segments", "a store or a router that loses records", "case", _missing_units, SHARE, UP),
