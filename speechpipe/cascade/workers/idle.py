@@ -116,12 +116,17 @@ class OpenSegment:
             share = min(1.0, share / PARTIAL_SHARE)
         return self.decoded_at + self._took_s * (1 / share - 1) if share > 0 else math.inf
 
-    def decoded(self, text: str, now: float, took_s: float, stable: int = 0) -> None:
-        """Take the text of all samples so far, which was decoded until `now`.
+    @property
+    def covered(self) -> int:
+        """The samples of the last decode."""
+        return self._covered
+
+    def decoded(self, text: str, samples: int, now: float, took_s: float, stable: int = 0) -> None:
+        """Take the text of the first samples, which was decoded until `now`.
 
         `stable`: the characters that its stream says are stable; those of buffered streams are found by comparison.
         """
-        self._covered, self.decoded_at, self._took_s = self.samples, now, took_s
+        self._covered, self.decoded_at, self._took_s = samples, now, took_s
         self.text, self.stable = self._agreement.update(text) if self.buffered else (text, stable)
 
     def guessed(self, transcript: Transcript, took_s: float, cpu_s: float) -> None:
@@ -159,13 +164,18 @@ class IdleWork:
         """A partial result was made; return whether it had been requested."""
         return number in self._wanted and self._wanted.pop(number) is None
 
-    def next(self, now: float) -> int | None:
-        """Return the stream to decode now: in a pause first, then by the time of the last partial result."""
+    def next(self, now: float, *, only_pauses: bool = False) -> int | None:
+        """Return the stream to decode now: in a pause first, then by the time of the last partial result.
+
+        `only_pauses`: a partial result is being made already.
+        """
         spare = self._spare(now)
         if spare > 0 and (
             ended := [(-one.silent, number) for number, one in self._segments.items() if one.may_have_ended]
         ):
             return min(ended)[1]
+        if only_pauses:
+            return None
         waiting = list(self._waiting())
         share = spare * PARTIAL_SHARE / max(1, len(waiting))
         due = [(not one.silent, one.decoded_at, number) for number, one in waiting if one.due(share) <= now]

@@ -43,7 +43,7 @@ class Scopes:
             return given
         if near := next((name for name in self._tenants if name.casefold() == given.casefold()), ""):
             raise UnknownName(f"no such tenant; names are case-sensitive: {near!r}?", cause="unknown_tenant")
-        message = f"no tenant of that name has sent anything; {FIND}, and force sets it anyway"
+        message = f"no tenant of that name has sent anything; {FIND}, and force (`--force`) sets it anyway"
         raise UnknownName(message, cause="unknown_tenant", param="scope")
 
     def check(self, text: str) -> None:

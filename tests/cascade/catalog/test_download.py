@@ -158,6 +158,7 @@ def test_offline_the_error_says_what_to_do(place: Place) -> None:
     code, out, said = place.speechpipe(*TRANSCRIBE, SPEECHPIPE_OFFLINE="1")
     assert (code, out, place.hub.asked) == (1, "", [])
     assert said.count("SPEECHPIPE_OFFLINE forbids the network") == 2
+    assert "fetching" not in said, "it says that it does what it may not do"
     for path in place.files.values():
         assert re.search(rf"{path.name} .*sha256 {sha256(path)}", said)
     mirror = place.folder / "mirror" / "smallest-1.0.0"

@@ -1,15 +1,15 @@
 """The decoder of a worker, on this thread: what is decoded together, alone, in vain, and what is counted."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import pytest
 
-from speechpipe.cascade.asr import DecodeOptions, Piece, Recognizer
+from speechpipe.cascade.asr import BufferedStream, DecodeOptions, Piece, Recognizer
 from speechpipe.cascade.asr.scripted import ScriptedRecognizer
 from speechpipe.cascade.workers import RecognizerSpec
-from speechpipe.cascade.workers.decoding import Decoder
+from speechpipe.cascade.workers.decoding import LOOK_S, Decoder
 from speechpipe.cascade.workers.idle import SPECULATE_AFTER
 from speechpipe.cascade.workers.inflight import InFlight, inflight_descriptor
 from speechpipe.cascade.workers.messages import (
@@ -245,6 +245,128 @@ def test_a_stream_whose_text_grows_says_what_is_stable_at_once() -> None:
     bench = Bench(Growing()).run(RequestPartial(1), Open(1, SPEC, DecodeOptions()), Feed(1, audio()))
     (only,) = bench.partials
     assert only.text[: only.stable] == "again"
+
+
+class Library:
+    """What the threads of a recognizer's library do, as a test decides."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.error = ""
+        self.given_up = 0
+
+
+class SlowStream(BufferedStream):
+    """Its partial result says how many seconds it covers, once the library is done."""
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self._library = library
+
+    def partial_in_steps(self) -> Generator[None, None, str]:
+        text = self._said()
+        try:
+            while not self._library.done:
+                yield
+        except GeneratorExit:
+            self._library.given_up += 1
+            raise
+        if self._library.error:
+            raise RuntimeError(self._library.error)
+        return text
+
+    def decode(self, samples: Samples) -> Transcript:
+        return Transcript(f"all of {len(samples) / 16_000:.2f} s")
+
+    def _said(self) -> str:
+        return f"{len(self.samples()) / 16_000:.2f} s"
+
+
+class Slow:
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def open(self, options: DecodeOptions) -> SlowStream:
+        del options
+        return SlowStream(self._library)
+
+
+@pytest.fixture
+def library() -> Library:
+    return Library()
+
+
+@pytest.fixture
+def slow(library: Library) -> Bench:
+    """A stream whose partial result is underway."""
+    bench = Bench(Slow(library)).run(RequestPartial(1), Open(1, SPEC, DecodeOptions()), Feed(1, audio()))
+    assert bench.partials == []
+    assert bench.inflight.get() == (1,)
+    assert bench.decoder.wait_s == LOOK_S
+    return bench
+
+
+def test_a_partial_result_comes_when_the_library_is_done_and_covers_what_was_there_when_it_began(
+    slow: Bench, library: Library
+) -> None:
+    slow.run(Feed(1, audio(0.1)))
+    assert slow.partials == []
+    library.done = True
+    slow.run()
+    assert [(one.text, one.samples, one.requested) for one in slow.partials] == [("1.00 s", 16_000, True)]
+    assert slow.inflight.get() == ()
+
+
+def test_the_end_of_a_segment_does_not_wait_for_a_partial_result(slow: Bench, library: Library) -> None:
+    slow.run(pause(1))
+    assert [one.text for one in slow.partials] == ["all of 1.12 s"]
+    library.done = True
+    slow.run()
+    assert len(slow.partials) == 1, "what was underway knows less"
+    slow.run(Finish(1))
+    assert slow.finals[1].effort.speculated
+    assert slow.finals[1].transcript.text == "all of 1.12 s"
+
+
+def test_other_streams_do_not_wait_for_a_partial_result(slow: Bench) -> None:
+    slow.run(Open(2, SPEC, DecodeOptions()), Feed(2, audio(0.5)), Finish(2))
+    assert slow.finals[2].transcript.text == "all of 0.50 s"
+    assert slow.decoding[-1] == (2, 1), "a crash may be the fault of either"
+    assert slow.inflight.get() == (1,)
+
+
+@pytest.mark.parametrize("how", ["finish", "cancel"])
+def test_what_is_underway_of_a_stream_that_ends_is_given_up(slow: Bench, library: Library, how: str) -> None:
+    if how == "finish":
+        slow.run(Finish(1))
+        assert slow.finals[1].transcript.text == "all of 1.00 s"
+    else:
+        slow.decoder.cancel(1)
+    assert library.given_up == 1
+    assert slow.decoder.wait_s is None
+    slow.run(*complete(2, audio()))
+    assert slow.finals[2].transcript.text == "all of 1.00 s"
+
+
+def test_a_partial_result_that_fails_underway_is_the_segments_failure(slow: Bench, library: Library) -> None:
+    library.done, library.error = True, "out of memory"
+    slow.run()
+    assert [one.text for one in slow.partials] == [""]
+    slow.run(Finish(1))
+    assert slow.finals[1].transcript.null_cause is NullCause.ERROR
+    assert "out of memory" in slow.finals[1].transcript.detail
+
+
+def test_the_cpu_time_of_two_things_at_once_is_counted_once(clock: list[float], library: Library) -> None:
+    bench = Bench(Slow(library)).run(RequestPartial(1), Open(1, SPEC, DecodeOptions()), Feed(1, audio()))
+    clock[0] += 3.0  # by the library
+    bench.run(Open(2, SPEC, DecodeOptions()), Feed(2, audio()), Finish(2))
+    clock[0] += 1.0
+    library.done = True
+    bench.run()
+    bench.run(Finish(1))
+    assert sum(final.effort.cpu_s for final in bench.finals.values()) == clock[0]
+    assert bench.finals[1].effort.spare_cpu_s == bench.partials[-1].spare_cpu_s == 4.0
 
 
 def test_a_failure_on_idle_capacity_is_the_segments_result() -> None:

@@ -38,7 +38,7 @@ def pausing(silent: int = SPECULATE_AFTER) -> OpenSegment:
 
 
 def speculate(segment: OpenSegment, transcript: Transcript, now: float, cpu_s: float) -> None:
-    segment.decoded(transcript.text, now, 0.1)
+    segment.decoded(transcript.text, segment.samples, now, 0.1)
     segment.guessed(transcript, 0.1, cpu_s)
 
 
@@ -95,11 +95,11 @@ def test_there_is_no_partial_result_when_nothing_new_was_said() -> None:
     assert idle.wait_s(1.0) is None
     segment.feed(1, endpoint_near=False)
     assert idle.next(1.0) == 1
-    segment.decoded("some", 1.0, 0.0)
+    segment.decoded("some", segment.samples, 1.0, 0.0)
     assert not news(segment)
     segment.feed(NEWS, endpoint_near=False)
     assert news(segment)
-    segment.decoded("some words", 2.0, 0.0)
+    segment.decoded("some words", segment.samples, 2.0, 0.0)
     segment.feed(10, endpoint_near=False)
     assert not news(segment)
 
@@ -107,7 +107,7 @@ def test_there_is_no_partial_result_when_nothing_new_was_said() -> None:
 def with_stable_text(at: float) -> OpenSegment:
     segment = speaking()
     for text in ("some", "some words"):
-        segment.decoded(text, at, 0.1)
+        segment.decoded(text, segment.samples, at, 0.1)
     segment.feed(NEWS, endpoint_near=False)
     assert segment.stable
     return segment
@@ -116,7 +116,7 @@ def with_stable_text(at: float) -> OpenSegment:
 def test_until_some_text_is_stable_partial_results_follow_each_other() -> None:
     segment = speaking()
     idle = work(segment)
-    segment.decoded("some", 10.0, 0.1)
+    segment.decoded("some", segment.samples, 10.0, 0.1)
     segment.feed(NEWS, endpoint_near=False)
     assert idle.next(10.0) == 1
     segment.feed(EARLY, endpoint_near=False)
@@ -177,7 +177,7 @@ def test_a_recognizer_that_decodes_while_it_is_fed_gives_partial_results_at_its_
     segment.feed(10, endpoint_near=True)
     assert news(segment)
     assert not segment.may_have_ended
-    segment.decoded("so far", 1.0, 0.1)
+    segment.decoded("so far", segment.samples, 1.0, 0.1)
     assert (segment.text, segment.stable) == ("so far", 0)
     assert not news(segment)
     assert segment.due(0.0) == pytest.approx(1.0 + 0.1 / CHEAP_SHARE - 0.1)

@@ -6,7 +6,7 @@ window. What that says stays, shortened where it repeats itself.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from speechpipe.cascade.asr import Piece
 from speechpipe.cascade.asr.acoustic import guards as acoustic
 from speechpipe.cascade.asr.whisper import guards
-from speechpipe.cascade.asr.whisper.decoding import Encoded, Model
+from speechpipe.cascade.asr.whisper.decoding import Encoded, Guess, Model
 from speechpipe.cascade.asr.whisper.features import FRAME_SAMPLES, FRAMES_S, Frames, LogMel, window
 from speechpipe.cascade.asr.whisper.results import Found, Heard, joined, mean_log, transcript
 from speechpipe.cascade.asr.whisper.tasks import Asked, Task, Text
@@ -31,6 +31,9 @@ SURE_LANGUAGE = 0.7
 
 UNSURE_LOG_PROB = -0.4
 """Mean log-probability of a part's words in a shared window, below which it is decoded alone."""
+
+NOTHING: Encoded = np.zeros((0, 0), np.float32)
+"""In place of an encoder's output that is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,25 @@ class Batch:
             tasks = [task for some in _batches(tasks) for task in self._decode(some)]
         return [self._transcript(number, piece) for number, piece in enumerate(pieces)]
 
+    def in_steps(self, piece: Piece, asked: Asked) -> Generator[None, None, Transcript]:
+        """Decode one piece without the times of its words; each `yield` is to be continued a little later.
+
+        Meanwhile a thread of the library works. Other pieces may be decoded then.
+        """
+        tasks = list(self._plan([piece], [replace(asked, words=False)]))
+        while tasks:
+            task = tasks.pop(0)
+            language = "en" if not self._model.multilingual else asked.language
+            if language is None:  # the encoder's output must say it first
+                tasks += self._decode([task])
+                continue
+            start, most = self._start(language, asked), guards.most_tokens(task.window.frames)
+            writing = self._model.begin(self._frames(task), [*asked.prompt, *start], most)
+            while (guess := writing.guess) is None:
+                yield
+            tasks += self._judged([self._text(task, guess, NOTHING, language)], start)
+        return self._transcript(0, piece)
+
     def _plan(self, pieces: Sequence[Piece], asked: Sequence[Asked]) -> Iterable[Task]:
         groups: dict[tuple[str | int, Asked], list[Part]] = defaultdict(list)
         for number, (piece, wish) in enumerate(zip(pieces, asked, strict=True)):
@@ -85,16 +107,7 @@ class Batch:
 
     def _decode(self, tasks: Sequence[Task]) -> list[Task]:
         """Decode windows of one length, keep what is believed, and return what must be decoded again."""
-        encoded = [
-            self._encode(
-                window(
-                    [(start, part.mel) for start, part in zip(task.window.starts, task.window.parts, strict=True)],
-                    self._mel.bands,
-                    task.window.length,
-                )
-            )
-            for task in tasks
-        ]
+        encoded = [self._encode(self._frames(task)) for task in tasks]
         again: list[Task] = []
         by_language: dict[str, list[int]] = defaultdict(list)
         for number, task in enumerate(tasks):
@@ -105,6 +118,11 @@ class Batch:
         for language, numbers in by_language.items():
             again += self._in_language([tasks[one] for one in numbers], [encoded[one] for one in numbers], language)
         return again
+
+    def _frames(self, task: Task) -> Frames:
+        """Return the features of a window."""
+        parts = [(start, part.mel) for start, part in zip(task.window.starts, task.window.parts, strict=True)]
+        return window(parts, self._mel.bands, task.window.length)
 
     def _encode(self, frames: Frames) -> Encoded:
         if self._known is None:
@@ -125,17 +143,27 @@ class Batch:
 
     def _in_language(self, tasks: Sequence[Task], encoded: Sequence[Encoded], language: str) -> list[Task]:
         asked = tasks[0].asked
-        start = self._vocabulary.start_sequence(
-            language if self._model.multilingual else None, translate=asked.translate
-        )
+        start = self._start(language, asked)
         most = max(guards.most_tokens(task.window.frames) for task in tasks)
         beam = guards.WIDER_BEAM if tasks[0].wider else 1
         guesses = self._model.generate(encoded, [*asked.prompt, *start], most, beam)
-        spaced = asked.translate or language not in UNSPACED
         texts = [
-            Text(task, guess, self._vocabulary, one, language, spaced)
-            for task, guess, one in zip(tasks, guesses, encoded, strict=True)
+            self._text(task, guess, one, language) for task, guess, one in zip(tasks, guesses, encoded, strict=True)
         ]
+        return self._judged(texts, start)
+
+    def _start(self, language: str, asked: Asked) -> list[int]:
+        """Return the tokens before a text."""
+        return self._vocabulary.start_sequence(
+            language if self._model.multilingual else None, translate=asked.translate
+        )
+
+    def _text(self, task: Task, guess: Guess, encoded: Encoded, language: str) -> Text:
+        spaced = task.asked.translate or language not in UNSPACED
+        return Text(task, guess, self._vocabulary, encoded, language, spaced)
+
+    def _judged(self, texts: Sequence[Text], start: Sequence[int]) -> list[Task]:
+        """Keep what is believed; return what must be decoded again."""
         again: list[Task] = []
         kept: list[Text] = []
         for text in texts:

@@ -20,6 +20,9 @@ FRAME_S = 0.02
 MOST_TOKENS = 448
 """Positions of the decoder. CTranslate2 leaves half of them to the text."""
 
+AT_ONCE = 2
+"""Threads of the library: a window that was begun needs not be waited for. They share the weights."""
+
 Encoded = npt.NDArray[np.float32]
 """The encoder's output for one window, (frames, width)."""
 
@@ -43,8 +46,24 @@ class Placed(NamedTuple):
     probabilities: list[float]
 
 
+class Writing:
+    """The text of one window that is being written, on a thread of the library."""
+
+    def __init__(self, found: Any) -> None:
+        self._found = found
+
+    @property
+    def guess(self) -> Guess | None:
+        """The text; None while it is being written.
+
+        Raises:
+            RuntimeError: the library failed.
+        """
+        return _guess(self._found.result()) if self._found.done() else None
+
+
 class Model:
-    """A loaded model. Used by one thread at a time."""
+    """A loaded model. Used by one thread at a time, also while a window is written that `begin` has begun."""
 
     def __init__(self, folder: Path, *, device: str, compute_type: str, threads: int, beam: int) -> None:
         """Load `model.bin` and `config.json`.
@@ -53,7 +72,7 @@ class Model:
             ValueError, RuntimeError: they are not a Whisper, or the device does not support the compute type.
         """
         self._model: Any = ctranslate2.models.Whisper(
-            str(folder), device=device, compute_type=compute_type, intra_threads=threads, inter_threads=1
+            str(folder), device=device, compute_type=compute_type, intra_threads=threads, inter_threads=AT_ONCE
         )
         self._beam = beam
         self.bands = int(self._model.n_mels)
@@ -71,15 +90,26 @@ class Model:
         `beam`: the beams that are used if the model was loaded with fewer.
         """
         found = self._model.generate(
-            _batch(windows),
-            [list(prompt)] * len(windows),
-            beam_size=max(self._beam, beam),
-            # CTranslate2 lets a text have half of this length, and all that the prompt leaves of it.
-            max_length=min(max(2 * most, len(prompt) + most), MOST_TOKENS),
-            return_scores=True,
-            return_no_speech_prob=True,
+            _batch(windows), [list(prompt)] * len(windows), **self._options(prompt, most, beam)
         )
-        return [Guess(list(one.sequences_ids[0]), float(one.scores[0]), float(one.no_speech_prob)) for one in found]
+        return list(map(_guess, found))
+
+    def begin(self, window: Frames, prompt: Sequence[int], most: int) -> Writing:
+        """Begin to encode one (bands, frames) window and to write its text, of at most `most` tokens; return at once.
+
+        The arguments are as in `generate`.
+        """
+        given = ctranslate2.StorageView.from_array(np.ascontiguousarray(window[None]))
+        return Writing(self._model.generate(given, [list(prompt)], asynchronous=True, **self._options(prompt, most))[0])
+
+    def _options(self, prompt: Sequence[int], most: int, beam: int = 1) -> dict[str, Any]:
+        return {
+            "beam_size": max(self._beam, beam),
+            # CTranslate2 lets a text have half of this length, and all that the prompt leaves of it.
+            "max_length": min(max(2 * most, len(prompt) + most), MOST_TOKENS),
+            "return_scores": True,
+            "return_no_speech_prob": True,
+        }
 
     def align(
         self, windows: Sequence[Encoded], start: Sequence[int], texts: Sequence[Sequence[int]], frames: Sequence[int]
@@ -95,6 +125,10 @@ class Model:
         """Return the code of the most probable language, and its probability. For multilingual models."""
         name, probability = self._model.detect_language(_batch([window]))[0][0]
         return str(name)[2:-2], float(probability)
+
+
+def _guess(found: Any) -> Guess:
+    return Guess(list(found.sequences_ids[0]), float(found.scores[0]), float(found.no_speech_prob))
 
 
 def _batch(windows: Sequence[Encoded]) -> Any:

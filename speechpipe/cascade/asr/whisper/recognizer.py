@@ -1,7 +1,7 @@
 """The recognizer `whisper`: what a card may set, and what a client may ask for."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +122,14 @@ class WhisperRecognizer:
         """Return the text of (n,) samples of speech that goes on, without words: cheaper than `transcribe`."""
         return self._decoded([Piece(samples, options)], unfinished=True)[0].text
 
+    def partial_in_steps(self, samples: Samples, options: DecodeOptions) -> Generator[None, None, str]:
+        """Make what `partial` returns, on a thread of the library; see `StreamWithSteps`."""
+        if _said(options.hotwords):  # decoded twice on one output of the encoder
+            return self.partial(samples, options)
+        batch = Batch(self.model, self.vocabulary, self._mel, self._limits)
+        found = yield from batch.in_steps(Piece(samples, options), self._asked(options, unfinished=True))
+        return found.text
+
     def _asked(self, options: DecodeOptions, unfinished: bool) -> Asked:
         words = options.word_times and not unfinished
         return Asked(self.language_of(options.language), options.translate, self._prompt(options), words, unfinished)
@@ -186,6 +194,10 @@ class WhisperStream(BufferedStream):
     def partial(self) -> str:
         """Return the text of the audio fed so far."""
         return self._recognizer.partial(self.samples(), self._options)
+
+    def partial_in_steps(self) -> Generator[None, None, str]:
+        """Make what `partial` returns; see `StreamWithSteps`."""
+        return self._recognizer.partial_in_steps(self.samples(), self._options)
 
     def decode(self, samples: Samples) -> Transcript:
         """Return the transcript of (n,) samples."""

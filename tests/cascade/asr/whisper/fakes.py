@@ -56,6 +56,20 @@ class FakeMel:
         return made
 
 
+class FakeWriting:
+    """A text that is there when it is looked at for the second time."""
+
+    def __init__(self, guess: Guess) -> None:
+        self._guess = guess
+        self._looks = 0
+
+    @property
+    def guess(self) -> Guess | None:
+        """The text, or None."""
+        self._looks += 1
+        return self._guess if self._looks > 1 else None
+
+
 class FakeModel:
     """Writes what `write` says for a window's length in frames and the numbers of its pieces."""
 
@@ -100,6 +114,10 @@ class FakeModel:
             more = self.log_prob_of_more_beams if beam > 1 else None
             found.append(Guess(text, self.log_prob if more is None else more, no_speech))
         return found
+
+    def begin(self, window: Frames, prompt: Sequence[int], most: int) -> "FakeWriting":
+        """Return what `generate` returns for one window, at the second look."""
+        return FakeWriting(self.generate([self.encode(window)], prompt, most)[0])
 
     def align(
         self, windows: Sequence[Encoded], start: Sequence[int], texts: Sequence[Sequence[int]], frames: Sequence[int]

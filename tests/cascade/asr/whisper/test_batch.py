@@ -1,5 +1,6 @@
 """What is decoded together, what is doubted, and what is decoded again."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -116,6 +117,32 @@ def test_unfinished_text_gets_a_shorter_window_and_a_longer_one_if_it_repeats_it
     assert run(model, [piece(2)], tmp_path, UNFINISHED)[0].text == "one"
     assert run(model, [piece(1, 12.0)], tmp_path, UNFINISHED)[0].text == "one"
     assert [length for length, _ in model.windows] == [1000, 1000, 1500, 1500]
+
+
+def in_steps(model: FakeModel, one: Piece, folder: Path, asked: Asked) -> tuple[Transcript, int]:
+    """Return a text that was made in steps, and how many there were."""
+    made: Any = model
+    steps = Batch(made, vocabulary(folder), cast("Any", FakeMel()), Limits(0.6, -1.0)).in_steps(one, asked)
+    for count in itertools.count():
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value, count
+    raise AssertionError
+
+
+def test_unfinished_text_in_steps_is_the_same_text(tmp_path: Path) -> None:
+    looping = FakeModel(lambda length, pieces: [(1, "one " * 3)] if length == 1000 else honest(length, pieces))
+    for model, tries in ((FakeModel(honest), 1), (looping, 2)):
+        found, steps = in_steps(model, piece(1, 2.0), tmp_path, UNFINISHED)
+        assert found.text == "one."
+        assert steps == tries, "each window is waited for once"
+    model = FakeModel(honest, multilingual=True)
+    model.languages = {(1,): ("de", 0.9)}
+    anything = Asked(None, False, (), False, unfinished=True)
+    assert in_steps(model, piece(1, 2.0), tmp_path, anything) == (run(model, [piece(1, 2.0)], tmp_path, anything)[0], 0)
+    german = Asked("de", False, (), False, unfinished=True)
+    assert in_steps(model, piece(1, 2.0), tmp_path, german)[1] == 1
 
 
 def test_hopeless_unfinished_text_is_not_tried_with_more_beams(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """The recognizer with the real library, and weights that mean nothing."""
 
+import itertools
+import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,36 @@ def test_nothing_to_decode(tiny: WhisperRecognizer) -> None:
     assert tiny.transcribe([]) == []
     assert tiny.transcribe([Piece(np.zeros(0, np.float32))])[0].text == ""
     assert tiny.transcribe([Piece(np.full(80, 0.5, np.float32))])[0].text == ""  # not even a frame
+
+
+def through(steps: Generator[None, None, str]) -> tuple[str, int]:
+    """Return the text at the end of the steps, and how many there were."""
+    for count in itertools.count():
+        try:
+            next(steps)
+        except StopIteration as end:
+            return str(end.value), count
+        time.sleep(0.001)
+    raise AssertionError
+
+
+def test_a_partial_text_is_made_while_another_segment_is_decoded(tiny: WhisperRecognizer) -> None:
+    audio = sample("digits")
+    one, other = tiny.open(DecodeOptions()), tiny.open(DecodeOptions())
+    one.feed(audio)
+    other.feed(audio[: len(audio) // 2])
+    partial, final = one.partial(), other.decode(other.samples())
+    steps = one.partial_in_steps()
+    next(steps)
+    assert other.decode(other.samples()) == final
+    assert through(steps)[0] == partial
+    given_up = one.partial_in_steps()
+    next(given_up)
+    given_up.close()
+    assert other.decode(other.samples()) == final
+    biased = tiny.open(DecodeOptions(hotwords=("seven",)))
+    biased.feed(audio)
+    assert through(biased.partial_in_steps()) == (biased.partial(), 0)
 
 
 def test_a_partial_text_needs_no_alignment(tiny: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> None:
