@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # imported at first use, for a fast start of the command line
     from speechpipe.control.rollout.operations import RolloutOperations
     from speechpipe.control.training.operations import TrainingOperations
     from speechpipe.foundation.storage.store import Store
+    from speechpipe.monitor.change_log import ChangeLog
 
 CHANNELS, LIVE_CHANNELS = ("upload",), ("listen", "realtime")
 
@@ -176,11 +177,32 @@ class _Parts:
         if reviews is not None:
             automation, tenants = reviews.operations.automation, self._settings.enterprise_tenants
             sinks.append(DemotionSink(automation, tenants, lambda alarm: source(CASCADE, store, alarm, clock())))
-        watcher = MonitoringService(self._settings, store, self.records.emit, clock, sinks)
+        watcher = MonitoringService(self._settings, store, self.records.emit, clock, sinks, change_log(store))
         watcher.add_source(facts)
         self.tasks.add(*watcher.tasks)
         self.exposition.add_gauges(watcher.gauges())
         return watcher
+
+
+def change_log(store: "Store") -> "ChangeLog":
+    """Return what was changed of the service whose store this is."""
+    from speechpipe.control.review.change_log import automation_changes
+    from speechpipe.control.review.policy_repository import Automation
+    from speechpipe.control.rollout.change_log import rollout_changes
+    from speechpipe.control.training.change_log import training_changes
+    from speechpipe.monitor.change_log import ChangeLog
+    from speechpipe.monitor.change_sources import reference_changes, start_changes
+    from speechpipe.monitor.repository import Archive
+
+    return ChangeLog(
+        (
+            start_changes(lambda: store.engine),
+            reference_changes(Archive(lambda: store.engine)),
+            rollout_changes(lambda: store.engine),
+            automation_changes(Automation(lambda: store.engine)),
+            training_changes(lambda: store.engine),
+        )
+    )
 
 
 def _facts(pools: PoolManager, refusals: Refusals) -> Mapping[str, float]:

@@ -10,6 +10,7 @@ from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.arms import ArmRow, arms, value_of
 from speechpipe.monitor.blame.repository import StoredVerdict
+from speechpipe.monitor.change_log import ServiceChange
 from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
 from speechpipe.monitor.reference import Progress, Reference, reference_before, reference_for
 from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Stage
@@ -20,7 +21,7 @@ POINTS = 60
 
 BINS = 30
 
-ALARMING = {"limit": Grade.FAILING, "reference": Grade.NOT_WATCHED}
+ALARMING = {"limit": Grade.FAILING, "reference": Grade.NOT_WATCHED, "change": Grade.NO_DATA}
 """The least grade of a stage with an alarm of this rule; of any other rule it is degraded."""
 
 
@@ -60,6 +61,7 @@ class Facts:
     filters: Filters = Filters()
     verdicts: Sequence[StoredVerdict] = ()
     progress: Sequence[Progress] = ()  # of groups that have no reference yet
+    changes: Sequence[ServiceChange] = ()  # of the service, oldest first
 
 
 @dataclass(frozen=True)

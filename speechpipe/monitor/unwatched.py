@@ -10,7 +10,7 @@ from speechpipe.monitor.windows import Group, Window, merge_all
 METRIC, STAGE = "system.reference", "system"
 
 AFTER_S = 600.0
-"""Seconds after which somebody is told."""
+"""Seconds after which operators are told."""
 
 QUIET_S = 300.0
 """Seconds without traffic after which there is nothing to compare."""

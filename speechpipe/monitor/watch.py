@@ -15,7 +15,10 @@ from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
 from speechpipe.monitor.alarms import Alarm, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
+from speechpipe.monitor.blame.repository import StoredVerdict
+from speechpipe.monitor.blame.verdict import NO_STAGE
 from speechpipe.monitor.calendar import successors, suppressed
+from speechpipe.monitor.change_log import ChangeLog
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
@@ -68,8 +71,14 @@ class Watcher:
     """Called on one thread, by `tick`. It keeps no alarms in memory: the store has the open ones."""
 
     def __init__(
-        self, spec: CascadeSpec, store: Store, sinks: Sequence[Sink] = (), options: WatchOptions | None = None
+        self,
+        spec: CascadeSpec,
+        store: Store,
+        sinks: Sequence[Sink] = (),
+        options: WatchOptions | None = None,
+        change_log: ChangeLog | None = None,
     ) -> None:
+        """Watch the records in `store`; `sinks` are told of alarms, and of what `change_log` says was changed."""
         self._spec = spec
         self._store = store
         self.archive = Archive(lambda: store.engine)
@@ -79,6 +88,7 @@ class Watcher:
         self._grouping = Grouping()
         self._drift = DriftWatch(spec, options.budget)
         self._limits = LimitWatch(spec)
+        self._change_log = change_log or ChangeLog()
         self._seq = -1
         self.blame = BlameOperations(spec, store)
         self._active: set[Group] = set()  # groups with traffic since the last verdicts
@@ -130,6 +140,7 @@ class Watcher:
             *self._limits.conditions(now),
             *self._drift.conditions(now, self._suppressed(now)),
             *unwatched(self._limits.windows, self._pinned, now),
+            *self._change_log.conditions(now),
         ]
         changes = step(self.archive.alarms(), now, conditions)
         if not changes:
@@ -164,10 +175,16 @@ class Watcher:
             reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
             if reference is not None and any(group):
                 stored = self.blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
-                said = f"{stored.label}: {stored.document['reason']}"
+                said = f"{stored.label}: {stored.document['reason']}{self._near(stored)}"
                 for alarm_id in [id_ for id_, label in self._unblamed.items() if label == group.label]:
                     self.archive.annotate(alarm_id, said)
             self._unblamed = {id_: label for id_, label in self._unblamed.items() if label != group.label}
+
+    def _near(self, stored: StoredVerdict) -> str:
+        """Return what was changed near the onset of a verdict, as the end of a sentence."""
+        onset = stored.document.get("since")
+        near = "" if onset is None or stored.label == NO_STAGE else self._change_log.near(float(onset))
+        return f"; shortly before: {near}" if near else ""
 
     def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()

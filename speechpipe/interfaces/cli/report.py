@@ -122,13 +122,16 @@ def _written(data: dict[str, Any], format_: Format) -> str:
 
 
 def _wrong(data: dict[str, Any]) -> list[str]:
-    """Return a line for each alarm, and for each group in which a stage is blamed."""
+    """Return a line for each alarm, for each group in which a stage is blamed, and for each change of the service."""
+    from speechpipe.interfaces.web.charts import clock
+
     lines = [
         f"  alarm {alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
         for alarm in data["alarms"]
     ]
     blamed = [found for found in data["blame"] if found["verdict"] != "none"]
-    return lines + [f"  blame: {one['verdict']} [{one['group_label']}] {one['reason']}" for one in blamed]
+    lines += [f"  blame: {one['verdict']} [{one['group_label']}] {one['reason']}" for one in blamed]
+    return lines + [f"  changed at {clock(one['at'])} UTC: {one['text']}" for one in data.get("changes", ())]
 
 
 def _said_by_people(data: dict[str, Any]) -> list[str]:

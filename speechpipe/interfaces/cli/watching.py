@@ -24,12 +24,14 @@ def operations(store: str) -> "HealthOperations":
     Raises:
         BadInput: there is no such file.
     """
+    from speechpipe.app import change_log
     from speechpipe.foundation.storage.store import Store
     from speechpipe.serving.health.operations import HealthOperations
 
     found = store_settings(store)
     keep_s = found.keep_records_days * UNITS_S["d"]
-    return HealthOperations(cascade(), Store(found.record_store_url), keep_records_s=keep_s)
+    kept = Store(found.record_store_url)
+    return HealthOperations(cascade(), kept, keep_records_s=keep_s, change_log=change_log(kept))
 
 
 def cascade() -> "CascadeSpec":

@@ -46,6 +46,7 @@ def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[st
         "records_lost": lost.value if lost else None,
         "stages": [_stage(row) for row in report.stages],
         "alarms": [alarm(item) for item in facts.alarms],
+        "changes": [{"at": item.at, "text": item.text} for item in facts.changes],
         "blame": [
             {"at": item.at, "group": item.group._asdict(), "group_label": item.group.label, **item.document}
             for item in facts.verdicts

@@ -11,6 +11,7 @@ from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict
+from speechpipe.monitor.change_log import ChangeLog
 from speechpipe.monitor.profiles import profile_of
 from speechpipe.monitor.reference import (
     PROPOSED_ARMS,
@@ -54,8 +55,13 @@ class HealthOperations:
         server: Callable[[], Mapping[str, float | str]] = lambda: {},
         clock: Callable[[], float] = time.time,
         keep_records_s: float = 30 * DAY_S,
+        change_log: ChangeLog | None = None,
     ) -> None:
-        """Use `store`; `server` returns the current measures of a running server, for the report."""
+        """Use `store`.
+
+        `server` returns the current measures of a running server, and `change_log` what was changed, for the report.
+        """
+        self._change_log = change_log or ChangeLog()
         self._keep_records_s = keep_records_s
         self._spec = spec
         self._store = store
@@ -82,6 +88,7 @@ class HealthOperations:
                 server=self._server(),
                 filters=filters,
                 verdicts=self._blame.archive.verdicts(since, until),
+                changes=self._change_log.between(since, until),
             )
         return health_report(self._spec, facts)
 

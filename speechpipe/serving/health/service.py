@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from speechpipe import __version__
 from speechpipe.config import Settings
 from speechpipe.errors import InvalidParameter, NotReady, StoreUnavailable, UnknownName
 from speechpipe.foundation.background import BackgroundTask
@@ -15,6 +16,8 @@ from speechpipe.foundation.storage.leases import Lease
 from speechpipe.foundation.storage.record import Emit, Measure, Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.change_log import ChangeLog
+from speechpipe.monitor.change_sources import STARTED
 from speechpipe.monitor.exposition import GaugeRow
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.sinks import LogSink, Sink, WebhookSink
@@ -64,6 +67,7 @@ class MonitoringService:
         emit: Emit,
         clock: Callable[[], float] = time.time,
         sinks: Sequence[Sink] = (),
+        change_log: ChangeLog | None = None,
     ) -> None:
         """Make the tasks; `start` starts them.
 
@@ -73,6 +77,7 @@ class MonitoringService:
             emit: takes the records of the server itself.
             clock: returns Unix seconds.
             sinks: receivers of alarms besides the log and the webhook.
+            change_log: what was changed of the service.
 
         Raises:
             InvalidParameter: `METRICS_OFF` names an unknown metric, or there is no secret to sign the webhook.
@@ -90,10 +95,10 @@ class MonitoringService:
             settings.keep_records_days * 86_400.0,
             settings.keep_windows_days * 86_400.0,
         )
-        self._watcher = Watcher(self.spec, store, [LogSink(), *_webhook(settings), *sinks], options)
+        self._watcher = Watcher(self.spec, store, [LogSink(), *_webhook(settings), *sinks], options, change_log)
         self._watching = Lease(lambda: store.engine, "watch", WATCH_LEASE_S, self._watcher.owner)
         self._house = Lease(lambda: store.engine, "housekeeping", HOUSE_LEASE_S, self._watcher.owner)
-        self.operations = HealthOperations(self.spec, store, self._shown, clock, options.keep_records_s)
+        self.operations = HealthOperations(self.spec, store, self._shown, clock, options.keep_records_s, change_log)
         self._sources: list[Callable[[], Mapping[str, float]]] = []
         self._counted: dict[str, float] = {}
         self._sampled_at = 0.0
@@ -205,8 +210,22 @@ class MonitoringService:
         cpu_s = measures.get("software.cpu_s")
         if isinstance(cpu_s, float) and self._sampled_at:
             measures["software.cpu_share"] = cpu_s / max(now - self._sampled_at, 1.0) / self._settings.cores
+        versions = {} if self._sampled_at else {"speechpipe": __version__, "bundle": self._settings.bundle}
+        outcome = "ok" if self._sampled_at else STARTED
         self._sampled_at = now
-        return Record("system", f"system-{uuid.uuid4().hex}", "", now, "", "", "", measures=measures, tenant_class="")
+        return Record(
+            "system",
+            f"system-{uuid.uuid4().hex}",
+            "",
+            now,
+            "",
+            "",
+            "",
+            outcome=outcome,
+            measures=measures,
+            tenant_class="",
+            versions=versions,
+        )
 
     def server_facts(self) -> dict[str, float]:
         """Return the current measures of the server, by name."""

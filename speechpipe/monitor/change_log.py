@@ -1,0 +1,69 @@
+"""What was changed of the service, beside what happened to its figures: the first question at any degradation.
+
+Nothing is kept here: each subject that can change has its own history in the store, and is asked.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from speechpipe.monitor.alarms import Condition
+from speechpipe.monitor.spec import Severity
+
+BEFORE_S, AFTER_S = 900.0, 120.0
+"""A change may be why something else changed, if it lies so long before that at most, or so shortly after: onsets are
+known to some cases only."""
+
+TOLD_S = 600.0
+"""A change is told for so long, so that a server that starts meanwhile tells it, too."""
+
+MOST_NAMED = 3
+
+METRIC, STAGE = "system.change", "system"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceChange:
+    """One change. `name` tells it from all others; `text` says what, by whom and why."""
+
+    at: float  # unix seconds
+    name: str
+    text: str
+    told: bool = True  # those who get alarms are told
+
+
+ChangeSource = Callable[[float, float], Sequence[ServiceChange]]
+"""Returns the changes between two times (unix seconds)."""
+
+
+class ChangeLog:
+    """All subjects' changes. Used on the threads of reports and of the watcher."""
+
+    def __init__(self, sources: Iterable[ChangeSource] = ()) -> None:
+        self._sources = tuple(sources)
+
+    def between(self, since: float, until: float) -> list[ServiceChange]:
+        """Return the changes between two times, oldest first.
+
+        Raises:
+            SQLAlchemyError, OSError: the store cannot be read.
+        """
+        found = [change for source in self._sources for change in source(since, until)]
+        return sorted(found, key=lambda change: change.at)
+
+    def conditions(self, now: float) -> list[Condition]:
+        """Return a condition for each change of the last minutes of which operators are told."""
+        return [
+            Condition("change", METRIC, STAGE, Severity.INVESTIGATE.value, f"server: {change.name}", change.text)
+            for change in self.between(now - TOLD_S, now)
+            if change.told
+        ]
+
+    def near(self, onset: float) -> str:
+        """Return what was changed shortly before something else did (unix seconds), in words; empty if nothing was."""
+        found = self.between(onset - BEFORE_S, onset + AFTER_S)[-MOST_NAMED:]
+        return "; ".join(f"at {_clock(change.at)} UTC {change.text}" for change in found)
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
