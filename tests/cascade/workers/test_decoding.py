@@ -325,19 +325,19 @@ def test_a_partial_result_comes_when_the_library_is_done_and_covers_what_was_the
 
 def test_the_end_of_a_segment_does_not_wait_for_a_partial_result(slow: Bench, library: Library) -> None:
     slow.run(pause(1))
-    assert [one.text for one in slow.partials] == ["all of 1.12 s"]
+    assert [one.text for one in slow.partials] == ["all of 1.08 s"]
     library.done = True
     slow.run()
     assert len(slow.partials) == 1, "what was underway knows less"
     slow.run(Finish(1))
     assert slow.finals[1].effort.speculated
-    assert slow.finals[1].transcript.text == "all of 1.12 s"
+    assert slow.finals[1].transcript.text == "all of 1.08 s"
 
 
 def test_a_partial_result_that_comes_while_a_pause_is_decoded_is_sent_at_once(slow: Bench, library: Library) -> None:
     library.during = lambda: setattr(library, "done", True)
     slow.run(pause(1))
-    assert [one.text for one in slow.partials] == ["1.00 s", "all of 1.12 s"]
+    assert [one.text for one in slow.partials] == ["1.00 s", "all of 1.08 s"]
     assert slow.decoding[-2:] == [(1,), (1,)]
     assert slow.inflight.get() == ()
 
