@@ -5,7 +5,7 @@ one row of `RECOGNIZERS`.
 """
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -115,6 +115,13 @@ class StreamWithSteps(RecognizerStream, Protocol):
 
         Each `yield` comes at once and is to be continued a little later, on the same thread. Between two, this stream
         and others of its recognizer may be used. Closing the generator gives the result up.
+        """
+        ...
+
+    def decode_looking(self, look: Callable[[], object]) -> Transcript:
+        """Return the transcript of the audio fed so far; call `look` every few milliseconds where that is possible.
+
+        `look` may continue the steps of a partial result.
         """
         ...
 

@@ -38,6 +38,7 @@ from speechpipe.cascade.workers.messages import (
     Together,
 )
 from speechpipe.cascade.workers.schedule import Schedule
+from speechpipe.cascade.workers.spent import Ledger
 from speechpipe.cascade.workers.underway import Underway
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Transcript
 
@@ -75,18 +76,6 @@ class _Running:
         return batch_s_of(self.recognizer) if waits else 0.0
 
 
-class _Spent:
-    """CPU and wall time since it was made."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._cpu_s, self._at = time.process_time(), clock()
-
-    def take(self) -> tuple[float, float]:
-        """Return the CPU and wall seconds."""
-        return time.process_time() - self._cpu_s, self._clock() - self._at
-
-
 class Decoder:
     """Open streams by number, and the work that waits for them."""
 
@@ -109,6 +98,8 @@ class Decoder:
         self._inflight = inflight
         self._send = send
         self._clock = clock
+        self._ledger = Ledger(clock)
+        self._decoding: tuple[int, ...] = ()
         self._streams: dict[int, _Running] = {}
         self._schedule = Schedule()
         self._idle = IdleWork()
@@ -176,9 +167,9 @@ class Decoder:
         number = step.stream
         running = self._streams.setdefault(number, _Running())
         self._mark(number)
-        spent = _Spent(self._clock)
+        spent = self._ledger.begin()
         transcript = self._done(step, running)
-        cpu_s, work_s = self._taken(spent)
+        cpu_s, work_s = spent.take()
         running.cpu_s += cpu_s
         running.work_s += work_s
         self._idle.duty.add(self._clock(), work_s)
@@ -194,15 +185,9 @@ class Decoder:
 
     def _mark(self, *numbers: int) -> None:
         """Say what is being decoded."""
+        self._decoding = numbers
         beside = () if self._underway is None or self._underway.number in numbers else (self._underway.number,)
         self._inflight.set(*numbers[: MOST - len(beside)], *beside)
-
-    def _taken(self, spent: _Spent) -> tuple[float, float]:
-        """Return the CPU and wall seconds of a piece of work that has ended."""
-        cpu_s, work_s = spent.take()
-        if self._underway is not None:
-            self._underway.charged(cpu_s)
-        return cpu_s, work_s
 
     def _done(self, step: Step, running: _Running) -> Transcript | None:
         """Do one step of a stream; return the transcript of a Finish, or None if it is decoded later."""
@@ -280,7 +265,7 @@ class Decoder:
         recognizer = streams[0].recognizer
         assert isinstance(recognizer, BatchRecognizer)
         self._mark(*numbers)
-        spent = _Spent(self._clock)
+        spent = self._ledger.begin()
         try:
             transcripts = recognizer.transcribe([_piece(running) for running in streams])
             if len(transcripts) != len(streams):
@@ -290,7 +275,7 @@ class Decoder:
             if len(streams) == 1:
                 streams[0].fail(error)
                 transcripts = [Transcript.null(NullCause.ERROR, streams[0].error)]
-        cpu_s, work_s = self._taken(spent)
+        cpu_s, work_s = spent.take()
         self._idle.duty.add(self._clock(), work_s)
         samples = sum(running.segment.samples for running in streams)
         for running in streams:
@@ -310,22 +295,24 @@ class Decoder:
         running = self._streams[number]
         segment, stream = running.segment, running.stream
         self._mark(number)
-        spent, text = _Spent(self._clock), ""
+        spent, text = self._ledger.begin(), ""
         guess: Transcript | None = None
         try:
-            if segment.may_have_ended and isinstance(stream, BufferedStream):
+            if segment.may_have_ended and isinstance(stream, StreamWithSteps):
+                guess = stream.decode_looking(self._look)
+            elif segment.may_have_ended and isinstance(stream, BufferedStream):
                 guess = stream.decode(stream.samples())
-                text = guess.text
             elif isinstance(stream, StreamWithSteps):
-                self._underway = Underway(number, segment.samples, stream.partial_in_steps(), self._clock)
+                self._underway = Underway(number, segment.samples, stream.partial_in_steps(), spent)
                 self._look()
                 return
             elif stream is not None:
                 text = stream.partial()
         except Exception as error:  # noqa: BLE001 - the worker loop: reported when the stream finishes
             running.fail(error)
-        cpu_s, work_s = self._taken(spent)
+        cpu_s, work_s = spent.take()
         if guess is not None:
+            text = guess.text
             segment.guessed(guess, work_s, cpu_s)
         self._partial(number, text, segment.samples, (cpu_s, work_s), wasted=guess is None)
         self._mark()
@@ -343,17 +330,17 @@ class Decoder:
             running.fail(error)
         self._underway = None
         if underway.samples > running.segment.covered:  # else a pause was decoded meanwhile, which knows more
-            self._partial(underway.number, underway.text, underway.samples, underway.spent(), wasted=True)
+            self._partial(underway.number, underway.text, underway.samples, underway.spent.take(), wasted=True)
         else:
-            self._account(running, *underway.spent())
-        self._mark()
+            self._account(running, *underway.spent.take())
+        self._mark(*self._decoding)
         return True
 
     def _give_up(self, number: int) -> None:
         """Drop what is underway of a stream."""
         if self._underway is not None and self._underway.number == number:
             self._underway.give_up()
-            self._account(self._streams[number], *self._underway.spent())
+            self._account(self._streams[number], *self._underway.spent.take())
             self._underway = None
 
     def _partial(self, number: int, text: str, samples: int, spent: tuple[float, float], *, wasted: bool) -> None:

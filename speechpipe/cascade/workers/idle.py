@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from speechpipe.cascade.workers.agreement import LocalAgreement
 from speechpipe.types import SAMPLE_RATE_HZ, Transcript
 
-SPECULATE_AFTER = round(0.12 * SAMPLE_RATE_HZ)
+SPECULATE_AFTER = round(0.08 * SAMPLE_RATE_HZ)
 """Silence, in samples, after which a segment is decoded in case it has ended. The endpoint follows after 0.5 s by
 default, and a decode takes 0.1 to 0.3 s. If the speech goes on, the decode was still a partial result."""
 

@@ -1,20 +1,18 @@
 """A partial result that a thread of the recognizer's library makes while the worker does other things."""
 
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+
+from speechpipe.cascade.workers.spent import Spent
 
 
 class Underway:
     """One partial result that has been begun. Used on the worker's thread."""
 
-    def __init__(
-        self, number: int, samples: int, steps: Generator[None, None, str], clock: Callable[[], float]
-    ) -> None:
-        """Begin it: of the first `samples` samples of the stream `number`. `clock` returns wall time in seconds."""
-        self.number, self.samples = number, samples
+    def __init__(self, number: int, samples: int, steps: Generator[None, None, str], spent: Spent) -> None:
+        """Begin it: of the first `samples` samples of the stream `number`. `spent` counts what it takes."""
+        self.number, self.samples, self.spent = number, samples, spent
         self.text = ""
-        self._steps, self._clock = steps, clock
-        self._at, self._cpu_s = clock(), time.process_time()
+        self._steps = steps
 
     def is_done(self) -> bool:
         """Return whether `text` is there now.
@@ -28,14 +26,6 @@ class Underway:
             self.text = end.value
             return True
         return False
-
-    def charged(self, cpu_s: float) -> None:
-        """CPU seconds of the process since the beginning belong to something else."""
-        self._cpu_s += cpu_s
-
-    def spent(self) -> tuple[float, float]:
-        """Return its CPU and wall seconds so far."""
-        return max(0.0, time.process_time() - self._cpu_s), self._clock() - self._at
 
     def give_up(self) -> None:
         """Drop it. The library may still be at it for a moment."""

@@ -1,7 +1,7 @@
 """The decoder of a worker, on this thread: what is decoded together, alone, in vain, and what is counted."""
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 import pytest
@@ -254,6 +254,7 @@ class Library:
         self.done = False
         self.error = ""
         self.given_up = 0
+        self.during: Callable[[], None] = lambda: None  # called in the middle of a decode
 
 
 class SlowStream(BufferedStream):
@@ -274,6 +275,11 @@ class SlowStream(BufferedStream):
         if self._library.error:
             raise RuntimeError(self._library.error)
         return text
+
+    def decode_looking(self, look: Callable[[], object]) -> Transcript:
+        self._library.during()
+        look()
+        return self.decode(self.samples())
 
     def decode(self, samples: Samples) -> Transcript:
         return Transcript(f"all of {len(samples) / 16_000:.2f} s")
@@ -319,13 +325,21 @@ def test_a_partial_result_comes_when_the_library_is_done_and_covers_what_was_the
 
 def test_the_end_of_a_segment_does_not_wait_for_a_partial_result(slow: Bench, library: Library) -> None:
     slow.run(pause(1))
-    assert [one.text for one in slow.partials] == ["all of 1.12 s"]
+    assert [one.text for one in slow.partials] == ["all of 1.08 s"]
     library.done = True
     slow.run()
     assert len(slow.partials) == 1, "what was underway knows less"
     slow.run(Finish(1))
     assert slow.finals[1].effort.speculated
-    assert slow.finals[1].transcript.text == "all of 1.12 s"
+    assert slow.finals[1].transcript.text == "all of 1.08 s"
+
+
+def test_a_partial_result_that_comes_while_a_pause_is_decoded_is_sent_at_once(slow: Bench, library: Library) -> None:
+    library.during = lambda: setattr(library, "done", True)
+    slow.run(pause(1))
+    assert [one.text for one in slow.partials] == ["1.00 s", "all of 1.08 s"]
+    assert slow.decoding[-2:] == [(1,), (1,)]
+    assert slow.inflight.get() == ()
 
 
 def test_other_streams_do_not_wait_for_a_partial_result(slow: Bench) -> None:
@@ -367,6 +381,21 @@ def test_the_cpu_time_of_two_things_at_once_is_counted_once(clock: list[float], 
     bench.run(Finish(1))
     assert sum(final.effort.cpu_s for final in bench.finals.values()) == clock[0]
     assert bench.finals[1].effort.spare_cpu_s == bench.partials[-1].spare_cpu_s == 4.0
+
+
+def test_the_cpu_time_of_a_pause_and_of_what_came_meanwhile_is_counted_once(
+    clock: list[float], library: Library
+) -> None:
+    bench = Bench(Slow(library)).run(RequestPartial(1), Open(1, SPEC, DecodeOptions()), Feed(1, audio()))
+
+    def during() -> None:
+        clock[0] += 2.0
+        library.done = True
+
+    library.during = during
+    clock[0] += 1.0
+    bench.run(pause(1)).run(Finish(1))
+    assert bench.finals[1].effort.cpu_s == clock[0] == 3.0
 
 
 def test_a_failure_on_idle_capacity_is_the_segments_result() -> None:

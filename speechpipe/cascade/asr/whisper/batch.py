@@ -6,7 +6,7 @@ window. What that says stays, shortened where it repeats itself.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Generator, Hashable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,8 +54,14 @@ class Batch:
         mel: LogMel,
         limits: Limits,
         known: MutableMapping[bytes, Encoded] | None = None,
+        look: Callable[[], object] | None = None,
     ) -> None:
-        """Take the parts of a recognizer. `known`: windows that were encoded for another run of the same pieces."""
+        """Take the parts of a recognizer.
+
+        `known`: windows that were encoded for another run of the same pieces. `look`: called every few milliseconds
+        while texts are written.
+        """
+        self._look = look
         self._model = model
         self._vocabulary = vocabulary
         self._mel = mel
@@ -108,6 +114,8 @@ class Batch:
     def _decode(self, tasks: Sequence[Task]) -> list[Task]:
         """Decode windows of one length, keep what is believed, and return what must be decoded again."""
         encoded = [self._encode(self._frames(task)) for task in tasks]
+        if self._look is not None:
+            self._look()
         again: list[Task] = []
         by_language: dict[str, list[int]] = defaultdict(list)
         for number, task in enumerate(tasks):
@@ -146,7 +154,7 @@ class Batch:
         start = self._start(language, asked)
         most = max(guards.most_tokens(task.window.frames) for task in tasks)
         beam = guards.WIDER_BEAM if tasks[0].wider else 1
-        guesses = self._model.generate(encoded, [*asked.prompt, *start], most, beam)
+        guesses = self._model.generate(encoded, [*asked.prompt, *start], most, beam, self._look)
         texts = [
             self._text(task, guess, one, language) for task, guess, one in zip(tasks, guesses, encoded, strict=True)
         ]

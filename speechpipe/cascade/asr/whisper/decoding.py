@@ -4,7 +4,8 @@ Windows are encoded one after the other and decoded several at once. On a CPU a 
 its activations no longer fit into the cache, and the decoder faster, because it reads its weights once for all.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ FRAME_S = 0.02
 
 MOST_TOKENS = 448
 """Positions of the decoder. CTranslate2 leaves half of them to the text."""
+
+LOOK_S = 0.004
 
 AT_ONCE = 2
 """Threads of the library: a window that was begun needs not be waited for. They share the weights."""
@@ -84,15 +87,32 @@ class Model:
         found: Encoded = np.array(self._model.encode(given, to_cpu=True), np.float32)[0]
         return found
 
-    def generate(self, windows: Sequence[Encoded], prompt: Sequence[int], most: int, beam: int = 1) -> list[Guess]:
+    def generate(
+        self,
+        windows: Sequence[Encoded],
+        prompt: Sequence[int],
+        most: int,
+        beam: int = 1,
+        look: Callable[[], object] | None = None,
+    ) -> list[Guess]:
         """Return the text of each window, of at most `most` tokens. The windows have the same length.
 
-        `beam`: the beams that are used if the model was loaded with fewer.
+        Args:
+            windows: what `encode` returned.
+            prompt: the tokens before each text.
+            most: see above.
+            beam: the beams that are used if the model was loaded with fewer.
+            look: called every few milliseconds until the texts are there.
         """
-        found = self._model.generate(
-            _batch(windows), [list(prompt)] * len(windows), **self._options(prompt, most, beam)
-        )
-        return list(map(_guess, found))
+        options = self._options(prompt, most, beam)
+        prompts = [list(prompt)] * len(windows)
+        if look is None:
+            return list(map(_guess, self._model.generate(_batch(windows), prompts, **options)))
+        found = self._model.generate(_batch(windows), prompts, asynchronous=True, **options)
+        while not all(one.done() for one in found):
+            look()
+            time.sleep(LOOK_S)
+        return [_guess(one.result()) for one in found]
 
     def begin(self, window: Frames, prompt: Sequence[int], most: int) -> Writing:
         """Begin to encode one (bands, frames) window and to write its text, of at most `most` tokens; return at once.

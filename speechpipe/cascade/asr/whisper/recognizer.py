@@ -1,7 +1,7 @@
 """The recognizer `whisper`: what a card may set, and what a client may ask for."""
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,12 +86,14 @@ class WhisperRecognizer:
         """Begin a segment."""
         return WhisperStream(self, options)
 
-    def transcribe(self, pieces: Sequence[Piece]) -> list[Transcript]:
-        """Return a transcript for each piece; see `BatchRecognizer`."""
-        found = self._decoded(pieces, unfinished=False)
+    def transcribe(self, pieces: Sequence[Piece], look: Callable[[], object] | None = None) -> list[Transcript]:
+        """Return a transcript for each piece; see `BatchRecognizer`. `look` is called meanwhile."""
+        found = self._decoded(pieces, unfinished=False, look=look)
         return [self._telling(one, piece.options) for one, piece in zip(found, pieces, strict=True)]
 
-    def _decoded(self, pieces: Sequence[Piece], *, unfinished: bool) -> list[Transcript]:
+    def _decoded(
+        self, pieces: Sequence[Piece], *, unfinished: bool, look: Callable[[], object] | None = None
+    ) -> list[Transcript]:
         """Decode pieces; those with hotwords twice, with and without, on the same output of the encoder.
 
         A list of hotwords also changes other words, mostly for the worse, and brings words where nothing was said. So
@@ -100,17 +102,18 @@ class WhisperRecognizer:
         biased = [number for number, piece in enumerate(pieces) if _said(piece.options.hotwords)]
         known: dict[bytes, Encoded] | None = {} if biased else None
         plain = [Piece(piece.samples, replace(piece.options, hotwords=())) for piece in pieces]
-        found = self._run(plain, known, unfinished)
+
+        def run(some: Sequence[Piece]) -> list[Transcript]:
+            batch = Batch(self.model, self.vocabulary, self._mel, self._limits, known, look)
+            return batch.run(some, [self._asked(one.options, unfinished) for one in some])
+
+        found = run(plain)
         if biased:
-            again = self._run([pieces[number] for number in biased], known, unfinished)
+            again = run([pieces[number] for number in biased])
             for number, other in zip(biased, again, strict=True):
                 if _gains(other.text, found[number].text, pieces[number].options.hotwords):
                     found[number] = other
         return found
-
-    def _run(self, pieces: Sequence[Piece], known: dict[bytes, Encoded] | None, unfinished: bool) -> list[Transcript]:
-        batch = Batch(self.model, self.vocabulary, self._mel, self._limits, known)
-        return batch.run(pieces, [self._asked(one.options, unfinished) for one in pieces])
 
     def _telling(self, transcript: Transcript, options: DecodeOptions) -> Transcript:
         """Return a transcript that says how many hotwords were left out, if any were."""
@@ -198,6 +201,10 @@ class WhisperStream(BufferedStream):
     def partial_in_steps(self) -> Generator[None, None, str]:
         """Make what `partial` returns; see `StreamWithSteps`."""
         return self._recognizer.partial_in_steps(self.samples(), self._options)
+
+    def decode_looking(self, look: Callable[[], object]) -> Transcript:
+        """Return the transcript of the audio fed so far; see `StreamWithSteps`."""
+        return self._recognizer.transcribe([Piece(self.samples(), self._options)], look)[0]
 
     def decode(self, samples: Samples) -> Transcript:
         """Return the transcript of (n,) samples."""

@@ -100,8 +100,11 @@ class FakeModel:
         self.windows.append((window.shape[1], list(self._spans[-1])))
         return np.full((window.shape[1] // 2, 4), len(self._spans) - 1, np.float32)
 
-    def generate(self, windows: Sequence[Encoded], prompt: Sequence[int], most: int, beam: int = 1) -> list[Guess]:
+    def generate(
+        self, windows: Sequence[Encoded], prompt: Sequence[int], most: int, beam: int = 1, look: object = None
+    ) -> list[Guess]:
         """Return what is written for each window, cut at `most` tokens."""
+        del look
         assert len({len(window) for window in windows}) == 1, "windows of different lengths in one batch"
         self.batches.append(len(windows))
         self.prompts.append(list(prompt))

@@ -22,7 +22,7 @@ def prompts(tiny: WhisperRecognizer, monkeypatch: pytest.MonkeyPatch) -> list[li
     found: list[list[int]] = []
     generate = tiny.model.generate
 
-    def spy(windows: Any, prompt: Any, *how: int) -> Any:
+    def spy(windows: Any, prompt: Any, *how: Any) -> Any:
         found.append(list(prompt))
         return generate(windows, prompt, *how)
 
@@ -75,6 +75,9 @@ def test_a_partial_text_is_made_while_another_segment_is_decoded(tiny: WhisperRe
     next(steps)
     assert other.decode(other.samples()) == final
     assert through(steps)[0] == partial
+    looked = []
+    assert other.decode_looking(lambda: looked.append(1)) == final
+    assert looked
     given_up = one.partial_in_steps()
     next(given_up)
     given_up.close()
