@@ -179,7 +179,8 @@ def judge(client: Client, spoken: list[Spoken], times: Times) -> None:
         times.final.append(last.at - ends)
         of_last = [one for one in of_clip if finals[:-1] == [] or one.at > finals[-2].at]
         covering = [one.at for one in of_last if covers(one.text, last.text)]
-        times.covered.append(min(covering) - ends)
+        if covering:
+            times.covered.append(min(covering) - ends)
         for before, final in zip([None, *finals], finals, strict=False):
             settled = [
                 one for one in of_clip if one.stable and one.at <= final.at and (not before or one.at > before.at)

@@ -28,10 +28,19 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Recognition",
         ("cascade_quality", "whisper_windows", "biasing", "vad_speed", "pocketsphinx_cli", "decoder_settings"),
     ),
-    ("Overhead, memory, start", ("overhead", "server")),
+    ("Overhead, memory, start", ("overhead", "server", "short_uploads")),
     (
         "Live audio",
-        ("capacity_one", "capacity", "capacity_scripted", "peer_server", "live_faults", "live_soak"),
+        (
+            "live_finals",
+            "live_peer",
+            "capacity_one",
+            "capacity",
+            "capacity_scripted",
+            "peer_server",
+            "live_faults",
+            "live_soak",
+        ),
     ),
     ("Monitoring", ("monitor_cost", "store", "store_kill", "detectors", "evidently_drift")),
     ("Blame", ("blame", "replay")),
@@ -46,8 +55,8 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Headings of docs/figures.md, and the files under each, in the order of the page."""
 
 SHOWN_FIRST = (
-    ("cascade_quality", r"whole clips.*\bcascade\b"),
-    ("capacity", r"live streams held"),
+    ("whisper_windows", r"words wrong on .* read clips"),
+    ("live_finals", r"endpoint decision to final"),
     ("blame", r"stage named right"),
     ("rollout", r"rolled back though equal"),
     ("store_kill", r"acknowledged feedback missing"),
