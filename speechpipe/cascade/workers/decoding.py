@@ -38,7 +38,7 @@ from speechpipe.cascade.workers.messages import (
     Together,
 )
 from speechpipe.cascade.workers.schedule import Schedule
-from speechpipe.cascade.workers.spent import Ledger
+from speechpipe.cascade.workers.spent import CpuCounter
 from speechpipe.cascade.workers.underway import Underway
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Transcript
 
@@ -98,7 +98,7 @@ class Decoder:
         self._inflight = inflight
         self._send = send
         self._clock = clock
-        self._ledger = Ledger(clock)
+        self._counter = CpuCounter(clock)
         self._decoding: tuple[int, ...] = ()
         self._streams: dict[int, _Running] = {}
         self._schedule = Schedule()
@@ -167,7 +167,7 @@ class Decoder:
         number = step.stream
         running = self._streams.setdefault(number, _Running())
         self._mark(number)
-        spent = self._ledger.begin()
+        spent = self._counter.begin()
         transcript = self._done(step, running)
         cpu_s, work_s = spent.take()
         running.cpu_s += cpu_s
@@ -265,7 +265,7 @@ class Decoder:
         recognizer = streams[0].recognizer
         assert isinstance(recognizer, BatchRecognizer)
         self._mark(*numbers)
-        spent = self._ledger.begin()
+        spent = self._counter.begin()
         try:
             transcripts = recognizer.transcribe([_piece(running) for running in streams])
             if len(transcripts) != len(streams):
@@ -295,7 +295,7 @@ class Decoder:
         running = self._streams[number]
         segment, stream = running.segment, running.stream
         self._mark(number)
-        spent, text = self._ledger.begin(), ""
+        spent, text = self._counter.begin(), ""
         guess: Transcript | None = None
         try:
             if segment.may_have_ended and isinstance(stream, StreamWithSteps):

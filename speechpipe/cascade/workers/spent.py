@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-class Ledger:
+class CpuCounter:
     """The CPU time of the process that belongs to work that has ended. Used on the worker's thread."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -20,14 +20,14 @@ class Ledger:
 class Spent:
     """CPU and wall time since it was made."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._counted_s = ledger.counted_s
-        self._cpu_s, self._at = time.process_time(), ledger.clock()
+    def __init__(self, counter: CpuCounter) -> None:
+        self._counter = counter
+        self._counted_s = counter.counted_s
+        self._cpu_s, self._at = time.process_time(), counter.clock()
 
     def take(self) -> tuple[float, float]:
         """End the work; return its CPU and wall seconds. What ended meanwhile has its own CPU time."""
-        others_s = self._ledger.counted_s - self._counted_s
+        others_s = self._counter.counted_s - self._counted_s
         cpu_s = max(0.0, time.process_time() - self._cpu_s - others_s)
-        self._ledger.counted_s += cpu_s
-        return cpu_s, self._ledger.clock() - self._at
+        self._counter.counted_s += cpu_s
+        return cpu_s, self._counter.clock() - self._at
