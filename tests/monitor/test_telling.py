@@ -296,14 +296,14 @@ def test_an_acknowledgement_made_elsewhere_survives(url: str) -> None:
     watcher.tick(1600)
     other = Watcher(SPEC, two, [], OPTIONS)
     other.tick(1602)
-    (alarm,) = other.archive.alarms()
+    (alarm,) = [alarm for alarm in other.archive.alarms() if alarm.state == "firing"]
     found = other.archive.acknowledge(alarm.id, "ann", 1603)
     assert found is not None
     assert found.acknowledged_by == "ann"
     put(one, traffic(3000, start=1600, first=1600, seed=3))
     for now in (4600, 4800, 5000):
         watcher.tick(now)
-    (resolved,) = watcher.archive.alarms(0)
+    (resolved,) = [alarm for alarm in watcher.archive.alarms(0) if alarm.firing_at is not None]
     assert (resolved.state, resolved.acknowledged_by, resolved.acknowledged_at) == ("resolved", "ann", 1603)
     assert watcher.archive.acknowledge(alarm.id, "bob", 5001) is None
     one.close()
