@@ -2,6 +2,8 @@
 
 Each function here takes a module of the service that has just been imported, and wraps what the service will take from
 it. Without an active fault the wrapped parts do what they did.
+
+Modules that the hook patches are imported within functions only: this module is imported while they are.
 """
 
 import time
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from speechpipe.bench.faults import detection, recognition
+from speechpipe.bench.faults import recognition
 from speechpipe.bench.live.active import ActiveFaults
 from speechpipe.bench.live.hook import put
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Samples, Transcript
@@ -43,6 +45,8 @@ def segments(module: ModuleType, faults: ActiveFaults) -> None:
     plain = module.segmenter
 
     def segmenter(bundle: Any, frame_samples: int, **more: Any) -> Any:
+        from speechpipe.bench.faults import detection
+
         changes: dict[str, float] = {}
         for kind in PARAMETERS:
             if (value := faults.value(kind)) is not None:
@@ -72,6 +76,8 @@ class SwitchedVad:
 
     def open(self) -> Any:
         """Return a stream with fresh state, unless a fault is active."""
+        from speechpipe.bench.faults import detection
+
         self._opened += 1
         for kind in SCORES:
             if (value := self._faults.value(kind)) is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from speechpipe.bench.live.score import AlarmSeen, VerdictSeen
+from speechpipe.monitor.unwatched import METRIC
 
 EVERY_S = 2.0
 """The server decides as often (its tick), so no verdict is missed: the report has the last one of each group."""
@@ -67,8 +68,8 @@ class Observer:
 
     @property
     def firing(self) -> list[AlarmSeen]:
-        """The alarms that fire now."""
-        return [alarm for alarm in self.alarms.values() if alarm.resolved_at is None]
+        """The alarms that fire now, but that a group has no reference, which healthy traffic does not end."""
+        return [alarm for alarm in self.alarms.values() if alarm.resolved_at is None and alarm.metric != METRIC]
 
     @contextlib.asynccontextmanager
     async def watching(self) -> Any:

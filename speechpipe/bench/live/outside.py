@@ -112,11 +112,15 @@ async def _locked(fault: LiveFault, server: LiveServer, random: np.random.Genera
     del random
     locked_s, free_s = fault.values
     while True:
-        connection = await asyncio.to_thread(_lock, server.store)
+        locking = asyncio.ensure_future(asyncio.to_thread(_lock, server.store))
         try:
+            await asyncio.shield(locking)
             await asyncio.sleep(locked_s)
+        except sqlite3.OperationalError:
+            continue  # it could not be locked in time
         finally:
-            connection.close()  # ends the transaction
+            with contextlib.suppress(sqlite3.OperationalError):
+                (await locking).close()  # ends the transaction, also if the fault ends while it is being locked
         await asyncio.sleep(free_s)
 
 

@@ -19,9 +19,15 @@ from speechpipe.bench.live.table import LiveFault
 from speechpipe.bench.live.traffic import Load, Said, Traffic
 from speechpipe.bench.live.voices import Manner, Voices
 from speechpipe.cascade.evaluation.manifest import Clip
+from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.report import Filters
+from speechpipe.serving.health.operations import HealthOperations
 
 REFERENCE_LIMIT = 5_000
 """Utterances after which a reference that the server has not proposed is given up."""
+
+LEAST_UNITS = 120
+"""Groups with fewer utterances get no reference: blame needs a hundred cases."""
 
 ALL_PROPOSED_S = 45.0
 """After the first proposal, other groups get so long for theirs; the server proposes every half minute."""
@@ -137,17 +143,25 @@ class Benchmark:
             return
         begun, waits = time.time(), _Waits()
         said = await self._traffic.run(lambda: self._manner, lambda so_far: self._proposed(so_far, waits), self._paused)
-        health = self._server.health()
-        if self._plan.reference:
-            await asyncio.to_thread(health.propose, begun, time.time())
-        references = await asyncio.to_thread(health.references)
-        proposals = [one for one in references if one.status == "proposed"]
-        if not proposals:
-            raise RuntimeError(f"no reference was proposed after {sum(one.recordings for one in said)} utterances")
-        for one in proposals:
-            await asyncio.to_thread(health.approve, one.id, OPERATOR)
+        pinned = await asyncio.to_thread(self._approve, self._server.health(), begun)
+        if not pinned:
+            raise RuntimeError(f"no reference was proposed after {felt(said).utterances} utterances")
+        for one in pinned:
             self._say(f"reference {one.id} of {one.group.label}: {one.units} utterances")
         self._tell("reference", felt(said))
+
+    def _approve(self, health: HealthOperations, begun: float) -> list[Reference]:
+        """Approve the server's proposals; propose and approve those of groups that have enough cases for blame.
+
+        Otherwise a group with a smaller part of the traffic would have none, and nothing would be said of it.
+        """
+        proposals = {one.group: one for one in health.references() if one.status == "proposed"}
+        for progress in health.progress():
+            group = progress.group
+            if progress.units >= LEAST_UNITS and group not in proposals:
+                filters = Filters(group.tenant_class, group.channel, group.bundle, group.arm)
+                proposals |= {one.group: one for one in health.propose(begun, time.time(), filters) if any(one.group)}
+        return [health.approve(one.id, OPERATOR) for one in proposals.values()]
 
     def _proposed(self, said: Sequence[Said], waits: "_Waits") -> bool:
         spoken = sum(one.recordings for one in said)

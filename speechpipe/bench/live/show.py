@@ -59,9 +59,10 @@ def summary_lines(found: Mapping[str, Any]) -> list[str]:
                 f"{'-' if severity == 'harmless' else 'never' if value is None else f'{value:.0f}':>{width}s}"
                 for value, width in ((mine["median_to_alarm"], 10), (mine["median_to_verdict"], 12))
             )
-            lines.append(
-                f"{severity:10s}{mine['faults']:>8d}{mine['right']:>8d}{mine['alarmed']:>9d}{mine['paged']:>7d}{medians}"
+            counts = "".join(
+                f"{mine[name]:>{width}d}" for name, width in (("faults", 8), ("right", 8), ("alarmed", 9), ("paged", 7))
             )
+            lines.append(f"{severity:10s}{counts}{medians}")
     healthy, second = found["healthy"], found["second_faults"]
     lines += [
         "",

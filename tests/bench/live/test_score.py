@@ -36,7 +36,7 @@ def under(fault: LiveFault, second: LiveFault | None = None) -> Stretch:
 def alarm(
     at: float, metric: str = "vad.segment_s", severity: str = "investigate", until: float | None = None
 ) -> AlarmSeen:
-    return AlarmSeen(metric, metric.split(".")[0], severity, "consumer", "it fell", at, until)
+    return AlarmSeen(metric, metric.split(".", maxsplit=1)[0], severity, "consumer", "it fell", at, until)
 
 
 def test_the_last_verdict_counts_and_delays_are_in_utterances() -> None:
