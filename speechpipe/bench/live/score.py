@@ -1,7 +1,7 @@
 """What of that which the server said was right. Pure functions of stretches of traffic, alarms and verdicts."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -214,11 +214,6 @@ def incidents(alarms: Iterable[AlarmSeen]) -> int:
             count += 1
         until = max(until, float("inf") if alarm.resolved_at is None else alarm.resolved_at)
     return count
-
-
-def document(outcome: Outcome) -> Mapping[str, Any]:
-    """Return an outcome as plain data."""
-    return asdict(outcome)
 
 
 def _mean(values: Sequence[float]) -> float | None:

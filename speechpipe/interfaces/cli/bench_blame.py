@@ -50,6 +50,7 @@ def blame(
     ] = False,
     url: Annotated[str, typer.Option(help="--live: a server that runs; only faults from outside.")] = "",
     key: Annotated[str, typer.Option(help="--live: API key for --url.", envvar="SPEECHPIPE_KEY")] = "",
+    write: Annotated[Path | None, typer.Option(help="--live: write the JSON object to this file too.")] = None,
     pause_file: Annotated[Path | None, typer.Option(help="--live: pause while this file exists.")] = None,
 ) -> None:
     """Inject faults into the cascade on real recordings; print how often blame names the right stage."""
@@ -59,7 +60,7 @@ def blame(
     from speechpipe.interfaces.cli.bench_blame_live import Flags, measure
 
     pace = {"rate": rate, "live_share": live_share, "tenants": tenants, "probes": probes, "probe_every_s": probe_every}
-    flags = Flags(audio, bundle, table, only, url, key, as_json, **pace)  # type: ignore[arg-type]
+    flags = Flags(audio, bundle, table, only, url, key, as_json, write, **pace)  # type: ignore[arg-type]
     measure(
         flags,
         utterances=utterances,

@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ class Flags:
     url: str
     key: str
     as_json: bool
+    write: Path | None = None
     rate: float = 2.0
     live_share: float = 0.25
     tenants: int = 0
@@ -102,10 +103,20 @@ def _print(flags: Flags, benchmark: "Benchmark", took_s: float) -> None:
     findings, observer = benchmark.findings, benchmark.observer
     alarms, verdicts = list(observer.alarms.values()), list(observer.verdicts.values())
     found = score.summary(findings.outcomes, findings.healthy, alarms, verdicts)
+    whole = {
+        "machine": system.machine(),
+        "seconds": took_s,
+        "bundle": flags.bundle,
+        "rate": flags.rate,
+        "summary": found,
+        "faults": [asdict(outcome) for outcome in findings.outcomes],
+        "alarms": [asdict(alarm) for alarm in alarms],
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+    }
+    if flags.write is not None:
+        flags.write.write_text(json.dumps(whole, indent=1))
     if flags.as_json:
-        about = {"machine": system.machine(), "seconds": took_s, "bundle": flags.bundle, "rate": flags.rate}
-        outcomes = [score.document(outcome) for outcome in findings.outcomes]
-        print(json.dumps({**about, "summary": found, "faults": outcomes}))
+        print(json.dumps(whole))
         return
     print(show.text(findings.outcomes, found))
     print(
