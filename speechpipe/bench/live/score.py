@@ -12,6 +12,9 @@ from speechpipe.bench.live.traffic import Said
 NONE = "none"
 PAGE = "page"
 
+LATE_S = 30.0
+"""What the server says so soon after a fault is still about that fault, and does not count as said of healthy traffic."""
+
 
 @dataclass(frozen=True)
 class AlarmSeen:
@@ -83,7 +86,8 @@ class Outcome:
         alarms: metrics of all alarms that fired within it.
         pages: those that page.
         open_before: metrics of alarms that had fired before and were not over: they cannot fire anew.
-        verdict: the last verdict made within the fault; None: the server made none.
+        verdict: the last verdict made within the fault. Each group of traffic has its own last one, as in the report: of
+            these, one that names a stage goes before `none`. None: the server made no verdict.
         labels: the labels of all verdicts within it, in order.
         right_after: utterances to the first verdict with the right label; None: there was none.
         right: whether the last verdict is right; without a fault, whether no stage was named and nothing paged.
@@ -130,9 +134,9 @@ def judged(stretch: Stretch, before: Felt, alarms: Iterable[AlarmSeen], verdicts
         for one in alarms
         if one.firing_at < stretch.began and (one.resolved_at is None or one.resolved_at > stretch.began)
     ]
-    made = sorted((one for one in verdicts if stretch.holds(one.at)), key=_by_weight)
+    made = sorted((one for one in verdicts if stretch.holds(one.at)), key=lambda one: one.at)
     truths = {fault.truth, *([stretch.second.truth] if stretch.second else [])}
-    last = made[-1] if made else None
+    last = max({one.group: one for one in made}.values(), key=_weight, default=None)
     pages = tuple(one.metric for one in fired if one.severity == PAGE)
     first_right = next((one for one in made if one.label in truths and one.decided), None)
     if fault.truth == NONE:
@@ -160,9 +164,9 @@ def judged(stretch: Stretch, before: Felt, alarms: Iterable[AlarmSeen], verdicts
     )
 
 
-def _by_weight(one: VerdictSeen) -> tuple[float, bool, int]:
-    """Order by time; of those made in the same tick, the one that decides on the most cases comes last."""
-    return round(one.at), one.decided, one.cases
+def _weight(one: VerdictSeen) -> tuple[bool, bool, float]:
+    """Order the last verdicts of the groups: a group in which nothing was found does not contradict another."""
+    return one.label != NONE, one.decided, one.at
 
 
 def summary(
@@ -173,8 +177,8 @@ def summary(
 ) -> dict[str, Any]:
     """Return the figures over all faults; shares 0..1, delays in utterances (None: never, or no such fault)."""
     alarms = list(alarms)
-    mine = [alarm for alarm in alarms if any(stretch.holds(alarm.firing_at) for stretch in healthy)]
-    named = [v for v in verdicts if v.label != NONE and any(stretch.holds(v.at) for stretch in healthy)]
+    mine = [alarm for alarm in alarms if _for_nothing(alarm.firing_at, healthy)]
+    named = [verdict for verdict in verdicts if verdict.label != NONE and _for_nothing(verdict.at, healthy)]
     doubles = [one for one in outcomes if one.also_named is not None]
     spoken = sum(stretch.spoken() for stretch in healthy)
     return {
@@ -192,6 +196,10 @@ def summary(
         "alarms": len(alarms),
         "incidents": incidents(alarms),
     }
+
+
+def _for_nothing(at: float, healthy: Sequence[Stretch]) -> bool:
+    return any(stretch.holds(at) and at >= stretch.began + LATE_S for stretch in healthy)
 
 
 def _severity(mine: Sequence[Outcome]) -> dict[str, Any]:

@@ -73,9 +73,17 @@ def test_an_undecided_verdict_is_not_the_first_right_one() -> None:
     assert not judged(under(VAD), BEFORE, [], verdicts).right
 
 
-def test_of_one_tick_the_verdict_on_most_cases_counts() -> None:
-    verdicts = [VerdictSeen(1050.2, "upload", "vad", cases=80), VerdictSeen(1050.3, "listen", "none", cases=31)]
+def test_a_group_in_which_nothing_was_found_does_not_contradict_another() -> None:
+    verdicts = [VerdictSeen(1050.0, "upload", "vad"), VerdictSeen(1054.0, "listen", "none")]
     assert judged(under(VAD), BEFORE, [], verdicts).right
+    taken_back = VerdictSeen(1080.0, "upload", "none")
+    assert not judged(under(VAD), BEFORE, [], [*verdicts, taken_back]).right
+
+
+def test_what_is_said_right_after_a_fault_is_not_said_of_healthy_traffic() -> None:
+    healthy = [Stretch(500.0, 600.0, [said(510.0)])]
+    late = summary([], healthy, [alarm(505.0, severity="page")], [VerdictSeen(510.0, "g", "vad")])
+    assert (late["healthy"]["pages"], late["healthy"]["verdicts_that_name_a_stage"]) == ([], [])
 
 
 @pytest.mark.parametrize(
