@@ -13,7 +13,7 @@ NONE = "none"
 PAGE = "page"
 
 LATE_S = 30.0
-"""What the server says so soon after a fault is still about that fault, and does not count as said of healthy traffic."""
+"""What the server says so soon after a fault is about that fault, and does not count as said of healthy traffic."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Outcome:
         alarms: metrics of all alarms that fired within it.
         pages: those that page.
         open_before: metrics of alarms that had fired before and were not over: they cannot fire anew.
-        verdict: the last verdict made within the fault. Each group of traffic has its own last one, as in the report: of
-            these, one that names a stage goes before `none`. None: the server made no verdict.
+        verdict: the last verdict made within the fault. Each group of traffic has its own last one, as in the report;
+            of these, one that names a stage goes before `none`. None: the server made no verdict.
         labels: the labels of all verdicts within it, in order.
         right_after: utterances to the first verdict with the right label; None: there was none.
         right: whether the last verdict is right; without a fault, whether no stage was named and nothing paged.
