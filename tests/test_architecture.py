@@ -83,6 +83,7 @@ SAME_PART = {
     "orjson": {"foundation.storage", "monitor"},
     "httpx": {"foundation.outgoing", "interfaces.cli", "bench"},  # `report --url` asks a server
     "soundfile": {"cascade.audio"},
+    "websockets": {"bench"},
     "torch": {"cascade.asr", "control.training"},
     "safetensors": {"cascade.asr"},
 }

@@ -176,7 +176,7 @@ class _InlineJob:
 
 
 def _run(bench: _Bench, clip: int, variant: int, fault: Fault | None, value: float, known: Decodes) -> ClipResult:
-    samples = _natural(bench.clips[clip].samples, np.random.default_rng([clip, variant]))
+    samples = natural(bench.clips[clip].samples, np.random.default_rng([clip, variant]))
     voices = [bench.clips[(clip + step) % len(bench.clips)].samples for step in range(1, VOICES)]
     sound, vad, bundle = audio.Sound(samples), bench.vad, bench.bundle
     if fault is not None and fault.level is Level.INPUT:
@@ -224,7 +224,8 @@ def heard(
     )
 
 
-def _natural(samples: Samples, random: np.random.Generator) -> Samples:
+def natural(samples: Samples, random: np.random.Generator) -> Samples:
+    """Return (n,) samples of a session: speech at a level within `GAIN_DB`, a room around it, and faint noise."""
     before, after = (np.zeros(round(random.uniform(*ROOM_S) * SAMPLE_RATE_HZ), np.float32) for _ in range(2))
     gain = 10 ** (random.uniform(-GAIN_DB, GAIN_DB) / 20)
     speech = np.clip(samples * gain, -0.99, 0.99)

@@ -54,6 +54,19 @@ def cpu_s(pid: int) -> float:
     return float(times.user + times.system)
 
 
+def descendants(pid: int) -> dict[int, str]:
+    """Return the command lines of the processes that a process started, and those started by them, by process id."""
+    try:
+        found = psutil.Process(pid).children(recursive=True)
+    except UNKNOWN:
+        return {}
+    lines: dict[int, str] = {}
+    for process in found:
+        with contextlib.suppress(*UNKNOWN):
+            lines[process.pid] = " ".join(process.cmdline())
+    return lines
+
+
 def stolen_s() -> float:
     """Return the CPU seconds since boot that the hypervisor gave to other machines (steal time; Linux, else 0)."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))

@@ -181,3 +181,6 @@ _CHANGES: Mapping[str, Change] = {
     "far_field": _far,
     "vocabulary_switch": _backwards,
 }
+
+KINDS = frozenset(_CHANGES)
+"""The names of all faults of the input."""

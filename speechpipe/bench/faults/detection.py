@@ -11,6 +11,7 @@ _PARAMETERS = {
     "vad_threshold": ("threshold",),
     "vad_threshold_low": ("threshold",),
     "vad_min_silence": ("min_silence_s",),
+    "vad_min_speech": ("min_speech_s",),
     "vad_padding": ("pre_roll_s", "padding_s"),
 }
 

@@ -30,8 +30,61 @@ def blame(
         Path | None, typer.Option(help="Another cascade: a directory with `benchmark.py`.", exists=True)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="On a running server, with paced traffic.")] = False,
+    table: Annotated[Path | None, typer.Option(help="--live: TOML file with the faults.", exists=True)] = None,
+    only: Annotated[str, typer.Option(help="--live: names of faults, separated by commas.")] = "",
+    utterances: Annotated[int, typer.Option(min=1, help="--live: utterances during each fault.")] = 100,
+    between: Annotated[int, typer.Option(min=1, help="--live: healthy utterances before each fault, at least.")] = 60,
+    rest: Annotated[float, typer.Option(min=0, help="--live: most seconds of rest until no alarm fires.")] = 180.0,
+    healthy: Annotated[float, typer.Option(min=0, help="--live: healthy seconds after the reference.")] = 60.0,
+    reference: Annotated[
+        int, typer.Option(min=0, help="--live: utterances of the reference; 0: until the server proposes one.")
+    ] = 0,
+    rate: Annotated[float, typer.Option(min=0.01, help="--live: sessions a second.")] = 2.0,
+    live_share: Annotated[float, typer.Option(min=0, max=1, help="--live: share of them that are live.")] = 0.25,
+    tenants: Annotated[int, typer.Option(min=0, max=20, help="--live: enterprises, with half of the traffic.")] = 0,
+    probes: Annotated[bool, typer.Option("--probes/--no-probes", help="--live: ten recordings as probes.")] = True,
+    probe_every: Annotated[float, typer.Option(min=0.5, help="--live: seconds from one round to the next.")] = 10.0,
+    hog: Annotated[
+        bool, typer.Option("--hog", help="--live: one busy process beside the server all the time.")
+    ] = False,
+    url: Annotated[str, typer.Option(help="--live: a server that runs; only faults from outside.")] = "",
+    key: Annotated[str, typer.Option(help="--live: API key for --url.", envvar="SPEECHPIPE_KEY")] = "",
+    write: Annotated[Path | None, typer.Option(help="--live: write the JSON object to this file too.")] = None,
+    pause_file: Annotated[Path | None, typer.Option(help="--live: pause while this file exists.")] = None,
 ) -> None:
     """Inject faults into the cascade on real recordings; print how often blame names the right stage."""
+    if not live:
+        _sampled(audio, bundle, quick, tune, seeds, audio_seconds, picture, second, as_json)
+        return
+    from speechpipe.interfaces.cli.bench_blame_live import Flags, measure
+
+    pace = {"rate": rate, "live_share": live_share, "tenants": tenants, "probes": probes, "probe_every_s": probe_every}
+    flags = Flags(audio, bundle, table, only, url, key, as_json, write, **pace)  # type: ignore[arg-type]
+    measure(
+        flags,
+        utterances=utterances,
+        between=between,
+        rest_s=rest,
+        healthy_s=healthy,
+        reference=reference,
+        seeds=seeds or 1,
+        hog=int(hog),
+        pause=pause_file,
+    )
+
+
+def _sampled(
+    audio: Path,
+    bundle: str,
+    quick: bool,
+    tune: bool,
+    seeds: int,
+    audio_seconds: float,
+    picture: Path | None,
+    second: Path | None,
+    as_json: bool,
+) -> None:
     from speechpipe.app import compose
     from speechpipe.bench import blame as benchmark
     from speechpipe.bench import blame_report, laboratory
