@@ -1,6 +1,7 @@
 """Drift watching: one detector for each watched metric of each group with a reference."""
 
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ RELEASE = 0.5
 
 ENDED_S = 3_600.0
 """An alarm ends when its metric has had no value for this long: its traffic has ended."""
+
+LATEST = 10
+"""The last values, which are of the changed traffic for sure."""
 
 MOST_VALUES = 256
 """Values that are kept of each metric, for the figure in an alarm's text."""
@@ -51,10 +55,26 @@ class Watched:
         self.verdict = self.detector.update(value)
         self.alarmed = self.verdict.evidence >= (RELEASE if self.alarmed else 1.0)
 
+    def _since(self, expected: float) -> list[tuple[float, float]]:
+        """Return the values since the change with their times: where those that follow are farthest from the reference.
+
+        A detector's own count begins with the first value that fitted a change, which may be long before.
+        """
+        kept = list(self._values)
+        if not kept:
+            return []
+        level = fmean(value for _, value in kept[-LATEST:])
+        middle, best, most, total = (expected + level) / 2, len(kept) - 1, -math.inf, 0.0
+        for number in range(len(kept) - 1, -1, -1):
+            total += (kept[number][1] - middle) * (1 if level >= expected else -1)
+            if total > most:
+                best, most = number, total
+        return kept[best:]
+
     def condition(self, group: Group) -> Condition:
         """Return the condition that the metric has drifted: from what to what, on how many values, since when."""
         metric, known = self.metric, self.reference.window.get(self.metric.name)
-        since = list(self._values)[-max(1, self.verdict.since) :]
+        since = self._since(known.mean or 0.0)
         values = [value for _, value in since]
         if metric.value_kind is MetricKind.SHARE:
             expected, value = known.mean, fmean(values) if values else None

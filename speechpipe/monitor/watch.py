@@ -52,6 +52,9 @@ SUCCEED_S = 30.0
 BLAME_WAIT_S = 20.0
 """Sinks wait this long at most for the verdict on a new alarm."""
 
+BLAME_AGAIN_S, BLAME_AGAIN_FOR_S = 20.0, 600.0
+"""After an alarm of a group, its verdict is made again so often and for so long: at first there are few cases."""
+
 BLAME_EVERY_S = 300.0
 """Blame runs on active groups at this interval even without an alarm, to catch slow drift."""
 
@@ -92,7 +95,8 @@ class Watcher:
         self._seq = -1
         self.blame = BlameOperations(spec, store)
         self._active: set[Group] = set()  # groups with traffic since the last verdicts
-        self._unblamed: dict[str, str] = {}  # id of each firing alarm without a verdict -> label of its group
+        self._ringing: dict[str, float] = {}  # label of a group -> when an alarm of it began to fire
+        self._verdict_at: dict[str, float] = {}  # label of a group -> its last verdict
         self._blamed_at = 0.0
         self._succeeded_at = -SUCCEED_S
         self._references: tuple[tuple[int, str], ...] | None = None
@@ -153,9 +157,10 @@ class Watcher:
         for change in changes:
             if change.alarm.state == "resolved":
                 self._drift.forget(change.alarm.condition)
-                self._unblamed.pop(change.alarm.id, None)
             if change.event == "firing":
-                self._unblamed[change.alarm.id] = change.alarm.condition.group
+                group = change.alarm.condition.group
+                self._ringing[group] = now
+                self._verdict_at.pop(group, None)
         return changed
 
     def _blame(self, now: float) -> None:
@@ -164,21 +169,30 @@ class Watcher:
             if (reference := next((r for r in self._pinned.values() if r.id == number), None)) is not None:
                 self.blame.pin(reference)
             self._unpinned.discard(number)
-        begun = set(self._unblamed.values())
+        self._ringing = {label: at for label, at in self._ringing.items() if now - at < BLAME_AGAIN_FOR_S}
         if now - self._blamed_at >= BLAME_EVERY_S:
             self._blamed_at = now
             due = set(self._active)
         else:
-            due = {group for group in self._active if group.label in begun}
+            before = now - BLAME_AGAIN_S
+            due = {g for g in self._active if g.label in self._ringing and self._verdict_at.get(g.label, 0.0) <= before}
         for group in sorted(due):
             self._active.discard(group)  # first, so that a group whose verdict fails does not block the others
             reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
             if reference is not None and any(group):
                 stored = self.blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
-                said = f"{stored.label}: {stored.document['reason']}{self._near(stored)}"
-                for alarm_id in [id_ for id_, label in self._unblamed.items() if label == group.label]:
-                    self.archive.annotate(alarm_id, said)
-            self._unblamed = {id_: label for id_, label in self._unblamed.items() if label != group.label}
+                self._verdict_at[group.label] = now
+                self._annotate(stored)
+
+    def _annotate(self, stored: StoredVerdict) -> None:
+        """Say with the firing alarms of a group what the verdict is, unless it named a stage before and names none now."""
+        said = f"{stored.label}: {stored.document['reason']}{self._near(stored)}"
+        names_none = f"{NO_STAGE}: "
+        for alarm in self.archive.alarms():
+            if alarm.state != "firing" or alarm.condition.group != stored.group.label or alarm.blame == said:
+                continue
+            if stored.label != NO_STAGE or not alarm.blame or alarm.blame.startswith(names_none):
+                self.archive.annotate(alarm.id, said)
 
     def _near(self, stored: StoredVerdict) -> str:
         """Return what was changed near the onset of a verdict, as the end of a sentence."""
@@ -209,7 +223,7 @@ class Watcher:
         self._seq = last
         served = [window for window in windows if window.group.arm != UNSERVED]
         self._limits.take(served)
-        self._active |= {window.group for window in served if window.outcomes}
+        self._active |= {window.group for window in served if window.outcomes or window.sessions}
         counted = {window.group for window in served if window.outcomes or window.group == SERVER}
         self._waiting |= {group for group in counted - self._known if group.arm in PROPOSED_ARMS}
         return True

@@ -194,6 +194,12 @@ def test_probes_that_differ_name_their_stage_though_the_records_say_little() -> 
     )
 
 
+def test_few_probes_convict_and_do_not_acquit() -> None:
+    few = (ProbeResult("gate", 0, 8), ProbeResult("model", 0, 8))
+    assert verdict(model=-1.0, probes=few).label == "model", "8 would all pass if one in ten failed, most often"
+    assert verdict(probes=(ProbeResult("gate", 0, 8), ProbeResult("model", 3, 8))).label == "model"
+
+
 def test_two_faults_at_once_are_both_named() -> None:
     found = verdict(level=-6.0, probes=(ProbeResult("gate", 0, 100), ProbeResult("model", 60, 100)))
     assert {found.label, *found.also} == {"source", "model"}
@@ -495,6 +501,45 @@ def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
         operations.verdicts(1500.0, 1800.0, number=proposal.id)
     with pytest.raises(UnknownName, match="no reference 99"):
         operations.verdicts(0.0, 1500.0, number=99)
+
+
+def test_the_verdict_on_an_alarm_follows_the_cases_and_outlives_the_fault(tmp_path: Path) -> None:
+    store = Store(place_tables(tmp_path / "r.db"))
+    store.open()
+    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=10.0, investigate=10.0)))
+
+    def put(records: list[Record], now: float) -> set[str]:
+        for record in records:
+            store.append(record)
+        store.flush()
+        watcher.tick(now)
+        return {alarm.blame.split(":")[0] for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"}
+
+    put(traffic(600), 600.0)
+    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
+    fault = traffic(200, start=600, seed=2, gate=-2.0)
+    early = put([record for record in fault if record.at < 615], 615.0)
+    assert early <= {"none"}, "there are too few cases for a verdict"
+    assert put([record for record in fault if record.at >= 615], 800.0) == {"gate"}
+    assert put(traffic(150, start=800, seed=3), 950.0) <= {"gate"}, "it says what the alarm was about"
+
+
+def test_sessions_without_a_unit_get_a_verdict(tmp_path: Path) -> None:
+    store = Store(place_tables(tmp_path / "r.db"))
+    store.open()
+    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=10.0, investigate=10.0)))
+    for record in traffic(600):
+        store.append(record)
+    store.flush()
+    watcher.tick(600.0)
+    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
+    for record in traffic(200, start=600, seed=2, gate=-3.0):
+        if record.kind == "session":
+            store.append(record)
+    store.flush()
+    watcher.tick(1000.0)
+    (found,) = watcher.blame.archive.verdicts(0.0, 2000.0)
+    assert found.label == "infra", "none of their units reached the store"
 
 
 def test_the_picture_shows_the_path_and_needs_nothing_else() -> None:

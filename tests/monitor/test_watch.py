@@ -345,3 +345,15 @@ def test_traffic_that_nothing_is_compared_with_is_not_called_well(store: Store) 
     report = health_report(SPEC, Facts(0, 300, watcher.archive.windows(0, 300)))
     assert {row.grade.label for row in report.stages if row.grade.label != "no data"} == {"not watched"}
     assert report.grade.label == "not watched"
+
+
+def test_a_drift_alarm_counts_from_the_change_and_not_from_the_first_value_that_fitted_it(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    put(store, traffic(200, start=1000, first=1000, null_share=0.05, seed=7))
+    put(store, traffic(40, start=1200, first=1200, null_share=1.0, seed=8))
+    watcher.tick(1240)
+    (alarm,) = [alarm for alarm in sink.alarms if alarm.condition.rule == "drift"]
+    found = re.search(r"to 100 % \((\d+) of \1 utterances\) since 00:(\d\d):(\d\d) UTC", alarm.condition.reason)
+    assert found is not None, alarm.condition.reason
+    assert 60 * int(found[2]) + int(found[3]) == pytest.approx(1200, abs=5)

@@ -28,4 +28,5 @@ def _change(entry: Entry) -> ServiceChange:
     of = f"rollout {entry.rollout}: " if entry.rollout else ""
     why = f": {entry.reason}" if entry.reason else ""
     text = f"{of}{entry.action} of {entry.bundle} by {entry.actor}{why}{NEXT.get(entry.action, '')}"
-    return ServiceChange(entry.at, f"route {entry.revision}", text)
+    first = entry.action == "serve" and entry.revision == 1  # of a new store: nothing was changed
+    return ServiceChange(entry.at, f"route {entry.revision}", text, told=not first)

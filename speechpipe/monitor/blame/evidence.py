@@ -28,7 +28,8 @@ class Thresholds:
     upstream: float = 0.5  # strength that is enough to blame a stage if the last stage (the users) has changed
     symptom: float = 0.4  # shift in standard deviations from which a metric belongs to the path
     least_cases: int = 30
-    least_probes: int = 5
+    least_probes: int = 5  # to convict
+    acquitting_probes: int = 20  # to acquit: of so few, none may differ although one in ten would
 
 
 DEFAULTS = Thresholds()

@@ -126,7 +126,7 @@ def _verdict(
     spec = normal.spec
     found = findings(normal, window, thresholds)
     passive = by_stage(found)
-    probed = {one.stage: one.strength(thresholds.probes) for one in probes if one.of >= thresholds.least_probes}
+    probed = _probed(probes, thresholds)
     strengths = _with_probes(spec, passive, probed) if probed else dict(passive)
     strengths = _corroborated(spec, strengths, thresholds)
     suspects = [stage.name for stage in _in_order(spec) if strengths.get(stage.name, 0.0) >= 1.0]
@@ -160,6 +160,16 @@ def _verdict(
         contributions=contributions(normal, window, found) if stage is not None else (),
         refuted_if=_refuted_if(spec, stage, shown),
     )
+
+
+def _probed(probes: Sequence[ProbeResult], thresholds: Thresholds) -> dict[str, float]:
+    """Return the strength of each stage that probes decide on. It takes more of them to acquit than to convict."""
+    found = {}
+    for one in probes:
+        strength = one.strength(thresholds.probes)
+        if one.of >= (thresholds.least_probes if strength >= 1.0 else thresholds.acquitting_probes):
+            found[one.stage] = strength
+    return found
 
 
 def _in_order(spec: CascadeSpec) -> list[Stage]:
