@@ -185,7 +185,7 @@ class Watcher:
                 self._annotate(stored)
 
     def _annotate(self, stored: StoredVerdict) -> None:
-        """Say with the firing alarms of a group what the verdict is, unless it named a stage before and names none now."""
+        """Say with the firing alarms of a group what the verdict is; one that named a stage is not replaced by none."""
         said = f"{stored.label}: {stored.document['reason']}{self._near(stored)}"
         names_none = f"{NO_STAGE}: "
         for alarm in self.archive.alarms():
