@@ -251,10 +251,14 @@ def _reason(
     path: Sequence[str],
 ) -> str:
     if stage is None:
-        strongest = found[0] if found else None
-        if strongest is None or strongest.strength < 0.5:
-            return "nothing relevant has changed"
-        return f"not enough to blame a stage; the strongest change is: {describe(spec, strongest)}"
+        strongest = next((one for one in found if one.strength >= 0.5 and not one.pressure), None)
+        pressed = next((one for one in found if one.strength >= 0.5 and one.pressure), None)
+        said = "nothing relevant has changed"
+        if strongest is not None:
+            said = f"not enough to blame a stage; the strongest change is: {describe(spec, strongest)}"
+        if pressed is not None:
+            said += f"; the machine is under more pressure, too little for people to notice ({describe(spec, pressed)})"
+        return said
     title = stage.title
     if probed.get(stage.name, 0.0) >= 1.0:
         return f"{title}: given the same input as before, it answers probes differently" + _after(path)
