@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from speechpipe.bench.live.run import manner_of
-from speechpipe.bench.live.table import KINDS, SEVERITIES, TRUTHS, read_table
+from speechpipe.bench.live.table import KINDS, SEVERITIES, SHIPPED, TRUTHS, read_table
 from speechpipe.errors import BadInput
 
 ROW = '[[fault]]\nname = "quiet"\ntruth = "input"\nseverity = "mild"\nwhere = "audio"\nkind = "gain"\nvalue = 12\n'
@@ -24,6 +24,13 @@ def test_the_shipped_table_has_every_place_truth_and_severity() -> None:
     assert {row.severity for row in rows} == set(SEVERITIES)
     assert any(row.also for row in rows)
     assert {row.where for row in rows if row.is_from_outside} == {"audio", "people", "traffic"}
+
+
+def test_the_second_table_can_be_read_and_has_every_truth_and_severity() -> None:
+    rows = read_table(SHIPPED.with_name("faults_second.toml"))
+    assert {row.truth for row in rows} == set(TRUTHS)
+    assert {row.severity for row in rows} == set(SEVERITIES)
+    assert not {row.name for row in rows} & {row.name for row in read_table()}
 
 
 def test_a_row_is_read_with_its_values(tmp_path: Path) -> None:
