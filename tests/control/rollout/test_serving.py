@@ -118,7 +118,9 @@ def test_an_identical_candidate_differs_in_nothing_and_climbs_to_the_top(client:
     status = client.until(lambda found: found["rollout"]["step"] == 1, sessions=10)
     entry = client.http.get("/v1/rollout/history").json()["history"][0]
     assert entry["action"] == "advance"
-    assert all(row["candidate"]["events"] == 0 for row in entry["evidence"]["guards"])
+    events = {row["guard"]: row["candidate"]["events"] for row in entry["evidence"]["guards"]}
+    events.pop("cost")  # CPU time of a decode of a millisecond may well be twice another's on a busy machine
+    assert set(events.values()) == {0}, events
     assert set(client.traffic(30)) == {"scripted@1.0.0", "same@1.0.0"}
     status = client.until(lambda found: found["rollout"]["status"] == "promoted", sessions=20)
     assert (status["champion"], status["previous"]) == ("same@1.0.0", "scripted@1.0.0")
