@@ -16,7 +16,15 @@ BENCHMARKS = ROOT / "benchmarks"
 VARIANTS = {"chaos_postgresql": "chaos"}
 """Files that a benchmark writes with another option."""
 
-OF_THE_COMMAND = {"capacity_one", "capacity", "capacity_scripted", "detectors", "blame", "rollout"}
+OF_THE_COMMAND = {
+    "capacity_one",
+    "capacity",
+    "capacity_scripted",
+    "capacity_whisper",
+    "detectors",
+    "blame",
+    "rollout",
+}
 """Results of `speechpipe bench`, and not of a script in `benchmarks/`."""
 
 NO_FLAG = {"peer_server", "live_faults", "replay", "rollout_load", "evidently_drift"}

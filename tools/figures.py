@@ -34,6 +34,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "live_finals",
             "live_peer",
+            "capacity_whisper",
             "capacity_one",
             "capacity",
             "capacity_scripted",
