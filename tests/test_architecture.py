@@ -31,6 +31,7 @@ INSIDE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "foundation": (
         (
             "addresses",
+            "times",
             "background",
             "deprecation",
             "registry",

@@ -5,8 +5,8 @@ Nothing is kept here: each subject that can change has its own history in the st
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from speechpipe.foundation.times import clock
 from speechpipe.monitor.alarms import Condition
 from speechpipe.monitor.spec import Severity
 
@@ -51,19 +51,17 @@ class ChangeLog:
         found = [change for source in self._sources for change in source(since, until)]
         return sorted(found, key=lambda change: change.at)
 
-    def conditions(self, now: float) -> list[Condition]:
-        """Return a condition for each change of the last minutes of which operators are told."""
-        return [
-            Condition("change", METRIC, STAGE, Severity.INVESTIGATE.value, f"server: {change.name}", change.text)
-            for change in self.between(now - TOLD_S, now)
-            if change.told
-        ]
 
-    def near(self, onset: float) -> str:
-        """Return what was changed shortly before something else did (unix seconds), in words; empty if nothing was."""
-        found = self.between(onset - BEFORE_S, onset + AFTER_S)[-MOST_NAMED:]
-        return "; ".join(f"at {_clock(change.at)} UTC {change.text}" for change in found)
+def conditions(changes: Iterable[ServiceChange], now: float) -> list[Condition]:
+    """Return a condition for each change of the last minutes that operators are told of."""
+    return [
+        Condition("change", METRIC, STAGE, Severity.INVESTIGATE.value, f"server: {change.name}", change.text)
+        for change in changes
+        if change.told and now - TOLD_S <= change.at < now
+    ]
 
 
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
+def near(changes: Iterable[ServiceChange], onset: float) -> str:
+    """Return what was changed shortly before something else did (unix seconds), in words; empty if nothing was."""
+    found = [change for change in changes if onset - BEFORE_S <= change.at < onset + AFTER_S][-MOST_NAMED:]
+    return "; ".join(f"at {clock(change.at, seconds=True)} UTC {change.text}" for change in found)

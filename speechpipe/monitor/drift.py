@@ -4,11 +4,11 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from statistics import fmean, median
 from typing import Any
 
 from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.times import clock
 from speechpipe.monitor.alarms import Condition
 from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES, Detector, Verdict, make
 from speechpipe.monitor.profiles import Budget, down_share, is_watched, profile_of
@@ -83,7 +83,9 @@ class Watched:
         way = "rose" if self.verdict.direction >= 0 else "fell"
         reason = f"{metric.help} {way} from {_figure(expected, metric)}"
         if value is not None:
-            reason += f" to {_figure(value, metric)}{_extent(metric, values)} since {_clock(since[0][0])} UTC"
+            reason += (
+                f" to {_figure(value, metric)}{_extent(metric, values)} since {clock(since[0][0], seconds=True)} UTC"
+            )
         return Condition(
             "drift",
             metric.name,
@@ -102,10 +104,6 @@ def _figure(value: float | None, metric: Metric) -> str:
     if metric.value_kind is MetricKind.SHARE:
         return f"{100 * value:.3g} %"
     return f"{value:.4g} {metric.unit}".rstrip()
-
-
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
 
 
 def _extent(metric: Metric, values: Sequence[float]) -> str:

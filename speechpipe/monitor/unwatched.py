@@ -9,6 +9,9 @@ from speechpipe.monitor.windows import Group, Window, merge_all
 
 METRIC, STAGE = "system.reference", "system"
 
+MOST_S = 900.0
+"""Seconds of traffic that are looked at."""
+
 AFTER_S = 600.0
 """Seconds after which operators are told."""
 
@@ -17,29 +20,36 @@ QUIET_S = 300.0
 
 
 def unwatched(windows: Sequence[Window], references: Mapping[Group, Reference], now: float) -> list[Condition]:
-    """Return a condition for each group whose traffic has no reference.
+    """Return a condition for each bundle of whose traffic some has no reference.
 
     Args:
         windows: those of the last quarter of an hour.
         references: the pinned ones.
         now: unix seconds.
     """
-    found = []
-    for group in sorted({window.group for window in windows if window.units and window.group.arm in PROPOSED_ARMS}):
-        mine = [window for window in windows if window.group == group and window.units]
-        until = max(one.start + one.width_s for one in mine)
-        if any(group) and reference_for(group, references) is None and now - until < QUIET_S:
-            found.append(_condition(group, mine, reference_before(group, references)))
-    return found
+    by_bundle: dict[str, list[Window]] = {}
+    for window in windows:
+        if not any(window.group) or not window.units or window.group.arm not in PROPOSED_ARMS:
+            continue
+        if reference_for(window.group, references) is None and now - window.start < MOST_S:
+            by_bundle.setdefault(window.group.bundle, []).append(window)
+    return [
+        _condition(bundle, mine, references)
+        for bundle, mine in sorted(by_bundle.items())
+        if now - max(window.start + window.width_s for window in mine) < QUIET_S
+    ]
 
 
-def _condition(group: Group, windows: Sequence[Window], before: Reference | None) -> Condition:
+def _condition(bundle: str, windows: Sequence[Window], references: Mapping[Group, Reference]) -> Condition:
     units = merge_all(windows).units
-    reason = f"{group.bundle} serves without a reference ({units} utterances in the last quarter of an hour): "
-    if before is None:
-        reason += "nothing compares them"
+    groups = {window.group for window in windows}
+    before = {one.group.bundle for group in groups if (one := reference_before(group, references)) is not None}
+    reason = f"{bundle} serves without a reference ({units} utterances in the last quarter of an hour"
+    reason += f", {len(groups)} groups of traffic): " if len(groups) > 1 else "): "
+    if before:
+        reason += f"only what people notice is compared, with {', '.join(sorted(before))}"
     else:
-        reason += f"only what people notice is compared, with {before.group.bundle}"
+        reason += "nothing compares them"
     reason += "; `speechpipe reference show` says how many it needs"
     severity = Severity.INVESTIGATE.value
-    return Condition("reference", METRIC, STAGE, severity, group.label, reason, value=float(units), for_s=AFTER_S)
+    return Condition("reference", METRIC, STAGE, severity, bundle, reason, value=float(units), for_s=AFTER_S)

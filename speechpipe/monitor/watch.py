@@ -18,7 +18,7 @@ from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.blame.verdict import NO_STAGE
 from speechpipe.monitor.calendar import successors, suppressed
-from speechpipe.monitor.change_log import ChangeLog
+from speechpipe.monitor.change_log import BEFORE_S, ChangeLog, ServiceChange, conditions, near
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
@@ -53,7 +53,8 @@ BLAME_WAIT_S = 20.0
 """Sinks wait this long at most for the verdict on a new alarm."""
 
 BLAME_AGAIN_S, BLAME_AGAIN_FOR_S = 20.0, 600.0
-"""After an alarm of a group, its verdict is made again so often and for so long: at first there are few cases."""
+"""After an alarm of a group, its verdict is made again after so long, at pauses that double, for so long: at first
+there are few cases."""
 
 BLAME_EVERY_S = 300.0
 """Blame runs on active groups at this interval even without an alarm, to catch slow drift."""
@@ -92,6 +93,7 @@ class Watcher:
         self._drift = DriftWatch(spec, options.budget)
         self._limits = LimitWatch(spec)
         self._change_log = change_log or ChangeLog()
+        self._changes: Sequence[ServiceChange] = ()  # of the last hours, read every `SUCCEED_S`
         self._seq = -1
         self.blame = BlameOperations(spec, store)
         self._active: set[Group] = set()  # groups with traffic since the last verdicts
@@ -129,6 +131,8 @@ class Watcher:
                 self._succeeded_at = now
                 self._propose(now)
                 self._succeed(now)
+                # After the decisions, which a history that cannot be read must not prevent.
+                self._changes = self._change_log.between(now - LOOKBACK_S - BEFORE_S, now)
             self._blame(now)
         finally:
             if begun := [alarm.id for alarm in changed if alarm.state == "firing"]:
@@ -140,13 +144,13 @@ class Watcher:
 
     def _decide(self, now: float) -> list[Alarm]:
         """Open and close alarms, in one transaction with the notices to the sinks."""
-        conditions = [
+        found = [
             *self._limits.conditions(now),
             *self._drift.conditions(now, self._suppressed(now)),
             *unwatched(self._limits.windows, self._pinned, now),
-            *self._change_log.conditions(now),
+            *conditions(self._changes, now),
         ]
-        changes = step(self.archive.alarms(), now, conditions)
+        changes = step(self.archive.alarms(), now, found)
         if not changes:
             return []
         try:
@@ -174,8 +178,7 @@ class Watcher:
             self._blamed_at = now
             due = set(self._active)
         else:
-            before = now - BLAME_AGAIN_S
-            due = {g for g in self._active if g.label in self._ringing and self._verdict_at.get(g.label, 0.0) <= before}
+            due = {group for group in self._active if self._is_due_again(group.label, now)}
         for group in sorted(due):
             self._active.discard(group)  # first, so that a group whose verdict fails does not block the others
             reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
@@ -183,6 +186,13 @@ class Watcher:
                 stored = self.blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
                 self._verdict_at[group.label] = now
                 self._annotate(stored)
+
+    def _is_due_again(self, label: str, now: float) -> bool:
+        """Whether the verdict on a ringing group is to be made again: at pauses that double, for each reads records."""
+        if (rang := self._ringing.get(label)) is None:
+            return False
+        last = self._verdict_at.get(label)
+        return last is None or now - last >= max(BLAME_AGAIN_S, last - rang)
 
     def _annotate(self, stored: StoredVerdict) -> None:
         """Say with the firing alarms of a group what the verdict is; one that named a stage is not replaced by none."""
@@ -197,8 +207,8 @@ class Watcher:
     def _near(self, stored: StoredVerdict) -> str:
         """Return what was changed near the onset of a verdict, as the end of a sentence."""
         onset = stored.document.get("since")
-        near = "" if onset is None or stored.label == NO_STAGE else self._change_log.near(float(onset))
-        return f"; shortly before: {near}" if near else ""
+        said = "" if onset is None or stored.label == NO_STAGE else near(self._changes, float(onset))
+        return f"; shortly before: {said}" if said else ""
 
     def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()

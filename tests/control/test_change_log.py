@@ -1,5 +1,6 @@
 """What is said of changes of the service: by each subject's history, near an onset, and to those who get alarms."""
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from speechpipe.control.training.repository import Retrainings
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.change_log import ChangeLog, ServiceChange, near
 from speechpipe.monitor.change_sources import STARTED
 from speechpipe.monitor.watch import Watcher
 from speechpipe.serving.health.documents import document
@@ -67,7 +69,7 @@ def test_those_who_get_alarms_are_told_once(store: Store) -> None:
     for now in (NOW, NOW + 2):
         watcher.tick(now)
     assert {alarm.condition.group for alarm in told} == {"server: route 1", "server: route 2", "server: retraining 1 2"}
-    for now in (NOW + 1000, NOW + 1200):
+    for now in (NOW + 1000, NOW + 1002, NOW + 1200):
         watcher.tick(now)
     assert [alarm.state for alarm in told].count("resolved") == 3
     assert len(told) == 6
@@ -89,6 +91,34 @@ def test_a_report_lists_changes_and_is_no_worse_for_them(store: Store) -> None:
     [(NOW - 500, ["promote of b@2", "ask of b@3", "set of the automation"]), (NOW - 3000, []), (NOW + 700, [])],
 )
 def test_what_was_changed_shortly_before_an_onset_is_named(store: Store, onset: float, named: list[str]) -> None:
-    said = change_log(store).near(onset)
+    said = near(change_log(store).between(0.0, NOW + 1.0), onset)
     texts = [part.split(" UTC ")[1] for part in said.split("; at ")] if said else []
     assert [text for text, name in zip(texts, named, strict=True) if not text.startswith(name)] == []
+
+
+def test_a_history_that_cannot_be_read_silences_no_alarm(tmp_path: Path) -> None:
+    store = Store(place_tables(tmp_path / "r.db"))
+    store.open()
+    told: list[Alarm] = []
+
+    def broken(since: float, until: float) -> list[ServiceChange]:
+        raise KeyError("judgement")
+
+    sink = SimpleNamespace(name="test", send=told.extend)
+    watcher = Watcher(SPEC, store, [sink], change_log=ChangeLog([broken]))
+
+    def tick(now: float) -> None:
+        with contextlib.suppress(KeyError):
+            watcher.tick(now)
+
+    for record in traffic(1000):
+        store.append(record)
+    store.flush()
+    tick(1000)
+    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 1000)
+    for record in traffic(600, start=1000, first=1000, null_share=0.4, seed=2):
+        store.append(record)
+    store.flush()
+    for now in (1600, 1602, 1604):
+        tick(now)
+    assert "model.null_share" in {alarm.condition.metric for alarm in told}

@@ -69,7 +69,7 @@ def blame(
 
 
 def _text(label: str, verdict: "Verdict") -> str:
-    from speechpipe.interfaces.web.charts import clock
+    from speechpipe.foundation.times import clock
 
     lines = [f"{label}: {verdict.label}" + "".join(f", also {other}" for other in verdict.also)]
     lines.append(f"  {verdict.reason}")

@@ -89,8 +89,8 @@ def announce(
 
 
 def _print(found: "list[Reference]") -> None:
+    from speechpipe.foundation.times import clock
     from speechpipe.interfaces.cli.tables import listing, show
-    from speechpipe.interfaces.web.charts import clock
 
     table = listing("id", "status", "group", "from (UTC)", "to", "utterances", "approved by", names=("id",))
     for item in found:

@@ -123,7 +123,7 @@ def _written(data: dict[str, Any], format_: Format) -> str:
 
 def _wrong(data: dict[str, Any]) -> list[str]:
     """Return a line for each alarm, for each group in which a stage is blamed, and for each change of the service."""
-    from speechpipe.interfaces.web.charts import clock
+    from speechpipe.foundation.times import clock
 
     lines = [
         f"  alarm {alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
@@ -181,7 +181,8 @@ def _print_arms(console: "Console", data: dict[str, Any]) -> None:
 def _print(console: "Console", data: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from speechpipe.interfaces.web.charts import clock, number
+    from speechpipe.foundation.times import clock
+    from speechpipe.interfaces.web.charts import number
 
     def shown(verdict: str) -> str:
         return f"[{COLOURS[verdict]}]{verdict}[/]"

@@ -5,10 +5,10 @@ point a tooltip.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from speechpipe.foundation.times import clock
 from speechpipe.monitor.comparison import Grade
 from speechpipe.monitor.report import DistributionRow, MetricRow, Report
 
@@ -30,11 +30,6 @@ def number(value: float | None) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
-
-
-def clock(at: float, *, days: bool = False) -> str:
-    """Return a time (unix seconds) formatted in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%d %b %H:%M" if days else "%H:%M")
 
 
 class _Scale:
