@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from speechpipe.foundation.times import clock
 from speechpipe.interfaces.web import charts
 
 STATIC = Path(__file__).parent / "static"
@@ -19,5 +20,5 @@ def environment() -> Environment:
     """Return the Jinja environment; it escapes all values."""
     loader = FileSystemLoader(TEMPLATES)
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    found.globals.update(clock=charts.clock, number=charts.number, percent=percent)
+    found.globals.update(clock=clock, number=charts.number, percent=percent)
     return found
