@@ -13,6 +13,9 @@ RESOLVE_S = 120.0
 FORGET_PENDING_S = 30.0
 """A pending alarm is dropped when its condition has been gone for this long."""
 
+RAISED = "raised"
+"""The event that sinks are notified of when an alarm that fires becomes a page."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -27,6 +30,9 @@ class Condition:
     value: float | None = None
     expected: float | None = None
     for_s: float = 0.0  # how long the condition must hold before the alarm fires
+    since: float | None = None  # when the change began, unix seconds, if the metric tells
+    sooner_s: float = 0.0  # it may have begun so much earlier
+    confirm: bool = False  # a page only if blame names a stage, too: harmless changes of the traffic move it as well
 
     @property
     def fingerprint(self) -> str:
@@ -48,6 +54,7 @@ class Alarm:
     acknowledged_by: str | None = None
     blame: str = ""  # the verdict's label and its reason
     gone_at: float | None = None  # when the condition was first seen to be gone; None while it holds
+    incident: str = ""  # the incident that it belongs to; empty: none
 
     @property
     def is_open(self) -> bool:
@@ -101,7 +108,7 @@ def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) ->
 
 def as_told(alarm: Alarm, event: str) -> Alarm:
     """Return the alarm as it was when `event` happened. It may have been resolved before the notice was sent."""
-    return replace(alarm, state="firing", resolved_at=None) if event == "firing" else alarm
+    return replace(alarm, state="firing", resolved_at=None) if event in ("firing", RAISED) else alarm
 
 
 def _id(fingerprint: str, now: float) -> str:

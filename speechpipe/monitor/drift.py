@@ -11,6 +11,7 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.times import clock
 from speechpipe.monitor.alarms import Condition
 from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES, Detector, Verdict, make
+from speechpipe.monitor.detectors.recovery import Recovery
 from speechpipe.monitor.profiles import Budget, down_share, is_watched, profile_of
 from speechpipe.monitor.reference import Reference, reference_before, reference_for
 from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Severity
@@ -38,6 +39,7 @@ class Watched:
         self.detector = detector
         self.verdict = Verdict(0.0)
         self.alarmed = False
+        self.recovery: Recovery | None = None  # while alarmed
         self.at = 0.0  # of the last value, unix seconds
         self._values: deque[tuple[float, float]] = deque(maxlen=MOST_VALUES)
         self._late = 0.0
@@ -53,28 +55,47 @@ class Watched:
         self.at = at
         self._values.append((at, value))
         self.verdict = self.detector.update(value)
-        self.alarmed = self.verdict.evidence >= (RELEASE if self.alarmed else 1.0)
+        if self.recovery is not None and self.recovery.update(value):
+            self.detector.reset()
+            self.verdict = Verdict(0.0, self.verdict.direction)
+        self._take(self.verdict.evidence >= (RELEASE if self.alarmed else 1.0))
 
-    def _since(self, expected: float) -> list[tuple[float, float]]:
-        """Return the values since the change with their times: where those that follow are farthest from the reference.
+    def _take(self, alarmed: bool) -> None:
+        """Begin or end the alarm, if that is so."""
+        if alarmed and not self.alarmed:
+            known = self.reference.window.get(self.metric.name)
+            values = [value for _, value in list(self._values)[self._since(known.mean or 0.0) :]]
+            self.recovery = self.recovery_from(fmean(values))
+        elif not alarmed:
+            self.recovery = None
+        self.alarmed = alarmed
+
+    def recovery_from(self, level: float) -> Recovery:
+        """Return the test that ends an alarm at a mean of `level` since the change."""
+        known = self.reference.window.get(self.metric.name)
+        return Recovery(known, level, share=self.metric.value_kind is MetricKind.SHARE)
+
+    def _since(self, expected: float) -> int:
+        """Return the place of the first value since the change: those from there on are farthest from the reference.
 
         A detector's own count begins with the first value that fitted a change, which may be long before.
         """
         kept = list(self._values)
         if not kept:
-            return []
+            return 0
         level = fmean(value for _, value in kept[-LATEST:])
         middle, best, most, total = (expected + level) / 2, len(kept) - 1, -math.inf, 0.0
         for number in range(len(kept) - 1, -1, -1):
             total += (kept[number][1] - middle) * (1 if level >= expected else -1)
             if total > most:
                 best, most = number, total
-        return kept[best:]
+        return best
 
     def condition(self, group: Group) -> Condition:
         """Return the condition that the metric has drifted: from what to what, on how many values, since when."""
         metric, known = self.metric, self.reference.window.get(self.metric.name)
-        since = self._since(known.mean or 0.0)
+        kept, first = list(self._values), self._since(known.mean or 0.0)
+        since = kept[first:]
         values = [value for _, value in since]
         if metric.value_kind is MetricKind.SHARE:
             expected, value = known.mean, fmean(values) if values else None
@@ -95,6 +116,9 @@ class Watched:
             reason,
             value=value,
             expected=expected,
+            since=since[0][0] if since else None,
+            sooner_s=since[0][0] - kept[max(0, first - LATEST)][0] if since else 0.0,
+            confirm=metric.confirm,
         )
 
 
@@ -188,6 +212,9 @@ class DriftWatch:
             watched.detector.restore(kept["detector"])
             watched.alarmed, watched.at = kept["alarmed"], kept.get("at", 0.0)
             watched.verdict = Verdict(0.0, kept.get("direction", 0))
+            if (recovery := kept.get("recovery")) is not None:
+                watched.recovery = watched.recovery_from(recovery["level"])
+                watched.recovery.restore(recovery)
         return watched
 
     def conditions(self, now: float, suppressed: Callable[[Group], bool]) -> list[Condition]:
@@ -216,6 +243,7 @@ class DriftWatch:
                 "alarmed": watched.alarmed,
                 "at": watched.at,
                 "direction": watched.verdict.direction,
+                "recovery": None if watched.recovery is None else watched.recovery.state(),
             }
             for (group, name), watched in self._watched.items()
             if watched is not None

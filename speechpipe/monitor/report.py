@@ -62,6 +62,7 @@ class Facts:
     verdicts: Sequence[StoredVerdict] = ()
     progress: Sequence[Progress] = ()  # of groups that have no reference yet
     changes: Sequence[ServiceChange] = ()  # of the service, oldest first
+    exemplars: Mapping[str, Sequence[str]] = field(default_factory=dict)  # sessions to look at, by incident
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from speechpipe.foundation.storage.schema import alarm_notices as notices
 from speechpipe.foundation.storage.schema import alarms, changes, cursors, pinned, watched_tenants, windows
 from speechpipe.foundation.storage.swap import ChangedMeanwhile, swap
-from speechpipe.monitor.alarms import Alarm, Transition
+from speechpipe.monitor.alarms import RAISED, Alarm, Transition
 from speechpipe.monitor.calendar import Change
 from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.rows import (
@@ -24,12 +24,13 @@ from speechpipe.monitor.rows import (
     reference_of,
     window_of,
 )
+from speechpipe.monitor.spec import Severity
 from speechpipe.monitor.windows import Group, Window, merged
 
 CURSOR = "monitor"
 COARSE_S = 900
 """The width of compacted windows."""
-KEPT = frozenset({"id", "acknowledged_at", "acknowledged_by", "blame"})
+KEPT = frozenset({"id", "acknowledged_at", "acknowledged_by", "blame", "severity"})
 """Columns of an alarm that `save` does not overwrite: operators and blame write them."""
 
 
@@ -240,6 +241,15 @@ class Archive:
         """Store the verdict's label and reason with an alarm."""
         with self._engine().begin() as connection:
             connection.execute(update(alarms).where(alarms.c.id == alarm_id).values(blame=blame))
+
+    def set_severity(self, alarm: Alarm, severity: str, sinks: Sequence[str], now: float) -> None:
+        """Change the severity of a firing alarm. If it becomes a page, the sinks are notified again."""
+        with self._engine().begin() as connection:
+            mine = {"id": alarm.id, "severity": alarm.condition.severity, "state": "firing"}
+            if swap(connection, alarms, mine, {"severity": severity}) and severity == Severity.PAGE.value and sinks:
+                raised = {"event": RAISED, "created_at": now}
+                due = [notice_row(Transition(alarm, ""), sink, now) | raised for sink in sinks]
+                connection.execute(insert(notices), due)
 
     def release(self, alarm_ids: Sequence[str], now: float) -> None:
         """Make the notices of these alarms due now."""

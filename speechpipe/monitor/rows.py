@@ -105,6 +105,8 @@ def alarm_row(alarm: Alarm) -> dict[str, Any]:
         "acknowledged_by": alarm.acknowledged_by,
         "blame": alarm.blame,
         "gone_at": alarm.gone_at,
+        "since": condition.since,
+        "incident": alarm.incident,
     }
 
 
@@ -143,6 +145,7 @@ def alarm_of(row: Row[Any]) -> Alarm:
         reason=row.reason,
         value=row.value,
         expected=row.expected,
+        since=row.since,
     )
     return Alarm(
         id=row.id,
@@ -155,4 +158,5 @@ def alarm_of(row: Row[Any]) -> Alarm:
         acknowledged_by=row.acknowledged_by,
         blame=row.blame,
         gone_at=row.gone_at,
+        incident=row.incident,
     )

@@ -39,17 +39,18 @@ class LogSink:
             level = logging.WARNING if alarm.state == "firing" else logging.INFO
             log.log(
                 level,
-                "alarm %s (%s, %s): %s [%s]",
+                "alarm %s (%s, %s): %s [%s]%s",
                 alarm.state,
                 condition.severity,
                 condition.metric,
                 condition.reason,
                 condition.group,
+                f" incident {alarm.incident}" if alarm.incident else "",
             )
 
 
 class WebhookSink:
-    """Sends one signed POST for the alarms of each call."""
+    """Sends one signed POST for the alarms of each incident."""
 
     name = "webhook"
 
@@ -60,12 +61,14 @@ class WebhookSink:
         self._external_url = external_url.rstrip("/")
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Post the alarms.
+        """Post the alarms. If a post fails, all of them count as not delivered, those of posts before it, too.
 
         Raises:
             DeliveryFailed: the receiver did not accept them.
         """
-        self._sender.post(self._url, json.dumps(payload(alarms, self._external_url)).encode())
+        for name in dict.fromkeys(alarm.incident for alarm in alarms):
+            mine = [alarm for alarm in alarms if alarm.incident == name]
+            self._sender.post(self._url, json.dumps(payload(mine, self._external_url)).encode())
 
 
 def payload(alarms: Sequence[Alarm], external_url: str = "") -> dict[str, Any]:
@@ -75,11 +78,11 @@ def payload(alarms: Sequence[Alarm], external_url: str = "") -> dict[str, Any]:
     common = {name: value for name, value in labels[0].items() if all(other.get(name) == value for other in labels)}
     return {
         "version": "4",
-        "groupKey": f"speechpipe:{common.get('stage', 'many')}",
+        "groupKey": f"speechpipe:{common.get('incident') or common.get('stage', 'many')}",
         "truncatedAlerts": 0,
         "status": "firing" if any(alarm.state == "firing" for alarm in alarms) else "resolved",
         "receiver": "speechpipe",
-        "groupLabels": {},
+        "groupLabels": {"incident": common["incident"]} if "incident" in common else {},
         "commonLabels": common,
         "commonAnnotations": {},
         "externalURL": external_url,
@@ -98,6 +101,7 @@ def _alert(alarm: Alarm, external_url: str) -> dict[str, Any]:
             "stage": condition.stage,
             "severity": condition.severity,
             "group": condition.group,
+            **({"incident": alarm.incident} if alarm.incident else {}),
         },
         "annotations": {
             "summary": condition.reason,

@@ -75,6 +75,7 @@ class Metric:
     key: bool = False  # listed first, and plotted
     late: str = ""  # kind of later records that add to a counted value without being counted themselves
     limit: float | None = None  # crossing it (in `direction`) fails, whatever the reference is
+    confirm: bool = False  # pages only if blame names a stage, too: harmless changes of the traffic move it as well
     least: float = 0.0  # smaller changes do not matter, however significant they are
     blames: str = ""  # the stage to blame when it changes on its own, if not its own stage
     mix: bool = False  # describes the traffic, not the service: it explains other metrics and is never blamed

@@ -8,18 +8,19 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
-from speechpipe.monitor.alarms import Alarm, step
+from speechpipe.monitor.alarms import Alarm, Transition, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.blame.verdict import NO_STAGE
 from speechpipe.monitor.calendar import successors, suppressed
 from speechpipe.monitor.change_log import BEFORE_S, ChangeLog, ServiceChange, conditions, near
 from speechpipe.monitor.drift import DriftWatch
+from speechpipe.monitor.incidents import REMEMBERED_S, assigned
 from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import (
@@ -32,7 +33,7 @@ from speechpipe.monitor.reference import (
 )
 from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.sinks import Sink
-from speechpipe.monitor.spec import CascadeSpec
+from speechpipe.monitor.spec import CascadeSpec, Severity
 from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.unwatched import unwatched
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, aggregate
@@ -153,6 +154,7 @@ class Watcher:
         changes = step(self.archive.alarms(), now, found)
         if not changes:
             return []
+        changes = self._with_incidents(changes, now)
         try:
             self.archive.save(changes, [teller.sink.name for teller in self.tellers], now + BLAME_WAIT_S)
         except ChangedMeanwhile:
@@ -166,6 +168,19 @@ class Watcher:
                 self._ringing[group] = now
                 self._verdict_at.pop(group, None)
         return changed
+
+    def _with_incidents(self, changes: Sequence[Transition], now: float) -> list[Transition]:
+        """Return the transitions, those to firing with the incidents that the alarms belong to."""
+        known: list[Alarm] | None = None
+        found = []
+        for change in changes:
+            alarm = change.alarm
+            if change.event == "firing":
+                known = self.archive.alarms(now - REMEMBERED_S) if known is None else known
+                alarm = assigned(alarm, known)
+                known.append(alarm)
+            found.append(replace(change, alarm=alarm))
+        return found
 
     def _blame(self, now: float) -> None:
         """Add verdicts to new alarms, and compute the periodic verdicts on active groups."""
@@ -199,10 +214,26 @@ class Watcher:
         said = f"{stored.label}: {stored.document['reason']}{self._near(stored)}"
         names_none = f"{NO_STAGE}: "
         for alarm in self.archive.alarms():
-            if alarm.state != "firing" or alarm.condition.group != stored.group.label or alarm.blame == said:
+            if alarm.state != "firing" or alarm.condition.group != stored.group.label:
+                continue
+            self._confirm(alarm, stored)
+            if alarm.blame == said:
                 continue
             if stored.label != NO_STAGE or not alarm.blame or alarm.blame.startswith(names_none):
                 self.archive.annotate(alarm.id, said)
+
+    def _confirm(self, alarm: Alarm, stored: StoredVerdict) -> None:
+        """Let an alarm that harmless changes ring, too, be a page while the verdict names a stage, or is undecided."""
+        metric = self._spec.by_name.get(alarm.condition.metric)
+        if metric is None or not metric.confirm or alarm.condition.rule != "drift":
+            return
+        harmless = stored.label == NO_STAGE and bool(stored.document["decided"])
+        if harmless and alarm.blame and not alarm.blame.startswith(f"{NO_STAGE}: "):
+            return  # a verdict that named a stage is not replaced by none
+        severity = (Severity.INVESTIGATE if harmless else metric.severity).value
+        if severity != alarm.condition.severity:
+            sinks = [teller.sink.name for teller in self.tellers]
+            self.archive.set_severity(alarm, severity, sinks, stored.at)
 
     def _near(self, stored: StoredVerdict) -> str:
         """Return what was changed near the onset of a verdict, as the end of a sentence."""

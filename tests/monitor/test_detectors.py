@@ -6,6 +6,7 @@ import pytest
 
 from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.monitor.detectors import DETECTORS, Detector, make
+from speechpipe.monitor.detectors.recovery import Recovery
 
 Values = npt.NDArray[np.float64]
 RUN_LENGTH = 2_000.0
@@ -123,3 +124,32 @@ def test_every_detector_goes_on_where_it_was(name: str) -> None:
 def test_an_empty_reference_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="reference"):
         make(name, Distribution(), RUN_LENGTH)
+
+
+@pytest.mark.parametrize(("share", "level", "most"), [(0.02, 0.3, 30), (0.02, 0.06, 350), (0.5, 0.05, 20)])
+def test_a_share_that_is_back_is_known_to_be_back_after_few_values(share: float, level: float, most: int) -> None:
+    random = np.random.default_rng(1)
+    recovered = []
+    for _ in range(50):
+        test = Recovery(share_reference(share), level, share=True)
+        values = random.random(2_000) < share
+        recovered.append(next(index for index, value in enumerate(values, 1) if test.update(float(value))))
+    assert float(np.median(recovered)) <= most
+
+
+def test_a_level_that_is_back_is_known_to_be_back_and_one_that_stays_is_not() -> None:
+    random = np.random.default_rng(2)
+    reference = Distribution.of(random.normal(-30.0, 2.0, 2_000))
+    test = Recovery(reference, -60.0, share=False)
+    assert not any(test.update(float(value)) for value in random.normal(-60.0, 2.0, 2_000))
+    again = Recovery(reference, -60.0, share=False)
+    again.restore(test.state())
+    assert next(n for n in range(1, 100) if again.update(float(random.normal(-30.0, 2.0)))) <= 12
+    slight = Recovery(reference, -30.5, share=False)
+    assert not any(slight.update(float(value)) for value in random.normal(-30.0, 2.0, 2_000)), "left to the detector"
+
+
+def test_a_share_that_stays_where_it_was_does_not_end_its_alarm() -> None:
+    random = np.random.default_rng(3)
+    test = Recovery(share_reference(), 0.1, share=True)
+    assert not any(test.update(float(value)) for value in random.random(3_000) < 0.1)

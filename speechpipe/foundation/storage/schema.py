@@ -107,7 +107,10 @@ alarms = Table(
     Column("acknowledged_by", String(128)),
     Column("blame", Text, nullable=False, server_default=""),
     Column("gone_at", Float),  # when the condition was first seen to have ended; null while it lasts
+    Column("since", Float),  # when the change began, as far as the metric tells; null if it does not
+    Column("incident", String(16), nullable=False, server_default=""),  # empty: the alarm belongs to none
     Index("alarms_by_state", "state"),
+    Index("alarms_by_incident", "incident"),
     Index(
         "alarms_open",
         "fingerprint",
@@ -122,7 +125,7 @@ alarm_notices = Table(  # the outbox: written in one transaction with the alarm,
     metadata,
     Column("id", Sequence, primary_key=True, autoincrement=True),
     Column("alarm_id", String(80), nullable=False),
-    Column("event", String(16), nullable=False),  # firing | resolved
+    Column("event", String(16), nullable=False),  # firing | raised (it has become a page) | resolved
     Column("sink", String(32), nullable=False),
     Column("state", String(16), nullable=False),  # due | told | lost
     Column("created_at", Float, nullable=False),

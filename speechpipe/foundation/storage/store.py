@@ -298,11 +298,16 @@ class Store:
         for _, record in self._yield(query):
             yield record
 
-    def latest(self, most: int, since: float, until: float, bundle: str, version: str) -> list[Record]:
-        """Return the newest `most` records of a bundle and of the server (kind `system`) in a span, oldest first."""
-        mine = and_(records.c.bundle == bundle, records.c.bundle_version == version)
+    def latest(self, most: int, since: float, until: float, bundle: str = "", version: str = "") -> list[Record]:
+        """Return the newest `most` records in a span, oldest first.
+
+        With a bundle: its own and those of the server (kind `system`).
+        """
         query = select(records).where(records.c.at >= since, records.c.at < until)
-        query = query.where(or_(mine, records.c.kind == "system")).order_by(records.c.seq.desc()).limit(most)
+        if bundle:
+            mine = and_(records.c.bundle == bundle, records.c.bundle_version == version)
+            query = query.where(or_(mine, records.c.kind == "system"))
+        query = query.order_by(records.c.seq.desc()).limit(most)
         return [record for _, record in self._yield(query)][::-1]
 
     def last_seq(self) -> int:

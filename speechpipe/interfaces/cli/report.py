@@ -122,13 +122,24 @@ def _written(data: dict[str, Any], format_: Format) -> str:
 
 
 def _wrong(data: dict[str, Any]) -> list[str]:
-    """Return a line for each alarm, for each group in which a stage is blamed, and for each change of the service."""
+    """Return lines on incidents, alarms, groups in which a stage is blamed, and changes of the service."""
     from speechpipe.foundation.times import clock
 
-    lines = [
-        f"  alarm {alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
-        for alarm in data["alarms"]
-    ]
+    def said(alarm: dict[str, Any]) -> str:
+        text = f"{alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
+        return f"  alarm {text}"
+
+    lines = []
+    for one in data.get("incidents", ()):
+        count = f"{len(one['alarms'])} alarm" + ("s" if len(one["alarms"]) > 1 else "")
+        lines.append(
+            f"  incident {one['id']} {one['state']} ({one['severity']}), {count} since {clock(one['since'])} UTC:"
+            f" {one['reason']} [{', '.join(one['groups'])}]"
+        )
+        lines += [f"    blame: {one['blame']}"] if one["blame"] else []
+        lines += [f"    sessions that show it: {', '.join(one['sessions'])}"] if one["sessions"] else []
+        lines += [f"  {said(alarm)}" for alarm in data["alarms"] if alarm["id"] in one["alarms"]]
+    lines += [said(alarm) for alarm in data["alarms"] if not alarm.get("incident")]
     blamed = [found for found in data["blame"] if found["verdict"] != "none"]
     lines += [f"  blame: {one['verdict']} [{one['group_label']}] {one['reason']}" for one in blamed]
     return lines + [f"  changed at {clock(one['at'])} UTC: {one['text']}" for one in data.get("changes", ())]

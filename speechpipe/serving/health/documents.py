@@ -1,10 +1,11 @@
 """The health report as plain data, for `GET /v1/health/report` and the pages."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.incidents import Incident, incidents
 from speechpipe.monitor.reference import Progress, Reference
 from speechpipe.monitor.report import MetricRow, Report, StageRow
 
@@ -45,6 +46,7 @@ def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[st
         "people": dict(people) if people is not None else None,
         "records_lost": lost.value if lost else None,
         "stages": [_stage(row) for row in report.stages],
+        "incidents": [incident(item, facts.exemplars.get(item.id, ())) for item in incidents(facts.alarms)],
         "alarms": [alarm(item) for item in facts.alarms],
         "changes": [{"at": item.at, "text": item.text} for item in facts.changes],
         "blame": [
@@ -159,9 +161,31 @@ def alarm(item: Alarm) -> dict[str, Any]:
         "firing_at": item.firing_at,
         "resolved_at": item.resolved_at,
         "blame": item.blame or None,
+        "since": condition.since,
+        "incident": item.incident or None,
         "acknowledged_at": item.acknowledged_at,
         "acknowledged_by": item.acknowledged_by,
         "runbook": f"docs/runbook.md#{condition.metric.replace('.', '')}",
+    }
+
+
+def incident(item: Incident, sessions: Sequence[str] = ()) -> dict[str, Any]:
+    """Return an incident as plain data. `sessions`: the ids of some that it concerns."""
+    return {
+        "id": item.id,
+        "state": "firing" if item.resolved_at is None else "resolved",
+        "severity": item.severity,
+        "reason": item.first.condition.reason,
+        "group": item.first.condition.group,
+        "groups": list(item.groups),
+        "since": item.since,
+        "firing_at": item.firing_at,
+        "resolved_at": item.resolved_at,
+        "blame": item.blame or None,
+        "alarms": [alarm.id for alarm in item.alarms],
+        "metrics": list(dict.fromkeys(alarm.condition.metric for alarm in item.alarms)),
+        "sessions": list(sessions),
+        "acknowledged": all(alarm.acknowledged_at is not None for alarm in item.alarms),
     }
 
 

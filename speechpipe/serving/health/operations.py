@@ -3,15 +3,17 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from speechpipe.errors import InvalidParameter, UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
 from speechpipe.foundation.storage.store import Store
+from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict
 from speechpipe.monitor.change_log import ChangeLog
+from speechpipe.monitor.incidents import exemplars, incidents
 from speechpipe.monitor.profiles import profile_of
 from speechpipe.monitor.reference import (
     PROPOSED_ARMS,
@@ -30,6 +32,9 @@ from speechpipe.monitor.windows import Group, Grouping, Window, aggregate
 EVERYTHING = Filters()
 DAY_S = 86_400.0
 TAIL_BATCH = 2_000
+
+SHOWN_INCIDENTS, EXEMPLAR_RECORDS = 5, 2_000
+"""Open incidents of which a report names sessions, and the newest records among which it looks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class HealthOperations:
         with translating_store_errors():
             references = self._archive.references()
             windows = [*self._archive.windows(since, until), *self._tail(since, until)]
+            alarms = self._archive.alarms(since)
             facts = Facts(
                 since=since,
                 until=until,
@@ -84,13 +90,23 @@ class HealthOperations:
                 references=pinned(references),
                 proposals=[reference for reference in references if reference.status == "proposed"],
                 progress=self._progress({w.group for w in windows if filters.takes(w.group)}, references),
-                alarms=self._archive.alarms(since),
+                alarms=alarms,
+                exemplars=self._exemplars(alarms, until),
                 server=self._server(),
                 filters=filters,
                 verdicts=self._blame.archive.verdicts(since, until),
                 changes=self._change_log.between(since, until),
             )
         return health_report(self._spec, facts)
+
+    def _exemplars(self, alarms: Sequence[Alarm], until: float) -> dict[str, list[str]]:
+        """Return ids of sessions that show the newest open incidents, by incident."""
+        grouping = Grouping(known=self._archive.tenants())
+        found = {}
+        for one in [one for one in incidents(alarms) if one.resolved_at is None][:SHOWN_INCIDENTS]:
+            records = self._store.latest(EXEMPLAR_RECORDS, one.since, until)
+            found[one.id] = exemplars(self._spec, one, records, grouping)
+        return found
 
     def _summed(self, since: float, until: float) -> list[Window]:
         """Return windows of exactly this time span; parts of windows at its edges are aggregated from records."""

@@ -176,8 +176,8 @@ INPUT = (
 )  # fmt: skip
 
 VAD = (
-    Metric("vad.trigger_rate", "1/min", "VAD trigger rate", "a threshold, weights or a state that is wrong", "session", _of("vad.triggers_per_minute"), severity=PAGE, key=True, least=1.0),
-    Metric("vad.segment_s", "s", "segment length", "padding, silence or cut settings that changed", "unit", _of("vad.segment_s"), severity=PAGE, key=True, least=0.2),
+    Metric("vad.trigger_rate", "1/min", "VAD trigger rate", "a threshold, weights or a state that is wrong", "session", _of("vad.triggers_per_minute"), severity=PAGE, confirm=True, key=True, least=1.0),
+    Metric("vad.segment_s", "s", "segment length", "padding, silence or cut settings that changed", "unit", _of("vad.segment_s"), severity=PAGE, confirm=True, key=True, least=0.2),
     Metric("vad.speech_ratio", "", "share of audio that is speech", "a VAD that drops speech or accepts noise", "session", _of("vad.speech_ratio"), key=True, least=0.05),
     Metric("vad.no_trigger_share", "", "share of sessions without a segment", "a VAD that no longer detects speech", "session", _silent, SHARE, UP, PAGE, key=True, limit=0.95),
     Metric("vad.cut_share", "", "share of segments cut at the maximum", "a VAD that does not detect the end of speech", "unit", _of("vad.cut"), SHARE, UP),

@@ -1,0 +1,128 @@
+"""Incidents: the alarms of one cause, so that operators are told of one thing, and not of each figure that it moves.
+
+What a fault changes, it changes at the same time. So an alarm belongs to the incident during whose alarms its own
+change began; a change that began later is another incident, also while the alarms of the one before are still open.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from speechpipe.foundation.storage.record import Record
+from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.spec import CascadeSpec, Severity
+from speechpipe.monitor.windows import Grouping, reading
+
+SLACK_S = 30.0
+"""A change may have begun so long after the last alarm of its incident: when it began is known roughly."""
+
+REMEMBERED_S = 3_600.0
+"""A slow figure may ring so long after the incident's other alarms are over."""
+
+APART = frozenset({"change", "reference"})
+"""Rules whose alarms belong to no incident: they tell of what operators did or have to do."""
+
+MOST_SESSIONS = 5
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Alarms of one cause, those that began to fire first in front. Times are unix seconds."""
+
+    id: str
+    alarms: tuple[Alarm, ...]
+
+    @property
+    def first(self) -> Alarm:
+        """The alarm to show: the first page, or the first of all."""
+        pages = (alarm for alarm in self.alarms if alarm.condition.severity == Severity.PAGE.value)
+        return next(pages, self.alarms[0])
+
+    @property
+    def severity(self) -> str:
+        """That of its most severe alarm."""
+        return self.first.condition.severity
+
+    @property
+    def firing_at(self) -> float:
+        """When its first alarm began to fire."""
+        return min(alarm.firing_at or alarm.pending_at for alarm in self.alarms)
+
+    @property
+    def since(self) -> float:
+        """When its change began, as far as its alarms tell."""
+        return min([self.firing_at, *(alarm.condition.since for alarm in self.alarms if alarm.condition.since)])
+
+    @property
+    def resolved_at(self) -> float | None:
+        """When its last alarm was resolved; None while one fires."""
+        ends = [alarm.resolved_at for alarm in self.alarms]
+        return None if None in ends else max(end for end in ends if end is not None)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The labels of the groups of traffic that it concerns."""
+        return tuple(dict.fromkeys(alarm.condition.group for alarm in self.alarms))
+
+    @property
+    def blame(self) -> str:
+        """The verdict's label and reason: one that names a stage, if there is one; empty before there is any."""
+        said = [alarm.blame for alarm in self.alarms if alarm.blame]
+        return next((text for text in said if not text.startswith("none:")), said[0] if said else "")
+
+
+def incidents(alarms: Iterable[Alarm]) -> list[Incident]:
+    """Return the incidents of these alarms, the newest first. Alarms that belong to none are left out."""
+    found: dict[str, list[Alarm]] = {}
+    for alarm in sorted(alarms, key=lambda one: one.firing_at or one.pending_at):
+        if alarm.incident:
+            found.setdefault(alarm.incident, []).append(alarm)
+    whole = [Incident(name, tuple(mine)) for name, mine in found.items()]
+    return sorted(whole, key=lambda one: -one.firing_at)
+
+
+def assigned(alarm: Alarm, known: Iterable[Alarm]) -> Alarm:
+    """Return an alarm that begins to fire with its incident: one of those of the `known` alarms, or a new one.
+
+    If its metric does not tell since when it has changed, it belongs to the newest incident that is open.
+    """
+    if alarm.incident or alarm.condition.rule in APART:
+        return alarm
+    began = None if alarm.condition.since is None else alarm.condition.since - alarm.condition.sooner_s
+    for one in incidents(known):
+        last = max(other.firing_at or other.pending_at for other in one.alarms)
+        if (one.resolved_at is None) if began is None else began <= last + SLACK_S:
+            return replace(alarm, incident=one.id)
+    return replace(alarm, incident=hashlib.sha256(f"incident {alarm.id}".encode()).hexdigest()[:12])
+
+
+def exemplars(spec: CascadeSpec, incident: Incident, records: Sequence[Record], grouping: Grouping) -> list[str]:
+    """Return the ids of the sessions whose figures are farthest from what was expected, by the incident's alarms.
+
+    `records`: those since the incident began.
+    """
+    farthest: dict[str, float] = {}
+    by_metric: Mapping[str, list[Alarm]] = _by_metric(incident)
+    for record in records:
+        group = grouping.group(record).label
+        for name, alarms in by_metric.items():
+            metric = spec.by_name.get(name)
+            if metric is None or metric.kind != record.kind or not record.session_id:
+                continue
+            value = reading(metric, record)
+            for alarm in alarms:
+                condition = alarm.condition
+                if value is None or condition.group != group or condition.value is None or condition.expected is None:
+                    continue
+                span = condition.value - condition.expected
+                far = (value - condition.expected) / span if span else 0.0
+                if far >= 0.5:  # nearer to the changed values than to those before
+                    farthest[record.session_id] = farthest.get(record.session_id, 0.0) + min(far, 2.0)
+    return sorted(farthest, key=lambda session: -farthest[session])[:MOST_SESSIONS]
+
+
+def _by_metric(incident: Incident) -> dict[str, list[Alarm]]:
+    found: dict[str, list[Alarm]] = {}
+    for alarm in incident.alarms:
+        found.setdefault(alarm.condition.metric, []).append(alarm)
+    return found

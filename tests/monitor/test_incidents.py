@@ -1,0 +1,164 @@
+"""Incidents: which alarms have one cause, what operators are sent about them, and pages that a verdict must confirm."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from speechpipe.foundation.storage.store import Store
+from speechpipe.monitor.alarms import Alarm, Condition
+from speechpipe.monitor.blame.repository import StoredVerdict
+from speechpipe.monitor.incidents import assigned, exemplars, incidents
+from speechpipe.monitor.sinks import WebhookSink
+from speechpipe.monitor.watch import Watcher
+from speechpipe.monitor.windows import Grouping
+from tests.monitor.test_watch import OPTIONS, Sink, put, watched
+from tests.records import SPEC, traffic
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}")
+    store.open()
+    yield store
+    store.close()
+
+
+def alarm(name: str, firing_at: float, since: float | None = None, **changes: object) -> Alarm:
+    condition = Condition("drift", name, "m", "investigate", "g", f"{name} rose", since=since)
+    return replace(Alarm(name, condition, "firing", firing_at, firing_at), **changes)  # type: ignore[arg-type]
+
+
+def in_turn(*alarms: Alarm) -> list[Alarm]:
+    known: list[Alarm] = []
+    for one in alarms:
+        known.append(assigned(one, known))
+    return known
+
+
+def test_what_began_before_the_last_alarm_of_an_incident_belongs_to_it() -> None:
+    known = in_turn(alarm("a", 100, since=90), alarm("b", 200, since=85), alarm("c", 300, since=190))
+    assert len({one.incident for one in known}) == 1
+    (incident,) = incidents(known)
+    assert (incident.since, incident.firing_at, incident.resolved_at) == (85, 100, None)
+
+
+def test_what_began_later_is_another_incident_though_the_one_before_is_open() -> None:
+    known = in_turn(alarm("a", 100, since=90), alarm("b", 400, since=380), alarm("c", 410, since=85))
+    assert [one.id for one in incidents(known)] == [known[1].incident, known[0].incident]
+    assert known[2].incident == known[1].incident, "the newest that it fits to"
+    assert in_turn(alarm("a", 100, since=90), replace(known[1], incident="", id="d"))[1].incident not in ("", "a")
+
+
+def test_how_well_the_beginning_is_known_counts() -> None:
+    late = alarm("b", 400, since=180)
+    late = replace(late, condition=replace(late.condition, sooner_s=60.0))
+    assert len({one.incident for one in in_turn(alarm("a", 100, since=90), late)}) == 1
+
+
+def test_an_alarm_that_does_not_tell_since_when_belongs_to_the_open_incident() -> None:
+    first = alarm("a", 100, since=90)
+    assert len({one.incident for one in in_turn(first, alarm("b", 900))}) == 1
+    over = replace(first, state="resolved", resolved_at=300.0)
+    assert len({one.incident for one in in_turn(over, alarm("b", 900))}) == 2
+    assert len({one.incident for one in in_turn(over, alarm("b", 900, since=95))}) == 1, "slow, but of the same cause"
+
+
+def test_changes_of_the_service_and_missing_references_are_no_incidents() -> None:
+    told = alarm("a", 100)
+    told = replace(told, condition=replace(told.condition, rule="change"))
+    assert assigned(told, []).incident == ""
+    assert incidents([told]) == []
+
+
+def test_an_incident_shows_its_page_and_the_verdict_that_names_a_stage() -> None:
+    page = alarm("b", 110, since=90, blame="vad: it changed")
+    page = replace(page, condition=replace(page.condition, severity="page"))
+    known = in_turn(alarm("a", 100, since=90, blame="none: nothing"), page)
+    (incident,) = incidents(known)
+    assert (incident.severity, incident.first.id, incident.blame) == ("page", "b", "vad: it changed")
+
+
+class Posts:
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def post(self, url: str, body: bytes) -> None:
+        self.bodies.append(body)
+
+
+def test_the_webhook_is_sent_one_message_for_an_incident() -> None:
+    posts = Posts()
+    known = in_turn(alarm("a", 100, since=90), alarm("b", 110, since=90), alarm("c", 900, since=880))
+    WebhookSink("http://x", posts).send(known)  # type: ignore[arg-type]
+    assert len(posts.bodies) == 2
+    for one in known:
+        (body,) = [body for body in posts.bodies if f'"fingerprint": "{one.id}"'.encode() in body]
+        assert f'"groupLabels": {{"incident": "{one.incident}"}}'.encode() in body
+        assert f'"groupKey": "speechpipe:{one.incident}"'.encode() in body
+
+
+def test_a_fault_of_two_figures_is_one_incident_and_the_next_fault_another(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    put(store, traffic(120, start=1000, first=1000, null_share=0.3, length_s=9.0, seed=2))
+    watcher.tick(1120)
+    first = {alarm.incident for alarm in sink.alarms}
+    assert len(sink.alarms) >= 2
+    assert len(first) == 1
+    put(store, traffic(200, start=1120, first=2000, seed=3))
+    for now in (1320, 1321 + 120):
+        watcher.tick(now)
+    assert {alarm.state for alarm in sink.alarms[-2:]} == {"resolved"}, "healthy traffic of minutes ends them"
+    put(store, traffic(60, start=1500, first=3000, null_share=0.5, seed=4))
+    watcher.tick(1560)
+    assert sink.alarms[-1].state == "firing"
+    assert sink.alarms[-1].incident not in first
+    assert len(incidents(watcher.archive.alarms(0))) == 2
+
+
+def test_sessions_that_show_an_incident_are_named(store: Store) -> None:
+    watcher = watched(store, Sink())
+    put(store, traffic(100, start=1000, first=1000, length_s=9.0, seed=2))
+    watcher.tick(1100)
+    (incident,) = incidents(watcher.archive.alarms(0))
+    records = store.latest(2000, incident.since, 1100)
+    named = exemplars(SPEC, incident, records, Grouping())
+    assert len(named) == 5
+    by_session = {record.session_id: record.measures["gate.length_s"] for record in records}
+    assert min(float(by_session[name] or 0) for name in named) > 6.0, "nearer to 9 s than to 3 s"
+
+
+CONFIRMED = replace(
+    SPEC, metrics=tuple(replace(one, confirm=True) if one.name == "gate.length_s" else one for one in SPEC.metrics)
+)
+
+
+@pytest.mark.parametrize(("verdicts", "severities"), [
+    (["none", "none"], ["investigate"]),
+    (["gate", "none"], ["page"]),
+    (["none", "gate"], ["investigate", "page"]),
+    (["undecided", "none"], ["page"]),
+])  # fmt: skip
+def test_what_harmless_changes_move_pages_once_a_verdict_names_a_stage(
+    store: Store, verdicts: list[str], severities: list[str]
+) -> None:
+    sink = Sink()
+    watcher = Watcher(CONFIRMED, store, [sink], OPTIONS)
+    put(store, traffic(1000))
+    watcher.tick(1000)
+    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 1000)
+    given = iter(verdicts)
+
+    def stored(group: object, reference: object, since: float, now: float) -> StoredVerdict:
+        label = next(given)
+        document = {"reason": "said", "decided": label != "undecided"}
+        return StoredVerdict(now, group, label.replace("undecided", "none"), document)  # type: ignore[arg-type]
+
+    watcher.blame.stored = stored  # type: ignore[method-assign]
+    put(store, traffic(30, start=1000, first=1000, length_s=9.0, seed=2))
+    watcher.tick(1030)
+    put(store, traffic(30, start=1030, first=2000, length_s=9.0, seed=3))
+    watcher.tick(1060)
+    assert [alarm.condition.severity for alarm in sink.alarms if alarm.state == "firing"] == severities
