@@ -211,6 +211,7 @@ def _facts(pools: PoolManager, refusals: Refusals) -> Mapping[str, float]:
     return {
         "software.queue_depth": sum(status.queued for status in statuses),
         "software.restarts": sum(sum(status.restarts.values()) for status in statuses),
+        "software.hung": sum(status.hung for status in statuses),
         "software.refused": refusals.counts.total(),
         "software.cpu_s": sum(status.cpu_s for status in statuses) + time.process_time(),
         "software.rss_mb": sum(sum(status.rss_mb) for status in statuses) + system.rss_mb(os.getpid()),

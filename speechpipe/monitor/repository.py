@@ -86,6 +86,18 @@ class Archive:
         with self._engine().connect() as connection:
             return [window_of(row) for row in connection.execute(query)]
 
+    def records(self, since: float, until: float) -> int:
+        """Return the records of traffic, not of the server, in the windows that begin between two times."""
+        mine = windows.c.start >= since, windows.c.start < until, windows.c.tenant_class != ""
+        with self._engine().connect() as connection:
+            return int(connection.execute(select(func.sum(windows.c.records)).where(*mine)).scalar() or 0)
+
+    def first_start(self) -> float | None:
+        """Return when the first window begins, in unix seconds; None without windows."""
+        with self._engine().connect() as connection:
+            found = connection.execute(select(func.min(windows.c.start))).scalar()
+        return None if found is None else float(found)
+
     def compact(self, before: float, stop: Callable[[], bool] = lambda: False) -> int:
         """Merge windows older than `before` into quarters of an hour; return how many rows that saved.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
-from speechpipe.monitor.alarms import Alarm, Transition, step
+from speechpipe.monitor.alarms import Alarm, Condition, Transition, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.blame.verdict import NO_STAGE
@@ -22,6 +22,7 @@ from speechpipe.monitor.change_log import BEFORE_S, ChangeLog, ServiceChange, co
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.incidents import REMEMBERED_S, assigned
 from speechpipe.monitor.limits import MOST_S, LimitWatch
+from speechpipe.monitor.no_traffic import no_traffic
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import (
     PROPOSED_ARMS,
@@ -95,6 +96,7 @@ class Watcher:
         self._limits = LimitWatch(spec)
         self._change_log = change_log or ChangeLog()
         self._changes: Sequence[ServiceChange] = ()  # of the last hours, read every `SUCCEED_S`
+        self._stopped: Sequence[Condition] = ()  # that there is no traffic, looked for as often
         self._seq = -1
         self.blame = BlameOperations(spec, store)
         self._active: set[Group] = set()  # groups with traffic since the last verdicts
@@ -134,6 +136,7 @@ class Watcher:
                 self._succeed(now)
                 # After the decisions, which a history that cannot be read must not prevent.
                 self._changes = self._change_log.between(now - LOOKBACK_S - BEFORE_S, now)
+                self._stopped = no_traffic(self._limits.windows, self.archive.records, self.archive.first_start(), now)
             self._blame(now)
         finally:
             if begun := [alarm.id for alarm in changed if alarm.state == "firing"]:
@@ -150,6 +153,7 @@ class Watcher:
             *self._drift.conditions(now, self._suppressed(now)),
             *unwatched(self._limits.windows, self._pinned, now),
             *conditions(self._changes, now),
+            *self._stopped,
         ]
         changes = step(self.archive.alarms(), now, found)
         if not changes:

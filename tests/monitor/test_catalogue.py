@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from speechpipe.errors import UndecodableAudio
-from speechpipe.monitor import change_log, unwatched
+from speechpipe.monitor import change_log, no_traffic, unwatched
 from speechpipe.monitor.exposition import Exposition
 from speechpipe.monitor.profiles import is_watched
 from speechpipe.monitor.spec import CascadeSpec, Metric, Stage
@@ -24,7 +24,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_alarm_has_a_section_in_the_runbook_and_every_section_an_alarm() -> None:
     sections = set(re.findall(r"^## (\S+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE))
-    assert sections == {row.metric for row in failure_modes(CASCADE)} | {unwatched.METRIC, change_log.METRIC}
+    assert sections == {row.metric for row in failure_modes(CASCADE)} | {
+        unwatched.METRIC,
+        change_log.METRIC,
+        no_traffic.METRIC,
+    }
 
 
 def test_the_runbook_says_the_severity_that_the_catalogue_says() -> None:

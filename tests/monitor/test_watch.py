@@ -357,3 +357,22 @@ def test_a_drift_alarm_counts_from_the_change_and_not_from_the_first_value_that_
     found = re.search(r"to 100 % \((\d+) of \1 utterances\) since 00:(\d\d):(\d\d) UTC", alarm.condition.reason)
     assert found is not None, alarm.condition.reason
     assert 60 * int(found[2]) + int(found[3]) == pytest.approx(1200, abs=5)
+
+
+def test_traffic_that_stops_rings_after_half_an_hour_and_an_empty_night_does_not(store: Store) -> None:
+    sink = Sink()
+    watcher = Watcher(SPEC, store, [sink], OPTIONS)
+    day = 86_400.0
+    put(store, traffic(4_000, start=8 * 3_600.0))  # a bit more than an hour, from eight o'clock on
+    watcher.tick(8 * 3_600.0 + 4_000)
+    for at in (12 * 3_600.0, day, day + 8 * 3_600.0 + 600):
+        watcher.tick(at)
+    assert sink.alarms == [], "at those times there was no traffic the day before, or half an hour is not over"
+    watcher.tick(day + 8 * 3_600.0 + 1_900)
+    watcher.tick(day + 8 * 3_600.0 + 1_940)
+    (alarm,) = sink.alarms
+    assert (alarm.condition.metric, alarm.condition.severity) == ("system.no_traffic", "page")
+    put(store, traffic(10, start=day + 8 * 3_600.0 + 1_950, first=9_000))
+    for late_s in (1_980, 2_020, 2_150):
+        watcher.tick(day + 8 * 3_600.0 + late_s)
+    assert sink.alarms[-1].state == "resolved"

@@ -33,6 +33,9 @@ from speechpipe.types import NullCause, Samples, Transcript
 SHORT_OUTAGE_S = 5.0
 """New work is accepted for this long while no worker is ready, unless a start has failed."""
 
+HUNG_S = 10.0
+"""A worker that owes an answer for so long is counted as hung; it is killed after `segment_timeout_s` only."""
+
 SHUTTING_DOWN = "the server is shutting down"
 
 
@@ -383,6 +386,7 @@ class RecognizerPool:
                 failure=supervisor.failure,
                 spare_cpu_s=sum(worker.spare_cpu_s for worker in supervisor.workers),
                 live_cost=self._known.live_cost,
+                hung=sum(worker.awaits_reply and worker.quiet_s > HUNG_S for worker in supervisor.workers),
             )
 
 

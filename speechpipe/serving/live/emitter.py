@@ -7,6 +7,7 @@ from speechpipe.cascade.recognition import Listener
 from speechpipe.cascade.session import Session
 from speechpipe.cascade.vad import Opened, Segmenting
 from speechpipe.cascade.workers.agreement import rest_after
+from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.live import (
     ClockAdvanced,
     Event,
@@ -18,6 +19,7 @@ from speechpipe.serving.live import (
     SpeechStarted,
     StableText,
 )
+from speechpipe.serving.telemetry.endpoints import Endpoints
 from speechpipe.types import SAMPLE_RATE_HZ, NullCause, Segment, Utterance
 
 SETTLED_EVERY_S = 5.0
@@ -54,10 +56,12 @@ class ChannelEmitter:
         self._emit = emit
         self.on_change = on_change
         self._ended: dict[int, tuple[int, float, bool]] = {}  # index -> decided at sample, at monotonic time, flushed
+        self._without_silence: set[int] = set()  # segments that end because no more audio comes, or no VAD decides
         self.manual = manual
         self._committed = 0  # position up to which the text is final
         self._next = 0  # index of the next Final
         self._flushing = False
+        self._no_more_audio = False
         self._last_text = ""
         self._stable = ""  # the stable text of the open segment
         self._last_texts: dict[int, tuple[str, str]] = {}  # of closed segments by index, see `last_partial`
@@ -66,6 +70,7 @@ class ChannelEmitter:
         self.finals = 0
         self.texts = 0  # finals with a text
         self.out_of_order = 0  # always 0
+        self.endpoints = Endpoints()
         self.session = open_session(self)
 
     # ---- called by the session ----
@@ -79,6 +84,8 @@ class ChannelEmitter:
     def on_closed(self, index: int, segment: Segment, at: int) -> None:
         """Emit `SpeechEnded`."""
         self._ended[index] = (at, time.monotonic(), self._flushing)
+        if self._flushing or self._no_more_audio or self.manual:
+            self._without_silence.add(index)
         self._last_texts[index] = self._last_text, self._stable
         end_s = seconds(segment.speech_end)
         self._emit(SpeechEnded(self.channel, index, end_s, seconds(at), segment.cut, self._flushing))
@@ -102,12 +109,17 @@ class ChannelEmitter:
         self.session.clear()
         self._last_text = self._stable = ""
 
+    def finish(self) -> list[Utterance]:
+        """End the audio; return utterances now final."""
+        self._no_more_audio = True
+        return self.session.finish()
+
     def last_partial(self, index: int) -> tuple[str, str]:
         """Remove and return the last partial text of a closed segment, and the stable part of it."""
         return self._last_texts.pop(index, ("", ""))
 
-    def final(self, utterance: Utterance) -> float:
-        """Emit a `Final`; return the seconds since the segment's end was decided."""
+    def final(self, utterance: Utterance) -> dict[str, Measure]:
+        """Emit a `Final`; return measures of the segment's end: among others the seconds since it was decided."""
         at, decided, flushed = self._ended.pop(utterance.index)
         if utterance.index != self._next:
             self.out_of_order += 1
@@ -117,7 +129,9 @@ class ChannelEmitter:
         self._committed = max(self._committed, utterance.segment.end)
         took = time.monotonic() - decided
         self._emit(Final(self.channel, utterance, flushed, seconds(at), seconds(self._committed), took))
-        return took
+        by_silence = utterance.index not in self._without_silence
+        self._without_silence.discard(utterance.index)
+        return {"live.endpoint_to_final_s": took, **self.endpoints.of(utterance.segment, at, by_silence=by_silence)}
 
     def segment_by(self, segmenter: Segmenting, *, manual: bool) -> list[Utterance]:
         """Continue with another segmenter; return utterances now final."""
@@ -168,7 +182,9 @@ class ChannelEmitter:
 
     def pause(self, silent_s: float) -> list[Utterance]:
         """End the open segment because no audio has arrived for `silent_s` seconds; return utterances now final."""
+        self._no_more_audio = True
         utterances = self.session.flush() if self.session.is_open and not self.manual else []
+        self._no_more_audio = False
         self._emit(Paused(self.channel, seconds(self.session.position), silent_s))
         return utterances
 

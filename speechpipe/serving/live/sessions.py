@@ -10,7 +10,6 @@ from speechpipe.cascade.recognition import Listener, text_notices
 from speechpipe.cascade.request import SessionRequest
 from speechpipe.cascade.session import Session
 from speechpipe.errors import SpeechpipeError
-from speechpipe.foundation.storage.record import Measure
 from speechpipe.serving.assignment import MIRRORED
 from speechpipe.serving.live import Change, Event, LiveRequest
 from speechpipe.serving.live.emitter import ChannelEmitter
@@ -113,7 +112,7 @@ class StreamSessions:
     def finish(self) -> None:
         """End the audio; finals follow until `done`."""
         for emitter in self.emitters:
-            self._say(emitter, emitter.session.finish())
+            self._say(emitter, emitter.finish())
 
     def conclude(self) -> None:
         """Emit `Settled` for silence at the end, after the last final."""
@@ -137,7 +136,7 @@ class StreamSessions:
     def _say(self, emitter: ChannelEmitter, utterances: list[Utterance]) -> None:
         for utterance in utterances:
             partial, stable = emitter.last_partial(utterance.index)
-            measures: dict[str, Measure] = {"live.endpoint_to_final_s": emitter.final(utterance)}
+            measures = emitter.final(utterance)
             measures["live.churn"] = churn(partial, utterance.transcript.text)
             measures["live.stable_churn"] = churn(stable, utterance.transcript.text)
             if (lag_s := emitter.take_lag_s()) is not None:
@@ -217,7 +216,9 @@ class StreamSessions:
     def record(self, facts: InputFacts, outcome: str, wall_s: float, measures: dict[str, float]) -> None:
         """Emit the session records, and pass the sessions to the review service; called at the end."""
         for recorder, emitter in zip(self._recorders, self.emitters, strict=True):
-            recorder.ended(emitter.session.summary(), facts, outcome, (self._service.clock(), wall_s), measures)
+            summary = emitter.session.summary()
+            more = {**measures, **emitter.endpoints.of_session(summary.accounting.received)}
+            recorder.ended(summary, facts, outcome, (self._service.clock(), wall_s), more)
         self._review()
 
     def _review(self) -> None:

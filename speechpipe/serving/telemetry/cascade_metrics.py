@@ -182,6 +182,9 @@ VAD = (
     Metric("vad.no_trigger_share", "", "share of sessions without a segment", "a VAD that no longer detects speech", "session", _silent, SHARE, UP, PAGE, key=True, limit=0.95),
     Metric("vad.cut_share", "", "share of segments cut at the maximum", "a VAD that does not detect the end of speech", "unit", _of("vad.cut"), SHARE, UP),
     Metric("vad.mean_probability", "", "probability of speech inside segments", "a VAD with less certain scores", "unit", _of("vad.mean_probability"), direction=DOWN, least=0.02),
+    Metric("vad.resumed_share", "", "share of segments that begin within 0.3 s after an endpoint", "endpoints that come too early and cut sentences in two", "unit", _of("live.resumed"), SHARE, UP),
+    Metric("vad.endpoint_delay_s", "s", "end of speech to its endpoint", "another silence before endpoints, a VAD that lets go late", "unit", _of("live.endpoint_delay_s"), least=0.1),
+    Metric("vad.unended_share", "", "share of live sessions that end within a segment", "endpoints that never come", "session", _of("live.unended"), SHARE, UP),
     Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "an unstable VAD score", "session", _of("vad.flips_per_minute"), direction=UP, least=2.0),
 )  # fmt: skip
 
@@ -193,6 +196,7 @@ ASR = (
     Metric("asr.error_share", "", "share of transcripts that failed", "a broken model or bundle", "unit", _null("error"), SHARE, UP, limit=0.2),
     Metric("asr.overload_share", "", "share of transcripts given up under load", "too few workers", "unit", _null("overload"), SHARE, UP, limit=0.2, blames="software"),
     Metric("asr.confidence", "", "confidence", "a recognizer or an input that became worse", "unit", _of("asr.confidence"), direction=DOWN, key=True, least=0.02),
+    Metric("asr.edge_confidence", "", "confidence of first and last words, less that of the others", "segments that begin or end within words", "unit", _of("asr.edge_confidence"), direction=DOWN, least=0.05, blames="vad"),
     Metric("asr.words_per_s", "1/s", "words per second of speech", "truncated or invented text", "unit", _of("asr.words_per_s"), key=True, least=0.2),
     Metric("asr.characters_per_s", "1/s", "characters per second of speech", "truncated or invented text", "unit", _of("asr.characters_per_s"), least=1.0),
     Metric("asr.repeated_share", "", "share of texts that repeat themselves", "a decoder in a loop", "unit", _above("asr.compression_ratio", REPEATED), SHARE, UP),
@@ -228,6 +232,7 @@ SOFTWARE = (
     Metric("software.refed_share", "", "share of segments whose worker died", "crashing workers", "unit", _above("asr.attempts", 1), SHARE, UP),
     Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.restarts", "", "worker restarts", "crashing workers", "system", _of("software.restarts"), SUM, UP, SHOWN, limit=2.0),
+    Metric("software.hung", "", "workers that owe an answer for more than 10 s, every 10 s", "a library or a disk that hangs", "system", _of("software.hung"), SUM, UP, SHOWN, limit=2.0),
     Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work on the event loop", "system", _of("software.loop_lag_s"), direction=UP, limit=0.5, pressure=True),
     Metric("software.cpu_share", "", "CPU in use by the service", "a machine at its limit", "system", _of("software.cpu_share"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.rss_mb", "MB", "memory of server and workers", "a leak", "system", _of("software.rss_mb"), direction=UP, least=200.0, pressure=True),

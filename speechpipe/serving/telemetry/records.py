@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.monitor.exposition import CounterRow, HistogramRow, Read, Row
+from speechpipe.serving.telemetry.endpoints import edge_confidence
 from speechpipe.types import SAMPLE_RATE_HZ, AudioFeatures, Bundle, NullCause, SessionSummary, Utterance, Word
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -69,6 +70,7 @@ def utterance_record(
         "asr.characters_per_s": len(text) / speech_s if speech_s else None,
         "asr.compression_ratio": compression_ratio(text),
         "asr.oov_share": unknown_share(transcript.words),
+        "asr.edge_confidence": edge_confidence(transcript.words),
         "asr.queue_s": utterance.stats.queue_s,
         "asr.wall_s": utterance.stats.wall_s,
         "asr.cpu_s": utterance.stats.cpu_s,

@@ -1,0 +1,41 @@
+"""Traffic that has stopped: where nobody comes, no other metric has a value, and nothing else rings."""
+
+from collections.abc import Callable, Sequence
+
+from speechpipe.monitor.alarms import Condition
+from speechpipe.monitor.spec import Severity
+from speechpipe.monitor.windows import Window
+
+METRIC, STAGE = "system.no_traffic", "system"
+
+SPAN_S = 1_800.0
+"""The time that is compared: the last half hour."""
+
+BEFORE_S = (86_400.0, 7 * 86_400.0)
+"""How long ago the same time of day was: traffic has hours, and weekends."""
+
+LEAST_RECORDS = 40
+"""Records of traffic in each of those, before no record at all is unusual."""
+
+
+def no_traffic(
+    windows: Sequence[Window], records: Callable[[float, float], int], first: float | None, now: float
+) -> list[Condition]:
+    """Return a condition if nobody came in the last half hour, although many did at that time a day and a week ago.
+
+    In its first day a server rings nothing; in its first week it is compared with the day before.
+
+    Args:
+        windows: those of the last minutes, which say cheaply whether there is traffic.
+        records: returns the records of traffic between two times (unix seconds).
+        first: when the history begins; None: there is none.
+        now: unix seconds.
+    """
+    if first is None or any(any(window.group) for window in windows) or records(now - SPAN_S, now):
+        return []
+    known = [before for before in BEFORE_S if first <= now - before - SPAN_S]
+    expected = [records(now - before - SPAN_S, now - before) for before in known]
+    if not expected or min(expected) < LEAST_RECORDS:
+        return []
+    reason = f"no traffic in the last half hour ({min(expected)} records or more at this time of day before)"
+    return [Condition("traffic", METRIC, STAGE, Severity.PAGE.value, "all traffic", reason, value=0.0)]
