@@ -1,4 +1,4 @@
-"""Traffic that has stopped: where nobody comes, no other metric has a value, and nothing else rings."""
+"""Traffic that has stopped: without sessions no other metric has a value, and nothing else rings."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,7 @@ LEAST_RECORDS = 40
 def no_traffic(
     windows: Sequence[Window], records: Callable[[float, float], int], first: float | None, now: float
 ) -> list[Condition]:
-    """Return a condition if nobody came in the last half hour, although many did at that time a day and a week ago.
+    """Return a condition if there was no traffic in the last half hour, unlike at that time a day and a week ago.
 
     In its first day a server rings nothing; in its first week it is compared with the day before.
 

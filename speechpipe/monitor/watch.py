@@ -198,6 +198,7 @@ class Watcher:
             due = set(self._active)
         else:
             due = {group for group in self._active if self._is_due_again(group.label, now)}
+        of_bundles = {(group.bundle, group.arm) for group in due}
         for group in sorted(due):
             self._active.discard(group)  # first, so that a group whose verdict fails does not block the others
             reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
@@ -205,6 +206,23 @@ class Watcher:
                 stored = self.blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
                 self._verdict_at[group.label] = now
                 self._annotate(stored)
+        for bundle, arm in sorted(of_bundles):
+            self._blame_together(bundle, arm, now)
+
+    def _blame_together(self, bundle: str, arm: str, now: float) -> None:
+        """Make the verdict on all traffic of a bundle; say it with alarms of groups whose own names no stage."""
+        mine = [
+            (group, one) for group, one in sorted(self._pinned.items()) if (group.bundle, group.arm) == (bundle, arm)
+        ]
+        if len(mine) < 2 or (stored := self.blame.stored_together(mine, now)) is None or stored.label == NO_STAGE:
+            return
+        labels = {group.label for group, _ in mine}
+        for alarm in self.archive.alarms():
+            silent = not alarm.blame or alarm.blame.startswith(f"{NO_STAGE}: ")
+            if alarm.state == "firing" and alarm.condition.group in labels and silent:
+                self._confirm(alarm, stored)
+                reason = f"all traffic of {bundle} together: {stored.document['reason']}{self._near(stored)}"
+                self.archive.annotate(alarm.id, f"{stored.label}: {reason}")
 
     def _is_due_again(self, label: str, now: float) -> bool:
         """Whether the verdict on a ringing group is to be made again: at pauses that double, for each reads records."""

@@ -39,6 +39,11 @@ SERVER = Group("", "", "", "", "")
 """The group of the server's own records."""
 
 
+def all_traffic(bundle: str, arm: str) -> Group:
+    """Return the group that stands for all traffic of a bundle on an arm. No record and no window belongs to it."""
+    return Group("", "", "", bundle, arm)
+
+
 UNSERVED = "shadow"
 """The arm whose results no client received: left out of totals and alarms."""
 

@@ -22,7 +22,7 @@ from speechpipe.monitor.blame.normal import ReferenceTooSmall, fit
 from speechpipe.monitor.blame.onset import changes
 from speechpipe.monitor.blame.operations import BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.probes import ProbeAnswer, ProbeHistory, ProbeResult, probe_history
-from speechpipe.monitor.blame.verdict import Verdict, blame
+from speechpipe.monitor.blame.verdict import Verdict, blame, blame_together
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import Reference
@@ -550,3 +550,53 @@ def test_the_picture_shows_the_path_and_needs_nothing_else() -> None:
     boxes = [node.get("class", "") for node in root.iter("{http://www.w3.org/2000/svg}rect")]
     assert sum("blamed" in kind for kind in boxes) == 1
     assert "http" not in found.replace("http://www.w3.org/2000/svg", "")
+
+
+# ---- several groups of traffic ----
+
+
+def test_what_is_too_little_in_each_group_is_named_in_all_of_them() -> None:
+    alone, named = [], []
+    for seed in range(1, 9):
+        parts = []
+        for group in range(4):
+            few = traffic(14, start=1300, seed=100 * seed + group, gate=-0.7)
+            parts.append((NORMAL, joined(SPEC, [*traffic(60, start=1200, seed=seed + 50 + group), *few])))
+        alone += [blame(*part, since=1300.0).label for part in parts]
+        named.append(blame_together(parts, since=1300.0).label)
+    assert set(alone) == {"none"}, "14 cases are too few for a verdict"
+    assert named.count("gate") >= 7
+
+
+def test_groups_that_are_well_are_well_together() -> None:
+    for seed in range(1, 9):
+        parts = [(NORMAL, joined(SPEC, traffic(60, start=1200, seed=10 * seed + group))) for group in range(4)]
+        assert blame_together(parts).label == "none"
+
+
+def test_the_verdict_on_all_traffic_is_told_where_that_on_a_group_names_no_stage(tmp_path: Path) -> None:
+    store = Store(place_tables(tmp_path / "r.db"))
+    store.open()
+    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=10.0, investigate=10.0)))
+
+    def put(now: float, **change: Any) -> None:
+        count, start = change.pop("count"), change.pop("start")
+        for number, channel in enumerate("cdef"):
+            for record in traffic(count, start=start, seed=number + int(start), **change):
+                told = replace(record, id=f"{channel}{record.id}", session_id=f"{channel}{record.session_id}")
+                store.append(replace(told, channel=channel))
+        store.flush()
+        watcher.tick(now)
+
+    put(600.0, count=600, start=0.0)
+    for one in watcher.archive.references():
+        watcher.archive.approve(one.id, "ann", 600.0)
+    put(700.0, count=100, start=600.0)
+    put(720.0, count=20, start=700.0, gate=-1.5)
+    watcher.tick(1100.0)
+    put(1101.0, count=5, start=1100.0, gate=-1.5)
+    found = {verdict.group.label: verdict for verdict in watcher.blame.archive.verdicts(0.0, 2000.0)}
+    assert found["b@1 champion"].label == "gate"
+    said = {alarm.blame for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"}
+    assert said
+    assert all(text.startswith("gate: ") for text in said)

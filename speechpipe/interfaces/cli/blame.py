@@ -34,6 +34,7 @@ def blame(
     tenant_class: Annotated[str, typer.Option(help="Only this class: consumer or enterprise.")] = "",
     channel: Annotated[str, typer.Option(help="Only this channel: upload, listen or realtime.")] = "",
     bundle: Annotated[str, typer.Option(help="Only this bundle.")] = "",
+    tenant: Annotated[str, typer.Option(help="Only the traffic of this tenant, as reports name it.")] = "",
     reference: Annotated[int, typer.Option(help="Compare with this reference, instead of the pinned one.")] = 0,
     format_: Annotated[Format, typer.Option("--format", help="svg: a diagram of the cascade.")] = Format.TEXT,
     output: Annotated[Path | None, typer.Option("-o", help="Write to this file instead of standard output.")] = None,
@@ -52,9 +53,9 @@ def blame(
         if end <= begin:
             raise InvalidParameter("the window must end after it begins", param="window")
     filters = Filters(tenant_class or None, channel or None, bundle or None)
-    found = operations(store).verdicts(begin, end, filters, reference, onset)
+    found = operations(store).verdicts(begin, end, filters, reference, onset, tenant)
     if not found:
-        raise BadInput("there was no traffic in that time")
+        raise BadInput("there was no traffic in that time" + (f" of tenant {tenant!r}" if tenant else ""))
     if format_ is Format.JSON:
         documents = [{"group": group._asdict(), **document(cascade(), verdict)} for group, verdict in found]
         written = json.dumps(documents, indent=2) + "\n"

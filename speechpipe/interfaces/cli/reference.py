@@ -69,6 +69,18 @@ def approve(
     _print([found.approve(number, getpass.getuser()) for number in numbers])
 
 
+@group.command("move")
+def move(
+    number: Annotated[int, typer.Argument(help="The number of a reference.")],
+    bundle: Annotated[str, typer.Argument(help="The next bundle, as NAME@VERSION.")],
+    store: StoreOption = "",
+) -> None:
+    """Pin a reference for another bundle too, which is meant to behave as the one before."""
+    from speechpipe.interfaces.cli.watching import operations
+
+    _print([operations(store).move(number, bundle, getpass.getuser())])
+
+
 @group.command("announce")
 def announce(
     tenant: Annotated[str, typer.Argument(help="The tenant whose data will change; `all` for all tenants.")],

@@ -5,7 +5,7 @@ the residual: the part that its inputs do not explain. For a root, it is the sha
 reference. A harmless change of the traffic mix only reweights known values, whereas a fault produces new ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,8 @@ class Thresholds:
     unseen: float = 0.35  # share of cases outside the range of the reference
     presence: float = 0.3  # change of the share of cases that have a value
     probes: float = 0.1  # share of probes that a stage answers differently
-    upstream: float = 0.5  # strength that is enough to blame a stage if the last stage (the users) has changed
+    upstream: float = 0.5  # strength that is enough to blame a stage if the last stage (the users) has changed for sure
+    reacting: float = 0.4  # strength of the last stage from which on it counts: half of it is added to those above
     symptom: float = 0.4  # shift in standard deviations from which a metric belongs to the path
     least_cases: int = 30
     least_probes: int = 5  # to convict
@@ -35,7 +36,7 @@ class Thresholds:
 DEFAULTS = Thresholds()
 
 TOO_LITTLE = 0.9
-"""The largest strength of a change that is certain, but too small to matter."""
+"""The largest strength of a change that is certain, but too small to matter. It is less in proportion to the change."""
 
 TINY = 1e-6
 """The smallest spread: a metric that was constant in the reference has no spread of its own."""
@@ -43,7 +44,10 @@ TINY = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The change of one metric. `effect` is in standard deviations or a share, depending on `kind`."""
+    """The change of one metric. `effect` is in standard deviations or a share, depending on `kind`.
+
+    `size` is the effect over what is enough to blame a stage, and `strength` the less of it and of its certainty.
+    """
 
     metric: str
     stage: str
@@ -52,6 +56,7 @@ class Finding:
     value: float
     effect: float
     z: float
+    size: float
     strength: float
     pressure: bool = False  # as of the metric
 
@@ -68,8 +73,48 @@ def findings(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) ->
             found += _findings(normal, known, cases, thresholds, served=known.metric.owner in served)
     felt = {known.metric.name for known in normal.metrics if known.metric.felt}
     if felt and not any(one.metric in felt and one.strength >= 1.0 for one in found):
-        found = [replace(one, strength=min(one.strength, TOO_LITTLE)) if one.pressure else one for one in found]
+        found = [_little(one) if one.pressure else one for one in found]
     return sorted(found, key=lambda finding: -finding.strength)
+
+
+def _little(one: Finding) -> Finding:
+    return replace(one, size=min(one.size, TOO_LITTLE), strength=min(one.strength, TOO_LITTLE))
+
+
+def together(parts: Sequence[tuple[Sequence[Finding], int]], thresholds: Thresholds = DEFAULTS) -> list[Finding]:
+    """Return the changes of several groups of traffic as those of one, strongest first.
+
+    What is too little to be certain of in each group may be enough in all of them: z values are added with weights by
+    Stouffer's method (Whitlock 2005, doi:10.1111/j.1420-9101.2005.00917.x), effects are averaged.
+
+    Args:
+        parts: what `findings` returned for each group, and its number of cases.
+        thresholds: as for `findings`.
+    """
+    same: dict[tuple[str, str], list[tuple[Finding, int]]] = {}
+    for found, cases in parts:
+        for one in found:
+            same.setdefault((one.metric, one.kind), []).append((one, cases))
+    return sorted((_one_of(mine, thresholds) for mine in same.values()), key=lambda finding: -finding.strength)
+
+
+def _one_of(mine: Sequence[tuple[Finding, int]], thresholds: Thresholds) -> Finding:
+    total = sum(cases for _, cases in mine)
+
+    def mean(value: Callable[[Finding], float]) -> float:
+        return sum(value(one) * cases for one, cases in mine) / total
+
+    size = abs(mean(lambda one: float(np.copysign(one.size, one.effect))))
+    z = abs(sum(float(np.copysign(one.z, one.effect)) * cases**0.5 for one, cases in mine)) / total**0.5
+    return replace(
+        mine[0][0],
+        expected=mean(lambda one: one.expected),
+        value=mean(lambda one: one.value),
+        effect=mean(lambda one: one.effect),
+        z=z,
+        size=size,
+        strength=min(size, z / thresholds.z),
+    )
 
 
 def _findings(
@@ -81,8 +126,8 @@ def _findings(
     if known.is_root and served:
         change = float(present.mean()) - known.known
         z = _share_z(known.known, len(normal.cases), float(present.mean()), len(cases))
-        strength = min(abs(change) / thresholds.presence, z / thresholds.z)
-        found.append(_finding(known, "presence", known.known, float(present.mean()), change, z, strength))
+        size = abs(change) / thresholds.presence
+        found.append(_finding(known, "presence", known.known, float(present.mean()), change, z, size, thresholds))
     if present.sum() < thresholds.least_cases // 2 or not np.isfinite(known.mean):
         return found
     if known.metric.felt:
@@ -105,10 +150,8 @@ def _share(known: NormalMetric, values: Column, residuals: Column, thresholds: T
     change = float(residuals.mean() - before.mean())
     expected = min(1.0, max(0.0, value - change))
     z = _share_z(expected, len(before), value, len(residuals))
-    strength = min(abs(change) / thresholds.share, z / thresholds.z)
-    if not served and _improved(known, change):
-        strength = 0.0
-    return _finding(known, "share", expected, value, change, z, strength)
+    size = 0.0 if not served and _improved(known, change) else abs(change) / thresholds.share
+    return _finding(known, "share", expected, value, change, z, size, thresholds)
 
 
 def _unseen(known: NormalMetric, values: Column, thresholds: Thresholds, *, served: bool) -> Finding:
@@ -119,8 +162,9 @@ def _unseen(known: NormalMetric, values: Column, thresholds: Thresholds, *, serv
         above &= not _improved(known, 1.0)
     unseen = float((below | above).mean())
     z = _share_z(0.01, len(known.residuals), unseen, len(values))
-    strength = min(unseen / thresholds.unseen, z / thresholds.z)
-    return _finding(known, "unseen", known.mean, float(values.mean()), unseen, z, strength)
+    return _finding(
+        known, "unseen", known.mean, float(values.mean()), unseen, z, unseen / thresholds.unseen, thresholds
+    )
 
 
 def _rise(known: NormalMetric, values: Column, thresholds: Thresholds) -> Finding:
@@ -130,10 +174,10 @@ def _rise(known: NormalMetric, values: Column, thresholds: Thresholds) -> Findin
     z = _share_z(0.01, len(known.residuals), late, len(values))
     change = float(values.mean()) - known.mean
     relative = change / max(2 * known.metric.least, known.mean)
-    strength = min(max(late / thresholds.unseen, relative), z / thresholds.z)
+    size = max(late / thresholds.unseen, relative, 0.0)
     if change < known.metric.least:
-        strength = min(strength, TOO_LITTLE)
-    return _finding(known, "rise", known.mean, float(values.mean()), change, z, max(strength, 0.0))
+        size = min(size, TOO_LITTLE * max(change, 0.0) / known.metric.least)
+    return _finding(known, "rise", known.mean, float(values.mean()), change, z, size, thresholds)
 
 
 def _residual(
@@ -143,11 +187,12 @@ def _residual(
     del served  # only roots are not served
     change, z = _shift(known, residuals)
     shift = float(np.median(residuals)) if known.spread > TINY else float(residuals.mean())
-    strength = min(abs(change) / thresholds.real, z / thresholds.z)
-    if max(abs(shift), abs(change) * known.spread) < known.metric.least:
-        strength = min(strength, TOO_LITTLE)
+    size = abs(change) / thresholds.real
+    moved = max(abs(shift), abs(change) * known.spread)
+    if moved < known.metric.least:
+        size = min(size, TOO_LITTLE * moved / known.metric.least)
     value = float(values.mean())
-    return _finding(known, "residual", value - float(residuals.mean()), value, change, z, strength)
+    return _finding(known, "residual", value - float(residuals.mean()), value, change, z, size, thresholds)
 
 
 def _improved(known: NormalMetric, change: float) -> bool:
@@ -178,11 +223,18 @@ def _likelihood(share: float, seen: float, count: int) -> float:
     return count * float(seen * np.log(share) + (1 - seen) * np.log1p(-share))
 
 
-def _finding(
-    known: NormalMetric, kind: str, expected: float, value: float, effect: float, z: float, strength: float
+def _finding(  # noqa: PLR0913, PLR0917 - the fields of a finding
+    known: NormalMetric,
+    kind: str,
+    expected: float,
+    value: float,
+    effect: float,
+    z: float,
+    size: float,
+    thresholds: Thresholds,
 ) -> Finding:
     name, owner, pressure = known.metric.name, known.metric.owner, known.metric.pressure
-    return Finding(name, owner, kind, expected, value, effect, z, strength, pressure)
+    return Finding(name, owner, kind, expected, value, effect, z, size, min(size, z / thresholds.z), pressure)
 
 
 def symptoms(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
@@ -196,11 +248,10 @@ def symptoms(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) ->
         change = float(now.mean() - then.mean())
         spread = max(float(then.std()), (1 / len(then)) ** 0.5 if known.metric.value_kind is MetricKind.SHARE else TINY)
         z = abs(change) / (spread * (1 / len(then) + 1 / len(now)) ** 0.5)
-        strength = min(abs(change) / spread / thresholds.symptom, z / thresholds.z)
+        size = abs(change) / spread / thresholds.symptom
         if abs(change) >= known.metric.least:
-            found.append(
-                _finding(known, "symptom", float(then.mean()), float(now.mean()), change / spread, z, strength)
-            )
+            means = float(then.mean()), float(now.mean())
+            found.append(_finding(known, "symptom", *means, change / spread, z, size, thresholds))
     return sorted(found, key=lambda finding: -finding.strength)
 
 

@@ -11,11 +11,11 @@ from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.normal import Normal, ReferenceTooSmall, fit
 from speechpipe.monitor.blame.probes import ProbeHistory, probe_history
 from speechpipe.monitor.blame.repository import BlameArchive, StoredVerdict
-from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict, blame
+from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict, blame, blame_together
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.spec import CascadeSpec
-from speechpipe.monitor.windows import OTHER_TENANTS, Group
+from speechpipe.monitor.windows import OTHER_TENANTS, Group, all_traffic
 
 MOST_CASES = 2_000
 MOST_RECORDS = 12_000
@@ -71,9 +71,15 @@ class BlameOperations:
         return self._normals[reference.id]
 
     def verdict(
-        self, group: Group, reference: Reference, since: float, until: float, onset: float | None = None
+        self,
+        group: Group,
+        reference: Reference,
+        since: float,
+        until: float,
+        onset: float | None = None,
+        tenant: str = "",
     ) -> Verdict:
-        """Return the verdict on a group's traffic between `since` and `until`.
+        """Return the verdict on a group's traffic between `since` and `until`; with `tenant`, on that tenant's part.
 
         The reference may be of another bundle, such as the one before; the verdict says so.
 
@@ -88,11 +94,34 @@ class BlameOperations:
         if normal is None:
             reason = f"reference {reference.id} has too few cases, or its records were deleted: approve another one"
             return Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason)
-        recent, probes = self._recent(group, since, until)
+        recent, probes = self._recent(group, since, until, tenant)
         found = blame(normal, recent, probes, since=onset)
         if group.bundle != reference.group.bundle:
             found = replace(found, reason=f"compared with {reference.group.bundle}: {found.reason}")
         return found
+
+    def together(self, groups: Sequence[tuple[Group, Reference]], until: float) -> Verdict | None:
+        """Return the verdict on several groups of one bundle's traffic together, until a time (unix seconds).
+
+        None if fewer than two of them have a reference with enough cases.
+        """
+        parts: list[tuple[Normal, Cases]] = []
+        probes = ProbeHistory(())
+        for group, reference in groups:
+            if (normal := self.normal(reference)) is not None:
+                recent, probes = self._recent(group, max(until - LOOKBACK_S, reference.until), until)
+                parts.append((normal, recent))
+        return blame_together(parts, probes) if len(parts) > 1 else None
+
+    def stored_together(self, groups: Sequence[tuple[Group, Reference]], now: float) -> StoredVerdict | None:
+        """Compute the verdict on groups together, store it as that of all their bundle's traffic, and return it."""
+        found = self.together(groups, now)
+        if found is None:
+            return None
+        first = groups[0][0]
+        kept = StoredVerdict(now, all_traffic(first.bundle, first.arm), found.label, document(self.spec, found))
+        self.archive.save(kept)
+        return kept
 
     def decisive(self, group: Group, reference: Reference, since: float, until: float) -> list[str]:
         """Return the metrics without which the verdict on a group would be another one.
@@ -115,8 +144,10 @@ class BlameOperations:
                 found.append(name)
         return found
 
-    def _recent(self, group: Group, since: float, until: float) -> tuple[Cases, ProbeHistory]:
+    def _recent(self, group: Group, since: float, until: float, tenant: str = "") -> tuple[Cases, ProbeHistory]:
         records = self._records(group, since, until)
+        if tenant:
+            records = [record for record in records if record.kind in ("system", "probe") or record.tenant == tenant]
         return joined(self.spec, records).between(since, until), probe_history(self.spec, records)
 
     def stored(self, group: Group, reference: Reference, since: float, now: float) -> StoredVerdict:

@@ -10,12 +10,12 @@ fault, do not count.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from speechpipe.monitor.blame.contributions import Contribution, contributions
-from speechpipe.monitor.blame.evidence import DEFAULTS, Finding, Thresholds, by_stage, findings, symptoms
+from speechpipe.monitor.blame.evidence import DEFAULTS, Finding, Thresholds, by_stage, findings, symptoms, together
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.onset import changes
 from speechpipe.monitor.blame.probes import ProbeHistory, ProbeResult
@@ -24,6 +24,9 @@ from speechpipe.monitor.spec import CascadeSpec, Stage
 
 NO_STAGE = "none"
 SHOWN = 8
+
+LEAST_OF_A_GROUP = 10
+"""Cases of a group that are judged together with those of others, where alone they would be too few."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,31 @@ def blame(
     return found
 
 
+def blame_together(
+    parts: Sequence[tuple[Normal, Cases]],
+    probes: Sequence[ProbeResult] | ProbeHistory = (),
+    thresholds: Thresholds = DEFAULTS,
+    since: float | None = None,
+) -> Verdict:
+    """Return the verdict on several groups of one bundle's traffic together, each with what is normal for it.
+
+    It is about the traffic since `since` (unix seconds), or since the last change in any of the groups.
+    """
+    if since is None:
+        starts = [float(cases.at[rows[-1]]) for normal, cases in parts if (rows := changes(normal, cases))]
+        since = max(starts, default=None)
+    windows = [(normal, cases if since is None else cases.between(since, float("inf"))) for normal, cases in parts]
+    windows = [(normal, cases) for normal, cases in windows if len(cases)]
+    count = sum(len(cases) for _, cases in windows)
+    if count < thresholds.least_cases:
+        return _too_few(count, thresholds)
+    each = replace(thresholds, least_cases=LEAST_OF_A_GROUP)
+    found = together([(findings(normal, cases, each), len(cases)) for normal, cases in windows], thresholds)
+    normal, window = max(windows, key=lambda part: len(part[1]))
+    verdict = _judged(normal, window, found, _counted(probes, since), thresholds, since)
+    return replace(verdict, cases=count)
+
+
 def _too_few(count: int, thresholds: Thresholds) -> Verdict:
     more = thresholds.least_cases - count
     reason = f"too little data: {count} cases, {more} more are needed"
@@ -123,8 +151,18 @@ def _verdict(
     thresholds: Thresholds,
     since: float | None,
 ) -> Verdict:
+    return _judged(normal, window, findings(normal, window, thresholds), probes, thresholds, since)
+
+
+def _judged(
+    normal: Normal,
+    window: Cases,
+    found: Sequence[Finding],
+    probes: Sequence[ProbeResult],
+    thresholds: Thresholds,
+    since: float | None,
+) -> Verdict:
     spec = normal.spec
-    found = findings(normal, window, thresholds)
     passive = by_stage(found)
     probed = _probed(probes, thresholds)
     strengths = _with_probes(spec, passive, probed) if probed else dict(passive)
@@ -196,15 +234,17 @@ def _with_probes(spec: CascadeSpec, passive: Mapping[str, float], probed: Mappin
 
 
 def _corroborated(spec: CascadeSpec, strengths: Mapping[str, float], thresholds: Thresholds) -> dict[str, float]:
-    """If the last stage (the users) has changed, `thresholds.upstream` is enough for the strongest stage above it."""
+    """If the last stage (the users) has changed, less is enough for the strongest stage above it."""
     found = dict(strengths)
     feeding = {parent for stage in spec.stages for parent in stage.parents}
     last = [stage for stage in spec.stages if stage.served and stage.parents and stage.name not in feeding]
     for stage in last:
-        if found.get(stage.name, 0.0) < 1.0:
+        reaction = min(1.0, found.get(stage.name, 0.0))
+        if reaction < thresholds.reacting:
             continue
+        enough = max(thresholds.upstream, 1.0 - reaction / 2)
         above = [other.name for other in spec.stages if other.served and other.name in feeding]
-        half = [name for name in above if thresholds.upstream <= found.get(name, 0.0) < 1.0]
+        half = [name for name in above if enough <= found.get(name, 0.0) < 1.0]
         if half and all(found.get(name, 0.0) < 1.0 for name in above):
             strongest = max(half, key=lambda name: found[name])
             found[strongest] = 1.0

@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from speechpipe.errors import InvalidParameter, UnknownName
 from speechpipe.foundation.storage.database import translating_store_errors
@@ -27,7 +27,7 @@ from speechpipe.monitor.reference import (
 from speechpipe.monitor.report import Facts, Filters, Report, health_report
 from speechpipe.monitor.repository import COARSE_S, Archive
 from speechpipe.monitor.spec import CascadeSpec
-from speechpipe.monitor.windows import Group, Grouping, Window, aggregate
+from speechpipe.monitor.windows import OTHER_TENANTS, Group, Grouping, Window, aggregate
 
 EVERYTHING = Filters()
 DAY_S = 86_400.0
@@ -172,12 +172,23 @@ class HealthOperations:
         return counts
 
     def verdicts(
-        self, since: float, until: float, filters: Filters = EVERYTHING, number: int = 0, onset: float | None = None
+        self,
+        since: float,
+        until: float,
+        filters: Filters = EVERYTHING,
+        number: int = 0,
+        onset: float | None = None,
+        tenant: str = "",
     ) -> list[tuple[Group, Verdict]]:
         """Return the verdict on each group with traffic in a time span, against its pinned reference.
 
-        `number` selects another reference (0: the pinned one). `onset`: when the change began, if known. All times are
-        in Unix seconds.
+        Args:
+            since: the beginning of the time span, in Unix seconds.
+            until: its end.
+            filters: which groups.
+            number: selects another reference; 0: the pinned one.
+            onset: when the change began, if known.
+            tenant: only the traffic of this tenant, compared with the reference of the group that it belongs to.
 
         Raises:
             UnknownName: there is no such reference.
@@ -191,6 +202,8 @@ class HealthOperations:
                 raise UnknownName(f"there is no reference {number}", cause="not_found")
             windows = self._summed(since, until)
             groups = sorted({w.group for w in windows if any(w.group) and filters.takes(w.group)})
+            if tenant:
+                groups = [group for group in groups if group.tenant in ("", OTHER_TENANTS, tenant)]
             found: list[tuple[Group, Verdict]] = []
             mismatch: ReferenceMismatch | None = None
             for group in groups:
@@ -203,9 +216,12 @@ class HealthOperations:
                     found.append((group, Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason)))
                     continue
                 try:
-                    found.append((group, self._blame.verdict(group, reference, since, until, onset)))
+                    verdict = self._blame.verdict(group, reference, since, until, onset, tenant)
                 except ReferenceMismatch as error:
                     mismatch = error
+                    continue
+                if verdict.cases or not tenant:
+                    found.append((group, verdict))
             if mismatch is not None and not found:
                 raise InvalidParameter(str(mismatch), param="reference") from mismatch
             return found
@@ -255,6 +271,30 @@ class HealthOperations:
                 return reference
             except KeyError as error:
                 raise UnknownName(f"there is no reference {number}", cause="not_found") from error
+
+    def move(self, number: int, bundle: str, by: str) -> Reference:
+        """Pin a reference for the same traffic of another bundle too, in the name of `by`; the original stays.
+
+        For a bundle that is meant to behave as the one before: its traffic is compared from the first session on.
+
+        Raises:
+            UnknownName: there is no reference with this number.
+            InvalidParameter: `bundle` is not NAME@VERSION, or the reference is of that bundle or of the server.
+        """
+        with translating_store_errors():
+            known = next((one for one in self._archive.references() if one.id == number), None)
+            if known is None:
+                raise UnknownName(f"there is no reference {number}", cause="not_found")
+            name, _, version = bundle.partition("@")
+            if not name or not version or bundle == known.group.bundle or not any(known.group):
+                raise InvalidParameter(f"{bundle!r} is not another bundle as NAME@VERSION", param="bundle")
+            cases = self._blame.pin(known)
+            group = known.group._replace(bundle=bundle)
+            moved = replace(known, group=group, created_at=self._clock(), window=replace(known.window, group=group))
+            created = self._archive.propose(moved)
+            if cases is not None:
+                self._blame.archive.pin(created, cases)
+            return self._archive.approve(created, by, self._clock())
 
     def announce(self, tenant: str, since: float, until: float, note: str) -> int:
         """Announce a change: drift of this tenant (empty: all) raises no alarm in the time span. Return its id."""

@@ -2,8 +2,10 @@
 
 import json
 import math
+import shutil
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -199,3 +201,47 @@ def test_it_is_said_how_far_a_group_is_on_its_way_to_a_reference(tmp_path: Path)
     line = "consumer upload default@1.0.0 champion yet: 372 of 500 utterances"
     assert line in run("reference", "show", "--store", str(path)).stdout.decode()
     assert line in run("report", "--store", str(path)).stdout.decode()
+
+
+def test_the_traffic_of_one_tenant_is_judged_by_the_reference_of_its_group(tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    opened = Store(place_tables(path))
+    opened.open()
+    now = time.time()
+    faulty = [replace(record, tenant="loud") for record in sessions(100, now - 100, seed=2, ratio=0.2)]
+    others = [replace(record, tenant="quiet") for record in sessions(600, now - 700, seed=3)]
+    for record in sorted([*sessions(600, now - 2400, seed=1), *others, *faulty], key=lambda record: record.at):
+        opened.append(record)
+    opened.flush()
+    operations = HealthOperations(CASCADE, opened)
+    (proposal,) = operations.propose(now - 2400, now - 1700)
+    operations.approve(proposal.id, "ann")
+    opened.close()
+    for tenant, label in (("loud", "vad"), ("quiet", "none")):
+        done = run("blame", "--store", str(path), "--since", "15m", "--tenant", tenant, "--format", "json")
+        (found,) = json.loads(done.stdout)
+        assert found["verdict"] == label, found["reason"]
+    done = run("blame", "--store", str(path), "--since", "15m", "--tenant", "nobody-here")
+    assert done.returncode == 2
+    assert b"no traffic in that time of tenant 'nobody-here'" in done.stderr
+
+
+def test_a_reference_is_moved_to_the_next_bundle(store: str, tmp_path: Path) -> None:
+    store = shutil.copy(store, tmp_path / "copy.db")
+    done = run("reference", "move", "1", "next@2.0.0", "--store", store)
+    assert done.returncode == 0, done.stderr
+    opened = Store(f"sqlite:///{store}")
+    with closing(opened):
+        old, new = HealthOperations(CASCADE, opened).references()
+        assert (old.status, new.status, new.group.bundle) == ("pinned", "pinned", "next@2.0.0")
+        assert new.window.units == old.window.units
+        opened.open()
+        now = time.time()
+        for record in sessions(60, now - 60, seed=9, ratio=0.2):
+            opened.append(replace(record, bundle="next", bundle_version="2.0.0"))
+        opened.flush()
+    done = run("blame", "--store", store, "--since", "2m", "--bundle", "next", "--format", "json")
+    (found,) = json.loads(done.stdout)
+    assert (found["verdict"], found["decided"]) == ("vad", True), "its records need not have come from the new bundle"
+    for arguments in (["1", "next"], ["99", "next@3.0.0"]):
+        assert run("reference", "move", *arguments, "--store", store).returncode == 2
