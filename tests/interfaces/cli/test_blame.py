@@ -227,7 +227,7 @@ def test_the_traffic_of_one_tenant_is_judged_by_the_reference_of_its_group(tmp_p
 
 
 def test_a_reference_is_moved_to_the_next_bundle(store: str, tmp_path: Path) -> None:
-    store = shutil.copy(store, tmp_path / "copy.db")
+    store = str(shutil.copy(store, tmp_path / "copy.db"))
     done = run("reference", "move", "1", "next@2.0.0", "--store", store)
     assert done.returncode == 0, done.stderr
     opened = Store(f"sqlite:///{store}")
