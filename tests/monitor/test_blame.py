@@ -600,3 +600,16 @@ def test_the_verdict_on_all_traffic_is_told_where_that_on_a_group_names_no_stage
     said = {alarm.blame for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"}
     assert said
     assert all(text.startswith("gate: ") for text in said)
+
+
+@pytest.mark.parametrize(("level", "label"), [(30.0, "source"), (3.5, "none")], ids=["far", "near"])
+def test_a_quarter_of_values_far_outside_the_reference_counts_and_a_little_outside_not(
+    level: float, label: str
+) -> None:
+    for seed in range(1, 7):
+        records = [*traffic(100, start=1000, seed=seed), *traffic(225, start=1100, seed=seed + 10)]
+        odd = traffic(75, start=1100.5, seed=seed + 20, level=level)
+        for number, record in enumerate(odd):
+            records.append(replace(record, at=1100.5 + 3 * (number // 2)))
+        cases = joined(SPEC, sorted(records, key=lambda record: record.at))
+        assert blame(NORMAL, cases, since=1100.0).label == label

@@ -137,6 +137,7 @@ def _wrong(data: dict[str, Any]) -> list[str]:
             f" {one['reason']} [{', '.join(one['groups'])}]"
         )
         lines += [f"    blame: {one['blame']}"] if one["blame"] else []
+        lines.append(f"    look: {one['look']}; {one['runbook']}")
         lines += [f"    sessions that show it: {', '.join(one['sessions'])}"] if one["sessions"] else []
         lines += [f"  {said(alarm)}" for alarm in data["alarms"] if alarm["id"] in one["alarms"]]
     lines += [said(alarm) for alarm in data["alarms"] if not alarm.get("incident")]

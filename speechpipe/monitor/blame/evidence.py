@@ -160,11 +160,14 @@ def _unseen(known: NormalMetric, values: Column, thresholds: Thresholds, *, serv
     if not served:
         below &= not _improved(known, -1.0)
         above &= not _improved(known, 1.0)
-    unseen = float((below | above).mean())
+    outside = below | above
+    unseen = float(outside.mean())
     z = _share_z(0.01, len(known.residuals), unseen, len(values))
-    return _finding(
-        known, "unseen", known.mean, float(values.mean()), unseen, z, unseen / thresholds.unseen, thresholds
-    )
+    # New people lie a little outside the range, broken audio far: what is a whole range away counts twice.
+    width = max(known.high - known.low, known.metric.least, TINY)
+    away = np.clip(np.maximum(known.low - values, values - known.high) / width, 0.0, 1.0)
+    size = float((outside * (1.0 + away)).mean()) / thresholds.unseen
+    return _finding(known, "unseen", known.mean, float(values.mean()), unseen, z, size, thresholds)
 
 
 def _rise(known: NormalMetric, values: Column, thresholds: Thresholds) -> Finding:

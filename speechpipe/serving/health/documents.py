@@ -9,6 +9,9 @@ from speechpipe.monitor.incidents import Incident, incidents
 from speechpipe.monitor.reference import Progress, Reference
 from speechpipe.monitor.report import MetricRow, Report, StageRow
 
+BEFORE_MIN = 10
+"""Minutes before an incident that the command to look at it takes along, for comparison."""
+
 ACCOUNTING = ("received_s", "in_utterances_s", "dropped_by_vad_s", "dropped_by_overload_s")
 
 
@@ -46,7 +49,9 @@ def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[st
         "people": dict(people) if people is not None else None,
         "records_lost": lost.value if lost else None,
         "stages": [_stage(row) for row in report.stages],
-        "incidents": [incident(item, facts.exemplars.get(item.id, ())) for item in incidents(facts.alarms)],
+        "incidents": [
+            incident(item, facts.until, facts.exemplars.get(item.id, ())) for item in incidents(facts.alarms)
+        ],
         "alarms": [alarm(item) for item in facts.alarms],
         "changes": [{"at": item.at, "text": item.text} for item in facts.changes],
         "blame": [
@@ -165,12 +170,22 @@ def alarm(item: Alarm) -> dict[str, Any]:
         "incident": item.incident or None,
         "acknowledged_at": item.acknowledged_at,
         "acknowledged_by": item.acknowledged_by,
-        "runbook": f"docs/runbook.md#{condition.metric.replace('.', '')}",
+        "runbook": _runbook(item),
     }
 
 
-def incident(item: Incident, sessions: Sequence[str] = ()) -> dict[str, Any]:
-    """Return an incident as plain data. `sessions`: the ids of some that it concerns."""
+def _runbook(item: Alarm) -> str:
+    return f"docs/runbook.md#{item.condition.metric.replace('.', '')}"
+
+
+def incident(item: Incident, now: float, sessions: Sequence[str] = ()) -> dict[str, Any]:
+    """Return an incident as plain data.
+
+    Args:
+        item: the incident.
+        now: the end of the report, in unix seconds; what to type counts from there.
+        sessions: the ids of some that it concerns.
+    """
     return {
         "id": item.id,
         "state": "firing" if item.resolved_at is None else "resolved",
@@ -185,6 +200,8 @@ def incident(item: Incident, sessions: Sequence[str] = ()) -> dict[str, Any]:
         "alarms": [alarm.id for alarm in item.alarms],
         "metrics": list(dict.fromkeys(alarm.condition.metric for alarm in item.alarms)),
         "sessions": list(sessions),
+        "look": f"speechpipe blame --since {math.ceil(max(now - item.since, 0.0) / 60) + BEFORE_MIN}m",
+        "runbook": _runbook(item.first),
         "acknowledged": all(alarm.acknowledged_at is not None for alarm in item.alarms),
     }
 
