@@ -64,6 +64,7 @@ class Observer:
             resolved_at=alarm["resolved_at"],
             blame=alarm["blame"] or "",
             later=alarm["reason"],
+            incident=alarm.get("incident") or "",
         )
 
     @property

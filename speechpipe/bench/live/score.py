@@ -29,6 +29,7 @@ class AlarmSeen:
     resolved_at: float | None = None
     blame: str = ""
     later: str = ""
+    incident: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Outcome:
         alarm_after: utterances from the start of the fault to that alarm.
         alarms: metrics of all alarms that fired within it.
         pages: those that page.
+        incidents: how many of the server's incidents began within it.
         open_before: metrics of alarms that had fired before and were not over: they cannot fire anew.
         verdict: the last verdict made within the fault. Each group of traffic has its own last one, as in the report;
             of these, one that names a stage goes before `none`. None: the server made no verdict.
@@ -102,6 +104,7 @@ class Outcome:
     alarm_after: int | None
     alarms: tuple[str, ...]
     pages: tuple[str, ...]
+    incidents: int
     open_before: tuple[str, ...]
     verdict: VerdictSeen | None
     labels: tuple[str, ...]
@@ -155,6 +158,9 @@ def judged(stretch: Stretch, before: Felt, alarms: Iterable[AlarmSeen], verdicts
         alarm_after=stretch.spoken(fired[0].firing_at) if fired else None,
         alarms=tuple(one.metric for one in fired),
         pages=pages,
+        incidents=len(
+            {one.incident for one in fired} - {one.incident for one in alarms if one.firing_at < stretch.began}
+        ),
         open_before=tuple(dict.fromkeys(earlier)),
         verdict=last,
         labels=tuple(one.label for one in made),
@@ -195,6 +201,7 @@ def summary(
         "second_faults": {"named": sum(bool(one.also_named) for one in doubles), "of": len(doubles)},
         "alarms": len(alarms),
         "incidents": incidents(alarms),
+        "incidents_a_fault": _mean([one.incidents for one in outcomes if one.fault.truth != NONE and one.alarms]),
     }
 
 
@@ -215,13 +222,8 @@ def _severity(mine: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def incidents(alarms: Iterable[AlarmSeen]) -> int:
-    """Return the number of incidents: alarms that overlap in time are one."""
-    count, until = 0, float("-inf")
-    for alarm in sorted(alarms, key=lambda one: one.firing_at):
-        if alarm.firing_at > until:
-            count += 1
-        until = max(until, float("inf") if alarm.resolved_at is None else alarm.resolved_at)
-    return count
+    """Return the number of incidents that the server made of these alarms."""
+    return len({alarm.incident for alarm in alarms if alarm.incident})
 
 
 def _mean(values: Sequence[float]) -> float | None:

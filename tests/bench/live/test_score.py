@@ -112,10 +112,13 @@ def test_of_two_faults_either_is_right_and_both_are_better(
     assert (found.right, found.also_named) == (right, both)
 
 
-def test_incidents_are_alarms_that_overlap() -> None:
-    alarms = [alarm(10.0, until=20.0), alarm(15.0, until=30.0), alarm(25.0, until=28.0), alarm(40.0), alarm(90.0)]
-    assert incidents(alarms) == 2
+def test_incidents_are_those_of_the_server_and_count_for_the_fault_in_which_they_began() -> None:
+    alarms = [
+        replace(alarm(at), incident=name) for at, name in ((900.0, "a"), (1041.0, "a"), (1042.0, "b"), (1043.0, "b"))
+    ]
+    assert incidents([*alarms, alarm(1050.0)]) == 2
     assert incidents([]) == 0
+    assert judged(under(VAD), BEFORE, alarms, []).incidents == 1
 
 
 def test_what_clients_feel() -> None:
@@ -143,7 +146,7 @@ def test_the_summary_and_the_text_say_what_was_found() -> None:
     assert found["by_severity"]["harmless"]["right"] == 1
     assert len(found["healthy"]["pages"]) == 1
     assert found["healthy"]["verdicts_that_name_a_stage"] == ["input: for nothing"]
-    assert (found["alarms"], found["incidents"]) == (2, 2)
+    assert (found["alarms"], found["incidents"]) == (2, 0)
     shown = text(outcomes, found)
     assert "wrongly so" in shown
     assert [line.split()[-1] for line in shown.splitlines()[1:4]] == ["yes", "NO", "yes"]
