@@ -63,17 +63,24 @@ class Watched:
     def _take(self, alarmed: bool) -> None:
         """Begin or end the alarm, if that is so."""
         if alarmed and not self.alarmed:
-            known = self.reference.window.get(self.metric.name)
-            values = [value for _, value in list(self._values)[self._since(known.mean or 0.0) :]]
-            self.recovery = self.recovery_from(fmean(values))
+            self.recovery = self.recovery_from(self._latest())
         elif not alarmed:
             self.recovery = None
         self.alarmed = alarmed
 
-    def recovery_from(self, level: float) -> Recovery:
-        """Return the test that ends an alarm at a mean of `level` since the change."""
+    def recovery_from(self, values: Sequence[float]) -> Recovery:
+        """Return the test that ends an alarm which these values have rung."""
         known = self.reference.window.get(self.metric.name)
-        return Recovery(known, level, share=self.metric.value_kind is MetricKind.SHARE)
+        return Recovery(known, values, share=self.metric.value_kind is MetricKind.SHARE)
+
+    def _latest(self) -> list[float]:
+        """Return the values of which most are of the changed traffic.
+
+        Of a share, those with which the evidence grew: a rare one rings at an event, and the last few values have many.
+        """
+        share = self.metric.value_kind is MetricKind.SHARE
+        count = max(LATEST, self.verdict.since) if share else LATEST
+        return [value for _, value in list(self._values)[-count:]]
 
     def _since(self, expected: float) -> int:
         """Return the place of the first value since the change: those from there on are farthest from the reference.
@@ -83,13 +90,24 @@ class Watched:
         kept = list(self._values)
         if not kept:
             return 0
-        level = fmean(value for _, value in kept[-LATEST:])
+        level = fmean(self._latest())
         middle, best, most, total = (expected + level) / 2, len(kept) - 1, -math.inf, 0.0
         for number in range(len(kept) - 1, -1, -1):
             total += (kept[number][1] - middle) * (1 if level >= expected else -1)
             if total > most:
                 best, most = number, total
         return best
+
+    def _sooner_s(self, kept: Sequence[tuple[float, float]], first: int, level: float | None) -> float:
+        """Return how much sooner than at the value `first` the change may have begun: of a share, three events.
+
+        Infinity if there is no value before it, as after a restart.
+        """
+        if not first:
+            return math.inf
+        share = self.metric.value_kind is MetricKind.SHARE and level
+        values = max(LATEST, math.ceil(3 / level)) if share and level else LATEST
+        return kept[first][0] - kept[max(0, first - values)][0]
 
     def condition(self, group: Group) -> Condition:
         """Return the condition that the metric has drifted: from what to what, on how many values, since when."""
@@ -117,7 +135,7 @@ class Watched:
             value=value,
             expected=expected,
             since=since[0][0] if since else None,
-            sooner_s=since[0][0] - kept[max(0, first - LATEST)][0] if since else 0.0,
+            sooner_s=self._sooner_s(kept, first, value),
             confirm=metric.confirm,
         )
 
@@ -213,7 +231,7 @@ class DriftWatch:
             watched.alarmed, watched.at = kept["alarmed"], kept.get("at", 0.0)
             watched.verdict = Verdict(0.0, kept.get("direction", 0))
             if (recovery := kept.get("recovery")) is not None:
-                watched.recovery = watched.recovery_from(recovery["level"])
+                watched.recovery = watched.recovery_from(recovery["values"])
                 watched.recovery.restore(recovery)
         return watched
 

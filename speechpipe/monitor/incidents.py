@@ -5,6 +5,7 @@ change began; a change that began later is another incident, also while the alar
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -88,7 +89,9 @@ def assigned(alarm: Alarm, known: Iterable[Alarm]) -> Alarm:
     """
     if alarm.incident or alarm.condition.rule in APART:
         return alarm
-    began = None if alarm.condition.since is None else alarm.condition.since - alarm.condition.sooner_s
+    condition = alarm.condition
+    known_since = condition.since is not None and math.isfinite(condition.sooner_s)
+    began = condition.since - condition.sooner_s if condition.since is not None and known_since else None
     for one in incidents(known):
         last = max(other.firing_at or other.pending_at for other in one.alarms)
         if (one.resolved_at is None) if began is None else began <= last + SLACK_S:

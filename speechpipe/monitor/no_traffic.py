@@ -14,6 +14,9 @@ SPAN_S = 1_800.0
 BEFORE_S = (86_400.0, 7 * 86_400.0)
 """How long ago the same time of day was: traffic has hours, and weekends."""
 
+HOLD_S = 120.0
+"""A server that was down itself gives its clients so long to come back."""
+
 LEAST_RECORDS = 40
 """Records of traffic in each of those, before no record at all is unusual."""
 
@@ -38,4 +41,4 @@ def no_traffic(
     if not expected or min(expected) < LEAST_RECORDS:
         return []
     reason = f"no traffic in the last half hour ({min(expected)} records or more at this time of day before)"
-    return [Condition("traffic", METRIC, STAGE, Severity.PAGE.value, "all traffic", reason, value=0.0)]
+    return [Condition("traffic", METRIC, STAGE, Severity.PAGE.value, "all traffic", reason, value=0.0, for_s=HOLD_S)]

@@ -255,12 +255,16 @@ class Archive:
             connection.execute(update(alarms).where(alarms.c.id == alarm_id).values(blame=blame))
 
     def set_severity(self, alarm: Alarm, severity: str, sinks: Sequence[str], now: float) -> None:
-        """Change the severity of a firing alarm. If it becomes a page, the sinks are notified again."""
+        """Change the severity of a firing alarm. If it becomes a page, sinks that know it are notified again, once."""
         with self._engine().begin() as connection:
             mine = {"id": alarm.id, "severity": alarm.condition.severity, "state": "firing"}
-            if swap(connection, alarms, mine, {"severity": severity}) and severity == Severity.PAGE.value and sinks:
-                raised = {"event": RAISED, "created_at": now}
-                due = [notice_row(Transition(alarm, ""), sink, now) | raised for sink in sinks]
+            if not swap(connection, alarms, mine, {"severity": severity}) or severity != Severity.PAGE.value:
+                return
+            of_alarm = select(notices.c.sink, notices.c.event, notices.c.state).where(notices.c.alarm_id == alarm.id)
+            known = connection.execute(of_alarm).all()
+            skipped = {row.sink for row in known if row.event == RAISED or row.state == "due"}  # it reads the severity
+            raised = {"event": RAISED, "created_at": now}
+            if due := [notice_row(Transition(alarm, ""), sink, now) | raised for sink in sinks if sink not in skipped]:
                 connection.execute(insert(notices), due)
 
     def release(self, alarm_ids: Sequence[str], now: float) -> None:

@@ -97,11 +97,13 @@ class Watcher:
         self._change_log = change_log or ChangeLog()
         self._changes: Sequence[ServiceChange] = ()  # of the last hours, read every `SUCCEED_S`
         self._stopped: Sequence[Condition] = ()  # that there is no traffic, looked for as often
+        self._caught_up = False  # with the records that are in the store
         self._seq = -1
         self.blame = BlameOperations(spec, store)
         self._active: set[Group] = set()  # groups with traffic since the last verdicts
         self._ringing: dict[str, float] = {}  # label of a group -> when an alarm of it began to fire
         self._verdict_at: dict[str, float] = {}  # label of a group -> its last verdict
+        self._together_at: dict[tuple[str, str], float] = {}  # bundle and arm -> the last verdict on all their traffic
         self._blamed_at = 0.0
         self._succeeded_at = -SUCCEED_S
         self._references: tuple[tuple[int, str], ...] | None = None
@@ -126,18 +128,20 @@ class Watcher:
             batch = self._store.after(self._seq, BATCH)
             if batch and not self._take(batch):
                 return []  # another process was faster: continue from its position
-            if len(batch) < BATCH:
+            self._caught_up = len(batch) < BATCH
+            if self._caught_up:
                 break
         changed = self._decide(now)
         try:
-            if now - self._succeeded_at >= SUCCEED_S:
-                self._succeeded_at = now
-                self._propose(now)
-                self._succeed(now)
-                # After the decisions, which a history that cannot be read must not prevent.
-                self._changes = self._change_log.between(now - LOOKBACK_S - BEFORE_S, now)
-                self._stopped = no_traffic(self._limits.windows, self.archive.records, self.archive.first_start(), now)
-            self._blame(now)
+            # Each by itself: a history that cannot be read prevents neither alarms nor verdicts.
+            with ExitStack() as steps:  # callbacks run in reverse order, all of them
+                steps.callback(self._blame, now)
+                if now - self._succeeded_at >= SUCCEED_S:
+                    self._succeeded_at = now
+                    steps.callback(self._look_at_changes, now)
+                    steps.callback(self._look_at_traffic, now)
+                    steps.callback(self._succeed, now)
+                    steps.callback(self._propose, now)
         finally:
             if begun := [alarm.id for alarm in changed if alarm.state == "firing"]:
                 self.archive.release(begun, now)
@@ -145,6 +149,15 @@ class Watcher:
             for teller in self.tellers:
                 teller.tell(now)
         return changed
+
+    def _look_at_changes(self, now: float) -> None:
+        self._changes = self._change_log.between(now - LOOKBACK_S - BEFORE_S, now)
+
+    def _look_at_traffic(self, now: float) -> None:
+        self._stopped = ()
+        if self._caught_up:
+            first = self.archive.first_start()
+            self._stopped = no_traffic(self._limits.windows, self.archive.records, first, now)
 
     def _decide(self, now: float) -> list[Alarm]:
         """Open and close alarms, in one transaction with the notices to the sinks."""
@@ -207,7 +220,9 @@ class Watcher:
                 self._verdict_at[group.label] = now
                 self._annotate(stored)
         for bundle, arm in sorted(of_bundles):
-            self._blame_together(bundle, arm, now)
+            if now - self._together_at.get((bundle, arm), 0.0) >= BLAME_AGAIN_S:
+                self._together_at[bundle, arm] = now
+                self._blame_together(bundle, arm, now)
 
     def _blame_together(self, bundle: str, arm: str, now: float) -> None:
         """Make the verdict on all traffic of a bundle; say it with alarms of groups whose own names no stage."""
@@ -245,11 +260,13 @@ class Watcher:
                 self.archive.annotate(alarm.id, said)
 
     def _confirm(self, alarm: Alarm, stored: StoredVerdict) -> None:
-        """Let an alarm that harmless changes ring, too, be a page while the verdict names a stage, or is undecided."""
+        """Let an alarm that harmless changes ring, too, be no page if a verdict names no stage, and one if it does."""
         metric = self._spec.by_name.get(alarm.condition.metric)
         if metric is None or not metric.confirm or alarm.condition.rule != "drift":
             return
-        harmless = stored.label == NO_STAGE and bool(stored.document["decided"])
+        harmless = stored.label == NO_STAGE
+        if harmless and not stored.document["decided"]:
+            return
         if harmless and alarm.blame and not alarm.blame.startswith(f"{NO_STAGE}: "):
             return  # a verdict that named a stage is not replaced by none
         severity = (Severity.INVESTIGATE if harmless else metric.severity).value

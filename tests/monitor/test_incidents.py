@@ -140,6 +140,7 @@ CONFIRMED = replace(
     (["gate", "none"], ["page"]),
     (["none", "gate"], ["investigate", "page"]),
     (["undecided", "none"], ["page"]),
+    (["none", "undecided"], ["investigate"]),
 ])  # fmt: skip
 def test_what_harmless_changes_move_pages_once_a_verdict_names_a_stage(
     store: Store, verdicts: list[str], severities: list[str]
@@ -162,3 +163,22 @@ def test_what_harmless_changes_move_pages_once_a_verdict_names_a_stage(
     put(store, traffic(30, start=1030, first=2000, length_s=9.0, seed=3))
     watcher.tick(1060)
     assert [alarm.condition.severity for alarm in sink.alarms if alarm.state == "firing"] == severities
+
+
+def test_a_page_is_told_once_though_it_is_raised_before_it_was_told_or_again(store: Store) -> None:
+    watcher = watched(store, Sink())
+    put(store, traffic(30, start=1000, first=1000, length_s=9.0, seed=2))
+    watcher.tick(1030, tell=False)
+    (alarm,) = [one for one in watcher.archive.alarms() if one.condition.metric == "gate.length_s"]
+    for severity in ("investigate", "page"):
+        watcher.archive.set_severity(alarm, severity, ["test"], 1031.0)
+        alarm = replace(alarm, condition=replace(alarm.condition, severity=severity))
+    watcher.tick(1040)
+    sink = watcher.tellers[0].sink
+    assert isinstance(sink, Sink)
+    assert [one.id for one in sink.alarms] == [alarm.id], "raised before it was told"
+    for severity in ("investigate", "page", "investigate", "page"):
+        watcher.archive.set_severity(alarm, severity, ["test"], 1050.0)
+        alarm = replace(alarm, condition=replace(alarm.condition, severity=severity))
+    watcher.tick(1060)
+    assert [one.id for one in sink.alarms] == [alarm.id] * 2, "raised after it was told: once"

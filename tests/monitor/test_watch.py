@@ -1,5 +1,6 @@
 """The watcher over a real store: references, drift, limits, restarts, two processes, housekeeping."""
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.change_log import ChangeLog, ServiceChange
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import pinned
@@ -368,11 +370,52 @@ def test_traffic_that_stops_rings_after_half_an_hour_and_an_empty_night_does_not
     for at in (12 * 3_600.0, day, day + 8 * 3_600.0 + 600):
         watcher.tick(at)
     assert sink.alarms == [], "at those times there was no traffic the day before, or half an hour is not over"
-    watcher.tick(day + 8 * 3_600.0 + 1_900)
-    watcher.tick(day + 8 * 3_600.0 + 1_940)
+    for late_s in (1_900, 1_940, 2_070):
+        watcher.tick(day + 8 * 3_600.0 + late_s)
     (alarm,) = sink.alarms
     assert (alarm.condition.metric, alarm.condition.severity) == ("system.no_traffic", "page")
-    put(store, traffic(10, start=day + 8 * 3_600.0 + 1_950, first=9_000))
-    for late_s in (1_980, 2_020, 2_150):
+    put(store, traffic(10, start=day + 8 * 3_600.0 + 2_080, first=9_000))
+    for late_s in (2_110, 2_150, 2_280):
         watcher.tick(day + 8 * 3_600.0 + late_s)
     assert sink.alarms[-1].state == "resolved"
+
+
+def test_a_change_history_that_cannot_be_read_does_not_silence_missing_traffic(store: Store) -> None:
+    def broken(since: float, until: float) -> list[ServiceChange]:
+        raise OSError("the disk is gone")
+
+    sink = Sink()
+    watcher = Watcher(SPEC, store, [sink], OPTIONS, ChangeLog([broken]))
+    put(store, traffic(4_000, start=8 * 3_600.0))
+    for at in (8 * 3_600.0 + 4_000, *(86_400.0 + 8 * 3_600.0 + late_s for late_s in (1_900, 1_940, 2_070, 2_072))):
+        with contextlib.suppress(OSError):
+            watcher.tick(at)
+    assert [alarm.condition.metric for alarm in watcher.archive.alarms() if alarm.state == "firing"] == [
+        "system.no_traffic"
+    ]
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.06, 4), (0.1, 3), (0.3, 2)])
+def test_an_alarm_of_a_fault_that_goes_on_is_not_told_again_and_again(store: Store, share: float, most: int) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    for part in range(10):
+        put(store, traffic(300, start=1000 + 300 * part, first=1000 * (part + 1), null_share=share, seed=part))
+        watcher.tick(1300 + 300 * part)
+    rang = [one for one in sink.alarms if one.state == "firing" and one.condition.metric == "model.null_share"]
+    assert 1 <= len(rang) <= most
+
+
+def test_a_fault_of_some_values_only_is_not_told_again_and_again(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    for part in range(10):
+        records = traffic(300, start=1000 + 300 * part, first=1000 * (part + 1), seed=part)
+        odd = traffic(300, start=1000 + 300 * part, first=1000 * (part + 1), seed=part, length_s=12.0)
+        put(
+            store,
+            [other if number % 4 == 0 else one for number, (one, other) in enumerate(zip(records, odd, strict=True))],
+        )
+        watcher.tick(1300 + 300 * part)
+    rang = [one for one in sink.alarms if one.state == "firing" and one.condition.metric == "gate.length_s"]
+    assert 1 <= len(rang) <= 3

@@ -3,6 +3,9 @@
 import time
 from collections.abc import Callable
 
+REMEMBERED = 16
+"""Spans of work that has ended and may have run beside one that goes on."""
+
 
 class CpuCounter:
     """The CPU time of the process that belongs to work that has ended. Used on the worker's thread."""
@@ -10,7 +13,8 @@ class CpuCounter:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` returns wall time in seconds."""
         self.clock = clock
-        self.counted_s = 0.0
+        self.counted: list[tuple[float, float]] = []
+        """Spans of the process's CPU time, in seconds; they do not overlap, and the oldest come first."""
 
     def begin(self) -> "Spent":
         """Begin a piece of work."""
@@ -22,12 +26,14 @@ class Spent:
 
     def __init__(self, counter: CpuCounter) -> None:
         self._counter = counter
-        self._counted_s = counter.counted_s
         self._cpu_s, self._at = time.process_time(), counter.clock()
 
     def take(self) -> tuple[float, float]:
-        """End the work; return its CPU and wall seconds. What ended meanwhile has its own CPU time."""
-        others_s = self._counter.counted_s - self._counted_s
-        cpu_s = max(0.0, time.process_time() - self._cpu_s - others_s)
-        self._counter.counted_s += cpu_s
-        return cpu_s, self._counter.clock() - self._at
+        """End the work; return its CPU and wall seconds. What others have counted of its span is theirs."""
+        now, begin, own = time.process_time(), self._cpu_s, []
+        for first, last in (*self._counter.counted, (now, now)):
+            if first > begin:
+                own.append((begin, first))
+            begin = max(begin, last)
+        self._counter.counted = sorted([*self._counter.counted, *own])[-REMEMBERED:]
+        return sum(last - first for first, last in own), self._counter.clock() - self._at

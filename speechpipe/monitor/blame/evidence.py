@@ -62,15 +62,26 @@ class Finding:
 
 
 def findings(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
-    """Return the changes of all metrics in `cases`, strongest first.
+    """Return the changes of all metrics in `cases`, strongest first, those of the machine as `without_pressure`."""
+    return without_pressure(normal, all_changes(normal, cases, thresholds))
 
-    Metrics of pressure are not enough by themselves: a busy or aged machine is no fault until people wait.
-    """
+
+def all_changes(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS) -> list[Finding]:
+    """Return the changes of all metrics in `cases`, whether people wait or not."""
     found = []
     served = {stage.name for stage in normal.spec.stages if stage.served}
     for known in normal.metrics:
         if not known.metric.mix:
             found += _findings(normal, known, cases, thresholds, served=known.metric.owner in served)
+    return found
+
+
+def without_pressure(normal: Normal, changes: Sequence[Finding]) -> list[Finding]:
+    """Return changes, strongest first, with those of the machine made little unless people wait.
+
+    Metrics of pressure are not enough by themselves: a busy or aged machine is no fault until then.
+    """
+    found = list(changes)
     felt = {known.metric.name for known in normal.metrics if known.metric.felt}
     if felt and not any(one.metric in felt and one.strength >= 1.0 for one in found):
         found = [_little(one) if one.pressure else one for one in found]

@@ -19,6 +19,9 @@ from speechpipe.monitor.windows import OTHER_TENANTS, Group, all_traffic
 
 MOST_CASES = 2_000
 MOST_RECORDS = 12_000
+MOST_GROUPS = 20
+"""Groups that are judged together, those with the most sessions: each costs a search for its last change."""
+
 LOOKBACK_S = 6 * 3_600.0
 """How far a periodic verdict looks back; it finds the onset itself."""
 
@@ -105,13 +108,17 @@ class BlameOperations:
 
         None if fewer than two of them have a reference with enough cases.
         """
-        parts: list[tuple[Normal, Cases]] = []
-        probes = ProbeHistory(())
+        name, _, version = groups[0][0].bundle.partition("@")
+        records = self.store.latest(MOST_RECORDS, until - LOOKBACK_S, until, name, version)
+        mine = []
         for group, reference in groups:
+            own = [one for one in records if one.kind == "system" or _is_of(group, one)]
+            mine.append((sum(one.kind == "session" for one in own), own, reference))
+        parts: list[tuple[Normal, Cases]] = []
+        for _, own, reference in sorted(mine, key=lambda one: -one[0])[:MOST_GROUPS]:
             if (normal := self.normal(reference)) is not None:
-                recent, probes = self._recent(group, max(until - LOOKBACK_S, reference.until), until)
-                parts.append((normal, recent))
-        return blame_together(parts, probes) if len(parts) > 1 else None
+                parts.append((normal, joined(self.spec, own).between(reference.until, until)))
+        return blame_together(parts, probe_history(self.spec, records)) if len(parts) > 1 else None
 
     def stored_together(self, groups: Sequence[tuple[Group, Reference]], now: float) -> StoredVerdict | None:
         """Compute the verdict on groups together, store it as that of all their bundle's traffic, and return it."""

@@ -15,7 +15,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from speechpipe.monitor.blame.contributions import Contribution, contributions
-from speechpipe.monitor.blame.evidence import DEFAULTS, Finding, Thresholds, by_stage, findings, symptoms, together
+from speechpipe.monitor.blame.evidence import (
+    DEFAULTS,
+    Finding,
+    Thresholds,
+    all_changes,
+    by_stage,
+    findings,
+    symptoms,
+    together,
+    without_pressure,
+)
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.onset import changes
 from speechpipe.monitor.blame.probes import ProbeHistory, ProbeResult
@@ -114,8 +124,9 @@ def blame_together(
     if count < thresholds.least_cases:
         return _too_few(count, thresholds)
     each = replace(thresholds, least_cases=LEAST_OF_A_GROUP)
-    found = together([(findings(normal, cases, each), len(cases)) for normal, cases in windows], thresholds)
+    groups = [(all_changes(normal, cases, each), len(cases)) for normal, cases in windows]
     normal, window = max(windows, key=lambda part: len(part[1]))
+    found = without_pressure(normal, together(groups, thresholds))
     verdict = _judged(normal, window, found, _counted(probes, since), thresholds, since)
     return replace(verdict, cases=count)
 

@@ -6,7 +6,8 @@ few values decide (Wald 1945, "Sequential Tests of Statistical Hypotheses", doi:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from speechpipe.foundation.stats.sketch import Distribution
@@ -15,8 +16,11 @@ from speechpipe.monitor.detectors.bernoulli import LEAST_SHARE, cautious_share
 NEEDED = math.log(2_000.0)
 """Logarithm of the likelihood ratio that ends an alarm: the values fit the reference so many times better."""
 
-MOST_STEP = NEEDED / 10
-"""The most that one real value counts, so that a few that are as before end no alarm: the changed ones may scatter."""
+MOST_STEP = NEEDED / 30
+"""The most that one real value counts: of a change that not all values have, many in a row are as before."""
+
+MOST_OF_A_SHARE = NEEDED / 20
+"""The same for a share that has risen."""
 
 LEAST_SHIFT = 0.5
 """Smaller changes, in standard deviations, are left to the detector's own evidence."""
@@ -25,25 +29,45 @@ MOST_SHIFT = 4.0
 IQR_TO_SIGMA = 1.349
 
 
+CERTAIN = 1.645
+"""Standard deviations: of few values, the level is taken that is nearest to the reference of those that fit."""
+
+LEAST_RATIO = 1.5
+
+
+def _nearest(events: int, count: int, was: float) -> float:
+    """Return the level nearest to the share `was` that so many events fit (the interval of Wilson 1927)."""
+    seen, spread = events / count, CERTAIN**2 / count
+    half = CERTAIN * math.sqrt(seen * (1 - seen) / count + spread / (4 * count))
+    if seen >= was:
+        return max((seen + spread / 2 - half) / (1 + spread), LEAST_RATIO * was)
+    return min((seen + spread / 2 + half) / (1 + spread), was / LEAST_RATIO)
+
+
 class Recovery:
     """The test for one alarm. Used on the watcher's thread."""
 
-    def __init__(self, reference: Distribution, level: float, *, share: bool) -> None:
-        """Test values against `reference`, and against the mean `level` that they have had since the change.
+    def __init__(self, reference: Distribution, values: Sequence[float], *, share: bool) -> None:
+        """Test values against `reference`, and against the level that they have had while the evidence grew.
 
-        `share`: values are 0 or 1.
+        Args:
+            reference: what is usual.
+            values: those with which the evidence grew; at least one.
+            share: they are 0 or 1.
         """
-        self.level = level
+        self.values = tuple(values)
         self.sum = 0.0
         self._share = share
         if share:
             was = cautious_share(reference)
-            now = min(max(level, LEAST_SHARE), 1 - LEAST_SHARE)
-            self._hit, self._miss = math.log(was / now), math.log((1 - was) / (1 - now))
+            now = _nearest(sum(value > 0 for value in values), len(values), was)
+            now = min(max(now, LEAST_SHARE), 1 - LEAST_SHARE)
+            self._hit, self._miss = math.log(was / now), min(math.log((1 - was) / (1 - now)), MOST_OF_A_SHARE)
             return
         low, self._centre, high = reference.quantiles([0.25, 0.5, 0.75])
         self._scale = max((high - low) / IQR_TO_SIGMA, reference.deviation * 0.1, abs(self._centre) * 1e-6, 1e-12)
-        self._shift = self._standardised(level)
+        # The mean of the clipped values: a few that are far away are a small shift, which takes many values to refute.
+        self._shift = fmean(self._standardised(value) for value in values)
 
     def _standardised(self, value: float) -> float:
         return min(max((value - self._centre) / self._scale, -MOST_SHIFT), MOST_SHIFT)
@@ -55,13 +79,14 @@ class Recovery:
         elif abs(self._shift) < LEAST_SHIFT:
             return False
         else:
-            step = min(self._shift * (self._shift / 2 - self._standardised(value)), MOST_STEP)
+            step = self._shift * (self._shift / 2 - self._standardised(value))
+            step = min(max(step, -8 * MOST_STEP), MOST_STEP)  # a usual value in the tail does not refute thirty others
         self.sum = max(0.0, self.sum + step)
         return self.sum >= NEEDED
 
     def state(self) -> dict[str, Any]:
-        """Return the level and the evidence so far."""
-        return {"level": self.level, "sum": self.sum}
+        """Return the values and the evidence so far."""
+        return {"values": list(self.values), "sum": self.sum}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue with the evidence of a state that `state` returned."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from speechpipe.monitor.alarms import Alarm
@@ -9,8 +10,8 @@ from speechpipe.monitor.incidents import Incident, incidents
 from speechpipe.monitor.reference import Progress, Reference
 from speechpipe.monitor.report import MetricRow, Report, StageRow
 
-BEFORE_MIN = 10
-"""Minutes before an incident that the command to look at it takes along, for comparison."""
+BEFORE = timedelta(minutes=10)
+"""Time before an incident that the command to look at it takes along, for comparison."""
 
 ACCOUNTING = ("received_s", "in_utterances_s", "dropped_by_vad_s", "dropped_by_overload_s")
 
@@ -49,9 +50,7 @@ def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[st
         "people": dict(people) if people is not None else None,
         "records_lost": lost.value if lost else None,
         "stages": [_stage(row) for row in report.stages],
-        "incidents": [
-            incident(item, facts.until, facts.exemplars.get(item.id, ())) for item in incidents(facts.alarms)
-        ],
+        "incidents": [incident(item, facts.exemplars.get(item.id, ())) for item in incidents(facts.alarms)],
         "alarms": [alarm(item) for item in facts.alarms],
         "changes": [{"at": item.at, "text": item.text} for item in facts.changes],
         "blame": [
@@ -178,14 +177,17 @@ def _runbook(item: Alarm) -> str:
     return f"docs/runbook.md#{item.condition.metric.replace('.', '')}"
 
 
-def incident(item: Incident, now: float, sessions: Sequence[str] = ()) -> dict[str, Any]:
-    """Return an incident as plain data.
+def _look(item: Incident) -> str:
+    """Return the command that looks at an incident, whenever it is typed."""
+    since = datetime.fromtimestamp(item.since, UTC)
+    if item.resolved_at is None:
+        return f"speechpipe blame --since {since - BEFORE:%Y-%m-%dT%H:%M}"
+    until = datetime.fromtimestamp(item.resolved_at, UTC)
+    return f"speechpipe blame --window {since:%Y-%m-%dT%H:%M:%S} {until:%Y-%m-%dT%H:%M:%S}"
 
-    Args:
-        item: the incident.
-        now: the end of the report, in unix seconds; what to type counts from there.
-        sessions: the ids of some that it concerns.
-    """
+
+def incident(item: Incident, sessions: Sequence[str] = ()) -> dict[str, Any]:
+    """Return an incident as plain data. `sessions`: the ids of some that it concerns."""
     return {
         "id": item.id,
         "state": "firing" if item.resolved_at is None else "resolved",
@@ -200,7 +202,7 @@ def incident(item: Incident, now: float, sessions: Sequence[str] = ()) -> dict[s
         "alarms": [alarm.id for alarm in item.alarms],
         "metrics": list(dict.fromkeys(alarm.condition.metric for alarm in item.alarms)),
         "sessions": list(sessions),
-        "look": f"speechpipe blame --since {math.ceil(max(now - item.since, 0.0) / 60) + BEFORE_MIN}m",
+        "look": _look(item),
         "runbook": _runbook(item.first),
         "acknowledged": all(alarm.acknowledged_at is not None for alarm in item.alarms),
     }

@@ -33,6 +33,7 @@ EVERYTHING = Filters()
 DAY_S = 86_400.0
 TAIL_BATCH = 2_000
 
+EXEMPLAR_LATE_S = 60.0
 SHOWN_INCIDENTS, EXEMPLAR_RECORDS = 5, 2_000
 """Open incidents of which a report names sessions, and the newest records among which it looks for them."""
 
@@ -100,10 +101,16 @@ class HealthOperations:
         return health_report(self._spec, facts)
 
     def _exemplars(self, alarms: Sequence[Alarm], until: float) -> dict[str, list[str]]:
-        """Return ids of sessions that show the newest open incidents, by incident."""
+        """Return ids of sessions that show the newest open incidents, by incident; none in a report of the past.
+
+        The newest records are read, which are not those of the past.
+        """
+        if until < self._clock() - EXEMPLAR_LATE_S:
+            return {}
         grouping = Grouping(known=self._archive.tenants())
         found = {}
-        for one in [one for one in incidents(alarms) if one.resolved_at is None][:SHOWN_INCIDENTS]:
+        shown = [one for one in incidents(alarms) if one.resolved_at is None and one.since < until]
+        for one in shown[:SHOWN_INCIDENTS]:
             records = self._store.latest(EXEMPLAR_RECORDS, one.since, until)
             found[one.id] = exemplars(self._spec, one, records, grouping)
         return found

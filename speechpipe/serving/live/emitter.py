@@ -131,7 +131,8 @@ class ChannelEmitter:
         self._emit(Final(self.channel, utterance, flushed, seconds(at), seconds(self._committed), took))
         by_silence = utterance.index not in self._without_silence
         self._without_silence.discard(utterance.index)
-        return {"live.endpoint_to_final_s": took, **self.endpoints.of(utterance.segment, at, by_silence=by_silence)}
+        ends = self.endpoints.of(utterance.segment, at, by_silence=by_silence, manual=self.manual)
+        return {"live.endpoint_to_final_s": took, **ends}
 
     def segment_by(self, segmenter: Segmenting, *, manual: bool) -> list[Utterance]:
         """Continue with another segmenter; return utterances now final."""

@@ -100,8 +100,19 @@ def _missing(record: Record) -> float:
     return float(any(record.measures.get(name) is None for name in EXPECTED_FIELDS))
 
 
+def _left(record: Record) -> float | None:
+    """Read whether the client of an upload left before its answer. Live clients leave as they like."""
+    return float(record.outcome == "client_gone") if record.channel == "upload" else None
+
+
+def _heard(name: str) -> Read:
+    """Read a measure of sessions whose audio was heard to its end: not of uploads whose clients have left."""
+    value_of = _of(name)
+    return lambda record: None if _left(record) else value_of(record)
+
+
 def _silent(record: Record) -> float | None:
-    segments = _of("vad.segments")(record)
+    segments = _heard("vad.segments")(record)
     return None if segments is None else float(segments == 0)
 
 
@@ -141,7 +152,7 @@ def _live(name: str) -> Read:
 
 
 def _missing_units(record: Record) -> float | None:
-    segments, found = _of("vad.segments")(record), _of("case.units")(record)
+    segments, found = _heard("vad.segments")(record), _of("case.units")(record)
     return None if segments is None or found is None else float(found < segments)
 
 
@@ -176,16 +187,16 @@ INPUT = (
 )  # fmt: skip
 
 VAD = (
-    Metric("vad.trigger_rate", "1/min", "VAD trigger rate", "a threshold, weights or a state that is wrong", "session", _of("vad.triggers_per_minute"), severity=PAGE, confirm=True, key=True, least=1.0),
+    Metric("vad.trigger_rate", "1/min", "VAD trigger rate", "a threshold, weights or a state that is wrong", "session", _heard("vad.triggers_per_minute"), severity=PAGE, confirm=True, key=True, least=1.0),
     Metric("vad.segment_s", "s", "segment length", "padding, silence or cut settings that changed", "unit", _of("vad.segment_s"), severity=PAGE, confirm=True, key=True, least=0.2),
-    Metric("vad.speech_ratio", "", "share of audio that is speech", "a VAD that drops speech or accepts noise", "session", _of("vad.speech_ratio"), key=True, least=0.05),
+    Metric("vad.speech_ratio", "", "share of audio that is speech", "a VAD that drops speech or accepts noise", "session", _heard("vad.speech_ratio"), key=True, least=0.05),
     Metric("vad.no_trigger_share", "", "share of sessions without a segment", "a VAD that no longer detects speech", "session", _silent, SHARE, UP, PAGE, key=True, limit=0.95),
     Metric("vad.cut_share", "", "share of segments cut at the maximum", "a VAD that does not detect the end of speech", "unit", _of("vad.cut"), SHARE, UP),
     Metric("vad.mean_probability", "", "probability of speech inside segments", "a VAD with less certain scores", "unit", _of("vad.mean_probability"), direction=DOWN, least=0.02),
     Metric("vad.resumed_share", "", "share of segments that begin within 0.3 s after an endpoint", "endpoints that come too early and cut sentences in two", "unit", _of("live.resumed"), SHARE, UP),
     Metric("vad.endpoint_delay_s", "s", "end of speech to its endpoint", "another silence before endpoints, a VAD that lets go late", "unit", _of("live.endpoint_delay_s"), least=0.1),
     Metric("vad.unended_share", "", "share of live sessions that end within a segment", "endpoints that never come", "session", _of("live.unended"), SHARE, UP),
-    Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "an unstable VAD score", "session", _of("vad.flips_per_minute"), direction=UP, least=2.0),
+    Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "an unstable VAD score", "session", _heard("vad.flips_per_minute"), direction=UP, least=2.0),
 )  # fmt: skip
 
 ASR = (
@@ -226,6 +237,7 @@ SOFTWARE = (
     Metric("software.wait_s", "s", "wait from the end of speech to its text", "a machine or workers that are too slow", "unit", _waited, direction=UP, key=True, least=0.3, pressure=True, felt=True),
     Metric("software.late_share", "", "share of texts that came more than 2 s after the speech", "workers that hang, die or starve: a tail that means do not show", "unit", _late, SHARE, UP, PAGE, pressure=True),
     Metric("software.endpoint_to_final_s", "s", "end of speech to final text", "a pipeline that is late", "unit", _of("live.endpoint_to_final_s"), direction=UP, severity=PAGE, key=True, least=0.1, pressure=True, felt=True),
+    Metric("software.left_share", "", "share of uploads whose clients left before the answer", "answers that take too long", "session", _left, SHARE, UP, key=True, pressure=True),
     Metric("software.partial_lag_s", "s", "age of partial results", "a pipeline that is late", "unit", _of("live.partial_lag_s"), direction=UP, least=0.1, pressure=True),
     Metric("software.real_time_factor", "", "real-time factor", "a pipeline that does not keep up", "session", _of("software.real_time_factor"), direction=UP, least=0.1, mix=True),
     Metric("software.audio_s", "s/s", "audio received", "traffic that stops or surges", "session", _of("input.duration_s"), SUM, severity=SHOWN, key=True),

@@ -17,13 +17,19 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._last: Segment | None = None
+        self._manual = False
         self._endpoint: int | None = None  # where the last segment's end was decided; None: not by silence
 
-    def of(self, segment: Segment, at: int, *, by_silence: bool) -> Mapping[str, Measure]:
+    def of(self, segment: Segment, at: int, *, by_silence: bool, manual: bool = False) -> Mapping[str, Measure]:
         """Return measures of the next segment, whose end was decided at sample `at`.
 
-        `by_silence`: the VAD ended it. Otherwise the client did, or no more audio came.
+        Args:
+            segment: the segment.
+            at: see above.
+            by_silence: the VAD ended it. Otherwise the client did, or no more audio came.
+            manual: the client ends all segments.
         """
+        self._manual = manual
         measures: dict[str, Measure] = {}
         if self._endpoint is not None:
             measures["live.resumed"] = int(segment.speech_start - self._endpoint <= RESUMED)
@@ -35,7 +41,9 @@ class Endpoints:
 
     def of_session(self, received: int) -> Mapping[str, Measure]:
         """Return measures of the session, which has ended after `received` samples."""
-        return {} if self._last is None else {"live.unended": int(self._last.end >= received)}
+        if self._last is None or self._manual:
+            return {}
+        return {"live.unended": int(self._last.end >= received)}
 
 
 def edge_confidence(words: Sequence[Word]) -> float | None:

@@ -41,6 +41,7 @@ FAULTS_BY_METRIC: Mapping[str, tuple[str, ...]] = {
     "people.switch_to_typing_rate": ("text_box_hidden",),
     "software.endpoint_to_final_s": ("cpu_contention",),
     "software.wait_s": ("cpu_contention",),
+    "software.left_share": ("cpu_contention",),
     "software.late_share": ("cpu_contention", "worker_timeouts"),
     "software.rss_mb": ("memory_leak_and_restarts",),
     "system.records_lost": ("records_lost",),

@@ -32,3 +32,15 @@ def test_speculative_decodes_are_counted_as_made_used_and_wasted() -> None:
     assert read("asr.speculations", live) == 3.0
     assert read("asr.speculated_share", live) == 1.0
     assert read("asr.speculated_share", unit(asr__speculations=0, asr__speculated=0)) is None, "an upload"
+
+
+def test_an_upload_whose_client_left_is_no_session_in_which_vad_heard_nothing() -> None:
+    silent: dict[str, Measure] = {"vad.segments": 0, "vad.speech_ratio": 0.0, "vad.triggers_per_minute": 0.0}
+    whole = Record("session", "s", "s", 1.0, "upload", "default", "1", "ok", measures=silent)
+    left = Record("session", "s", "s", 1.0, "upload", "default", "1", "client_gone", measures=silent)
+    live = Record("session", "s", "s", 1.0, "listen", "default", "1", "client_gone", measures=silent)
+    for name in ("vad.no_trigger_share", "vad.speech_ratio", "vad.trigger_rate"):
+        assert read(name, whole) is not None
+        assert read(name, left) is None
+        assert read(name, live) is not None, "who speaks live leaves when all is said"
+    assert [read("software.left_share", one) for one in (whole, left, live)] == [0.0, 1.0, None]
