@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -87,6 +89,8 @@ class Setup:
 
 _setup: Setup | None = None
 
+T = TypeVar("T")
+
 
 def setup(clips: Sequence[Clip], heard: Mapping[Condition, Sequence[ClipResult]], detect_share: float = 1.0) -> Setup:
     """Return the data for episodes, from the results of the laboratory."""
@@ -112,21 +116,32 @@ def plans(faults: Sequence[Fault], seeds: int, healthy: int) -> list[Plan]:
 
 def judged(found: Setup, todo: Sequence[Plan], progress: Callable[[int], None] = lambda _: None) -> list[Outcome]:
     """Sample and judge every episode, on all cores. `progress` is called with the number done so far."""
+    return on_all_cores(found, _judge, todo, progress)
+
+
+def on_all_cores(
+    found: Setup, judge: Callable[[Setup, Plan], T], todo: Sequence[Plan], progress: Callable[[int], None]
+) -> list[T]:
+    """Return what `judge`, a function of a module, says of each plan; it runs in forked processes."""
     global _setup  # noqa: PLW0603 - inherited by the forked workers, because it is large
     _setup = found
     context = multiprocessing.get_context("fork")
     outcomes = []
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-        for outcome in pool.map(_judge, todo, chunksize=8):
+        for outcome in pool.map(partial(_with_setup, judge), todo, chunksize=8):
             outcomes.append(outcome)
             progress(len(outcomes))
     _setup = None
     return outcomes
 
 
-def _judge(plan: Plan) -> Outcome:
+def _with_setup(judge: Callable[[Setup, Plan], T], plan: Plan) -> T:
     assert _setup is not None
-    drawn = episode(plan, _setup.clips, _setup.pools, _setup.answers)
+    return judge(_setup, plan)
+
+
+def _judge(found: Setup, plan: Plan) -> Outcome:
+    drawn = episode(plan, found.clips, found.pools, found.answers)
     normal = fit(CASCADE, drawn.reference)
     begun = time.perf_counter()
     verdict = blame(normal, drawn.traffic, drawn.probes)
@@ -140,7 +155,7 @@ def _judge(plan: Plan) -> Outcome:
     rankings |= {name: baseline(normal, window, random).ranking for name, baseline in BASELINES.items()}
     if plan.seed % DOWHY_EVERY == 0 and (peer := dowhy()) is not None:
         rankings[DOWHY] = peer(normal, window, random).ranking
-    watched = plan.seed % 10 < 10 * _setup.detect_share
+    watched = plan.seed % 10 < 10 * found.detect_share
     delay, pages = _alarms(drawn) if watched else (None, 0)
     return Outcome(plan, rankings, verdict.also, delay, pages, drawn.onset if watched else 0, took, watched)
 

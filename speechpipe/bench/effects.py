@@ -3,15 +3,12 @@
 The episodes are those of the fault benchmark, cut off after so many utterances of the fault.
 """
 
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from speechpipe.bench.blame import Setup
+from speechpipe.bench.blame import Setup, on_all_cores
 from speechpipe.bench.episodes import AFTER, PROBE_EVERY, Plan, episode
 from speechpipe.bench.faults import SEVERITIES, Fault
 from speechpipe.monitor.blame.normal import fit
@@ -24,8 +21,6 @@ STEPS = (30, 50, 80, 120, 200, AFTER)
 
 ENOUGH = 0.9
 """Share of the episodes in which the right stage must be named."""
-
-_setup: Setup | None = None
 
 
 @dataclass(frozen=True)
@@ -42,16 +37,9 @@ def effects(
     found: Setup, faults: Sequence[Fault], seeds: int, progress: Callable[[int], None] = lambda _: None
 ) -> list[Effect]:
     """Sample `seeds` episodes of each fault and size and judge them, on all cores; `progress` gets the number done."""
-    global _setup  # noqa: PLW0603 - inherited by the forked workers, because it is large
-    _setup = found
     sizes = [(fault, severity) for fault in faults for severity in SEVERITIES]
     plans = [Plan(fault.name, severity, seed) for fault, severity in sizes for seed in range(seeds)]
-    named = []
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("fork")) as pool:
-        for one in pool.map(_named, plans, chunksize=4):
-            named.append(one)
-            progress(len(named))
-    _setup = None
+    named = on_all_cores(found, _named, plans, progress)
     shares = np.array(named, float).reshape(len(sizes), seeds, 2, len(STEPS)).mean(axis=1)
     return [
         Effect(fault, severity, _first(mine[0]), _first(mine[1]))
@@ -69,10 +57,9 @@ def _first(shares: Sequence[float]) -> int | None:
     return found
 
 
-def _named(plan: Plan) -> list[list[bool]]:
+def _named(setup: Setup, plan: Plan) -> list[list[bool]]:
     """Return for each step whether the right stage is named: with probes, and without."""
-    assert _setup is not None
-    drawn = episode(plan, _setup.clips, _setup.pools, _setup.answers)
+    drawn = episode(plan, setup.clips, setup.pools, setup.answers)
     normal = fit(CASCADE, drawn.reference)
     found: list[list[bool]] = [[], []]
     for step in STEPS:

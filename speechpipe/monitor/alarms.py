@@ -32,7 +32,6 @@ class Condition:
     for_s: float = 0.0  # how long the condition must hold before the alarm fires
     since: float | None = None  # when the change began, unix seconds, if the metric tells
     sooner_s: float = 0.0  # it may have begun so much earlier; infinity: not known
-    confirm: bool = False  # a page only if blame names a stage, too: harmless changes of the traffic move it as well
 
     @property
     def fingerprint(self) -> str:

@@ -105,8 +105,9 @@ class Watched:
         """
         if not first:
             return math.inf
-        share = self.metric.value_kind is MetricKind.SHARE and level
-        values = max(LATEST, math.ceil(3 / level)) if share and level else LATEST
+        values = LATEST
+        if self.metric.value_kind is MetricKind.SHARE and level:
+            values = max(LATEST, math.ceil(3 / level))
         return kept[first][0] - kept[max(0, first - values)][0]
 
     def condition(self, group: Group) -> Condition:
@@ -136,7 +137,6 @@ class Watched:
             expected=expected,
             since=since[0][0] if since else None,
             sooner_s=self._sooner_s(kept, first, value),
-            confirm=metric.confirm,
         )
 
 

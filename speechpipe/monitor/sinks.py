@@ -50,7 +50,7 @@ class LogSink:
 
 
 class WebhookSink:
-    """Sends one signed POST for the alarms of each incident."""
+    """Sends one signed POST for the alarms of each call, which are of one incident (`telling.py`)."""
 
     name = "webhook"
 
@@ -61,14 +61,12 @@ class WebhookSink:
         self._external_url = external_url.rstrip("/")
 
     def send(self, alarms: Sequence[Alarm]) -> None:
-        """Post the alarms. If a post fails, all of them count as not delivered, those of posts before it, too.
+        """Post the alarms.
 
         Raises:
             DeliveryFailed: the receiver did not accept them.
         """
-        for name in dict.fromkeys(alarm.incident for alarm in alarms):
-            mine = [alarm for alarm in alarms if alarm.incident == name]
-            self._sender.post(self._url, json.dumps(payload(mine, self._external_url)).encode())
+        self._sender.post(self._url, json.dumps(payload(alarms, self._external_url)).encode())
 
 
 def payload(alarms: Sequence[Alarm], external_url: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ A notice is claimed before it is sent, so that one of several processes sends it
 pauses; a notice that could not be delivered for a day is counted as lost.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,18 @@ class Outbox:
             return connection.execute(update(notices).where(old).values(state="lost")).rowcount
 
 
+def _parts(found: Sequence[Notice]) -> list[list[Notice]]:
+    """Return the notices in the parts that are sent together: of one incident, and failed ones one by one.
+
+    So a failing notice blocks no other.
+    """
+    fresh: dict[str, list[Notice]] = {}
+    for notice in found:
+        if notice.tries == 0:
+            fresh.setdefault(notice.alarm.incident, []).append(notice)
+    return [*fresh.values(), *([notice] for notice in found if notice.tries)]
+
+
 class Teller:
     """Delivers notices to one sink. `tell` is called repeatedly, on one thread."""
 
@@ -121,15 +134,16 @@ class Teller:
         Raises:
             Exception: what the sink or the database raised; undelivered notices are due again after a pause.
         """
+        begun = time.monotonic()
         self._mark(now)
         self.counts["lost"] += self.outbox.give_up(now)
         while not stop() and (found := self.outbox.due(now)):
-            fresh = [notice for notice in found if notice.tries == 0]
-            parts = [fresh] if fresh else []
-            parts += [[notice] for notice in found if notice.tries]  # one by one: a failing notice blocks no other
-            for part in parts:
-                if mine := self.outbox.claim(part, now):
-                    self._send(mine, now)
+            for part in _parts(found):
+                if stop():
+                    return
+                at = now + time.monotonic() - begun  # a slow sink must not send under claims that have lapsed
+                if mine := self.outbox.claim(part, at):
+                    self._send(mine, at)
 
     def _send(self, mine: Sequence[Notice], now: float) -> None:
         try:

@@ -29,6 +29,7 @@ from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, MetricKind, Stage
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.monitor.windows import Group, Window
+from speechpipe.serving.health.documents import document as report_document
 from speechpipe.serving.health.operations import HealthOperations
 from tests.databases import place_tables
 
@@ -484,6 +485,10 @@ def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
     (found,) = report.facts.verdicts
     assert (found.label, found.document["stage"]) == ("gate", "gate")
     assert 'data-blame="gate"' in whole(report)
+    (one,) = report_document(report)["incidents"]
+    assert {alarm["incident"] for alarm in report_document(report)["alarms"] if alarm["rule"] == "drift"} == {one["id"]}
+    assert (one["state"], one["blame"].split(":")[0], len(one["sessions"])) == ("firing", "gate", 5)
+    assert f'data-incident="{one["id"]}"' in whole(report)
     (alarm,) = {alarm.blame for alarm in operations.report(1000).facts.alarms if alarm.blame}
     assert alarm.startswith("gate: ")
     worth = {row.metric: row for row in operations.value(1000)}

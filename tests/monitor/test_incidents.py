@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from speechpipe.foundation.storage.store import Store
-from speechpipe.monitor.alarms import Alarm, Condition
+from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.incidents import assigned, exemplars, incidents
 from speechpipe.monitor.sinks import WebhookSink
@@ -83,15 +83,26 @@ def test_an_incident_shows_its_page_and_the_verdict_that_names_a_stage() -> None
 class Posts:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.refused = ""  # the incident of which no message is taken
 
     def post(self, url: str, body: bytes) -> None:
+        if self.refused and self.refused.encode() in body:
+            raise OSError("not now")
         self.bodies.append(body)
 
 
-def test_the_webhook_is_sent_one_message_for_an_incident() -> None:
+def test_the_webhook_is_sent_one_message_for_an_incident_and_one_that_fails_repeats_no_other(store: Store) -> None:
     posts = Posts()
+    sink = WebhookSink("http://x", posts)  # type: ignore[arg-type]
+    watcher = Watcher(SPEC, store, [sink], OPTIONS)
     known = in_turn(alarm("a", 100, since=90), alarm("b", 110, since=90), alarm("c", 900, since=880))
-    WebhookSink("http://x", posts).send(known)  # type: ignore[arg-type]
+    known = [replace(one, condition=replace(one.condition, group=one.id)) for one in known]
+    watcher.archive.save([Transition(one, "") for one in known], [sink.name], 900.0)
+    posts.refused = known[2].incident
+    with pytest.raises(OSError, match="not now"):
+        watcher.tellers[0].tell(901.0)
+    posts.refused = ""
+    watcher.tellers[0].tell(950.0)
     assert len(posts.bodies) == 2
     for one in known:
         (body,) = [body for body in posts.bodies if f'"fingerprint": "{one.id}"'.encode() in body]

@@ -79,5 +79,5 @@ class PoolStatus:
     rss_mb: tuple[float, ...]
     failure: str = ""  # why the last start failed; empty once a worker has started since
     spare_cpu_s: float = 0.0  # part of `cpu_s`: work that is done on idle capacity only, see `DecodeStats`
-    hung: int = 0  # workers that have owed an answer for more than `HUNG_S`
+    hung: int = 0  # workers that have owed an answer for more than half of `segment_timeout_s`
     live_cost: float = 0.0  # CPU seconds per second of audio, measured when the workers were warmed up; 0: unknown

@@ -33,8 +33,8 @@ from speechpipe.types import NullCause, Samples, Transcript
 SHORT_OUTAGE_S = 5.0
 """New work is accepted for this long while no worker is ready, unless a start has failed."""
 
-HUNG_S = 10.0
-"""A worker that owes an answer for so long is counted as hung; it is killed after `segment_timeout_s` only."""
+HUNG = 0.5
+"""A worker that owes an answer for this share of `segment_timeout_s` is counted as hung; at the whole it is killed."""
 
 SHUTTING_DOWN = "the server is shutting down"
 
@@ -373,6 +373,7 @@ class RecognizerPool:
         """Return the state of the pool now."""
         with self._lock:
             supervisor = self._supervisor
+            slow_s = HUNG * self.options.segment_timeout_s
             return PoolStatus(
                 ready_workers=supervisor.ready,
                 workers=self.options.workers,
@@ -386,7 +387,7 @@ class RecognizerPool:
                 failure=supervisor.failure,
                 spare_cpu_s=sum(worker.spare_cpu_s for worker in supervisor.workers),
                 live_cost=self._known.live_cost,
-                hung=sum(worker.awaits_reply and worker.quiet_s > HUNG_S for worker in supervisor.workers),
+                hung=sum(worker.awaits_reply and worker.quiet_s > slow_s for worker in supervisor.workers),
             )
 
 

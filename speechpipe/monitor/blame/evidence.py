@@ -99,8 +99,8 @@ def together(parts: Sequence[tuple[Sequence[Finding], int]], thresholds: Thresho
     Stouffer's method (Whitlock 2005, doi:10.1111/j.1420-9101.2005.00917.x), effects are averaged.
 
     Args:
-        parts: what `findings` returned for each group, and its number of cases.
-        thresholds: as for `findings`.
+        parts: what `all_changes` returned for each group, and its number of cases.
+        thresholds: as for `all_changes`.
     """
     same: dict[tuple[str, str], list[tuple[Finding, int]]] = {}
     for found, cases in parts:

@@ -244,7 +244,7 @@ SOFTWARE = (
     Metric("software.refed_share", "", "share of segments whose worker died", "crashing workers", "unit", _above("asr.attempts", 1), SHARE, UP),
     Metric("software.queue_depth", "", "segments waiting", "too few workers", "system", _of("software.queue_depth"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.restarts", "", "worker restarts", "crashing workers", "system", _of("software.restarts"), SUM, UP, SHOWN, limit=2.0),
-    Metric("software.hung", "", "workers that owe an answer for more than 10 s, every 10 s", "a library or a disk that hangs", "system", _of("software.hung"), SUM, UP, SHOWN, limit=2.0),
+    Metric("software.hung", "", "workers that owe an answer for half of their time limit, every 10 s", "a library or a disk that hangs", "system", _of("software.hung"), SUM, UP, SHOWN, limit=2.0),
     Metric("software.loop_lag_s", "s", "delay of the event loop", "heavy work on the event loop", "system", _of("software.loop_lag_s"), direction=UP, limit=0.5, pressure=True),
     Metric("software.cpu_share", "", "CPU in use by the service", "a machine at its limit", "system", _of("software.cpu_share"), direction=UP, severity=SHOWN, mix=True),
     Metric("software.rss_mb", "MB", "memory of server and workers", "a leak", "system", _of("software.rss_mb"), direction=UP, least=200.0, pressure=True),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import time
 from contextlib import closing
@@ -245,3 +246,19 @@ def test_a_reference_is_moved_to_the_next_bundle(store: str, tmp_path: Path) -> 
     assert (found["verdict"], found["decided"]) == ("vad", True), "its records need not have come from the new bundle"
     for arguments in (["1", "next"], ["99", "next@3.0.0"]):
         assert run("reference", "move", *arguments, "--store", store).returncode == 2
+
+
+def test_a_report_shows_incidents_and_what_it_says_to_type_can_be_typed(store: str, tmp_path: Path) -> None:
+    path = str(shutil.copy(store, tmp_path / "copy.db"))
+    opened = Store(f"sqlite:///{path}")
+    with closing(opened):
+        watcher = Watcher(CASCADE, opened)
+        watcher.tick(time.time())
+    done = run("report", "--store", path, "--last", "1h")
+    text = done.stdout.decode()
+    (line,) = re.findall(r"look: speechpipe (blame --since \S+?);", text)
+    assert re.search(r"incident \w{12} firing \((page|investigate)\), \d+ alarms? since", text)
+    assert "blame: vad" in text
+    asked = run(*line.split(), "--store", path)
+    assert asked.returncode == 0, asked.stderr
+    assert b": vad" in asked.stdout
