@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
+from speechpipe.monitor.alarm_verdicts import AlarmVerdicts
 from speechpipe.monitor.alarms import Alarm, Condition, Transition, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
-from speechpipe.monitor.blame.repository import StoredVerdict
-from speechpipe.monitor.blame.verdict import NO_STAGE
 from speechpipe.monitor.calendar import successors, suppressed
-from speechpipe.monitor.change_log import BEFORE_S, ChangeLog, ServiceChange, conditions, near
+from speechpipe.monitor.change_log import BEFORE_S, ChangeLog, ServiceChange, conditions
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.incidents import REMEMBERED_S, assigned
 from speechpipe.monitor.limits import MOST_S, LimitWatch
@@ -29,12 +28,11 @@ from speechpipe.monitor.reference import (
     Reference,
     pinned,
     proposed,
-    reference_before,
     reference_for,
 )
 from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.sinks import Sink
-from speechpipe.monitor.spec import CascadeSpec, Severity
+from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.unwatched import unwatched
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, aggregate
@@ -53,13 +51,6 @@ SUCCEED_S = 30.0
 """How often references are proposed and succeeded."""
 BLAME_WAIT_S = 20.0
 """Sinks wait this long at most for the verdict on a new alarm."""
-
-BLAME_AGAIN_S, BLAME_AGAIN_FOR_S = 20.0, 600.0
-"""After an alarm of a group, its verdict is made again after so long, at pauses that double, for so long: at first
-there are few cases."""
-
-BLAME_EVERY_S = 300.0
-"""Blame runs on active groups at this interval even without an alarm, to catch slow drift."""
 
 log = logging.getLogger(__name__)
 
@@ -100,16 +91,11 @@ class Watcher:
         self._caught_up = False  # with the records that are in the store
         self._seq = -1
         self.blame = BlameOperations(spec, store)
-        self._active: set[Group] = set()  # groups with traffic since the last verdicts
-        self._ringing: dict[str, float] = {}  # label of a group -> when an alarm of it began to fire
-        self._verdict_at: dict[str, float] = {}  # label of a group -> its last verdict
-        self._together_at: dict[tuple[str, str], float] = {}  # bundle and arm -> the last verdict on all their traffic
-        self._blamed_at = 0.0
+        self._verdicts = AlarmVerdicts(spec, self.archive, self.blame, [sink.name for sink in sinks])
         self._succeeded_at = -SUCCEED_S
         self._references: tuple[tuple[int, str], ...] | None = None
         self._pinned: Mapping[Group, Reference] = {}
         self._known: set[Group] = set()  # groups with a reference or a proposal
-        self._unpinned: set[int] = set()  # references whose cases may not have been stored yet
         self._waiting: set[Group] = set()  # groups with traffic but without a reference
 
     # ---- the tick ----
@@ -135,7 +121,7 @@ class Watcher:
         try:
             # Each by itself: a history that cannot be read prevents neither alarms nor verdicts.
             with ExitStack() as steps:  # callbacks run in reverse order, all of them
-                steps.callback(self._blame, now)
+                steps.callback(self._verdicts.make, now, self._pinned, self._changes)
                 if now - self._succeeded_at >= SUCCEED_S:
                     self._succeeded_at = now
                     steps.callback(self._look_at_changes, now)
@@ -181,9 +167,7 @@ class Watcher:
             if change.alarm.state == "resolved":
                 self._drift.forget(change.alarm.condition)
             if change.event == "firing":
-                group = change.alarm.condition.group
-                self._ringing[group] = now
-                self._verdict_at.pop(group, None)
+                self._verdicts.rang(change.alarm.condition.group, now)
         return changed
 
     def _with_incidents(self, changes: Sequence[Transition], now: float) -> list[Transition]:
@@ -198,87 +182,6 @@ class Watcher:
                 known.append(alarm)
             found.append(replace(change, alarm=alarm))
         return found
-
-    def _blame(self, now: float) -> None:
-        """Add verdicts to new alarms, and compute the periodic verdicts on active groups."""
-        for number in sorted(self._unpinned):
-            if (reference := next((r for r in self._pinned.values() if r.id == number), None)) is not None:
-                self.blame.pin(reference)
-            self._unpinned.discard(number)
-        self._ringing = {label: at for label, at in self._ringing.items() if now - at < BLAME_AGAIN_FOR_S}
-        if now - self._blamed_at >= BLAME_EVERY_S:
-            self._blamed_at = now
-            due = set(self._active)
-        else:
-            due = {group for group in self._active if self._is_due_again(group.label, now)}
-        of_bundles = {(group.bundle, group.arm) for group in due}
-        for group in sorted(due):
-            self._active.discard(group)  # first, so that a group whose verdict fails does not block the others
-            reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
-            if reference is not None and any(group):
-                stored = self.blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
-                self._verdict_at[group.label] = now
-                self._annotate(stored)
-        for bundle, arm in sorted(of_bundles):
-            if now - self._together_at.get((bundle, arm), 0.0) >= BLAME_AGAIN_S:
-                self._together_at[bundle, arm] = now
-                self._blame_together(bundle, arm, now)
-
-    def _blame_together(self, bundle: str, arm: str, now: float) -> None:
-        """Make the verdict on all traffic of a bundle; say it with alarms of groups whose own names no stage."""
-        mine = [
-            (group, one) for group, one in sorted(self._pinned.items()) if (group.bundle, group.arm) == (bundle, arm)
-        ]
-        if len(mine) < 2 or (stored := self.blame.stored_together(mine, now)) is None or stored.label == NO_STAGE:
-            return
-        labels = {group.label for group, _ in mine}
-        for alarm in self.archive.alarms():
-            silent = not alarm.blame or alarm.blame.startswith(f"{NO_STAGE}: ")
-            if alarm.state == "firing" and alarm.condition.group in labels and silent:
-                self._confirm(alarm, stored)
-                reason = f"all traffic of {bundle} together: {stored.document['reason']}{self._near(stored)}"
-                self.archive.annotate(alarm.id, f"{stored.label}: {reason}")
-
-    def _is_due_again(self, label: str, now: float) -> bool:
-        """Whether the verdict on a ringing group is to be made again: at pauses that double, for each reads records."""
-        if (rang := self._ringing.get(label)) is None:
-            return False
-        last = self._verdict_at.get(label)
-        return last is None or now - last >= max(BLAME_AGAIN_S, last - rang)
-
-    def _annotate(self, stored: StoredVerdict) -> None:
-        """Say with the firing alarms of a group what the verdict is; one that named a stage is not replaced by none."""
-        said = f"{stored.label}: {stored.document['reason']}{self._near(stored)}"
-        names_none = f"{NO_STAGE}: "
-        for alarm in self.archive.alarms():
-            if alarm.state != "firing" or alarm.condition.group != stored.group.label:
-                continue
-            self._confirm(alarm, stored)
-            if alarm.blame == said:
-                continue
-            if stored.label != NO_STAGE or not alarm.blame or alarm.blame.startswith(names_none):
-                self.archive.annotate(alarm.id, said)
-
-    def _confirm(self, alarm: Alarm, stored: StoredVerdict) -> None:
-        """Let an alarm that harmless changes ring, too, be no page if a verdict names no stage, and one if it does."""
-        metric = self._spec.by_name.get(alarm.condition.metric)
-        if metric is None or not metric.confirm or alarm.condition.rule != "drift":
-            return
-        harmless = stored.label == NO_STAGE
-        if harmless and not stored.document["decided"]:
-            return
-        if harmless and alarm.blame and not alarm.blame.startswith(f"{NO_STAGE}: "):
-            return  # a verdict that named a stage is not replaced by none
-        severity = (Severity.INVESTIGATE if harmless else metric.severity).value
-        if severity != alarm.condition.severity:
-            sinks = [teller.sink.name for teller in self.tellers]
-            self.archive.set_severity(alarm, severity, sinks, stored.at)
-
-    def _near(self, stored: StoredVerdict) -> str:
-        """Return what was changed near the onset of a verdict, as the end of a sentence."""
-        onset = stored.document.get("since")
-        said = "" if onset is None or stored.label == NO_STAGE else near(self._changes, float(onset))
-        return f"; shortly before: {said}" if said else ""
 
     def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()
@@ -303,7 +206,7 @@ class Watcher:
         self._seq = last
         served = [window for window in windows if window.group.arm != UNSERVED]
         self._limits.take(served)
-        self._active |= {window.group for window in served if window.outcomes or window.sessions}
+        self._verdicts.heard(window.group for window in served if window.outcomes or window.sessions)
         counted = {window.group for window in served if window.outcomes or window.group == SERVER}
         self._waiting |= {group for group in counted - self._known if group.arm in PROPOSED_ARMS}
         return True
@@ -316,7 +219,7 @@ class Watcher:
         before = {reference.id for reference in self._pinned.values()}
         self._pinned = pinned(references)
         self._drift.compare_with(self._pinned)
-        self._unpinned |= {reference.id for reference in self._pinned.values()} - before
+        self._verdicts.pinned_now({reference.id for reference in self._pinned.values()} - before)
         self._known = {reference.group for reference in references if reference.status != "retired"}
         self._waiting -= self._known
         self._references = states

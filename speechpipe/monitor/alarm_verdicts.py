@@ -1,0 +1,142 @@
+"""When verdicts are made, and what they say with the alarms that fire."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
+from speechpipe.monitor.blame.repository import StoredVerdict
+from speechpipe.monitor.blame.verdict import NO_STAGE
+from speechpipe.monitor.change_log import ServiceChange, near
+from speechpipe.monitor.reference import Reference, reference_before, reference_for
+from speechpipe.monitor.repository import Archive
+from speechpipe.monitor.spec import CascadeSpec, Severity
+from speechpipe.monitor.windows import Group
+
+BLAME_AGAIN_S, BLAME_AGAIN_FOR_S = 20.0, 600.0
+"""After an alarm of a group, its verdict is made again after so long, at pauses that double, for so long: at first
+there are few cases."""
+
+BLAME_EVERY_S = 300.0
+"""Blame runs on active groups at this interval even without an alarm, to catch slow drift."""
+
+
+class AlarmVerdicts:
+    """Used on the watcher's thread."""
+
+    def __init__(self, spec: CascadeSpec, archive: Archive, blame: BlameOperations, sinks: Sequence[str]) -> None:
+        """Make verdicts by `blame`. `sinks` are the names of those that are told of an alarm that becomes a page."""
+        self._active: set[Group] = set()  # groups with traffic since the last verdicts
+        self._unpinned: set[int] = set()  # references whose cases may not have been stored yet
+        self._spec = spec
+        self._archive = archive
+        self._blame = blame
+        self._sinks = tuple(sinks)
+        self._pinned: Mapping[Group, Reference] = {}
+        self._changes: Sequence[ServiceChange] = ()
+        self._ringing: dict[str, float] = {}  # label of a group -> when an alarm of it began to fire
+        self._verdict_at: dict[str, float] = {}  # label of a group -> its last verdict
+        self._together_at: dict[tuple[str, str], float] = {}  # bundle and arm -> the last verdict on all their traffic
+        self._blamed_at = 0.0
+
+    def heard(self, groups: Iterable[Group]) -> None:
+        """These groups have had traffic."""
+        self._active |= set(groups)
+
+    def pinned_now(self, references: Iterable[int]) -> None:
+        """References with these numbers have been pinned: their cases must be stored."""
+        self._unpinned |= set(references)
+
+    def rang(self, group: str, now: float) -> None:
+        """An alarm of the group with this label has begun to fire: its verdict is due."""
+        self._ringing[group] = now
+        self._verdict_at.pop(group, None)
+
+    def make(self, now: float, pinned: Mapping[Group, Reference], changes: Sequence[ServiceChange]) -> None:
+        """Add verdicts to new alarms, and compute the periodic verdicts on active groups.
+
+        Args:
+            now: unix seconds.
+            pinned: the references.
+            changes: of the service, of the last hours.
+
+        Raises:
+            SQLAlchemyError, OSError: the store failed; the next call makes what is still due.
+        """
+        self._pinned, self._changes = pinned, changes
+        for number in sorted(self._unpinned):
+            if (reference := next((r for r in self._pinned.values() if r.id == number), None)) is not None:
+                self._blame.pin(reference)
+            self._unpinned.discard(number)
+        self._ringing = {label: at for label, at in self._ringing.items() if now - at < BLAME_AGAIN_FOR_S}
+        if now - self._blamed_at >= BLAME_EVERY_S:
+            self._blamed_at = now
+            due = set(self._active)
+        else:
+            due = {group for group in self._active if self._is_due_again(group.label, now)}
+        of_bundles = {(group.bundle, group.arm) for group in due}
+        for group in sorted(due):
+            self._active.discard(group)  # first, so that a group whose verdict fails does not block the others
+            reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
+            if reference is not None and any(group):
+                stored = self._blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
+                self._verdict_at[group.label] = now
+                self._annotate(stored)
+        for bundle, arm in sorted(of_bundles):
+            if now - self._together_at.get((bundle, arm), 0.0) >= BLAME_AGAIN_S:
+                self._together_at[bundle, arm] = now
+                self._blame_together(bundle, arm, now)
+
+    def _blame_together(self, bundle: str, arm: str, now: float) -> None:
+        """Make the verdict on all traffic of a bundle; say it with alarms of groups whose own names no stage."""
+        mine = [
+            (group, one) for group, one in sorted(self._pinned.items()) if (group.bundle, group.arm) == (bundle, arm)
+        ]
+        if len(mine) < 2 or (stored := self._blame.stored_together(mine, now)) is None or stored.label == NO_STAGE:
+            return
+        labels = {group.label for group, _ in mine}
+        for alarm in self._archive.alarms():
+            silent = not alarm.blame or alarm.blame.startswith(f"{NO_STAGE}: ")
+            if alarm.state == "firing" and alarm.condition.group in labels and silent:
+                self._confirm(alarm, stored)
+                reason = f"all traffic of {bundle} together: {stored.document['reason']}{self._near(stored)}"
+                self._archive.annotate(alarm.id, f"{stored.label}: {reason}")
+
+    def _is_due_again(self, label: str, now: float) -> bool:
+        """Whether the verdict on a ringing group is to be made again: at pauses that double, for each reads records."""
+        if (rang := self._ringing.get(label)) is None:
+            return False
+        last = self._verdict_at.get(label)
+        return last is None or now - last >= max(BLAME_AGAIN_S, last - rang)
+
+    def _annotate(self, stored: StoredVerdict) -> None:
+        """Say with the firing alarms of a group what the verdict is; one that named a stage is not replaced by none."""
+        said = f"{stored.label}: {stored.document['reason']}{self._near(stored)}"
+        names_none = f"{NO_STAGE}: "
+        for alarm in self._archive.alarms():
+            if alarm.state != "firing" or alarm.condition.group != stored.group.label:
+                continue
+            self._confirm(alarm, stored)
+            if alarm.blame == said:
+                continue
+            if stored.label != NO_STAGE or not alarm.blame or alarm.blame.startswith(names_none):
+                self._archive.annotate(alarm.id, said)
+
+    def _confirm(self, alarm: Alarm, stored: StoredVerdict) -> None:
+        """Let an alarm that harmless changes ring, too, be no page if a verdict names no stage, and one if it does."""
+        metric = self._spec.by_name.get(alarm.condition.metric)
+        if metric is None or not metric.confirm or alarm.condition.rule != "drift":
+            return
+        harmless = stored.label == NO_STAGE
+        if harmless and not stored.document["decided"]:
+            return
+        if harmless and alarm.blame and not alarm.blame.startswith(f"{NO_STAGE}: "):
+            return  # a verdict that named a stage is not replaced by none
+        severity = (Severity.INVESTIGATE if harmless else metric.severity).value
+        if severity != alarm.condition.severity:
+            self._archive.set_severity(alarm, severity, self._sinks, stored.at)
+
+    def _near(self, stored: StoredVerdict) -> str:
+        """Return what was changed near the onset of a verdict, as the end of a sentence."""
+        onset = stored.document.get("since")
+        said = "" if onset is None or stored.label == NO_STAGE else near(self._changes, float(onset))
+        return f"; shortly before: {said}" if said else ""
