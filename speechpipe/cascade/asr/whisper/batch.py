@@ -29,7 +29,7 @@ TOGETHER = 8
 SURE_LANGUAGE = 0.7
 """Probability of the language of several pieces, below which each is asked for its own."""
 
-UNSURE_LOG_PROB = -0.4
+UNSURE_LOG_PROB = -0.8
 """Mean log-probability of a part's words in a shared window, below which it is decoded alone."""
 
 NOTHING: Encoded = np.zeros((0, 0), np.float32)
