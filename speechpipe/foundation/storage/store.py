@@ -49,6 +49,7 @@ class _Item:
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.at = time.monotonic()  # when it was queued
         self.row: dict[str, Any] = {}
         self.done = threading.Event()
         self.written = False
@@ -77,6 +78,7 @@ class Store:
         self._held: list[_Item] = []  # the batch in progress
         self._unknown = False  # a commit that raised may have succeeded
         self._settled = 0  # records written, lost or withdrawn
+        self._waited_s = 0.0  # the longest since the last `take_wait_s`
         self._in_file = 0  # records that this process wrote to the current file
         self._database = Database(url, self._replaced)
         self._opened = False
@@ -148,6 +150,12 @@ class Store:
     def queued(self) -> int:
         """Records that are not written yet."""
         return self._queue.qsize() + len(self._held)
+
+    def take_wait_s(self) -> float:
+        """Return for how many seconds a record has waited for the database at most since the last call."""
+        longest, self._waited_s = self._waited_s, 0.0
+        now = time.monotonic()
+        return max([longest, *(now - item.at for item in tuple(self._held))])
 
     @property
     def failure(self) -> str:
@@ -252,6 +260,8 @@ class Store:
         if written:
             self.written += len(items)
         self._settled += len(items)
+        now = time.monotonic()
+        self._waited_s = max([self._waited_s, *(now - item.at for item in items)])
         for item in items:
             item.written = written
             item.done.set()

@@ -201,7 +201,7 @@ class MonitoringService:
         }
 
     def _system_record(self) -> Record:
-        measures: dict[str, Measure] = {}
+        measures: dict[str, Measure] = {"system.store_wait_s": self._store.take_wait_s()}
         for name, value in self.server_facts().items():
             measures[name] = value
             if name in COUNTERS:

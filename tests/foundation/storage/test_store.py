@@ -81,6 +81,23 @@ def test_a_database_that_cannot_be_reached_is_said_and_its_records_wait(tmp_path
     store.close()
 
 
+def test_how_long_records_wait_for_a_locked_store_is_known(url: str) -> None:
+    store = Store(url)
+    store.open()
+    store.append(record(1))
+    assert store.flush(60)
+    store.take_wait_s()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        store.append(record(2))
+        eventually(lambda: store.take_wait_s() > 0.5)  # while it is still locked
+        other.execute("COMMIT")
+    assert store.flush(60)
+    assert store.take_wait_s() > 0.5
+    assert store.take_wait_s() == 0.0
+    store.close()
+
+
 def test_what_waits_when_the_server_stops_without_its_store_is_counted(tmp_path: Path) -> None:
     blocked = tmp_path / "not-a-folder"
     blocked.write_text("in the way")
