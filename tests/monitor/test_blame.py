@@ -16,8 +16,9 @@ from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.web.blame import picture
 from speechpipe.interfaces.web.health import whole
-from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.documents import document
+from speechpipe.monitor.blame.evidence import DEFAULTS, Thresholds
 from speechpipe.monitor.blame.normal import ReferenceTooSmall, fit
 from speechpipe.monitor.blame.onset import changes
 from speechpipe.monitor.blame.operations import BlameOperations, ReferenceMismatch
@@ -26,6 +27,7 @@ from speechpipe.monitor.blame.verdict import Verdict, blame, blame_together
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, MetricKind, Stage
 from speechpipe.monitor.watch import Watcher, WatchOptions
 from speechpipe.monitor.windows import Group, Window
@@ -204,6 +206,21 @@ def test_few_probes_convict_and_do_not_acquit() -> None:
 def test_two_faults_at_once_are_both_named() -> None:
     found = verdict(level=-6.0, probes=(ProbeResult("gate", 0, 100), ProbeResult("model", 60, 100)))
     assert {found.label, *found.also} == {"source", "model"}
+
+
+def test_less_certainty_is_asked_of_a_change_whose_alarm_fires() -> None:
+    def named(redo: float, thresholds: Thresholds) -> int:
+        found = []
+        for seed in range(1, 13):
+            healthy, changed = traffic(300, start=1000, seed=seed), traffic(100, start=1300, seed=seed + 50, redo=redo)
+            found.append(blame(NORMAL, joined(SPEC, [*healthy, *changed]), (), thresholds, since=1300.0).label)
+        assert set(found) <= {"client", "none"}
+        return found.count("client")
+
+    rang = replace(DEFAULTS, rang=frozenset({"people.redo"}))
+    assert named(0.2, DEFAULTS) <= 3
+    assert named(0.2, rang) >= 8
+    assert named(0.05, rang) == 0
 
 
 def test_too_little_data_says_how_much_more() -> None:
@@ -403,6 +420,30 @@ def test_the_cases_of_a_reference_outlive_its_records(operations: BlameOperation
     assert "approve another one" in lost.reason
 
 
+def test_a_verdict_knows_which_alarms_of_its_group_fired_at_the_time(operations: BlameOperations) -> None:
+    for record in [*traffic(300, start=9000, seed=2), *traffic(100, start=9300, seed=51, redo=0.2)]:
+        operations.store.append(record)
+    operations.store.flush()
+    pinned = reference()
+    operations.pin(pinned)
+
+    def label(until: float = 9400.0) -> str:
+        return operations.verdict(pinned.group, pinned, 9000.0, until, onset=9300.0).label
+
+    assert label() == "none"
+    condition = Condition("drift", "people.redo", "people", "page", pinned.group.label, "redo rose")
+    of_others = replace(condition, group="consumer d b@1 champion")
+    archive = Archive(lambda: operations.store.engine)
+    archive.save([Transition(Alarm("other", of_others, "firing", 9340.0, 9350.0), "")])
+    assert label() == "none"
+    firing = Alarm("one", condition, "firing", 9340.0, 9350.0)
+    archive.save([Transition(firing, "")])
+    assert label() == "client"
+    assert label(until=9345.0) == "none", "it had not fired yet"
+    archive.save([Transition(replace(firing, state="resolved", resolved_at=9360.0), "firing")])
+    assert label() == "none", "it has ended"
+
+
 def test_a_reference_of_other_traffic_is_refused(operations: BlameOperations) -> None:
     with pytest.raises(ReferenceMismatch, match="consumer d b@1"):
         operations.verdict(Group("consumer", "", "d", "b@1", "champion"), reference(1), 4000.0, 6000.0)
@@ -525,9 +566,9 @@ def test_the_verdict_on_an_alarm_follows_the_cases_and_outlives_the_fault(tmp_pa
     put(traffic(600), 600.0)
     watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
     fault = traffic(200, start=600, seed=2, gate=-2.0)
-    early = put([record for record in fault if record.at < 615], 615.0)
+    early = put([record for record in fault if record.at < 610], 610.0)
     assert early <= {"none"}, "there are too few cases for a verdict"
-    assert put([record for record in fault if record.at >= 615], 800.0) == {"gate"}
+    assert put([record for record in fault if record.at >= 610], 800.0) == {"gate"}
     assert put(traffic(150, start=800, seed=3), 950.0) <= {"gate"}, "it says what the alarm was about"
 
 

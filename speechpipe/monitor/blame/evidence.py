@@ -20,6 +20,7 @@ class Thresholds:
     """Thresholds, tuned on one half of the faults (`speechpipe bench blame --tune`); see `docs/blame.md`."""
 
     z: float = 5.0
+    z_rang: float = 3.5  # of a metric in `rang`
     real: float = 0.8  # residual shift, in standard deviations
     share: float = 0.06  # change of a share
     unseen: float = 0.35  # share of cases outside the range of the reference
@@ -31,6 +32,7 @@ class Thresholds:
     least_cases: int = 30
     least_probes: int = 5  # to convict
     acquitting_probes: int = 20  # to acquit: of so few, none may differ although one in ten would
+    rang: frozenset[str] = frozenset()  # metrics whose alarms fire: their detectors are certain of a change, too
 
 
 DEFAULTS = Thresholds()
@@ -72,7 +74,8 @@ def all_changes(normal: Normal, cases: Cases, thresholds: Thresholds = DEFAULTS)
     served = {stage.name for stage in normal.spec.stages if stage.served}
     for known in normal.metrics:
         if not known.metric.mix:
-            found += _findings(normal, known, cases, thresholds, served=known.metric.owner in served)
+            mine = replace(thresholds, z=thresholds.z_rang) if known.metric.name in thresholds.rang else thresholds
+            found += _findings(normal, known, cases, mine, served=known.metric.owner in served)
     return found
 
 

@@ -8,12 +8,14 @@ import numpy as np
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.documents import document
+from speechpipe.monitor.blame.evidence import DEFAULTS, Thresholds
 from speechpipe.monitor.blame.normal import Normal, ReferenceTooSmall, fit
 from speechpipe.monitor.blame.probes import ProbeHistory, probe_history
 from speechpipe.monitor.blame.repository import BlameArchive, StoredVerdict
 from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict, blame, blame_together
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.reference import Reference
+from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.windows import OTHER_TENANTS, Group, all_traffic
 
@@ -42,6 +44,7 @@ class BlameOperations:
 
     def __post_init__(self) -> None:
         self.archive = BlameArchive(lambda: self.store.engine)
+        self._alarms = Archive(lambda: self.store.engine)
         self._normals: dict[int, Normal | None] = {}
 
     def forget(self) -> None:
@@ -98,7 +101,7 @@ class BlameOperations:
             reason = f"reference {reference.id} has too few cases, or its records were deleted: approve another one"
             return Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason)
         recent, probes = self._recent(group, since, until, tenant)
-        found = blame(normal, recent, probes, since=onset)
+        found = blame(normal, recent, probes, self._thresholds(group, until), onset)
         if group.bundle != reference.group.bundle:
             found = replace(found, reason=f"compared with {reference.group.bundle}: {found.reason}")
         return found
@@ -141,13 +144,14 @@ class BlameOperations:
         if pinned is None or not whole.decided or whole.blamed == NO_STAGE:
             return []
         recent, probes = self._recent(group, since, until)
+        thresholds = self._thresholds(group, until)
         found = []
         for name in dict.fromkeys(finding.metric for finding in whole.findings):
             try:
                 normal = fit(self.spec, pinned.without(name))
             except ReferenceTooSmall:
                 return []
-            if blame(normal, recent.without(name), probes).label != whole.label:
+            if blame(normal, recent.without(name), probes, thresholds).label != whole.label:
                 found.append(name)
         return found
 
@@ -163,6 +167,18 @@ class BlameOperations:
         kept = StoredVerdict(now, group, found.label, {**document(self.spec, found), "reference": reference.id})
         self.archive.save(kept)
         return kept
+
+    def _thresholds(self, group: Group, at: float) -> Thresholds:
+        """Return the thresholds for a group at a time (unix seconds), with its alarms of drift that fired then."""
+        rang = {
+            alarm.condition.metric
+            for alarm in self._alarms.alarms(at)
+            if alarm.condition.rule == "drift"
+            and alarm.condition.group == group.label
+            and alarm.firing_at is not None
+            and alarm.firing_at <= at
+        }
+        return replace(DEFAULTS, rang=frozenset(rang))
 
     def _records(self, group: Group, since: float, until: float) -> Sequence[Record]:
         """Return the newest records of a group, the server and the probes, oldest first."""
