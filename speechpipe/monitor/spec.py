@@ -80,6 +80,7 @@ class Metric:
     blames: str = ""  # the stage to blame when it changes on its own, if not its own stage
     mix: bool = False  # describes the traffic, not the service: it explains other metrics and is never blamed
     pressure: bool = False  # of the machine: it may make people wait, but makes no text wrong
+    live: bool = False  # of live sessions only: probes, which are files, say nothing about it
     felt: bool = False  # what people wait for: `pressure` counts only if one of these rose, too
 
     @property

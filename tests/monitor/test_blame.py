@@ -53,6 +53,7 @@ SPEC = CascadeSpec(
         Metric("source.level", "dB", "level", "", "session", of("source.level"), least=0.1),
         Metric("source.length", "s", "length", "", "session", of("source.length"), mix=True),
         Metric("gate.open", "", "opening", "", "session", of("gate.open"), key=True),
+        Metric("gate.pause", "s", "pause", "", "session", of("gate.pause"), live=True),
         Metric("model.sure", "", "confidence", "", "unit", of("model.sure"), key=True),
         Metric(
             "model.null_share",
@@ -91,6 +92,7 @@ def traffic(
     level: float = 0.0,
     length: float = 0.0,
     gate: float = 0.0,
+    pause: float = 0.0,
     model: float = 0.0,
     redo: float = 0.05,
     lost: float = 0.0,
@@ -98,6 +100,7 @@ def traffic(
 ) -> list[Record]:
     """Sessions of one unit each; every keyword moves what its stage does by itself."""
     random = np.random.default_rng(seed)
+    draw_pause = np.random.default_rng([seed, 1])
     found = []
     for number in range(count):
         said_length = random.normal(length, 1)
@@ -108,6 +111,7 @@ def traffic(
             "source.level": said_level,
             "source.length": said_length,
             "gate.open": opening,
+            "gate.pause": draw_pause.normal(pause, 1),
         }
         common: dict[str, Any] = {
             "session_id": f"s{start}-{number}",
@@ -186,6 +190,12 @@ def test_probes_that_answer_as_ever_put_it_on_the_input() -> None:
     well = (ProbeResult("gate", 0, 100), ProbeResult("model", 0, 100))
     assert verdict(model=-1.0).label == "model"
     assert verdict(model=-1.0, probes=well).label == "source", "what is fed differs in a way that no metric sees"
+
+
+def test_probes_do_not_acquit_a_stage_of_what_only_live_sessions_show() -> None:
+    well = (ProbeResult("gate", 0, 40), ProbeResult("model", 0, 40))
+    assert [verdict(seed=seed, probes=well, pause=2.0).label for seed in range(1, 5)] == ["gate"] * 4
+    assert [verdict(seed=seed, probes=well, pause=2.0, gate=-1.0).label for seed in range(1, 5)] == ["source"] * 4
 
 
 def test_probes_that_differ_name_their_stage_though_the_records_say_little() -> None:

@@ -20,7 +20,7 @@ import speechpipe
 from speechpipe.bench.capacity import hand_on
 from speechpipe.bench.live.active import Values, write
 from speechpipe.bench.live.hook import write_hook
-from speechpipe.cascade.evaluation.manifest import rows_of
+from speechpipe.bench.live.probes import write_probes
 from speechpipe.config import Settings
 from speechpipe.foundation import system
 from speechpipe.foundation.storage.store import Store
@@ -30,7 +30,6 @@ from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
 READY_S = 180.0
 END_S = 60.0
-MOST_PROBES = 10
 LOOK_S = 0.2
 SHOWN_BYTES = 4_000
 
@@ -41,7 +40,7 @@ class ServerOptions:
 
     Attributes:
         bundle: the champion.
-        probes: manifest whose first `MOST_PROBES` recordings are probes; None: no probes.
+        probes: manifest of whose first recordings probes are made, see `probes.py`; None: no probes.
         probe_every_s: seconds between two rounds of probes.
         keys: API keys of consumers and enterprises; empty: the server needs none.
         enterprises: those of the keys whose tenants are enterprises.
@@ -89,7 +88,7 @@ class LiveServer:
         write(self._active, {})
         write_hook(root / "hook", self._active)
         if options.probes is not None:
-            (root / "probes.jsonl").write_text(_beginning(options.probes))
+            write_probes(options.probes, root / "probes")
 
     @property
     def store(self) -> Path:
@@ -181,21 +180,10 @@ class LiveServer:
             "SPEECHPIPE_MAX_UPLOADS": "128",
         }
         if options.probes is not None:
-            variables["SPEECHPIPE_PROBES"] = str(self._root / "probes.jsonl")
+            variables["SPEECHPIPE_PROBES"] = str(self._root / "probes" / "probes.jsonl")
             variables["SPEECHPIPE_PROBE_EVERY_S"] = str(options.probe_every_s)
         if options.keys:
             variables["SPEECHPIPE_API_KEYS"] = json.dumps(list(options.keys))
             variables["SPEECHPIPE_OPERATOR_KEYS"] = json.dumps([options.operator])
             variables["SPEECHPIPE_ENTERPRISE_TENANTS"] = json.dumps([tenant_of(key) for key in options.enterprises])
         return hand_on({**variables, **options.more})
-
-
-def _beginning(manifest: Path) -> str:
-    """Return the first lines of a manifest, with the places of their recordings made absolute."""
-    lines = []
-    for _, row in rows_of(manifest):
-        audio = str((manifest.parent / row["audio"]).absolute())
-        lines.append(json.dumps({**row, "audio": audio}))
-        if len(lines) == MOST_PROBES:
-            break
-    return "\n".join(lines) + "\n"

@@ -176,7 +176,7 @@ def _judged(
     spec = normal.spec
     passive = by_stage(found)
     probed = _probed(probes, thresholds)
-    strengths = _with_probes(spec, passive, probed) if probed else dict(passive)
+    strengths = _with_probes(spec, found, probed) if probed else dict(passive)
     strengths = _corroborated(spec, strengths, thresholds)
     suspects = [stage.name for stage in _in_order(spec) if strengths.get(stage.name, 0.0) >= 1.0]
     direct = {name for name in suspects if name in probed or _is_direct(spec, name, passive)}
@@ -232,15 +232,24 @@ def _is_direct(spec: CascadeSpec, name: str, passive: Mapping[str, float]) -> bo
     return not stage.served or (not stage.parents and passive.get(name, 0.0) >= 1.0)
 
 
-def _with_probes(spec: CascadeSpec, passive: Mapping[str, float], probed: Mapping[str, float]) -> dict[str, float]:
-    """Let probes decide on the stages they cover. If those pass, unexplained changes there count for the input."""
-    strengths = {name: strength for name, strength in passive.items() if name not in probed}
-    strengths |= probed
-    if max(probed.values()) < 1.0:
-        unexplained = max((passive.get(name, 0.0) for name in probed), default=0.0)
-        for stage in spec.stages:
-            if stage.served and not stage.parents:
-                strengths[stage.name] = max(strengths.get(stage.name, 0.0), unexplained)
+def _with_probes(spec: CascadeSpec, found: Sequence[Finding], probed: Mapping[str, float]) -> dict[str, float]:
+    """Let probes decide on the stages they cover. If those pass, unexplained changes there count for the input.
+
+    They say nothing about metrics of live sessions only. Where nothing else is unexplained, those are evidence against
+    their stages as without probes.
+    """
+    strengths = {**by_stage(found), **probed}
+    if max(probed.values()) >= 1.0:
+        return strengths
+    live = {name for name, metric in spec.by_name.items() if metric.live}
+    others = by_stage([one for one in found if one.metric not in live])
+    unexplained = max((others.get(name, 0.0) for name in probed), default=0.0)
+    for stage in spec.stages:
+        if stage.served and not stage.parents:
+            strengths[stage.name] = max(strengths.get(stage.name, 0.0), unexplained)
+    if unexplained < 1.0:
+        of_live = by_stage([one for one in found if one.metric in live])
+        strengths |= {name: max(strength, of_live.get(name, 0.0)) for name, strength in probed.items()}
     return strengths
 
 

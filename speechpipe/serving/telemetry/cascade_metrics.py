@@ -193,9 +193,9 @@ VAD = (
     Metric("vad.no_trigger_share", "", "share of sessions without a segment", "a VAD that no longer detects speech", "session", _silent, SHARE, UP, PAGE, key=True, limit=0.95),
     Metric("vad.cut_share", "", "share of segments cut at the maximum", "a VAD that does not detect the end of speech", "unit", _of("vad.cut"), SHARE, UP),
     Metric("vad.mean_probability", "", "probability of speech inside segments", "a VAD with less certain scores", "unit", _of("vad.mean_probability"), direction=DOWN, least=0.02),
-    Metric("vad.resumed_share", "", "share of segments that begin within 0.3 s after an endpoint", "endpoints that come too early and cut sentences in two", "unit", _of("live.resumed"), SHARE, UP),
-    Metric("vad.endpoint_delay_s", "s", "end of speech to its endpoint", "another silence before endpoints, a VAD that lets go late", "unit", _of("live.endpoint_delay_s"), least=0.1),
-    Metric("vad.unended_share", "", "share of live sessions that end within a segment", "endpoints that never come", "session", _of("live.unended"), SHARE, UP),
+    Metric("vad.resumed_share", "", "share of segments that begin within 0.3 s after an endpoint", "endpoints that come too early and cut sentences in two", "unit", _of("live.resumed"), SHARE, UP, live=True),
+    Metric("vad.endpoint_delay_s", "s", "end of speech to its endpoint", "another silence before endpoints, a VAD that lets go late", "unit", _of("live.endpoint_delay_s"), least=0.1, live=True),
+    Metric("vad.unended_share", "", "share of live sessions that end within a segment", "endpoints that never come", "session", _of("live.unended"), SHARE, UP, live=True),
     Metric("vad.flips_per_minute", "1/min", "changes between speech and silence", "an unstable VAD score", "session", _heard("vad.flips_per_minute"), direction=UP, least=2.0),
 )  # fmt: skip
 
@@ -213,9 +213,9 @@ ASR = (
     Metric("asr.repeated_share", "", "share of texts that repeat themselves", "a decoder in a loop", "unit", _above("asr.compression_ratio", REPEATED), SHARE, UP),
     Metric("asr.compression_ratio", "", "compression ratio of the text", "repetition", "unit", _of("asr.compression_ratio"), direction=UP, severity=SHOWN),
     Metric("asr.oov_share", "", "share of words the recognizer does not know", "another vocabulary", "unit", _of("asr.oov_share"), direction=UP, least=0.02),
-    Metric("asr.speculations", "", "speculative decodes of a live segment", "speech with many pauses", "unit", _live("asr.speculations"), severity=SHOWN),
-    Metric("asr.speculated_share", "", "share of live segments whose text was decoded before their end", "a loaded machine", "unit", _live("asr.speculated"), SHARE, severity=SHOWN),
-    Metric("asr.churn", "", "share of the last partial result that the final changed", "unstable partial results", "unit", _of("live.churn"), direction=UP, least=0.05),
+    Metric("asr.speculations", "", "speculative decodes of a live segment", "speech with many pauses", "unit", _live("asr.speculations"), severity=SHOWN, blames="software", pressure=True),
+    Metric("asr.speculated_share", "", "share of live segments whose text was decoded before their end", "a loaded machine", "unit", _live("asr.speculated"), SHARE, severity=SHOWN, blames="software", pressure=True),
+    Metric("asr.churn", "", "share of the last partial result that the final changed", "unstable partial results", "unit", _of("live.churn"), direction=UP, least=0.05, live=True),
 )  # fmt: skip
 
 PEOPLE = (
