@@ -22,7 +22,7 @@ PAUSE_S = 1.0
 
 
 def write_probes(manifest: Path, folder: Path) -> Path:
-    """Write at most `MOST_PROBES` probes, of the first recordings of a manifest, into a new folder; return their manifest.
+    """Write at most `MOST_PROBES` probes, of a manifest's first recordings, into a new folder; return their manifest.
 
     Raises:
         BadInput: the manifest or a recording cannot be read.
