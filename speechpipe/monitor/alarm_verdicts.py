@@ -1,5 +1,7 @@
 """When verdicts are made, and what they say with the alarms that fire."""
 
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from speechpipe.monitor.alarms import Alarm
@@ -19,13 +21,19 @@ there are few cases."""
 BLAME_EVERY_S = 300.0
 """Blame runs on active groups at this interval even without an alarm, to catch slow drift."""
 
+BLAME_SESSIONS, BLAME_LEAST_S = 50, 10.0
+"""And sooner after so many sessions, but not sooner than after so long."""
+
+BLAME_SHARE = 0.05
+"""Nor may these sooner verdicts take more than this share of the time: each reads thousands of records."""
+
 
 class AlarmVerdicts:
     """Used on the watcher's thread."""
 
     def __init__(self, spec: CascadeSpec, archive: Archive, blame: BlameOperations, sinks: Sequence[str]) -> None:
         """Make verdicts by `blame`. `sinks` are the names of those that are told of an alarm that becomes a page."""
-        self._active: set[Group] = set()  # groups with traffic since the last verdicts
+        self._active: Counter[Group] = Counter()  # groups with traffic since their last verdicts, and their sessions
         self._unpinned: set[int] = set()  # references whose cases may not have been stored yet
         self._spec = spec
         self._archive = archive
@@ -37,10 +45,11 @@ class AlarmVerdicts:
         self._verdict_at: dict[str, float] = {}  # label of a group -> its last verdict
         self._together_at: dict[tuple[str, str], float] = {}  # bundle and arm -> the last verdict on all their traffic
         self._blamed_at = 0.0
+        self._pause_s = BLAME_LEAST_S  # after a verdict of a group, before one that is due for its sessions
 
-    def heard(self, groups: Iterable[Group]) -> None:
-        """These groups have had traffic."""
-        self._active |= set(groups)
+    def heard(self, sessions: Mapping[Group, int]) -> None:
+        """These groups have had traffic: so many sessions have ended."""
+        self._active.update(sessions)
 
     def pinned_now(self, references: Iterable[int]) -> None:
         """References with these numbers have been pinned: their cases must be stored."""
@@ -68,23 +77,37 @@ class AlarmVerdicts:
                 self._blame.pin(reference)
             self._unpinned.discard(number)
         self._ringing = {label: at for label, at in self._ringing.items() if now - at < BLAME_AGAIN_FOR_S}
-        if now - self._blamed_at >= BLAME_EVERY_S:
-            self._blamed_at = now
-            due = set(self._active)
-        else:
-            due = {group for group in self._active if self._is_due_again(group.label, now)}
+        due = self._due(now)
+        begun = time.perf_counter()
         of_bundles = {(group.bundle, group.arm) for group in due}
         for group in sorted(due):
-            self._active.discard(group)  # first, so that a group whose verdict fails does not block the others
+            asked = self._is_due_again(group.label, now)
+            del self._active[group]  # first, so that a group whose verdict fails does not block the others
             reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
             if reference is not None and any(group):
-                stored = self._blame.stored(group, reference, max(now - LOOKBACK_S, reference.until), now)
+                repeat_s = 0.0 if asked else BLAME_EVERY_S
+                since = max(now - LOOKBACK_S, reference.until)
+                stored = self._blame.stored(group, reference, since, now, repeat_s=repeat_s)
                 self._verdict_at[group.label] = now
                 self._annotate(stored)
         for bundle, arm in sorted(of_bundles):
             if now - self._together_at.get((bundle, arm), 0.0) >= BLAME_AGAIN_S:
                 self._together_at[bundle, arm] = now
                 self._blame_together(bundle, arm, now)
+        if due:
+            self._pause_s = max(BLAME_LEAST_S, (time.perf_counter() - begun) / BLAME_SHARE)
+
+    def _due(self, now: float) -> set[Group]:
+        """Return the active groups whose verdicts are due."""
+        if now - self._blamed_at >= BLAME_EVERY_S:
+            self._blamed_at = now
+            return set(self._active)
+        return {
+            group
+            for group, sessions in self._active.items()
+            if self._is_due_again(group.label, now)
+            or (sessions >= BLAME_SESSIONS and now - self._verdict_at.get(group.label, 0.0) >= self._pause_s)
+        }
 
     def _blame_together(self, bundle: str, arm: str, now: float) -> None:
         """Make the verdict on all traffic of a bundle; say it with alarms of groups whose own names no stage."""

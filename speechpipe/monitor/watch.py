@@ -6,6 +6,7 @@ a restart, a second process or a clock that jumps neither loses a record nor cou
 
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -206,7 +207,11 @@ class Watcher:
         self._seq = last
         served = [window for window in windows if window.group.arm != UNSERVED]
         self._limits.take(served)
-        self._verdicts.heard(window.group for window in served if window.outcomes or window.sessions)
+        heard: Counter[Group] = Counter()
+        for window in served:
+            if window.outcomes or window.sessions:
+                heard[window.group] += window.sessions
+        self._verdicts.heard(heard)
         counted = {window.group for window in served if window.outcomes or window.group == SERVER}
         self._waiting |= {group for group in counted - self._known if group.arm in PROPOSED_ARMS}
         return True

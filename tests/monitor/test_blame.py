@@ -16,6 +16,7 @@ from speechpipe.foundation.storage.record import Measure, Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.web.blame import picture
 from speechpipe.interfaces.web.health import whole
+from speechpipe.monitor.alarm_verdicts import AlarmVerdicts
 from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import DEFAULTS, Thresholds
@@ -23,6 +24,7 @@ from speechpipe.monitor.blame.normal import ReferenceTooSmall, fit
 from speechpipe.monitor.blame.onset import changes
 from speechpipe.monitor.blame.operations import BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.probes import ProbeAnswer, ProbeHistory, ProbeResult, probe_history
+from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.blame.verdict import Verdict, blame, blame_together
 from speechpipe.monitor.cases import Cases, joined
 from speechpipe.monitor.profiles import Budget
@@ -580,6 +582,44 @@ def test_the_verdict_on_an_alarm_follows_the_cases_and_outlives_the_fault(tmp_pa
     assert early <= {"none"}, "there are too few cases for a verdict"
     assert put([record for record in fault if record.at >= 610], 800.0) == {"gate"}
     assert put(traffic(150, start=800, seed=3), 950.0) <= {"gate"}, "it says what the alarm was about"
+
+
+def test_verdicts_are_made_after_fifty_sessions_and_stored_when_they_say_something_else(tmp_path: Path) -> None:
+    store = Store(place_tables(tmp_path / "r.db"))
+    store.open()
+    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=0.001, investigate=0.001)))
+
+    def put(records: list[Record], now: float) -> list[tuple[float, str]]:
+        for record in records:
+            store.append(record)
+        store.flush()
+        watcher.tick(now)
+        return [(one.at, one.label) for one in watcher.blame.archive.history(0.0, now)]
+
+    put(traffic(600), 600.0)
+    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
+    assert put(traffic(60, start=1000, seed=1), 1060.0) == [(1060.0, "none")]  # the first, which is due anyway
+    assert put(traffic(60, start=1060, seed=2), 1120.0) == [(1060.0, "none")], "the same as before"
+    assert put(traffic(60, start=1120, seed=3, gate=-2.0), 1180.0) == [(1060.0, "none"), (1180.0, "gate")]
+
+
+def test_verdicts_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+    passed = [0.0]
+
+    def stored(group: Group, of: Reference, since: float, now: float, repeat_s: float) -> StoredVerdict:
+        made.append(now)
+        passed[0] += 2.0  # it takes two seconds
+        return StoredVerdict(now, group, "none", {"decided": True, "reason": ""})
+
+    monkeypatch.setattr("speechpipe.monitor.alarm_verdicts.time.perf_counter", lambda: passed[0])
+    archive = SimpleNamespace(alarms=list)
+    verdicts = AlarmVerdicts(SPEC, archive, SimpleNamespace(stored=stored), [])  # type: ignore[arg-type]
+    pinned = reference()
+    for now in range(1000, 1300, 5):
+        verdicts.heard({pinned.group: 60})
+        verdicts.make(float(now), {pinned.group: pinned}, [])
+    assert made == [1000.0 + 40 * number for number in range(8)]
 
 
 def test_sessions_without_a_unit_get_a_verdict(tmp_path: Path) -> None:

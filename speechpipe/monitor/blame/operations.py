@@ -161,11 +161,15 @@ class BlameOperations:
             records = [record for record in records if record.kind in ("system", "probe") or record.tenant == tenant]
         return joined(self.spec, records).between(since, until), probe_history(self.spec, records)
 
-    def stored(self, group: Group, reference: Reference, since: float, now: float) -> StoredVerdict:
-        """Compute a verdict, store it and return it."""
+    def stored(
+        self, group: Group, reference: Reference, since: float, now: float, *, repeat_s: float = 0.0
+    ) -> StoredVerdict:
+        """Compute a verdict, store it and return it; one that names what the last one named only after `repeat_s`."""
         found = self.verdict(group, reference, since, now)
         kept = StoredVerdict(now, group, found.label, {**document(self.spec, found), "reference": reference.id})
-        self.archive.save(kept)
+        last = [one.label for one in self.archive.verdicts(now - repeat_s, now) if repeat_s and one.group == group]
+        if last != [kept.label]:
+            self.archive.save(kept)
         return kept
 
     def _thresholds(self, group: Group, at: float) -> Thresholds:
