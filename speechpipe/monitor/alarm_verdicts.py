@@ -9,7 +9,7 @@ from speechpipe.monitor.blame.verdict import NO_STAGE
 from speechpipe.monitor.change_log import ServiceChange, near
 from speechpipe.monitor.reference import Reference, reference_before, reference_for
 from speechpipe.monitor.repository import Archive
-from speechpipe.monitor.spec import CascadeSpec, Severity
+from speechpipe.monitor.spec import CascadeSpec, Metric, Severity
 from speechpipe.monitor.windows import Group
 
 BLAME_AGAIN_S, BLAME_AGAIN_FOR_S = 20.0, 600.0
@@ -23,8 +23,19 @@ BLAME_EVERY_S = 300.0
 class AlarmVerdicts:
     """Used on the watcher's thread."""
 
-    def __init__(self, spec: CascadeSpec, archive: Archive, blame: BlameOperations, sinks: Sequence[str]) -> None:
-        """Make verdicts by `blame`. `sinks` are the names of those that are told of an alarm that becomes a page."""
+    def __init__(
+        self,
+        spec: CascadeSpec,
+        archive: Archive,
+        blame: BlameOperations,
+        sinks: Sequence[str],
+        every_s: float = BLAME_EVERY_S,
+    ) -> None:
+        """Make verdicts by `blame`, on active groups at every `every_s` seconds, on ringing ones more often.
+
+        `sinks` are the names of those that are told of an alarm that becomes a page.
+        """
+        self._every_s = every_s
         self._active: set[Group] = set()  # groups with traffic since the last verdicts
         self._unpinned: set[int] = set()  # references whose cases may not have been stored yet
         self._spec = spec
@@ -68,7 +79,7 @@ class AlarmVerdicts:
                 self._blame.pin(reference)
             self._unpinned.discard(number)
         self._ringing = {label: at for label, at in self._ringing.items() if now - at < BLAME_AGAIN_FOR_S}
-        if now - self._blamed_at >= BLAME_EVERY_S:
+        if now - self._blamed_at >= self._every_s:
             self._blamed_at = now
             due = set(self._active)
         else:
@@ -124,7 +135,7 @@ class AlarmVerdicts:
     def _confirm(self, alarm: Alarm, stored: StoredVerdict) -> None:
         """Let an alarm that harmless changes ring, too, be no page if a verdict names no stage, and one if it does."""
         metric = self._spec.by_name.get(alarm.condition.metric)
-        if metric is None or not metric.confirm or alarm.condition.rule != "drift":
+        if metric is None or alarm.condition.rule != "drift" or not self._needs_verdict(metric, alarm):
             return
         harmless = stored.label == NO_STAGE
         if harmless and not stored.document["decided"]:
@@ -134,6 +145,20 @@ class AlarmVerdicts:
         severity = (Severity.INVESTIGATE if harmless else metric.severity).value
         if severity != alarm.condition.severity:
             self._archive.set_severity(alarm, severity, self._sinks, stored.at)
+
+    def _needs_verdict(self, metric: Metric, alarm: Alarm) -> bool:
+        """Whether a drift is a page only with a verdict that names a stage: of a short reference, any is.
+
+        What is usual at hours that the reference has not seen is not known.
+        """
+        if metric.confirm:
+            return True
+        mine = (
+            reference_for(group, self._pinned) or reference_before(group, self._pinned)
+            for group in self._pinned
+            if group.label == alarm.condition.group
+        )
+        return any(one is not None and one.days < 1.0 for one in mine)
 
     def _near(self, stored: StoredVerdict) -> str:
         """Return what was changed near the onset of a verdict, as the end of a sentence."""
