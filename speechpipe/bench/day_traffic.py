@@ -174,7 +174,7 @@ class Traffic:
         noise_db = float(random.normal(0.0, 1.5) + self._street_db(hour, part) - people.snr_db[person])
         level_db = float(people.level_db[person] + random.normal(0.0, 2.0))
         heard = {"level": level_db, "noise": noise_db, "confidence": float(people.confidence[person])}
-        if random.random() < 0.015:  # a pocket, or somebody who changed their mind
+        if random.random() < 0.015:  # a pocket, or a person who has changed their mind
             chosen = []
         units: list[Record] = []
         waits = 0.0

@@ -1,6 +1,6 @@
 """When seasons are learned: once for each pinned reference, as soon as its group has two weeks of healthy traffic.
 
-A season belongs to a reference that somebody has approved, and is not learned again: what changes slowly must not
+A season belongs to a reference that an operator has approved, and is not learned again: what changes slowly must not
 become usual by itself. The next reference of the group begins anew.
 """
 

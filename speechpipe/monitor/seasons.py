@@ -101,16 +101,14 @@ class Rhythm:
         """Return what values at these times (unix seconds, each with a count) would be; without a sketch."""
         weights = [(at, count) for at, count in counts if count]
         total = sum(count for _, count in weights)
-        found = Distribution()
         if total:
             mean = sum(self.level(at) * count for at, count in weights) / total
             variance = sum(
                 count * ((self.level(at) - mean) ** 2 + _between(self.spreads, at) ** 2) for at, count in weights
             )
-            found.count = self.residuals.count
-            found.total = mean * found.count
-            found.squares = (variance / total + mean * mean) * found.count
-        return found
+            known = self.residuals.count
+            return Distribution.of_sums(known, mean * known, (variance / total + mean * mean) * known)
+        return Distribution()
 
 
 @dataclass(frozen=True)
@@ -217,10 +215,9 @@ def _rhythm(metric: Metric, windows: Sequence[Window]) -> Rhythm | None:
     levels = _drawn(known, known.values, weight)
     if share:
         levels = np.clip(levels, LEAST_SHARE, 1 - LEAST_SHARE)
-        residuals = Distribution()
-        residuals.count = round(float(known.weights.sum()))
-        residuals.total = residuals.squares = float(known.values @ known.weights)
-        mean = residuals.total / residuals.count
+        events = float(known.values @ known.weights)
+        residuals = Distribution.of_sums(round(float(known.weights.sum())), events, events)
+        mean = events / residuals.count
         spreads = np.sqrt(levels * (1 - levels))
         return Rhythm(tuple(levels.tolist()), tuple(spreads.tolist()), residuals, wobble / (mean * (1 - mean)))
     rest = known.values - _interpolated(levels, known.at)
