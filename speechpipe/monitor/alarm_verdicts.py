@@ -1,6 +1,6 @@
 """When verdicts are made, and what they say with the alarms that fire."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
@@ -44,6 +44,7 @@ class AlarmVerdicts:
         self._sinks = tuple(sinks)
         self._pinned: Mapping[Group, Reference] = {}
         self._changes: Sequence[ServiceChange] = ()
+        self._seasons: Collection[int] = ()
         self._ringing: dict[str, float] = {}  # label of a group -> when an alarm of it began to fire
         self._verdict_at: dict[str, float] = {}  # label of a group -> its last verdict
         self._together_at: dict[tuple[str, str], float] = {}  # bundle and arm -> the last verdict on all their traffic
@@ -62,18 +63,25 @@ class AlarmVerdicts:
         self._ringing[group] = now
         self._verdict_at.pop(group, None)
 
-    def make(self, now: float, pinned: Mapping[Group, Reference], changes: Sequence[ServiceChange]) -> None:
+    def make(
+        self,
+        now: float,
+        pinned: Mapping[Group, Reference],
+        changes: Sequence[ServiceChange],
+        seasons: Collection[int] = (),
+    ) -> None:
         """Add verdicts to new alarms, and compute the periodic verdicts on active groups.
 
         Args:
             now: unix seconds.
             pinned: the references.
             changes: of the service, of the last hours.
+            seasons: references whose groups are known at each hour of the week.
 
         Raises:
             SQLAlchemyError, OSError: the store failed; the next call makes what is still due.
         """
-        self._pinned, self._changes = pinned, changes
+        self._pinned, self._changes, self._seasons = pinned, changes, seasons
         for number in sorted(self._unpinned):
             if (reference := next((r for r in self._pinned.values() if r.id == number), None)) is not None:
                 self._blame.pin(reference)
@@ -158,7 +166,7 @@ class AlarmVerdicts:
             for group in self._pinned
             if group.label == alarm.condition.group
         )
-        return any(one is not None and one.days < 1.0 for one in mine)
+        return any(one is not None and one.days < 1.0 and one.id not in self._seasons for one in mine)
 
     def _near(self, stored: StoredVerdict) -> str:
         """Return what was changed near the onset of a verdict, as the end of a sentence."""

@@ -4,7 +4,7 @@ A season belongs to a reference that an operator has approved, and is not learne
 become usual by itself. The next reference of the group begins anew.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from speechpipe.monitor.calendar import Change
 from speechpipe.monitor.profiles import is_watched
@@ -29,6 +29,11 @@ class SeasonLearner:
         self._kept = seasons
         self._seasons: dict[int, Season] = {}
         self._tried: dict[int, float] = {}
+
+    @property
+    def known(self) -> Collection[int]:
+        """The references that had a season at the last call of `of`."""
+        return self._seasons.keys()
 
     def of(self, pinned: Mapping[Group, Reference]) -> Mapping[int, Season]:
         """Return the seasons of pinned references, by reference; those in the store that are not known yet are read."""

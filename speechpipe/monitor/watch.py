@@ -128,7 +128,8 @@ class Watcher:
             # Each by itself: a history that cannot be read prevents neither alarms nor verdicts.
             with ExitStack() as steps:  # callbacks run in reverse order, all of them
                 if self._options.verdicts:
-                    steps.callback(self._verdicts.make, now, self._pinned, self._changes)
+                    seasons = self._learner.known
+                    steps.callback(self._verdicts.make, now, self._pinned, self._changes, seasons)
                 if now - self._succeeded_at >= SUCCEED_S:
                     self._succeeded_at = now
                     steps.callback(self._look_at_changes, now)

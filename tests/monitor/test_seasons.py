@@ -14,6 +14,7 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm, Condition
 from speechpipe.monitor.detectors import make
+from speechpipe.monitor.drift import uncertainty
 from speechpipe.monitor.profiles import Budget
 from speechpipe.monitor.reference import pinned, proposed
 from speechpipe.monitor.report import Facts, health_report
@@ -262,3 +263,23 @@ def test_shares_of_each_hour_are_compared_with_their_own() -> None:
                     one.reset()
     assert alarms["own"] <= 5  # half of 48,000 values over a run length of 10,000
     assert alarms["mean"] > 10
+
+
+def test_one_event_in_two_hundred_values_promises_little() -> None:
+    """Two in a hundred do not ring for a reference with one event, and a tenfold share still does."""
+    known = Distribution.of(np.repeat([0.0, 1.0], [199, 1]), shape_only=True)
+    metric = SPEC.metric("model.null_share")
+    wobble = uncertainty(metric, known)
+    assert wobble == pytest.approx(math.sqrt(2.0))
+    rang = {"sure": 0, "cautious": 0}
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        sure, cautious = make("mixture", known, 20_000.0), make("mixture", known, 20_000.0, wobble=wobble)
+        values = (random.random(3_000) < 0.02).astype(float).tolist()
+        rang["sure"] += any(sure.update(value).alarm for value in values)
+        rang["cautious"] += any(cautious.update(value).alarm for value in values)
+    assert rang["sure"] >= 15
+    assert rang["cautious"] <= 1
+    found = make("mixture", known, 20_000.0, wobble=wobble)
+    random = np.random.default_rng(0)
+    assert any(found.update(float(random.random() < 0.2)).alarm for _ in range(100))
