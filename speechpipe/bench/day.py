@@ -4,6 +4,7 @@ What rings, rings for nothing. Traffic is that of `day_traffic.py`; records go t
 detectors, limits, verdicts and incidents as on a server. Each reference that the watcher proposes is approved at once.
 """
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -168,7 +169,7 @@ class DayRow:
 def rows(run: Run) -> list[DayRow]:
     """Return the rows of a run's days."""
     found = []
-    for number in range(round(run.days)):
+    for number in range(math.ceil(run.days - 0.01)):
         begin = run.watched_from + number * DAY_S
         mine = [one for one in run.rung if begin <= one.at < begin + DAY_S]
         counts = Counter(f"{one.metric.split('.')[1]}{'!' if one.page else ''}" for one in mine)

@@ -51,7 +51,7 @@ def usual_nulls(at: float) -> float:
 def rhythm(since: float, until: float, seed: int, *, length_s: float = 0.0, nulls: float = 0.0) -> list[Record]:
     """Return traffic of a time span: `A_DAY` on a working day, a tenth of that at night."""
     random = np.random.default_rng(seed)
-    found = []
+    found: list[Record] = []
     at = since
     while at < until:
         hour = at % DAY_S / HOUR_S
