@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
@@ -11,7 +11,7 @@ from speechpipe.monitor.blame.verdict import NO_STAGE
 from speechpipe.monitor.change_log import ServiceChange, near
 from speechpipe.monitor.reference import Reference, reference_before, reference_for
 from speechpipe.monitor.repository import Archive
-from speechpipe.monitor.spec import CascadeSpec, Severity
+from speechpipe.monitor.spec import CascadeSpec, Metric, Severity
 from speechpipe.monitor.windows import Group
 
 BLAME_AGAIN_S, BLAME_AGAIN_FOR_S = 20.0, 600.0
@@ -31,8 +31,19 @@ BLAME_SHARE = 0.05
 class AlarmVerdicts:
     """Used on the watcher's thread."""
 
-    def __init__(self, spec: CascadeSpec, archive: Archive, blame: BlameOperations, sinks: Sequence[str]) -> None:
-        """Make verdicts by `blame`. `sinks` are the names of those that are told of an alarm that becomes a page."""
+    def __init__(
+        self,
+        spec: CascadeSpec,
+        archive: Archive,
+        blame: BlameOperations,
+        sinks: Sequence[str],
+        every_s: float = BLAME_EVERY_S,
+    ) -> None:
+        """Make verdicts by `blame`, on active groups at every `every_s` seconds, on ringing ones more often.
+
+        `sinks` are the names of those that are told of an alarm that becomes a page.
+        """
+        self._every_s = every_s
         self._active: Counter[Group] = Counter()  # groups with traffic since their last verdicts, and their sessions
         self._unpinned: set[int] = set()  # references whose cases may not have been stored yet
         self._spec = spec
@@ -41,6 +52,7 @@ class AlarmVerdicts:
         self._sinks = tuple(sinks)
         self._pinned: Mapping[Group, Reference] = {}
         self._changes: Sequence[ServiceChange] = ()
+        self._seasons: Collection[int] = ()
         self._ringing: dict[str, float] = {}  # label of a group -> when an alarm of it began to fire
         self._verdict_at: dict[str, float] = {}  # label of a group -> its last verdict
         self._together_at: dict[tuple[str, str], float] = {}  # bundle and arm -> the last verdict on all their traffic
@@ -60,18 +72,25 @@ class AlarmVerdicts:
         self._ringing[group] = now
         self._verdict_at.pop(group, None)
 
-    def make(self, now: float, pinned: Mapping[Group, Reference], changes: Sequence[ServiceChange]) -> None:
+    def make(
+        self,
+        now: float,
+        pinned: Mapping[Group, Reference],
+        changes: Sequence[ServiceChange],
+        seasons: Collection[int] = (),
+    ) -> None:
         """Add verdicts to new alarms, and compute the periodic verdicts on active groups.
 
         Args:
             now: unix seconds.
             pinned: the references.
             changes: of the service, of the last hours.
+            seasons: references whose groups are known at each hour of the week.
 
         Raises:
             SQLAlchemyError, OSError: the store failed; the next call makes what is still due.
         """
-        self._pinned, self._changes = pinned, changes
+        self._pinned, self._changes, self._seasons = pinned, changes, seasons
         for number in sorted(self._unpinned):
             if (reference := next((r for r in self._pinned.values() if r.id == number), None)) is not None:
                 self._blame.pin(reference)
@@ -99,7 +118,7 @@ class AlarmVerdicts:
 
     def _due(self, now: float) -> set[Group]:
         """Return the active groups whose verdicts are due."""
-        if now - self._blamed_at >= BLAME_EVERY_S:
+        if now - self._blamed_at >= self._every_s:
             self._blamed_at = now
             return set(self._active)
         return {
@@ -147,7 +166,7 @@ class AlarmVerdicts:
     def _confirm(self, alarm: Alarm, stored: StoredVerdict) -> None:
         """Let an alarm that harmless changes ring, too, be no page if a verdict names no stage, and one if it does."""
         metric = self._spec.by_name.get(alarm.condition.metric)
-        if metric is None or not metric.confirm or alarm.condition.rule != "drift":
+        if metric is None or alarm.condition.rule != "drift" or not self._needs_verdict(metric, alarm):
             return
         harmless = stored.label == NO_STAGE
         if harmless and not stored.document["decided"]:
@@ -157,6 +176,20 @@ class AlarmVerdicts:
         severity = (Severity.INVESTIGATE if harmless else metric.severity).value
         if severity != alarm.condition.severity:
             self._archive.set_severity(alarm, severity, self._sinks, stored.at)
+
+    def _needs_verdict(self, metric: Metric, alarm: Alarm) -> bool:
+        """Whether a drift is a page only with a verdict that names a stage: of a short reference, any is.
+
+        What is usual at hours that the reference has not seen is not known.
+        """
+        if metric.confirm:
+            return True
+        mine = (
+            reference_for(group, self._pinned) or reference_before(group, self._pinned)
+            for group in self._pinned
+            if group.label == alarm.condition.group
+        )
+        return any(one is not None and one.days < 1.0 and one.id not in self._seasons for one in mine)
 
     def _near(self, stored: StoredVerdict) -> str:
         """Return what was changed near the onset of a verdict, as the end of a sentence."""

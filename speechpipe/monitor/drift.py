@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
+from speechpipe.foundation.stats.sketch import Distribution
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.times import clock
 from speechpipe.monitor.alarms import Condition
@@ -14,6 +15,7 @@ from speechpipe.monitor.detectors import FOR_REALS, FOR_SHARES, Detector, Verdic
 from speechpipe.monitor.detectors.recovery import Recovery
 from speechpipe.monitor.profiles import Budget, down_share, is_watched, profile_of
 from speechpipe.monitor.reference import Reference, reference_before, reference_for
+from speechpipe.monitor.seasons import Rhythm, Season, hour_of_week
 from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Severity
 from speechpipe.monitor.windows import Group, metrics_by_kind, reading
 
@@ -30,18 +32,53 @@ MOST_VALUES = 256
 """Values that are kept of each metric, for the figure in an alarm's text."""
 
 
-class Watched:
-    """A watched metric of a group: its detector and the last values, with their times in unix seconds."""
+NEW_WEEK = math.sqrt(1.5)
+"""An hour of a new week differs from the mean of two by so much more than from the true one."""
 
-    def __init__(self, metric: Metric, reference: Reference, detector: Detector) -> None:
+MOST_WOBBLE = 1.0
+
+
+UNSURE = 2.0
+"""Standard errors by which healthy traffic may differ from a reference: in one of forty it differs more."""
+
+
+def uncertainty(metric: Metric, known: Distribution) -> float:
+    """Return how far healthy traffic may be from a reference that has only so many values.
+
+    In standard deviations of one value; of a share, in the logarithm of the odds. Without it, one null in 200 values
+    would promise a share of 0.5 %, and the 2 % that there are would ring.
+    """
+    if metric.value_kind is MetricKind.REAL:
+        return UNSURE / math.sqrt(max(known.count, 1))
+    events = min(known.total, known.count - known.total)
+    return UNSURE / math.sqrt(max(events, 0.0) + 1.0)
+
+
+def rhythm_of(season: Season | None, metric: Metric) -> Rhythm | None:
+    """Return the rhythm of a metric in a season; None if it has none."""
+    return season.rhythms.get(metric.name) if season is not None else None
+
+
+class Watched:
+    """A watched metric of a group: its detector and the last values, with their times in unix seconds.
+
+    With a rhythm, real values are standardised by what is usual at their hour, and shares compared with that hour's.
+    """
+
+    def __init__(self, metric: Metric, reference: Reference, detector: Detector, season: Season | None = None) -> None:
+        """Feed `detector`, which was made against `reference`, or its `season` if that has a rhythm of the metric."""
         self.metric = metric
         self.reference = reference
         self.detector = detector
+        self.season = season
+        self.rhythm = rhythm_of(season, metric)
+        self.known = self.rhythm.residuals if self.rhythm is not None else reference.window.get(metric.name)
         self.verdict = Verdict(0.0)
         self.alarmed = False
         self.recovery: Recovery | None = None  # while alarmed
         self.at = 0.0  # of the last value, unix seconds
-        self._values: deque[tuple[float, float]] = deque(maxlen=MOST_VALUES)
+        self._share = metric.value_kind is MetricKind.SHARE
+        self._values: deque[tuple[float, float, float]] = deque(maxlen=MOST_VALUES)  # time, value, standardised
         self._late = 0.0
 
     def late(self, value: float) -> None:
@@ -53,9 +90,15 @@ class Watched:
         if self._late > 0:
             value, self._late = max(value, min(1.0, self._late)), max(0.0, self._late - 1.0)
         self.at = at
-        self._values.append((at, value))
-        self.verdict = self.detector.update(value)
-        if self.recovery is not None and self.recovery.update(value):
+        seen, was, place = value, None, 0
+        if self.rhythm is not None and self._share:
+            place = int(hour_of_week(at))
+            was = self.rhythm.levels[place]
+        elif self.rhythm is not None:
+            seen = self.rhythm.standardised(value, at)
+        self._values.append((at, value, seen))
+        self.verdict = self.detector.update(seen, place)
+        if self.recovery is not None and self.recovery.update(seen, was):
             self.detector.reset()
             self.verdict = Verdict(0.0, self.verdict.direction)
         self._take(self.verdict.evidence >= (RELEASE if self.alarmed else 1.0))
@@ -70,17 +113,16 @@ class Watched:
 
     def recovery_from(self, values: Sequence[float]) -> Recovery:
         """Return the test that ends an alarm which these values have rung."""
-        known = self.reference.window.get(self.metric.name)
-        return Recovery(known, values, share=self.metric.value_kind is MetricKind.SHARE)
+        was = self.rhythm.levels[int(hour_of_week(self.at))] if self.rhythm is not None and self._share else None
+        return Recovery(self.known, values, share=self._share, was=was)
 
     def _latest(self) -> list[float]:
         """Return the values of which most are of the changed traffic.
 
         Of a share, those with which the evidence grew: a rare one rings at an event, and the last few values have many.
         """
-        share = self.metric.value_kind is MetricKind.SHARE
-        count = max(LATEST, self.verdict.since) if share else LATEST
-        return [value for _, value in list(self._values)[-count:]]
+        count = max(LATEST, self.verdict.since) if self._share else LATEST
+        return [seen for _, _, seen in list(self._values)[-count:]]
 
     def _since(self, expected: float) -> int:
         """Return the place of the first value since the change: those from there on are farthest from the reference.
@@ -93,12 +135,12 @@ class Watched:
         level = fmean(self._latest())
         middle, best, most, total = (expected + level) / 2, len(kept) - 1, -math.inf, 0.0
         for number in range(len(kept) - 1, -1, -1):
-            total += (kept[number][1] - middle) * (1 if level >= expected else -1)
+            total += (kept[number][2] - middle) * (1 if level >= expected else -1)
             if total > most:
                 best, most = number, total
         return best
 
-    def _sooner_s(self, kept: Sequence[tuple[float, float]], first: int, level: float | None) -> float:
+    def _sooner_s(self, kept: Sequence[tuple[float, float, float]], first: int, level: float | None) -> float:
         """Return how much sooner than at the value `first` the change may have begun: of a share, three events.
 
         Infinity if there is no value before it, as after a restart.
@@ -106,22 +148,25 @@ class Watched:
         if not first:
             return math.inf
         values = LATEST
-        if self.metric.value_kind is MetricKind.SHARE and level:
+        if self._share and level:
             values = max(LATEST, math.ceil(3 / level))
         return kept[first][0] - kept[max(0, first - values)][0]
 
     def condition(self, group: Group) -> Condition:
         """Return the condition that the metric has drifted: from what to what, on how many values, since when."""
-        metric, known = self.metric, self.reference.window.get(self.metric.name)
+        metric, known = self.metric, self.known
         kept, first = list(self._values), self._since(known.mean or 0.0)
         since = kept[first:]
-        values = [value for _, value in since]
-        if metric.value_kind is MetricKind.SHARE:
-            expected, value = known.mean, fmean(values) if values else None
-        else:
-            expected, value = known.quantile(0.5), median(values) if values else None
+        values = [value for _, value, _ in since]
+        middle = fmean if self._share else median
+        value = middle(values) if values else None
+        expected = known.mean if self._share else known.quantile(0.5)
+        usual = ""
+        if self.rhythm is not None and self.season is not None and since:
+            expected = fmean(self.rhythm.level(at) for at, _, _ in since)
+            usual = f", usual at this time ({self.season.about}),"
         way = "rose" if self.verdict.direction >= 0 else "fell"
-        reason = f"{metric.help} {way} from {_figure(expected, metric)}"
+        reason = f"{metric.help} {way} from {_figure(expected, metric)}{usual}"
         if value is not None:
             reason += (
                 f" to {_figure(value, metric)}{_extent(metric, values)} since {clock(since[0][0], seconds=True)} UTC"
@@ -164,15 +209,20 @@ class DriftWatch:
         self._budget = budget
         self._by_kind = metrics_by_kind(spec)
         self._references: Mapping[Group, Reference] = {}
+        self._seasons: Mapping[int, Season] = {}
         self._watched: dict[tuple[Group, str], Watched | None] = {}
         self._kept: dict[str, Any] = {}  # state from before a restart, until its detector is created
 
-    def compare_with(self, references: Mapping[Group, Reference]) -> None:
-        """Use these pinned references; detectors of new references start again."""
+    def compare_with(self, references: Mapping[Group, Reference], seasons: Mapping[int, Season] | None = None) -> None:
+        """Use these pinned references and their seasons; detectors of new ones start again."""
         self._references = references
+        self._seasons = seasons or {}
         for key, watched in list(self._watched.items()):
-            reference = self._reference(key[0], self._spec.by_name[key[1]])
-            if watched is None or reference is None or reference.id != watched.reference.id:
+            metric = self._spec.by_name[key[1]]
+            reference = self._reference(key[0], metric)
+            kept = watched is not None and reference is not None and reference.id == watched.reference.id
+            rhythm = rhythm_of(self._seasons.get(reference.id), metric) if reference is not None else None
+            if not kept or watched is None or watched.rhythm is not rhythm:
                 del self._watched[key]
         self._kept = self._of_pinned(self._kept)
 
@@ -212,21 +262,13 @@ class DriftWatch:
         reference = self._reference(group, metric)
         if reference is None:
             return None
-        known = reference.window.get(metric.name)
-        alike = [m for m in self._spec.metrics if is_watched(m) and m.severity is metric.severity]
-        count = len(alike) * len(self._references)
-        run_length = self._budget.run_length(metric.severity, known.count / reference.days, count)
-        options = {"down": down_share(metric)}
-        name = FOR_SHARES
-        if metric.value_kind is MetricKind.REAL:
-            name = FOR_REALS
-            options |= {"shift": profile_of(group.tenant_class).shift, "least": metric.least}
+        season = self._seasons.get(reference.id)
         try:
-            watched = Watched(metric, reference, make(name, known, run_length, **options))
+            watched = Watched(metric, reference, self._detector(group, metric, reference, season), season)
         except (ValueError, ArithmeticError):  # the reference has too few values of this metric
             return None
         kept = self._kept.pop(_key(group, metric.name, reference.id), None)
-        if kept is not None:
+        if kept is not None and bool(kept.get("rhythm")) is (watched.rhythm is not None):
             watched.detector.restore(kept["detector"])
             watched.alarmed, watched.at = kept["alarmed"], kept.get("at", 0.0)
             watched.verdict = Verdict(0.0, kept.get("direction", 0))
@@ -234,6 +276,28 @@ class DriftWatch:
                 watched.recovery = watched.recovery_from(recovery["values"])
                 watched.recovery.restore(recovery)
         return watched
+
+    def _detector(self, group: Group, metric: Metric, reference: Reference, season: Season | None) -> Detector:
+        """Return a new detector of a metric.
+
+        Raises:
+            ValueError, ArithmeticError: the reference has too few values.
+        """
+        rhythm = rhythm_of(season, metric)
+        known, days = reference.window.get(metric.name), reference.days
+        if rhythm is not None and season is not None:
+            known, days = rhythm.residuals, season.days
+        alike = [m for m in self._spec.metrics if is_watched(m) and m.severity is metric.severity]
+        run_length = self._budget.run_length(metric.severity, known.count / days, len(alike) * len(self._references))
+        wobble = uncertainty(metric, known)
+        if rhythm is not None:
+            wobble = min(math.hypot(NEW_WEEK * rhythm.wobble, UNSURE * rhythm.error), MOST_WOBBLE)
+        options: dict[str, Any] = {"down": down_share(metric), "wobble": wobble}
+        if metric.value_kind is not MetricKind.REAL:
+            return make(FOR_SHARES, known, run_length, **options, shares=rhythm.levels if rhythm is not None else ())
+        least = metric.least if rhythm is None else metric.least / median(rhythm.spreads)
+        options |= {"shift": profile_of(group.tenant_class).shift, "least": least}
+        return make(FOR_REALS, known, run_length, **options)
 
     def conditions(self, now: float, suppressed: Callable[[Group], bool]) -> list[Condition]:
         """Return a condition for each metric that has drifted, except for groups whose drift is suppressed.
@@ -261,6 +325,7 @@ class DriftWatch:
                 "alarmed": watched.alarmed,
                 "at": watched.at,
                 "direction": watched.verdict.direction,
+                "rhythm": watched.rhythm is not None,
                 "recovery": None if watched.recovery is None else watched.recovery.state(),
             }
             for (group, name), watched in self._watched.items()

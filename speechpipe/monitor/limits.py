@@ -37,21 +37,20 @@ class LimitWatch:
         found: list[Condition] = []
         for group in sorted({window.group for window in self._windows}):
             length_s = profile_of(group.tenant_class).limit_window_s
-            mine = Window(0, group, 0)
-            for window in self._windows:
-                if window.group == group and window.start > now - length_s:
-                    mine.merge(window)
+            mine = [one for one in self._windows if one.group == group and one.start > now - length_s]
             found += [c for metric in self._metrics if (c := crossed(metric, mine, group)) is not None]
         return found
 
 
-def crossed(metric: Metric, window: Window, group: Group) -> Condition | None:
-    """Return the condition if a metric has crossed its limit in this window, else None."""
-    known = window.get(metric.name)
-    if metric.limit is None or known.count == 0:
+def crossed(metric: Metric, windows: Sequence[Window], group: Group) -> Condition | None:
+    """Return the condition if a metric has crossed its limit in these windows together, else None."""
+    # Sums only: this is done at every tick, and to merge the sketches takes most of it.
+    parts = [part for window in windows if (part := window.metrics.get(metric.name)) is not None]
+    count, total = sum(part.count for part in parts), sum(part.total for part in parts)
+    if metric.limit is None or count == 0:
         return None
-    value = known.total if metric.value_kind is MetricKind.SUM else known.mean
-    if value is None or (metric.value_kind is not MetricKind.SUM and metric.limit != 0 and known.count < LEAST_VALUES):
+    value = total if metric.value_kind is MetricKind.SUM else total / count
+    if metric.value_kind is not MetricKind.SUM and metric.limit != 0 and count < LEAST_VALUES:
         return None
     low = metric.direction is Direction.DOWN
     if (value >= metric.limit) if low else (value <= metric.limit):

@@ -11,7 +11,7 @@ METRIC, STAGE = "system.no_traffic", "system"
 SPAN_S = 1_800.0
 """The time that is compared: the last half hour."""
 
-BEFORE_S = (86_400.0, 7 * 86_400.0)
+BEFORE_S = (86_400.0, 7 * 86_400.0, 14 * 86_400.0)
 """How long ago the same time of day was: traffic has hours, and weekends."""
 
 HOLD_S = 120.0
@@ -24,9 +24,9 @@ LEAST_RECORDS = 40
 def no_traffic(
     windows: Sequence[Window], records: Callable[[float, float], int], first: float | None, now: float
 ) -> list[Condition]:
-    """Return a condition if there was no traffic in the last half hour, unlike at that time a day and a week ago.
+    """Return a condition if there was no traffic for half an hour, unlike at that time a day, a week and two weeks ago.
 
-    In its first day a server rings nothing; in its first week it is compared with the day before.
+    In its first day a server rings nothing; in its first week it is compared with the day before, and so on.
 
     Args:
         windows: those of the last minutes, which say cheaply whether there is traffic.

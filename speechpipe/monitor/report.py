@@ -13,6 +13,7 @@ from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.change_log import ServiceChange
 from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
 from speechpipe.monitor.reference import Progress, Reference, reference_before, reference_for
+from speechpipe.monitor.seasons import Season
 from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Stage
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Window, merge_all, merged
 
@@ -62,6 +63,7 @@ class Facts:
     verdicts: Sequence[StoredVerdict] = ()
     progress: Sequence[Progress] = ()  # of groups that have no reference yet
     changes: Sequence[ServiceChange] = ()  # of the service, oldest first
+    seasons: Mapping[int, Season] = field(default_factory=dict)  # of the references that have one, by reference
     exemplars: Mapping[str, Sequence[str]] = field(default_factory=dict)  # sessions to look at, by incident
 
 
@@ -90,6 +92,7 @@ class MetricRow:
     drift: Drift
     reasons: tuple[str, ...]
     series: tuple[Point, ...]
+    rests_on: str = ""  # what the expectation rests on, if not on a reference as a whole
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,7 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
     current, mixed = Distribution(), Distribution()
     expected_total = expected_count = 0.0
     found: list[tuple[Group, Comparison]] = []
+    rests_on: set[str] = set()
     for group, window in by_group.items():
         mine = window.get(metric.name)
         if not mine.count and not mine.total:
@@ -212,8 +216,11 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
         current.merge(mine)
         own = reference_for(group, facts.references)
         reference = own or reference_before(group, facts.references)
-        known = reference.window.get(metric.name) if reference is not None else None
+        known, basis = _expected(metric, group, reference, facts)
+        rests_on |= {basis} - {""}
         compared = compare(metric, mine, known)
+        if basis and compared.reason:
+            compared = replace(compared, reason=f"{compared.reason} ({basis})")
         if own is None and compared.grade is Grade.OK and metric.value_kind is not MetricKind.SUM:
             compared = replace(compared, grade=Grade.NOT_WATCHED)
         found.append((group, compared))
@@ -235,7 +242,23 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
         drift=drift(current, mixed if mixed.count else None),
         reasons=reasons,
         series=tuple(_point(metric, window) for window in points) if metric.key else (),
+        rests_on="; ".join(sorted(rests_on)),
     )
+
+
+def _expected(
+    metric: Metric, group: Group, reference: Reference | None, facts: Facts
+) -> tuple[Distribution | None, str]:
+    """Return what is expected of a group in this period, and what that rests on, if not on its reference as a whole."""
+    if reference is None:
+        return None, ""
+    season = facts.seasons.get(reference.id)
+    rhythm = season.rhythms.get(metric.name) if season is not None else None
+    if season is None or rhythm is None:
+        return reference.window.get(metric.name), ""
+    mine = (window for window in facts.windows if window.group == group)
+    usual = rhythm.usual((window.start + window.width_s / 2, window.get(metric.name).count) for window in mine)
+    return usual, season.about
 
 
 def _point(metric: Metric, window: Window) -> Point:

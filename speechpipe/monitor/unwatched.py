@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from speechpipe.monitor.alarms import Condition
 from speechpipe.monitor.reference import PROPOSED_ARMS, Reference, reference_before, reference_for
 from speechpipe.monitor.spec import Severity
-from speechpipe.monitor.windows import Group, Window, merge_all
+from speechpipe.monitor.windows import Group, Window
 
 METRIC, STAGE = "system.reference", "system"
 
@@ -41,7 +41,7 @@ def unwatched(windows: Sequence[Window], references: Mapping[Group, Reference], 
 
 
 def _condition(bundle: str, windows: Sequence[Window], references: Mapping[Group, Reference]) -> Condition:
-    units = merge_all(windows).units
+    units = sum(window.units for window in windows)
     groups = {window.group for window in windows}
     before = {one.group.bundle for group in groups if (one := reference_before(group, references)) is not None}
     reason = f"{bundle} serves without a reference ({units} utterances in the last quarter of an hour"

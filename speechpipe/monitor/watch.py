@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
-from speechpipe.monitor.alarm_verdicts import AlarmVerdicts
+from speechpipe.monitor.alarm_verdicts import BLAME_EVERY_S, AlarmVerdicts
 from speechpipe.monitor.alarms import Alarm, Condition, Transition, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.calendar import successors, suppressed
@@ -32,6 +32,8 @@ from speechpipe.monitor.reference import (
     reference_for,
 )
 from speechpipe.monitor.repository import Archive
+from speechpipe.monitor.season_learning import SeasonLearner
+from speechpipe.monitor.season_repository import SeasonArchive
 from speechpipe.monitor.sinks import Sink
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
@@ -63,6 +65,8 @@ class WatchOptions:
     budget: Budget = field(default_factory=Budget)
     keep_records_s: float = 30 * 86_400.0
     keep_windows_s: float = 400 * 86_400.0
+    blame_every_s: float = BLAME_EVERY_S  # without an alarm
+    verdicts: bool = True  # False: none are made, as in simulations of many days
 
 
 class Watcher:
@@ -85,6 +89,7 @@ class Watcher:
         self._options = options = options or WatchOptions()
         self._grouping = Grouping()
         self._drift = DriftWatch(spec, options.budget)
+        self._learner = SeasonLearner(spec, self.archive, SeasonArchive(lambda: store.engine))
         self._limits = LimitWatch(spec)
         self._change_log = change_log or ChangeLog()
         self._changes: Sequence[ServiceChange] = ()  # of the last hours, read every `SUCCEED_S`
@@ -92,7 +97,8 @@ class Watcher:
         self._caught_up = False  # with the records that are in the store
         self._seq = -1
         self.blame = BlameOperations(spec, store)
-        self._verdicts = AlarmVerdicts(spec, self.archive, self.blame, [sink.name for sink in sinks])
+        names = [sink.name for sink in sinks]
+        self._verdicts = AlarmVerdicts(spec, self.archive, self.blame, names, options.blame_every_s)
         self._succeeded_at = -SUCCEED_S
         self._references: tuple[tuple[int, str], ...] | None = None
         self._pinned: Mapping[Group, Reference] = {}
@@ -122,11 +128,14 @@ class Watcher:
         try:
             # Each by itself: a history that cannot be read prevents neither alarms nor verdicts.
             with ExitStack() as steps:  # callbacks run in reverse order, all of them
-                steps.callback(self._verdicts.make, now, self._pinned, self._changes)
+                if self._options.verdicts:
+                    seasons = self._learner.known
+                    steps.callback(self._verdicts.make, now, self._pinned, self._changes, seasons)
                 if now - self._succeeded_at >= SUCCEED_S:
                     self._succeeded_at = now
                     steps.callback(self._look_at_changes, now)
                     steps.callback(self._look_at_traffic, now)
+                    steps.callback(self._learn, now)
                     steps.callback(self._succeed, now)
                     steps.callback(self._propose, now)
         finally:
@@ -187,6 +196,7 @@ class Watcher:
     def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()
         self.blame.forget()
+        self._references = None  # another process may have learned seasons meanwhile
         self._take_references()
         self._drift.restore(state)
         recent = self.archive.windows(now - MOST_S, now + MOST_S)
@@ -223,7 +233,7 @@ class Watcher:
         references = self.archive.references()
         before = {reference.id for reference in self._pinned.values()}
         self._pinned = pinned(references)
-        self._drift.compare_with(self._pinned)
+        self._drift.compare_with(self._pinned, self._learner.of(self._pinned))
         self._verdicts.pinned_now({reference.id for reference in self._pinned.values()} - before)
         self._known = {reference.group for reference in references if reference.status != "retired"}
         self._waiting -= self._known
@@ -242,6 +252,11 @@ class Watcher:
             for reference in proposed(windows, last, first, last):
                 self.archive.propose(reference)
         self._take_references()
+
+    def _learn(self, now: float) -> None:
+        """Learn what is usual at each hour of the week, once there are two weeks."""
+        if self._learner.learn(self._pinned, self.archive.changes(), now):
+            self._drift.compare_with(self._pinned, self._learner.of(self._pinned))
 
     def _suppressed(self, now: float) -> Callable[[Group], bool]:
         changes = self.archive.changes()

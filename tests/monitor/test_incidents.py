@@ -11,6 +11,7 @@ from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.incidents import assigned, exemplars, incidents
 from speechpipe.monitor.sinks import WebhookSink
+from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.watch import Watcher
 from speechpipe.monitor.windows import Grouping
 from tests.monitor.test_watch import OPTIONS, Sink, put, watched
@@ -146,6 +147,7 @@ CONFIRMED = replace(
 )
 
 
+@pytest.mark.parametrize("spec", [CONFIRMED, SPEC], ids=["confirmed", "short reference"])
 @pytest.mark.parametrize(("verdicts", "severities"), [
     (["none", "none"], ["investigate"]),
     (["gate", "none"], ["page"]),
@@ -154,10 +156,11 @@ CONFIRMED = replace(
     (["none", "undecided"], ["investigate"]),
 ])  # fmt: skip
 def test_what_harmless_changes_move_pages_once_a_verdict_names_a_stage(
-    store: Store, verdicts: list[str], severities: list[str]
+    store: Store, verdicts: list[str], severities: list[str], spec: CascadeSpec
 ) -> None:
+    """So does all drift from a reference that is shorter than a day."""
     sink = Sink()
-    watcher = Watcher(CONFIRMED, store, [sink], OPTIONS)
+    watcher = Watcher(spec, store, [sink], OPTIONS)
     put(store, traffic(1000))
     watcher.tick(1000)
     watcher.archive.approve(watcher.archive.references()[0].id, "ann", 1000)
@@ -174,6 +177,19 @@ def test_what_harmless_changes_move_pages_once_a_verdict_names_a_stage(
     put(store, traffic(30, start=1030, first=2000, length_s=9.0, seed=3))
     watcher.tick(1060)
     assert [alarm.condition.severity for alarm in sink.alarms if alarm.state == "firing"] == severities
+
+
+def test_drift_from_a_whole_day_pages_whatever_the_verdict(store: Store) -> None:
+    sink = Sink()
+    watcher = Watcher(SPEC, store, [sink], OPTIONS)
+    put(store, traffic(1000))
+    watcher.tick(1000)
+    (proposal,) = watcher.archive.references()
+    day_long = watcher.archive.propose(replace(proposal, since=1000 - 86_400.0, until=1000.0))
+    watcher.archive.approve(day_long, "ann", 1000)
+    put(store, traffic(30, start=1000, first=1000, length_s=9.0, seed=2))
+    watcher.tick(1030)
+    assert {alarm.condition.severity for alarm in sink.alarms} == {"page"}
 
 
 def test_a_page_is_told_once_though_it_is_raised_before_it_was_told_or_again(store: Store) -> None:

@@ -40,6 +40,13 @@ class Distribution:
             found._sketch.update(array)
         return found
 
+    @classmethod
+    def of_sums(cls, count: int, total: float, squares: float) -> "Distribution":
+        """Return the summary of values of which only count, sum and sum of squares are known; without a sketch."""
+        found = cls()
+        found.count, found.total, found.squares = count, total, squares
+        return found
+
     def add_to_total(self, amount: float) -> None:
         """Add to the sum what came later of a value that is counted already."""
         self.total += amount

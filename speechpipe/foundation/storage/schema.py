@@ -168,6 +168,17 @@ pinned_cases = Table(  # cases of a reference for blame; they are kept after the
     Column("payload", LargeBinary, nullable=False),
 )
 
+seasons = Table(  # what is usual at each hour of the week, of pinned references with two weeks of traffic
+    "reference_seasons",
+    metadata,
+    Column("reference_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("since", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("days", Float, nullable=False),  # of healthy traffic between the two
+    Column("rhythms", JSON, nullable=False),  # by metric, in the order of `payload`
+    Column("payload", LargeBinary, nullable=False),  # distributions of the residuals
+)
+
 verdicts = Table(
     "verdicts",
     metadata,

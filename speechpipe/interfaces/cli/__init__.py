@@ -38,6 +38,7 @@ FAMILIES = (
     "retrain",
     "bench",
     "bench_blame",
+    "bench_day",
     "bench_effects",
     "bench_recognizer",
     "bench_rollout",

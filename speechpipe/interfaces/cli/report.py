@@ -233,5 +233,10 @@ def _said_by_the_monitor(data: dict[str, Any]) -> list[str]:
     return [
         *([f"the store is failing: {failure}"] if failure else []),
         *progress_lines(references.get("progress", [])),
+        *(
+            f"{one['group_label']}: {len(one['metrics'])} metrics are expected {one['about']}"
+            for one in references.get("seasons", [])
+            if one["metrics"]
+        ),
         *(f"reference {one['id']} waits for approval: speechpipe reference show" for one in references["proposed"]),
     ]

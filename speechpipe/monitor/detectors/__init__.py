@@ -31,8 +31,11 @@ class Verdict:
 class Detector(Protocol):
     """The protocol of detectors. Reference and run length are given at construction."""
 
-    def update(self, value: float) -> Verdict:
-        """Take the next value: 0 or 1 for a share, any number otherwise."""
+    def update(self, value: float, place: int = 0) -> Verdict:
+        """Take the next value: 0 or 1 for a share, any number otherwise.
+
+        `place`: which of several usual shares is that of this value, if the detector has several.
+        """
         ...
 
     def reset(self) -> None:
@@ -61,7 +64,7 @@ FOR_SHARES = "mixture"
 FOR_REALS = "robust_cusum"
 
 
-def make(name: str, reference: Distribution, run_length: float, **options: float) -> Detector:
+def make(name: str, reference: Distribution, run_length: float, **options: Any) -> Detector:
     """Return a detector against `reference`, with `run_length` values between false alarms.
 
     Raises:

@@ -65,8 +65,9 @@ class BernoulliCusum:
         """Start again from no evidence."""
         self._sum, self._age = 0.0, 0
 
-    def update(self, value: float) -> Verdict:
+    def update(self, value: float, place: int = 0) -> Verdict:
         """Take 0 or 1."""
+        del place
         hit = (value > 0) != self._down
         self._sum = min(self._sum + (self._hit if hit else self._miss), KEPT * self._threshold)
         if self._sum <= 0:

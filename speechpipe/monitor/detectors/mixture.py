@@ -6,7 +6,7 @@ Ramdas, Rinaldo 2023, "E-detectors", https://arxiv.org/abs/2203.03532). The mixt
 small and large changes alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,23 +24,37 @@ CAP = 100.0
 
 
 class MixtureDetector:
-    """One-sided, or two-sided if `down` is 0.5, with half the weight on each direction."""
+    """One-sided, or two-sided if `down` is 0.5, with half the weight on each direction.
 
-    def __init__(self, reference: Distribution, run_length: float, down: float = 0.0) -> None:
-        share = cautious_share(reference)
-        odds = share / (1 - share)
-        up, lower = odds * RATIOS, odds / RATIOS
-        sides = [(up, 1.0 - down)] if down < 1 else []
+    The usual share may differ from value to value, as by the hour: the martingale holds if each value is compared with
+    its own.
+    """
+
+    def __init__(
+        self,
+        reference: Distribution,
+        run_length: float,
+        down: float = 0.0,
+        shares: Sequence[float] = (),
+        wobble: float = 0.0,
+    ) -> None:
+        """Watch against the reference's share or, with `shares`, against the one of each value's place.
+
+        `wobble`: how much the logarithm of the odds of healthy values differs from that of the shares.
+        """
+        usual = np.array(shares or [cautious_share(reference)])[:, None]
+        odds = usual / (1 - usual)
+        sides = [(1.0, 1.0 - down)] if down < 1 else []
         if down > 0:
-            sides.append((lower, down))
-        shares, weights, directions = [], [], []
-        for index, (changed, weight) in enumerate(sides):
-            shares.append(changed / (1 + changed))
-            weights.append(weight * WEIGHTS)
-            directions.append(np.full(len(RATIOS), -1 if (down >= 1 or index == 1) else 1))
-        self._weights, self._directions = np.concatenate(weights), np.concatenate(directions)
-        alternatives = np.concatenate(shares)
-        self._hit, self._miss = alternatives / share, (1 - alternatives) / (1 - share)
+            sides.append((-1.0, down))
+        signs = np.repeat([sign for sign, _ in sides], len(RATIOS))
+        self._weights = np.concatenate([weight * WEIGHTS for _, weight in sides])
+        self._directions = signs.astype(np.int64)
+        # The worst that is healthy: higher on the side that watches upwards, lower on the other.
+        healthy = odds * np.exp(wobble * signs)
+        changed = healthy * np.concatenate([RATIOS**sign for sign, _ in sides])
+        before, after = healthy / (1 + healthy), changed / (1 + changed)
+        self._hit, self._miss = after / before, (1 - after) / (1 - before)
         self._needed = run_length
         self._most = CAP * run_length
         self.reset()
@@ -50,9 +64,10 @@ class MixtureDetector:
         self._sums = np.zeros(len(self._weights))
         self._age = 0
 
-    def update(self, value: float) -> Verdict:
-        """Take 0 or 1."""
-        self._sums = np.minimum((self._sums + 1.0) * (self._hit if value > 0 else self._miss), self._most)
+    def update(self, value: float, place: int = 0) -> Verdict:
+        """Take 0 or 1, of the share number `place`."""
+        ratios = self._hit if value > 0 else self._miss
+        self._sums = np.minimum((self._sums + 1.0) * ratios[place if len(ratios) > 1 else 0], self._most)
         weighted = self._sums * self._weights
         total = float(weighted.sum())
         self._age = self._age + 1 if total > 1.0 else 0

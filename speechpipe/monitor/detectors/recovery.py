@@ -47,22 +47,25 @@ def _nearest(events: int, count: int, was: float) -> float:
 class Recovery:
     """The test for one alarm. Used on the watcher's thread."""
 
-    def __init__(self, reference: Distribution, values: Sequence[float], *, share: bool) -> None:
+    def __init__(
+        self, reference: Distribution, values: Sequence[float], *, share: bool, was: float | None = None
+    ) -> None:
         """Test values against `reference`, and against the level that they have had while the evidence grew.
 
         Args:
             reference: what is usual.
             values: those with which the evidence grew; at least one.
             share: they are 0 or 1.
+            was: the share that was usual for them, if it is another one than the reference's.
         """
         self.values = tuple(values)
         self.sum = 0.0
         self._share = share
         if share:
-            was = cautious_share(reference)
+            was = cautious_share(reference) if was is None else was
             now = _nearest(sum(value > 0 for value in values), len(values), was)
             now = min(max(now, LEAST_SHARE), 1 - LEAST_SHARE)
-            self._hit, self._miss = math.log(was / now), min(math.log((1 - was) / (1 - now)), MOST_OF_A_SHARE)
+            self._was, self._ratio = was, now / (1 - now) / (was / (1 - was))
             return
         low, self._centre, high = reference.quantiles([0.25, 0.5, 0.75])
         self._scale = max((high - low) / IQR_TO_SIGMA, reference.deviation * 0.1, abs(self._centre) * 1e-6, 1e-12)
@@ -72,10 +75,17 @@ class Recovery:
     def _standardised(self, value: float) -> float:
         return min(max((value - self._centre) / self._scale, -MOST_SHIFT), MOST_SHIFT)
 
-    def update(self, value: float) -> bool:
-        """Take the next value; return whether the metric has recovered."""
+    def update(self, value: float, was: float | None = None) -> bool:
+        """Take the next value; return whether the metric has recovered.
+
+        `was`: the share that is usual for this value, if it is another one than the reference's. The changed one has
+        the same ratio to it.
+        """
         if self._share:
-            step = self._hit if value > 0 else self._miss
+            was = self._was if was is None else was
+            odds = was / (1 - was) * self._ratio
+            now = odds / (1 + odds)
+            step = math.log(was / now) if value > 0 else min(math.log((1 - was) / (1 - now)), MOST_OF_A_SHARE)
         elif abs(self._shift) < LEAST_SHIFT:
             return False
         else:

@@ -36,9 +36,17 @@ class RobustCusum:
     """CUSUM that is optimal for a change of `shift` standard deviations."""
 
     def __init__(
-        self, reference: Distribution, run_length: float, shift: float = 0.75, down: float = 0.5, least: float = 0.0
+        self,
+        reference: Distribution,
+        run_length: float,
+        shift: float = 0.75,
+        down: float = 0.5,
+        least: float = 0.0,
+        wobble: float = 0.0,
     ) -> None:
         """Watch upwards, downwards (`down` 1), or both (`down` 0.5); ignore changes smaller than `least`.
+
+        `wobble`: how much the mean of healthy values differs from that of the reference, in standard deviations.
 
         Raises:
             ValueError: the reference has too few values.
@@ -49,7 +57,7 @@ class RobustCusum:
         self._median = float(np.median(atoms))
         spread = float(np.quantile(atoms, 0.75) - np.quantile(atoms, 0.25)) / IQR_TO_SIGMA
         self._scale = max(spread, reference.deviation * 0.1, abs(self._median) * 1e-6, 1e-12)
-        self._drift = max(shift / 2, least / self._scale / 2)
+        self._drift = max(shift / 2, least / self._scale / 2) + wobble
         steps = self._standardised(atoms)
         self._centre = float(steps.mean())  # the mean of skewed values is not their median
         sides = 2 if 0 < down < 1 else 1
@@ -68,8 +76,9 @@ class RobustCusum:
         self._high = self._low = 0.0
         self._age_high = self._age_low = 0
 
-    def update(self, value: float) -> Verdict:
+    def update(self, value: float, place: int = 0) -> Verdict:
         """Take the next value."""
+        del place
         step = min(max((value - self._median) / self._scale, -CLIP), CLIP) - self._centre
         self._high = min(max(0.0, self._high + step - self._drift), KEPT * self._up)
         self._low = min(max(0.0, self._low - step - self._drift), KEPT * self._down)

@@ -9,6 +9,7 @@ from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.incidents import Incident, incidents
 from speechpipe.monitor.reference import Progress, Reference
 from speechpipe.monitor.report import MetricRow, Report, StageRow
+from speechpipe.monitor.seasons import Season
 
 BEFORE = timedelta(minutes=10)
 """Time before an incident that the command to look at it takes along, for comparison."""
@@ -64,6 +65,9 @@ def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[st
             "pinned": [reference(item) for item in facts.references.values()],
             "proposed": [reference(item) for item in facts.proposals],
             "progress": [progress(item) for item in facts.progress],
+            "seasons": [
+                _season(item, facts.seasons[item.id]) for item in facts.references.values() if item.id in facts.seasons
+            ],
         },
         "distributions": _distributions(report),
     }
@@ -131,6 +135,7 @@ def _metric(row: MetricRow) -> dict[str, Any]:
         "p95": p95,
         "p99": p99,
         "reference": _finite(row.expected),
+        "rests_on": row.rests_on or None,
         "band": row.band,
         "limit": metric.limit,
         "drift": {
@@ -205,6 +210,18 @@ def incident(item: Incident, sessions: Sequence[str] = ()) -> dict[str, Any]:
         "look": _look(item),
         "runbook": _runbook(item.first),
         "acknowledged": all(alarm.acknowledged_at is not None for alarm in item.alarms),
+    }
+
+
+def _season(item: Reference, season: Season) -> dict[str, Any]:
+    return {
+        "reference": item.id,
+        "group_label": item.group.label,
+        "about": season.about,
+        "days": season.days,
+        "since": season.since,
+        "until": season.until,
+        "metrics": sorted(season.rhythms),
     }
 
 

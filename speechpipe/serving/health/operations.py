@@ -26,6 +26,7 @@ from speechpipe.monitor.reference import (
 )
 from speechpipe.monitor.report import Facts, Filters, Report, health_report
 from speechpipe.monitor.repository import COARSE_S, Archive
+from speechpipe.monitor.season_repository import SeasonArchive
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.windows import OTHER_TENANTS, Group, Grouping, Window, aggregate
 
@@ -74,6 +75,7 @@ class HealthOperations:
         self._server = server
         self._clock = clock
         self._archive = Archive(lambda: store.engine)
+        self._seasons = SeasonArchive(lambda: store.engine)
         self._blame = BlameOperations(spec, store)
 
     def report(self, seconds: float, filters: Filters = EVERYTHING, until: float | None = None) -> Report:
@@ -82,13 +84,15 @@ class HealthOperations:
         since = until - seconds
         with translating_store_errors():
             references = self._archive.references()
+            known = pinned(references)
             windows = [*self._archive.windows(since, until), *self._tail(since, until)]
             alarms = self._archive.alarms(since)
             facts = Facts(
                 since=since,
                 until=until,
                 windows=windows,
-                references=pinned(references),
+                references=known,
+                seasons=self._seasons.seasons([reference.id for reference in known.values()]),
                 proposals=[reference for reference in references if reference.status == "proposed"],
                 progress=self._progress({w.group for w in windows if filters.takes(w.group)}, references),
                 alarms=alarms,
@@ -301,6 +305,8 @@ class HealthOperations:
             created = self._archive.propose(moved)
             if cases is not None:
                 self._blame.archive.pin(created, cases)
+            if (season := self._seasons.seasons([number]).get(number)) is not None:
+                self._seasons.save(replace(season, reference=created))
             return self._archive.approve(created, by, self._clock())
 
     def announce(self, tenant: str, since: float, until: float, note: str) -> int:

@@ -61,6 +61,7 @@ def test_a_store_without_lists_of_hotwords_gets_them_and_keeps_its_policies(data
         engine = connect(url)
         with engine.begin() as connection:
             connection.execute(text("DROP TABLE hotword_lists"))
+            connection.execute(text("DROP TABLE reference_seasons"))
             connection.execute(text("DROP INDEX alarms_by_incident"))
             for column in ("since", "incident"):
                 connection.execute(text(f"ALTER TABLE alarms DROP COLUMN {column}"))
