@@ -87,6 +87,14 @@ def test_methods_that_only_see_a_rise_get_each_column_twice(normal: Normal) -> N
     assert len(found.owners) == 12
 
 
+def test_a_method_with_one_node_a_stage_gets_the_metric_that_moved_most(normal: Normal) -> None:
+    window = cases(2, middle=3.0)
+    found = frames(normal, window, np.random.default_rng(0)).strongest(normal, window)
+    assert list(found.owners.values()) == ["source", "middle", "end"]
+    assert list(found.then)[1:] == list(found.now)[1:] == ["middle.length", "end.score"]
+    assert set(found.graph.predecessors("end.score")) == {"middle.length"}
+
+
 def test_the_reference_stands_before_the_window(normal: Normal) -> None:
     both, begin = frames(normal, cases(2, 100), np.random.default_rng(0)).together()
     assert (len(both), begin) == (ROWS + 100, ROWS)

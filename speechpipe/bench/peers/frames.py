@@ -4,13 +4,13 @@ All peers get the same columns: those metrics that `moved_most` reads, from the 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import numpy as np
 import pandas as pd
 
-from speechpipe.bench.baselines import Answer, least_spread, readable
+from speechpipe.bench.baselines import Answer, least_spread, moved_most, readable
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.verdict import label_of
 from speechpipe.monitor.cases import Cases, Column
@@ -35,6 +35,12 @@ class Frames:
         for child, owner in self.owners.items():
             graph.add_edges_from((name, child) for name, above in self.owners.items() if above in parents[owner])
         return graph
+
+    def strongest(self, normal: Normal, cases: Cases) -> "Frames":
+        """Return the tables with one column a label: its metric that moved most."""
+        names = [name for name, _ in moved_most(normal, cases).values() if name in self.owners]
+        owners = {name: self.owners[name] for name in names}
+        return replace(self, then=self.then[names], now=self.now[names], owners=owners)
 
     def together(self) -> tuple[pd.DataFrame, int]:
         """Return the reference and then the window, with a column `time` (0, 1, ...), and the window's first time."""
