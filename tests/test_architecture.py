@@ -87,6 +87,8 @@ SAME_PART = {
     "websockets": {"bench"},
     "torch": {"cascade.asr", "control.training"},
     "safetensors": {"cascade.asr"},
+    "networkx": {"bench"},  # the graph and the tables that the peers of the fault benchmark read
+    "pandas": {"bench"},
 }
 """Libraries that several files of one subject use."""
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.verdict import label_of
-from speechpipe.monitor.cases import Cases
-from speechpipe.monitor.spec import MetricKind
+from speechpipe.monitor.cases import Cases, Column
+from speechpipe.monitor.spec import Metric, MetricKind
 
 LEAST_Z = 8.0
 """Below this z value these methods blame no stage. Tuned like our own thresholds, on the same half of the faults."""
@@ -30,13 +30,11 @@ def moved_most(normal: Normal, cases: Cases) -> dict[str, tuple[str, float]]:
     found = dict.fromkeys(labels.values(), ("", 0.0))
     for known in normal.metrics:
         then, now = normal.cases.column(known.metric.name), cases.column(known.metric.name)
-        then, now = then[np.isfinite(then)], now[np.isfinite(now)]
-        if len(then) < 30 or len(now) < 10:
+        if not readable(then, now):
             continue
-        spread = float(then.std())
-        if known.metric.value_kind is MetricKind.SHARE:
-            spread = max(spread, (1 / len(then)) ** 0.5)
-        error = max(spread, 1e-6 + 1e-3 * abs(float(then.mean()))) * (1 / len(then) + 1 / len(now)) ** 0.5
+        least = least_spread(known.metric, then)
+        then, now = then[np.isfinite(then)], now[np.isfinite(now)]
+        error = max(float(then.std()), least) * (1 / len(then) + 1 / len(now)) ** 0.5
         label = labels[known.metric.owner]
         z = abs(float(now.mean() - then.mean())) / error
         if z > found[label][1]:
@@ -44,9 +42,28 @@ def moved_most(normal: Normal, cases: Cases) -> dict[str, tuple[str, float]]:
     return found
 
 
+def readable(then: Column, now: Column) -> bool:
+    """Return whether a metric is known in enough cases of the reference and of the window to compare them."""
+    return int(np.isfinite(then).sum()) >= 30 and int(np.isfinite(now).sum()) >= 10
+
+
+def least_spread(metric: Metric, then: Column) -> float:
+    """Return the standard deviation that a metric is taken to have at least, whatever the reference shows."""
+    known = then[np.isfinite(then)]
+    least = 1e-6 + 1e-3 * abs(float(known.mean()))
+    return max(least, (1 / len(known)) ** 0.5) if metric.value_kind is MetricKind.SHARE else least
+
+
 def marginal(normal: Normal, cases: Cases) -> dict[str, float]:
     """Return the z values of `moved_most`."""
     return {label: z for label, (_, z) in moved_most(normal, cases).items()}
+
+
+def nothing_moved(normal: Normal, cases: Cases) -> Answer | None:
+    """Return the answer that no stage is to blame if no metric has moved by `LEAST_Z`, else None."""
+    moved = marginal(normal, cases)
+    ranking = sorted(moved, key=lambda label: -moved[label])
+    return Answer(("none", *ranking)) if moved[ranking[0]] < LEAST_Z else None
 
 
 def at_random(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:

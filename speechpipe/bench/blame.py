@@ -16,11 +16,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from speechpipe.bench.baselines import BASELINES, Baseline
+from speechpipe.bench.baselines import BASELINES
 from speechpipe.bench.episodes import PROBE_EVERY, SHIFTS, Answers, Episode, Plan, Pool, episode, pools
 from speechpipe.bench.faults import SEVERITIES, Fault, Level
 from speechpipe.bench.faults.table import BY_NAME, FAULTS
 from speechpipe.bench.laboratory import HEALTHY, ClipResult, Condition
+from speechpipe.bench.peers import catalogue as peers
 from speechpipe.cascade.evaluation.manifest import Clip
 from speechpipe.monitor.blame.normal import fit
 from speechpipe.monitor.blame.verdict import blame
@@ -35,22 +36,11 @@ UTTERANCES_A_DAY = 10_000
 RESAMPLES = 1_000
 SHIFTED_SHARE = 0.3
 OURS, PASSIVE = "speechpipe", "speechpipe without probes"
-DOWHY, DOWHY_EVERY = "dowhy.gcm", 5
-"""DoWhy takes seconds for an episode, so it judges only every fifth one, if it is installed."""
 
 LABELS = (*(level.value for level in Level), "none")
 
 SILENT = {"wrong": 0.03, "null": 0.02, "people": 0.03, "wait": 1.5}
 """A fault is silent if its severe form changes all of these by less than this, so that users do not notice it."""
-
-
-def dowhy() -> Baseline | None:
-    """Return the baseline of the library DoWhy if it is installed (extra `bench`), else None."""
-    try:
-        from speechpipe.bench.dowhy_baseline import distribution_change
-    except ImportError:
-        return None
-    return distribution_change
 
 
 @dataclass(frozen=True)
@@ -65,6 +55,7 @@ class Outcome:
     healthy_cases: int
     verdict_s: float
     watched: bool  # whether the detectors were run
+    failed: tuple[str, ...] = ()  # peers that raised an error; they count as having blamed no stage
 
 
 @dataclass(frozen=True)
@@ -116,6 +107,7 @@ def plans(faults: Sequence[Fault], seeds: int, healthy: int) -> list[Plan]:
 
 def judged(found: Setup, todo: Sequence[Plan], progress: Callable[[int], None] = lambda _: None) -> list[Outcome]:
     """Sample and judge every episode, on all cores. `progress` is called with the number done so far."""
+    peers.installed()  # before the processes are forked: some of these libraries take seconds to import
     return on_all_cores(found, _judge, todo, progress)
 
 
@@ -153,11 +145,11 @@ def _judge(found: Setup, plan: Plan) -> Outcome:
     random = np.random.default_rng(plan.seed)
     rankings = {OURS: verdict.ranking, PASSIVE: passive.ranking}
     rankings |= {name: baseline(normal, window, random).ranking for name, baseline in BASELINES.items()}
-    if plan.seed % DOWHY_EVERY == 0 and (peer := dowhy()) is not None:
-        rankings[DOWHY] = peer(normal, window, random).ranking
+    of_peers, failed = peers.answers(normal, window, plan.seed)
+    rankings |= of_peers
     watched = plan.seed % 10 < 10 * found.detect_share
     delay, pages = _alarms(drawn) if watched else (None, 0)
-    return Outcome(plan, rankings, verdict.also, delay, pages, drawn.onset if watched else 0, took, watched)
+    return Outcome(plan, rankings, verdict.also, delay, pages, drawn.onset if watched else 0, took, watched, failed)
 
 
 def _alarms(drawn: Episode) -> tuple[int | None, int]:

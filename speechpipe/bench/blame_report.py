@@ -1,6 +1,7 @@
 """The figures of the fault benchmark as JSON data, as text, and its confusion matrix as SVG."""
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -12,7 +13,6 @@ import numpy as np
 
 from speechpipe.bench.baselines import BASELINES
 from speechpipe.bench.blame import (
-    DOWHY,
     LABELS,
     OURS,
     PASSIVE,
@@ -27,6 +27,7 @@ from speechpipe.bench.blame import (
     score,
 )
 from speechpipe.bench.faults import SEVERITIES
+from speechpipe.bench.peers.catalogue import PEERS
 from speechpipe.errors import BadInput, reason_of
 
 CELL = 64
@@ -38,13 +39,16 @@ def document(outcomes: Sequence[Outcome], silent: Sequence[str], about: Mapping[
     noticed = [one for one in outcomes if one.plan.fault not in silent]
     unnoticed = [one for one in outcomes if one.plan.fault in silent]
     seconds = [one.verdict_s for one in outcomes]
-    methods = [PASSIVE, *BASELINES, *([DOWHY] if any(DOWHY in one.rankings for one in outcomes) else [])]
+    seen = [peer.name for peer in PEERS if any(peer.name in one.rankings for one in outcomes)]
+    failed = Counter(name for one in outcomes for name in one.failed)
     return {
         **_score(ours),
         "delay_utterances": {severity: delays(noticed, severity) for severity in SEVERITIES},
         "false_alarms_per_day": false_pages_a_day(outcomes),
         "verdict_s": {"median": float(np.median(seconds)), "most": max(seconds)},
-        "baselines": {name: _score(score(outcomes, name, silent)) for name in methods},
+        "baselines": {name: _score(score(outcomes, name, silent)) for name in (PASSIVE, *BASELINES, *seen)},
+        "failed": dict(failed),
+        "missing": [peer.name for peer in PEERS if peer.name not in seen],
         "episodes": len(outcomes),
         "by_fault": by_fault(outcomes),
         "silent": by_fault(unnoticed),
@@ -99,6 +103,10 @@ def text(found: Mapping[str, Any]) -> str:
         lines.append(f"{name:26s}" + "".join(f"{_cell(cell):>22s}" for cell in cells))
     cells = [found["top2"][severity] for severity in SEVERITIES]
     lines.append(f"{'  among the first two':26s}" + "".join(f"{_cell(cell):>22s}" for cell in cells))
+    if found["failed"]:
+        lines.append("  failed, counted as none: " + ", ".join(f"{name} {n}" for name, n in found["failed"].items()))
+    if found["missing"]:
+        lines.append("  not installed: " + ", ".join(found["missing"]))
     lines += ["", f"{'utterances to the alarm':26s}{'median':>10s}{'p90':>10s}{'detected':>10s}"]
     for severity in SEVERITIES:
         delay = found["delay_utterances"][severity]

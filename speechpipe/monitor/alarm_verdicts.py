@@ -104,7 +104,7 @@ class AlarmVerdicts:
             del self._active[group]  # first, so that a group whose verdict fails does not block the others
             reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
             if reference is not None and any(group):
-                repeat_s = 0.0 if asked else BLAME_EVERY_S
+                repeat_s = 0.0 if asked else self._every_s
                 since = max(now - LOOKBACK_S, reference.until)
                 stored = self._blame.stored(group, reference, since, now, repeat_s=repeat_s)
                 self._verdict_at[group.label] = now

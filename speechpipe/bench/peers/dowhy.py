@@ -2,18 +2,18 @@
 
 It needs a causal graph with a model for each node, and attributes the change of a target's distribution to the
 mechanisms by Shapley values. Each stage is one node here, represented by its metric that moved most, because the number
-of terms doubles with each node. It gets the same graph, window and healthy threshold as the other baselines.
+of terms doubles with each node. It gets the same graph and window as the other baselines.
 """
 
 import logging
-import warnings
+from collections.abc import Mapping
 
 import networkx as nx
 import numpy as np
 import pandas as pd
 from dowhy import gcm
 
-from speechpipe.bench.baselines import LEAST_Z, Answer, moved_most
+from speechpipe.bench.baselines import Answer, Baseline, moved_most
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.verdict import label_of
 from speechpipe.monitor.cases import Cases
@@ -24,10 +24,7 @@ SAMPLES = 500
 
 def distribution_change(normal: Normal, cases: Cases, random: np.random.Generator) -> Answer:
     """Blame the stage whose mechanism explains most of the change of the last stage's distribution."""
-    moved = moved_most(normal, cases)
-    if max(z for _, z in moved.values()) < LEAST_Z:
-        return Answer(("none", *sorted(moved, key=lambda label: -moved[label][1])))
-    columns = {label: metric for label, (metric, _) in moved.items() if metric}
+    columns = {label: metric for label, (metric, _) in moved_most(normal, cases).items() if metric}
     then, now = _frame(normal.cases, columns, random), _frame(cases, columns, random)
     graph = nx.DiGraph()
     graph.add_nodes_from(columns)
@@ -44,9 +41,7 @@ def distribution_change(normal: Normal, cases: Cases, random: np.random.Generato
         model.set_causal_mechanism(node, linear if fed else gcm.EmpiricalDistribution())
     target = [node for node in nx.topological_sort(graph) if graph.in_degree(node) > 0][-1]
     np.random.seed(int(random.integers(2**31)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        shares = gcm.distribution_change(model, then, now, target, num_samples=SAMPLES)
+    shares = gcm.distribution_change(model, then, now, target, num_samples=SAMPLES)
     ranking = sorted(columns, key=lambda label: -abs(float(np.nan_to_num(shares.get(label, 0.0)))))
     return Answer(tuple(ranking))
 
@@ -69,3 +64,5 @@ def quiet() -> None:
 
 
 quiet()
+
+METHODS: Mapping[str, Baseline] = {"dowhy.gcm": distribution_change}
