@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from speechpipe.bench.baselines import LEAST_Z, Answer, Baseline, marginal, nothing_moved
-from speechpipe.bench.blame import Outcome, Plan
+from speechpipe.bench.blame import Outcome
 from speechpipe.bench.blame_report import document, text
+from speechpipe.bench.episodes import Plan
 from speechpipe.bench.faults import SEVERITIES
 from speechpipe.bench.peers.catalogue import PEERS, answers, installed
 from speechpipe.bench.peers.frames import answer, frames

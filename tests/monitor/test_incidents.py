@@ -166,7 +166,7 @@ def test_what_harmless_changes_move_pages_once_a_verdict_names_a_stage(
     watcher.archive.approve(watcher.archive.references()[0].id, "ann", 1000)
     given = iter(verdicts)
 
-    def stored(group: object, reference: object, since: float, now: float) -> StoredVerdict:
+    def stored(group: object, reference: object, since: float, now: float, *, repeat_s: float = 0.0) -> StoredVerdict:
         label = next(given)
         document = {"reason": "said", "decided": label != "undecided"}
         return StoredVerdict(now, group, label.replace("undecided", "none"), document)  # type: ignore[arg-type]
