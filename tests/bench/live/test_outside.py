@@ -58,12 +58,3 @@ def test_processes_beside_the_server_end(fault: LiveFault, server: LiveServer) -
 
     assert len(asyncio.run(under_the_fault())) == fault.value
     assert system.descendants(os.getpid()).keys() == before
-
-
-def test_probes_are_the_first_ten_recordings_wherever_the_server_runs(tmp_path: Path) -> None:
-    manifest = tmp_path / "manifest.jsonl"
-    manifest.write_text("\n".join(f'{{"audio": "{number}.wav"}}' for number in range(12)))
-    LiveServer(tmp_path, ServerOptions("scripted", probes=manifest))
-    lines = (tmp_path / "probes.jsonl").read_text().splitlines()
-    assert len(lines) == 10
-    assert f'"{tmp_path}/0.wav"' in lines[0]

@@ -279,7 +279,7 @@ def test_a_dropped_connection_is_no_pause(service: Service) -> None:
         stream = opened(streams, service)
         reader = streams.attach(stream, lambda: None)
         stream.offer(SPEECH[: len(SPEECH) // 2])
-        until(lambda: stream.channels.speaking)
+        until(lambda: stream.channels.speaking and stream.idle)  # else two threads would work the audio off below
         stream.outbox.detach(reader)
         end = time.monotonic() + 2 * service.settings.live_pause_s
         while time.monotonic() < end:
