@@ -9,6 +9,7 @@ from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.blame.verdict import NO_STAGE
 from speechpipe.monitor.change_log import ServiceChange, near
+from speechpipe.monitor.incidents import SLACK_S
 from speechpipe.monitor.reference import Reference, reference_before, reference_for
 from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.spec import CascadeSpec, Metric, Severity
@@ -138,7 +139,7 @@ class AlarmVerdicts:
         labels = {group.label for group, _ in mine}
         for alarm in self._archive.alarms():
             silent = not alarm.blame or alarm.blame.startswith(f"{NO_STAGE}: ")
-            if alarm.state == "firing" and alarm.condition.group in labels and silent:
+            if alarm.state == "firing" and alarm.condition.group in labels and silent and _is_about(stored, alarm):
                 self._confirm(alarm, stored)
                 reason = f"all traffic of {bundle} together: {stored.document['reason']}{self._near(stored)}"
                 self._archive.annotate(alarm.id, f"{stored.label}: {reason}")
@@ -158,7 +159,7 @@ class AlarmVerdicts:
             if alarm.state != "firing" or alarm.condition.group != stored.group.label:
                 continue
             self._confirm(alarm, stored)
-            if alarm.blame == said:
+            if alarm.blame == said or not _is_about(stored, alarm):
                 continue
             if stored.label != NO_STAGE or not alarm.blame or alarm.blame.startswith(names_none):
                 self._archive.annotate(alarm.id, said)
@@ -196,3 +197,11 @@ class AlarmVerdicts:
         onset = stored.document.get("since")
         said = "" if onset is None or stored.label == NO_STAGE else near(self._changes, float(onset))
         return f"; shortly before: {said}" if said else ""
+
+
+def _is_about(stored: StoredVerdict, alarm: Alarm) -> bool:
+    """Whether a verdict may be about what an alarm rang for: if it has one, not on what began later."""
+    onset = stored.document.get("since")
+    if onset is None or alarm.firing_at is None or not alarm.blame:
+        return True
+    return float(onset) <= alarm.firing_at + SLACK_S

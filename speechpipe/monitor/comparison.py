@@ -76,7 +76,8 @@ def compare(metric: Metric, current: Distribution, reference: Distribution | Non
         compared = reference is not None or metric.value_kind is MetricKind.SUM
         return Comparison(Grade.OK if compared else Grade.NOT_WATCHED)
     change = current.mean - reference.mean
-    if current.count < LEAST_COUNT or reference.count < LEAST_COUNT or not _worse(metric, change):
+    few = current.count < LEAST_COUNT or reference.count < LEAST_COUNT
+    if few or not _worse(metric, change) or metric.mix:  # the mix explains other metrics and is no fault by itself
         return Comparison(Grade.OK, change)
     grade = _share(current, reference) if metric.value_kind is MetricKind.SHARE else _real(metric, current, reference)
     if grade is Grade.OK:

@@ -165,7 +165,8 @@ class Watched:
         if self.rhythm is not None and self.season is not None and since:
             expected = fmean(self.rhythm.level(at) for at, _, _ in since)
             usual = f", usual at this time ({self.season.about}),"
-        way = "rose" if self.verdict.direction >= 0 else "fell"
+        higher = self.verdict.direction >= 0 if value is None or expected is None else value >= expected
+        way = "rose" if higher else "fell"
         reason = f"{metric.help} {way} from {_figure(expected, metric)}{usual}"
         if value is not None:
             reason += (

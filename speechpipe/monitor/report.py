@@ -219,9 +219,12 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
         known, basis = _expected(metric, group, reference, facts)
         rests_on |= {basis} - {""}
         compared = compare(metric, mine, known)
+        if compared.grade is Grade.NOT_WATCHED and not _may_be_watched(group):
+            compared = replace(compared, grade=Grade.OK)
         if basis and compared.reason:
             compared = replace(compared, reason=f"{compared.reason} ({basis})")
-        if own is None and compared.grade is Grade.OK and metric.value_kind is not MetricKind.SUM:
+        watched = own is not None or metric.value_kind is MetricKind.SUM or not _may_be_watched(group)
+        if not watched and compared.grade is Grade.OK:
             compared = replace(compared, grade=Grade.NOT_WATCHED)
         found.append((group, compared))
         if known is not None and known.mean is not None:
@@ -244,6 +247,11 @@ def _metric(metric: Metric, facts: Facts, by_group: Mapping[Group, Window], poin
         series=tuple(_point(metric, window) for window in points) if metric.key else (),
         rests_on="; ".join(sorted(rests_on)),
     )
+
+
+def _may_be_watched(group: Group) -> bool:
+    """Whether a group can have a reference: the server has none of its own, nor have probes, which are pinned."""
+    return group != SERVER and group.channel != "probe"
 
 
 def _expected(

@@ -622,6 +622,40 @@ def test_verdicts_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
     assert made == [1000.0 + 40 * number for number in range(8)]
 
 
+def test_a_verdict_on_what_began_later_is_not_said_with_an_alarm_that_has_one(tmp_path: Path) -> None:
+    store = Store(place_tables(tmp_path / "r.db"))
+    store.open()
+    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=10.0, investigate=10.0)))
+
+    def put(records: list[Record], now: float) -> dict[str, str]:
+        for record in records:
+            store.append(record)
+        store.flush()
+        watcher.tick(now)
+        open_ = [alarm for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"]
+        return {alarm.condition.metric: alarm.blame.split(":")[0] for alarm in open_}
+
+    put(traffic(600), 600.0)
+    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
+    assert put(traffic(200, start=600, seed=2, gate=-2.0), 800.0)["gate.open"] == "gate"
+    put(traffic(60, start=800, seed=4, gate=-2.0), 860.0)
+    later = put(traffic(200, start=860, seed=3, gate=-2.0, level=-9.0), 1060.0)
+    assert later["source.level"] == "source"
+    assert later["gate.open"] == "gate", "it fired before the level fell"
+
+
+def test_units_from_before_a_window_are_not_taken_for_lost(operations: BlameOperations) -> None:
+    found = []
+    for number in range(120):  # sessions of ten seconds whose units are written when they begin
+        one = traffic(1, start=20_000.0 + number, seed=number)
+        found += [replace(record, at=record.at + 10.0 * (record.kind == "session")) for record in one]
+    for record in found:
+        operations.store.append(replace(record, id=f"w-{record.id}", session_id=f"w-{record.session_id}"))
+    operations.store.flush()
+    pinned = reference()
+    assert operations.verdict(pinned.group, pinned, 20_040.0, 20_080.0, onset=20_040.0).label == "none"
+
+
 def test_sessions_without_a_unit_get_a_verdict(tmp_path: Path) -> None:
     store = Store(place_tables(tmp_path / "r.db"))
     store.open()

@@ -64,6 +64,10 @@ class Hypothesis:
     stable: int = 0
 
 
+PLANNED = "recycled"
+"""What the causes of planned restarts begin with."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
     """State of a pool at one moment, for health pages and metrics."""
@@ -81,3 +85,8 @@ class PoolStatus:
     spare_cpu_s: float = 0.0  # part of `cpu_s`: work that is done on idle capacity only, see `DecodeStats`
     hung: int = 0  # workers that have owed an answer for more than half of `segment_timeout_s`
     live_cost: float = 0.0  # CPU seconds per second of audio, measured when the workers were warmed up; 0: unknown
+
+    @property
+    def failures(self) -> int:
+        """Restarts other than those that were planned, as after so many jobs."""
+        return sum(count for cause, count in self.restarts.items() if not cause.startswith(PLANNED))

@@ -156,7 +156,7 @@ class BlameOperations:
         return found
 
     def _recent(self, group: Group, since: float, until: float, tenant: str = "") -> tuple[Cases, ProbeHistory]:
-        records = self._records(group, since, until)
+        records = self._records(group, since - LATE_S, until)  # the units of sessions that were on at its beginning
         if tenant:
             records = [record for record in records if record.kind in ("system", "probe") or record.tenant == tenant]
         return joined(self.spec, records).between(since, until), probe_history(self.spec, records)

@@ -147,6 +147,8 @@ def _of_rows(
     """Return the verdict on the cases from one change to the next; on those before, too, if they are too few."""
     since = float(recent.at[rows[0]])
     first = max(0, min(rows[0], rows[1] - thresholds.least_cases))
+    if first < rows[0]:  # what was before is in the means, which takes more certainty and not less
+        thresholds = replace(thresholds, rang=frozenset())
     window = recent.take(np.arange(first, rows[1]))
     return _verdict(normal, window, _counted(probes, since), thresholds, since)
 

@@ -185,9 +185,10 @@ def _runbook(item: Alarm) -> str:
 def _look(item: Incident) -> str:
     """Return the command that looks at an incident, whenever it is typed."""
     since = datetime.fromtimestamp(item.since, UTC)
-    if item.resolved_at is None:
+    ends = [alarm.gone_at or alarm.resolved_at for alarm in item.alarms]
+    if None in ends:
         return f"speechpipe blame --since {since - BEFORE:%Y-%m-%dT%H:%M}"
-    until = datetime.fromtimestamp(item.resolved_at, UTC)
+    until = datetime.fromtimestamp(max(end for end in ends if end is not None), UTC)
     return f"speechpipe blame --window {since:%Y-%m-%dT%H:%M:%S} {until:%Y-%m-%dT%H:%M:%S}"
 
 
