@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
@@ -31,6 +31,9 @@ LATEST = 10
 MOST_VALUES = 256
 """Values that are kept of each metric, for the figure in an alarm's text."""
 
+
+MOST_SESSIONS = 10_000
+"""Sessions of which it is remembered that they had a value. None are after a restart."""
 
 NEW_WEEK = math.sqrt(1.5)
 """An hour of a new week differs from the mean of two by so much more than from the true one."""
@@ -212,6 +215,7 @@ class DriftWatch:
         self._references: Mapping[Group, Reference] = {}
         self._seasons: Mapping[int, Season] = {}
         self._watched: dict[tuple[Group, str], Watched | None] = {}
+        self._sessions: OrderedDict[str, None] = OrderedDict()  # the last ones with a value that more may be said of
         self._kept: dict[str, Any] = {}  # state from before a restart, until its detector is created
 
     def compare_with(self, references: Mapping[Group, Reference], seasons: Mapping[int, Season] | None = None) -> None:
@@ -242,10 +246,19 @@ class DriftWatch:
             watched = self._find(group, metric)
             if watched is None:
                 continue
-            if record.kind == metric.late:
-                watched.late(value)
-            else:
+            if record.kind != metric.late:
                 watched.update(value, record.at)
+                if metric.late:
+                    self._remember(record.session_id)
+            elif record.session_id in self._sessions:
+                watched.late(value)
+
+    def _remember(self, session: str) -> None:
+        """Keep that a session has had a value: what is said later of one without any belongs to no value."""
+        self._sessions[session] = None
+        self._sessions.move_to_end(session)
+        if len(self._sessions) > MOST_SESSIONS:
+            self._sessions.popitem(last=False)
 
     def _find(self, group: Group, metric: Metric) -> Watched | None:
         key = (group, metric.name)

@@ -656,6 +656,26 @@ def test_units_from_before_a_window_are_not_taken_for_lost(operations: BlameOper
     assert operations.verdict(pinned.group, pinned, 20_040.0, 20_080.0, onset=20_040.0).label == "none"
 
 
+def test_what_people_say_of_sessions_without_a_unit_is_not_counted_for_the_next_units(tmp_path: Path) -> None:
+    store = Store(place_tables(tmp_path / "r.db"))
+    store.open()
+    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=0.01, investigate=0.01)))
+
+    def put(records: list[Record], now: float) -> set[str]:
+        for record in records:
+            store.append(record)
+        store.flush()
+        watcher.tick(now)
+        return {alarm.condition.metric for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"}
+
+    put(traffic(600), 600.0)
+    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
+    silent = [record for record in traffic(60, start=600, seed=1) if record.kind == "session"]
+    redone = [replace(record, kind="feedback", id=f"f-{record.id}", outcome="redo", measures={}) for record in silent]
+    assert "people.redo" not in put([*silent, *redone, *traffic(60, start=660, seed=2)], 720.0)
+    assert "people.redo" in put(traffic(60, start=720, seed=3, redo=0.9), 780.0), "that of sessions with units is"
+
+
 def test_sessions_without_a_unit_get_a_verdict(tmp_path: Path) -> None:
     store = Store(place_tables(tmp_path / "r.db"))
     store.open()
