@@ -210,7 +210,7 @@ def _facts(pools: PoolManager, refusals: Refusals) -> Mapping[str, float]:
     statuses = list(pools.statuses().values())
     return {
         "software.queue_depth": sum(status.queued for status in statuses),
-        "software.restarts": sum(status.failures for status in statuses),
+        "software.restarts": sum(status.unplanned_restarts for status in statuses),
         "software.hung": sum(status.hung for status in statuses),
         "software.refused": refusals.counts.total(),
         "software.cpu_s": sum(status.cpu_s for status in statuses) + time.process_time(),

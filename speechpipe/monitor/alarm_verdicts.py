@@ -23,10 +23,11 @@ BLAME_EVERY_S = 300.0
 """Blame runs on active groups at this interval even without an alarm, to catch slow drift."""
 
 BLAME_SESSIONS, BLAME_LEAST_S = 50, 10.0
-"""And sooner after so many sessions, but not sooner than after so long."""
+"""And sooner on groups with so many sessions since their last verdicts, but not sooner than after so long."""
 
 BLAME_SHARE = 0.05
-"""Nor may these sooner verdicts take more than this share of the time: each reads thousands of records."""
+"""Nor may the sooner ones take more than this share of the time, all groups together: each reads thousands of records.
+"""
 
 
 class AlarmVerdicts:
@@ -58,7 +59,7 @@ class AlarmVerdicts:
         self._verdict_at: dict[str, float] = {}  # label of a group -> its last verdict
         self._together_at: dict[tuple[str, str], float] = {}  # bundle and arm -> the last verdict on all their traffic
         self._blamed_at = 0.0
-        self._pause_s = BLAME_LEAST_S  # after a verdict of a group, before one that is due for its sessions
+        self._sooner_at = 0.0  # from when on verdicts may be made because of the sessions
 
     def heard(self, sessions: Mapping[Group, int]) -> None:
         """These groups have had traffic: so many sessions have ended."""
@@ -99,42 +100,45 @@ class AlarmVerdicts:
         self._ringing = {label: at for label, at in self._ringing.items() if now - at < BLAME_AGAIN_FOR_S}
         due = self._due(now)
         begun = time.perf_counter()
-        of_bundles = {(group.bundle, group.arm) for group in due}
+        of_bundles: dict[tuple[str, str], float] = {}  # and how long a verdict that names the same is not stored again
         for group in sorted(due):
-            asked = self._is_due_again(group.label, now)
+            repeat_s = 0.0 if self._is_due_again(group.label, now) else self._every_s
+            bundle_arm = group.bundle, group.arm
+            of_bundles[bundle_arm] = min(repeat_s, of_bundles.get(bundle_arm, repeat_s))
             del self._active[group]  # first, so that a group whose verdict fails does not block the others
             reference = reference_for(group, self._pinned) or reference_before(group, self._pinned)
             if reference is not None and any(group):
-                repeat_s = 0.0 if asked else self._every_s
                 since = max(now - LOOKBACK_S, reference.until)
                 stored = self._blame.stored(group, reference, since, now, repeat_s=repeat_s)
                 self._verdict_at[group.label] = now
                 self._annotate(stored)
-        for bundle, arm in sorted(of_bundles):
+        for (bundle, arm), repeat_s in sorted(of_bundles.items()):
             if now - self._together_at.get((bundle, arm), 0.0) >= BLAME_AGAIN_S:
                 self._together_at[bundle, arm] = now
-                self._blame_together(bundle, arm, now)
+                self._blame_together(bundle, arm, now, repeat_s)
         if due:
-            self._pause_s = max(BLAME_LEAST_S, (time.perf_counter() - begun) / BLAME_SHARE)
+            self._sooner_at = now + max(BLAME_LEAST_S, (time.perf_counter() - begun) / BLAME_SHARE)
 
     def _due(self, now: float) -> set[Group]:
         """Return the active groups whose verdicts are due."""
         if now - self._blamed_at >= self._every_s:
             self._blamed_at = now
             return set(self._active)
+        sooner = now >= self._sooner_at
         return {
             group
             for group, sessions in self._active.items()
-            if self._is_due_again(group.label, now)
-            or (sessions >= BLAME_SESSIONS and now - self._verdict_at.get(group.label, 0.0) >= self._pause_s)
+            if (sooner and sessions >= BLAME_SESSIONS) or self._is_due_again(group.label, now)
         }
 
-    def _blame_together(self, bundle: str, arm: str, now: float) -> None:
+    def _blame_together(self, bundle: str, arm: str, now: float, repeat_s: float) -> None:
         """Make the verdict on all traffic of a bundle; say it with alarms of groups whose own names no stage."""
         mine = [
             (group, one) for group, one in sorted(self._pinned.items()) if (group.bundle, group.arm) == (bundle, arm)
         ]
-        if len(mine) < 2 or (stored := self._blame.stored_together(mine, now)) is None or stored.label == NO_STAGE:
+        if len(mine) < 2 or (stored := self._blame.stored_together(mine, now, repeat_s)) is None:
+            return
+        if stored.label == NO_STAGE:
             return
         labels = {group.label for group, _ in mine}
         for alarm in self._archive.alarms():
@@ -158,8 +162,10 @@ class AlarmVerdicts:
         for alarm in self._archive.alarms():
             if alarm.state != "firing" or alarm.condition.group != stored.group.label:
                 continue
+            if not _is_about(stored, alarm):
+                continue
             self._confirm(alarm, stored)
-            if alarm.blame == said or not _is_about(stored, alarm):
+            if alarm.blame == said:
                 continue
             if stored.label != NO_STAGE or not alarm.blame or alarm.blame.startswith(names_none):
                 self._archive.annotate(alarm.id, said)

@@ -212,10 +212,11 @@ class DriftWatch:
         self._spec = spec
         self._budget = budget
         self._by_kind = metrics_by_kind(spec)
+        self._rated = {metric.kind for metric in spec.metrics if metric.late}  # kinds of which more is said later
         self._references: Mapping[Group, Reference] = {}
         self._seasons: Mapping[int, Season] = {}
         self._watched: dict[tuple[Group, str], Watched | None] = {}
-        self._sessions: OrderedDict[str, None] = OrderedDict()  # the last ones with a value that more may be said of
+        self._sessions: OrderedDict[str, None] = OrderedDict()  # the last ones with a record of such a kind
         self._kept: dict[str, Any] = {}  # state from before a restart, until its detector is created
 
     def compare_with(self, references: Mapping[Group, Reference], seasons: Mapping[int, Season] | None = None) -> None:
@@ -240,6 +241,8 @@ class DriftWatch:
         """Take the next record of a group."""
         if not self._references:
             return
+        if record.kind in self._rated:
+            self._remember(record.session_id)
         for metric in self._by_kind.get(record.kind, ()):
             if not is_watched(metric) or (value := reading(metric, record)) is None:
                 continue
@@ -248,13 +251,11 @@ class DriftWatch:
                 continue
             if record.kind != metric.late:
                 watched.update(value, record.at)
-                if metric.late:
-                    self._remember(record.session_id)
             elif record.session_id in self._sessions:
                 watched.late(value)
 
     def _remember(self, session: str) -> None:
-        """Keep that a session has had a value: what is said later of one without any belongs to no value."""
+        """Keep that a session has had such a record: what is said later of one without any belongs to no value."""
         self._sessions[session] = None
         self._sessions.move_to_end(session)
         if len(self._sessions) > MOST_SESSIONS:

@@ -615,11 +615,12 @@ def test_verdicts_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("speechpipe.monitor.alarm_verdicts.time.perf_counter", lambda: passed[0])
     archive = SimpleNamespace(alarms=list)
     verdicts = AlarmVerdicts(SPEC, archive, SimpleNamespace(stored=stored), [])  # type: ignore[arg-type]
-    pinned = reference()
+    verdicts.make(999.0, {}, [])  # the periodic ones
+    pinned = {one.group: one for one in (reference(1, "b@1"), reference(2, "c@1"))}
     for now in range(1000, 1300, 5):
-        verdicts.heard({pinned.group: 60})
-        verdicts.make(float(now), {pinned.group: pinned}, [])
-    assert made == [1000.0 + 40 * number for number in range(8)]
+        verdicts.heard(dict.fromkeys(pinned, 60))
+        verdicts.make(float(now), pinned, [])
+    assert made == [1000.0, 1000.0, 1080.0, 1080.0, 1160.0, 1160.0, 1240.0, 1240.0]
 
 
 def test_a_verdict_on_what_began_later_is_not_said_with_an_alarm_that_has_one(tmp_path: Path) -> None:

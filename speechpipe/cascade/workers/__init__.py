@@ -87,6 +87,6 @@ class PoolStatus:
     live_cost: float = 0.0  # CPU seconds per second of audio, measured when the workers were warmed up; 0: unknown
 
     @property
-    def failures(self) -> int:
-        """Restarts other than those that were planned, as after so many jobs."""
+    def unplanned_restarts(self) -> int:
+        """Restarts other than those after so many jobs or so much memory."""
         return sum(count for cause, count in self.restarts.items() if not cause.startswith(PLANNED))

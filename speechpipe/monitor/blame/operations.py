@@ -123,14 +123,19 @@ class BlameOperations:
                 parts.append((normal, joined(self.spec, own).between(reference.until, until)))
         return blame_together(parts, probe_history(self.spec, records)) if len(parts) > 1 else None
 
-    def stored_together(self, groups: Sequence[tuple[Group, Reference]], now: float) -> StoredVerdict | None:
-        """Compute the verdict on groups together, store it as that of all their bundle's traffic, and return it."""
+    def stored_together(
+        self, groups: Sequence[tuple[Group, Reference]], now: float, repeat_s: float = 0.0
+    ) -> StoredVerdict | None:
+        """Compute the verdict on groups together, store it as that of all their bundle's traffic, and return it.
+
+        `repeat_s` as for `stored`.
+        """
         found = self.together(groups, now)
         if found is None:
             return None
         first = groups[0][0]
         kept = StoredVerdict(now, all_traffic(first.bundle, first.arm), found.label, document(self.spec, found))
-        self.archive.save(kept)
+        self._keep(kept, repeat_s)
         return kept
 
     def decisive(self, group: Group, reference: Reference, since: float, until: float) -> list[str]:
@@ -167,10 +172,16 @@ class BlameOperations:
         """Compute a verdict, store it and return it; one that names what the last one named only after `repeat_s`."""
         found = self.verdict(group, reference, since, now)
         kept = StoredVerdict(now, group, found.label, {**document(self.spec, found), "reference": reference.id})
-        last = [one.label for one in self.archive.verdicts(now - repeat_s, now) if repeat_s and one.group == group]
-        if last != [kept.label]:
-            self.archive.save(kept)
+        self._keep(kept, repeat_s)
         return kept
+
+    def _keep(self, found: StoredVerdict, repeat_s: float) -> None:
+        """Store a verdict, unless the last one on its group says the same and was stored less than `repeat_s` ago."""
+        since = found.at - repeat_s
+        last = next((one for one in self.archive.verdicts(since, found.at) if one.group == found.group), None)
+        same = last is not None and (last.label, last.document["decided"]) == (found.label, found.document["decided"])
+        if not (repeat_s and same):
+            self.archive.save(found)
 
     def _thresholds(self, group: Group, at: float) -> Thresholds:
         """Return the thresholds for a group at a time (unix seconds), with its alarms of drift that fired then."""
