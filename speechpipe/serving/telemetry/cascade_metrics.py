@@ -20,6 +20,7 @@ STAGES = (
 
 CLIPPED = 0.001
 REPEATED = 2.4
+STALLED_S = 10.0
 """Compression ratio above which a text counts as repetitive; Whisper's default."""
 
 UNDECODABLE = (
@@ -260,7 +261,8 @@ SYSTEM = (
     Metric("system.dropped_by_overload_s", "s", "audio dropped under load", "too few workers", "session", _seconds("system.dropped_by_overload_samples"), SUM, UP, SHOWN),
     Metric("system.unbalanced_share", "", "share of sessions whose audio does not add up", "lost audio", "session", _unbalanced, SHARE, UP, PAGE, key=True, limit=0.0),
     Metric("system.records_lost", "", "records lost", "a store that is down, slow or full", "system", _of("system.records_lost"), SUM, UP, PAGE, key=True, limit=0.0),
-    Metric("system.store_wait_s", "s", "longest wait of a record for the store, every 10 s", "a store that is locked, slow or away", "system", _of("system.store_wait_s"), direction=UP, least=3.0, limit=30.0),
+    Metric("system.store_wait_s", "s", "longest wait of a record for the store, every 10 s", "a store that is locked, slow or away", "system", _of("system.store_wait_s"), direction=UP, least=3.0),
+    Metric("system.store_stalls", "", "records that had waited more than 10 s for the store, looked at every 10 s", "a store that is locked, slow or away", "system", _above("system.store_wait_s", STALLED_S), SUM, UP, SHOWN, limit=2.0),
     Metric("system.webhooks_lost", "", "alarm messages lost", "a webhook that hangs or fails", "system", _of("system.webhooks_lost"), SUM, UP, LOOK, limit=0.0),
     Metric("system.probe_failed_share", "", "share of probes that failed", "a pipeline that fails while there is no traffic", "probe", _null(), SHARE, UP, PAGE, limit=0.2),
 )  # fmt: skip
