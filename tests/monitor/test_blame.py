@@ -3,20 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from speechpipe.errors import InvalidParameter, UnknownName
 from speechpipe.foundation.stats.shapley import cells, shapley
-from speechpipe.foundation.storage.record import Measure, Record
+from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.interfaces.web.blame import picture
-from speechpipe.interfaces.web.health import whole
-from speechpipe.monitor.alarm_verdicts import AlarmVerdicts
 from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import DEFAULTS, Thresholds
@@ -24,119 +20,13 @@ from speechpipe.monitor.blame.normal import ReferenceTooSmall, fit
 from speechpipe.monitor.blame.onset import changes
 from speechpipe.monitor.blame.operations import BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.probes import ProbeAnswer, ProbeHistory, ProbeResult, probe_history
-from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.blame.verdict import Verdict, blame, blame_together
 from speechpipe.monitor.cases import Cases, joined
-from speechpipe.monitor.profiles import Budget
-from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.repository import Archive
-from speechpipe.monitor.spec import CascadeSpec, Direction, Metric, MetricKind, Stage
-from speechpipe.monitor.watch import Watcher, WatchOptions
-from speechpipe.monitor.windows import Group, Window
-from speechpipe.serving.health.documents import document as report_document
-from speechpipe.serving.health.operations import HealthOperations
+from speechpipe.monitor.spec import CascadeSpec, Direction, Metric
+from speechpipe.monitor.windows import Group
 from tests.databases import place_tables
-
-
-def of(name: str):  # type: ignore[no-untyped-def]
-    return lambda record: record.measures.get(name)
-
-
-SPEC = CascadeSpec(
-    "toy",
-    (
-        Stage("source", "Source"),
-        Stage("gate", "Gate", ("source",)),
-        Stage("model", "Model", ("source", "gate")),
-        Stage("people", "People", ("model",), blame="client"),
-        Stage("machine", "Machine", served=False, blame="infra"),
-    ),
-    (
-        Metric("source.level", "dB", "level", "", "session", of("source.level"), least=0.1),
-        Metric("source.length", "s", "length", "", "session", of("source.length"), mix=True),
-        Metric("gate.open", "", "opening", "", "session", of("gate.open"), key=True),
-        Metric("gate.pause", "s", "pause", "", "session", of("gate.pause"), live=True),
-        Metric("model.sure", "", "confidence", "", "unit", of("model.sure"), key=True),
-        Metric(
-            "model.null_share",
-            "",
-            "null",
-            "",
-            "unit",
-            lambda r: float(r.outcome != "ok"),
-            MetricKind.SHARE,
-            Direction.UP,
-        ),
-        Metric(
-            "people.redo",
-            "",
-            "redo",
-            "",
-            "unit",
-            lambda r: 0.0 if r.kind == "unit" else 1.0,
-            MetricKind.SHARE,
-            late="feedback",
-        ),
-    ),
-    joined=(
-        Metric(
-            "machine.lost", "", "lost", "", "case", lambda r: float(r.measures["case.units"] == 0), MetricKind.SHARE
-        ),
-    ),
-)
-
-
-def traffic(
-    count: int,
-    *,
-    start: float = 0.0,
-    seed: int = 0,
-    level: float = 0.0,
-    length: float = 0.0,
-    gate: float = 0.0,
-    pause: float = 0.0,
-    model: float = 0.0,
-    redo: float = 0.05,
-    lost: float = 0.0,
-    bundle: str = "b",
-) -> list[Record]:
-    """Sessions of one unit each; every keyword moves what its stage does by itself."""
-    random = np.random.default_rng(seed)
-    draw_pause = np.random.default_rng([seed, 1])
-    found = []
-    for number in range(count):
-        said_length = random.normal(length, 1)
-        said_level = random.normal(level, 1)
-        opening = 0.8 * said_level + 0.3 * said_length + random.normal(gate, 0.4)
-        sure = 0.6 * opening - 0.2 * said_level + random.normal(model, 0.4)
-        measures: dict[str, Measure] = {
-            "source.level": said_level,
-            "source.length": said_length,
-            "gate.open": opening,
-            "gate.pause": draw_pause.normal(pause, 1),
-        }
-        common: dict[str, Any] = {
-            "session_id": f"s{start}-{number}",
-            "at": start + number,
-            "channel": "c",
-            "bundle": bundle,
-        }
-        found.append(Record("session", f"s{start}-{number}", bundle_version="1", measures=measures, **common))
-        if random.random() >= lost:
-            outcome = "empty" if random.random() < 0.03 else "ok"
-            unit = Record(
-                "unit",
-                f"u{start}-{number}",
-                bundle_version="1",
-                outcome=outcome,
-                measures={"model.sure": sure},
-                **common,
-            )
-            found.append(unit)
-            if random.random() < redo + 0.1 * (sure < -0.5):
-                found.append(Record("feedback", f"f{start}-{number}", bundle_version="1", outcome="redo", **common))
-    return found
-
+from tests.monitor.toy_cascade import SPEC, of, reference, traffic
 
 NORMAL = fit(SPEC, joined(SPEC, traffic(500)))
 
@@ -416,11 +306,6 @@ def operations(tmp_path: Path) -> BlameOperations:
     return BlameOperations(SPEC, store)
 
 
-def reference(number: int = 1, bundle: str = "b@1") -> Reference:
-    group = Group("consumer", "", "c", bundle, "champion")
-    return Reference(number, group, 0.0, 400.0, 400.0, "pinned", Window(0, group, 0))
-
-
 def test_the_cases_of_a_reference_outlive_its_records(operations: BlameOperations) -> None:
     pinned = reference()
     assert len(operations.pin(pinned) or ()) == 400
@@ -508,143 +393,6 @@ def test_shapley_splits_what_two_do_together() -> None:
     assert [share.value for share in shapley(["a", "b"], found)] == [0.5, 0.5]
 
 
-# ---- in the watcher and the report ----
-
-
-def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
-    store = Store(place_tables(tmp_path / "r.db"))
-    store.open()
-    told: list[Alarm] = []
-    sink = SimpleNamespace(name="test", send=told.extend)
-    watcher = Watcher(SPEC, store, [sink], WatchOptions(Budget(page=10.0, investigate=10.0)))
-
-    def put(records: list[Record], now: float) -> None:
-        for record in records:
-            store.append(record)
-        store.flush()
-        watcher.tick(now)
-
-    put(traffic(600), 600.0)
-    (proposal,) = watcher.archive.references()
-    watcher.archive.approve(proposal.id, "ann", 600.0)
-    put(traffic(300, start=600, seed=1), 900.0)
-    assert told == []
-    put(traffic(300, start=900, seed=2, gate=-1.0), 1200.0)
-    drifts = [alarm for alarm in told if alarm.condition.rule == "drift"]
-    assert drifts
-    assert all(alarm.blame.startswith("gate: ") for alarm in drifts)
-    operations = HealthOperations(SPEC, store, clock=lambda: 1200.0)
-    report = operations.report(1000)
-    (found,) = report.facts.verdicts
-    assert (found.label, found.document["stage"]) == ("gate", "gate")
-    assert 'data-blame="gate"' in whole(report)
-    (one,) = report_document(report)["incidents"]
-    assert {alarm["incident"] for alarm in report_document(report)["alarms"] if alarm["rule"] == "drift"} == {one["id"]}
-    assert (one["state"], one["blame"].split(":")[0], len(one["sessions"])) == ("firing", "gate", 5)
-    assert f'data-incident="{one["id"]}"' in whole(report)
-    (alarm,) = {alarm.blame for alarm in operations.report(1000).facts.alarms if alarm.blame}
-    assert alarm.startswith("gate: ")
-    worth = {row.metric: row for row in operations.value(1000)}
-    assert sum(row.blamed for row in worth.values()) == sum(row.alarms for row in worth.values()) > 0
-    assert [name for name, row in worth.items() if row.decisive] == ["gate.open"]  # the only metric of its stage
-    put(traffic(300, start=1200, seed=3, bundle="other"), 1500.0)
-    groups = dict(operations.verdicts(0.0, 1500.0))
-    (other,) = [verdict for group, verdict in groups.items() if group.bundle == "other@1"]
-    assert other.reason == "compared with b@1: nothing relevant has changed"
-    asked = operations.verdicts(0.0, 1500.0, number=proposal.id)
-    assert len(asked) == 2, "also of another bundle, where somebody asks for it"
-    put([replace(record, channel="d") for record in traffic(300, start=1500, seed=4)], 1800.0)
-    (unheard,) = [verdict for group, verdict in operations.verdicts(1500.0, 1800.0) if group.channel == "d"]
-    assert not unheard.decided
-    assert unheard.reason.startswith("not watched: ")
-    with pytest.raises(InvalidParameter, match="the traffic is of"):
-        operations.verdicts(1500.0, 1800.0, number=proposal.id)
-    with pytest.raises(UnknownName, match="no reference 99"):
-        operations.verdicts(0.0, 1500.0, number=99)
-
-
-def test_the_verdict_on_an_alarm_follows_the_cases_and_outlives_the_fault(tmp_path: Path) -> None:
-    store = Store(place_tables(tmp_path / "r.db"))
-    store.open()
-    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=10.0, investigate=10.0)))
-
-    def put(records: list[Record], now: float) -> set[str]:
-        for record in records:
-            store.append(record)
-        store.flush()
-        watcher.tick(now)
-        return {alarm.blame.split(":")[0] for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"}
-
-    put(traffic(600), 600.0)
-    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
-    fault = traffic(200, start=600, seed=2, gate=-2.0)
-    early = put([record for record in fault if record.at < 610], 610.0)
-    assert early <= {"none"}, "there are too few cases for a verdict"
-    assert put([record for record in fault if record.at >= 610], 800.0) == {"gate"}
-    assert put(traffic(150, start=800, seed=3), 950.0) <= {"gate"}, "it says what the alarm was about"
-
-
-def test_verdicts_are_made_after_fifty_sessions_and_stored_when_they_say_something_else(tmp_path: Path) -> None:
-    store = Store(place_tables(tmp_path / "r.db"))
-    store.open()
-    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=0.001, investigate=0.001)))
-
-    def put(records: list[Record], now: float) -> list[tuple[float, str]]:
-        for record in records:
-            store.append(record)
-        store.flush()
-        watcher.tick(now)
-        return [(one.at, one.label) for one in watcher.blame.archive.history(0.0, now)]
-
-    put(traffic(600), 600.0)
-    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
-    assert put(traffic(60, start=1000, seed=1), 1060.0) == [(1060.0, "none")]  # the first, which is due anyway
-    assert put(traffic(60, start=1060, seed=2), 1120.0) == [(1060.0, "none")], "the same as before"
-    assert put(traffic(60, start=1120, seed=3, gate=-2.0), 1180.0) == [(1060.0, "none"), (1180.0, "gate")]
-
-
-def test_verdicts_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[float] = []
-    passed = [0.0]
-
-    def stored(group: Group, of: Reference, since: float, now: float, repeat_s: float) -> StoredVerdict:
-        made.append(now)
-        passed[0] += 2.0  # it takes two seconds
-        return StoredVerdict(now, group, "none", {"decided": True, "reason": ""})
-
-    monkeypatch.setattr("speechpipe.monitor.alarm_verdicts.time.perf_counter", lambda: passed[0])
-    archive = SimpleNamespace(alarms=list)
-    verdicts = AlarmVerdicts(SPEC, archive, SimpleNamespace(stored=stored), [])  # type: ignore[arg-type]
-    verdicts.make(999.0, {}, [])  # the periodic ones
-    pinned = {one.group: one for one in (reference(1, "b@1"), reference(2, "c@1"))}
-    for now in range(1000, 1300, 5):
-        verdicts.heard(dict.fromkeys(pinned, 60))
-        verdicts.make(float(now), pinned, [])
-    assert made == [1000.0, 1000.0, 1080.0, 1080.0, 1160.0, 1160.0, 1240.0, 1240.0]
-
-
-def test_a_verdict_on_what_began_later_is_not_said_with_an_alarm_that_has_one(tmp_path: Path) -> None:
-    store = Store(place_tables(tmp_path / "r.db"))
-    store.open()
-    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=10.0, investigate=10.0)))
-
-    def put(records: list[Record], now: float) -> dict[str, str]:
-        for record in records:
-            store.append(record)
-        store.flush()
-        watcher.tick(now)
-        open_ = [alarm for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"]
-        return {alarm.condition.metric: alarm.blame.split(":")[0] for alarm in open_}
-
-    put(traffic(600), 600.0)
-    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
-    assert put(traffic(200, start=600, seed=2, gate=-2.0), 800.0)["gate.open"] == "gate"
-    put(traffic(60, start=800, seed=4, gate=-2.0), 860.0)
-    later = put(traffic(200, start=860, seed=3, gate=-2.0, level=-9.0), 1060.0)
-    assert later["source.level"] == "source"
-    assert later["gate.open"] == "gate", "it fired before the level fell"
-
-
 def test_units_from_before_a_window_are_not_taken_for_lost(operations: BlameOperations) -> None:
     found = []
     for number in range(120):  # sessions of ten seconds whose units are written when they begin
@@ -655,44 +403,6 @@ def test_units_from_before_a_window_are_not_taken_for_lost(operations: BlameOper
     operations.store.flush()
     pinned = reference()
     assert operations.verdict(pinned.group, pinned, 20_040.0, 20_080.0, onset=20_040.0).label == "none"
-
-
-def test_what_people_say_of_sessions_without_a_unit_is_not_counted_for_the_next_units(tmp_path: Path) -> None:
-    store = Store(place_tables(tmp_path / "r.db"))
-    store.open()
-    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=0.01, investigate=0.01)))
-
-    def put(records: list[Record], now: float) -> set[str]:
-        for record in records:
-            store.append(record)
-        store.flush()
-        watcher.tick(now)
-        return {alarm.condition.metric for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"}
-
-    put(traffic(600), 600.0)
-    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
-    silent = [record for record in traffic(60, start=600, seed=1) if record.kind == "session"]
-    redone = [replace(record, kind="feedback", id=f"f-{record.id}", outcome="redo", measures={}) for record in silent]
-    assert "people.redo" not in put([*silent, *redone, *traffic(60, start=660, seed=2)], 720.0)
-    assert "people.redo" in put(traffic(60, start=720, seed=3, redo=0.9), 780.0), "that of sessions with units is"
-
-
-def test_sessions_without_a_unit_get_a_verdict(tmp_path: Path) -> None:
-    store = Store(place_tables(tmp_path / "r.db"))
-    store.open()
-    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=10.0, investigate=10.0)))
-    for record in traffic(600):
-        store.append(record)
-    store.flush()
-    watcher.tick(600.0)
-    watcher.archive.approve(watcher.archive.references()[0].id, "ann", 600.0)
-    for record in traffic(200, start=600, seed=2, gate=-3.0):
-        if record.kind == "session":
-            store.append(record)
-    store.flush()
-    watcher.tick(1000.0)
-    (found,) = watcher.blame.archive.verdicts(0.0, 2000.0)
-    assert found.label == "infra", "none of their units reached the store"
 
 
 def test_the_picture_shows_the_path_and_needs_nothing_else() -> None:
@@ -723,34 +433,6 @@ def test_groups_that_are_well_are_well_together() -> None:
     for seed in range(1, 9):
         parts = [(NORMAL, joined(SPEC, traffic(60, start=1200, seed=10 * seed + group))) for group in range(4)]
         assert blame_together(parts).label == "none"
-
-
-def test_the_verdict_on_all_traffic_is_told_where_that_on_a_group_names_no_stage(tmp_path: Path) -> None:
-    store = Store(place_tables(tmp_path / "r.db"))
-    store.open()
-    watcher = Watcher(SPEC, store, [], WatchOptions(Budget(page=10.0, investigate=10.0)))
-
-    def put(now: float, **change: Any) -> None:
-        count, start = change.pop("count"), change.pop("start")
-        for number, channel in enumerate("cdef"):
-            for record in traffic(count, start=start, seed=number + int(start), **change):
-                told = replace(record, id=f"{channel}{record.id}", session_id=f"{channel}{record.session_id}")
-                store.append(replace(told, channel=channel))
-        store.flush()
-        watcher.tick(now)
-
-    put(600.0, count=600, start=0.0)
-    for one in watcher.archive.references():
-        watcher.archive.approve(one.id, "ann", 600.0)
-    put(700.0, count=100, start=600.0)
-    put(720.0, count=20, start=700.0, gate=-1.5)
-    watcher.tick(1100.0)
-    put(1101.0, count=5, start=1100.0, gate=-1.5)
-    found = {verdict.group.label: verdict for verdict in watcher.blame.archive.verdicts(0.0, 2000.0)}
-    assert found["b@1 champion"].label == "gate"
-    said = {alarm.blame for alarm in watcher.archive.alarms() if alarm.condition.rule == "drift"}
-    assert said
-    assert all(text.startswith("gate: ") for text in said)
 
 
 @pytest.mark.parametrize(("level", "label"), [(30.0, "source"), (3.5, "none")], ids=["far", "near"])
