@@ -145,8 +145,8 @@ class AlarmVerdicts:
             silent = not alarm.blame or alarm.blame.startswith(f"{NO_STAGE}: ")
             if alarm.state == "firing" and alarm.condition.group in labels and silent and _is_about(stored, alarm):
                 self._confirm(alarm, stored)
-                reason = f"all traffic of {bundle} together: {stored.document['reason']}{self._near(stored)}"
-                self._archive.annotate(alarm.id, f"{stored.label}: {reason}")
+                said = f"{stored.label}: all traffic of {bundle} together: {self._said(stored)}"
+                self._archive.annotate(alarm.id, said)
 
     def _is_due_again(self, label: str, now: float) -> bool:
         """Whether the verdict on a ringing group is to be made again: at pauses that double, for each reads records."""
@@ -157,7 +157,7 @@ class AlarmVerdicts:
 
     def _annotate(self, stored: StoredVerdict) -> None:
         """Say with the firing alarms of a group what the verdict is; one that named a stage is not replaced by none."""
-        said = f"{stored.label}: {stored.document['reason']}{self._near(stored)}"
+        said = f"{stored.label}: {self._said(stored)}"
         names_none = f"{NO_STAGE}: "
         for alarm in self._archive.alarms():
             if alarm.state != "firing" or alarm.condition.group != stored.group.label:
@@ -198,11 +198,19 @@ class AlarmVerdicts:
         )
         return any(one is not None and one.days < 1.0 and one.id not in self._seasons for one in mine)
 
-    def _near(self, stored: StoredVerdict) -> str:
-        """Return what was changed near the onset of a verdict, as the end of a sentence."""
-        onset = stored.document.get("since")
-        said = "" if onset is None or stored.label == NO_STAGE else near(self._changes, float(onset))
-        return f"; shortly before: {said}" if said else ""
+    def _said(self, stored: StoredVerdict) -> str:
+        """Return the reason of a verdict, what else it names, and what was changed near its onset.
+
+        Without the title of its stage, whose label stands before it.
+        """
+        reason, onset = str(stored.document["reason"]), stored.document.get("since")
+        title = next((one.title for one in self._spec.stages if reason.startswith(f"{one.title}: ")), None)
+        if title is not None:
+            reason = reason.removeprefix(f"{title}: ")
+        if also := stored.document.get("also"):
+            reason += f"; also {', '.join(also)}"
+        changed = "" if onset is None or stored.label == NO_STAGE else near(self._changes, float(onset))
+        return f"{reason}; changed: {changed}" if changed else reason
 
 
 def _is_about(stored: StoredVerdict, alarm: Alarm) -> bool:

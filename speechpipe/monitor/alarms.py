@@ -38,6 +38,13 @@ class Condition:
         """Identifies rule, metric and group: one alarm is open for each fingerprint."""
         return f"{self.rule}:{self.metric}:{self.group}"
 
+    @property
+    def direction(self) -> int:
+        """1 if the value is above what was expected, -1 if it is below; 0: not known."""
+        if self.value is None or self.expected is None:
+            return 0
+        return (self.value > self.expected) - (self.value < self.expected)
+
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
@@ -79,12 +86,17 @@ class Transition:
 def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) -> list[Transition]:
     """Return the transitions of the open alarms, given the conditions that hold now.
 
-    Pure: the caller writes the transitions. While the clock is behind, open alarms neither fire nor resolve.
+    Pure: the caller writes the transitions, in this order. While the clock is behind, open alarms neither fire nor
+    resolve.
     """
     before = {alarm.condition.fingerprint: alarm for alarm in known if alarm.is_open}
     after: dict[str, Alarm] = {}
+    ended: list[Transition] = []
     for condition in conditions:
         fingerprint = condition.fingerprint
+        if (open_ := before.get(fingerprint)) is not None and _is_another(condition, open_):
+            ended.append(Transition(replace(open_, state="resolved", resolved_at=now), open_.state))
+            del before[fingerprint]
         alarm = after.get(fingerprint) or before.get(fingerprint)
         if alarm is None:
             alarm = Alarm(_id(fingerprint, now), condition, "pending", now)
@@ -98,11 +110,18 @@ def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) ->
             over = now - gone_at >= (FORGET_PENDING_S if alarm.state == "pending" else RESOLVE_S)
             gone = replace(alarm, gone_at=gone_at)
             after[fingerprint] = replace(gone, state="resolved", resolved_at=now) if over else gone
-    return [
+    return ended + [
         Transition(alarm, old.state if old is not None else "")
         for fingerprint, alarm in after.items()
         if (old := before.get(fingerprint)) is None or (old.state, old.gone_at) != (alarm.state, alarm.gone_at)
     ]
+
+
+def _is_another(condition: Condition, alarm: Alarm) -> bool:
+    """Whether a metric that rang has changed anew since: it differs the other way, from a later time on."""
+    if alarm.firing_at is None or condition.since is None or condition.since <= alarm.firing_at:
+        return False
+    return condition.direction * alarm.condition.direction < 0
 
 
 def as_told(alarm: Alarm, event: str) -> Alarm:

@@ -64,4 +64,11 @@ def conditions(changes: Iterable[ServiceChange], now: float) -> list[Condition]:
 def near(changes: Iterable[ServiceChange], onset: float) -> str:
     """Return what was changed shortly before something else did (unix seconds), in words; empty if nothing was."""
     found = [change for change in changes if onset - BEFORE_S <= change.at < onset + AFTER_S][-MOST_NAMED:]
-    return "; ".join(f"at {clock(change.at, seconds=True)} UTC {change.text}" for change in found)
+    return "; ".join(
+        f"{_before(onset - change.at)} at {clock(change.at, seconds=True)} UTC {change.text}" for change in found
+    )
+
+
+def _before(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min before," if minutes > 0 else "just then,"

@@ -6,13 +6,11 @@ change began; a change that began later is another incident, also while the alar
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.alarms import Alarm
-from speechpipe.monitor.spec import CascadeSpec, Severity
-from speechpipe.monitor.windows import Grouping, reading
+from speechpipe.monitor.spec import Severity
 
 SLACK_S = 30.0
 """A change may have begun so long after the last alarm of its incident: when it began is known roughly."""
@@ -22,8 +20,6 @@ REMEMBERED_S = 3_600.0
 
 APART = frozenset({"change", "reference"})
 """Rules whose alarms belong to no incident: they tell of what operators did or have to do."""
-
-MOST_SESSIONS = 5
 
 
 @dataclass(frozen=True)
@@ -93,39 +89,9 @@ def assigned(alarm: Alarm, known: Iterable[Alarm]) -> Alarm:
     known_since = condition.since is not None and math.isfinite(condition.sooner_s)
     began = condition.since - condition.sooner_s if condition.since is not None and known_since else None
     for one in incidents(known):
-        last = max(other.firing_at or other.pending_at for other in one.alarms)
+        # When a limit is crossed, or a figure without an onset rings, tells nothing of how long changes went on.
+        dated = [other for other in one.alarms if other.condition.since is not None] or one.alarms
+        last = max(other.firing_at or other.pending_at for other in dated)
         if (one.resolved_at is None) if began is None else began <= last + SLACK_S:
             return replace(alarm, incident=one.id)
     return replace(alarm, incident=hashlib.sha256(f"incident {alarm.id}".encode()).hexdigest()[:12])
-
-
-def exemplars(spec: CascadeSpec, incident: Incident, records: Sequence[Record], grouping: Grouping) -> list[str]:
-    """Return the ids of the sessions whose figures are farthest from what was expected, by the incident's alarms.
-
-    `records`: those since the incident began.
-    """
-    farthest: dict[str, float] = {}
-    by_metric: Mapping[str, list[Alarm]] = _by_metric(incident)
-    for record in records:
-        group = grouping.group(record).label
-        for name, alarms in by_metric.items():
-            metric = spec.by_name.get(name)
-            if metric is None or metric.kind != record.kind or not record.session_id:
-                continue
-            value = reading(metric, record)
-            for alarm in alarms:
-                condition = alarm.condition
-                if value is None or condition.group != group or condition.value is None or condition.expected is None:
-                    continue
-                span = condition.value - condition.expected
-                far = (value - condition.expected) / span if span else 0.0
-                if far >= 0.5:  # nearer to the changed values than to those before
-                    farthest[record.session_id] = farthest.get(record.session_id, 0.0) + min(far, 2.0)
-    return sorted(farthest, key=lambda session: -farthest[session])[:MOST_SESSIONS]
-
-
-def _by_metric(incident: Incident) -> dict[str, list[Alarm]]:
-    found: dict[str, list[Alarm]] = {}
-    for alarm in incident.alarms:
-        found.setdefault(alarm.condition.metric, []).append(alarm)
-    return found

@@ -1,4 +1,8 @@
-"""Fixed limits of metrics, which hold without a reference, such as audio that is unaccounted for."""
+"""Fixed limits of metrics, which hold without a reference, such as audio that is unaccounted for.
+
+A limit must be crossed in a long window and in a short one at its end: the long one keeps single events quiet, the
+short one ends the alarm soon after they have ended (Beyer et al., "The Site Reliability Workbook", 2018, chapter 5).
+"""
 
 from collections.abc import Sequence
 
@@ -11,6 +15,8 @@ LEAST_VALUES = 20
 """Values that a share or mean needs before it is compared, unless its limit is 0."""
 HOLD_S = 60.0
 """How long a limit must be crossed before its alarm fires, unless the limit is 0."""
+RECENT_S, LEAST_RECENT = 240.0, 10
+"""The short window: with whole minutes it holds the last three minutes at least. The values that it needs."""
 MOST_S = 900.0
 """The longest time that a profile looks back."""
 
@@ -38,23 +44,47 @@ class LimitWatch:
         for group in sorted({window.group for window in self._windows}):
             length_s = profile_of(group.tenant_class).limit_window_s
             mine = [one for one in self._windows if one.group == group and one.start > now - length_s]
-            found += [c for metric in self._metrics if (c := crossed(metric, mine, group)) is not None]
+            recent = [one for one in mine if one.start > now - RECENT_S]
+            for metric in self._metrics:
+                condition = crossed(metric, mine, group)
+                if condition is not None and _goes_on(metric, recent, RECENT_S / length_s):
+                    found.append(condition)
         return found
+
+
+def _goes_on(metric: Metric, recent: Sequence[Window], share: float) -> bool:
+    """Whether a limit is still crossed in the last windows, whose time is this share of all; unknown: it is."""
+    count, total = _sums(metric, recent)
+    assert metric.limit is not None
+    if metric.value_kind is MetricKind.SUM:
+        return total > metric.limit * min(share, 1.0)
+    if not count or (count < LEAST_RECENT and metric.limit != 0):
+        return True
+    return _is_beyond(metric, total / count)
+
+
+def _sums(metric: Metric, windows: Sequence[Window]) -> tuple[int, float]:
+    """Return the number of values and their sum. The sketches are not merged: this is done at every tick."""
+    parts = [part for window in windows if (part := window.metrics.get(metric.name)) is not None]
+    return sum(part.count for part in parts), sum(part.total for part in parts)
+
+
+def _is_beyond(metric: Metric, value: float) -> bool:
+    assert metric.limit is not None
+    return value < metric.limit if metric.direction is Direction.DOWN else value > metric.limit
 
 
 def crossed(metric: Metric, windows: Sequence[Window], group: Group) -> Condition | None:
     """Return the condition if a metric has crossed its limit in these windows together, else None."""
-    # Sums only: this is done at every tick, and to merge the sketches takes most of it.
-    parts = [part for window in windows if (part := window.metrics.get(metric.name)) is not None]
-    count, total = sum(part.count for part in parts), sum(part.total for part in parts)
+    count, total = _sums(metric, windows)
     if metric.limit is None or count == 0:
         return None
     value = total if metric.value_kind is MetricKind.SUM else total / count
     if metric.value_kind is not MetricKind.SUM and metric.limit != 0 and count < LEAST_VALUES:
         return None
-    low = metric.direction is Direction.DOWN
-    if (value >= metric.limit) if low else (value <= metric.limit):
+    if not _is_beyond(metric, value):
         return None
+    low = metric.direction is Direction.DOWN
     reason = f"{metric.help} is {'below' if low else 'above'} its limit: {value:.4g} {metric.unit}".rstrip()
     return Condition(
         "limit",

@@ -12,6 +12,7 @@ from speechpipe.monitor.arms import ArmRow, arms, value_of
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.change_log import ServiceChange
 from speechpipe.monitor.comparison import Comparison, Drift, Grade, compare, drift
+from speechpipe.monitor.concerned import Concerned
 from speechpipe.monitor.reference import Progress, Reference, reference_before, reference_for
 from speechpipe.monitor.seasons import Season
 from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind, Stage
@@ -64,7 +65,7 @@ class Facts:
     progress: Sequence[Progress] = ()  # of groups that have no reference yet
     changes: Sequence[ServiceChange] = ()  # of the service, oldest first
     seasons: Mapping[int, Season] = field(default_factory=dict)  # of the references that have one, by reference
-    exemplars: Mapping[str, Sequence[str]] = field(default_factory=dict)  # sessions to look at, by incident
+    concerned: Mapping[str, Concerned] = field(default_factory=dict)  # by incident
 
 
 @dataclass(frozen=True)

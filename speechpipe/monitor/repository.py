@@ -240,14 +240,13 @@ class Archive:
         except IntegrityError as error:
             raise ChangedMeanwhile("another process has opened one of these alarms") from error
 
-    def acknowledge(self, alarm_id: str, by: str, now: float) -> Alarm | None:
-        """Note that `by` has acknowledged an alarm; return it, or None if it is not open."""
-        mine = alarms.c.id == alarm_id, alarms.c.state != "resolved"
+    def acknowledge(self, name: str, by: str, now: float) -> list[Alarm]:
+        """Note that `by` has acknowledged an alarm, or all of an incident; return those that are open, or none."""
+        mine = or_(alarms.c.id == name, alarms.c.incident == name), alarms.c.state != "resolved"
         with self._engine().begin() as connection:
             seen = {"acknowledged_at": now, "acknowledged_by": by}
-            if connection.execute(update(alarms).where(*mine).values(**seen)).rowcount != 1:
-                return None
-            return alarm_of(connection.execute(select(alarms).where(alarms.c.id == alarm_id)).one())
+            connection.execute(update(alarms).where(*mine, alarms.c.acknowledged_at.is_(None)).values(**seen))
+            return [alarm_of(row) for row in connection.execute(select(alarms).where(*mine)).all()]
 
     def annotate(self, alarm_id: str, blame: str) -> None:
         """Store the verdict's label and reason with an alarm."""

@@ -173,8 +173,9 @@ class Watcher:
         except ChangedMeanwhile:
             return []  # another process has decided; the next tick sees the result
         changed = [change.alarm for change in changes]
+        goes_on = {alarm.condition.fingerprint for alarm in changed if alarm.is_open}  # of a metric that changed anew
         for change in changes:
-            if change.alarm.state == "resolved":
+            if change.alarm.state == "resolved" and change.alarm.condition.fingerprint not in goes_on:
                 self._drift.forget(change.alarm.condition)
             if change.event == "firing":
                 self._verdicts.rang(change.alarm.condition.group, now)

@@ -126,7 +126,8 @@ def test_feedback_that_means_nothing_is_refused(watched: Server, body: object, s
 
 
 def test_an_alarm_that_is_not_open_cannot_be_acknowledged(watched: Server) -> None:
-    assert httpx.post(f"{watched.url}/v1/alarms/none/acknowledge").status_code == 404
+    for kind in ("alarms", "incidents"):
+        assert httpx.post(f"{watched.url}/v1/{kind}/none/acknowledge").status_code == 404
     alarms = httpx.get(f"{watched.url}/v1/alarms").json()["alarms"]
     assert {alarm["rule"] for alarm in alarms} <= {"reference"}, "nothing is compared yet, and nothing else rings"
 

@@ -1,6 +1,7 @@
 """What is said of changes of the service: by each subject's history, near an onset, and to those who get alarms."""
 
 import contextlib
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,7 +93,7 @@ def test_a_report_lists_changes_and_is_no_worse_for_them(store: Store) -> None:
 )
 def test_what_was_changed_shortly_before_an_onset_is_named(store: Store, onset: float, named: list[str]) -> None:
     said = near(change_log(store).between(0.0, NOW + 1.0), onset)
-    texts = [part.split(" UTC ")[1] for part in said.split("; at ")] if said else []
+    texts = re.findall(r"(?:min before|just then), at \S+ UTC (.*?)(?=; \d+ min|; just|$)", said)
     assert [text for text, name in zip(texts, named, strict=True) if not text.startswith(name)] == []
 
 

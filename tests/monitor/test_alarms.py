@@ -1,5 +1,7 @@
 """The life of an alarm, and what its receivers are sent."""
 
+import pytest
+
 from speechpipe.monitor.alarms import RESOLVE_S, Alarm, Condition, step
 from speechpipe.monitor.sinks import payload
 
@@ -57,6 +59,27 @@ def test_a_clock_that_goes_backwards_changes_nothing_until_it_has_caught_up() ->
     assert book.step(10, [condition(60)]) == []
     (alarm,) = book.step(1060, [condition(60)])
     assert alarm.state == "firing"
+
+
+def drifted(value: float, since: float) -> Condition:
+    return Condition("drift", "m.x", "m", "page", "g", "x changed", value, 0.5, since=since)
+
+
+def test_a_metric_that_changes_the_other_way_later_rings_anew() -> None:
+    book = Book()
+    (rose,) = book.step(100, [drifted(0.9, 80)])
+    resolved, fell = book.step(200, [drifted(0.1, 150)])
+    assert (resolved.id, resolved.state, resolved.resolved_at) == (rose.id, "resolved", 200)
+    assert (fell.state, fell.firing_at, fell.condition.value) == ("firing", 200, 0.1)
+    assert fell.id != rose.id
+    assert book.open == [fell]
+
+
+@pytest.mark.parametrize("now", [drifted(0.7, 150), drifted(0.45, 80), condition(value=0.1)])
+def test_a_metric_that_stays_changed_or_comes_back_does_not_ring_anew(now: Condition) -> None:
+    book = Book()
+    book.step(100, [drifted(0.9, 80) if now.rule == "drift" else condition(value=0.9)])
+    assert book.step(200, [now]) == []
 
 
 def test_the_message_has_alertmanagers_shape() -> None:

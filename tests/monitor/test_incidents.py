@@ -9,7 +9,8 @@ import pytest
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.repository import StoredVerdict
-from speechpipe.monitor.incidents import assigned, exemplars, incidents
+from speechpipe.monitor.concerned import concerned
+from speechpipe.monitor.incidents import assigned, incidents
 from speechpipe.monitor.sinks import WebhookSink
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.watch import Watcher
@@ -130,16 +131,37 @@ def test_a_fault_of_two_figures_is_one_incident_and_the_next_fault_another(store
     assert len(incidents(watcher.archive.alarms(0))) == 2
 
 
-def test_sessions_that_show_an_incident_are_named(store: Store) -> None:
+def test_how_many_sessions_an_incident_concerns_is_said_and_some_are_named(store: Store) -> None:
     watcher = watched(store, Sink())
     put(store, traffic(100, start=1000, first=1000, length_s=9.0, seed=2))
     watcher.tick(1100)
     (incident,) = incidents(watcher.archive.alarms(0))
     records = store.latest(2000, incident.since, 1100)
-    named = exemplars(SPEC, incident, records, Grouping())
-    assert len(named) == 5
+    found = concerned(SPEC, incident, records, Grouping())
+    assert len(found.examples) == 5
     by_session = {record.session_id: record.measures["gate.length_s"] for record in records}
-    assert min(float(by_session[name] or 0) for name in named) > 6.0, "nearer to 9 s than to 3 s"
+    assert min(float(by_session[name] or 0) for name in found.examples) > 6.0, "nearer to 9 s than to 3 s"
+    assert found.of > 50
+    assert found.sessions > 0.7 * found.of
+    assert found.tenants == (), "there is one tenant only"
+
+
+def test_whose_sessions_an_incident_concerns_is_said(store: Store) -> None:
+    watcher = watched(store, Sink())
+    changed = traffic(100, start=1000, first=1000, length_s=9.0, seed=2)
+    usual = traffic(100, start=1000, first=2000, seed=3)
+    mixed = [replace(record, tenant="ann") for record in changed] + [replace(record, tenant="bob") for record in usual]
+    put(store, sorted(mixed, key=lambda record: record.at))
+    watcher.tick(1100)
+    incident = next(
+        one for one in incidents(watcher.archive.alarms(0)) if one.first.condition.metric == "gate.length_s"
+    )
+    found = concerned(SPEC, incident, store.latest(2000, incident.since, 1100), Grouping())
+    ann, bob = found.tenants
+    assert (ann.name, bob.name) == ("ann", "bob")
+    assert ann.sessions > 0.7 * ann.of
+    assert bob.sessions < ann.sessions / 2
+    assert (found.sessions, found.of) == (ann.sessions + bob.sessions, ann.of + bob.of)
 
 
 CONFIRMED = replace(

@@ -297,7 +297,7 @@ def test_an_acknowledgement_made_elsewhere_survives(url: str) -> None:
     other = Watcher(SPEC, two, [], OPTIONS)
     other.tick(1602)
     (alarm,) = [alarm for alarm in other.archive.alarms() if alarm.state == "firing"]
-    found = other.archive.acknowledge(alarm.id, "ann", 1603)
+    (found,) = other.archive.acknowledge(alarm.id, "ann", 1603)
     assert found is not None
     assert found.acknowledged_by == "ann"
     put(one, traffic(3000, start=1600, first=1600, seed=3))
@@ -305,7 +305,7 @@ def test_an_acknowledgement_made_elsewhere_survives(url: str) -> None:
         watcher.tick(now)
     (resolved,) = [alarm for alarm in watcher.archive.alarms(0) if alarm.firing_at is not None]
     assert (resolved.state, resolved.acknowledged_by, resolved.acknowledged_at) == ("resolved", "ann", 1603)
-    assert watcher.archive.acknowledge(alarm.id, "bob", 5001) is None
+    assert watcher.archive.acknowledge(alarm.id, "bob", 5001) == []
     one.close()
     two.close()
 
@@ -367,7 +367,7 @@ def test_only_one_of_two_servers_follows_and_the_other_takes_over(
     servers[0].tick()
     assert ticks == [11, 1]
     with pytest.raises(UnknownName):
-        servers[0].acknowledge("nothing", "ann")
+        servers[0].operations.acknowledge("nothing", "ann")
     for store in stores:
         store.close()
 

@@ -26,6 +26,7 @@ FAMILIES = (
     "bundles",
     "models",
     "report",
+    "alarms",
     "blame",
     "replay",
     "reference",

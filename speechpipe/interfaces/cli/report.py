@@ -125,8 +125,19 @@ def _wrong(data: dict[str, Any]) -> list[str]:
     """Return lines on incidents, alarms, groups in which a stage is blamed, and changes of the service."""
     from speechpipe.foundation.times import clock
 
+    lines = incident_lines(data)
+    blamed = [found for found in data["blame"] if found["verdict"] != "none"]
+    lines += [f"  blame: {one['verdict']} [{one['group_label']}] {one['reason']}" for one in blamed]
+    return lines + [f"  changed at {clock(one['at'])} UTC: {one['text']}" for one in data.get("changes", ())]
+
+
+def incident_lines(data: dict[str, Any]) -> list[str]:
+    """Return lines on incidents with their alarms, and on the alarms that belong to none."""
+    from speechpipe.foundation.times import clock
+
     def said(alarm: dict[str, Any]) -> str:
-        text = f"{alarm['state']} ({alarm['severity']}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
+        seen = f", acknowledged by {alarm['acknowledged_by']}" if alarm["acknowledged_by"] else ""
+        text = f"{alarm['state']} ({alarm['severity']}{seen}): {alarm['reason']} [{alarm['group']}] {alarm['id']}"
         return f"  alarm {text}"
 
     lines = []
@@ -138,12 +149,18 @@ def _wrong(data: dict[str, Any]) -> list[str]:
         )
         lines += [f"    blame: {one['blame']}"] if one["blame"] else []
         lines.append(f"    look: {one['look']}; {one['runbook']}")
-        lines += [f"    sessions that show it: {', '.join(one['sessions'])}"] if one["sessions"] else []
+        lines += _concerned(one)
         lines += [f"  {said(alarm)}" for alarm in data["alarms"] if alarm["id"] in one["alarms"]]
-    lines += [said(alarm) for alarm in data["alarms"] if not alarm.get("incident")]
-    blamed = [found for found in data["blame"] if found["verdict"] != "none"]
-    lines += [f"  blame: {one['verdict']} [{one['group_label']}] {one['reason']}" for one in blamed]
-    return lines + [f"  changed at {clock(one['at'])} UTC: {one['text']}" for one in data.get("changes", ())]
+    return lines + [said(alarm) for alarm in data["alarms"] if not alarm.get("incident")]
+
+
+def _concerned(one: dict[str, Any]) -> list[str]:
+    """Return lines on the sessions that an incident concerns."""
+    lines = []
+    if (found := one["concerned"]) is not None:
+        whose = "; ".join(f"{tenant['name']} {tenant['sessions']} of {tenant['of']}" for tenant in one["tenants"])
+        lines.append(f"    {found['sessions']} of {found['of']} sessions" + (f": {whose}" if whose else ""))
+    return lines + ([f"    sessions that show it: {', '.join(one['sessions'])}"] if one["sessions"] else [])
 
 
 def _said_by_people(data: dict[str, Any]) -> list[str]:

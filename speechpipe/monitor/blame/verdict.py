@@ -208,7 +208,7 @@ def _judged(
         findings=shown,
         probes=tuple(probes),
         path=path,
-        contributions=contributions(normal, window, found) if stage is not None else (),
+        contributions=contributions(normal, window, found) if stage is not None and stage.served else (),
         refuted_if=_refuted_if(spec, stage, shown),
     )
 

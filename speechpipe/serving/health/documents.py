@@ -1,11 +1,12 @@
 """The health report as plain data, for `GET /v1/health/report` and the pages."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.concerned import Concerned
 from speechpipe.monitor.incidents import Incident, incidents
 from speechpipe.monitor.reference import Progress, Reference
 from speechpipe.monitor.report import MetricRow, Report, StageRow
@@ -51,7 +52,7 @@ def document(report: Report, people: Mapping[str, Any] | None = None) -> dict[st
         "people": dict(people) if people is not None else None,
         "records_lost": lost.value if lost else None,
         "stages": [_stage(row) for row in report.stages],
-        "incidents": [incident(item, facts.exemplars.get(item.id, ())) for item in incidents(facts.alarms)],
+        "incidents": [incident(item, facts.concerned.get(item.id, Concerned())) for item in incidents(facts.alarms)],
         "alarms": [alarm(item) for item in facts.alarms],
         "changes": [{"at": item.at, "text": item.text} for item in facts.changes],
         "blame": [
@@ -192,8 +193,8 @@ def _look(item: Incident) -> str:
     return f"speechpipe blame --window {since:%Y-%m-%dT%H:%M:%S} {until:%Y-%m-%dT%H:%M:%S}"
 
 
-def incident(item: Incident, sessions: Sequence[str] = ()) -> dict[str, Any]:
-    """Return an incident as plain data. `sessions`: the ids of some that it concerns."""
+def incident(item: Incident, sessions: Concerned) -> dict[str, Any]:
+    """Return an incident as plain data, with the sessions that it concerns, as far as that is known."""
     return {
         "id": item.id,
         "state": "firing" if item.resolved_at is None else "resolved",
@@ -207,7 +208,9 @@ def incident(item: Incident, sessions: Sequence[str] = ()) -> dict[str, Any]:
         "blame": item.blame or None,
         "alarms": [alarm.id for alarm in item.alarms],
         "metrics": list(dict.fromkeys(alarm.condition.metric for alarm in item.alarms)),
-        "sessions": list(sessions),
+        "sessions": list(sessions.examples),
+        "concerned": None if not sessions.of else {"sessions": sessions.sessions, "of": sessions.of},
+        "tenants": [{"name": one.name, "sessions": one.sessions, "of": one.of} for one in sessions.tenants],
         "look": _look(item),
         "runbook": _runbook(item.first),
         "acknowledged": all(alarm.acknowledged_at is not None for alarm in item.alarms),

@@ -13,7 +13,8 @@ from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations, ReferenceMismatch
 from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict
 from speechpipe.monitor.change_log import ChangeLog
-from speechpipe.monitor.incidents import exemplars, incidents
+from speechpipe.monitor.concerned import Concerned, concerned
+from speechpipe.monitor.incidents import incidents
 from speechpipe.monitor.profiles import profile_of
 from speechpipe.monitor.reference import (
     PROPOSED_ARMS,
@@ -34,9 +35,9 @@ EVERYTHING = Filters()
 DAY_S = 86_400.0
 TAIL_BATCH = 2_000
 
-EXEMPLAR_LATE_S = 60.0
-SHOWN_INCIDENTS, EXEMPLAR_RECORDS = 5, 2_000
-"""Open incidents of which a report names sessions, and the newest records among which it looks for them."""
+CONCERNED_LATE_S = 60.0
+SHOWN_INCIDENTS, CONCERNED_RECORDS = 5, 2_000
+"""Open incidents of which a report says which sessions they concern, among so many of the newest records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class HealthOperations:
                 proposals=[reference for reference in references if reference.status == "proposed"],
                 progress=self._progress({w.group for w in windows if filters.takes(w.group)}, references),
                 alarms=alarms,
-                exemplars=self._exemplars(alarms, until),
+                concerned=self._concerned(alarms, until),
                 server=self._server(),
                 filters=filters,
                 verdicts=self._blame.archive.verdicts(since, until),
@@ -104,19 +105,31 @@ class HealthOperations:
             )
         return health_report(self._spec, facts)
 
-    def _exemplars(self, alarms: Sequence[Alarm], until: float) -> dict[str, list[str]]:
-        """Return ids of sessions that show the newest open incidents, by incident; none in a report of the past.
+    def _concerned(self, alarms: Sequence[Alarm], until: float) -> dict[str, Concerned]:
+        """Return which sessions the newest open incidents concern, by incident; nothing in a report of the past.
 
         The newest records are read, which are not those of the past.
         """
-        if until < self._clock() - EXEMPLAR_LATE_S:
+        if until < self._clock() - CONCERNED_LATE_S:
             return {}
         grouping = Grouping(known=self._archive.tenants())
         found = {}
         shown = [one for one in incidents(alarms) if one.resolved_at is None and one.since < until]
         for one in shown[:SHOWN_INCIDENTS]:
-            records = self._store.latest(EXEMPLAR_RECORDS, one.since, until)
-            found[one.id] = exemplars(self._spec, one, records, grouping)
+            records = self._store.latest(CONCERNED_RECORDS, one.since, until)
+            found[one.id] = concerned(self._spec, one, records, grouping)
+        return found
+
+    def acknowledge(self, name: str, by: str) -> list[Alarm]:
+        """Acknowledge an open alarm, or all open ones of an incident, in the name of `by`; return them.
+
+        Raises:
+            UnknownName: there is no open alarm or incident with this id.
+        """
+        with translating_store_errors():
+            found = self._archive.acknowledge(name, by, self._clock())
+        if not found:
+            raise UnknownName(f"there is no open alarm or incident {name!r}", cause="not_found")
         return found
 
     def _summed(self, since: float, until: float) -> list[Window]:

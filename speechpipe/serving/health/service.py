@@ -15,7 +15,6 @@ from speechpipe.foundation.storage.database import STORE_ERRORS, translating_sto
 from speechpipe.foundation.storage.leases import Lease
 from speechpipe.foundation.storage.record import Emit, Measure, Record
 from speechpipe.foundation.storage.store import Store
-from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.change_log import ChangeLog
 from speechpipe.monitor.change_sources import STARTED
 from speechpipe.monitor.exposition import GaugeRow
@@ -285,18 +284,6 @@ class MonitoringService:
         else:
             found = [r for r in self._store.find(session_id=given.session_id) if r.kind in ("unit", "session")]
         return next((record for record in found if given.tenant in (None, record.tenant)), None)
-
-    def acknowledge(self, alarm_id: str, by: str) -> Alarm:
-        """Acknowledge an alarm in the name of `by`.
-
-        Raises:
-            UnknownName: there is no open alarm with this id.
-        """
-        with translating_store_errors():
-            alarm = self._watcher.archive.acknowledge(alarm_id, by, self._clock())
-        if alarm is None:
-            raise UnknownName(f"there is no open alarm {alarm_id!r}", cause="not_found")
-        return alarm
 
 
 def _webhook(settings: Settings) -> list[Sink]:

@@ -262,3 +262,27 @@ def test_a_report_shows_incidents_and_what_it_says_to_type_can_be_typed(store: s
     asked = run(*line.split(), "--store", path)
     assert asked.returncode == 0, asked.stderr
     assert b": vad" in asked.stdout
+
+
+def test_an_incident_is_acknowledged_by_its_id_and_says_whom_it_concerns(store: str, tmp_path: Path) -> None:
+    path = str(shutil.copy(store, tmp_path / "copy.db"))
+    opened = Store(f"sqlite:///{path}")
+    with closing(opened):
+        Watcher(CASCADE, opened).tick(time.time())
+    text = run("alarms", "list", "--store", path).stdout.decode()
+    incident = re.findall(r"incident (\w{12}) firing", text)[0]
+    assert re.search(r"\d+ of \d+ sessions", text)
+    assert "acknowledged" not in text
+    done = run("alarms", "acknowledge", incident, "--by", "ann", "--store", path)
+    assert done.returncode == 0, done.stderr
+    assert b"acknowledged by ann: " in done.stdout
+    (found,) = (
+        one
+        for one in json.loads(run("alarms", "list", "--json", "--store", path).stdout)["incidents"]
+        if one["id"] == incident
+    )
+    assert found["acknowledged"]
+    assert "acknowledged by ann" in run("alarms", "list", "--store", path).stdout.decode()
+    refused = run("alarms", "acknowledge", "nothing", "--store", path)
+    assert refused.returncode == 2
+    assert b"there is no open alarm or incident" in refused.stderr

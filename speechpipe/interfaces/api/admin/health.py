@@ -112,7 +112,17 @@ def router(service: Service) -> APIRouter:
         alarm_id: Annotated[str, Path(max_length=200)], actor: Annotated[str, Depends(name)]
     ) -> dict[str, Any]:
         """Acknowledge an alarm. For operators, because it affects all users of the server."""
-        return health_documents.alarm(monitoring_of(service).acknowledge(alarm_id, actor))
+        found = monitoring_of(service).operations.acknowledge(alarm_id, actor)
+        return health_documents.alarm(found[0])
+
+    @routes.post("/v1/incidents/{incident_id}/acknowledge")
+    @access(Role.OPERATOR, 404, 503)
+    def acknowledge_all(
+        incident_id: Annotated[str, Path(max_length=200)], actor: Annotated[str, Depends(name)]
+    ) -> dict[str, Any]:
+        """Acknowledge all open alarms of an incident; they are listed in the answer."""
+        found = monitoring_of(service).operations.acknowledge(incident_id, actor)
+        return {"alarms": [health_documents.alarm(alarm) for alarm in found]}
 
     @routes.get("/", include_in_schema=False)
     @access(Role.OPEN)

@@ -1,0 +1,80 @@
+"""Which sessions an incident concerns, and whose: how many show it, of which tenants, and some to look at."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from speechpipe.foundation.storage.record import Record
+from speechpipe.monitor.alarms import Condition
+from speechpipe.monitor.incidents import Incident
+from speechpipe.monitor.spec import CascadeSpec
+from speechpipe.monitor.windows import Grouping, reading
+
+MOST_SESSIONS, MOST_TENANTS = 5, 3
+
+NEARER = 0.5
+"""A value shows an alarm if it is nearer to the changed values than to those before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """The sessions of one tenant: so many show the incident, of so many."""
+
+    name: str
+    sessions: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Concerned:
+    """The sessions since an incident began that show its first alarm, of all with a value of that metric."""
+
+    sessions: int = 0
+    of: int = 0
+    tenants: tuple[Tenant, ...] = ()  # those with the most of them first; empty if there is one tenant only
+    examples: tuple[str, ...] = ()  # ids of the sessions that are farthest from what was expected, by all alarms
+
+
+def concerned(spec: CascadeSpec, incident: Incident, records: Sequence[Record], grouping: Grouping) -> Concerned:
+    """Return which sessions an incident concerns. `records`: those since it began, or the newest of them."""
+    by_metric: dict[str, list[Condition]] = {}
+    for alarm in incident.alarms:
+        by_metric.setdefault(alarm.condition.metric, []).append(alarm.condition)
+    farthest: dict[str, float] = {}
+    shows: dict[str, bool] = {}
+    tenants: dict[str, str] = {}
+    for record in records:
+        if not record.session_id:
+            continue
+        group = grouping.group(record).label
+        for name, conditions in by_metric.items():
+            metric = spec.by_name.get(name)
+            if metric is None or metric.kind != record.kind or (value := reading(metric, record)) is None:
+                continue
+            for condition in conditions:
+                far = _far(condition, value) if condition.group == group else None
+                if far is None:
+                    continue
+                if far >= NEARER:
+                    farthest[record.session_id] = farthest.get(record.session_id, 0.0) + min(far, 2.0)
+                if condition is incident.first.condition:
+                    shows[record.session_id] = shows.get(record.session_id, False) or far >= NEARER
+                    tenants[record.session_id] = record.tenant
+    examples = sorted(farthest, key=lambda session: -farthest[session])[:MOST_SESSIONS]
+    return Concerned(sum(shows.values()), len(shows), _by_tenant(shows, tenants), tuple(examples))
+
+
+def _far(condition: Condition, value: float) -> float | None:
+    """Return how far a value is from what was expected: 1 as far as the changed values are; None: not known."""
+    if condition.value is None or condition.expected is None:
+        return None
+    span = condition.value - condition.expected
+    return (value - condition.expected) / span if span else 0.0
+
+
+def _by_tenant(shows: Mapping[str, bool], tenants: Mapping[str, str]) -> tuple[Tenant, ...]:
+    of = Counter(tenants.values())
+    if len(of) < 2:
+        return ()
+    mine = Counter(tenants[session] for session, shown in shows.items() if shown)
+    return tuple(Tenant(name, count, of[name]) for name, count in mine.most_common(MOST_TENANTS))
