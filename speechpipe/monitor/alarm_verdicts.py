@@ -99,9 +99,15 @@ class AlarmVerdicts:
             self._unpinned.discard(number)
         self._ringing = {label: at for label, at in self._ringing.items() if now - at < BLAME_AGAIN_FOR_S}
         due = self._due(now)
-        begun = time.perf_counter()
+        if due:
+            begun = time.perf_counter()
+            with self._blame.read_once(now):
+                self._make(sorted(due), now)
+            self._sooner_at = now + max(BLAME_LEAST_S, (time.perf_counter() - begun) / BLAME_SHARE)
+
+    def _make(self, due: Sequence[Group], now: float) -> None:
         of_bundles: dict[tuple[str, str], float] = {}  # and how long a verdict that names the same is not stored again
-        for group in sorted(due):
+        for group in due:
             repeat_s = 0.0 if self._is_due_again(group.label, now) else self._every_s
             bundle_arm = group.bundle, group.arm
             of_bundles[bundle_arm] = min(repeat_s, of_bundles.get(bundle_arm, repeat_s))
@@ -116,8 +122,6 @@ class AlarmVerdicts:
             if now - self._together_at.get((bundle, arm), 0.0) >= BLAME_AGAIN_S:
                 self._together_at[bundle, arm] = now
                 self._blame_together(bundle, arm, now, repeat_s)
-        if due:
-            self._sooner_at = now + max(BLAME_LEAST_S, (time.perf_counter() - begun) / BLAME_SHARE)
 
     def _due(self, now: float) -> set[Group]:
         """Return the active groups whose verdicts are due."""

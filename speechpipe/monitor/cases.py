@@ -6,8 +6,10 @@ metrics are forward-filled into every case.
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,9 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 
 Column = npt.NDArray[np.float64]
+
+MOST_ROWS = 10_000
+"""Rows that are remembered: 6 MB."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,32 @@ class _Open:
     late: list[Record] = field(default_factory=list)
 
 
-def joined(spec: CascadeSpec, records: Iterable[Record]) -> Cases:
-    """Return one case for each session among the records, ordered by time."""
+class KnownRows:
+    """The rows of sessions that were joined before, for those that join the same ones again and again.
+
+    Records never change, so a row is the same as long as the session's records are. Used on one thread, with one spec.
+    """
+
+    def __init__(self, most: int = MOST_ROWS) -> None:
+        self._most = most
+        self._rows: OrderedDict[tuple[str, ...], Column] = OrderedDict()
+
+    def row(self, records: Sequence[Record], make: Callable[[], Sequence[float]]) -> Column:
+        """Return the row of a session with these records; it is made if it is not known."""
+        key = tuple(record.id for record in records)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = np.array(make(), float)
+        self._rows.move_to_end(key)
+        if len(self._rows) > self._most:
+            self._rows.popitem(last=False)
+        return row
+
+
+def joined(spec: CascadeSpec, records: Iterable[Record], known: KnownRows | None = None) -> Cases:
+    """Return one case for each session among the records, ordered by time. `known` is asked for rows, and gets them."""
     metrics = case_metrics(spec)
+    known = known or KnownRows()
     found: dict[str, _Open] = {}
     system: list[Record] = []
     for record in records:
@@ -94,14 +122,12 @@ def joined(spec: CascadeSpec, records: Iterable[Record]) -> Cases:
             mine.units.append(record)
         elif record.kind == "feedback":
             mine.late.append(record)
-    rows = sorted(
-        (
-            (mine.session.at, _row(spec, metrics, mine.session, mine.units, mine.late))
-            for mine in found.values()
-            if mine.session is not None
-        ),
-        key=lambda row: row[0],
-    )
+    rows = []
+    for mine in found.values():
+        if (session := mine.session) is not None:
+            make = partial(_row, spec, metrics, session, mine.units, mine.late)
+            rows.append((session.at, known.row([session, *mine.units, *mine.late], make)))
+    rows.sort(key=lambda row: row[0])
     at = np.array([row[0] for row in rows], float)
     values = np.array([row[1] for row in rows], float).reshape(len(rows), len(metrics))
     _fill_in(metrics, system, at, values)

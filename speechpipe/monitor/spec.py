@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 
 from speechpipe.foundation.storage.record import Measure, Record
 
@@ -128,7 +129,7 @@ class CascadeSpec:
         """
         return self.by_name[name]
 
-    @property
+    @cached_property
     def by_name(self) -> Mapping[str, Metric]:
         """Metrics by name."""
         return {metric.name: metric for metric in (*self.metrics, *self.joined)}

@@ -1,5 +1,6 @@
 """Verdicts in the watcher: when they are made, and with which alarms and reports they stand."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,7 +96,7 @@ def test_verdicts_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("speechpipe.monitor.alarm_verdicts.time.perf_counter", lambda: passed[0])
     archive = SimpleNamespace(alarms=list)
-    verdicts = AlarmVerdicts(SPEC, archive, SimpleNamespace(stored=stored), [])  # type: ignore[arg-type]
+    verdicts = AlarmVerdicts(SPEC, archive, SimpleNamespace(stored=stored, read_once=nullcontext), [])  # type: ignore[arg-type]
     verdicts.make(999.0, {}, [])  # the periodic ones
     pinned = {one.group: one for one in (reference(1, "b@1"), reference(2, "c@1"))}
     for now in range(1000, 1300, 5):

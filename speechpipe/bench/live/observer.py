@@ -11,8 +11,8 @@ import httpx
 from speechpipe.bench.live.score import AlarmSeen, VerdictSeen
 from speechpipe.monitor.unwatched import METRIC
 
-EVERY_S = 2.0
-"""The server decides as often (its tick), so no verdict is missed: the report has the last one of each group."""
+EVERY_S, SETTLE_S = 4.0, 5.0
+"""Verdicts on a group are ten seconds apart at least, so none is missed: the report has the last one of each group."""
 
 MINUTES = 5
 TIMEOUT_S = 60.0
@@ -85,7 +85,7 @@ class Observer:
 
     async def settled(self) -> float:
         """Let the server tick twice, then ask once more; return the time (unix seconds)."""
-        await asyncio.sleep(2.5 * EVERY_S)
+        await asyncio.sleep(SETTLE_S)
         await self.look()
         return time.time()
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def measure(flags: Flags, **plan: Any) -> None:
     rows = read_table(flags.table or SHIPPED)
     chosen = _chosen(rows, flags)
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop the server, print what there is
     try:
         with _benchmark(flags, Plan(chosen, rows, **plan)) as benchmark:
             asyncio.run(benchmark.run())

@@ -1,26 +1,26 @@
 """Blame on a store: pins the cases of references and computes verdicts on groups."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import DEFAULTS, Thresholds
 from speechpipe.monitor.blame.normal import Normal, ReferenceTooSmall, fit
 from speechpipe.monitor.blame.probes import ProbeHistory, probe_history
+from speechpipe.monitor.blame.recent import RecentRecords, is_of
 from speechpipe.monitor.blame.repository import BlameArchive, StoredVerdict
 from speechpipe.monitor.blame.verdict import NO_STAGE, Verdict, blame, blame_together
-from speechpipe.monitor.cases import Cases, joined
+from speechpipe.monitor.cases import Cases
 from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.repository import Archive
 from speechpipe.monitor.spec import CascadeSpec
-from speechpipe.monitor.windows import OTHER_TENANTS, Group, all_traffic
+from speechpipe.monitor.windows import Group, all_traffic
 
 MOST_CASES = 2_000
-MOST_RECORDS = 12_000
 MOST_GROUPS = 20
 """Groups that are judged together, those with the most sessions: each costs a search for its last change."""
 
@@ -46,6 +46,11 @@ class BlameOperations:
         self.archive = BlameArchive(lambda: self.store.engine)
         self._alarms = Archive(lambda: self.store.engine)
         self._normals: dict[int, Normal | None] = {}
+        self._records = RecentRecords(self.spec, self.store)
+
+    def read_once(self, now: float) -> AbstractContextManager[None]:
+        """Within this context, verdicts on the last hours before `now` (unix seconds) share what they read."""
+        return self._records.read_once(now - LOOKBACK_S - LATE_S)
 
     def forget(self) -> None:
         """Drop the fitted models, so that references are read from the store again."""
@@ -56,8 +61,8 @@ class BlameOperations:
         known = self.archive.cases(reference.id)
         if known is not None or not any(reference.group):
             return known
-        records = self._records(reference.group, reference.since, reference.until + LATE_S)
-        cases = joined(self.spec, records).between(reference.since, reference.until)
+        records = self._records.of_group(reference.group, reference.since, reference.until + LATE_S)
+        cases = self._records.cases(records).between(reference.since, reference.until)
         if not len(cases):
             return None
         if len(cases) > MOST_CASES:
@@ -111,16 +116,15 @@ class BlameOperations:
 
         None if fewer than two of them have a reference with enough cases.
         """
-        name, _, version = groups[0][0].bundle.partition("@")
-        records = self.store.latest(MOST_RECORDS, until - LOOKBACK_S, until, name, version)
+        records = self._records.of_bundle(groups[0][0].bundle, until - LOOKBACK_S, until)
         mine = []
         for group, reference in groups:
-            own = [one for one in records if one.kind == "system" or _is_of(group, one)]
+            own = [one for one in records if one.kind == "system" or is_of(group, one)]
             mine.append((sum(one.kind == "session" for one in own), own, reference))
         parts: list[tuple[Normal, Cases]] = []
         for _, own, reference in sorted(mine, key=lambda one: -one[0])[:MOST_GROUPS]:
             if (normal := self.normal(reference)) is not None:
-                parts.append((normal, joined(self.spec, own).between(reference.until, until)))
+                parts.append((normal, self._records.cases(own).between(reference.until, until)))
         return blame_together(parts, probe_history(self.spec, records)) if len(parts) > 1 else None
 
     def stored_together(
@@ -161,10 +165,10 @@ class BlameOperations:
         return found
 
     def _recent(self, group: Group, since: float, until: float, tenant: str = "") -> tuple[Cases, ProbeHistory]:
-        records = self._records(group, since - LATE_S, until)  # the units of sessions that were on at its beginning
+        records = self._records.of_group(group, since - LATE_S, until)
         if tenant:
             records = [record for record in records if record.kind in ("system", "probe") or record.tenant == tenant]
-        return joined(self.spec, records).between(since, until), probe_history(self.spec, records)
+        return self._records.cases(records).between(since, until), probe_history(self.spec, records)
 
     def stored(
         self, group: Group, reference: Reference, since: float, now: float, *, repeat_s: float = 0.0
@@ -194,18 +198,3 @@ class BlameOperations:
             and alarm.firing_at <= at
         }
         return replace(DEFAULTS, rang=frozenset(rang))
-
-    def _records(self, group: Group, since: float, until: float) -> Sequence[Record]:
-        """Return the newest records of a group, the server and the probes, oldest first."""
-        name, _, version = group.bundle.partition("@")
-        found = self.store.latest(MOST_RECORDS, since, until, name, version)
-        return [record for record in found if record.kind == "system" or _is_of(group, record)]
-
-
-def _is_of(group: Group, record: Record) -> bool:
-    if record.kind == "probe":
-        return True
-    mine = (record.tenant_class, record.channel, record.arm) == (group.tenant_class, group.channel, group.arm)
-    # A canary's sessions belong to the same traffic: the router decides how many there are.
-    mine = mine or (record.tenant_class, record.channel, group.arm) == (group.tenant_class, group.channel, "champion")
-    return mine and group.tenant in ("", OTHER_TENANTS, record.tenant)

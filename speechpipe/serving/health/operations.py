@@ -115,9 +115,12 @@ class HealthOperations:
         grouping = Grouping(known=self._archive.tenants())
         found = {}
         shown = [one for one in incidents(alarms) if one.resolved_at is None and one.since < until]
-        for one in shown[:SHOWN_INCIDENTS]:
-            records = self._store.latest(CONCERNED_RECORDS, one.since, until)
-            found[one.id] = concerned(self._spec, one, records, grouping)
+        shown = shown[:SHOWN_INCIDENTS]
+        since = min((one.since for one in shown), default=until)
+        records = self._store.latest(CONCERNED_RECORDS, since, until) if shown else []
+        for one in shown:
+            mine = [record for record in records if record.at >= one.since]
+            found[one.id] = concerned(self._spec, one, mine, grouping)
         return found
 
     def acknowledge(self, name: str, by: str) -> list[Alarm]:

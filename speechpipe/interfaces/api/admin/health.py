@@ -100,10 +100,27 @@ def router(service: Service) -> APIRouter:
             headers={"x-speechpipe-bundles": bundles},
         )
 
+    @routes.get("/", include_in_schema=False)
+    @access(Role.OPEN)
+    def dashboard() -> Response:
+        return HTMLResponse(health_page.dashboard("dashboard", 15, rollouts=True), headers=HEADERS)
+
+    @routes.get("/health", include_in_schema=False)
+    @access(Role.OPEN)
+    def health() -> Response:
+        return HTMLResponse(health_page.dashboard("health"), headers=HEADERS)
+
+    _alarms(routes, service)
+    _feedback(routes, service)
+    return routes
+
+
+def _alarms(routes: APIRouter, service: Service) -> None:
     @routes.get("/v1/alarms")
     @access(Role.REVIEWER, 503)
-    def alarms(found: Annotated[Report, Depends(report)]) -> dict[str, Any]:
+    def alarms(asked: Annotated[Asked, Depends()]) -> dict[str, Any]:
         """List open alarms, and those resolved within the period."""
+        found = monitoring_of(service).operations.report(asked.seconds, asked.filters)
         return {"alarms": [health_documents.alarm(alarm) for alarm in found.facts.alarms]}
 
     @routes.post("/v1/alarms/{alarm_id}/acknowledge")
@@ -123,19 +140,6 @@ def router(service: Service) -> APIRouter:
         """Acknowledge all open alarms of an incident; they are listed in the answer."""
         found = monitoring_of(service).operations.acknowledge(incident_id, actor)
         return {"alarms": [health_documents.alarm(alarm) for alarm in found]}
-
-    @routes.get("/", include_in_schema=False)
-    @access(Role.OPEN)
-    def dashboard() -> Response:
-        return HTMLResponse(health_page.dashboard("dashboard", 15, rollouts=True), headers=HEADERS)
-
-    @routes.get("/health", include_in_schema=False)
-    @access(Role.OPEN)
-    def health() -> Response:
-        return HTMLResponse(health_page.dashboard("health"), headers=HEADERS)
-
-    _feedback(routes, service)
-    return routes
 
 
 def _feedback(routes: APIRouter, service: Service) -> None:
