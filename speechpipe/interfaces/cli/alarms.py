@@ -1,4 +1,4 @@
-"""`speechpipe alarms`: list what fires, and say that somebody is looking."""
+"""`speechpipe alarms`: list what fires, and acknowledge it."""
 
 import getpass
 import json
