@@ -12,6 +12,9 @@ from speechpipe.monitor.windows import Grouping, reading
 
 MOST_SESSIONS, MOST_TENANTS = 5, 3
 
+MOST_OF, OFTENER = 0.6, 2.0
+"""A tenant stands out if it has so large a share of the sessions, and so many times the others' rate of them."""
+
 NEARER = 0.5
 """A value shows an alarm if it is nearer to the changed values than to those before."""
 
@@ -33,6 +36,16 @@ class Concerned:
     of: int = 0
     tenants: tuple[Tenant, ...] = ()  # those with the most of them first; empty if there is one tenant only
     examples: tuple[str, ...] = ()  # ids of the sessions that are farthest from what was expected, by all alarms
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that most of these sessions are of, and whose sessions show it more often than others'; or ""."""
+        if not self.tenants:
+            return ""
+        first = self.tenants[0]
+        others, of_others = self.sessions - first.sessions, self.of - first.of
+        stands_out = first.sessions * of_others >= OFTENER * others * first.of
+        return first.name if stands_out and first.sessions >= MOST_OF * self.sessions else ""
 
 
 def concerned(spec: CascadeSpec, incident: Incident, records: Sequence[Record], grouping: Grouping) -> Concerned:

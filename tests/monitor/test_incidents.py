@@ -9,7 +9,7 @@ import pytest
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.repository import StoredVerdict
-from speechpipe.monitor.concerned import concerned
+from speechpipe.monitor.concerned import Concerned, Tenant, concerned
 from speechpipe.monitor.incidents import assigned, incidents
 from speechpipe.monitor.sinks import WebhookSink
 from speechpipe.monitor.spec import CascadeSpec
@@ -162,6 +162,23 @@ def test_whose_sessions_an_incident_concerns_is_said(store: Store) -> None:
     assert ann.sessions > 0.7 * ann.of
     assert bob.sessions < ann.sessions / 2
     assert (found.sessions, found.of) == (ann.sessions + bob.sessions, ann.of + bob.of)
+    assert found.tenant == "ann"
+
+
+@pytest.mark.parametrize(
+    ("tenants", "named"),
+    [
+        ([("a", 9, 10), ("b", 1, 10)], "a"),
+        ([("a", 9, 10), ("b", 9, 10)], ""),
+        ([("a", 9, 90), ("b", 1, 10)], ""),  # the others have as many for their traffic
+        ([("a", 9, 10), ("b", 0, 10)], "a"),
+        ([], ""),
+    ],
+)
+def test_a_tenant_is_named_if_the_others_are_well(tenants: list[tuple[str, int, int]], named: str) -> None:
+    rows = tuple(Tenant(*row) for row in tenants)
+    found = Concerned(sum(row.sessions for row in rows), sum(row.of for row in rows), rows)
+    assert found.tenant == named
 
 
 CONFIRMED = replace(

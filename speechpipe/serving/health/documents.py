@@ -1,6 +1,7 @@
 """The health report as plain data, for `GET /v1/health/report` and the pages."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -183,14 +184,15 @@ def _runbook(item: Alarm) -> str:
     return f"docs/runbook.md#{item.condition.metric.replace('.', '')}"
 
 
-def _look(item: Incident) -> str:
-    """Return the command that looks at an incident, whenever it is typed."""
+def _look(item: Incident, tenant: str) -> str:
+    """Return the command that looks at an incident, whenever it is typed; with a tenant, at that tenant's traffic."""
+    whose = f" --tenant {shlex.quote(tenant)}" if tenant else ""
     since = datetime.fromtimestamp(item.since, UTC)
     ends = [alarm.gone_at or alarm.resolved_at for alarm in item.alarms]
     if None in ends:
-        return f"speechpipe blame --since {since - BEFORE:%Y-%m-%dT%H:%M}"
+        return f"speechpipe blame --since {since - BEFORE:%Y-%m-%dT%H:%M}{whose}"
     until = datetime.fromtimestamp(max(end for end in ends if end is not None), UTC)
-    return f"speechpipe blame --window {since:%Y-%m-%dT%H:%M:%S} {until:%Y-%m-%dT%H:%M:%S}"
+    return f"speechpipe blame --window {since:%Y-%m-%dT%H:%M:%S} {until:%Y-%m-%dT%H:%M:%S}{whose}"
 
 
 def incident(item: Incident, sessions: Concerned) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def incident(item: Incident, sessions: Concerned) -> dict[str, Any]:
         "sessions": list(sessions.examples),
         "concerned": None if not sessions.of else {"sessions": sessions.sessions, "of": sessions.of},
         "tenants": [{"name": one.name, "sessions": one.sessions, "of": one.of} for one in sessions.tenants],
-        "look": _look(item),
+        "look": _look(item, sessions.tenant),
         "runbook": _runbook(item.first),
         "acknowledged": all(alarm.acknowledged_at is not None for alarm in item.alarms),
     }
