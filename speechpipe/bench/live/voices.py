@@ -47,11 +47,15 @@ class Manner:
 
 @dataclass(frozen=True)
 class Spoken:
-    """A session as its client sends it: (n,) samples at 16 kHz, and what was said (None: unknown)."""
+    """A session as its client sends it: (n,) samples at 16 kHz, and what was said (None: unknown).
+
+    `claimed`: the number of samples that the header of a file promises; an upload that breaks off has fewer.
+    """
 
     samples: Samples
     text: str | None
     recordings: int
+    claimed: int = 0
 
     @property
     def pcm(self) -> bytes:
@@ -60,14 +64,15 @@ class Spoken:
 
     @property
     def wav(self) -> bytes:
-        """A WAV file."""
+        """A WAV file; of an upload that broke off, its beginning."""
         buffer = io.BytesIO()
         with wave.open(buffer, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(SAMPLE_RATE_HZ)
-            file.writeframes(self.pcm)
-        return buffer.getvalue()
+            file.writeframes(self.pcm + bytes(2 * max(0, self.claimed - len(self.samples))))
+        whole = buffer.getvalue()
+        return whole[: len(whole) - 2 * max(0, self.claimed - len(self.samples))]
 
 
 class Voices:
@@ -92,14 +97,16 @@ class Voices:
         for clip in clips:
             parts += [clip.samples, np.zeros(round(self._random.uniform(*PAUSE_S) * SAMPLE_RATE_HZ), np.float32)]
         samples = natural(np.concatenate(parts[:-1])[: round(MOST_S * SAMPLE_RATE_HZ)], self._random)
+        claimed = 0
         for fault in manner.audio:
             if self._random.random() < fault.share:
                 material = audio.Material(self._random, [self._anybody() for _ in range(4)])
                 sound = audio.spoil(fault.kind, audio.Sound(samples), fault.value, material)
                 samples = np.asarray(sound.samples, np.float32)
+                claimed = max(claimed, round((sound.claimed_s or 0.0) * SAMPLE_RATE_HZ))
         texts = [clip.text for clip in clips]
         text = None if None in texts else " ".join(str(one) for one in texts)
-        return Spoken(samples, text, len(clips))
+        return Spoken(samples, text, len(clips), claimed)
 
     def _count(self, longer: float) -> int:
         count = int(self._random.choice(len(COUNTS), p=COUNTS)) + 1 if self._short else 1

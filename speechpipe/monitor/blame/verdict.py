@@ -28,6 +28,7 @@ from speechpipe.monitor.blame.evidence import (
 )
 from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.onset import changes
+from speechpipe.monitor.blame.precedence import above_first
 from speechpipe.monitor.blame.probes import ProbeHistory, ProbeResult
 from speechpipe.monitor.cases import Cases
 from speechpipe.monitor.spec import CascadeSpec, Stage
@@ -180,6 +181,8 @@ def _judged(
     probed = _probed(probes, thresholds)
     strengths = _with_probes(spec, found, probed) if probed else dict(passive)
     strengths = _corroborated(spec, strengths, thresholds)
+    if not probed:
+        strengths = above_first(normal, window, found, strengths)
     suspects = [stage.name for stage in _in_order(spec) if strengths.get(stage.name, 0.0) >= 1.0]
     direct = {name for name in suspects if name in probed or _is_direct(spec, name, passive)}
     for name, strength in by_stage(found, pressure=True).items():

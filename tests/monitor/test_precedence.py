@@ -1,0 +1,58 @@
+"""Which stage is named without probes when a small change above moves the stages below by more."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from speechpipe.foundation.storage.record import Record
+from speechpipe.monitor.blame.normal import Normal, fit
+from speechpipe.monitor.blame.probes import ProbeResult
+from speechpipe.monitor.blame.verdict import blame
+from speechpipe.monitor.cases import joined
+from tests.monitor.toy_cascade import SPEC, traffic
+
+LITTLE = replace(
+    SPEC,  # what the gate does by itself matters from 2.0 on
+    metrics=tuple(replace(one, least=2.0) if one.name == "gate.open" else one for one in SPEC.metrics),
+)
+NORMAL = fit(SPEC, joined(SPEC, traffic(500)))
+LITTLE_NORMAL = fit(LITTLE, joined(LITTLE, traffic(500)))
+
+
+def worse(records: list[Record]) -> list[Record]:
+    """The model is less sure than the openings of the gate explain."""
+    return [
+        replace(one, measures={**one.measures, "model.sure": one.number("model.sure") - 1.0})
+        if "model.sure" in one.measures
+        else one
+        for one in records
+    ]
+
+
+def named(normal: Normal, probes: tuple[ProbeResult, ...] = (), seed: int = 2, **change: Any) -> str:
+    records = [*traffic(200, start=1000, seed=1), *worse(traffic(200, start=1200, seed=seed, **change))]
+    return blame(normal, joined(normal.spec, records), probes).label
+
+
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_a_stage_above_that_has_certainly_changed_comes_before_the_one_that_changed_more(seed: int) -> None:
+    assert named(LITTLE_NORMAL, seed=seed) == "model"
+    assert named(LITTLE_NORMAL, seed=seed, gate=-1.0) == "gate"
+
+
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_an_input_that_hardly_ever_was_comes_before_what_a_stage_makes_of_it(seed: int) -> None:
+    assert named(NORMAL, seed=seed, level=1.8) == "source"
+    assert named(NORMAL, seed=seed, level=0.5) == "model", "a little louder is no reason"
+
+
+def test_by_itself_neither_is_a_reason_to_blame_a_stage() -> None:
+    for change in ({"gate": -1.0}, {"level": 1.2}):
+        records = [*traffic(200, start=1000, seed=1), *traffic(200, start=1200, seed=2, **change)]
+        assert blame(LITTLE_NORMAL, joined(LITTLE, records)).label == "none"
+
+
+def test_probes_decide_where_there_are_some() -> None:
+    convicted = (ProbeResult("gate", 0, 30), ProbeResult("model", 12, 30))
+    assert named(LITTLE_NORMAL, convicted, gate=-1.0) == "model"
