@@ -118,8 +118,13 @@ def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) ->
 
 
 def _is_another(condition: Condition, alarm: Alarm) -> bool:
-    """Whether a metric that rang has changed anew since: it differs the other way, from a later time on."""
-    if alarm.firing_at is None or condition.since is None or condition.since <= alarm.firing_at:
+    """Whether a metric that rang and was well for a while has changed anew: it differs the other way since.
+
+    While its evidence fades, the few last values may be on either side of what was expected.
+    """
+    if alarm.firing_at is None or alarm.gone_at is None or condition.since is None:
+        return False
+    if condition.since <= alarm.firing_at:
         return False
     return condition.direction * alarm.condition.direction < 0
 

@@ -68,6 +68,7 @@ def drifted(value: float, since: float) -> Condition:
 def test_a_metric_that_changes_the_other_way_later_rings_anew() -> None:
     book = Book()
     (rose,) = book.step(100, [drifted(0.9, 80)])
+    assert book.step(180, []) == [], "it is well for a while"
     resolved, fell = book.step(200, [drifted(0.1, 150)])
     assert (resolved.id, resolved.state, resolved.resolved_at) == (rose.id, "resolved", 200)
     assert (fell.state, fell.firing_at, fell.condition.value) == ("firing", 200, 0.1)
@@ -76,10 +77,19 @@ def test_a_metric_that_changes_the_other_way_later_rings_anew() -> None:
 
 
 @pytest.mark.parametrize("now", [drifted(0.7, 150), drifted(0.45, 80), condition(value=0.1)])
-def test_a_metric_that_stays_changed_or_comes_back_does_not_ring_anew(now: Condition) -> None:
+@pytest.mark.parametrize("well", [False, True])
+def test_a_metric_that_stays_changed_or_comes_back_does_not_ring_anew(now: Condition, well: bool) -> None:
     book = Book()
     book.step(100, [drifted(0.9, 80) if now.rule == "drift" else condition(value=0.9)])
+    if well:
+        assert book.step(180, []) == []
     assert book.step(200, [now]) == []
+
+
+def test_the_few_values_while_an_alarm_fades_do_not_ring_anew() -> None:
+    book = Book()
+    book.step(100, [drifted(0.9, 80)])
+    assert book.step(200, [drifted(0.45, 190)]) == []
 
 
 def test_the_message_has_alertmanagers_shape() -> None:
