@@ -213,6 +213,8 @@ class AlarmVerdicts:
             reason = reason.removeprefix(f"{title}: ")
         if also := stored.document.get("also"):
             reason += f"; also {', '.join(also)}"
+        if perhaps := stored.document.get("perhaps"):
+            reason += f"; not sure of a second fault: {', '.join(perhaps)}"
         changed = "" if onset is None or stored.label == NO_STAGE else near(self._changes, float(onset))
         return f"{reason}; changed: {changed}" if changed else reason
 

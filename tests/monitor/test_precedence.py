@@ -53,6 +53,14 @@ def test_by_itself_neither_is_a_reason_to_blame_a_stage() -> None:
         assert blame(LITTLE_NORMAL, joined(LITTLE, records)).label == "none"
 
 
+def test_the_stage_below_is_said_not_to_be_sure() -> None:
+    records = [*traffic(200, start=1000, seed=1), *worse(traffic(200, start=1200, seed=2, gate=-1.0))]
+    found = blame(LITTLE_NORMAL, joined(LITTLE, records))
+    assert (found.label, found.also, found.perhaps) == ("gate", (), ("model",))
+    whole = (ProbeResult("gate", 12, 30), ProbeResult("model", 0, 30))
+    assert blame(LITTLE_NORMAL, joined(LITTLE, records), whole).perhaps == (), "its probes are answered as before"
+
+
 def test_probes_decide_where_there_are_some() -> None:
     convicted = (ProbeResult("gate", 0, 30), ProbeResult("model", 12, 30))
     assert named(LITTLE_NORMAL, convicted, gate=-1.0) == "model"

@@ -96,6 +96,7 @@ def _verdict(document: Mapping[str, Any]) -> VerdictSeen:
         group=document["group_label"],
         label=document["verdict"],
         also=tuple(document["also"]),
+        perhaps=tuple(document.get("perhaps", ())),
         decided=bool(document["decided"]),
         reason=document["reason"],
         cases=int(document["cases"]),

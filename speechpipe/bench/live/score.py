@@ -40,6 +40,7 @@ class VerdictSeen:
     group: str
     label: str
     also: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
     decided: bool = True
     reason: str = ""
     cases: int = 0
@@ -94,6 +95,7 @@ class Outcome:
         right_after: utterances to the first verdict with the right label; None: there was none.
         right: whether the last verdict is right; without a fault, whether no stage was named and nothing paged.
         also_named: whether the verdict and its `also` name both faults; None if there is one fault.
+        unsure: whether they do with `perhaps`, of which the server is not sure; None if there is one fault.
     """
 
     fault: LiveFault
@@ -111,6 +113,7 @@ class Outcome:
     right_after: int | None
     right: bool
     also_named: bool | None
+    unsure: bool | None = None
 
 
 def felt(said: Sequence[Said]) -> Felt:
@@ -146,9 +149,10 @@ def judged(stretch: Stretch, before: Felt, alarms: Iterable[AlarmSeen], verdicts
         right = not pages and all(one.label == NONE for one in made)
     else:
         right = last is not None and last.label in truths
-    also_named = None
+    also_named = unsure = None
     if stretch.second is not None:
         also_named = last is not None and truths <= {last.label, *last.also}
+        unsure = last is not None and truths <= {last.label, *last.also, *last.perhaps}
     return Outcome(
         fault=fault,
         seed=stretch.seed,
@@ -167,6 +171,7 @@ def judged(stretch: Stretch, before: Felt, alarms: Iterable[AlarmSeen], verdicts
         right_after=None if first_right is None else stretch.spoken(first_right.at),
         right=right,
         also_named=also_named,
+        unsure=unsure,
     )
 
 
@@ -198,7 +203,12 @@ def summary(
             "alarms": len(mine),
             "verdicts_that_name_a_stage": [f"{one.label}: {one.reason}" for one in named],
         },
-        "second_faults": {"named": sum(bool(one.also_named) for one in doubles), "of": len(doubles)},
+        "second_faults": {
+            "named": sum(bool(one.also_named) for one in doubles),
+            "named_or_unsure": sum(bool(one.unsure) for one in doubles),
+            "first_right": sum(one.right for one in doubles),
+            "of": len(doubles),
+        },
         "alarms": len(alarms),
         "incidents": incidents(alarms),
         "incidents_a_fault": _mean([one.incidents for one in outcomes if one.fault.truth != NONE and one.alarms]),

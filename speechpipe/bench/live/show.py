@@ -19,7 +19,8 @@ def row(one: Outcome) -> str:
     if not one.alarm and one.open_before:
         alarm = f"- ({len(one.open_before)} open before)"
     said = "-" if one.verdict is None else one.verdict.label + ("" if one.verdict.decided else "?")
-    also = ",".join(one.verdict.also) if one.verdict is not None else ""
+    others = [*one.verdict.also, *(f"({name})" for name in one.verdict.perhaps)] if one.verdict is not None else []
+    also = ",".join(others)
     return (
         f"{fault.name:22.22s}{fault.severity:>9s}{fault.truth:>7s}{_change(one.before, one.felt):>13s}"
         f"{_share(one.felt.without_text):>6s}{_wait(one.before, one.felt):>12s}  {alarm:30s}{len(one.alarms):>7d}"
@@ -74,7 +75,10 @@ def summary_lines(found: Mapping[str, Any]) -> list[str]:
         f"{found['alarms']} alarms in {found['incidents']} incidents",
     ]
     if second["of"]:
-        lines.append(f"both faults named: {second['named']} of {second['of']}")
+        lines.append(
+            f"two faults: one of them named in {second['first_right']} of {second['of']}, both in {second['named']},"
+            f" both or one and not sure of the other in {second['named_or_unsure']}"
+        )
     return lines
 
 

@@ -73,6 +73,7 @@ def _text(label: str, verdict: "Verdict") -> str:
     from speechpipe.foundation.times import clock
 
     lines = [f"{label}: {verdict.label}" + "".join(f", also {other}" for other in verdict.also)]
+    lines[0] += "".join(f", perhaps also {other}" for other in verdict.perhaps)
     lines.append(f"  {verdict.reason}")
     if verdict.since is not None:
         lines.append(f"  since {clock(verdict.since, days=True)} UTC, {verdict.cases} sessions")

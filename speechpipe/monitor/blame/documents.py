@@ -14,6 +14,7 @@ def document(spec: CascadeSpec, verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.label,
         "stage": verdict.blamed,
         "also": list(verdict.also),
+        "perhaps": list(verdict.perhaps),
         "decided": verdict.decided,
         "reason": verdict.reason,
         "since": verdict.since,

@@ -49,6 +49,7 @@ class Verdict:
     decided: bool  # False: too little data; `reason` says how much more is needed
     reason: str
     also: tuple[str, ...] = ()  # labels of other stages with direct evidence: several faults at once
+    perhaps: tuple[str, ...] = ()  # labels of further suspects, whose change may be a consequence or a second fault
     since: float | None = None
     cases: int = 0
     strengths: Mapping[str, float] = field(default_factory=dict)  # by label
@@ -197,6 +198,8 @@ def _judged(
     by_label: dict[str, float] = {}
     for name, strength in strengths.items():
         by_label[labels[name]] = max(by_label.get(labels[name], 0.0), strength)
+    others = [name for name in suspects[1:] if labels[name] != label]
+    also = dict.fromkeys(labels[name] for name in others if name in direct)
     shown = tuple(one for one in found if one.strength >= 1.0)[:SHOWN]
     path = _path(spec, found, symptoms(normal, window, thresholds), blamed)
     return Verdict(
@@ -204,7 +207,8 @@ def _judged(
         label=label,
         decided=True,
         reason=_reason(spec, stage, found, probed, path),
-        also=tuple(dict.fromkeys(labels[name] for name in suspects[1:] if name in direct and labels[name] != label)),
+        also=tuple(also),
+        perhaps=tuple(dict.fromkeys(labels[name] for name in others if labels[name] not in also)),
         since=since,
         cases=len(window),
         strengths=by_label,

@@ -97,19 +97,21 @@ def test_harmless_is_right_if_no_stage_is_named_and_nothing_pages(label: str, se
 
 
 @pytest.mark.parametrize(
-    ("label", "also", "right", "both"),
+    ("label", "also", "perhaps", "right", "both", "unsure"),
     [
-        ("vad", ("client",), True, True),
-        ("client", ("vad",), True, True),
-        ("vad", (), True, False),
-        ("asr", (), False, False),
+        ("vad", ("client",), (), True, True, True),
+        ("client", ("vad",), (), True, True, True),
+        ("vad", (), ("client",), True, False, True),
+        ("vad", (), ("asr",), True, False, False),
+        ("vad", (), (), True, False, False),
+        ("asr", (), ("client",), False, False, False),
     ],
 )
 def test_of_two_faults_either_is_right_and_both_are_better(
-    label: str, also: tuple[str, ...], right: bool, both: bool
+    label: str, also: tuple[str, ...], perhaps: tuple[str, ...], right: bool, both: bool, unsure: bool
 ) -> None:
-    found = judged(under(VAD, TYPING), BEFORE, [], [VerdictSeen(1050.0, "g", label, also)])
-    assert (found.right, found.also_named) == (right, both)
+    found = judged(under(VAD, TYPING), BEFORE, [], [VerdictSeen(1050.0, "g", label, also, perhaps)])
+    assert (found.right, found.also_named, found.unsure) == (right, both, unsure)
 
 
 def test_incidents_are_those_of_the_server_and_count_for_the_fault_in_which_they_began() -> None:
