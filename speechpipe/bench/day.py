@@ -24,7 +24,6 @@ from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 
 STEP_S = 60.0
 APPROVE_S, HOUSE_S = 600.0, HOUR_S
-NEVER_S = 1e12
 MONDAY = 1_767_571_200.0
 """Monday, 5 January 2026, 00:00 UTC."""
 
@@ -122,7 +121,7 @@ def simulated(
 
 def _watch(plan: Plan, traffic: Traffic, store: Store, told: _Told, progress: Callable[[float, int], None]) -> Run:
     now, watched_from, utterances, steps = plan.begin, 0.0, 0, 0
-    watcher = Watcher(CASCADE, store, [told], WatchOptions(blame_every_s=NEVER_S, verdicts=plan.verdicts))
+    watcher = Watcher(CASCADE, store, [told], WatchOptions(verdicts=plan.verdicts))
     operations = HealthOperations(CASCADE, store, clock=lambda: now)
     while not watched_from or now < watched_from + plan.days * DAY_S:
         found = traffic.between(now, now + STEP_S)

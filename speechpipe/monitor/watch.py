@@ -22,6 +22,7 @@ from speechpipe.monitor.change_log import BEFORE_S, ChangeLog, ServiceChange, co
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.incidents import REMEMBERED_S, assigned
 from speechpipe.monitor.limits import MOST_S, LimitWatch
+from speechpipe.monitor.longer import DAY_S, LOOK_S, short
 from speechpipe.monitor.no_traffic import no_traffic
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import (
@@ -100,6 +101,7 @@ class Watcher:
         names = [sink.name for sink in sinks]
         self._verdicts = AlarmVerdicts(spec, self.archive, self.blame, names, options.blame_every_s)
         self._succeeded_at = -SUCCEED_S
+        self._lengthened_at = -LOOK_S
         self._references: tuple[tuple[int, str], ...] | None = None
         self._pinned: Mapping[Group, Reference] = {}
         self._known: set[Group] = set()  # groups with a reference or a proposal
@@ -137,6 +139,7 @@ class Watcher:
                     steps.callback(self._look_at_traffic, now)
                     steps.callback(self._learn, now)
                     steps.callback(self._succeed, now)
+                    steps.callback(self._lengthen, now)
                     steps.callback(self._propose, now)
         finally:
             if begun := [alarm.id for alarm in changed if alarm.state == "firing"]:
@@ -253,6 +256,19 @@ class Watcher:
             for reference in proposed(windows, last, first, last):
                 self.archive.propose(reference)
         self._take_references()
+
+    def _lengthen(self, now: float) -> None:
+        """Propose a healthy day instead of references of some hours."""
+        if now - self._lengthened_at < LOOK_S:
+            return
+        self._lengthened_at = now
+        found = {one.group: one for one in short(self.archive.references(), self.archive.alarms(now - DAY_S), now)}
+        windows = self.archive.windows(now - DAY_S, now) if found else []
+        mine = [window for window in windows if window.group in found]
+        for reference in proposed(mine, now, now - DAY_S, now):
+            if reference.units >= found[reference.group].units:
+                self.archive.propose(reference)
+                log.info("a day of %s is proposed as its reference", reference.group.label)
 
     def _learn(self, now: float) -> None:
         """Learn what is usual at each hour of the week, once there are two weeks."""

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import DEFAULTS, Thresholds
@@ -61,12 +59,10 @@ class BlameOperations:
         known = self.archive.cases(reference.id)
         if known is not None or not any(reference.group):
             return known
-        records = self._records.of_group(reference.group, reference.since, reference.until + LATE_S)
+        records = self._records.sampled(reference.group, MOST_CASES, reference.since, reference.until)
         cases = self._records.cases(records).between(reference.since, reference.until)
         if not len(cases):
             return None
-        if len(cases) > MOST_CASES:
-            cases = cases.take(np.linspace(0, len(cases) - 1, MOST_CASES).astype(np.int64))
         self.archive.pin(reference.id, cases)
         return cases
 

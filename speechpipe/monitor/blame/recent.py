@@ -1,10 +1,11 @@
-"""Recent records for verdicts: read from the store once for all verdicts that are made at one time."""
+"""The records that verdicts read: recent ones, once for all verdicts of a time, and those of references."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.sampling import sampled
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.cases import Cases, KnownRows, joined
 from speechpipe.monitor.spec import CascadeSpec
@@ -46,6 +47,16 @@ class RecentRecords:
     def of_group(self, group: Group, since: float, until: float) -> list[Record]:
         """Return those among a bundle's newest records that are of this group, the server and the probes."""
         return [one for one in self.of_bundle(group.bundle, since, until) if one.kind == "system" or is_of(group, one)]
+
+    def sampled(self, group: Group, most: int, since: float, until: float) -> list[Record]:
+        """Return the records of at most `most` sessions of a group, spread over a span, and those of the server."""
+        name, _, version = group.bundle.partition("@")
+        columns = {"bundle": name, "bundle_version": version}
+        columns |= {"channel": group.channel, "tenant_class": group.tenant_class}
+        if group.tenant not in ("", OTHER_TENANTS):
+            columns["tenant"] = group.tenant
+        found = sampled(self.store.engine, most, since, until, **columns)
+        return [one for one in found if one.kind == "system" or is_of(group, one)]
 
     def cases(self, records: list[Record]) -> Cases:
         """Return one case for each session among the records."""
