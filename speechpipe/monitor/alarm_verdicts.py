@@ -39,13 +39,11 @@ class AlarmVerdicts:
         archive: Archive,
         blame: BlameOperations,
         sinks: Sequence[str],
-        every_s: float = BLAME_EVERY_S,
     ) -> None:
-        """Make verdicts by `blame`, on active groups at every `every_s` seconds, on ringing ones more often.
+        """Make verdicts by `blame`, on active groups at every `BLAME_EVERY_S` seconds, on ringing ones more often.
 
         `sinks` are the names of those that are told of an alarm that becomes a page.
         """
-        self._every_s = every_s
         self._active: Counter[Group] = Counter()  # groups with traffic since their last verdicts, and their sessions
         self._unpinned: set[int] = set()  # references whose cases may not have been stored yet
         self._spec = spec
@@ -108,7 +106,7 @@ class AlarmVerdicts:
     def _make(self, due: Sequence[Group], now: float) -> None:
         of_bundles: dict[tuple[str, str], float] = {}  # and how long a verdict that names the same is not stored again
         for group in due:
-            repeat_s = 0.0 if self._is_due_again(group.label, now) else self._every_s
+            repeat_s = 0.0 if self._is_due_again(group.label, now) else BLAME_EVERY_S
             bundle_arm = group.bundle, group.arm
             of_bundles[bundle_arm] = min(repeat_s, of_bundles.get(bundle_arm, repeat_s))
             del self._active[group]  # first, so that a group whose verdict fails does not block the others
@@ -125,7 +123,7 @@ class AlarmVerdicts:
 
     def _due(self, now: float) -> set[Group]:
         """Return the active groups whose verdicts are due."""
-        if now - self._blamed_at >= self._every_s:
+        if now - self._blamed_at >= BLAME_EVERY_S:
             self._blamed_at = now
             return set(self._active)
         sooner = now >= self._sooner_at

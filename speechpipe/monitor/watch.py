@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
-from speechpipe.monitor.alarm_verdicts import BLAME_EVERY_S, AlarmVerdicts
+from speechpipe.monitor.alarm_verdicts import AlarmVerdicts
 from speechpipe.monitor.alarms import Alarm, Condition, Transition, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.calendar import successors, suppressed
@@ -66,7 +66,6 @@ class WatchOptions:
     budget: Budget = field(default_factory=Budget)
     keep_records_s: float = 30 * 86_400.0
     keep_windows_s: float = 400 * 86_400.0
-    blame_every_s: float = BLAME_EVERY_S  # without an alarm
     verdicts: bool = True  # False: none are made, as in simulations of many days
 
 
@@ -99,7 +98,7 @@ class Watcher:
         self._seq = -1
         self.blame = BlameOperations(spec, store)
         names = [sink.name for sink in sinks]
-        self._verdicts = AlarmVerdicts(spec, self.archive, self.blame, names, options.blame_every_s)
+        self._verdicts = AlarmVerdicts(spec, self.archive, self.blame, names)
         self._succeeded_at = -SUCCEED_S
         self._lengthened_at = -LOOK_S
         self._references: tuple[tuple[int, str], ...] | None = None

@@ -1,5 +1,7 @@
 """Fixed limits: when they ring, and that they stop soon after what crossed them has stopped."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from speechpipe.foundation.storage.record import Record
@@ -10,7 +12,7 @@ from speechpipe.serving.telemetry.cascade_metrics import CASCADE
 BEGAN = 1_000.0
 
 
-def rings_after(metric: str, measures: list[float | None], every_s: float = 10.0) -> list[int]:
+def rings_after(metric: str, measures: Sequence[float | None], every_s: float = 10.0) -> list[int]:
     """Return after how many seconds the limit of a metric of the server is crossed, asked every 30 s."""
     samples = [
         Record("system", f"s{number}", "", BEGAN + every_s * number, "", "", "", measures={metric: value})

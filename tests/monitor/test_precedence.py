@@ -48,7 +48,8 @@ def test_an_input_that_hardly_ever_was_comes_before_what_a_stage_makes_of_it(see
 
 
 def test_by_itself_neither_is_a_reason_to_blame_a_stage() -> None:
-    for change in ({"gate": -1.0}, {"level": 1.2}):
+    changes: tuple[dict[str, Any], ...] = ({"gate": -1.0}, {"level": 1.2})
+    for change in changes:
         records = [*traffic(200, start=1000, seed=1), *traffic(200, start=1200, seed=2, **change)]
         assert blame(LITTLE_NORMAL, joined(LITTLE, records)).label == "none"
 
