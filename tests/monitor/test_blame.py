@@ -58,6 +58,13 @@ def test_the_stage_whose_own_behaviour_changed_is_named(change: dict[str, Any], 
     assert said == [label] * 6
 
 
+def test_of_failures_in_the_bookkeeping_less_is_enough() -> None:
+    counted = replace(SPEC, joined=tuple(replace(one, direction=Direction.UP) for one in SPEC.joined))
+    cases = joined(counted, [*traffic(300, start=1000, seed=1), *traffic(300, start=1300, seed=2, lost=0.05)])
+    assert blame(fit(counted, joined(counted, traffic(500))), cases, since=1300.0).label == "infra"
+    assert blame(NORMAL, cases, since=1300.0).label == "none", "it may be usual for the traffic"
+
+
 def test_a_verdict_says_why_since_when_and_what_would_refute_it() -> None:
     found = verdict(gate=-1.0)
     assert "does not explain" in found.reason

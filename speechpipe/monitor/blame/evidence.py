@@ -23,6 +23,7 @@ class Thresholds:
     z_rang: float = 3.5  # of a metric in `rang`
     real: float = 0.8  # residual shift, in standard deviations
     share: float = 0.06  # change of a share
+    failures: float = 0.02  # of a share of failures that the service's own bookkeeping counts
     unseen: float = 0.35  # share of cases outside the range of the reference
     presence: float = 0.3  # change of the share of cases that have a value
     probes: float = 0.1  # share of probes that a stage answers differently
@@ -164,7 +165,9 @@ def _share(known: NormalMetric, values: Column, residuals: Column, thresholds: T
     change = float(residuals.mean() - before.mean())
     expected = min(1.0, max(0.0, value - change))
     z = _share_z(expected, len(before), value, len(residuals))
-    size = 0.0 if not served and _improved(known, change) else abs(change) / thresholds.share
+    failures = not served and known.metric.direction is Direction.UP and not known.metric.pressure
+    least = thresholds.failures if failures else thresholds.share
+    size = 0.0 if not served and _improved(known, change) else abs(change) / least
     return _finding(known, "share", expected, value, change, z, size, thresholds)
 
 
