@@ -35,6 +35,9 @@ def test_an_alarm_and_the_report_say_whom_blame_names(tmp_path: Path) -> None:
     (found,) = report.facts.verdicts
     assert (found.label, found.document["stage"]) == ("gate", "gate")
     assert 'data-blame="gate"' in whole(report)
+    known = {name: value for name, value in found.document.items() if name != "perhaps"}
+    earlier = replace(report, facts=replace(report.facts, verdicts=[replace(found, document=known)]))
+    assert 'data-blame="gate"' in whole(earlier), "a verdict that an earlier version has stored"
     (one,) = report_document(report)["incidents"]
     assert {alarm["incident"] for alarm in report_document(report)["alarms"] if alarm["rule"] == "drift"} == {one["id"]}
     assert (one["state"], one["blame"].split(":")[0], len(one["sessions"])) == ("firing", "gate", 5)

@@ -211,7 +211,7 @@ def incident(item: Incident, sessions: Concerned) -> dict[str, Any]:
         "alarms": [alarm.id for alarm in item.alarms],
         "metrics": list(dict.fromkeys(alarm.condition.metric for alarm in item.alarms)),
         "sessions": list(sessions.examples),
-        "concerned": None if not sessions.of else {"sessions": sessions.sessions, "of": sessions.of},
+        "concerned": None if not sessions.sessions else {"sessions": sessions.sessions, "of": sessions.of},
         "tenants": [{"name": one.name, "sessions": one.sessions, "of": one.of} for one in sessions.tenants],
         "look": _look(item, sessions.tenant),
         "runbook": _runbook(item.first),
