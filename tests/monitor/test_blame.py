@@ -78,6 +78,20 @@ def test_a_verdict_says_why_since_when_and_what_would_refute_it() -> None:
     json.dumps(document(SPEC, found), allow_nan=False)
 
 
+def test_groups_of_which_the_largest_does_not_have_the_metric_that_changed_have_a_verdict() -> None:
+    def files(records: list[Record]) -> list[Record]:
+        return [
+            replace(one, measures={name: value for name, value in one.measures.items() if name != "gate.pause"})
+            for one in records
+        ]
+
+    uploads = fit(SPEC, joined(SPEC, files(traffic(500, seed=5))))
+    now = joined(SPEC, files(traffic(300, start=1000, seed=6))), joined(SPEC, traffic(150, start=1000, pause=-3.0))
+    found = blame_together([(uploads, now[0]), (NORMAL, now[1])], since=1000.0)
+    assert found.label == "gate"
+    assert found.contributions == ()
+
+
 def test_contributions_add_up_to_the_change() -> None:
     found = verdict(before=0, model=-1.0)
     now = joined(SPEC, traffic(300, start=5000, seed=51, model=-1.0)).column("model.sure")

@@ -114,8 +114,8 @@ class Traffic:
         return {"Authorization": f"Bearer {key}"}
 
     async def _session(self, client: httpx.AsyncClient, manner: Manner, said: list[Said]) -> None:
-        spoken, headers = self.voices.session(manner), self._headers()
         live = self.random.random() < self.load.live
+        spoken, headers = self.voices.session(manner, live=live), self._headers()
         if live:
             heard = await dictate(self.url.replace("http", "ws", 1) + QUERY, spoken.pcm, headers)
         else:

@@ -21,6 +21,9 @@ COUNTS = (0.6, 0.25, 0.15)
 PAUSE_S = (0.8, 1.3)
 """Silence between two recordings of a session, longer than the silence that ends a segment."""
 
+OF_UPLOADS = frozenset({"truncated_upload"})
+"""Faults of files, which live sessions do not have."""
+
 MOST_S = 30.0
 HELD_BACK = 3
 """Of so many speakers one is held back, for the traffic of speakers who were not heard before."""
@@ -88,8 +91,8 @@ class Voices:
         self._usual = [mine for name, mine in by_speaker.items() if name not in held_back]
         self._others = [mine for name, mine in by_speaker.items() if name in held_back] or self._usual
 
-    def session(self, manner: Manner) -> Spoken:
-        """Return the next session."""
+    def session(self, manner: Manner, *, live: bool = False) -> Spoken:
+        """Return the next session. A `live` one has no header that promises more, and is not cut off."""
         speakers = self._others if manner.others else self._usual
         mine = speakers[int(self._random.integers(len(speakers)))]
         clips = [mine[int(self._random.integers(len(mine)))] for _ in range(self._count(manner.longer))]
@@ -99,6 +102,8 @@ class Voices:
         samples = natural(np.concatenate(parts[:-1])[: round(MOST_S * SAMPLE_RATE_HZ)], self._random)
         claimed = 0
         for fault in manner.audio:
+            if live and fault.kind in OF_UPLOADS:
+                continue
             if self._random.random() < fault.share:
                 material = audio.Material(self._random, [self._anybody() for _ in range(4)])
                 sound = audio.spoil(fault.kind, audio.Sound(samples), fault.value, material)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from speechpipe.monitor.blame.evidence import Finding
-from speechpipe.monitor.blame.normal import Normal, predictor
+from speechpipe.monitor.blame.normal import LEAST_CASES, Normal, predictor
 from speechpipe.monitor.cases import Cases, Column
 from speechpipe.monitor.spec import Stage
 
@@ -29,9 +29,15 @@ class Contribution:
 
 
 def contributions(normal: Normal, window: Cases, found: Sequence[Finding], seed: int = 0) -> tuple[Contribution, ...]:
-    """Return the contributions to the change of the strongest metric of the last stage that changed; () if none did."""
+    """Return the contributions to the change of the strongest metric of the last stage that changed; () if none did.
+
+    () too if the metric is hardly known in these cases: findings may come from other groups of traffic as well.
+    """
     symptom = _symptom(normal, found)
     if symptom is None:
+        return ()
+    known = [np.isfinite(cases.column(symptom.metric)) for cases in (normal.cases, window)]
+    if known[0].sum() < LEAST_CASES // 2 or not known[1].any():
         return ()
     order = [stage for stage in normal.spec.stages if stage.served]
     last = next(index for index, stage in enumerate(order) if stage.name == symptom.stage)
@@ -46,9 +52,6 @@ def contributions(normal: Normal, window: Cases, found: Sequence[Finding], seed:
     own = (normal.cases.column(symptom.metric) - explained[0], window.column(symptom.metric) - explained[1])
     parts.append((symptom.stage, *own))
     random = np.random.default_rng(seed)
-    known = [np.isfinite(own[0]), np.isfinite(own[1])]
-    if not known[0].any() or not known[1].any():
-        return ()
     return tuple(
         _contribution(stage, symptom.metric, then[known[0]], now[known[1]], random) for stage, then, now in parts
     )
