@@ -26,8 +26,7 @@ BLAME_SESSIONS, BLAME_LEAST_S = 50, 10.0
 """And sooner on groups with so many sessions since their last verdicts, but not sooner than after so long."""
 
 BLAME_SHARE = 0.05
-"""Nor may the sooner ones take more than this share of the time, all groups together: each reads thousands of records.
-"""
+"""Nor may the sooner ones take more than this share of a processor, all together: each reads thousands of records."""
 
 
 class AlarmVerdicts:
@@ -98,10 +97,10 @@ class AlarmVerdicts:
         self._ringing = {label: at for label, at in self._ringing.items() if now - at < BLAME_AGAIN_FOR_S}
         due = self._due(now)
         if due:
-            begun = time.perf_counter()
+            begun = time.thread_time()
             with self._blame.read_once(now):
                 self._make(sorted(due), now)
-            self._sooner_at = now + max(BLAME_LEAST_S, (time.perf_counter() - begun) / BLAME_SHARE)
+            self._sooner_at = now + max(BLAME_LEAST_S, (time.thread_time() - begun) / BLAME_SHARE)
 
     def _make(self, due: Sequence[Group], now: float) -> None:
         of_bundles: dict[tuple[str, str], float] = {}  # and how long a verdict that names the same is not stored again

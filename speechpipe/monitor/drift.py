@@ -215,13 +215,23 @@ class DriftWatch:
         self._rated = {metric.kind for metric in spec.metrics if metric.late}  # kinds of which more is said later
         self._references: Mapping[Group, Reference] = {}
         self._seasons: Mapping[int, Season] = {}
+        self._wobbles: Mapping[int, Mapping[str, float]] = {}
         self._watched: dict[tuple[Group, str], Watched | None] = {}
         self._sessions: OrderedDict[str, None] = OrderedDict()  # the last ones with a record of such a kind
         self._kept: dict[str, Any] = {}  # state from before a restart, until its detector is created
 
-    def compare_with(self, references: Mapping[Group, Reference], seasons: Mapping[int, Season] | None = None) -> None:
-        """Use these pinned references and their seasons; detectors of new ones start again."""
+    def compare_with(
+        self,
+        references: Mapping[Group, Reference],
+        seasons: Mapping[int, Season] | None = None,
+        wobbles: Mapping[int, Mapping[str, float]] | None = None,
+    ) -> None:
+        """Use these pinned references, their seasons and their `wobbles` (see `wobble.py`), by their numbers.
+
+        Detectors of new ones start again.
+        """
         self._references = references
+        self._wobbles = wobbles or {}
         self._seasons = seasons or {}
         for key, watched in list(self._watched.items()):
             metric = self._spec.by_name[key[1]]
@@ -304,9 +314,11 @@ class DriftWatch:
             known, days = rhythm.residuals, season.days
         alike = [m for m in self._spec.metrics if is_watched(m) and m.severity is metric.severity]
         run_length = self._budget.run_length(metric.severity, known.count / days, len(alike) * len(self._references))
-        wobble = uncertainty(metric, known)
         if rhythm is not None:
             wobble = min(math.hypot(NEW_WEEK * rhythm.wobble, UNSURE * rhythm.error), MOST_WOBBLE)
+        else:
+            hourly = UNSURE * self._wobbles.get(reference.id, {}).get(metric.name, 0.0)
+            wobble = math.hypot(min(hourly, MOST_WOBBLE), uncertainty(metric, known))
         options: dict[str, Any] = {"down": down_share(metric), "wobble": wobble}
         if metric.value_kind is not MetricKind.REAL:
             return make(FOR_SHARES, known, run_length, **options, shares=rhythm.levels if rhythm is not None else ())

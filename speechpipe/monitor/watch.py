@@ -40,6 +40,7 @@ from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.telling import Teller
 from speechpipe.monitor.unwatched import unwatched
 from speechpipe.monitor.windows import SERVER, UNSERVED, Group, Grouping, aggregate
+from speechpipe.monitor.wobble import Wobbles
 
 __all__ = [
     "WatchOptions",
@@ -89,7 +90,9 @@ class Watcher:
         self._options = options = options or WatchOptions()
         self._grouping = Grouping()
         self._drift = DriftWatch(spec, options.budget)
-        self._learner = SeasonLearner(spec, self.archive, SeasonArchive(lambda: store.engine))
+        seasons = SeasonArchive(lambda: store.engine)
+        self._learner = SeasonLearner(spec, self.archive, seasons)
+        self._wobbles = Wobbles(spec, seasons.windows)
         self._limits = LimitWatch(spec)
         self._change_log = change_log or ChangeLog()
         self._changes: Sequence[ServiceChange] = ()  # of the last hours, read every `SUCCEED_S`
@@ -236,7 +239,7 @@ class Watcher:
         references = self.archive.references()
         before = {reference.id for reference in self._pinned.values()}
         self._pinned = pinned(references)
-        self._drift.compare_with(self._pinned, self._learner.of(self._pinned))
+        self._compare()
         self._verdicts.pinned_now({reference.id for reference in self._pinned.values()} - before)
         self._known = {reference.group for reference in references if reference.status != "retired"}
         self._waiting -= self._known
@@ -272,7 +275,10 @@ class Watcher:
     def _learn(self, now: float) -> None:
         """Learn what is usual at each hour of the week, once there are two weeks."""
         if self._learner.learn(self._pinned, self.archive.changes(), now):
-            self._drift.compare_with(self._pinned, self._learner.of(self._pinned))
+            self._compare()
+
+    def _compare(self) -> None:
+        self._drift.compare_with(self._pinned, self._learner.of(self._pinned), self._wobbles.of(self._pinned))
 
     def _suppressed(self, now: float) -> Callable[[Group], bool]:
         changes = self.archive.changes()

@@ -97,7 +97,7 @@ def test_verdicts_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch
         passed[0] += 2.0  # it takes two seconds
         return StoredVerdict(now, group, "none", {"decided": True, "reason": ""})
 
-    monkeypatch.setattr("speechpipe.monitor.alarm_verdicts.time.perf_counter", lambda: passed[0])
+    monkeypatch.setattr("speechpipe.monitor.alarm_verdicts.time.thread_time", lambda: passed[0])
     archive = SimpleNamespace(alarms=list)
     verdicts = AlarmVerdicts(SPEC, archive, SimpleNamespace(stored=stored, read_once=nullcontext), [])  # type: ignore[arg-type]
     verdicts.make(999.0, {}, [])  # the periodic ones
