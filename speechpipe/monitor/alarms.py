@@ -87,7 +87,7 @@ def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) ->
     """Return the transitions of the open alarms, given the conditions that hold now.
 
     Pure: the caller writes the transitions, in this order. While the clock is behind, open alarms neither fire nor
-    resolve.
+    resolve, but those of metrics that changed anew.
     """
     before = {alarm.condition.fingerprint: alarm for alarm in known if alarm.is_open}
     after: dict[str, Alarm] = {}

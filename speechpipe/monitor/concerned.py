@@ -12,8 +12,8 @@ from speechpipe.monitor.windows import Grouping, reading
 
 MOST_SESSIONS, MOST_TENANTS = 5, 3
 
-MOST_OF, OFTENER = 0.6, 2.0
-"""A tenant stands out if it has so large a share of the sessions, and so many times the others' rate of them."""
+MOST_OF, OFTENER, LEAST_OF_ONE = 0.6, 2.0, 5
+"""A tenant stands out with so large a share of the sessions, so many times the others' rate of them, and so many."""
 
 NEARER = 0.5
 """A value shows an alarm if it is nearer to the changed values than to those before."""
@@ -44,7 +44,7 @@ class Concerned:
             return ""
         first = self.tenants[0]
         others, of_others = self.sessions - first.sessions, self.of - first.of
-        stands_out = first.sessions * of_others >= OFTENER * others * first.of
+        stands_out = first.sessions >= LEAST_OF_ONE and first.sessions * of_others >= OFTENER * others * first.of
         return first.name if stands_out and first.sessions >= MOST_OF * self.sessions else ""
 
 

@@ -6,10 +6,10 @@ change began; a change that began later is another incident, also while the alar
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from speechpipe.monitor.alarms import Alarm
+from speechpipe.monitor.alarms import Alarm, Transition
 from speechpipe.monitor.spec import Severity
 
 SLACK_S = 30.0
@@ -95,3 +95,22 @@ def assigned(alarm: Alarm, known: Iterable[Alarm]) -> Alarm:
         if (one.resolved_at is None) if began is None else began <= last + SLACK_S:
             return replace(alarm, incident=one.id)
     return replace(alarm, incident=hashlib.sha256(f"incident {alarm.id}".encode()).hexdigest()[:12])
+
+
+def with_incidents(changes: Sequence[Transition], alarms: Iterable[Alarm]) -> list[Transition]:
+    """Return transitions, those to firing with the incidents that the alarms belong to.
+
+    What changed anew is another incident than that of the alarm that ended for it. `alarms`: those before, open or not.
+    """
+    present = {change.alarm.id: change.alarm for change in changes}
+    known = [present.get(alarm.id, alarm) for alarm in alarms]
+    before = {one.condition.fingerprint: one.incident for one in present.values() if one.state == "resolved"}
+    found = []
+    for change in changes:
+        alarm = change.alarm
+        if change.event == "firing":
+            ended = before.get(alarm.condition.fingerprint)
+            alarm = assigned(alarm, [one for one in known if not ended or one.incident != ended])
+            known.append(alarm)
+        found.append(replace(change, alarm=alarm))
+    return found

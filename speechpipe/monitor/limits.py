@@ -53,12 +53,17 @@ class LimitWatch:
 
 
 def _goes_on(metric: Metric, recent: Sequence[Window], share: float) -> bool:
-    """Whether a limit is still crossed in the last windows, whose time is this share of all; unknown: it is."""
+    """Whether a limit is still crossed in the last windows, whose time is this share of all; unknown: it is.
+
+    What must never happen is told for the whole time, also by a watcher that reads it late.
+    """
     count, total = _sums(metric, recent)
     assert metric.limit is not None
+    if metric.limit == 0:
+        return True
     if metric.value_kind is MetricKind.SUM:
         return total > metric.limit * min(share, 1.0)
-    if not count or (count < LEAST_RECENT and metric.limit != 0):
+    if count < LEAST_RECENT:
         return True
     return _is_beyond(metric, total / count)
 

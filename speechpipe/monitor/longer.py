@@ -8,6 +8,9 @@ from speechpipe.monitor.spec import Severity
 
 DAY_S = 86_400.0
 
+WHOLE = 0.9
+"""Its traffic must reach over so much of it: that of a bundle that began to serve since does not."""
+
 LOOK_S = 3_600.0
 """How often it is looked for."""
 

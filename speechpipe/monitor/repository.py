@@ -241,11 +241,16 @@ class Archive:
             raise ChangedMeanwhile("another process has opened one of these alarms") from error
 
     def acknowledge(self, name: str, by: str, now: float) -> list[Alarm]:
-        """Note that `by` has acknowledged an alarm, or all of an incident; return those that are open, or none."""
+        """Note that `by` has acknowledged an alarm, or all of an incident; return those that are open, or none.
+
+        Who has acknowledged last counts.
+        """
+        if not name:
+            return []  # alarms of no incident
         mine = or_(alarms.c.id == name, alarms.c.incident == name), alarms.c.state != "resolved"
         with self._engine().begin() as connection:
             seen = {"acknowledged_at": now, "acknowledged_by": by}
-            connection.execute(update(alarms).where(*mine, alarms.c.acknowledged_at.is_(None)).values(**seen))
+            connection.execute(update(alarms).where(*mine).values(**seen))
             return [alarm_of(row) for row in connection.execute(select(alarms).where(*mine)).all()]
 
     def annotate(self, alarm_id: str, blame: str) -> None:

@@ -9,20 +9,20 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from speechpipe.foundation.storage.record import Record
 from speechpipe.foundation.storage.store import Store
 from speechpipe.foundation.storage.swap import ChangedMeanwhile
 from speechpipe.monitor.alarm_verdicts import AlarmVerdicts
-from speechpipe.monitor.alarms import Alarm, Condition, Transition, step
+from speechpipe.monitor.alarms import Alarm, Condition, step
 from speechpipe.monitor.blame.operations import LOOKBACK_S, BlameOperations
 from speechpipe.monitor.calendar import successors, suppressed
 from speechpipe.monitor.change_log import BEFORE_S, ChangeLog, ServiceChange, conditions
 from speechpipe.monitor.drift import DriftWatch
-from speechpipe.monitor.incidents import REMEMBERED_S, assigned
+from speechpipe.monitor.incidents import REMEMBERED_S, with_incidents
 from speechpipe.monitor.limits import MOST_S, LimitWatch
-from speechpipe.monitor.longer import DAY_S, LOOK_S, short
+from speechpipe.monitor.longer import DAY_S, LOOK_S, WHOLE, short
 from speechpipe.monitor.no_traffic import no_traffic
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import (
@@ -172,7 +172,8 @@ class Watcher:
         changes = step(self.archive.alarms(), now, found)
         if not changes:
             return []
-        changes = self._with_incidents(changes, now)
+        if any(change.event == "firing" for change in changes):
+            changes = with_incidents(changes, self.archive.alarms(now - REMEMBERED_S))
         try:
             self.archive.save(changes, [teller.sink.name for teller in self.tellers], now + BLAME_WAIT_S)
         except ChangedMeanwhile:
@@ -185,19 +186,6 @@ class Watcher:
             if change.event == "firing":
                 self._verdicts.rang(change.alarm.condition.group, now)
         return changed
-
-    def _with_incidents(self, changes: Sequence[Transition], now: float) -> list[Transition]:
-        """Return the transitions, those to firing with the incidents that the alarms belong to."""
-        known: list[Alarm] | None = None
-        found = []
-        for change in changes:
-            alarm = change.alarm
-            if change.event == "firing":
-                known = self.archive.alarms(now - REMEMBERED_S) if known is None else known
-                alarm = assigned(alarm, known)
-                known.append(alarm)
-            found.append(replace(change, alarm=alarm))
-        return found
 
     def _begin(self, now: float) -> None:
         self._seq, state = self.archive.cursor()
@@ -268,7 +256,9 @@ class Watcher:
         windows = self.archive.windows(now - DAY_S, now) if found else []
         mine = [window for window in windows if window.group in found]
         for reference in proposed(mine, now, now - DAY_S, now):
-            if reference.units >= found[reference.group].units:
+            span = [window.start for window in mine if window.group == reference.group]
+            is_whole = max(span) - min(span) >= WHOLE * DAY_S
+            if is_whole and reference.units >= found[reference.group].units:
                 self.archive.propose(reference)
                 log.info("a day of %s is proposed as its reference", reference.group.label)
 

@@ -63,6 +63,9 @@ def test_of_failures_in_the_bookkeeping_less_is_enough() -> None:
     cases = joined(counted, [*traffic(300, start=1000, seed=1), *traffic(300, start=1300, seed=2, lost=0.05)])
     assert blame(fit(counted, joined(counted, traffic(500))), cases, since=1300.0).label == "infra"
     assert blame(NORMAL, cases, since=1300.0).label == "none", "it may be usual for the traffic"
+    both = joined(counted, [*traffic(300, start=1000, seed=1), *traffic(300, start=1300, seed=2, lost=0.05, gate=-1.5)])
+    found = blame(fit(counted, joined(counted, traffic(500))), both, since=1300.0)
+    assert (found.label, found.also) == ("gate", ("infra",)), "a gate that does worse may be why"
 
 
 def test_a_verdict_says_why_since_when_and_what_would_refute_it() -> None:

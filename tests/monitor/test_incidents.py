@@ -1,5 +1,6 @@
 """Incidents: which alarms have one cause, what operators are sent about them, and pages that a verdict must confirm."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.concerned import Concerned, Tenant, concerned
-from speechpipe.monitor.incidents import assigned, incidents
+from speechpipe.monitor.incidents import assigned, incidents, with_incidents
 from speechpipe.monitor.sinks import WebhookSink
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.watch import Watcher
@@ -165,6 +166,19 @@ def test_whose_sessions_an_incident_concerns_is_said(store: Store) -> None:
     assert found.tenant == "ann"
 
 
+def test_a_metric_that_turns_begins_an_incident_of_its_own() -> None:
+    condition = Condition("drift", "m.x", "m", "page", "g", "x rose", 0.9, 0.5, since=80.0)
+    old = Alarm("a", condition, "firing", 100.0, 100.0, incident="one")
+    other = Alarm("b", replace(condition, metric="m.y"), "firing", 190.0, 190.0, incident="one")
+    anew = Alarm("c", replace(condition, value=0.1, since=150.0, sooner_s=math.inf), "firing", 200.0, 200.0)
+    changes = [Transition(replace(old, state="resolved", resolved_at=200.0), "firing"), Transition(anew, "")]
+    resolved, fell = with_incidents(changes, [old, other])
+    assert resolved.alarm.incident == "one"
+    assert fell.alarm.incident not in ("", "one")
+    (alone,) = with_incidents(changes[1:], [other])
+    assert alone.alarm.incident == "one", "if it did not ring before, it belongs to the incident that is open"
+
+
 @pytest.mark.parametrize(
     ("tenants", "named"),
     [
@@ -172,6 +186,7 @@ def test_whose_sessions_an_incident_concerns_is_said(store: Store) -> None:
         ([("a", 9, 10), ("b", 9, 10)], ""),
         ([("a", 9, 90), ("b", 1, 10)], ""),  # the others have as many for their traffic
         ([("a", 9, 10), ("b", 0, 10)], "a"),
+        ([("a", 4, 4), ("b", 0, 500)], ""),  # too few to say so
         ([], ""),
     ],
 )

@@ -52,3 +52,10 @@ def test_a_limit_on_a_mean_ends_minutes_after_it_fell() -> None:
     found = rings_after("software.loop_lag_s", [3.0] * 30 + [0.01] * 80)
     assert found
     assert max(found) <= 300 + 300
+
+
+def test_what_must_never_happen_is_told_by_a_watcher_that_reads_it_late() -> None:
+    sample = Record("system", "s", "", BEGAN, "", "", "", measures={"system.records_lost": 1.0})
+    watch = LimitWatch(CASCADE)
+    watch.take(aggregate(CASCADE, [sample], Grouping()))
+    assert [one.metric for one in watch.conditions(BEGAN + 500.0)] == ["system.records_lost"]

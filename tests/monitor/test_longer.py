@@ -82,3 +82,18 @@ def test_a_watcher_proposes_the_day_once(store: Store) -> None:
     assert longer.days == pytest.approx(1.0)
     assert longer.units > reference.units
     assert reference.days < 0.5
+
+
+def test_a_day_with_traffic_of_an_hour_is_not_proposed(store: Store) -> None:
+    for record in traffic(1_000):  # a session a second
+        store.append(record)
+    store.flush()
+    watcher = Watcher(SPEC, store, [], WatchOptions(verdicts=False))
+    watcher.tick(1_000.0)
+    (reference,) = watcher.archive.references()
+    watcher.archive.approve(reference.id, "ann", 1_000.0)
+    for record in traffic(900, start=50_000.0, first=5_000):
+        store.append(record)
+    store.flush()
+    watcher.tick(DAY_S + 2_000.0)
+    assert len(watcher.archive.references()) == 1

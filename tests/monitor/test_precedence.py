@@ -9,7 +9,7 @@ from speechpipe.foundation.storage.record import Record
 from speechpipe.monitor.blame.normal import Normal, fit
 from speechpipe.monitor.blame.probes import ProbeResult
 from speechpipe.monitor.blame.verdict import blame
-from speechpipe.monitor.cases import joined
+from speechpipe.monitor.cases import Cases, joined
 from tests.monitor.toy_cascade import SPEC, traffic
 
 LITTLE = replace(
@@ -60,6 +60,18 @@ def test_the_stage_below_is_said_not_to_be_sure() -> None:
     assert (found.label, found.also, found.perhaps) == ("gate", (), ("model",))
     whole = (ProbeResult("gate", 12, 30), ProbeResult("model", 0, 30))
     assert blame(LITTLE_NORMAL, joined(LITTLE, records), whole).perhaps == (), "its probes are answered as before"
+
+
+def test_a_metric_that_never_varied_has_not_changed_by_its_rounding() -> None:
+    def constant(records: list[Record]) -> list[Record]:
+        return [
+            replace(one, measures={**one.measures, "gate.pause": 0.512}) if one.kind == "session" else one
+            for one in records
+        ]
+
+    pinned = Cases.load(joined(SPEC, constant(traffic(500))).dump())
+    now = joined(SPEC, constant([*traffic(200, start=1000, seed=1), *worse(traffic(200, start=1200, seed=2))]))
+    assert blame(fit(SPEC, pinned), now).label == "model"
 
 
 def test_probes_decide_where_there_are_some() -> None:

@@ -12,7 +12,7 @@ from speechpipe.bench.live.score import AlarmSeen, VerdictSeen
 from speechpipe.monitor.unwatched import METRIC
 
 EVERY_S, SETTLE_S = 4.0, 5.0
-"""Verdicts on a group are ten seconds apart at least, so none is missed: the report has the last one of each group."""
+"""The report has the last verdict of each group. Of two that are made within four seconds, the later is seen."""
 
 MINUTES = 5
 TIMEOUT_S = 60.0

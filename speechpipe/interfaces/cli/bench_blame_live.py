@@ -49,7 +49,8 @@ def measure(flags: Flags, **plan: Any) -> None:
     rows = read_table(flags.table or SHIPPED)
     chosen = _chosen(rows, flags)
     begun = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop the server, print what there is
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server is stopped
+    benchmark = None
     try:
         with _benchmark(flags, Plan(chosen, rows, **plan)) as benchmark:
             asyncio.run(benchmark.run())
@@ -57,7 +58,10 @@ def measure(flags: Flags, **plan: Any) -> None:
         raise BadInput(str(error)) from error
     except KeyboardInterrupt:
         _say("interrupted: the figures so far")
-    _print(flags, benchmark, time.monotonic() - begun)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if benchmark is not None:
+        _print(flags, benchmark, time.monotonic() - begun)
 
 
 def _chosen(rows: "tuple[LiveFault, ...]", flags: Flags) -> "list[LiveFault]":

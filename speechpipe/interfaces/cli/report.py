@@ -157,7 +157,7 @@ def incident_lines(data: dict[str, Any]) -> list[str]:
 def _concerned(one: dict[str, Any]) -> list[str]:
     """Return lines on the sessions that an incident concerns."""
     lines = []
-    if (found := one["concerned"]) is not None:
+    if (found := one.get("concerned")) is not None:  # an older server does not say it
         whose = "; ".join(f"{tenant['name']} {tenant['sessions']} of {tenant['of']}" for tenant in one["tenants"])
         lines.append(f"    {found['sessions']} of {found['of']} sessions" + (f": {whose}" if whose else ""))
     return lines + ([f"    sessions that show it: {', '.join(one['sessions'])}"] if one["sessions"] else [])

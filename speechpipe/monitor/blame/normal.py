@@ -17,6 +17,9 @@ from speechpipe.monitor.spec import CascadeSpec, Metric, MetricKind
 
 Matrix = npt.NDArray[np.float64]
 
+LEAST_SPREAD = 1e-6
+"""Of a constant metric, as a share of it: pinned cases are kept in single precision."""
+
 LEAST_CASES = 100
 """The fewest cases that a reference may have."""
 
@@ -177,7 +180,8 @@ def _one(metric: Metric, values: Column, standard: Matrix, inputs: tuple[int, ..
     if metric.value_kind is MetricKind.REAL:  # robust: the interquartile range, unless it is zero
         quartiles = np.nanquantile(residuals, [0.25, 0.75])
         spread = max(float(quartiles[1] - quartiles[0]) / 1.349, 0.25 * spread)
-    return NormalMetric(metric, share, mean, max(spread, 1e-9), low - margin, high + margin, inputs, weights, residuals)
+    spread = max(spread, LEAST_SPREAD * max(1.0, abs(mean)))
+    return NormalMetric(metric, share, mean, spread, low - margin, high + margin, inputs, weights, residuals)
 
 
 def _standardised(values: Matrix, centre: Column, scale: Column, limits: Matrix) -> Matrix:

@@ -60,6 +60,7 @@ class BlameOperations:
         if known is not None or not any(reference.group):
             return known
         records = self._records.sampled(reference.group, MOST_CASES, reference.since, reference.until)
+        records = [one for one in records if one.at < reference.until + LATE_S]
         cases = self._records.cases(records).between(reference.since, reference.until)
         if not len(cases):
             return None

@@ -19,6 +19,9 @@ CERTAIN_Z = 6.0
 SHIFT = 1.0
 """Standard deviations by which what inputs do not explain has shifted, however little that is in the metric's unit."""
 
+LEAST_SIZE = 0.15
+"""And by so much of what would be enough in that unit: a metric that never varied shifts by its rounding."""
+
 UNSEEN = 0.2
 """Share of the cases outside the range of the reference."""
 
@@ -66,7 +69,7 @@ def _above(spec: CascadeSpec, stage: Stage) -> list[Stage]:
 
 def _is_certain(one: Finding) -> bool:
     least = {"residual": SHIFT, "unseen": UNSEEN}.get(one.kind)
-    return least is not None and abs(one.effect) >= least and one.z >= CERTAIN_Z
+    return least is not None and abs(one.effect) >= least and one.z >= CERTAIN_Z and one.size >= LEAST_SIZE
 
 
 def _is_in_tail(normal: Normal, cases: Cases, known: NormalMetric) -> bool:

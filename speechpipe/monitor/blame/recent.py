@@ -55,6 +55,8 @@ class RecentRecords:
         columns |= {"channel": group.channel, "tenant_class": group.tenant_class}
         if group.tenant not in ("", OTHER_TENANTS):
             columns["tenant"] = group.tenant
+        if group.arm != "champion":  # that of a canary's sessions is not the route's alone
+            columns["arm"] = group.arm
         found = sampled(self.store.engine, most, since, until, **columns)
         return [one for one in found if one.kind == "system" or is_of(group, one)]
 

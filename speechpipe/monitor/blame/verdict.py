@@ -185,6 +185,7 @@ def _judged(
     if not probed:
         strengths = above_first(normal, window, found, strengths)
     suspects = [stage.name for stage in _in_order(spec) if strengths.get(stage.name, 0.0) >= 1.0]
+    suspects = _little_last(spec, suspects, found, thresholds)
     direct = {name for name in suspects if name in probed or _is_direct(spec, name, passive)}
     for name, strength in by_stage(found, pressure=True).items():
         if strength >= 1.0 and name not in suspects:
@@ -233,6 +234,21 @@ def _probed(probes: Sequence[ProbeResult], thresholds: Thresholds) -> dict[str, 
 def _in_order(spec: CascadeSpec) -> list[Stage]:
     """Return the stages in the order of suspicion: those that serve no data first, then in the order of the data."""
     return sorted(spec.stages, key=lambda stage: (stage.served, 0))
+
+
+def _little_last(
+    spec: CascadeSpec, suspects: Sequence[str], found: Sequence[Finding], thresholds: Thresholds
+) -> list[str]:
+    """Return the suspects, with bookkeeping that counts a few failures behind a stage that may be why they fail."""
+    feeding = {parent for stage in spec.stages for parent in stage.parents}
+    if feeding.isdisjoint(suspects):
+        return list(suspects)
+    little = set()
+    for stage in spec.stages:
+        mine = [one for one in found if one.stage == stage.name and one.strength >= 1.0]
+        if not stage.served and all(one.kind == "share" and abs(one.effect) < thresholds.share for one in mine):
+            little.add(stage.name)
+    return sorted(suspects, key=lambda name: name in little)
 
 
 def _is_direct(spec: CascadeSpec, name: str, passive: Mapping[str, float]) -> bool:

@@ -215,7 +215,9 @@ def incident(item: Incident, sessions: Concerned) -> dict[str, Any]:
         "tenants": [{"name": one.name, "sessions": one.sessions, "of": one.of} for one in sessions.tenants],
         "look": _look(item, sessions.tenant),
         "runbook": _runbook(item.first),
-        "acknowledged": all(alarm.acknowledged_at is not None for alarm in item.alarms),
+        "acknowledged": all(
+            alarm.acknowledged_at is not None for alarm in item.alarms if alarm.is_open or item.resolved_at is not None
+        ),
     }
 
 
