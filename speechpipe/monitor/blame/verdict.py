@@ -279,15 +279,18 @@ def _with_probes(spec: CascadeSpec, found: Sequence[Finding], probed: Mapping[st
 
 
 def _corroborated(spec: CascadeSpec, strengths: Mapping[str, float], thresholds: Thresholds) -> dict[str, float]:
-    """If the last stage (the users) has changed, less is enough for the strongest stage above it."""
+    """If the last stage (the users) has changed, less is enough for the strongest stage above it.
+
+    But not for a change of the users that is far larger than any above: that one is their own.
+    """
     found = dict(strengths)
     feeding = {parent for stage in spec.stages for parent in stage.parents}
     last = [stage for stage in spec.stages if stage.served and stage.parents and stage.name not in feeding]
     for stage in last:
-        reaction = min(1.0, found.get(stage.name, 0.0))
+        reaction = found.get(stage.name, 0.0)
         if reaction < thresholds.reacting:
             continue
-        enough = max(thresholds.upstream, 1.0 - reaction / 2)
+        enough = max(thresholds.upstream, 1.0 - min(1.0, reaction) / 2, reaction / 2)
         above = [other.name for other in spec.stages if other.served and other.name in feeding]
         half = [name for name in above if enough <= found.get(name, 0.0) < 1.0]
         if half and all(found.get(name, 0.0) < 1.0 for name in above):
