@@ -27,7 +27,7 @@ OF_THE_COMMAND = {
 }
 """Results of `speechpipe bench`, and not of a script in `benchmarks/`."""
 
-NO_FLAG = {"peer_server", "live_faults", "replay", "rollout_load", "evidently_drift"}
+NO_FLAG = {"peer_server", "live_faults", "replay", "rollout_load", "evidently_drift", "live_blame"}
 """Scripts that print what is put into their files by hand."""
 
 measure: Any = import_module("benchmarks.measure")

@@ -44,7 +44,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("Monitoring", ("monitor_cost", "store", "store_kill", "detectors", "evidently_drift")),
-    ("Blame", ("blame", "replay")),
+    ("Blame", ("blame", "live_blame", "replay")),
     ("Rollouts", ("rollout", "rollout_load")),
     ("People in the loop", ("review_kill", "promises")),
     ("Training", ("ctc_speed", "new_speaker", "lm_adaptation", "vad_fitting")),
