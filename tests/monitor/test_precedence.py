@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from speechpipe.foundation.storage.record import Record
@@ -10,7 +11,8 @@ from speechpipe.monitor.blame.normal import Normal, fit
 from speechpipe.monitor.blame.probes import ProbeResult
 from speechpipe.monitor.blame.verdict import blame
 from speechpipe.monitor.cases import Cases, joined
-from tests.monitor.toy_cascade import SPEC, traffic
+from speechpipe.monitor.spec import Direction, Metric
+from tests.monitor.toy_cascade import SPEC, of, traffic
 
 LITTLE = replace(
     SPEC,  # what the gate does by itself matters from 2.0 on
@@ -72,6 +74,33 @@ def test_a_metric_that_never_varied_has_not_changed_by_its_rounding() -> None:
     pinned = Cases.load(joined(SPEC, constant(traffic(500))).dump())
     now = joined(SPEC, constant([*traffic(200, start=1000, seed=1), *worse(traffic(200, start=1200, seed=2))]))
     assert blame(fit(SPEC, pinned), now).label == "model"
+
+
+@pytest.mark.parametrize("edge", [-1.5, 1.5])
+def test_what_is_read_below_and_blamed_on_a_stage_is_no_certain_change_of_it(edge: float) -> None:
+    """A recognizer at fault moves the confidence at the edges of segments, which is blamed on the gate."""
+
+    def edges(records: list[Record], moved: float) -> list[Record]:
+        random = np.random.default_rng(len(records))
+        return [
+            replace(one, measures={**one.measures, "model.edge": random.normal(moved, 1.0)})
+            if one.kind == "unit"
+            else one
+            for one in records
+        ]
+
+    metric = Metric(
+        "model.edge", "", "edge", "", "unit", of("model.edge"), direction=Direction.DOWN, least=5.0, blames="gate"
+    )
+    spec = replace(SPEC, metrics=(*SPEC.metrics, metric))
+    known = fit(spec, joined(spec, edges(traffic(500), 0.0)))
+    now = edges(traffic(200, start=1000, seed=1), 0.0) + edges(worse(traffic(200, start=1200, seed=2)), edge)
+    assert blame(known, joined(spec, now)).label == "model"
+    alone = replace(metric, least=0.0)
+    spec = replace(SPEC, metrics=(*SPEC.metrics, alone))
+    known = fit(spec, joined(spec, edges(traffic(500), 0.0)))
+    now = edges(traffic(200, start=1000, seed=1), 0.0) + edges(traffic(200, start=1200, seed=2), edge)
+    assert blame(known, joined(spec, now)).label == ("gate" if edge < 0 else "none"), "what is better is no fault"
 
 
 def test_probes_decide_where_there_are_some() -> None:

@@ -12,6 +12,7 @@ import typer
 
 from speechpipe.foundation.text_files import standard_input
 from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import StoreOption
 
 if TYPE_CHECKING:
     from speechpipe.control.review.changes import PolicyChange
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 group = typer.Typer(help="Degrees of automation: who writes the text, by tenant.", no_args_is_help=True)
 app.add_typer(group, name="automation")
 
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 ScopeArgument = Annotated[
     str,
     typer.Argument(

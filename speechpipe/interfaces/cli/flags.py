@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="A bundle (see `speechpipe bundles list`).")]
+StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 VadOption = Annotated[str | None, typer.Option("--vad", help="Use this VAD with its defaults instead of the bundle's.")]
 AsrOption = Annotated[str | None, typer.Option("--asr", help="Use this recognizer with its defaults instead.")]
 SetOption = Annotated[

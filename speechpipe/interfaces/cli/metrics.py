@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import StoreOption
 
 group = typer.Typer(help="The catalogue of metrics.", no_args_is_help=True)
 app.add_typer(group, name="metrics")
@@ -33,7 +34,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON lis
 
 @group.command()
 def value(
-    store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")] = "",
+    store: StoreOption = "",
     last: Annotated[str, typer.Option(help="Length of the period: 24h, 30d.")] = "30d",
 ) -> None:
     """Print for each metric its alarms, how many of them were true, and how many verdicts depend on it.

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import StoreOption
 
 if TYPE_CHECKING:
     from speechpipe.monitor.reference import Reference
 
 group = typer.Typer(help="References: approved periods of healthy traffic.", no_args_is_help=True)
 app.add_typer(group, name="reference")
-
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 
 
 @group.command("set")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import StoreOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,7 @@ class Format(StrEnum):
 @app.command()
 def report(
     url: Annotated[str, typer.Option(help="A running server, for instance http://127.0.0.1:8000.")] = "",
-    store: Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")] = "",
+    store: StoreOption = "",
     last: Annotated[str, typer.Option(help="Length of the period: 90m, 24h, 7d.")] = "1h",
     until: Annotated[str, typer.Option(help="End of the period: 2026-11-23T10:00 (UTC), or an age. For stores.")] = "",
     tenant_class: Annotated[str, typer.Option(help="consumer or enterprise")] = "",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import StoreOption
 
 if TYPE_CHECKING:
     from speechpipe.control.training import Job
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 group = typer.Typer(help="Retraining by hand, and the list of all retrainings.", no_args_is_help=True)
 app.add_typer(group, name="retrain")
 
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 SourceOption = Annotated[str, typer.Option("--from", help="reviews, or a manifest (JSON lines: audio, text).")]
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="The bundle to retrain. Default: the champion.")]
 TenantOption = Annotated[str, typer.Option(help="Only reviews of this tenant.")]

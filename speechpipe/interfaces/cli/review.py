@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import StoreOption
 
 group = typer.Typer(help="Reviews: queue, statistics, export and import.", no_args_is_help=True)
 app.add_typer(group, name="review")
-
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 
 
 @group.command("list")

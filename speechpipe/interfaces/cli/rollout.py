@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechpipe.interfaces.cli import app
+from speechpipe.interfaces.cli.flags import StoreOption
 
 if TYPE_CHECKING:
     from speechpipe.control.rollout.operations import RolloutOperations
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 group = typer.Typer(help="Rollouts by shadow, canary and blue/green steps, based on evidence.", no_args_is_help=True)
 app.add_typer(group, name="rollout")
 
-StoreOption = Annotated[str, typer.Option(help="A store: a file, or a database URL. Default: that of the settings.")]
 ByOption = Annotated[str, typer.Option(help="Name of the operator. Default: the user of this machine.")]
 ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 

@@ -208,6 +208,8 @@ def _residual(
     change, z = _shift(known, residuals)
     shift = float(np.median(residuals)) if known.spread > TINY else float(residuals.mean())
     size = abs(change) / thresholds.real
+    if known.metric.blames and _improved(known, change):
+        size = 0.0  # read further down, where other faults move it as well: only what is worse is evidence
     moved = max(abs(shift), abs(change) * known.spread)
     if moved < known.metric.least:
         size = min(size, TOO_LITTLE * moved / known.metric.least)
@@ -216,7 +218,7 @@ def _residual(
 
 
 def _improved(known: NormalMetric, change: float) -> bool:
-    """Whether a change is for the better. Infrastructure is not blamed for one."""
+    """Whether a change is for the better. For one, neither infrastructure is blamed, nor a stage for what is read below."""
     way = known.metric.direction
     return (way is Direction.UP and change < 0) or (way is Direction.DOWN and change > 0)
 

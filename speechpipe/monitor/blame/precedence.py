@@ -49,7 +49,8 @@ def above_first(
     if first is None:
         return result
     for stage in _above(normal.spec, first):
-        mine = [one for one in found if one.stage == stage.name]
+        # Not what is read further down and blamed on the stage: a stage below that is at fault moves it, too.
+        mine = [one for one in found if one.stage == normal.spec.metric(one.metric).stage == stage.name]
         roots = [one for one in normal.metrics if one.metric.owner == stage.name and one.is_root]
         if any(map(_is_certain, mine)) or any(_is_in_tail(normal, cases, root) for root in roots if not stage.parents):
             result[stage.name] = max(result.get(stage.name, 0.0), 1.0)
