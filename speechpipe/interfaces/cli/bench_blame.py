@@ -24,6 +24,9 @@ def blame(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer recordings and episodes: up to 5 minutes.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Use the faults that thresholds are tuned on.")] = False,
     seeds: Annotated[int, typer.Option(min=0, help="Episodes a fault and severity; 0: 20, or 5 with --quick.")] = 0,
+    healthy_episodes: Annotated[
+        int, typer.Option(min=0, help="Episodes without a fault; 0: 300, or 60 with --quick.")
+    ] = 0,
     audio_seconds: Annotated[float, typer.Option(min=0, help="Seconds of recordings; 0: 240, or 24 with --quick.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Write the confusion matrix to this file, as SVG.")] = None,
     second: Annotated[
@@ -55,7 +58,11 @@ def blame(
 ) -> None:
     """Inject faults into the cascade on real recordings; print how often blame names the right stage."""
     if not live:
-        _sampled(audio, bundle, quick, tune, seeds, audio_seconds, picture, second, as_json)
+        episodes = (
+            seeds or (QUICK_SEEDS if quick else FULL_SEEDS),
+            healthy_episodes or (QUICK_HEALTHY if quick else FULL_HEALTHY),
+        )
+        _sampled(audio, bundle, quick, tune, episodes, audio_seconds, picture, second, as_json)
         return
     from speechpipe.interfaces.cli.bench_blame_live import Flags, measure
 
@@ -79,12 +86,13 @@ def _sampled(
     bundle: str,
     quick: bool,
     tune: bool,
-    seeds: int,
+    episodes: tuple[int, int],
     audio_seconds: float,
     picture: Path | None,
     second: Path | None,
     as_json: bool,
 ) -> None:
+    """Run the benchmark on sampled episodes: so many for each fault and severity, and so many without a fault."""
     from speechpipe.app import compose
     from speechpipe.bench import blame as benchmark
     from speechpipe.bench import blame_report, laboratory
@@ -102,9 +110,7 @@ def _sampled(
     heard = laboratory.run(clips, found_bundle, FAULTS, QUICK_VARIANTS if quick else FULL_VARIANTS)
     setup = benchmark.setup(clips, heard, QUICK_WATCHED if quick else 1.0)
     faults = [fault for fault in FAULTS if fault.tuning is tune]
-    todo = benchmark.plans(
-        faults, seeds or (QUICK_SEEDS if quick else FULL_SEEDS), QUICK_HEALTHY if quick else FULL_HEALTHY
-    )
+    todo = benchmark.plans(faults, *episodes)
     say(f"{len(todo)} episodes")
     outcomes = benchmark.judged(setup, todo)
     silent = [name for name in benchmark.silent_faults(heard, setup.pools) if name in {fault.name for fault in faults}]
@@ -118,5 +124,5 @@ def _sampled(
     if picture is not None:
         picture.write_text(blame_report.picture(document))
     if second is not None:
-        document["second"] = blame_report.second(second, seeds or (QUICK_SEEDS if quick else FULL_SEEDS), quick)
+        document["second"] = blame_report.second(second, episodes[0], quick)
     print(json.dumps(document) if as_json else blame_report.text(document))

@@ -218,7 +218,7 @@ def _residual(
 
 
 def _improved(known: NormalMetric, change: float) -> bool:
-    """Whether a change is for the better. For one, neither infrastructure is blamed, nor a stage for what is read below."""
+    """Whether a change is for the better. For one, no infrastructure is blamed, nor a stage for what is read below."""
     way = known.metric.direction
     return (way is Direction.UP and change < 0) or (way is Direction.DOWN and change > 0)
 
