@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from speechpipe.monitor.alarms import Alarm
-from speechpipe.monitor.reference import PROPOSED_ARMS, Reference
+from speechpipe.monitor.reference import PROPOSED_ARMS, Reference, proposed
 from speechpipe.monitor.spec import Severity
+from speechpipe.monitor.windows import Window
 
 DAY_S = 86_400.0
 
@@ -44,3 +45,19 @@ def short(references: Sequence[Reference], alarms: Iterable[Alarm], now: float) 
         and one.group.label not in paged
         and not any(group == one.group and since > one.since for group, since in waiting)
     ]
+
+
+def days(short_ones: Iterable[Reference], windows: Iterable[Window], now: float) -> list[Reference]:
+    """Return proposals of the last day for the groups of these references, where the day is whole.
+
+    `windows`: those of the last day; `now` is in unix seconds.
+    """
+    known = {one.group: one for one in short_ones}
+    mine = [window for window in windows if window.group in known]
+    found = []
+    for reference in proposed(mine, now, now - DAY_S, now):
+        starts = [window.start for window in mine if window.group == reference.group]
+        is_whole = max(starts) - min(starts) >= WHOLE * DAY_S
+        if is_whole and reference.units >= known[reference.group].units:
+            found.append(reference)
+    return found

@@ -22,7 +22,7 @@ from speechpipe.monitor.change_log import BEFORE_S, ChangeLog, ServiceChange, co
 from speechpipe.monitor.drift import DriftWatch
 from speechpipe.monitor.incidents import REMEMBERED_S, with_incidents
 from speechpipe.monitor.limits import MOST_S, LimitWatch
-from speechpipe.monitor.longer import DAY_S, LOOK_S, WHOLE, short
+from speechpipe.monitor.longer import DAY_S, LOOK_S, days, short
 from speechpipe.monitor.no_traffic import no_traffic
 from speechpipe.monitor.profiles import Budget, profile_of
 from speechpipe.monitor.reference import (
@@ -252,13 +252,8 @@ class Watcher:
         if now - self._lengthened_at < LOOK_S:
             return
         self._lengthened_at = now
-        found = {one.group: one for one in short(self.archive.references(), self.archive.alarms(now - DAY_S), now)}
-        windows = self.archive.windows(now - DAY_S, now) if found else []
-        mine = [window for window in windows if window.group in found]
-        for reference in proposed(mine, now, now - DAY_S, now):
-            span = [window.start for window in mine if window.group == reference.group]
-            is_whole = max(span) - min(span) >= WHOLE * DAY_S
-            if is_whole and reference.units >= found[reference.group].units:
+        if found := short(self.archive.references(), self.archive.alarms(now - DAY_S), now):
+            for reference in days(found, self.archive.windows(now - DAY_S, now), now):
                 self.archive.propose(reference)
                 log.info("a day of %s is proposed as its reference", reference.group.label)
 

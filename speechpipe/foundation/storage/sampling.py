@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, and_, select
 
 from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.record_rows import numbered
 from speechpipe.foundation.storage.schema import records
 
 MOST_OF_THE_SERVER = 5_000
@@ -45,12 +46,8 @@ def _spread(values: Sequence[Any], most: int) -> list[Any]:
 
 def _with(engine: Engine, column: ColumnElement[Any], values: Sequence[Any]) -> list[Record]:
     """Return the records whose column has one of these values."""
-    found = []
-    with engine.connect() as connection:
-        for first in range(0, len(values), PART):
-            query = select(records).where(column.in_(values[first : first + PART])).order_by(records.c.seq)
-            for row in connection.execute(query):
-                fields = row._asdict()
-                del fields["seq"]
-                found.append(Record(**fields))
+    found: list[Record] = []
+    for first in range(0, len(values), PART):
+        query = select(records).where(column.in_(values[first : first + PART])).order_by(records.c.seq)
+        found += [record for _, record in numbered(engine, query)]
     return found

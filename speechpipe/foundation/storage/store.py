@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from speechpipe.errors import StoreUnavailable
 from speechpipe.foundation.background import BackgroundTask
 from speechpipe.foundation.storage.database import MISSING, STORE_ERRORS, Database, failure_reason
 from speechpipe.foundation.storage.record import Record
+from speechpipe.foundation.storage.record_rows import numbered
 from speechpipe.foundation.storage.schema import about, records
 
 __all__ = [
@@ -287,25 +288,30 @@ class Store:
         query = select(records).where(records.c.at >= since).order_by(records.c.at, records.c.id)
         if kind is not None:
             query = query.where(records.c.kind == kind)
-        for _, record in self._yield(query):
+        for _, record in numbered(self.engine, query):
             yield record
 
     def find(self, *, id_: str = "", session_id: str = "") -> list[Record]:
         """Return the record with the id `id_`, or the records of a session, in the order of writing."""
         column, value = (records.c.id, id_) if id_ else (records.c.session_id, session_id)
-        return [record for _, record in self._yield(select(records).where(column == value).order_by(records.c.seq))]
+        return [
+            record
+            for _, record in numbered(self.engine, select(records).where(column == value).order_by(records.c.seq))
+        ]
 
     def after(self, seq: int, most: int) -> list[tuple[int, Record]]:
         """Return up to `most` records with numbers above `seq`, as (number, record).
 
         A gap in the numbers is final: numbers become visible in order, so no record appears in it later.
         """
-        return list(self._yield(select(records).where(records.c.seq > seq).order_by(records.c.seq).limit(most)))
+        return list(
+            numbered(self.engine, select(records).where(records.c.seq > seq).order_by(records.c.seq).limit(most))
+        )
 
     def between(self, since: float, until: float) -> Iterator[Record]:
         """Yield the records of a time span (Unix seconds, end excluded), in the order of writing."""
         query = select(records).where(records.c.at >= since, records.c.at < until).order_by(records.c.seq)
-        for _, record in self._yield(query):
+        for _, record in numbered(self.engine, query):
             yield record
 
     def latest(self, most: int, since: float, until: float, bundle: str = "", version: str = "") -> list[Record]:
@@ -318,7 +324,7 @@ class Store:
             mine = and_(records.c.bundle == bundle, records.c.bundle_version == version)
             query = query.where(or_(mine, records.c.kind == "system"))
         query = query.order_by(records.c.seq.desc()).limit(most)
-        return [record for _, record in self._yield(query)][::-1]
+        return [record for _, record in numbered(self.engine, query)][::-1]
 
     def last_seq(self) -> int:
         """Return the number of the last record; 0 if there is none."""
@@ -335,15 +341,6 @@ class Store:
             count += deleted
             if deleted < EXPIRED_AT_ONCE:
                 return count
-
-    def _yield(self, query: Select[Any]) -> Iterator[tuple[int, Record]]:
-        with (
-            self.engine.connect() as connection,
-            connection.execution_options(yield_per=1000).execute(query) as rows,
-        ):
-            for row in rows:
-                values = row._asdict()
-                yield values.pop("seq"), Record(**values)
 
 
 class _Refused(Exception):
