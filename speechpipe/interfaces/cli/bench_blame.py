@@ -25,7 +25,7 @@ def blame(
     tune: Annotated[bool, typer.Option("--tune", help="Use the faults that thresholds are tuned on.")] = False,
     seeds: Annotated[int, typer.Option(min=0, help="Episodes a fault and severity; 0: 20, or 5 with --quick.")] = 0,
     healthy_episodes: Annotated[
-        int, typer.Option(min=0, help="Episodes without a fault; 0: 300, or 60 with --quick.")
+        int, typer.Option(min=0, help="Those without a fault; 0: 300, or 60 with --quick.")
     ] = 0,
     audio_seconds: Annotated[float, typer.Option(min=0, help="Seconds of recordings; 0: 240, or 24 with --quick.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Write the confusion matrix to this file, as SVG.")] = None,
@@ -58,11 +58,7 @@ def blame(
 ) -> None:
     """Inject faults into the cascade on real recordings; print how often blame names the right stage."""
     if not live:
-        episodes = (
-            seeds or (QUICK_SEEDS if quick else FULL_SEEDS),
-            healthy_episodes or (QUICK_HEALTHY if quick else FULL_HEALTHY),
-        )
-        _sampled(audio, bundle, quick, tune, episodes, audio_seconds, picture, second, as_json)
+        _sampled(audio, bundle, quick, tune, (seeds, healthy_episodes), audio_seconds, picture, second, as_json)
         return
     from speechpipe.interfaces.cli.bench_blame_live import Flags, measure
 
@@ -92,7 +88,7 @@ def _sampled(
     second: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the benchmark on sampled episodes: so many for each fault and severity, and so many without a fault."""
+    """Run the benchmark on sampled episodes: so many for each fault and severity, and without a fault; 0: the usual."""
     from speechpipe.app import compose
     from speechpipe.bench import blame as benchmark
     from speechpipe.bench import blame_report, laboratory
@@ -110,7 +106,8 @@ def _sampled(
     heard = laboratory.run(clips, found_bundle, FAULTS, QUICK_VARIANTS if quick else FULL_VARIANTS)
     setup = benchmark.setup(clips, heard, QUICK_WATCHED if quick else 1.0)
     faults = [fault for fault in FAULTS if fault.tuning is tune]
-    todo = benchmark.plans(faults, *episodes)
+    seeds = episodes[0] or (QUICK_SEEDS if quick else FULL_SEEDS)
+    todo = benchmark.plans(faults, seeds, episodes[1] or (QUICK_HEALTHY if quick else FULL_HEALTHY))
     say(f"{len(todo)} episodes")
     outcomes = benchmark.judged(setup, todo)
     silent = [name for name in benchmark.silent_faults(heard, setup.pools) if name in {fault.name for fault in faults}]
@@ -124,5 +121,5 @@ def _sampled(
     if picture is not None:
         picture.write_text(blame_report.picture(document))
     if second is not None:
-        document["second"] = blame_report.second(second, episodes[0], quick)
+        document["second"] = blame_report.second(second, seeds, quick)
     print(json.dumps(document) if as_json else blame_report.text(document))
