@@ -1,6 +1,6 @@
 """How much healthy traffic varies from hour to hour, and that its detectors allow for it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ REAL = next(one for one in SPEC.metrics if one.value_kind is MetricKind.REAL)
 SHARE = next(one for one in SPEC.metrics if one.value_kind is MetricKind.SHARE)
 
 
-def day(means: Sequence[float], metric: str, *, share: bool, values: int = 200, seed: int = 0) -> list[Window]:
+def day(means: Iterable[float], metric: str, *, share: bool, values: int = 200, seed: int = 0) -> list[Window]:
     """Four windows an hour, of values with a standard deviation of 1, or of zeros and ones."""
     random = np.random.default_rng(seed)
     found = []

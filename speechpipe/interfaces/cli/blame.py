@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechpipe.interfaces.cli import app
-from speechpipe.interfaces.cli.reference import StoreOption
+from speechpipe.interfaces.cli.flags import StoreOption
 
 if TYPE_CHECKING:
     from speechpipe.monitor.blame.verdict import Verdict

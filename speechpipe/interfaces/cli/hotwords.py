@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechpipe.interfaces.cli import app
-from speechpipe.interfaces.cli.automation import JsonOption, ScopeArgument, StoreOption
+from speechpipe.interfaces.cli.automation import JsonOption, ScopeArgument
+from speechpipe.interfaces.cli.flags import StoreOption
 
 if TYPE_CHECKING:
     from speechpipe.control.review.hotwords import HotwordService
