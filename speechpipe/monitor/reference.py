@@ -39,11 +39,15 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many units of a group are in the store, and how many its first reference needs."""
+    """How many units of a group its first reference would have, and how many it needs.
+
+    `hindered_by`: the metric that is beyond its limit now; nothing counts before it is well. Empty: none.
+    """
 
     group: Group
     units: int
     needed: int
+    hindered_by: str = ""
 
 
 def proposed(windows: Iterable[Window], now: float, since: float, until: float) -> list[Reference]:

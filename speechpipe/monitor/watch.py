@@ -25,6 +25,7 @@ from speechpipe.monitor.limits import MOST_S, LimitWatch
 from speechpipe.monitor.longer import DAY_S, LOOK_S, days, short
 from speechpipe.monitor.no_traffic import no_traffic
 from speechpipe.monitor.profiles import Budget, profile_of
+from speechpipe.monitor.proposing import counts_from
 from speechpipe.monitor.reference import (
     PROPOSED_ARMS,
     Reference,
@@ -240,7 +241,10 @@ class Watcher:
             needed = profile_of(group.tenant_class).reference_units
             if self.archive.units(group, since) < needed:
                 continue
-            windows = self.archive.first(group, since, needed)
+            begin, _ = counts_from(group, self.archive.alarms(since), since)
+            if begin > since and self.archive.units(group, begin) < needed:
+                continue
+            windows = self.archive.first(group, begin, needed)
             first = float(min(window.start for window in windows))
             last = float(max(window.start + window.width_s for window in windows))
             for reference in proposed(windows, last, first, last):

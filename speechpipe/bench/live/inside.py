@@ -129,7 +129,7 @@ class FaultyRecognizer:
         put(recognizer, "open", lambda options: self._attached(opened(options)))
         if batches:
             plain = recognizer.transcribe
-            put(recognizer, "transcribe", lambda pieces: self._together(plain, pieces))
+            put(recognizer, "transcribe", lambda pieces, *more: self._together(plain, pieces, *more))
 
     def _attached(self, stream: Any) -> Any:
         if hasattr(stream, "decode"):  # a stream that keeps its audio and decodes it at the end
@@ -160,15 +160,15 @@ class FaultyRecognizer:
         finally:
             self._busy = False
 
-    def _together(self, transcribe: Callable[[Sequence[Any]], list[Transcript]], pieces: Sequence[Any]) -> Any:
+    def _together(self, transcribe: Callable[..., list[Transcript]], pieces: Sequence[Any], *more: Any) -> Any:
         if self._busy:
-            return transcribe(pieces)
+            return transcribe(pieces, *more)
         self._busy = True
         try:
             for _ in pieces:
                 self._delay_or_raise()
             changed = [replace(piece, samples=self._features(piece.samples)) for piece in pieces]
-            found = transcribe(changed)
+            found = transcribe(changed, *more)
             return [self._spoiled(one, len(piece.samples)) for one, piece in zip(found, pieces, strict=True)]
         finally:
             self._busy = False

@@ -21,6 +21,7 @@ from speechpipe.bench.live.voices import Manner, Voices
 from speechpipe.cascade.evaluation.manifest import Clip
 from speechpipe.monitor.reference import Reference
 from speechpipe.monitor.report import Filters
+from speechpipe.monitor.spec import Severity
 from speechpipe.serving.health.operations import HealthOperations
 
 REFERENCE_LIMIT = 5_000
@@ -149,6 +150,8 @@ class Benchmark:
         for one in pinned:
             self._say(f"reference {one.id} of {one.group.label}: {one.units} utterances")
         self._tell("reference", felt(said))
+        if pages := sorted({one.metric for one in self.observer.firing if one.severity == Severity.PAGE.value}):
+            self._say(f"not healthy, though nothing was injected: {', '.join(pages)}")
 
     def _approve(self, health: HealthOperations, begun: float) -> list[Reference]:
         """Approve the server's proposals; propose and approve those of groups that have enough cases for blame.

@@ -179,8 +179,10 @@ def _said_by_people(data: dict[str, Any]) -> list[str]:
 
 def progress_lines(progress: list[dict[str, Any]]) -> list[str]:
     """Return a line for each group without a reference."""
+    from speechpipe.serving.health.documents import progress_text
+
     return [
-        f"no reference for {one['group_label']} yet: {one['utterances']} of {one['needed']} utterances"
+        f"no reference for {one['group_label']} yet: {progress_text(one)}"
         for one in progress
         if one["utterances"] < one["needed"]
     ]

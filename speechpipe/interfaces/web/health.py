@@ -7,7 +7,7 @@ from speechpipe.interfaces.web import charts
 from speechpipe.interfaces.web import people as people_page
 from speechpipe.interfaces.web.render import STATIC, environment, percent
 from speechpipe.monitor.report import Report, StageRow
-from speechpipe.serving.health.documents import document
+from speechpipe.serving.health.documents import document, progress_text
 
 PERIODS = ((15, "15 minutes"), (60, "1 hour"), (360, "6 hours"), (1440, "1 day"), (10080, "7 days"), (43200, "30 days"))
 
@@ -115,9 +115,7 @@ def _notices(data: dict[str, Any]) -> list[str]:
         )
     if data["without_reference"] and not proposed:
         waiting = data["references"]["progress"]
-        so_far = "; ".join(
-            f"{one['group_label']}: {one['utterances']} of {one['needed']} utterances" for one in waiting
-        )
+        so_far = "; ".join(f"{one['group_label']}: {progress_text(one)}" for one in waiting)
         found.append(
             "Some of this traffic has no reference yet: only its limits are checked, not its changes"
             + (f" ({so_far})." if so_far else ".")

@@ -250,5 +250,18 @@ def reference(item: Reference) -> dict[str, Any]:
 
 def progress(item: Progress) -> dict[str, Any]:
     """Return a group's progress towards its first reference as plain data."""
-    group = item.group
-    return {"group": group._asdict(), "group_label": group.label, "utterances": item.units, "needed": item.needed}
+    return {
+        "group": item.group._asdict(),
+        "group_label": item.group.label,
+        "utterances": item.units,
+        "needed": item.needed,
+        "hindered_by": item.hindered_by,
+    }
+
+
+def progress_text(item: Mapping[str, Any]) -> str:
+    """Return what `progress` returned in words."""
+    said = f"{item['utterances']} of {item['needed']} utterances"
+    if item["hindered_by"]:
+        said += f", which count from when {item['hindered_by']} is within its limit"
+    return said

@@ -16,6 +16,7 @@ from speechpipe.monitor.change_log import ChangeLog
 from speechpipe.monitor.concerned import Concerned, concerned
 from speechpipe.monitor.incidents import incidents
 from speechpipe.monitor.profiles import profile_of
+from speechpipe.monitor.proposing import counts_from
 from speechpipe.monitor.reference import (
     PROPOSED_ARMS,
     Progress,
@@ -270,12 +271,14 @@ class HealthOperations:
     def _progress(self, groups: Iterable[Group], references: Iterable[Reference]) -> list[Progress]:
         known = {reference.group for reference in references if reference.status != "retired"}
         since = self._clock() - self._keep_records_s
-        found = [
-            Progress(group, self._archive.units(group, since), profile_of(group.tenant_class).reference_units)
-            for group in sorted(set(groups) - known)
-            if any(group) and group.arm in PROPOSED_ARMS
-        ]
-        return [one for one in found if one.units]
+        waiting = [one for one in sorted(set(groups) - known) if any(one) and one.arm in PROPOSED_ARMS]
+        alarms = self._archive.alarms(since) if waiting else []
+        found = []
+        for group in waiting:
+            begin, hindered_by = counts_from(group, alarms, since)
+            units = 0 if hindered_by else self._archive.units(group, begin)
+            found.append(Progress(group, units, profile_of(group.tenant_class).reference_units, hindered_by))
+        return [one for one in found if one.units or one.hindered_by]
 
     def propose(self, since: float, until: float, filters: Filters = EVERYTHING) -> list[Reference]:
         """Propose references from a time span, one for each group; return them with their numbers."""

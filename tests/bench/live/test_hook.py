@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from speechpipe.bench.live.active import ActiveFaults, write
 from speechpipe.bench.live.hook import write_hook
+from tests.cascade.asr import tiny_models
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]
@@ -68,7 +70,7 @@ print(json.dumps(found))
 """
 
 
-def hooked(folder: Path, *faults: dict[str, list[float]], program: str = PROGRAM) -> list[dict[str, Any]]:
+def hooked(folder: Path, *faults: Mapping[str, Any], program: str = PROGRAM) -> list[Any]:
     """Run the program with the hook; return what it saw without a fault, and under each of `faults` in turn."""
     path = folder / "faults.json"
     write_hook(folder / "hook", path)
@@ -81,7 +83,7 @@ def hooked(folder: Path, *faults: dict[str, list[float]], program: str = PROGRAM
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    found: list[Any] = json.loads(done.stdout)
     return found
 
 
@@ -164,3 +166,38 @@ def test_the_hook_imports_nothing_of_the_service_by_itself(name: str, tmp_path: 
         check=True,
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+LOOKING = """
+import json, sys
+import numpy as np
+from pathlib import Path
+from types import SimpleNamespace
+from speechpipe.bench.live.active import write
+from speechpipe.cascade.asr import DecodeOptions, StreamWithSteps, load_recognizer
+
+path, files = Path(sys.argv[1]), json.loads(sys.argv[2])[0]
+files = [SimpleNamespace(role=role, path=Path(file)) for role, file in files.items()]
+whisper = load_recognizer("whisper", files)
+
+def heard():
+    stream = whisper.open(DecodeOptions())
+    assert isinstance(stream, StreamWithSteps)
+    stream.feed(np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32))
+    try:
+        return stream.decode_looking(lambda: None).text
+    except RuntimeError as error:
+        return str(error)
+
+found = [heard()]
+write(path, {"asr_raises": [1.0]})
+print(json.dumps([*found, heard()]))
+"""
+
+
+def test_a_recognizer_that_looks_at_partial_results_while_it_decodes_is_reached(tmp_path: Path) -> None:
+    """Live audio is decoded so before its end is certain."""
+    files = {name: str(path) for name, path in tiny_models.whisper(tmp_path / "model").items()}
+    healthy, raising = hooked(tmp_path, files, program=LOOKING)
+    assert "injected" not in healthy
+    assert raising == "an injected failure of the recognizer"
