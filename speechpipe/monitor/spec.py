@@ -134,6 +134,16 @@ class CascadeSpec:
         """Metrics by name."""
         return {metric.name: metric for metric in (*self.metrics, *self.joined)}
 
+    def above(self, name: str) -> tuple[Stage, ...]:
+        """Return the stages that feed a stage, directly or through others."""
+        parents = {stage.name: stage.parents for stage in self.stages}
+        names, todo = set[str](), list(parents[name])
+        while todo:
+            if (parent := todo.pop()) not in names:
+                names.add(parent)
+                todo += parents[parent]
+        return tuple(stage for stage in self.stages if stage.name in names)
+
     def of_stage(self, stage: str) -> tuple[Metric, ...]:
         """Return a stage's metrics, key ones first."""
         rows = [metric for metric in self.metrics if metric.stage == stage]

@@ -4,7 +4,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from speechpipe.monitor.blame.verdict import Verdict, describe
+from speechpipe.monitor.blame.reasons import describe
+from speechpipe.monitor.blame.verdict import Verdict
 from speechpipe.monitor.spec import CascadeSpec
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from speechpipe.monitor.blame.evidence import Finding
 from speechpipe.monitor.blame.normal import Normal, NormalMetric
 from speechpipe.monitor.cases import Cases
-from speechpipe.monitor.spec import CascadeSpec, MetricKind, Stage
+from speechpipe.monitor.spec import MetricKind
 
 CERTAIN_Z = 6.0
 SHIFT = 1.0
@@ -48,24 +48,13 @@ def above_first(
     first = next((one for one in suspects if result.get(one.name, 0.0) >= 1.0), None)
     if first is None:
         return result
-    for stage in _above(normal.spec, first):
+    for stage in normal.spec.above(first.name):
         # Not what is read further down and blamed on the stage: a stage below that is at fault moves it, too.
         mine = [one for one in found if one.stage == normal.spec.metric(one.metric).stage == stage.name]
         roots = [one for one in normal.metrics if one.metric.owner == stage.name and one.is_root]
         if any(map(_is_certain, mine)) or any(_is_in_tail(normal, cases, root) for root in roots if not stage.parents):
             result[stage.name] = max(result.get(stage.name, 0.0), 1.0)
     return result
-
-
-def _above(spec: CascadeSpec, stage: Stage) -> list[Stage]:
-    """Return the stages that feed a stage, directly or through others."""
-    names, todo = set[str](), list(stage.parents)
-    while todo:
-        name = todo.pop()
-        if name not in names:
-            names.add(name)
-            todo += next(one.parents for one in spec.stages if one.name == name)
-    return [one for one in spec.stages if one.name in names]
 
 
 def _is_certain(one: Finding) -> bool:

@@ -30,6 +30,7 @@ from speechpipe.monitor.blame.normal import Normal
 from speechpipe.monitor.blame.onset import changes
 from speechpipe.monitor.blame.precedence import above_first
 from speechpipe.monitor.blame.probes import ProbeHistory, ProbeResult
+from speechpipe.monitor.blame.reasons import path, reason, refuted_if
 from speechpipe.monitor.cases import Cases
 from speechpipe.monitor.spec import CascadeSpec, Stage
 
@@ -135,8 +136,8 @@ def blame_together(
 
 def _too_few(count: int, thresholds: Thresholds) -> Verdict:
     more = thresholds.least_cases - count
-    reason = f"too little data: {count} cases, {more} more are needed"
-    return Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason, cases=count)
+    said = f"too little data: {count} cases, {more} more are needed"
+    return Verdict(NO_STAGE, NO_STAGE, decided=False, reason=said, cases=count)
 
 
 def _of_rows(
@@ -181,10 +182,15 @@ def _judged(
     passive = by_stage(found)
     probed = _probed(probes, thresholds)
     strengths = _with_probes(spec, found, probed) if probed else dict(passive)
+    doubtful = _doubtful(spec, found, [one for one in probes if one.stage not in probed], thresholds)
+    strengths |= doubtful
     strengths = _corroborated(spec, strengths, thresholds)
     if not probed:
         strengths = above_first(normal, window, found, strengths)
-    suspects = [stage.name for stage in _in_order(spec) if strengths.get(stage.name, 0.0) >= 1.0]
+    suspects = [stage.name for stage in _in_order(spec, probed) if strengths.get(stage.name, 0.0) >= 1.0]
+    in_doubt = {name for name, strength in doubtful.items() if strength < 1.0 <= passive.get(name, 0.0)}
+    if in_doubt:  # what changed may have come through them, whatever it was: people who react are not to blame for it
+        suspects = [name for name in suspects if name in probed or in_doubt.isdisjoint(_served_above(spec, name))]
     suspects = _little_last(spec, suspects, found, thresholds)
     direct = {name for name in suspects if name in probed or _is_direct(spec, name, passive)}
     for name, strength in by_stage(found, pressure=True).items():
@@ -202,12 +208,12 @@ def _judged(
     others = [name for name in suspects[1:] if labels[name] != label]
     also = dict.fromkeys(labels[name] for name in others if name in direct)
     shown = tuple(one for one in found if one.strength >= 1.0)[:SHOWN]
-    path = _path(spec, found, symptoms(normal, window, thresholds), blamed)
+    steps = path(spec, found, symptoms(normal, window, thresholds), blamed)
     return Verdict(
         blamed=blamed,
         label=label,
         decided=True,
-        reason=_reason(spec, stage, found, probed, path),
+        reason=reason(spec, stage, found, probed, steps),
         also=tuple(also),
         perhaps=tuple(dict.fromkeys(labels[name] for name in others if labels[name] not in also)),
         since=since,
@@ -215,9 +221,9 @@ def _judged(
         strengths=by_label,
         findings=shown,
         probes=tuple(probes),
-        path=path,
+        path=steps,
         contributions=contributions(normal, window, found) if stage is not None and stage.served else (),
-        refuted_if=_refuted_if(spec, stage, shown),
+        refuted_if=refuted_if(spec, stage, shown),
     )
 
 
@@ -231,9 +237,38 @@ def _probed(probes: Sequence[ProbeResult], thresholds: Thresholds) -> dict[str, 
     return found
 
 
-def _in_order(spec: CascadeSpec) -> list[Stage]:
-    """Return the stages in the order of suspicion: those that serve no data first, then in the order of the data."""
-    return sorted(spec.stages, key=lambda stage: (stage.served, 0))
+def _doubtful(
+    spec: CascadeSpec, found: Sequence[Finding], probes: Sequence[ProbeResult], thresholds: Thresholds
+) -> dict[str, float]:
+    """Return the strengths of stages that have answered some probes as before, but too few to acquit them.
+
+    The more there are, the more is asked of what only their inputs do not explain; not of metrics of live sessions.
+    """
+    strengths = {}
+    for one in probes:
+        if one.failed:
+            continue
+        mine = [finding for finding in found if finding.stage == one.stage]
+        live = [finding for finding in mine if spec.metric(finding.metric).live]
+        left = 1.0 - one.of / thresholds.acquitting_probes
+        others = by_stage([finding for finding in mine if finding not in live]).get(one.stage, 0.0)
+        strengths[one.stage] = max(by_stage(live).get(one.stage, 0.0), others * max(0.0, left))
+    return strengths
+
+
+def _served_above(spec: CascadeSpec, name: str) -> set[str]:
+    """Return the names of the stages whose data reach a stage; none for one that serves no data."""
+    stage = next(stage for stage in spec.stages if stage.name == name)
+    return {one.name for one in spec.above(name)} if stage.served else set()
+
+
+def _in_order(spec: CascadeSpec, probed: Mapping[str, float]) -> list[Stage]:
+    """Return the stages in the order of suspicion.
+
+    First those that serve no data, then those that answer probes differently, which no input explains, then the others
+    in the order of the data.
+    """
+    return sorted(spec.stages, key=lambda stage: (stage.served, probed.get(stage.name, 0.0) < 1.0))
 
 
 def _little_last(
@@ -297,79 +332,3 @@ def _corroborated(spec: CascadeSpec, strengths: Mapping[str, float], thresholds:
             strongest = max(half, key=lambda name: found[name])
             found[strongest] = 1.0
     return found
-
-
-# ---- in words ----
-
-
-def _path(spec: CascadeSpec, found: Sequence[Finding], moved: Sequence[Finding], blamed: str) -> tuple[str, ...]:
-    """Return the strongest change of each stage from the blamed one on, explained or not, in words."""
-    if blamed == NO_STAGE:
-        return ()
-    below = {blamed}
-    for stage in spec.stages:
-        if below & set(stage.parents):
-            below.add(stage.name)
-    said = []
-    for stage in spec.stages:
-        if stage.name not in below:
-            continue
-        mine = [one for one in (*found, *moved) if one.stage == stage.name and one.strength >= 1.0]
-        if mine:
-            said.append(describe(spec, mine[0]))
-    return tuple(said)
-
-
-def describe(spec: CascadeSpec, finding: Finding) -> str:
-    """Return a finding as a sentence without its full stop."""
-    metric = spec.metric(finding.metric)
-    if finding.kind == "presence":
-        return f"{metric.help}: present in {finding.value:.0%} of the cases, was {finding.expected:.0%}"
-    way = "rose" if finding.value > finding.expected else "fell"
-    unit = f" {metric.unit}" if metric.unit else ""
-    before = "was" if finding.kind == "symptom" else "expected"
-    return f"{metric.help} {way} to {finding.value:.3g}{unit}, {before} {finding.expected:.3g}"
-
-
-def _reason(
-    spec: CascadeSpec,
-    stage: Stage | None,
-    found: Sequence[Finding],
-    probed: Mapping[str, float],
-    path: Sequence[str],
-) -> str:
-    if stage is None:
-        strongest = next((one for one in found if one.strength >= 0.5 and not one.pressure), None)
-        pressed = next((one for one in found if one.strength >= 0.5 and one.pressure), None)
-        said = "nothing relevant has changed"
-        if strongest is not None:
-            said = f"not enough to blame a stage; the strongest change is: {describe(spec, strongest)}"
-        if pressed is not None:
-            said += f"; the machine is under more pressure, too little for people to notice ({describe(spec, pressed)})"
-        return said
-    title = stage.title
-    if probed.get(stage.name, 0.0) >= 1.0:
-        return f"{title}: given the same input as before, it answers probes differently" + _after(path)
-    if not stage.served:
-        return f"{title}: the service's own metrics changed" + _after(path)
-    if not stage.parents:
-        well = "; the stages answer probes as before" if probed else ""
-        return f"{title}: the input has changed{well}" + _after(path)
-    return f"{title}: it changed in a way that its input does not explain" + _after(path)
-
-
-def _after(path: Sequence[str]) -> str:
-    return f" ({' -> '.join(path)})" if path else ""
-
-
-def _refuted_if(spec: CascadeSpec, stage: Stage | None, found: Sequence[Finding]) -> str:
-    if stage is None:
-        return ""
-    symptom = spec.metric(found[0].metric).help if found else "the symptom"
-    if not stage.served:
-        return f"refuted if the same inputs, run again in a clean process, give the recorded answers ({symptom})"
-    if not stage.parents:
-        return f"refuted if inputs from before the change, sent now, show the same {symptom}"
-    if not any(stage.name in other.parents for other in spec.stages):
-        return f"refuted if users who are shown the pinned output behave in the same way ({symptom})"
-    return f"refuted if the pinned {stage.title}, given today's inputs, shows the same {symptom}"
