@@ -19,6 +19,13 @@ CLIP_LEVEL = 0.999
 SNR_RANGE_DB = (0.0, 60.0)
 HIGH_BAND_BIN = 4_000 * FRAME // SAMPLE_RATE_HZ  # 128
 ROLL_OFF = 0.99
+PAUSE_FRAMES = 16
+"""Half a second: the silence that ends a segment in most VAD settings."""
+
+PAUSE_SHARE, PAUSE_DB = 0.6, 25.0
+"""A pause is below the loud frames by so much of their distance to the quiet ones, or by so many dB if that is less."""
+
+NEVER = -(2**40)  # frames since the last loud one, while none was loud
 _WINDOW = np.hanning(FRAME).astype(np.float32)
 _LEVELS = np.arange(FLOOR_DB, 1.0)  # 1 dB bins, -100..0 dBFS
 
@@ -34,6 +41,8 @@ class FeatureAccumulator:
         self._clipped = 0
         self._zero_run = 0
         self._levels: npt.NDArray[np.int64] = np.zeros(len(_LEVELS), np.int64)
+        self._quiet: npt.NDArray[np.int64] = np.full(len(_LEVELS), NEVER)  # frames since one of at least this level
+        self._pauses: npt.NDArray[np.int64] = np.zeros(len(_LEVELS), np.int64)  # between two frames of at least it
         self._spectrum: npt.NDArray[np.float64] = np.zeros(FRAME // 2 + 1)
         self._counted = 0
         self._rest: Samples = np.zeros(0, np.float32)
@@ -71,6 +80,10 @@ class FeatureAccumulator:
         levels = 10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))
         bins = np.clip(np.rint(levels - FLOOR_DB), 0, len(_LEVELS) - 1).astype(np.int64)
         self._levels += np.bincount(bins, minlength=len(_LEVELS))
+        for level in bins.tolist():  # what is loud is known at the end only, so pauses are counted for each level
+            self._pauses[: level + 1] += self._quiet[: level + 1] >= PAUSE_FRAMES
+            self._quiet[: level + 1] = 0
+            self._quiet[level + 1 :] += 1
         first = -self._counted % SPECTRUM_STRIDE  # every fourth frame of the session, for any size of blocks
         self._counted += len(frames)
         spectra = np.fft.rfft(frames[first::SPECTRUM_STRIDE] * _WINDOW, axis=1)
@@ -93,19 +106,33 @@ class FeatureAccumulator:
             snr_db=self._snr_db(),
             bandwidth_hz=self._bandwidth_hz(),
             high_band_share=self._high_band_share(),
+            stretches=self._stretches(),
         )
 
     def _snr_db(self) -> float | None:
         """Estimate the SNR as the distance of the 95th from the 10th percentile of frame levels."""
+        if (found := self._percentiles()) is None:
+            return None
+        noise, signal = found
+        return float(np.clip(signal - noise, *SNR_RANGE_DB))
+
+    def _stretches(self) -> int | None:
+        """Return the number of stretches of sound with half a second of quiet between them; None for silence."""
+        if (found := self._percentiles()) is None:
+            return None
+        noise, signal = found
+        least = signal - min(PAUSE_DB, PAUSE_SHARE * (signal - noise))
+        return int(self._pauses[int(np.ceil(least - FLOOR_DB))]) + 1
+
+    def _percentiles(self) -> tuple[float, float] | None:
+        """Return the 10th and the 95th percentile of frame levels in dBFS; None for silence and too little audio."""
         frames = int(self._levels.sum())
         if frames < 10:  # a third of a second, too little for percentiles
             return None
         share = np.cumsum(self._levels) / frames
-        noise = _LEVELS[int(np.searchsorted(share, 0.10))]
-        signal = _LEVELS[int(np.searchsorted(share, 0.95))]
-        if signal <= FLOOR_DB:
-            return None
-        return float(np.clip(signal - noise, *SNR_RANGE_DB))
+        noise = float(_LEVELS[int(np.searchsorted(share, 0.10))])
+        signal = float(_LEVELS[int(np.searchsorted(share, 0.95))])
+        return None if signal <= FLOOR_DB else (noise, signal)
 
     def _bandwidth_hz(self) -> float | None:
         """Return the frequency below which 99 % of the energy is, without DC; None for silence."""

@@ -88,13 +88,25 @@ class Normal:
             return values - known.mean
         design = _design(_standardised(cases.values, self.centre, self.scale, self.limits), known.inputs)
         residuals = np.asarray(values - design @ known.weights)
-        mix = [index for index in known.inputs if self.metrics[index].metric.mix]
-        if mix:
-            given = (cases.values[:, mix] - self.centre[mix]) / self.scale[mix]
-            low, high = self.limits[:, mix]
-            margin = BEYOND * (high - low)
-            residuals[((given < low - margin) | (given > high + margin)).any(axis=1)] = np.nan
+        residuals[self._of_new_mix(cases, known)] = np.nan
         return residuals
+
+    def _of_new_mix(self, cases: Cases, known: NormalMetric) -> npt.NDArray[np.bool_]:
+        """Return (cases,) whether a metric of the mix is outside of the range of the reference in the stages above.
+
+        One that was the same in all of it counts, too: sessions of two utterances where all had one.
+        """
+        parents = next(stage.parents for stage in self.spec.stages if stage.name == known.metric.owner)
+        mix = [
+            index
+            for index, one in enumerate(self.metrics)
+            if one.metric.mix and one.metric.owner in parents and one.known >= KNOWN_SHARE
+        ]
+        given = (cases.values[:, mix] - self.centre[mix]) / self.scale[mix]
+        low, high = self.limits[:, mix]
+        margin = BEYOND * (high - low)
+        found: npt.NDArray[np.bool_] = ((given < low - margin) | (given > high + margin)).any(axis=1)
+        return found
 
 
 def fit(spec: CascadeSpec, cases: Cases) -> Normal:

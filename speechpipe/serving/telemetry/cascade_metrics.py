@@ -174,6 +174,7 @@ SHARE, SUM = MetricKind.SHARE, MetricKind.SUM
 
 INPUT = (
     Metric("input.duration_s", "s", "length of a session", "clients that cut uploads short", "session", _of("input.duration_s"), severity=SHOWN, mix=True),
+    Metric("input.stretches", "", "stretches of sound in a session, with half a second of quiet between them", "people who pause more, several utterances in a session", "session", _of("input.stretches"), severity=SHOWN, mix=True),
     Metric("input.level_dbfs", "dBFS", "level of the audio", "a microphone turned down, a wrong gain", "session", _of("input.level_dbfs"), key=True, least=3.0),
     Metric("input.snr_db", "dB", "signal-to-noise ratio", "noise, another room, another device", "session", _of("input.snr_db"), direction=DOWN, key=True, least=3.0),
     Metric("input.bandwidth_hz", "Hz", "bandwidth of the audio", "a telephone codec, 8 kHz sent as 16 kHz", "session", _of("input.bandwidth_hz"), least=300.0),

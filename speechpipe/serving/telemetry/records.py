@@ -169,6 +169,7 @@ def _features(features: AudioFeatures) -> dict[str, Measure]:
         "input.snr_db": features.snr_db,
         "input.bandwidth_hz": features.bandwidth_hz,
         "input.high_band_share": features.high_band_share,
+        "input.stretches": features.stretches,
     }
 
 

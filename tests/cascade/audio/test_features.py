@@ -49,6 +49,31 @@ def test_the_snr_estimate_follows_the_noise(snr_db: int) -> None:
     assert features((speech + noise).astype(np.float32)).snr_db == pytest.approx(snr_db, abs=5)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1e-2])
+def test_pauses_of_half_a_second_part_stretches_of_sound(noise: float) -> None:
+    sound, short, long = tone(1.0, 300.0, 0.3), np.zeros(6_400, np.float32), np.zeros(12_800, np.float32)
+    hiss = np.random.default_rng(0)
+
+    def stretches(*parts: Samples) -> int | None:
+        audio = np.concatenate([long, *parts, long])
+        return features((audio + hiss.normal(0, noise, len(audio))).astype(np.float32)).stretches
+
+    assert stretches(sound) == 1
+    assert stretches(sound, short, sound) == 1
+    assert stretches(sound, long, sound, short, sound, long, sound) == 3
+
+
+def test_silence_has_no_stretches_and_neither_level_nor_noise_changes_those_of_speech() -> None:
+    assert features(np.zeros(32_000, np.float32)).stretches is None
+    speech = sample("long_pauses")
+    found = features(speech).stretches
+    assert found is not None
+    assert found > 1
+    assert features(speech * 0.03).stretches == found
+    hiss = np.random.default_rng(0).normal(0, 0.003, len(speech))
+    assert features((speech + hiss).astype(np.float32)).stretches == found
+
+
 def test_how_it_was_fed_does_not_matter() -> None:
     audio = sample("noise_5db")
     whole = features(audio, len(audio))

@@ -29,7 +29,7 @@ from tests.databases import place_tables
 from tests.patience import PATIENCE_S
 
 DEFAULT = Catalogue([shipped_models()]).bundle("default")
-FEATURES = AudioFeatures(1.0, -20.0, -3.0, 0.0, 0.0, 0.0, None, None, None)
+FEATURES = AudioFeatures(1.0, -20.0, -3.0, 0.0, 0.0, 0.0, None, None, None, None)
 
 
 class House:

@@ -30,7 +30,7 @@ def dialect(**query: str) -> Deepgram:
 
 def final(made: Deepgram, text: str = SAID) -> dict[str, Any]:
     words = tuple(Word(word, at / 10, at / 10 + 0.1, 0.9 - at / 100) for at, word in enumerate(text.split()))
-    features = AudioFeatures(1.0, -20.0, -10.0, 0.0, 0.0, 0.0, None, None, None)
+    features = AudioFeatures(1.0, -20.0, -10.0, 0.0, 0.0, 0.0, None, None, None, None)
     stats = DecodeStats(0.0, 0.1, 0.1, 1)
     utterance = Utterance("s-0", 0, Segment(0, 16_000, 0, 16_000, 0.9), Transcript(text, words, 0.8), features, stats)
     (message,) = made.render(Final(0, utterance, flushed=False, at_s=1.0, until_s=1.0, latency_s=0.1))

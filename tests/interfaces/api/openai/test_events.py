@@ -30,7 +30,7 @@ def dialect() -> Realtime:
 
 def final(index: int, text: str, *, cut: bool = False) -> Final:
     transcript = Transcript(text) if text else Transcript.null(NullCause.EMPTY)
-    features = AudioFeatures(1.0, -20.0, -10.0, 0.0, 0.0, 0.0, None, None, None)
+    features = AudioFeatures(1.0, -20.0, -10.0, 0.0, 0.0, 0.0, None, None, None, None)
     segment = Segment(0, 16_000, 0, 16_000, 0.9, cut)
     utterance = Utterance(f"s-{index}", index, segment, transcript, features, DecodeStats(0.0, 0.1, 0.1, 1))
     return Final(0, utterance, flushed=False, at_s=1.0, until_s=1.0, latency_s=0.1)
