@@ -30,6 +30,7 @@ class ServiceChange:
     name: str
     text: str
     told: bool = True  # those who get alarms are told
+    of_service: bool = True  # False: of what it is compared with only
 
 
 ChangeSource = Callable[[float, float], Sequence[ServiceChange]]
@@ -63,7 +64,7 @@ def conditions(changes: Iterable[ServiceChange], now: float) -> list[Condition]:
 
 def near(changes: Iterable[ServiceChange], onset: float) -> str:
     """Return what was changed shortly before something else did (unix seconds), in words; empty if nothing was."""
-    found = [change for change in changes if onset - BEFORE_S <= change.at < onset + AFTER_S][-MOST_NAMED:]
+    found = [one for one in changes if one.of_service and onset - BEFORE_S <= one.at < onset + AFTER_S][-MOST_NAMED:]
     return "; ".join(
         f"{_before(onset - change.at)} at {clock(change.at, seconds=True)} UTC {change.text}" for change in found
     )

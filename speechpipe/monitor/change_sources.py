@@ -22,6 +22,7 @@ def reference_changes(archive: Archive) -> ChangeSource:
                 f"reference {reference.id}",
                 f"reference {reference.id} of {reference.group.label} was pinned by {reference.approved_by}",
                 told=False,
+                of_service=False,
             )
             for reference in archive.references()
             if reference.approved_at is not None and since <= reference.approved_at < until

@@ -30,7 +30,10 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Concerned:
-    """The sessions since an incident began that show its first alarm, of all with a value of that metric."""
+    """The sessions since an incident began that show one of its alarms, of all with a value of that metric.
+
+    That is its first alarm, or one of which a tenant stands out.
+    """
 
     sessions: int = 0
     of: int = 0
@@ -54,7 +57,7 @@ def concerned(spec: CascadeSpec, incident: Incident, records: Sequence[Record], 
     for alarm in incident.alarms:
         by_metric.setdefault(alarm.condition.metric, []).append(alarm.condition)
     farthest: dict[str, float] = {}
-    shows: dict[str, bool] = {}
+    shows: dict[Condition, dict[str, bool]] = {alarm.condition: {} for alarm in incident.alarms}
     tenants: dict[str, str] = {}
     for record in records:
         if not record.session_id:
@@ -70,11 +73,14 @@ def concerned(spec: CascadeSpec, incident: Incident, records: Sequence[Record], 
                     continue
                 if far >= NEARER:
                     farthest[record.session_id] = farthest.get(record.session_id, 0.0) + min(far, 2.0)
-                if condition is incident.first.condition:
-                    shows[record.session_id] = shows.get(record.session_id, False) or far >= NEARER
-                    tenants[record.session_id] = record.tenant
-    examples = sorted(farthest, key=lambda session: -farthest[session])[:MOST_SESSIONS]
-    return Concerned(sum(shows.values()), len(shows), _by_tenant(shows, tenants), tuple(examples))
+                shown = shows[condition]
+                shown[record.session_id] = shown.get(record.session_id, False) or far >= NEARER
+                tenants[record.session_id] = record.tenant
+    examples = tuple(sorted(farthest, key=lambda session: -farthest[session])[:MOST_SESSIONS])
+    found = [Concerned(sum(one.values()), len(one), _by_tenant(one, tenants), examples) for one in shows.values()]
+    first = found[list(shows).index(incident.first.condition)]
+    # A figure that many sessions show by chance hides whose fault it is; another one of the incident may tell.
+    return next((one for one in (first, *found) if one.tenant), first)
 
 
 def _far(condition: Condition, value: float) -> float | None:
@@ -86,7 +92,7 @@ def _far(condition: Condition, value: float) -> float | None:
 
 
 def _by_tenant(shows: Mapping[str, bool], tenants: Mapping[str, str]) -> tuple[Tenant, ...]:
-    of = Counter(tenants.values())
+    of = Counter(tenants[session] for session in shows)
     if len(of) < 2:
         return ()
     mine = Counter(tenants[session] for session, shown in shows.items() if shown)

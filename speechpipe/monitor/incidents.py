@@ -9,11 +9,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from speechpipe.monitor.alarms import Alarm, Transition
+from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.spec import Severity
 
 SLACK_S = 30.0
 """A change may have begun so long after the last alarm of its incident: when it began is known roughly."""
+
+UNDATED_S = 300.0
+"""An alarm that does not tell since when its metric has changed is of a cause that rang at most so long before."""
 
 REMEMBERED_S = 3_600.0
 """A slow figure may ring so long after the incident's other alarms are over."""
@@ -57,6 +60,17 @@ class Incident:
         return None if None in ends else max(end for end in ends if end is not None)
 
     @property
+    def ended_at(self) -> float | None:
+        """When the last of its changes was seen to be over, before that resolves its alarm; None while one lasts."""
+        ends = [alarm.gone_at or alarm.resolved_at for alarm in self.alarms]
+        return None if None in ends else max(end for end in ends if end is not None)
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether any of its alarms tells since when its metric has changed."""
+        return any(alarm.condition.since for alarm in self.alarms)
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """The labels of the groups of traffic that it concerns."""
         return tuple(dict.fromkeys(alarm.condition.group for alarm in self.alarms))
@@ -81,20 +95,44 @@ def incidents(alarms: Iterable[Alarm]) -> list[Incident]:
 def assigned(alarm: Alarm, known: Iterable[Alarm]) -> Alarm:
     """Return an alarm that begins to fire with its incident: one of those of the `known` alarms, or a new one.
 
-    If its metric does not tell since when it has changed, it belongs to the newest incident that is open.
+    If its metric does not tell since when it has changed, it belongs to the newest open incident in which another alarm
+    of the same metric and group fires, or which is about the same bundle, or the server, and rang a little before.
     """
     if alarm.incident or alarm.condition.rule in APART:
         return alarm
     condition = alarm.condition
     known_since = condition.since is not None and math.isfinite(condition.sooner_s)
-    began = condition.since - condition.sooner_s if condition.since is not None and known_since else None
+    began = alarm.pending_at - UNDATED_S
+    if condition.since is not None and known_since:
+        began = condition.since - condition.sooner_s
     for one in incidents(known):
+        if not known_since:
+            if one.resolved_at is not None or not _about_the_same(one, condition):
+                continue
+            if any(_key(other.condition) == _key(condition) and other.is_open for other in one.alarms):
+                return replace(alarm, incident=one.id)
         # When a limit is crossed, or a figure without an onset rings, tells nothing of how long changes went on.
         dated = [other for other in one.alarms if other.condition.since is not None] or one.alarms
         last = max(other.firing_at or other.pending_at for other in dated)
-        if (one.resolved_at is None) if began is None else began <= last + SLACK_S:
+        if began <= last + SLACK_S:
             return replace(alarm, incident=one.id)
     return replace(alarm, incident=hashlib.sha256(f"incident {alarm.id}".encode()).hexdigest()[:12])
+
+
+def _about_the_same(incident: Incident, condition: Condition) -> bool:
+    """Whether an incident has an alarm of the bundle of a condition; those of the server are about all bundles."""
+    mine = _bundle(condition)
+    others = {_bundle(alarm.condition) for alarm in incident.alarms}
+    return not mine or "" in others or mine in others
+
+
+def _key(condition: Condition) -> tuple[str, str]:
+    return condition.metric, condition.group
+
+
+def _bundle(condition: Condition) -> str:
+    """Return the bundle in the label of a condition's group; empty for the server."""
+    return next((word for word in condition.group.split() if "@" in word), "")
 
 
 def with_incidents(changes: Sequence[Transition], alarms: Iterable[Alarm]) -> list[Transition]:

@@ -59,7 +59,7 @@ def proposed(windows: Iterable[Window], now: float, since: float, until: float) 
     return [
         Reference(0, group, since, until, now, "proposed", window)
         for group, window in sorted(found.items())
-        if window.records
+        if window.records and (window.units or not any(group))
     ]
 
 

@@ -157,11 +157,17 @@ def test_the_command_line_says_the_same_of_server_and_store(watched: Server, tmp
     assert "nowhere.db" in missing.stderr
     old = json.loads(speechpipe("report", "--store", store, "--until", "2020-01-01T00:00", "--format", "json").stdout)
     assert old["verdict"] == "no data"
+    nothing = speechpipe("reference", "set", "--store", store, "--last", "1h", "--channel", "nonsense")
+    assert nothing.returncode == 2
+    assert "no traffic in that time" in nothing.stderr
+    assert json.loads(speechpipe("reference", "show", "--store", store, "--json").stdout) == []
     proposed = speechpipe("reference", "set", "--store", store, "--last", "1h")
     assert "proposed" in proposed.stdout
     shown = json.loads(speechpipe("reference", "show", "--store", store, "--json").stdout)
     numbers = [str(reference["id"]) for reference in shown]
-    assert "pinned" in speechpipe("reference", "approve", *numbers, "--store", store).stdout
+    approved = speechpipe("reference", "approve", *numbers, "--store", store)
+    assert "pinned" in approved.stdout
+    assert "fewer than 100 sessions" in approved.stderr
     assert speechpipe("reference", "approve", "99", "--store", store).returncode == 2
     compared = json.loads(speechpipe("report", "--store", store, "--format", "json").stdout)
     metrics = {metric["name"]: metric for stage in compared["stages"] for metric in stage["metrics"]}

@@ -97,6 +97,13 @@ def test_what_was_changed_shortly_before_an_onset_is_named(store: Store, onset: 
     assert [text for text, name in zip(texts, named, strict=True) if not text.startswith(name)] == []
 
 
+def test_a_reference_that_was_pinned_is_not_named_as_why_something_changed() -> None:
+    pinned = ServiceChange(90.0, "reference 3", "reference 3 was pinned by ann", told=False, of_service=False)
+    started = ServiceChange(80.0, "start", "a server started")
+    assert near([started, pinned], 100.0).endswith("a server started")
+    assert near([pinned], 100.0) == ""
+
+
 def test_a_history_that_cannot_be_read_silences_no_alarm(tmp_path: Path) -> None:
     store = Store(place_tables(tmp_path / "r.db"))
     store.open()

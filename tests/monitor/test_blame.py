@@ -398,6 +398,21 @@ def test_a_bundle_is_compared_with_the_one_before_and_the_verdict_says_so(operat
     assert found.reason.startswith("compared with b@1: Gate: ")
 
 
+def test_probes_of_a_bundle_without_a_reference_do_not_count(operations: BlameOperations) -> None:
+    """They were pinned with its own answers, and do not tell how it differs from the bundle before."""
+    for record in traffic(200, start=9000, seed=3, gate=-1.5, bundle="new"):
+        operations.store.append(record)
+    well: dict[str, Any] = {"gate.probe_differs": 0.0, "model.probe_differs": 0.0}
+    common: dict[str, Any] = {"channel": "probe", "bundle": "new", "bundle_version": "1", "measures": well}
+    for number in range(40):
+        operations.store.append(Record("probe", f"p{number}", f"p{number}", at=9100.0 + number, **common))
+    operations.store.flush()
+    group = Group("consumer", "", "c", "new@1", "champion")
+    assert operations.verdict(group, reference(), 8000.0, 9500.0).label == "gate"
+    own = operations.verdict(group, reference(2, "new@1"), 8000.0, 9500.0)
+    assert "fewer than 100 cases" in own.reason
+
+
 def test_probe_records_are_counted_by_stage() -> None:
     probe: dict[str, Any] = {"session_id": "p", "channel": "probe", "bundle": "b", "bundle_version": "1"}
     records = [

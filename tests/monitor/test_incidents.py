@@ -11,7 +11,7 @@ from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.alarms import Alarm, Condition, Transition
 from speechpipe.monitor.blame.repository import StoredVerdict
 from speechpipe.monitor.concerned import Concerned, Tenant, concerned
-from speechpipe.monitor.incidents import assigned, incidents, with_incidents
+from speechpipe.monitor.incidents import Incident, assigned, incidents, with_incidents
 from speechpipe.monitor.sinks import WebhookSink
 from speechpipe.monitor.spec import CascadeSpec
 from speechpipe.monitor.watch import Watcher
@@ -60,12 +60,35 @@ def test_how_well_the_beginning_is_known_counts() -> None:
     assert len({one.incident for one in in_turn(alarm("a", 100, since=90), late)}) == 1
 
 
-def test_an_alarm_that_does_not_tell_since_when_belongs_to_the_open_incident() -> None:
+def test_an_alarm_that_does_not_tell_since_when_belongs_to_an_open_incident_that_has_just_rung() -> None:
     first = alarm("a", 100, since=90)
-    assert len({one.incident for one in in_turn(first, alarm("b", 900))}) == 1
+    assert len({one.incident for one in in_turn(first, alarm("b", 390))}) == 1
+    assert len({one.incident for one in in_turn(first, alarm("b", 900))}) == 2, "whatever it is, it is another one"
     over = replace(first, state="resolved", resolved_at=300.0)
-    assert len({one.incident for one in in_turn(over, alarm("b", 900))}) == 2
+    assert len({one.incident for one in in_turn(over, alarm("b", 390))}) == 2
     assert len({one.incident for one in in_turn(over, alarm("b", 900, since=95))}) == 1, "slow, but of the same cause"
+
+
+def test_the_limit_of_a_metric_that_has_changed_belongs_to_its_incident_however_late() -> None:
+    first = alarm("a", 100, since=90)
+    limit = alarm("limit", 900)
+    limit = replace(limit, condition=replace(first.condition, rule="limit", since=None))
+    assert len({one.incident for one in in_turn(first, limit)}) == 1
+
+
+def test_an_alarm_of_another_bundle_that_does_not_tell_since_when_is_another_incident() -> None:
+    def of(group: str, name: str, firing_at: float, since: float | None = None) -> Alarm:
+        one = alarm(name, firing_at, since)
+        return replace(one, condition=replace(one.condition, group=group))
+
+    first = of("consumer upload a@1 champion", "a", 100, since=90)
+    assert len({one.incident for one in in_turn(first, of("consumer upload b@1 champion", "b", 120))}) == 2
+    assert len({one.incident for one in in_turn(first, of("consumer listen a@1 champion", "b", 120))}) == 1
+    assert len({one.incident for one in in_turn(first, of("server", "b", 120))}) == 1
+    assert (
+        len({one.incident for one in in_turn(of("server", "a", 100), of("consumer upload b@1 champion", "b", 120))})
+        == 1
+    )
 
 
 def test_changes_of_the_service_and_missing_references_are_no_incidents() -> None:
@@ -263,3 +286,26 @@ def test_a_page_is_told_once_though_it_is_raised_before_it_was_told_or_again(sto
         alarm = replace(alarm, condition=replace(alarm.condition, severity=severity))
     watcher.tick(1060)
     assert [one.id for one in sink.alarms] == [alarm.id] * 2, "raised after it was told: once"
+
+
+def test_an_incident_has_ended_when_the_last_of_its_changes_was_seen_to_be_over() -> None:
+    first = alarm("a", 100, since=90, gone_at=200.0)
+    (incident,) = incidents(in_turn(first, alarm("b", 110, since=90)))
+    assert incident.ended_at is None
+    (incident,) = incidents(in_turn(first, alarm("b", 110, since=90, gone_at=260.0)))
+    assert incident.ended_at == 260.0
+    assert incident.resolved_at is None
+
+
+def test_the_alarm_that_tells_whose_it_is_is_told_of_and_not_one_that_many_show_by_chance() -> None:
+    group = "consumer upload b@1 champion"
+    blurred = Condition("drift", "gate.length_s", "gate", "page", group, "longer", value=3.1, expected=3.0)
+    clear = Condition("drift", "model.null_share", "model", "page", group, "nulls", value=1.0, expected=0.0)
+    alarms = tuple(Alarm(one.metric, one, "firing", 90.0, 90.0, incident="i") for one in (blurred, clear))
+    records = [
+        *(replace(one, tenant="ann") for one in traffic(30, start=100, null_share=1.0)),
+        *(replace(one, tenant="bob") for one in traffic(60, start=100, first=100, null_share=0.0, seed=1)),
+    ]
+    found = concerned(SPEC, Incident("i", alarms), records, Grouping())
+    assert (found.sessions, found.of, found.tenant) == (30, 90, "ann")
+    assert concerned(SPEC, Incident("i", alarms[:1]), records, Grouping()).tenant == ""

@@ -63,9 +63,18 @@ def approve(
 ) -> None:
     """Approve (pin) proposals: traffic is compared with them from now on."""
     from speechpipe.interfaces.cli.watching import operations
+    from speechpipe.monitor.blame.normal import LEAST_CASES
 
     found = operations(store)
-    _print([found.approve(number, getpass.getuser()) for number in numbers])
+    approved = [found.approve(number, getpass.getuser()) for number in numbers]
+    _print(approved)
+    for one in approved:
+        if any(one.group) and not found.is_enough_for_blame(one):
+            typer.echo(
+                f"reference {one.id} has fewer than {LEAST_CASES} sessions: changes ring, but no stage is blamed;"
+                " `speechpipe reference set --last 1h` proposes a longer one",
+                err=True,
+            )
 
 
 @group.command("move")

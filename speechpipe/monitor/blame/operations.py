@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from speechpipe.foundation.storage.store import Store
 from speechpipe.monitor.blame.documents import document
 from speechpipe.monitor.blame.evidence import DEFAULTS, Thresholds
-from speechpipe.monitor.blame.normal import Normal, ReferenceTooSmall, fit
+from speechpipe.monitor.blame.normal import LEAST_CASES, Normal, ReferenceTooSmall, fit
 from speechpipe.monitor.blame.probes import ProbeHistory, probe_history
 from speechpipe.monitor.blame.recent import RecentRecords, is_of
 from speechpipe.monitor.blame.repository import BlameArchive, StoredVerdict
@@ -100,13 +100,15 @@ class BlameOperations:
             )
         normal = self.normal(reference)
         if normal is None:
-            reason = f"reference {reference.id} has too few cases, or its records were deleted: approve another one"
+            reason = f"reference {reference.id} has fewer than {LEAST_CASES} cases, or its records were deleted:"
+            reason += " approve another one"
             return Verdict(NO_STAGE, NO_STAGE, decided=False, reason=reason)
         recent, probes = self._recent(group, since, until, tenant)
-        found = blame(normal, recent, probes, self._thresholds(group, until), onset)
         if group.bundle != reference.group.bundle:
-            found = replace(found, reason=f"compared with {reference.group.bundle}: {found.reason}")
-        return found
+            # Its probes were pinned with its own answers: they say nothing of how it differs from the one before.
+            found = blame(normal, recent, (), self._thresholds(group, until), onset)
+            return replace(found, reason=f"compared with {reference.group.bundle}: {found.reason}")
+        return blame(normal, recent, probes, self._thresholds(group, until), onset)
 
     def together(self, groups: Sequence[tuple[Group, Reference]], until: float) -> Verdict | None:
         """Return the verdict on several groups of one bundle's traffic together, until a time (unix seconds).
@@ -122,7 +124,10 @@ class BlameOperations:
         for _, own, reference in sorted(mine, key=lambda one: -one[0])[:MOST_GROUPS]:
             if (normal := self.normal(reference)) is not None:
                 parts.append((normal, self._records.cases(own).between(reference.until, until)))
-        return blame_together(parts, probe_history(self.spec, records)) if len(parts) > 1 else None
+        if len(parts) < 2:
+            return None
+        own_references = all(group.bundle == reference.group.bundle for group, reference in groups)
+        return blame_together(parts, probe_history(self.spec, records) if own_references else ())
 
     def stored_together(
         self, groups: Sequence[tuple[Group, Reference]], now: float, repeat_s: float = 0.0
@@ -149,7 +154,8 @@ class BlameOperations:
         pinned = self.pin(reference)
         if pinned is None or not whole.decided or whole.blamed == NO_STAGE:
             return []
-        recent, probes = self._recent(group, since, until)
+        recent, history = self._recent(group, since, until)
+        probes = history if group.bundle == reference.group.bundle else ()
         thresholds = self._thresholds(group, until)
         found = []
         for name in dict.fromkeys(finding.metric for finding in whole.findings):

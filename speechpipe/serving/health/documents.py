@@ -8,7 +8,7 @@ from typing import Any
 
 from speechpipe.monitor.alarms import Alarm
 from speechpipe.monitor.concerned import Concerned
-from speechpipe.monitor.incidents import Incident, incidents
+from speechpipe.monitor.incidents import UNDATED_S, Incident, incidents
 from speechpipe.monitor.reference import Progress, Reference
 from speechpipe.monitor.report import MetricRow, Report, StageRow
 from speechpipe.monitor.seasons import Season
@@ -187,11 +187,10 @@ def _runbook(item: Alarm) -> str:
 def _look(item: Incident, tenant: str) -> str:
     """Return the command that looks at an incident, whenever it is typed; with a tenant, at that tenant's traffic."""
     whose = f" --tenant {shlex.quote(tenant)}" if tenant else ""
-    since = datetime.fromtimestamp(item.since, UTC)
-    ends = [alarm.gone_at or alarm.resolved_at for alarm in item.alarms]
-    if None in ends:
+    since = datetime.fromtimestamp(item.since if item.is_dated else item.since - UNDATED_S, UTC)
+    if (ended_at := item.ended_at) is None:
         return f"speechpipe blame --since {since - BEFORE:%Y-%m-%dT%H:%M}{whose}"
-    until = datetime.fromtimestamp(max(end for end in ends if end is not None), UTC)
+    until = datetime.fromtimestamp(ended_at, UTC)
     return f"speechpipe blame --window {since:%Y-%m-%dT%H:%M:%S} {until:%Y-%m-%dT%H:%M:%S}{whose}"
 
 

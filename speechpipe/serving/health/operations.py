@@ -120,7 +120,8 @@ class HealthOperations:
         since = min((one.since for one in shown), default=until)
         records = self._store.latest(CONCERNED_RECORDS, since, until) if shown else []
         for one in shown:
-            mine = [record for record in records if record.at >= one.since]
+            end = until if one.ended_at is None else one.ended_at
+            mine = [record for record in records if one.since <= record.at <= end]
             found[one.id] = concerned(self._spec, one, mine, grouping)
         return found
 
@@ -284,8 +285,10 @@ class HealthOperations:
         """Propose references from a time span, one for each group; return them with their numbers."""
         with translating_store_errors():
             windows = self._summed(since, until)
-            found = proposed(windows, self._clock(), since, until)
-            numbers = {self._archive.propose(reference) for reference in found if filters.takes(reference.group)}
+            found = [one for one in proposed(windows, self._clock(), since, until) if filters.takes(one.group)]
+            if filters != EVERYTHING and not any(any(one.group) for one in found):
+                found = []  # the server's own figures are proposed beside the traffic that was asked for
+            numbers = {self._archive.propose(reference) for reference in found}
             return [reference for reference in self._archive.references() if reference.id in numbers]
 
     def approve(self, number: int, by: str) -> Reference:
@@ -301,6 +304,11 @@ class HealthOperations:
                 return reference
             except KeyError as error:
                 raise UnknownName(f"there is no reference {number}", cause="not_found") from error
+
+    def is_enough_for_blame(self, reference: Reference) -> bool:
+        """Whether a pinned reference has the sessions that verdicts need."""
+        with translating_store_errors():
+            return self._blame.normal(reference) is not None
 
     def move(self, number: int, bundle: str, by: str) -> Reference:
         """Pin a reference for the same traffic of another bundle too, in the name of `by`; the original stays.
