@@ -25,6 +25,9 @@ RELEASE = 0.5
 ENDED_S = 3_600.0
 """An alarm ends when its metric has had no value for this long: its traffic has ended."""
 
+MOVED_S = 300.0
+"""Or for this long, if the same traffic goes on with another bundle, as after a rollback."""
+
 LATEST = 10
 """The last values, which are of the changed traffic for sure."""
 
@@ -218,6 +221,7 @@ class DriftWatch:
         self._wobbles: Mapping[int, Mapping[str, float]] = {}
         self._watched: dict[tuple[Group, str], Watched | None] = {}
         self._sessions: OrderedDict[str, None] = OrderedDict()  # the last ones with a record of such a kind
+        self._heard: dict[Group, float] = {}  # the time of the last record
         self._kept: dict[str, Any] = {}  # state from before a restart, until its detector is created
 
     def compare_with(
@@ -249,6 +253,7 @@ class DriftWatch:
 
     def update(self, group: Group, record: Record) -> None:
         """Take the next record of a group."""
+        self._heard[group] = max(record.at, self._heard.get(group, 0.0))
         if not self._references:
             return
         if record.kind in self._rated:
@@ -333,10 +338,18 @@ class DriftWatch:
         """
         found = []
         for (group, _), watched in self._watched.items():
-            if watched is None or not watched.alarmed or now - watched.at > ENDED_S or suppressed(group):
+            if watched is None or not watched.alarmed or suppressed(group):
                 continue
-            found.append(watched.condition(group))
+            if now - watched.at <= (MOVED_S if self._has_moved(group, now) else ENDED_S):
+                found.append(watched.condition(group))
         return found
+
+    def _has_moved(self, group: Group, now: float) -> bool:
+        """Whether a group has no traffic any more, because it goes to another bundle."""
+        if now - self._heard.get(group, now) <= MOVED_S:
+            return False
+        same = group._replace(bundle="")
+        return any(now - at <= MOVED_S and other._replace(bundle="") == same for other, at in self._heard.items())
 
     def forget(self, condition: Condition) -> None:
         """Reset the detectors of a condition whose alarm was resolved."""

@@ -106,6 +106,19 @@ def test_an_alarm_goes_on_over_a_restart_though_nobody_speaks(store: Store) -> N
     assert alarm.state == "firing"
 
 
+def test_an_alarm_ends_minutes_after_its_traffic_went_to_another_bundle(store: Store) -> None:
+    sink = Sink()
+    watcher = watched(store, sink)
+    put(store, traffic(600, start=1000, first=1000, null_share=0.15, seed=2))
+    watcher.tick(1600)
+    for start in range(1600, 2200, 100):
+        put(store, [replace(one, bundle="before") for one in traffic(100, start=start, first=start, seed=start)])
+        watcher.tick(start + 100)
+    ours = [alarm.state for alarm in sink.alarms if alarm.condition.metric == "model.null_share"]
+    assert ours == ["firing", "resolved"]
+    assert sink.alarms[-1].resolved_at == pytest.approx(2100, abs=101)
+
+
 def test_an_alarm_ends_an_hour_after_its_traffic(store: Store) -> None:
     sink = Sink()
     watcher = watched(store, sink)
