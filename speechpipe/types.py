@@ -138,7 +138,7 @@ class AudioFeatures:
     snr_db: float | None
     bandwidth_hz: float | None
     high_band_share: float | None  # share of the energy above 4 kHz
-    stretches: int | None  # of sound, with half a second of quiet between them
+    stretches: int | None  # of sound, with half a second of quiet between them; 0: silence
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,7 +265,7 @@ class Traffic:
             **self._shifted(first.measures, heard),
             "input.duration_s": duration_s,
             "input.claimed_s": duration_s,
-            "input.stretches": None if silent else sum(one.session.number("input.stretches") for one in chosen),
+            "input.stretches": 0 if silent else sum(one.session.number("input.stretches") for one in chosen),
             "input.decode_wall_s": 0.004 * duration_s * float(random.lognormal(0.0, 0.3)),
             "software.real_time_factor": 1.0 if part.channel != "upload" else work_s / duration_s,
             "vad.segments": units,

@@ -83,11 +83,14 @@ class Transition:
         return "resolved" if self.alarm.state == "resolved" and self.alarm.firing_at is not None else ""
 
 
-def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) -> list[Transition]:
+def step(
+    known: Iterable[Alarm], now: float, conditions: Iterable[Condition], *, renew: bool = False
+) -> list[Transition]:
     """Return the transitions of the open alarms, given the conditions that hold now.
 
     Pure: the caller writes the transitions, in this order. While the clock is behind, open alarms neither fire nor
-    resolve, but those of metrics that changed anew.
+    resolve, but those of metrics that changed anew. With `renew`, alarms that go on with other figures are among them,
+    without an event: what an alarm says rests on the first values of a change, and is to rest on all of them.
     """
     before = {alarm.condition.fingerprint: alarm for alarm in known if alarm.is_open}
     after: dict[str, Alarm] = {}
@@ -100,7 +103,7 @@ def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) ->
         alarm = after.get(fingerprint) or before.get(fingerprint)
         if alarm is None:
             alarm = Alarm(_id(fingerprint, now), condition, "pending", now)
-        alarm = replace(alarm, condition=condition, gone_at=None)
+        alarm = replace(alarm, condition=_of_alarm(condition, alarm), gone_at=None)
         if alarm.state == "pending" and now - alarm.pending_at >= condition.for_s:
             alarm = replace(alarm, state="firing", firing_at=now)
         after[fingerprint] = alarm
@@ -113,8 +116,22 @@ def step(known: Iterable[Alarm], now: float, conditions: Iterable[Condition]) ->
     return ended + [
         Transition(alarm, old.state if old is not None else "")
         for fingerprint, alarm in after.items()
-        if (old := before.get(fingerprint)) is None or (old.state, old.gone_at) != (alarm.state, alarm.gone_at)
+        if (old := before.get(fingerprint)) is None
+        or (old.state, old.gone_at) != (alarm.state, alarm.gone_at)
+        or (renew and old.condition.reason != alarm.condition.reason)
     ]
+
+
+def _of_alarm(condition: Condition, alarm: Alarm) -> Condition:
+    """Return the condition that an alarm tells of: not of a later change, which is not what it has rung for.
+
+    How severe one that fires is has been decided, by its metric or by a verdict.
+    """
+    if alarm.firing_at is None:
+        return condition
+    if condition.since is not None and condition.since > alarm.firing_at:
+        return alarm.condition
+    return replace(condition, severity=alarm.condition.severity)
 
 
 def _is_another(condition: Condition, alarm: Alarm) -> bool:

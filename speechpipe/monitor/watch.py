@@ -55,6 +55,9 @@ FINE_S = 3 * 3600.0
 
 SUCCEED_S = 30.0
 """How often references are proposed and succeeded."""
+
+RENEW_S = 60.0
+"""How often the figures of alarms that go on are written."""
 BLAME_WAIT_S = 20.0
 """Sinks wait this long at most for the verdict on a new alarm."""
 
@@ -107,6 +110,7 @@ class Watcher:
         self._lengthened_at = -LOOK_S
         self._references: tuple[tuple[int, str], ...] | None = None
         self._pinned: Mapping[Group, Reference] = {}
+        self._renewed_at = 0.0
         self._known: set[Group] = set()  # groups with a reference or a proposal
         self._waiting: set[Group] = set()  # groups with traffic but without a reference
 
@@ -170,7 +174,10 @@ class Watcher:
             *conditions(self._changes, now),
             *self._stopped,
         ]
-        changes = step(self.archive.alarms(), now, found)
+        renew = now - self._renewed_at >= RENEW_S
+        changes = step(self.archive.alarms(), now, found, renew=renew)
+        if renew:
+            self._renewed_at = now
         if not changes:
             return []
         if any(change.event == "firing" for change in changes):

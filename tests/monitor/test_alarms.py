@@ -1,5 +1,7 @@
 """The life of an alarm, and what its receivers are sent."""
 
+from dataclasses import replace
+
 import pytest
 
 from speechpipe.monitor.alarms import RESOLVE_S, Alarm, Condition, step
@@ -106,3 +108,33 @@ def test_the_message_has_alertmanagers_shape() -> None:
     assert message["externalURL"] == "http://here"
     assert alert["generatorURL"] == "http://here/health"
     assert alert["annotations"]["runbook"] == "http://here/runbook#mx"
+
+
+def drift(value: float, since: float) -> Condition:
+    reason = f"x rose to {value}"
+    return Condition("drift", "m.x", "m", "page", "g", reason, value, 0.5, since=since)
+
+
+def test_an_alarm_that_goes_on_says_what_all_values_of_its_change_say_and_rings_once() -> None:
+    (first,) = step([], 100.0, [drift(1.0, since=90.0)])
+    assert first.event == "firing"
+    assert step([first.alarm], 130.0, [drift(0.8, since=88.0)]) == []
+    (again,) = step([first.alarm], 160.0, [drift(0.8, since=88.0)], renew=True)
+    assert (again.event, again.was, again.alarm.id) == ("", "firing", first.alarm.id)
+    assert (again.alarm.condition.reason, again.alarm.condition.since) == ("x rose to 0.8", 88.0)
+    assert step([again.alarm], 220.0, [drift(0.8, since=88.0)], renew=True) == [], "nothing is new"
+
+
+def test_an_alarm_does_not_tell_of_a_change_that_began_after_it_had_fired() -> None:
+    (first,) = step([], 100.0, [drift(1.0, since=90.0)])
+    assert step([first.alarm], 400.0, [drift(2.0, since=380.0)], renew=True) == []
+    (over,) = step([first.alarm], 400.0, [])
+    (goes_on,) = step([over.alarm], 410.0, [drift(2.0, since=380.0)])
+    assert (goes_on.alarm.gone_at, goes_on.alarm.condition.since) == (None, 90.0)
+
+
+def test_new_figures_leave_the_severity_that_a_verdict_has_set() -> None:
+    (first,) = step([], 100.0, [drift(1.0, since=90.0)])
+    calmed = replace(first.alarm, condition=replace(first.alarm.condition, severity="investigate"))
+    (again,) = step([calmed], 160.0, [drift(0.8, since=88.0)], renew=True)
+    assert again.alarm.condition.severity == "investigate"

@@ -114,25 +114,25 @@ class FeatureAccumulator:
         if (found := self._percentiles()) is None:
             return None
         noise, signal = found
-        return float(np.clip(signal - noise, *SNR_RANGE_DB))
+        return None if signal <= FLOOR_DB else float(np.clip(signal - noise, *SNR_RANGE_DB))
 
     def _stretches(self) -> int | None:
-        """Return the number of stretches of sound with half a second of quiet between them; None for silence."""
+        """Return the number of stretches of sound with half a second of quiet between them; 0 for silence."""
         if (found := self._percentiles()) is None:
             return None
         noise, signal = found
+        if signal <= FLOOR_DB:
+            return 0
         least = signal - min(PAUSE_DB, PAUSE_SHARE * (signal - noise))
         return int(self._pauses[int(np.ceil(least - FLOOR_DB))]) + 1
 
     def _percentiles(self) -> tuple[float, float] | None:
-        """Return the 10th and the 95th percentile of frame levels in dBFS; None for silence and too little audio."""
+        """Return the 10th and the 95th percentile of frame levels in dBFS; None for too little audio."""
         frames = int(self._levels.sum())
         if frames < 10:  # a third of a second, too little for percentiles
             return None
         share = np.cumsum(self._levels) / frames
-        noise = float(_LEVELS[int(np.searchsorted(share, 0.10))])
-        signal = float(_LEVELS[int(np.searchsorted(share, 0.95))])
-        return None if signal <= FLOOR_DB else (noise, signal)
+        return float(_LEVELS[int(np.searchsorted(share, 0.10))]), float(_LEVELS[int(np.searchsorted(share, 0.95))])
 
     def _bandwidth_hz(self) -> float | None:
         """Return the frequency below which 99 % of the energy is, without DC; None for silence."""

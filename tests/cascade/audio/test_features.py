@@ -63,8 +63,9 @@ def test_pauses_of_half_a_second_part_stretches_of_sound(noise: float) -> None:
     assert stretches(sound, long, sound, short, sound, long, sound) == 3
 
 
-def test_silence_has_no_stretches_and_neither_level_nor_noise_changes_those_of_speech() -> None:
-    assert features(np.zeros(32_000, np.float32)).stretches is None
+def test_silence_has_no_stretch_and_neither_level_nor_noise_changes_those_of_speech() -> None:
+    assert features(np.zeros(32_000, np.float32)).stretches == 0
+    assert features(np.zeros(3_200, np.float32)).stretches is None
     speech = sample("long_pauses")
     found = features(speech).stretches
     assert found is not None
