@@ -58,6 +58,7 @@ SUCCEED_S = 30.0
 
 RENEW_S = 60.0
 """How often the figures of alarms that go on are written."""
+
 BLAME_WAIT_S = 20.0
 """Sinks wait this long at most for the verdict on a new alarm."""
 
